@@ -1,0 +1,1 @@
+"""Requests and checks made from the contract, for any service that claims to keep it."""

@@ -1,0 +1,1 @@
+"""A local Seedream job API: every documented answer, no network, no cost."""

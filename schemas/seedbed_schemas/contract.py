@@ -1,0 +1,108 @@
+"""The contract of one model, loaded: its operation, its codes, its request and its answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seedbed_schemas.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FOLDER = Path(__file__).with_name("contracts")
+_DEFAULT = _FOLDER / "seedream-4.5-text-to-image.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One documented outcome.
+
+    Attributes:
+        number: The ``code`` on the wire.
+        name: Our name for it, such as ``rate_limited``.
+        description: What it means.
+    """
+
+    number: int
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How the documented request is made.
+
+    Attributes:
+        method: HTTP method.
+        path: Path on the server.
+        server: Base URL of the real service.
+        header: Header that carries the key.
+        scheme: Word before the key in that header.
+    """
+
+    method: str
+    path: str
+    server: str
+    header: str
+    scheme: str
+
+
+class Contract:
+    """What the vendor's page promises of one model.
+
+    Args:
+        document: A contract as ``seedbed derive`` writes it.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.model = str(document["title"])
+        self.operation = Operation(**{name: document["x-operation"][name] for name in Operation.__slots__})
+        self.codes = tuple(Code(row["code"], row["name"], row["description"]) for row in document["x-codes"])
+
+    @classmethod
+    def load(cls, path: Path = _DEFAULT) -> Contract:
+        """Read a contract file, by default that of the shipped model.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is not JSON.
+        """
+        return cls(json.loads(path.read_text(encoding="utf-8")))
+
+    @cached_property
+    def request(self) -> Schema:
+        """The judge of requests."""
+        return Schema(self.part("request"), name="request")
+
+    @cached_property
+    def answer(self) -> Schema:
+        """The judge of answers to a request that succeeded."""
+        return Schema(self.part("answer"), name="answer")
+
+    def part(self, name: str) -> dict[str, Any]:
+        """Return one of the contract's definitions as a schema of its own."""
+        part: dict[str, Any] = self.document["$defs"][name]
+        return part
+
+    def code_named(self, name: str) -> Code:
+        """Return the code of that name.
+
+        Raises:
+            KeyError: The contract has no code of that name.
+        """
+        return self._codes_by_name[name]
+
+    @cached_property
+    def _codes_by_name(self) -> dict[str, Code]:
+        return {code.name: code for code in self.codes}
+
+
+@cache
+def default_contract() -> Contract:
+    """Return the contract of the shipped model, loaded once."""
+    return Contract.load()

@@ -1,0 +1,86 @@
+"""One JSON Schema as a judge: a quick yes or no, and the rules that an instance breaks, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import jsonschema_rs
+
+from seedbed_schemas.refusals import describe, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jsonschema import Draft202012Validator, ValidationError
+
+_is_uri = jsonschema_rs.validator_for({"type": "string", "format": "uri"}, validate_formats=True).is_valid
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One rule that an instance breaks.
+
+    Attributes:
+        clause: Stable id of the rule, such as ``input.prompt/maxLength``.
+        field: Dotted path of the field, empty for the whole instance.
+        keyword: The JSON Schema keyword that refuses.
+        message: A sentence without full stop that names the field and the rule.
+    """
+
+    clause: str
+    field: str
+    keyword: str
+    message: str
+
+
+class Schema:
+    """A compiled schema.
+
+    jsonschema is the reference and words the refusals; jsonschema-rs, many times quicker, says yes or no.
+
+    Args:
+        document: A JSON Schema, with everything its ``$ref`` point to.
+        name: What the instance is called in clause ids and messages, such as ``request``.
+    """
+
+    def __init__(self, document: Mapping[str, Any], *, name: str) -> None:
+        self.document = dict(document)
+        self.name = name
+        # The quick judge's own test of URIs serves both, so that the two cannot disagree on one.
+        self._quick = jsonschema_rs.validator_for(self.document, validate_formats=True)
+
+    def accepts(self, instance: Any) -> bool:
+        """Tell whether the instance keeps every rule."""
+        return self._quick.is_valid(instance)
+
+    def violations(self, instance: Any) -> list[Violation]:
+        """Return the rules that the instance breaks, each once, in the order of the schema."""
+        found = {
+            violation.clause: violation
+            for error in self._reference.iter_errors(instance)
+            for violation in self._worded(error)
+        }
+        return list(found.values())
+
+    @cached_property
+    def _reference(self) -> Draft202012Validator:
+        # Imported at the first refusal, since it takes longer to load than a server takes to start.
+        from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415
+
+        formats = FormatChecker(formats=())
+        formats.checks("uri")(lambda value: not isinstance(value, str) or _is_uri(value))
+        return Draft202012Validator(self.document, format_checker=formats)
+
+    def _worded(self, error: ValidationError) -> Iterator[Violation]:
+        field = ".".join(map(str, error.absolute_path))
+        # The stubs allow for errors that are not yet tied to a rule; those of a validator always are.
+        keyword, value, instance = str(error.validator), cast("Any", error.validator_value), cast("Any", error.instance)
+        if keyword != "required":
+            message = f"{field or f'the {self.name}'} {describe(keyword, value, instance)}"
+            yield Violation(f"{field or self.name}/{keyword}", field, keyword, message)
+            return
+        for missing in (name for name in value if name not in instance):
+            path = f"{field}.{missing}" if field else missing
+            yield Violation(f"{field or self.name}/required/{missing}", path, keyword, f"{shown(path)} is required")

@@ -1,0 +1,116 @@
+"""Deriving through the public door: text in, contract out; the command and its exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from seedbed_schemas.contract import Contract
+from seedbed_schemas.derive import PageError, derive
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT.parent / "shared" / "docs" / "seedream-4.5-text-to-image.zh.md"
+CONTRACT = ROOT / "schemas" / "seedbed_schemas" / "contracts" / "seedream-4.5-text-to-image.json"
+SMALL_PAGE = (Path(__file__).parent / "pages" / "tables.zh.md").read_text(encoding="utf-8")
+
+vendor_page = pytest.mark.skipif(not PAGE.exists(), reason="the vendor's page is not beside this checkout")
+
+
+@vendor_page
+def test_the_committed_contract_is_what_the_page_makes() -> None:
+    assert derive(PAGE.read_text(encoding="utf-8")) == CONTRACT.read_text(encoding="utf-8")
+
+
+@vendor_page
+def test_the_example_call_of_the_page_keeps_the_contract() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    body = json.loads(page.split("--data '")[1].split("'\n```")[0])
+    assert Contract.load().request.violations(body) == []
+
+
+def places(node: object) -> list[dict[str, str]]:
+    if isinstance(node, list):
+        return [place for item in node for place in places(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["x-place"]] if "x-place" in node else list(node.get("x-places", {}).values())
+    return own + [place for value in node.values() for place in places(value)]
+
+
+@vendor_page
+def test_every_place_that_the_contract_names_is_in_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    contract_places = places(json.loads(CONTRACT.read_text(encoding="utf-8")))
+    assert len(contract_places) > 40
+    for place in contract_places:
+        assert any(line.startswith("#") and line.endswith(place["heading"]) for line in page.splitlines())
+        for part in place.values():
+            assert part in page
+
+
+def test_the_committed_contract_is_a_valid_schema() -> None:
+    Draft202012Validator.check_schema(json.loads(CONTRACT.read_text(encoding="utf-8")))
+
+
+def test_a_page_states_its_rules() -> None:
+    contract = json.loads(derive(SMALL_PAGE))
+    request = contract["$defs"]["request"]
+    assert contract["title"] == "meadow/1-sketch"
+    assert request["required"] == ["model", "input"]
+    assert request["properties"]["model"]["const"] == "meadow/1-sketch"
+    assert request["properties"]["notify"]["format"] == "uri"
+    properties = request["properties"]["input"]["properties"]
+    assert properties["words"]["maxLength"] == 40
+    assert properties["copies"] == {
+        "description": "The field `copies`.",
+        "type": "integer",
+        "enum": [1, 2, 4],
+        "default": 1,
+        "x-places": properties["copies"]["x-places"],
+    }
+    assert request["properties"]["input"]["required"] == ["words"]
+
+
+def test_a_page_states_its_operation_and_codes() -> None:
+    contract = Contract(json.loads(derive(SMALL_PAGE)))
+    assert contract.operation.path == "/v9/sketch"
+    assert contract.operation.server == "https://api.example.com"
+    assert (contract.operation.header, contract.operation.scheme) == ("X-Meadow", "Token")
+    assert [code.number for code in contract.codes] == [200, 422, 499]
+    assert contract.codes[2].name == "code_499"
+
+
+def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
+    assert "A hill with sheep" not in derive(SMALL_PAGE)
+
+
+@pytest.mark.parametrize(
+    ("cut", "missed"),
+    [
+        ("## 请求参数", "'请求参数'"),
+        ("## 响应", "'响应'"),
+        ("**请求方法:** POST", "'请求方法'"),
+        ("**请求路径:** `/v9/sketch`", "'请求路径'"),
+        ("curl https://api.example.com/v9/sketch", "the server"),
+        ("### Authorizations", "'Authorizations'"),
+        ("`X-Meadow: Token abc`", "the header to send"),
+        ("**可用选项:** `meadow/1-sketch`", "'可用选项'"),
+        ("**可用选项:** `1`, `2`, `4`", "'可用选项'"),
+        ("#### input 对象属性", "'X'"),
+        ("- `200`: 成功<br>- `422`: 验证错误<br>- `499`: 其他", "status codes"),
+        ("`enum<integer>` | 否", "'copies'"),
+        ("`string<uri>`", "'类型'"),
+        ("`words`", "'参数名'"),
+        ("| 参数名 | 类型 | 必填 | 默认值 | 说明 |", "fields of the request body"),
+        ("`40`", "'words'"),
+    ],
+)
+def test_a_page_that_lacks_a_part_is_refused_by_name(cut: str, missed: str) -> None:
+    assert cut in SMALL_PAGE
+    put = "#### X 对象属性" if cut.startswith("####") else ""
+    with pytest.raises(PageError) as refusal:
+        derive(SMALL_PAGE.replace(cut, put))
+    message = str(refusal.value)
+    assert missed in message
+    assert message.endswith(".")
+    assert "\n" not in message
