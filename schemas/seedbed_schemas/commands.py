@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +10,15 @@ from cyclopts import Parameter
 
 from seedbed_schemas.derive import PageError
 from seedbed_schemas.derive import derive as derive_contract
+from seedbed_schemas.files import write_whole
 
 
-def derive(page: str, /, *, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None) -> int:
+def derive(
+    page: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+) -> int:
     """Derive a contract from a page of the vendor's documentation.
 
     Args:
@@ -39,23 +43,13 @@ def _read(page: str) -> str:
 
 
 def _write(contract: str, output: Path | None) -> None:
-    """Write all of the contract or nothing: a reader of the file never sees half of it."""
-    if output is None:
+    if output:
+        write_whole(output, contract.encode())
+    else:
         sys.stdout.buffer.write(contract.encode())
-        return
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
-    with tempfile.NamedTemporaryFile("wb", dir=output.parent, prefix=f".{output.name}.", delete=False) as draft:
-        draft.write(contract.encode())
-    try:
-        Path(draft.name).chmod(0o644)
-        Path(draft.name).replace(output)
-    except OSError:
-        Path(draft.name).unlink()
-        raise
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename2 or error.filename}: {error.strerror}."
+        return f"{error.filename}: {error.strerror}."
     return str(error)

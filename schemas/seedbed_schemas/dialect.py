@@ -32,6 +32,8 @@ class Dialect:
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
+        self.task_id: str = document["task_id"]
+        """Form of a task's name, with ``{placeholders}``."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._record: dict[str, dict[str, Any]] = document["record"]
 

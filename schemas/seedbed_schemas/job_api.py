@@ -27,6 +27,21 @@ class States:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestFields:
+    """Names of the fields that the request of every model has.
+
+    Attributes:
+        model: Names the model.
+        input: What the model is asked.
+        callback: Where the finished task is POSTed.
+    """
+
+    model: str
+    input: str
+    callback: str
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A shared operation.
 
@@ -48,6 +63,7 @@ class JobApi:
         self.document = document
         states, operations = document["x-states"], document["x-operations"]
         self.states = States(tuple(states["pending"]), states["success"], states["failure"])
+        self.fields = RequestFields(**document["x-request"])
         self.record_info = _endpoint(operations["recordInfo"])
         self.credit = _endpoint(operations["credit"])
         limits = document["x-limits"]
