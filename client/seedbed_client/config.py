@@ -57,11 +57,8 @@ def live_endpoint(api_key: str | None) -> Endpoint:
 
 
 def _parsed(text: str) -> httpx2.URL:
-    """Return the URL, which httpx2 alone would mend rather than refuse."""
-    try:
-        url = httpx2.URL(text) if _URI.accepts(text) else httpx2.URL("")
-    except httpx2.InvalidURL:
-        url = httpx2.URL("")
+    # httpx2 alone would mend what is not a URI rather than refuse it.
+    url = httpx2.URL(text if _URI.accepts(text) else "")
     if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _LAST_PORT:
         raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")
     return url

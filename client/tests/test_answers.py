@@ -1,5 +1,6 @@
 """How the clients read what comes back: strange answers, broken connections, tasks that fail."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import respx
 from seedbed_client import (
     ApiError,
+    AsyncSeedreamClient,
     CreationUnknown,
     RateLimited,
     SeedreamClient,
@@ -127,6 +129,25 @@ def test_a_wait_outlasts_what_passes_by_itself(passing: object) -> None:
     done = record(state="success", resultJson=json.dumps({"resultUrls": [URL]}), costTime=3, completeTime=4)
     with answering(*[passing] * 4, record(), *[passing] * 4, done) as client:
         assert client.wait("t1").result_urls == (URL,)
+
+
+def test_an_async_wait_outlasts_a_broken_connection() -> None:
+    left = [httpx2.ReadError("broken"), record(state="success", resultJson="")]
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx2.Response(200, json=answer, request=request)
+
+    async def no_time(_: float) -> None:
+        return None
+
+    async def wait() -> bool:
+        async with AsyncSeedreamClient(transport=httpx2.MockTransport(handle), sleep=no_time) as client:
+            return (await client.wait("t1")).succeeded
+
+    assert asyncio.run(wait())
 
 
 def test_a_wait_that_only_fails_ends_with_the_last_failure_and_names_the_task() -> None:

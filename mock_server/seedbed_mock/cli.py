@@ -12,7 +12,12 @@ _USAGE_ERROR = 2
 
 def make_app() -> App:
     """Return the command with its subcommands, none of them loaded yet."""
-    app = App(name="seedbed", help="A local test bed for the Seedream text-to-image job API.", version=__version__)
+    app = App(
+        name="seedbed",
+        help="A local test bed for the Seedream text-to-image job API.",
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+    )
     app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
     app.command("seedbed_client.commands:generate", help="Generate an image and save it.")
     app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")

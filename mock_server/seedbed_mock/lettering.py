@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageFont
 from PIL.ImageDraw import Draw
@@ -130,10 +130,8 @@ def _fonts() -> tuple[str, ...]:
 def _font(name: str, size: int) -> FreeTypeFont:
     if name:
         return ImageFont.truetype(name, size)
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise OSError("this build of Pillow cannot draw text of a given size")
-    return font
+    # Every wheel of Pillow can draw text of a given size, and so has this kind of font as its own.
+    return cast("FreeTypeFont", ImageFont.load_default(size))
 
 
 @lru_cache(_CACHED_CHARACTERS)

@@ -73,6 +73,7 @@ def send_json(server: Running, body: object) -> dict[str, Any]:
         (b"[" * 64 + b"]" * 64, "must be of type object"),
         (b'{"a": "' + b"x" * 2_000_000 + b'"}', "larger than"),
         (b"\xef\xbb\xbf{}", "model is required"),
+        (b"[" + b"[]," * 100 + b"{}]", "must be of type object"),
     ],
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else value,
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
-from seedbed_mock import running
+from seedbed_mock import Rate, running
 from seedbed_mock.cli import main
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -144,6 +144,21 @@ def test_a_host_that_is_none_is_one_sentence_and_exit_1(capsys: pytest.CaptureFi
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(arguments) == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("off", None), ("5/0.5", 0.5), ("20/10", 10)])
+def test_a_rate_is_read_as_it_is_written(text: str, seconds: float | None) -> None:
+    rate = Rate.parse(text)
+    assert (rate.seconds if rate else None) == seconds
+    assert str(rate) == (text if rate else "None")
+
+
+def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seedbed_mock.commands.listen", interrupt)
+    assert main(["serve"]) == 130
 
 
 def test_without_a_subcommand_the_help_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:

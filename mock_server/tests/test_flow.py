@@ -1,5 +1,6 @@
 """The whole documented flow against a live fake: create, look, fetch."""
 
+import asyncio
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import ManualClock, running
+from seedbed_mock import ManualClock, SettingsError, create_app, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
@@ -200,3 +201,27 @@ def test_a_task_that_takes_no_time_is_done_at_once() -> None:
         caller = Caller(server.url, server.key)
         assert caller.record(caller.create()["data"]["taskId"])["state"] == SHARED.states.success
         caller.http.close()
+
+
+def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
+    class Broken:
+        def now(self) -> float:
+            raise RuntimeError("no time")
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(create_app(clock=Broken()), raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://fake") as client:
+            return await client.post(CREATE, json=request(), headers={"Authorization": "Bearer seedbed-key"})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 200
+    assert answer.json()["code"] == 500
+    assert "no time" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "settings", [{"keys": ()}, {"http_status": "teapot"}, {"credits": float("nan")}, {"task_seconds": float("inf")}]
+)
+def test_a_setting_that_cannot_be_used_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError), running(**settings):
+        pass
