@@ -9,7 +9,9 @@ from seedbed_schemas.wire import Envelope
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from seedbed_schemas import Contract
+    from collections.abc import Mapping
+
+    from seedbed_schemas import Code
     from seedbed_schemas.dialect import Dialect
 
     from seedbed_mock.settings import HttpStatus
@@ -30,12 +32,19 @@ class Refusal(Exception):
 
 
 class Answers:
-    """Writes answers with the contract's codes, in the dialect's words."""
+    """Writes answers with the contract's codes, in the dialect's words.
 
-    def __init__(self, contract: Contract, dialect: Dialect, http_status: HttpStatus) -> None:
-        self._cases = {
-            name: (contract.code_named(case.code).number, case.message) for name, case in dialect.cases.items()
-        }
+    A code for which the dialect has no case is one by itself, and goes by its own name and description.
+
+    Args:
+        codes: The codes by name.
+        dialect: What to say in each case.
+        http_status: How the code shows in the HTTP status.
+    """
+
+    def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
+        self._cases = {name: (code.number, code.description) for name, code in codes.items()}
+        self._cases |= {name: (codes[case.code].number, case.message) for name, case in dialect.cases.items()}
         self._mirrors = http_status == "mirror"
 
     def done(self, data: Any) -> Response:

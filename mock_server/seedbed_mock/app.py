@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from seedbed_schemas import default_contract, job_api
+from seedbed_schemas import job_api
 from seedbed_schemas.dialect import documented
-from seedbed_schemas.profile import default_profile
 from seedbed_schemas.refusals import shown
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,39 +17,43 @@ from starlette.routing import Route
 
 from seedbed_mock.answers import Answers, Refusal
 from seedbed_mock.bodies import read_body
+from seedbed_mock.catalogue import Catalogue
 from seedbed_mock.clock import RealClock
-from seedbed_mock.service import CREATE_TASK, CREDIT, RECORD_INFO, Call, Service
+from seedbed_mock.service import Call, Service
 from seedbed_mock.settings import Settings
+from seedbed_mock.steps import CREATE_TASK, CREDIT, RECORD_INFO
 from seedbed_mock.tasks import RESULTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from seedbed_schemas import Contract
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
-    from seedbed_mock.service import Step
+    from seedbed_mock.steps import Step
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None, *, clock: Clock | None = None, contracts: Iterable[Contract] = ()
+) -> Starlette:
     """Return a fake service of its own, with its own accounts and tasks.
 
     Args:
         settings: How to play; the defaults where there are none.
         clock: What time it is; real time where there is none.
+        contracts: Contracts of models to play beside the shipped one, or in its place.
     """
     settings = settings or Settings()
-    contract, shared, dialect = default_contract(), job_api(), documented()
+    catalogue, shared, dialect = Catalogue(contracts), job_api(), documented()
     service = Service(
-        settings=settings,
-        clock=clock or RealClock(),
-        contract=contract,
-        profile=default_profile(),
-        shared=shared,
-        dialect=dialect,
+        settings=settings, clock=clock or RealClock(), catalogue=catalogue, shared=shared, dialect=dialect
     )
-    answers = Answers(contract, dialect, settings.http_status)
+    answers = Answers(catalogue.codes, dialect, settings.http_status)
+    creations = [model.contract.operation for model in catalogue.models.values()]
     operations = {
-        (contract.operation.method, contract.operation.path): CREATE_TASK,
+        **{(operation.method, operation.path): CREATE_TASK for operation in creations},
         (shared.record_info.method, shared.record_info.path): RECORD_INFO,
         (shared.credit.method, shared.credit.path): CREDIT,
     }

@@ -19,8 +19,9 @@ from seedbed_mock.app import create_app
 from seedbed_mock.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from seedbed_schemas import Contract
     from starlette.applications import Starlette
 
     from seedbed_mock.clock import Clock
@@ -47,13 +48,21 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(*, host: str = local.HOST, port: int = 0, clock: Clock | None = None, **settings: Any) -> Iterator[Running]:
+def running(
+    *,
+    host: str = local.HOST,
+    port: int = 0,
+    clock: Clock | None = None,
+    contracts: Iterable[Contract] = (),
+    **settings: Any,
+) -> Iterator[Running]:
     """Run a fake in a thread of this process while the block runs.
 
     Args:
         host: Address to listen on.
         port: Port to listen on, 0 for any that is free.
         clock: What time it is; real time where there is none.
+        contracts: Contracts of models to play beside the shipped one, or in its place.
         settings: Attributes of :class:`~seedbed_mock.settings.Settings`.
 
     Raises:
@@ -61,7 +70,7 @@ def running(*, host: str = local.HOST, port: int = 0, clock: Clock | None = None
         SettingsError: A setting cannot be used.
     """
     chosen = Settings(**settings)
-    app = create_app(chosen, clock=clock)
+    app = create_app(chosen, clock=clock, contracts=contracts)
     with listen(host, port) as listener:
         ready = threading.Event()
         server = _Server(app, ready.set)

@@ -38,15 +38,8 @@ class Dialect:
         self._record: dict[str, dict[str, Any]] = document["record"]
 
     def case_of_code(self, code: str) -> str:
-        """Return the first case that is answered with the code of that name.
-
-        Raises:
-            KeyError: No case is.
-        """
-        for name, case in self.cases.items():
-            if case.code == code:
-                return name
-        raise KeyError(code)
+        """Return the first case that is answered with the code of that name; where none is, the name itself."""
+        return next((name for name, case in self.cases.items() if case.code == code), code)
 
     def written(self, field: str, value: Any, state: str) -> Any:
         """Return a record's field as this dialect writes it in that state.
