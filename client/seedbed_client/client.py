@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from seedbed_schemas import Contract
+
     from seedbed_client.flows import Flow, Pause
     from seedbed_client.models import Task
 
@@ -35,6 +37,7 @@ class SeedreamClient:
     Args:
         base_url: Where the service is; else ``SEEDBED_BASE_URL``, else the local fake. Never the paid service.
         api_key: Key; else ``SEEDBED_API_KEY``, else the local fake's own.
+        contract: Contract of the model to ask, by default the shipped one.
         timeout: Seconds that one HTTP request may take.
         transport: What carries the requests, such as ``httpx2.MockTransport``.
         sleep: What waits, given seconds.
@@ -49,21 +52,30 @@ class SeedreamClient:
         base_url: str | None = None,
         api_key: str | None = None,
         *,
+        contract: Contract | None = None,
         timeout: float = TIMEOUT,
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = local_endpoint(base_url, api_key)
+        self._endpoint = local_endpoint(base_url, api_key, contract)
         self._http = httpx2.Client(timeout=timeout, transport=transport, trust_env=_trusts_proxies(self._endpoint))
         self._sleep, self._clock = sleep, clock
 
     @classmethod
-    def live(cls, api_key: str, *, timeout: float = TIMEOUT, transport: httpx2.BaseTransport | None = None) -> Self:
+    def live(
+        cls,
+        api_key: str,
+        *,
+        contract: Contract | None = None,
+        timeout: float = TIMEOUT,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> Self:
         """Return a client of the paid service, where every task costs credits.
 
         Args:
             api_key: A key of the paid service.
+            contract: Contract of the model to ask, by default the shipped one.
             timeout: Seconds that one HTTP request may take.
             transport: What carries the requests.
 
@@ -71,7 +83,7 @@ class SeedreamClient:
             ConfigurationError: There is no key.
         """
         client = cls.__new__(cls)
-        client._endpoint = live_endpoint(api_key)
+        client._endpoint = live_endpoint(api_key, contract)
         client._http = httpx2.Client(timeout=timeout, transport=transport)
         client._sleep, client._clock = time.sleep, time.monotonic
         return client
@@ -178,6 +190,7 @@ class AsyncSeedreamClient:
     Args:
         base_url: As for :class:`SeedreamClient`.
         api_key: As for :class:`SeedreamClient`.
+        contract: As for :class:`SeedreamClient`.
         timeout: As for :class:`SeedreamClient`.
         transport: What carries the requests, such as ``httpx2.ASGITransport``.
         sleep: What waits, given seconds, when awaited.
@@ -192,22 +205,28 @@ class AsyncSeedreamClient:
         base_url: str | None = None,
         api_key: str | None = None,
         *,
+        contract: Contract | None = None,
         timeout: float = TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = local_endpoint(base_url, api_key)
+        self._endpoint = local_endpoint(base_url, api_key, contract)
         self._http = httpx2.AsyncClient(timeout=timeout, transport=transport, trust_env=_trusts_proxies(self._endpoint))
         self._sleep, self._clock = sleep, clock
 
     @classmethod
     def live(
-        cls, api_key: str, *, timeout: float = TIMEOUT, transport: httpx2.AsyncBaseTransport | None = None
+        cls,
+        api_key: str,
+        *,
+        contract: Contract | None = None,
+        timeout: float = TIMEOUT,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> Self:
         """Return a client of the paid service, as :meth:`SeedreamClient.live` does."""
         client = cls.__new__(cls)
-        client._endpoint = live_endpoint(api_key)
+        client._endpoint = live_endpoint(api_key, contract)
         client._http = httpx2.AsyncClient(timeout=timeout, transport=transport)
         client._sleep, client._clock = asyncio.sleep, time.monotonic
         return client

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import httpx2
 from cyclopts import Parameter
+from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.files import check_writable, write_whole
 
 from seedbed_client.client import PATIENCE, SeedreamClient
 from seedbed_client.config import KEY_VARIABLE
 from seedbed_client.errors import ConfigurationError, SeedreamError
-from seedbed_client.options import with_option_flags
+from seedbed_client.options import parse_fields, with_option_flags
 from seedbed_client.progress import TaskProgress
 
 _USAGE_ERROR = 2
@@ -31,6 +32,8 @@ def generate(
     base_url: str | None = None,
     key: str | None = None,
     live: Annotated[bool, Parameter(negative="")] = False,
+    contract: Path | None = None,
+    field: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     timeout: float = PATIENCE,
     **options: object,
 ) -> int:
@@ -42,14 +45,18 @@ def generate(
         base_url: Where the service is; else SEEDBED_BASE_URL, else the local fake.
         key: API key; else SEEDBED_API_KEY, else the local fake's own.
         live: Call the paid service, which costs credits.
+        contract: Contract of the model to ask, a file that seedbed derive wrote; by default the shipped one.
+        field: A field of the input as NAME=VALUE, for those that have no flag here; may be repeated.
         timeout: Seconds after which to give up.
         options: What the contract lets one choose.
     """
     try:
         if output:
             check_writable(output)  # before the task costs anything
-        with _client(base_url, key, live=live) as client:
-            return _generate(client, prompt, output, timeout, options)
+        chosen = Contract.load(contract) if contract else default_contract()
+        fields = {**options, **parse_fields(field, chosen)}
+        with _client(base_url, key, chosen, live=live) as client:
+            return _generate(client, prompt, output, timeout, fields)
     except ConfigurationError as error:
         return _fail(str(error), code=_USAGE_ERROR)
     except OSError as error:
@@ -61,12 +68,12 @@ def generate(
         return _fail(". ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
 
 
-def _client(base_url: str | None, key: str | None, *, live: bool) -> SeedreamClient:
+def _client(base_url: str | None, key: str | None, contract: Contract, *, live: bool) -> SeedreamClient:
     if live and base_url:
         raise ConfigurationError("--live and --base-url name two services: give one of them.")
     if live:
-        return SeedreamClient.live(key or os.environ.get(KEY_VARIABLE, ""))
-    return SeedreamClient(base_url, key)
+        return SeedreamClient.live(key or os.environ.get(KEY_VARIABLE, ""), contract=contract)
+    return SeedreamClient(base_url, key, contract=contract)
 
 
 def _generate(

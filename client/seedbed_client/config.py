@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httpx2
 from seedbed_schemas import Schema, default_contract, local
 
 from seedbed_client.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from seedbed_schemas import Contract
 
 BASE_URL_VARIABLE = "SEEDBED_BASE_URL"
 KEY_VARIABLE = "SEEDBED_API_KEY"
@@ -19,20 +23,24 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A service and a key to it.
+    """A service, a key to it, and what it is asked for.
 
     Attributes:
         base_url: Where the service is, without a slash at the end.
         api_key: The key; not shown.
+        contract: The contract of the model.
         is_live: Whether calls cost money.
     """
 
     base_url: str
     api_key: str = field(repr=False)
+    contract: Contract
     is_live: bool = False
 
 
-def local_endpoint(base_url: str | None = None, api_key: str | None = None) -> Endpoint:
+def local_endpoint(
+    base_url: str | None = None, api_key: str | None = None, contract: Contract | None = None
+) -> Endpoint:
     """Return a service that is not the paid one: the arguments, or the environment, or the local fake.
 
     Raises:
@@ -42,10 +50,11 @@ def local_endpoint(base_url: str | None = None, api_key: str | None = None) -> E
     url = _parsed(chosen)
     if url.host == httpx2.URL(default_contract().operation.server).host:
         raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
-    return Endpoint(chosen.rstrip("/"), _checked(api_key or os.environ.get(KEY_VARIABLE) or local.KEY))
+    key = _checked(api_key or os.environ.get(KEY_VARIABLE) or local.KEY)
+    return Endpoint(chosen.rstrip("/"), key, contract or default_contract())
 
 
-def live_endpoint(api_key: str | None) -> Endpoint:
+def live_endpoint(api_key: str | None, contract: Contract | None = None) -> Endpoint:
     """Return the paid service.
 
     Raises:
@@ -53,7 +62,8 @@ def live_endpoint(api_key: str | None) -> Endpoint:
     """
     if not api_key:
         raise ConfigurationError(f"The paid service needs a key: pass one, or set {KEY_VARIABLE}.")
-    return Endpoint(default_contract().operation.server, _checked(api_key), is_live=True)
+    chosen = contract or default_contract()
+    return Endpoint(chosen.operation.server, _checked(api_key), chosen, is_live=True)
 
 
 def _parsed(text: str) -> httpx2.URL:

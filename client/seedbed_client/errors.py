@@ -15,11 +15,14 @@ Where nothing answered at all, the error is httpx2's own.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas import default_contract
 
 if TYPE_CHECKING:
+    from seedbed_schemas import Contract
+
     from seedbed_client.models import Task
 
 
@@ -122,16 +125,20 @@ class WaitTimeout(SeedreamError):
 
 
 def _class_of(name: str, description: str) -> type[ApiError]:
-    """Return the class that is named like the code; a code that the documentation has gained gets a new one."""
+    """Return the class that is named like the code; a code that no class was drawn for gets a new one."""
     title = "".join(part.title() for part in name.split("_"))
     drawn = {cls.__name__: cls for cls in ApiError.__subclasses__()}
     return drawn.get(title) or type(title, (ApiError,), {"__doc__": description})
 
 
-_CODES = default_contract().codes
+@cache
+def errors_of(contract: Contract) -> dict[int, type[ApiError]]:
+    """Return the class of each code that a contract documents, success aside."""
+    return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != SUCCESS}
+
 
 SUCCESS: Final = default_contract().code_named("success").number
 """The code of an answer to a call that did what it was asked to."""
 
-ERRORS: Final = {code.number: _class_of(code.name, code.description) for code in _CODES if code.number != SUCCESS}
+ERRORS: Final = errors_of(default_contract())
 """The class of each documented code."""

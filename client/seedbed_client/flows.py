@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx2
 import msgspec
-from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.profile import default_profile
+from seedbed_schemas import job_api
+from seedbed_schemas.profile import profile_of
 from seedbed_schemas.wire import Created, Envelope, Record
 
 from seedbed_client.errors import (
@@ -26,11 +26,14 @@ from seedbed_client.errors import (
     TaskFailed,
     UnreadableAnswer,
     WaitTimeout,
+    errors_of,
 )
 from seedbed_client.models import Task, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    from seedbed_schemas import Contract
 
     from seedbed_client.config import Endpoint
 
@@ -81,15 +84,15 @@ def create_task(
     endpoint: Endpoint, prompt: str, *, callback_url: str | None, options: Mapping[str, object]
 ) -> Flow[str]:
     """Ask for a task and return its name; never asks twice, for asking costs money."""
-    contract, fields = default_contract(), job_api().fields
-    body: dict[str, Any] = {fields.model: contract.model, fields.input: _input(prompt, options)}
+    contract, fields = endpoint.contract, job_api().fields
+    body: dict[str, Any] = {fields.model: contract.model, fields.input: _input(contract, prompt, options)}
     if callback_url is not None:
         body[fields.callback] = callback_url
     operation = contract.operation
     call = Call(operation.method, endpoint.base_url + operation.path, _authorization(endpoint), json=body)
     try:
         response = yield call
-        return msgspec.convert(_data(response), Created).task_id
+        return msgspec.convert(_data(endpoint, response), Created).task_id
     except _NEVER_SENT:
         raise
     except (httpx2.TransportError, UnreadableAnswer, msgspec.ValidationError) as error:
@@ -102,7 +105,7 @@ def get_task(endpoint: Endpoint, task_id: str) -> Flow[Task]:
     url, headers = endpoint.base_url + operation.path, _authorization(endpoint)
     response = yield Call(operation.method, url, headers, params={operation.query: task_id})
     try:
-        return task_of(msgspec.convert(_data(response), Record))
+        return task_of(msgspec.convert(_data(endpoint, response), Record))
     except msgspec.DecodeError as error:
         raise UnreadableAnswer(response.status_code, f"its record cannot be read ({error})") from error
 
@@ -112,7 +115,7 @@ def get_credits(endpoint: Endpoint) -> Flow[float]:
     operation = job_api().credit
     response = yield Call(operation.method, endpoint.base_url + operation.path, _authorization(endpoint))
     try:
-        return msgspec.convert(_data(response), float)
+        return msgspec.convert(_data(endpoint, response), float)
     except msgspec.ValidationError as error:
         raise UnreadableAnswer(response.status_code, f"its balance cannot be read ({error})") from error
 
@@ -161,25 +164,26 @@ def download(url: str) -> Flow[bytes]:
     return response.content
 
 
-def _input(prompt: str, options: Mapping[str, object]) -> dict[str, object]:
+def _input(contract: Contract, prompt: str, options: Mapping[str, object]) -> dict[str, object]:
     """Return the input: the contract's defaults, and what was asked for."""
-    properties = default_contract().part("request")["properties"][job_api().fields.input]["properties"]
-    defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+    defaults = {name: schema["default"] for name, schema in contract.input_fields.items() if "default" in schema}
     given = {name: value for name, value in options.items() if value is not None}
-    return {default_profile().caption: prompt, **defaults, **given}
+    caption = profile_of(contract).caption
+    return {**({caption: prompt} if caption else {}), **defaults, **given}
 
 
 def _authorization(endpoint: Endpoint) -> dict[str, str]:
-    operation = default_contract().operation
+    operation = endpoint.contract.operation
     return {operation.header: f"{operation.scheme} {endpoint.api_key}"}
 
 
-def _data(response: httpx2.Response) -> Any:
+def _data(endpoint: Endpoint, response: httpx2.Response) -> Any:
     """Return what an answer gives back, or raise what it says; the code tells, whatever the HTTP status is."""
     try:
         envelope = msgspec.json.decode(response.content, type=Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableAnswer(response.status_code, str(error)) from error
     if envelope.code != SUCCESS:
-        raise ERRORS.get(envelope.code, ApiError)(envelope.code, envelope.msg or "")
+        errors = ERRORS | errors_of(endpoint.contract)
+        raise errors.get(envelope.code, ApiError)(envelope.code, envelope.msg or "")
     return envelope.data

@@ -1,16 +1,21 @@
-"""The flags of the command line that the contract decides on: one for each field of the input beside the prompt."""
+"""What the contract lets one choose on the command line: a flag for each field of the input beside the prompt."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
-from seedbed_schemas import default_contract, job_api
+from seedbed_schemas import default_contract
 from seedbed_schemas.profile import default_profile
 
+from seedbed_client.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from seedbed_schemas import Contract
 
 _TYPES: Final = {"string": str, "integer": int, "number": float, "boolean": bool}
 
@@ -24,12 +29,39 @@ def with_option_flags(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _flags() -> list[inspect.Parameter]:
-    properties = default_contract().part("request")["properties"][job_api().fields.input]["properties"]
-    return [_flag(name, schema) for name, schema in properties.items() if name != default_profile().caption]
+    fields = default_contract().input_fields
+    return [_flag(name, schema) for name, schema in fields.items() if name != default_profile().caption]
 
 
 def _flag(name: str, schema: dict[str, Any]) -> inspect.Parameter:
+    """Return a flag; its default is shown and not passed, for another contract may know another or none."""
     choices = tuple(schema.get("enum", ()))
     kind: Any = Literal[choices] if choices else _TYPES[schema["type"]]
-    annotation = Annotated[kind, Parameter(help=schema["description"])]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=schema.get("default"))
+    default = f" [default: {schema['default']}]" if "default" in schema else ""
+    annotation = Annotated[kind | None, Parameter(help=schema["description"] + default)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+
+
+def parse_fields(words: Iterable[str], contract: Contract) -> dict[str, object]:
+    """Read words such as ``seed=7`` as fields of the input, each of the type that the contract gives it.
+
+    Raises:
+        ConfigurationError: A word is no NAME=VALUE, or its value is not of that type.
+    """
+    fields: dict[str, object] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise ConfigurationError(f"A field is given as NAME=VALUE, not as {word!r}.")
+        fields[name] = _value(name, text, contract)
+    return fields
+
+
+def _value(name: str, text: str, contract: Contract) -> object:
+    kind = contract.input_fields.get(name, {}).get("type", "string")
+    if kind == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is of type {kind}, and {text!r} cannot be read as one.") from error

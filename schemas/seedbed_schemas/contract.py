@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seedbed_schemas.job_api import job_api
 from seedbed_schemas.schema import Schema
 
 if TYPE_CHECKING:
@@ -88,6 +89,13 @@ class Contract:
         """Return one of the contract's definitions as a schema of its own."""
         part: dict[str, Any] = self.document["$defs"][name]
         return part
+
+    @property
+    def input_fields(self) -> dict[str, Any]:
+        """The schema of each field of the input, by name; empty where the contract tells of none."""
+        inside = self.part("request").get("properties", {}).get(job_api().fields.input, {})
+        fields: dict[str, Any] = inside.get("properties", {})
+        return fields
 
     def code_named(self, name: str) -> Code:
         """Return the code of that name.

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedbed_schemas.job_api import job_api
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -87,11 +85,8 @@ def _load(path: Path) -> Profile:
 
 
 def _suggested_caption(contract: Contract) -> str:
-    """Return the first field of the input that holds free text, one that is required before one that is not."""
-    inside = contract.part("request").get("properties", {}).get(job_api().fields.input, {})
-    properties = inside.get("properties", {})
-    names = sorted(properties, key=lambda name: name not in inside.get("required", ()))
-    return next((name for name in names if _is_free_text(properties[name])), "")
+    """Return the first field of the input that holds free text."""
+    return next((name for name, schema in contract.input_fields.items() if _is_free_text(schema)), "")
 
 
 def _is_free_text(schema: Mapping[str, Any]) -> bool:

@@ -1,0 +1,68 @@
+"""The client with the contract of another model: its fields, its defaults, its codes, without a line of code."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from seedbed_client import ApiError, SeedreamClient
+from seedbed_mock import Running, running
+from seedbed_mock.cli import main
+from seedbed_schemas import Contract
+from seedbed_schemas.derive import derive
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "schemas" / "tests" / "pages" / "tables.zh.md").read_text(encoding="utf-8")
+TEXT = derive(PAGE.replace("X-Meadow", "Authorization").replace("Token", "Bearer"))
+MEADOW = Contract(json.loads(TEXT))
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running(contracts=[MEADOW], task_seconds=0, rate=None, credits=10**6) as server:
+        yield server
+
+
+def test_another_model_is_asked_by_its_own_contract(server: Running) -> None:
+    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
+        task = client.generate("sheep", copies=4)
+    assert task.model == MEADOW.model
+    assert json.loads(task.param)["input"] == {"words": "sheep", "copies": 4}
+
+
+def test_its_defaults_are_its_own(server: Running) -> None:
+    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
+        assert json.loads(client.generate("sheep").param)["input"] == {"words": "sheep", "copies": 1}
+
+
+def test_a_code_that_only_it_documents_has_a_class(server: Running) -> None:
+    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
+        client._http.headers["X-Seedbed-Fault"] = "499"
+        with pytest.raises(ApiError) as error:
+            client.credits()
+    assert type(error.value).__name__ == "Code499"
+
+
+def test_the_command_asks_another_model(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
+    monkeypatch.chdir(tmp_path)
+    Path("meadow.json").write_text(TEXT, encoding="utf-8")
+    asked = ["generate", "sheep", "--contract", "meadow.json", "-o", "out.jpg"]
+    assert main([*asked, "--field", "copies=2", "--field", "size=640x480"]) == 0
+    with Image.open("out.jpg") as image:
+        assert image.size == (640, 480)
+    assert main([*asked, "--field", "copies=3"]) == 1
+    assert "copies must be one of 1, 2, 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["copies", "=2", "copies=many", "copies="])
+def test_a_field_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "meadow.json"
+    contract.write_text(TEXT, encoding="utf-8")
+    assert main(["generate", "sheep", "--contract", str(contract), "--field", word]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
