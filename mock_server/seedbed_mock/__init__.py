@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from seedbed_mock.app import create_app
     from seedbed_mock.clock import Clock, ManualClock, RealClock
     from seedbed_mock.server import ListenError, Running, running
-    from seedbed_mock.settings import Rate, Settings, SettingsError
+    from seedbed_mock.settings import Rate, Settings, SettingsError, Span
 
 __all__ = [
     "Clock",
@@ -20,6 +20,7 @@ __all__ = [
     "Running",
     "Settings",
     "SettingsError",
+    "Span",
     "create_app",
     "running",
 ]
@@ -28,7 +29,7 @@ _MODULES: Final = {
     "app": ("create_app",),
     "clock": ("Clock", "ManualClock", "RealClock"),
     "server": ("ListenError", "Running", "running"),
-    "settings": ("Rate", "Settings", "SettingsError"),
+    "settings": ("Rate", "Settings", "SettingsError", "Span"),
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from seedbed_schemas import __version__
 from seedbed_schemas.wire import Envelope
 from starlette.responses import Response
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
 
     from seedbed_mock.settings import HttpStatus
+
+
+FAKE: Final = {"X-Seedbed": __version__}
+"""Header of every answer, which the real service does not send: it says that this is a fake."""
 
 
 class Refusal(Exception):
@@ -65,7 +70,7 @@ class Answers:
 
     def _envelope(self, code: int, message: str, data: Any) -> Response:
         body = msgspec.json.encode(Envelope(code, message, data))
-        return Response(body, code if self._mirrors else 200, media_type="application/json")
+        return Response(body, code if self._mirrors else 200, FAKE, media_type="application/json")
 
 
 class _Details(dict[str, object]):

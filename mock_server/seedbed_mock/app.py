@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from seedbed_mock.answers import Answers, Refusal
+from seedbed_mock.answers import FAKE, Answers, Refusal
 from seedbed_mock.bodies import read_body
 from seedbed_mock.catalogue import Catalogue
 from seedbed_mock.clock import RealClock
@@ -126,7 +126,7 @@ class _Pages:
         # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
         from seedbed_mock.pictures import render  # noqa: PLC0415
 
-        return Response(await run_in_threadpool(render, picture), media_type="image/jpeg")
+        return Response(await run_in_threadpool(render, picture), headers=FAKE, media_type="image/jpeg")
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         method, path = shown(request.method), shown(request.url.path)

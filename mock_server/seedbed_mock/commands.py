@@ -14,7 +14,7 @@ from seedbed_schemas.example import example_of
 
 from seedbed_mock.app import create_app
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
-from seedbed_mock.settings import HttpStatus, Rate, Settings, SettingsError
+from seedbed_mock.settings import HttpStatus, Rate, Settings, SettingsError, Span
 
 _DEFAULTS = Settings()
 
@@ -25,7 +25,7 @@ def serve(
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT,
     key: Annotated[tuple[str, ...], Parameter(negative="")] = _DEFAULTS.keys,
     http_status: HttpStatus = _DEFAULTS.http_status,
-    task_seconds: float = _DEFAULTS.task_seconds,
+    task_seconds: str = str(_DEFAULTS.span),
     credits: Decimal = _DEFAULTS.balance,  # noqa: A002 (the name of the flag)
     rate_limit: str = str(_DEFAULTS.rate),
     seed: int = _DEFAULTS.seed,
@@ -37,7 +37,7 @@ def serve(
         port: Port to listen on; 0 takes any free one.
         key: API key to let in, an account of its own; may be repeated.
         http_status: envelope answers HTTP 200 with the code in the body, mirror the code as HTTP status too.
-        task_seconds: How long a task takes, in seconds.
+        task_seconds: How long a task takes, in seconds; LEAST..MOST draws from between, with the seed.
         credits: Balance of each account at the start.
         rate_limit: New tasks that an account may make, as N/SECONDS, or off.
         seed: Decides what is drawn at random, such as the colours of the images.
@@ -46,7 +46,7 @@ def serve(
         settings = Settings(
             keys=key,
             http_status=http_status,
-            task_seconds=task_seconds,
+            task_seconds=Span.parse(task_seconds),
             credits=credits,
             rate=Rate.parse(rate_limit),
             seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from seedbed_mock.accounts import open_accounts
@@ -76,6 +77,7 @@ class Service:
         self.dialect = dialect
         self.accounts = open_accounts(settings)
         self.store = MemoryStore()
+        self.chance = Random(settings.seed)  # noqa: S311 (drawn again alike by the same seed, on purpose)
         self._last_task = 0
         self.key_header = self.operation.header.lower().encode()
         self.faults = {

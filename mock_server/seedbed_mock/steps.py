@@ -95,7 +95,7 @@ def create_task(service: Service, call: Call) -> None:
         picture=_picture(service, call),
         result_name=f"{secrets.token_urlsafe(16)}.jpg",
         created=now,
-        duration=round(service.settings.task_seconds * 1000),
+        duration=round(service.settings.span.draw(service.chance) * 1000),
     )
     service.store.add(task, now)
     call.data = Created(task.task_id)

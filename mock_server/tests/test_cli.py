@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
-from seedbed_mock import Rate, running
+from seedbed_mock import Rate, Span, running
 from seedbed_mock.cli import main
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -104,9 +104,11 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
         (["serve", "--port", "70000"], "65535"),
         (["serve", "--port", "-1"], "--port"),
         (["serve", "--http-status", "teapot"], "mirror"),
-        (["serve", "--task-seconds", "-1"], "A task takes from 0"),
-        (["serve", "--task-seconds", "nan"], "A task takes from 0"),
-        (["serve", "--task-seconds", "1e99"], "A task takes from 0"),
+        (["serve", "--task-seconds", "-1"], "LEAST..MOST"),
+        (["serve", "--task-seconds", "nan"], "LEAST..MOST"),
+        (["serve", "--task-seconds", "999999999"], "A task takes from 0"),
+        (["serve", "--task-seconds", "60..10"], "A task takes from 0"),
+        (["serve", "--task-seconds", "1..2..3"], "LEAST..MOST"),
         (["serve", "--credits", "-1"], "credits"),
         (["serve", "--credits", "inf"], "credits"),
         (["serve", "--rate-limit", "20"], "N/SECONDS"),
@@ -151,6 +153,13 @@ def test_a_rate_is_read_as_it_is_written(text: str, seconds: float | None) -> No
     rate = Rate.parse(text)
     assert (rate.seconds if rate else None) == seconds
     assert str(rate) == (text if rate else "None")
+
+
+@pytest.mark.parametrize(("text", "bounds"), [("0", (0, 0)), ("2.5", (2.5, 2.5)), ("10..60", (10, 60))])
+def test_a_time_is_read_as_it_is_written(text: str, bounds: tuple[float, float]) -> None:
+    span = Span.parse(text)
+    assert (span.least, span.most) == bounds
+    assert str(span) == text
 
 
 def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import ManualClock, SettingsError, create_app, running
-from seedbed_schemas import default_contract, job_api
+from seedbed_mock import ManualClock, SettingsError, Span, create_app, running
+from seedbed_schemas import __version__, default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PROFILE = default_contract(), job_api(), default_profile()
@@ -159,6 +159,13 @@ def test_a_result_shows_the_prompt(caller: Caller, clock: ManualClock) -> None:
     assert shares == sorted(set(shares))
 
 
+def test_every_answer_says_that_it_is_of_a_fake(caller: Caller, clock: ManualClock) -> None:
+    task_id = caller.create()["data"]["taskId"]
+    clock.advance(30)
+    for path in (caller.result_url(task_id), "/nowhere", RECORD, CREDIT, "/results/nothing.jpg"):
+        assert caller.http.get(path).headers["X-Seedbed"] == __version__
+
+
 def test_a_result_is_not_there_before_the_task_has_ended(caller: Caller, clock: ManualClock) -> None:
     first, second = (caller.create()["data"]["taskId"] for _ in range(2))
     assert "resultJson" not in caller.record(first)
@@ -225,3 +232,22 @@ def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
 def test_a_setting_that_cannot_be_used_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError), running(**settings):
         pass
+
+
+def durations(seed: int) -> list[int]:
+    """Return how long five tasks of a server take, in milliseconds."""
+    clock = ManualClock()
+    with running(clock=clock, task_seconds=Span(10, 60), seed=seed) as server:
+        caller = Caller(server.url, server.key)
+        names = [caller.create()["data"]["taskId"] for _ in range(5)]
+        clock.advance(60)
+        taken = [int(caller.record(name)["costTime"]) for name in names]
+        caller.http.close()
+    return taken
+
+
+def test_times_are_drawn_between_their_bounds_and_alike_for_the_same_seed() -> None:
+    taken = durations(seed=1)
+    assert all(10_000 <= each <= 60_000 for each in taken)
+    assert len(set(taken)) == len(taken)
+    assert taken == durations(seed=1) != durations(seed=2)
