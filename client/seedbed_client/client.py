@@ -169,7 +169,7 @@ class SeedreamClient:
             while True:
                 try:
                     response = self._do(step)
-                except httpx2.TransportError as error:
+                except httpx2.RequestError as error:
                     step = flow.throw(error)
                 else:
                     step = flow.send(response)
@@ -179,7 +179,9 @@ class SeedreamClient:
 
     def _do(self, step: Call | Pause) -> httpx2.Response | None:
         if isinstance(step, Call):
-            return self._http.request(step.method, step.url, headers=step.headers, params=step.params, json=step.json)
+            return self._http.request(
+                step.method, step.url, headers=step.headers, params=step.params, content=step.content
+            )
         self._sleep(step.seconds)
         return None
 
@@ -283,7 +285,7 @@ class AsyncSeedreamClient:
             while True:
                 try:
                     response = await self._do(step)
-                except httpx2.TransportError as error:
+                except httpx2.RequestError as error:
                     step = flow.throw(error)
                 else:
                     step = flow.send(response)
@@ -294,7 +296,7 @@ class AsyncSeedreamClient:
     async def _do(self, step: Call | Pause) -> httpx2.Response | None:
         if isinstance(step, Call):
             return await self._http.request(
-                step.method, step.url, headers=step.headers, params=step.params, json=step.json
+                step.method, step.url, headers=step.headers, params=step.params, content=step.content
             )
         await self._sleep(step.seconds)
         return None
@@ -304,6 +306,7 @@ def _trusts_proxies(endpoint: Endpoint) -> bool:
     """Tell whether the environment's proxies are for this service: a proxy cannot reach this machine's loopback."""
     host = httpx2.URL(endpoint.base_url).host
     try:
-        return not ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host != "localhost"
+    return not (address.is_loopback or address.is_unspecified)

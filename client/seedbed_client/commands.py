@@ -12,6 +12,7 @@ import httpx2
 from cyclopts import Parameter
 from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.files import check_writable, write_whole
+from seedbed_schemas.refusals import printable
 
 from seedbed_client.client import PATIENCE, SeedreamClient
 from seedbed_client.config import KEY_VARIABLE
@@ -87,6 +88,8 @@ def _generate(
             images = [(url, client.download(url)) for url in task.result_urls]
         except KeyboardInterrupt:
             return _fail(f"no longer waiting; the task goes on as {task_id}", code=_INTERRUPTED)
+    if not images:
+        return _fail(f"{task_id} succeeded, but has no result")
     for number, (url, image) in enumerate(images, start=1):
         path = _path(output or _named_after(task_id), number)
         try:
@@ -108,5 +111,5 @@ def _path(output: Path, number: int) -> Path:
 
 
 def _fail(sentence: str, *, code: int = 1) -> int:
-    print(f"seedbed generate: {sentence.rstrip('.')}.", file=sys.stderr)
+    print(f"seedbed generate: {printable(sentence).rstrip('.')}.", file=sys.stderr)
     return code

@@ -48,7 +48,7 @@ def local_endpoint(
     """
     chosen = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
     url = _parsed(chosen)
-    if url.host == httpx2.URL(default_contract().operation.server).host:
+    if url.host.rstrip(".") == httpx2.URL(default_contract().operation.server).host:
         raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
     key = _checked(api_key or os.environ.get(KEY_VARIABLE) or local.KEY)
     return Endpoint(chosen.rstrip("/"), key, contract or default_contract())
@@ -69,7 +69,8 @@ def live_endpoint(api_key: str | None, contract: Contract | None = None) -> Endp
 def _parsed(text: str) -> httpx2.URL:
     # httpx2 alone would mend what is not a URI rather than refuse it.
     url = httpx2.URL(text if _URI.accepts(text) else "")
-    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _LAST_PORT:
+    is_base = url.scheme in {"http", "https"} and url.host and not (url.query or url.fragment)
+    if not is_base or (url.port or 0) > _LAST_PORT:
         raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")
     return url
 

@@ -6,6 +6,7 @@ thrown the transport's error. The clients, one blocking and one not, do what it 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PASSING = (RateLimited, ServerError, ServiceUnavailable, UnreadableAnswer, httpx2.TransportError)
+_PASSING = (RateLimited, ServerError, ServiceUnavailable, UnreadableAnswer, httpx2.RequestError)
 """What may go away by itself while one waits; the task is paid for, so waiting on is better than losing it."""
 
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
@@ -56,7 +57,7 @@ class Call:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] | None = None
-    json: Any = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,15 @@ def create_task(
     body: dict[str, Any] = {fields.model: contract.model, fields.input: _input(contract, prompt, options)}
     if callback_url is not None:
         body[fields.callback] = callback_url
-    operation = contract.operation
-    call = Call(operation.method, endpoint.base_url + operation.path, _authorization(endpoint), json=body)
+    operation, headers = contract.operation, {**_authorization(endpoint), "Content-Type": "application/json"}
+    # Written in ASCII, for then even a prompt that is no proper Unicode travels, and the service can say no to it.
+    call = Call(operation.method, endpoint.base_url + operation.path, headers, content=json.dumps(body).encode())
     try:
         response = yield call
         return msgspec.convert(_data(endpoint, response), Created).task_id
     except _NEVER_SENT:
         raise
-    except (httpx2.TransportError, UnreadableAnswer, msgspec.ValidationError) as error:
+    except (httpx2.RequestError, UnreadableAnswer, msgspec.ValidationError) as error:
         raise CreationUnknown(f"it is not known whether the task was made, and paid for: {error}") from error
 
 
@@ -181,7 +183,7 @@ def _data(endpoint: Endpoint, response: httpx2.Response) -> Any:
     """Return what an answer gives back, or raise what it says; the code tells, whatever the HTTP status is."""
     try:
         envelope = msgspec.json.decode(response.content, type=Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableAnswer(response.status_code, str(error)) from error
     if envelope.code != SUCCESS:
         errors = ERRORS | errors_of(endpoint.contract)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from seedbed_schemas.refusals import printable
 
 if TYPE_CHECKING:
     from typing import Self
@@ -36,7 +37,7 @@ class TaskProgress:
 
     def update(self, task: Task) -> None:
         """Show the state of a task."""
-        self.say(f"{task.task_id}: {task.state}")
+        self.say(f"{printable(task.task_id)}: {printable(task.state)}")
 
     def say(self, text: str) -> None:
         """Show a text, if it is not shown already."""

@@ -64,6 +64,7 @@ UNREADABLE = [
     httpx2.Response(200, json={"code": "200", "data": 3}),
     httpx2.Response(200, json=envelope("neither record nor number")),
     httpx2.Response(200, json=envelope({"taskId": 3})),
+    httpx2.Response(200, content=b'{"code": 200, "data": ' + b"[" * 100_000),
 ]
 
 
@@ -82,7 +83,16 @@ def test_after_an_unreadable_answer_it_is_not_known_whether_the_task_was_made(re
         client.create_task("a hill")
 
 
-@pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.WriteError])
+BROKEN = [
+    httpx2.ReadTimeout,
+    httpx2.ReadError,
+    httpx2.RemoteProtocolError,
+    httpx2.WriteError,
+    httpx2.DecodingError,
+]
+
+
+@pytest.mark.parametrize("error", BROKEN)
 def test_after_a_broken_connection_it_is_not_known_whether_the_task_was_made(error: type[Exception]) -> None:
     with answering(error("broken")) as client, pytest.raises(CreationUnknown, match="broken"):
         client.create_task("a hill")
@@ -122,6 +132,7 @@ def test_a_code_that_is_not_documented_is_an_api_error() -> None:
         httpx2.Response(502, html="<html>"),
         httpx2.ReadTimeout("slow"),
         httpx2.ConnectError("down"),
+        httpx2.DecodingError("not gzip"),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -143,7 +143,7 @@ def test_every_code_is_raised_as_its_class(code: int, http_status: str) -> None:
 
 
 def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
-    with running(credits=14, rate=Rate(4, 3600)) as server:
+    with running(credits=14, rate=Rate(2, 3600)) as server:
         with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(Unauthorized):
             stranger.credits()
         with SeedreamClient(server.url, server.key) as client:
@@ -151,10 +151,17 @@ def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
                 client.create_task("a hill", aspect_ratio="5:4")
             client.create_task("a hill")
             client.create_task("a hill")
-            with pytest.raises(InsufficientCredits):
-                client.create_task("a hill")
             with pytest.raises(RateLimited):
                 client.create_task("a hill")
+
+
+def test_a_balance_that_does_not_cover_the_price_is_raised_with_both() -> None:
+    with (
+        running(credits=6.4) as server,
+        SeedreamClient(server.url, server.key) as client,
+        pytest.raises(InsufficientCredits, match=r"costs 6\.5, the balance is 6\.4"),
+    ):
+        client.create_task("a hill")
 
 
 def test_both_clients_have_the_same_methods() -> None:

@@ -60,7 +60,9 @@ def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked(SeedreamClient(transport=TRANSPORT)).url.port == 8721
 
 
-@pytest.mark.parametrize("url", [LIVE, f"{LIVE}/", LIVE.upper(), f"{LIVE}:443/x", LIVE.replace("https", "http")])
+@pytest.mark.parametrize(
+    "url", [LIVE, f"{LIVE}/", LIVE.upper(), f"{LIVE}:443/x", f"{LIVE}.", LIVE.replace("https", "http")]
+)
 @pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
 def test_the_paid_service_is_not_called_by_its_url(
     monkeypatch: pytest.MonkeyPatch, cls: type[SeedreamClient | AsyncSeedreamClient], url: str
@@ -89,7 +91,20 @@ def test_the_paid_service_needs_a_key(cls: type[SeedreamClient | AsyncSeedreamCl
         cls.live("")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://[", "http://a b", "http://x:99999", "/api"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "ftp://x",
+        "http://",
+        "http://[",
+        "http://a b",
+        "http://x:99999",
+        "/api",
+        "http://h?x=y",
+        "http://h/#x",
+    ],
+)
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         SeedreamClient(url)
@@ -100,6 +115,12 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
     with pytest.raises(ConfigurationError) as error:
         SeedreamClient(api_key=key)
     assert key not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.9.9.9"])  # noqa: S104 (not bound)
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://10.0.0.1:3128")
+    assert not SeedreamClient(f"http://{host}:1")._http.trust_env
 
 
 def test_a_key_is_not_shown() -> None:

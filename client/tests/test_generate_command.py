@@ -80,6 +80,43 @@ def test_a_mistake_is_one_sentence(
     assert words in errors
 
 
+def answered(monkeypatch: pytest.MonkeyPatch, record: dict[str, object], message: str = "", code: int = 200) -> None:
+    """Let every call of the command be answered like this."""
+
+    def handle(_: httpx2.Request) -> httpx2.Response:
+        task = {"taskId": "t1", "model": "m", "param": "", "createTime": 1, **record}
+        return httpx2.Response(200, json={"code": code, "msg": message, "data": task})
+
+    real, transport = httpx2.Client, httpx2.MockTransport(handle)
+    monkeypatch.setattr(httpx2, "Client", lambda **options: real(**{**options, "transport": transport}))
+
+
+@pytest.mark.parametrize("results", ["", '{"resultUrls": []}'])
+def test_a_success_without_a_result_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: str
+) -> None:
+    answered(monkeypatch, {"state": "success", "resultJson": results})
+    assert main(["generate", "a hill"]) == 1
+    assert "no result" in capsys.readouterr().err
+
+
+def test_what_a_service_says_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered(monkeypatch, {}, "\x1b]0;owned\x07\nsecond line", 500)
+    assert main(["generate", "a hill"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert errors.rstrip("\n").isprintable()
+
+
+def test_a_prompt_that_is_no_unicode_is_for_the_service_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "\udcff"]) == 1
+    errors = capsys.readouterr().err
+    assert "422" in errors
+    assert errors.count("\n") == 1
+
+
 def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: Running) -> None:
     with SeedreamClient(server.url) as client:
         before = client.credits()
@@ -124,19 +161,28 @@ def test_a_service_that_says_where_to_write_is_not_heeded(
     assert capsys.readouterr().out.count("Saved") == 2
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from seedbed_mock.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+sys.exit(main())
+"""
+
+
 def test_ctrl_c_leaves_the_name_of_the_task() -> None:
     with running(task_seconds=3600) as server:
         process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from seedbed_mock.cli import main; sys.exit(main())", "generate", "x"],
+            [sys.executable, "-c", INTERRUPTIBLE, "generate", "x"],
             env={**os.environ, "SEEDBED_BASE_URL": server.url},
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stderr
-        while "waiting" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        with process:
+            assert process.stderr
+            while "waiting" not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            errors = process.stderr.read()
     assert process.returncode == 130
     assert "the task goes on as task_seedream_" in errors
     assert "Traceback" not in errors

@@ -27,19 +27,22 @@ class Refusal(Exception):
 
     Args:
         case: Name of the case, as in the dialect.
-        details: What the dialect's words mention.
+        is_caused: Whether something caused it, or somebody just asked for it.
+        details: What the dialect's words mention of the cause.
     """
 
-    def __init__(self, case: str, **details: object) -> None:
+    def __init__(self, case: str, *, is_caused: bool = True, **details: object) -> None:
         super().__init__(case)
         self.case = case
+        self.is_caused = is_caused
         self.details = details
 
 
 class Answers:
     """Writes answers with the contract's codes, in the dialect's words.
 
-    A code for which the dialect has no case is one by itself, and goes by its own name and description.
+    A code for which the dialect has no case is one by itself. A case that nobody caused has no details to tell of, so
+    the code's description says it.
 
     Args:
         codes: The codes by name.
@@ -48,33 +51,26 @@ class Answers:
     """
 
     def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
-        self._cases = {name: (code.number, code.description) for name, code in codes.items()}
-        self._cases |= {name: (codes[case.code].number, case.message) for name, case in dialect.cases.items()}
+        self._codes = {name: codes[case.code] for name, case in dialect.cases.items()} | dict(codes)
+        self._messages = {name: case.message for name, case in dialect.cases.items()}
         self._mirrors = http_status == "mirror"
 
     def done(self, data: Any) -> Response:
         """Return the answer to a request that succeeded."""
-        code, message = self._cases["done"]
-        return self._envelope(code, message, data)
+        return self._envelope(self._codes["done"].number, self._messages["done"], data)
 
     def refused(self, refusal: Refusal) -> Response:
         """Return the answer to a request that was refused."""
-        code, message = self._cases[refusal.case]
-        return self._envelope(code, message.format_map(_Details(refusal.details)), None)
+        code, message = self._codes[refusal.case], self._messages.get(refusal.case, "")
+        words = message.format_map(refusal.details) if refusal.is_caused else code.description
+        return self._envelope(code.number, words, None)
 
     def missing_file(self) -> Response:
         """Return the answer for a file that is not there: files are no API, their HTTP status tells the truth."""
         answer = self.refused(Refusal("result_unknown"))
-        answer.status_code, _ = self._cases["result_unknown"]
+        answer.status_code = self._codes["result_unknown"].number
         return answer
 
     def _envelope(self, code: int, message: str, data: Any) -> Response:
         body = msgspec.json.encode(Envelope(code, message, data))
         return Response(body, code if self._mirrors else 200, FAKE, media_type="application/json")
-
-
-class _Details(dict[str, object]):
-    """The details of a case; those of a case that was asked for and not caused are left open."""
-
-    def __missing__(self, name: str) -> str:
-        return "..."

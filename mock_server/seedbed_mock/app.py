@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from anyio import CapacityLimiter, to_thread
 from seedbed_schemas import job_api
 from seedbed_schemas.dialect import documented
 from seedbed_schemas.refusals import shown
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -118,6 +119,8 @@ class _Pages:
         self._service = service
         self._answers = answers
         self._known = known
+        # More at a time would draw no faster, and keep the server from ending when it is told to.
+        self._painters = CapacityLimiter(os.cpu_count() or 1)
 
     async def result(self, request: Request) -> Response:
         picture = self._service.result(request.path_params["name"])
@@ -126,7 +129,8 @@ class _Pages:
         # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
         from seedbed_mock.pictures import render  # noqa: PLC0415
 
-        return Response(await run_in_threadpool(render, picture), headers=FAKE, media_type="image/jpeg")
+        image = await to_thread.run_sync(render, picture, limiter=self._painters, abandon_on_cancel=True)
+        return Response(image, headers=FAKE, media_type="image/jpeg")
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         method, path = shown(request.method), shown(request.url.path)

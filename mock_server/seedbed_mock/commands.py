@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from decimal import Decimal
 from typing import Annotated
 
 from cyclopts import Parameter, validators
@@ -14,7 +13,7 @@ from seedbed_schemas.example import example_of
 
 from seedbed_mock.app import create_app
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
-from seedbed_mock.settings import HttpStatus, Rate, Settings, SettingsError, Span
+from seedbed_mock.settings import HttpStatus, Rate, Settings, SettingsError, Span, parse_credits
 
 _DEFAULTS = Settings()
 
@@ -23,10 +22,10 @@ def serve(
     *,
     host: str = local.HOST,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT,
-    key: Annotated[tuple[str, ...], Parameter(negative="")] = _DEFAULTS.keys,
+    key: Annotated[tuple[str, ...], Parameter(negative="", show_default=", ".join)] = _DEFAULTS.keys,
     http_status: HttpStatus = _DEFAULTS.http_status,
     task_seconds: str = str(_DEFAULTS.span),
-    credits: Decimal = _DEFAULTS.balance,  # noqa: A002 (the name of the flag)
+    credits: str = str(_DEFAULTS.credits),  # noqa: A002 (the name of the flag)
     rate_limit: str = str(_DEFAULTS.rate),
     seed: int = _DEFAULTS.seed,
 ) -> int:
@@ -47,7 +46,7 @@ def serve(
             keys=key,
             http_status=http_status,
             task_seconds=Span.parse(task_seconds),
-            credits=credits,
+            credits=parse_credits(credits),
             rate=Rate.parse(rate_limit),
             seed=seed,
         )
@@ -67,9 +66,10 @@ def serve(
 def _welcome(url: str, settings: Settings) -> str:
     """Return the line that says that the server answers, and how to call it."""
     operation, shared, key = default_contract().operation, job_api(), settings.keys[0]
+    create = shlex.quote(f"{url}{operation.path}")
     auth = f"-H {shlex.quote(f'{operation.header}: {operation.scheme} {key}')}"
     body = shlex.quote(json.dumps(example_of(default_contract().part("request"))))
-    elsewhere = "" if url == local.BASE_URL else f" --base-url {url}"
+    elsewhere = "" if url == local.BASE_URL else f" --base-url {shlex.quote(url)}"
     with_key = "" if key == local.KEY else f" --key {shlex.quote(key)}"
     record = shlex.quote(f"{url}{shared.record_info.path}?{shared.record_info.query}=TASK_ID")
     return f"""\
@@ -78,7 +78,7 @@ Seedbed is ready on {url}
 Key: {", ".join(settings.keys)}
 
 Make a task:
-  curl -s {url}{operation.path} {auth} -H 'Content-Type: application/json' -d {body}
+  curl -s {create} {auth} -H 'Content-Type: application/json' -d {body}
 See how it fares:
   curl -s {record} {auth}
 Or all in one, from another terminal:

@@ -103,12 +103,13 @@ def _advance(font_name: str, character: str) -> float:
 
 
 def _drawable(text: str, font_name: str) -> str:
-    return "".join(char if char == "\n" or _has(font_name, char) else f"[U+{ord(char):04X}]" for char in text)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char if char == "\n" or _has(font_name, char) else f"[U+{ord(char):04X}]" for char in lines)
 
 
 def _font_for(text: str) -> str:
     """Return the name of the first font with all characters of the text, or else of the one with the most."""
-    characters = set(text) - {"\n"}
+    characters = set(text)
     lacking = {name: sum(not _has(name, char) for char in characters) for name in _fonts()}
     return min(lacking, key=lambda name: lacking[name])
 
@@ -136,8 +137,11 @@ def _font(name: str, size: int) -> FreeTypeFont:
 
 @lru_cache(_CACHED_CHARACTERS)
 def _has(font_name: str, character: str) -> bool:
-    """Tell whether the font has that character: one that it lacks looks like any other that it lacks."""
-    return character == " " or _drawn(font_name, character) != _drawn(font_name, _ABSENT)
+    """Tell whether the font has that character: one that it lacks looks like any other that it lacks.
+
+    Characters that nobody sees, and at which text layout may fail, count as lacking.
+    """
+    return character.isprintable() and (character == " " or _drawn(font_name, character) != _drawn(font_name, _ABSENT))
 
 
 def _drawn(font_name: str, character: str) -> bytes:

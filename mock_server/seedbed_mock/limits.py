@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 
 
 class SlidingWindow:
-    """Lets through at most ``rate.requests`` in any ``rate.seconds``; what it refuses does not count."""
+    """Has room for ``rate.requests`` in any ``rate.seconds``."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self._passed = deque[float]()
 
-    def admit(self, now: float) -> bool:
-        """Tell whether a request at that time, in Unix seconds, is let through, and count it if so."""
+    def has_room(self, now: float) -> bool:
+        """Tell whether one more fits at that time, in Unix seconds."""
         while self._passed and self._passed[0] <= now - self.rate.seconds:
             self._passed.popleft()
-        if len(self._passed) >= self.rate.requests:
-            return False
+        return len(self._passed) < self.rate.requests
+
+    def count(self, now: float) -> None:
+        """Count one at that time, in Unix seconds."""
         self._passed.append(now)
-        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from seedbed_schemas import local
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seedbed_mock.app import create_app
 from seedbed_mock.settings import Settings
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from seedbed_mock.clock import Clock
+
+_UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 
 _GRACE_SECONDS = 0.5
 """How long answers under way may take to end when the server is told to stop."""
@@ -86,10 +90,15 @@ def running(
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Answer on a socket until SIGINT or SIGTERM, then return."""
-    # uvicorn hands the signal on when it is done; by then there is nothing left to do.
+    server = _Server(app, on_ready)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn has handlers of its own while it runs; these are for before and after.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    _Server(app, on_ready).run([listener])
+        signal.signal(number, stop)
+    server.run([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -99,7 +108,8 @@ def listen(host: str, port: int) -> socket.socket:
         ListenError: The address cannot be listened on.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        name = host.removeprefix("[").removesuffix("]")
+        family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0
@@ -113,13 +123,26 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1 that ignores offers to go on in another protocol, as RFC 9110 section 7.8 has it.
+
+    The parser would drop the body of a request that makes one, and Java's own client and curl do, for HTTP/2.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            head, end, body = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(b"", head) + end + body
+        super().data_received(data)
+
+
 class _Server(uvicorn.Server):
     """A uvicorn that says when it answers."""
 
     def __init__(self, app: Starlette, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",
             lifespan="off",

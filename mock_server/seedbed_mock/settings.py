@@ -53,6 +53,17 @@ class Rate:
         return cls(requests, seconds)
 
 
+def parse_credits(text: str) -> Decimal:
+    """Read an amount of credits, exact to the last digit.
+
+    Raises:
+        SettingsError: The text is no amount.
+    """
+    if not re.fullmatch(_NUMBER, text):
+        raise SettingsError(f"An amount of credits is a number such as 80 or 6.5, not {text!r}.")
+    return Decimal(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A length of time between two bounds, in seconds.
@@ -138,4 +149,4 @@ class Settings:
 
 
 _LONGEST_TASK = 31_536_000
-_MOST_CREDITS = 10**12
+_MOST_CREDITS = 10**9

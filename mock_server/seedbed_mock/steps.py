@@ -14,6 +14,7 @@ from seedbed_mock.tasks import Picture, Task, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
 
     from seedbed_mock.service import Call, Service
 
@@ -38,9 +39,9 @@ def let_in(service: Service, call: Call) -> None:
 
 
 def limit_rate(service: Service, call: Call) -> None:
-    """Count the call, and refuse it where there are too many."""
+    """Refuse where the account has made as many tasks of late as it may; only what becomes a task counts."""
     window = call.account.window
-    if window and not window.admit(service.clock.now()):
+    if window and not window.has_room(service.clock.now()):
         raise Refusal("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
 
 
@@ -51,7 +52,7 @@ def break_on_request(service: Service, call: Call) -> None:
     code = value.decode("latin-1").strip()
     if code not in service.faults:
         raise Refusal("fault_malformed", header=FAULT_HEADER, known=", ".join(service.faults), value=shown(code))
-    raise Refusal(service.faults[code])
+    raise Refusal(service.faults[code], is_caused=False)
 
 
 def read_request(_: Service, call: Call) -> None:
@@ -80,8 +81,13 @@ def charge(_: Service, call: Call) -> None:
     """Take the price of the task, or refuse where the balance does not cover it."""
     price, account = call.model.profile.credits, call.account
     if account.balance < price:
-        raise Refusal("credits_insufficient", price=price, balance=account.balance)
+        raise Refusal("credits_insufficient", price=_plain(price), balance=_plain(account.balance))
     account.balance -= price
+
+
+def _plain(amount: Decimal) -> str:
+    """Return an amount without zeros that say nothing and without an exponent."""
+    return f"{amount.normalize():f}"
 
 
 def create_task(service: Service, call: Call) -> None:
@@ -98,6 +104,8 @@ def create_task(service: Service, call: Call) -> None:
         duration=round(service.settings.span.draw(service.chance) * 1000),
     )
     service.store.add(task, now)
+    if call.account.window:
+        call.account.window.count(service.clock.now())
     call.data = Created(task.task_id)
 
 

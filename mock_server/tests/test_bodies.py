@@ -101,7 +101,7 @@ def test_a_hostile_body_is_refused_in_the_envelope(server: Running, body: bytes,
         ("input", "prompt", "input must be of type object, not string"),
         ("model", None, "model must be"),
         ("model", 4.5, "model must be of type string, not number"),
-        ("model", "nope\r\n\x1b[31m", "model nope"),
+        ("model", "nope\r\n\x1b[31m", "model 'nope"),
         ("callBackUrl", "not a url", "callBackUrl must be a valid URI"),
         ("callBackUrl", None, "callBackUrl must be of type string, not null"),
     ],
@@ -177,6 +177,18 @@ def test_a_chunked_body_is_taken_like_any_other(server: Running) -> None:
     body = json.dumps(GOOD, ensure_ascii=False).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     assert b'"code":200' in raw(server, head(server, "Transfer-Encoding: chunked", "Connection: close"), chunks)
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "something/1"])
+def test_an_offer_to_speak_another_protocol_is_ignored_and_the_body_read(server: Running, offer: str) -> None:
+    body = json.dumps(GOOD).encode()
+    lines = f"Connection: Upgrade, HTTP2-Settings, close|Upgrade: {offer}|HTTP2-Settings: AAMAAABkAAQ".split("|")
+    assert b'"code":200' in raw(server, head(server, *lines, f"Content-Length: {len(body)}") + body)
+
+
+def test_a_body_that_speaks_of_an_upgrade_is_left_alone(server: Running) -> None:
+    body = json.dumps(changed("input.prompt", "@")).encode().replace(b"@", b"\\r\\nUpgrade: h2c\\r\\n")
+    assert b'"code":200' in raw(server, head(server, "Connection: close", f"Content-Length: {len(body)}"), body)
 
 
 def test_a_client_that_leaves_in_the_middle_makes_no_task() -> None:

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from seedbed_client import SeedreamClient
 from seedbed_mock import Rate, Span, running
 from seedbed_mock.cli import main
+from seedbed_schemas import default_contract
+from seedbed_schemas.example import example_of
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -61,13 +65,42 @@ def test_a_signal_ends_the_server_within_a_second_with_exit_0(start: Start, numb
     assert errors == ""
 
 
-def test_the_calls_that_the_server_prints_work_as_pasted(start: Start) -> None:
-    process = start("--port", "0", "--key", "it's a$key".replace(" ", ""), "--task-seconds", "0")
-    url_of(process)
+def test_a_signal_that_comes_while_the_server_starts_is_not_lost() -> None:
+    code = (
+        "import os, signal, uvicorn; from seedbed_mock.cli import main; real = uvicorn.Server.capture_signals;"
+        "def early(self): os.kill(os.getpid(), signal.SIGTERM); return real(self)\n"
+    ).replace("real = uvicorn.Server.capture_signals;", "real = uvicorn.Server.capture_signals\n")
+    code += "uvicorn.Server.capture_signals = early\nraise SystemExit(main(['serve', '--port', '0']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_server_ends_in_time_while_it_draws(start: Start) -> None:
+    process = start("--port", "0", "--task-seconds", "0", "--rate-limit", "off", "--credits", "1000")
+    url = url_of(process)
+    with SeedreamClient(url) as client, ThreadPoolExecutor(48) as pool:
+        tasks = [client.generate(f"hill {number}", aspect_ratio="21:9", quality="high") for number in range(48)]
+        urls = [task.result_urls[0] for task in tasks]
+        downloads = [pool.submit(client.download, each) for each in urls]
+        downloads[0].result()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+        finished = [download for download in downloads if not download.exception()]
+    assert 0 < len(finished) < len(downloads)
+
+
+def test_the_address_in_brackets_is_that_without(start: Start) -> None:
+    assert first_line(start("--host", "[::1]", "--port", "0")).startswith("Seedbed is ready on http://[::1]:")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_calls_that_the_server_prints_work_as_pasted(start: Start, host: str) -> None:
+    process = start("--host", host, "--port", "0", "--key", "it'sa$key", "--task-seconds", "0")
+    first_line(process)
     assert process.stdout
     printed = [process.stdout.readline().strip() for _ in range(11)]
     create, record = (line for line in printed if line.startswith("curl "))
-    made = subprocess.run(["sh", "-c", create], capture_output=True, text=True, check=True).stdout
+    made = subprocess.run(["bash", "-O", "failglob", "-c", create], capture_output=True, text=True, check=True).stdout
     task_id = re.findall(r'"taskId":"(\w+)"', made)[0]
     shown = subprocess.run(["sh", "-c", record.replace("TASK_ID", task_id)], capture_output=True, text=True, check=True)
     assert '"state":"success"' in shown.stdout
@@ -78,13 +111,15 @@ def test_the_calls_that_the_server_prints_work_as_pasted(start: Start) -> None:
 def test_every_flag_of_the_server_is_heard(start: Start) -> None:
     process = start(
         *("--host", "127.0.0.1", "--port", "0", "--key", "one", "--key", "two", "--http-status", "mirror"),
-        *("--task-seconds", "0.5", "--credits", "7", "--rate-limit", "1/3600", "--seed", "3"),
+        *("--task-seconds", "0.5", "--credits", "70", "--rate-limit", "1/3600", "--seed", "3"),
     )
     url = url_of(process)
     with httpx2.Client(base_url=url, headers={"Authorization": "Bearer two"}, trust_env=False) as client:
-        assert client.get("/api/v1/chat/credit").json()["data"] == 7
+        assert client.get("/api/v1/chat/credit").json()["data"] == 70
+        good = example_of(default_contract().part("request"))
         assert client.post("/api/v1/jobs/createTask", json={}).status_code == 422
-        assert client.post("/api/v1/jobs/createTask", json={}).status_code == 429
+        assert client.post("/api/v1/jobs/createTask", json=good).status_code == 200
+        assert client.post("/api/v1/jobs/createTask", json=good).status_code == 429
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +146,12 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
         (["serve", "--task-seconds", "1..2..3"], "LEAST..MOST"),
         (["serve", "--credits", "-1"], "credits"),
         (["serve", "--credits", "inf"], "credits"),
+        (["serve", "--credits", "9999999999"], "credits"),
+        (["serve", "--credits", "100000000.5", "--task-seconds", "x"], "LEAST"),
+        (["serve", "--credits", "abc"], "credits"),
+        (["serve", "--credits", "6,5"], "credits"),
+        (["serve", "--credits", ""], "credits"),
+        (["serve", "--credits", "snan"], "credits"),
         (["serve", "--rate-limit", "20"], "N/SECONDS"),
         (["serve", "--rate-limit", "0/10"], "N/SECONDS"),
         (["serve", "--rate-limit", "20/0"], "N/SECONDS"),

@@ -42,6 +42,8 @@ def test_every_code_can_be_asked_for(server: Running, method: str, path: str, co
     answer = call(server, method, path, headers={"X-Seedbed-Fault": str(code)})
     assert answer["code"] == code
     assert answer["msg"]
+    assert "..." not in answer["msg"]
+    assert "{" not in answer["msg"]
     assert answer["data"] is None
 
 
@@ -118,6 +120,14 @@ def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status:
         assert "6.5" in answers[-1]["msg"]
         assert "0.5" in answers[-1]["msg"]
         assert call(server, "GET", CREDIT)["data"] == 0.5
+
+
+def test_a_request_that_makes_no_task_does_not_count_towards_the_rate() -> None:
+    with running(http_status="envelope", rate=Rate(1, 10), keys=("envelope",), clock=ManualClock()) as server:
+        assert [call(server, "POST", CREATE, json={})["code"] for _ in range(3)] == [422] * 3
+        assert call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})["code"] == 500
+        assert [call(server, "POST", CREATE, json=GOOD)["code"] for _ in range(2)] == [200, 429]
+        assert call(server, "POST", CREATE, json={})["code"] == 429
 
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])

@@ -1,6 +1,8 @@
 """Text in a box: it fits, it is cut short where it cannot, and it hides no character."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from seedbed_mock import lettering
 from seedbed_mock.lettering import set_text
@@ -25,6 +27,8 @@ def drawn(text: str, *, smallest: int = 20) -> Image.Image:
         "W" * 5000,
         "one\ntwo\n\nthree",
         "\x00\t\u2028",
+        "Line one\r\nLine two",
+        "\x1c\x1d\x1e\x85\u2029\r",
         "汉字" * 200,
         "😀" * 300,
         "e\u0301" * 100,
@@ -40,6 +44,15 @@ def test_text_stays_in_its_box(text: str) -> None:
     assert box[1] >= BOX[1] - slack
     assert box[2] <= BOX[2] + slack
     assert box[3] <= BOX[3] + slack
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_can_be_drawn(text: str) -> None:
+    drawn(text)
+
+
+def test_lines_end_where_the_text_says_whichever_way_it_says_it() -> None:
+    assert drawn("one\r\ntwo\rthree").tobytes() == drawn("one\ntwo\nthree").tobytes()
 
 
 def test_no_text_draws_nothing() -> None:

@@ -24,8 +24,12 @@ _TYPES: Final = {
 def shown(value: Any) -> str:
     """Return a value as a message may show it: on one line, printable, and short however long it is."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    short = text[:_SHOWN_CHARACTERS] + ("..." if len(text) > _SHOWN_CHARACTERS else "")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
+    return printable(text[:_SHOWN_CHARACTERS] + ("..." if len(text) > _SHOWN_CHARACTERS else ""))
+
+
+def printable(text: str) -> str:
+    """Return a text with the characters that a terminal would act on, or not show, written as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def type_name(value: Any) -> str:
@@ -51,7 +55,7 @@ _WORDS: Final[dict[str, Callable[[Any, Any], str]]] = {
     "type": lambda expected, value: f"must be of type {_types(expected)}, not {type_name(value)}",
     "enum": lambda expected, value: f"must be one of {_listed(expected)}, not {shown(value)}",
     "const": lambda expected, value: f"must be {shown(expected)}, not {shown(value)}",
-    "format": lambda expected, value: f"must be a valid {expected.upper()}, not {shown(value)!r}",
+    "format": lambda expected, value: f"must be a valid {expected.upper()}, not '{shown(value)}'",
     "minLength": lambda expected, value: f"must have at least {expected} characters, not {len(value)}",
     "maxLength": lambda expected, value: f"must have at most {expected} characters, not {len(value)}",
     "minItems": lambda expected, value: f"must have at least {expected} items, not {len(value)}",
