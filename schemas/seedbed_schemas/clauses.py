@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _UNTESTABLE: Final = frozenset({"description", "examples", "properties", "required", "items"})
 """Keywords that state no rule of their own: words, and what is walked into."""
@@ -38,61 +38,90 @@ class Node:
     """One field of a part of the contract, with its rules.
 
     Attributes:
-        prefix: What stands before ids of this part: nothing for the request, ``answer/`` for the answer.
+        part: ``request`` or ``answer``.
         path: Dotted path, empty for the whole part; ``[]`` stands for the items of an array.
-        root: Name of the part.
         schema: The rules.
+        required: Whether what is around it must have it.
+        parent: Id of what is around it, empty for the whole part.
     """
 
-    prefix: str
+    part: str
     path: str
-    root: str
     schema: Mapping[str, Any]
+    required: bool = False
+    parent: str = ""
 
     @property
     def id(self) -> str:
         """What the ids of the clauses of this field begin with."""
-        return f"{self.prefix}{self.path}" if self.path else self.root
+        if not self.path:
+            return self.part
+        return self.path if self.part == "request" else f"{self.part}/{self.path}"
+
+    @property
+    def is_items(self) -> bool:
+        """Whether this is no field, but what every item of an array must be."""
+        return self.path.endswith("[]")
+
+    def children(self) -> Iterator[Node]:
+        """Yield the fields inside, or the items, in the order of the page."""
+        required = self.schema.get("required", ())
+        for name, schema in self.schema.get("properties", {}).items():
+            path = f"{self.path}.{name}" if self.path else name
+            yield Node(self.part, path, schema, name in required, self.id)
+        if "items" in self.schema:
+            yield Node(self.part, f"{self.path}[]", self.schema["items"], required=False, parent=self.id)
 
     def inside(self) -> Iterator[Node]:
         """Yield this field and every field inside, in the order of the page."""
         yield self
-        for name, schema in self.schema.get("properties", {}).items():
-            path = f"{self.path}.{name}" if self.path else name
-            yield from Node(self.prefix, path, self.root, schema).inside()
-        if "items" in self.schema:
-            yield from Node(self.prefix, f"{self.path}[]", self.root, self.schema["items"]).inside()
+        for child in self.children():
+            yield from child.inside()
+
+    def clauses(self) -> Iterator[Clause]:
+        """Yield what the contract states of this field itself, and which fields it requires inside."""
+        places = self.schema.get("x-places", {})
+        for keyword, value in self.schema.items():
+            if keyword not in _UNTESTABLE and not keyword.startswith("x-"):
+                yield Clause(f"{self.id}/{keyword}", keyword, value, places.get(keyword, {}))
+        for value in self.schema.get("enum", ()):
+            yield Clause(f"{self.id}/enum/{value}", "option", value, places.get("enum", {}))
+        for name in self.schema.get("required", ()):
+            field = self.schema.get("properties", {}).get(name, {})
+            place = field.get("x-places", {}).get("required", {})
+            yield Clause(f"{self.id}/required/{name}", "required", value=True, place=place)
 
 
 def nodes(document: Mapping[str, Any], part: str) -> Iterator[Node]:
     """Yield the fields of the contract's ``request`` or ``answer``, the whole first."""
-    prefix = "" if part == "request" else f"{part}/"
-    yield from Node(prefix, "", part, document["$defs"][part]).inside()
+    yield from Node(part, "", document["$defs"][part]).inside()
 
 
 def clauses(document: Mapping[str, Any]) -> Iterator[Clause]:
     """Yield the clauses of a contract document in the order of the page."""
+    yield from of_operation(document)
+    for node in nodes(document, "request"):
+        yield from node.clauses()
+    yield from of_codes(document)
+    for node in nodes(document, "answer"):
+        yield from beyond_codes(document, node.clauses())
+
+
+def of_operation(document: Mapping[str, Any]) -> Iterator[Clause]:
+    """Yield how the request is made."""
     places = document["x-operation"].get("x-places", {})
     for name, value in document["x-operation"].items():
         if not name.startswith("x-"):
             yield Clause(f"operation/{name}", "operation", value, places.get(name, {}))
-    for node in nodes(document, "request"):
-        yield from _of_node(node)
+
+
+def of_codes(document: Mapping[str, Any]) -> Iterator[Clause]:
+    """Yield the code table."""
     for row in document["x-codes"]:
         yield Clause(f"code/{row['code']}", "code", row["code"], row.get("x-place", {}))
+
+
+def beyond_codes(document: Mapping[str, Any], stated: Iterable[Clause]) -> Iterator[Clause]:
+    """Yield the clauses of an answer's field without those that the code table states already."""
     codes = {row["code"] for row in document["x-codes"]}
-    for node in nodes(document, "answer"):
-        # An option of the answer's `code` that is in the code table is said already, as a clause of the table.
-        yield from (clause for clause in _of_node(node) if clause.kind != "option" or clause.value not in codes)
-
-
-def _of_node(node: Node) -> Iterator[Clause]:
-    places = node.schema.get("x-places", {})
-    for keyword, value in node.schema.items():
-        if keyword not in _UNTESTABLE and not keyword.startswith("x-"):
-            yield Clause(f"{node.id}/{keyword}", keyword, value, places.get(keyword, {}))
-    for value in node.schema.get("enum", ()):
-        yield Clause(f"{node.id}/enum/{value}", "option", value, places.get("enum", {}))
-    for name in node.schema.get("required", ()):
-        places = node.schema.get("properties", {}).get(name, {}).get("x-places", {})
-        yield Clause(f"{node.id}/required/{name}", "required", value=True, place=places.get("required", {}))
+    yield from (clause for clause in stated if clause.kind != "option" or clause.value not in codes)

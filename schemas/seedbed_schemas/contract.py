@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import msgspec
 
-from seedbed_schemas.clauses import Clause, clauses
+from seedbed_schemas.clauses import Clause, clauses, nodes
 from seedbed_schemas.schema import Schema
 
 if TYPE_CHECKING:
@@ -95,6 +95,15 @@ class Contract:
     def clauses(self) -> tuple[Clause, ...]:
         """Return every testable statement of the page, in the order of the page."""
         return tuple(clauses(self.document))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the limits that stand only in the prose of the page, a phrase each: they are no rules."""
+        return tuple(
+            f"{node.id} {note['keyword']} {note['value']}"
+            for part in ("request", "answer")
+            for node in nodes(self.document, part)
+            for note in node.schema.get("x-notes", ())
+        )
 
     @cached_property
     def request(self) -> Schema:
