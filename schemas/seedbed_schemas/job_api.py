@@ -50,6 +50,10 @@ class JobApi:
         self.states = States(tuple(states["pending"]), states["success"], states["failure"])
         self.record_info = _endpoint(operations["recordInfo"])
         self.credit = _endpoint(operations["credit"])
+        self.models = _endpoint(operations["models"])
+        self.model_schema = _endpoint(operations["modelSchema"])
+        """Its path has ``{model}`` where the name of the model goes, slash and all."""
+        self.callback_field: str = document["x-callback"]["field"]
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
         """New tasks that an account may make, and in how many seconds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 from seedbed_schemas import Contract, default_contract
-from seedbed_schemas.commands import clauses, derive
+from seedbed_schemas.commands import clauses, derive, openapi
 
 PAGES = Path(__file__).parent / "pages"
 PAGE = PAGES / "collage" / "tables.en.md"
@@ -21,7 +21,7 @@ Run = Callable[..., int]
 @pytest.fixture
 def run() -> Run:
     app = App(name="seedbed", result_action="return_value")
-    for command in (derive, clauses):
+    for command in (derive, clauses, openapi):
         app.command(command)
     return lambda *tokens: int(app([str(token) for token in tokens]))
 
@@ -180,7 +180,7 @@ def test_clauses_of_a_contract_file_are_listed(run: Run, contract: Path, capsys:
     assert "input.layers[].visible/default" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["clauses"])
+@pytest.mark.parametrize("command", ["clauses", "openapi"])
 def test_a_model_that_is_not_known_is_named_with_those_that_are(
     run: Run, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,3 +188,18 @@ def test_a_model_that_is_not_known_is_named_with_those_that_are(
     assert capsys.readouterr().err == (
         f"seedbed {command}: There is no model or contract file 'meadow/9'; known models: {default_contract().model}.\n"
     )
+
+
+@pytest.mark.parametrize("status", ["envelope", "mirror"])
+def test_an_openapi_document_is_written_from_which_the_same_contract_is_derived(
+    run: Run, contract: Path, tmp_path: Path, status: str
+) -> None:
+    document, again = tmp_path / "openapi.json", tmp_path / "again.json"
+    assert run("openapi", contract, "--http-status", status, "-o", document) == 0
+    assert run("derive", document, "--strict", "-o", again) == 0
+    assert again.read_bytes() == contract.read_bytes()
+
+
+def test_an_openapi_document_is_printed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("openapi") == 0
+    assert json.loads(capsys.readouterr().out)["info"]["title"] == default_contract().model
