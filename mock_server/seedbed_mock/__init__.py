@@ -1,1 +1,40 @@
 """A local Seedream job API: every documented answer, no network, no cost."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from seedbed_mock.app import create_app
+    from seedbed_mock.clock import Clock, ManualClock, RealClock
+    from seedbed_mock.server import ListenError, Running, running
+    from seedbed_mock.settings import Rate, Settings, SettingsError
+
+__all__ = [
+    "Clock",
+    "ListenError",
+    "ManualClock",
+    "Rate",
+    "RealClock",
+    "Running",
+    "Settings",
+    "SettingsError",
+    "create_app",
+    "running",
+]
+
+_MODULES: Final = {
+    "app": ("create_app",),
+    "clock": ("Clock", "ManualClock", "RealClock"),
+    "server": ("ListenError", "Running", "running"),
+    "settings": ("Rate", "Settings", "SettingsError"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: the pytest plugin is in this package, and in every test run beside which it is installed.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"seedbed_mock.{module}"), name)
+    raise AttributeError(f"module 'seedbed_mock' has no attribute {name!r}")

@@ -32,19 +32,14 @@ class Dialect:
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
+        self.task_id: str = document["task_id"]
+        """Form of a task's name, with ``{placeholders}``."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._record: dict[str, dict[str, Any]] = document["record"]
 
     def case_of_code(self, code: str) -> str:
-        """Return the first case that is answered with the code of that name.
-
-        Raises:
-            KeyError: No case is.
-        """
-        for name, case in self.cases.items():
-            if case.code == code:
-                return name
-        raise KeyError(code)
+        """Return the first case that is answered with the code of that name; where none is, the name itself."""
+        return next((name for name, case in self.cases.items() if case.code == code), code)
 
     def written(self, field: str, value: Any, state: str) -> Any:
         """Return a record's field as this dialect writes it in that state.

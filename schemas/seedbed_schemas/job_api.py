@@ -27,6 +27,21 @@ class States:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestFields:
+    """Names of the fields that the request of every model has.
+
+    Attributes:
+        model: Names the model.
+        input: What the model is asked.
+        callback: Where the finished task is POSTed.
+    """
+
+    model: str
+    input: str
+    callback: str
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A shared operation.
 
@@ -48,12 +63,12 @@ class JobApi:
         self.document = document
         states, operations = document["x-states"], document["x-operations"]
         self.states = States(tuple(states["pending"]), states["success"], states["failure"])
+        self.fields = RequestFields(**document["x-request"])
         self.record_info = _endpoint(operations["recordInfo"])
         self.credit = _endpoint(operations["credit"])
         self.models = _endpoint(operations["models"])
         self.model_schema = _endpoint(operations["modelSchema"])
         """Its path has ``{model}`` where the name of the model goes, slash and all."""
-        self.callback_field: str = document["x-callback"]["field"]
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
         """New tasks that an account may make, and in how many seconds."""

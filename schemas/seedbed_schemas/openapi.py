@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from seedbed_schemas.examples import example
+from seedbed_schemas.example import example_of
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.wire import Envelope, Record, Results
 
@@ -73,7 +73,7 @@ class _Document:
 
     def _create(self) -> dict[str, Any]:
         contract = self._contract
-        asked, told = (example(contract.part(name)) for name in ("request", "answer"))
+        asked, told = example_of(contract.part("request")), example_of(contract.part("answer"), whole=True)
         told = {**told, "code": self._good} if isinstance(told, dict) else told
         return {
             "operationId": re.sub(r"\W", "", contract.operation.path.rpartition("/")[2]) or "create",
@@ -109,7 +109,7 @@ class _Document:
         return msgspec.to_builtins(Envelope(code=self._good, msg="success", data=data))
 
     def _callbacks(self) -> dict[str, Any]:
-        field = self._api.callback_field
+        field = self._api.fields.callback
         if field not in self._contract.part("request").get("properties", {}):
             return {}
         content = _json(_ref("callback"), {"success": self._envelope(self._record())})
@@ -123,7 +123,7 @@ class _Document:
         return {"callbacks": {"taskEnded": {f"{{$request.body#/{field}}}": {"post": post}}}}
 
     def _record(self) -> Any:
-        param = example(self._contract.part("request"))
+        param = example_of(self._contract.part("request"))
         results = Results(["https://example.com/image.png"])
         return msgspec.to_builtins(
             Record(

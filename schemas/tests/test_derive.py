@@ -84,6 +84,14 @@ def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
     assert "A hill with sheep" not in derive(SMALL_PAGE)
 
 
+PUT = {
+    "#### input 对象属性": "#### X 对象属性",
+    "`40`<br>": "`4.5`<br>",
+    "| 参数名 | 类型 | 说明 |": "| 参数名 | 类型 | 价格 |",
+    "| 是 | - | 输入。 |": "| 也许 | - | 输入。 |",
+}
+
+
 @pytest.mark.parametrize(
     ("cut", "missed"),
     [
@@ -103,11 +111,14 @@ def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
         ("`words`", "'参数名'"),
         ("| 参数名 | 类型 | 必填 | 默认值 | 说明 |", "fields of the request body"),
         ("`40`", "'words'"),
+        ("`40`<br>", "not of type integer"),
+        ("| 参数名 | 类型 | 说明 |", "no column"),
+        ("| 是 | - | 输入。 |", "'必填'"),
     ],
 )
 def test_a_page_that_lacks_a_part_is_refused_by_name(cut: str, missed: str) -> None:
     assert cut in SMALL_PAGE
-    put = "#### X 对象属性" if cut.startswith("####") else ""
+    put = PUT.get(cut, "")
     with pytest.raises(PageError) as refusal:
         derive(SMALL_PAGE.replace(cut, put))
     message = str(refusal.value)

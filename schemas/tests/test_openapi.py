@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from seedbed_schemas import Contract, Schema, default_contract, job_api
 from seedbed_schemas.catalogue import models_data, schema_data
 from seedbed_schemas.derive import derive_page
-from seedbed_schemas.examples import example
+from seedbed_schemas.example import example_of
 from seedbed_schemas.openapi import HttpStatus, openapi_document
 
 COLLAGE = Path(__file__).parent / "pages" / "collage" / "tables.en.md"
@@ -152,5 +152,6 @@ def test_the_schema_of_a_model_keeps_the_shared_shape(contract: Contract) -> Non
         {},
     ],
 )
-def test_an_example_keeps_the_schema_that_it_is_made_of(schema: dict[str, Any]) -> None:
-    assert Schema(schema, name="schema").violations(example(schema)) == []
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_example_keeps_the_schema_that_it_is_made_of(schema: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+    assert Schema(schema, name="schema").violations(example_of(schema, whole=whole)) == []

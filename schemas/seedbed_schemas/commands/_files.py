@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 from seedbed_schemas.contract import Contract, ContractError, default_contract, shipped_contracts
+from seedbed_schemas.files import write_whole
 from seedbed_schemas.refusals import shown
 
 if TYPE_CHECKING:
@@ -57,19 +56,10 @@ def write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.buffer.write(text.encode())
         return
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
-    with tempfile.NamedTemporaryFile("wb", dir=output.parent, prefix=f".{output.name}.", delete=False) as draft:
-        draft.write(text.encode())
-    try:
-        Path(draft.name).chmod(0o644)
-        Path(draft.name).replace(output)
-    except OSError:
-        Path(draft.name).unlink()
-        raise
+    write_whole(output, text.encode())
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename2 or error.filename}: {error.strerror}."
+        return f"{error.filename}: {error.strerror}."
     return str(error)

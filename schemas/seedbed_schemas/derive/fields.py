@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seedbed_schemas.derive.document import Segment
     from seedbed_schemas.derive.entries import Entry
 
+_MAY_HAVE_FRACTIONS: Final = frozenset({"minimum", "maximum", "multipleOf"})
 _RANGE: Final = re.compile(r"(?P<low>-?[\d.,]{1,20})\s?(?:<=\s?\w{1,20}\s?<=|-|~|to|至)\s?(?P<high>-?[\d.,]{1,20}).*")
 _RANGES: Final = {"range": ("minimum", "maximum"), "array length": ("minItems", "maxItems")}
 _OF_THE_WHOLE: Final = frozenset({"minItems", "maxItems", "default", "deprecated"})
@@ -119,7 +120,7 @@ def _is_unread(concept: str, line: Segment) -> bool:
 
 def _labelled(concept: str, line: Segment, kind: Kind, name: str) -> Iterator[tuple[str, Any]]:
     if concept in lexicon.LIMITS:
-        yield concept, read_number(line.text, name)
+        yield concept, read_number(line.text, name, whole=concept not in _MAY_HAVE_FRACTIONS)
     elif concept == "options":
         listed = line.codes or [word.strip() for word in line.text.split(",") if word.strip()]
         yield from [("enum", [read_value(text, kind, name) for text in listed])] if listed else []

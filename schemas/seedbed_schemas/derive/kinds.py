@@ -65,15 +65,17 @@ def read_value(text: str, kind: Kind, name: str) -> Any:
     return value
 
 
-def read_number(text: str, name: str) -> int | float:
+def read_number(text: str, name: str, *, whole: bool = False) -> int | float:
     """Read the number with which a text begins; a unit may follow.
 
     Raises:
-        PageError: There is none.
+        PageError: There is none, or it has a fraction where it must be whole.
     """
     if not (match := _NUMBER.match(text)):
         raise PageError(f"The page gives {name!r} the limit {text!r}, which is no number.")
     number = float(match[0].replace(",", ""))
+    if whole and not number.is_integer():
+        raise PageError(f"The page gives {name!r} the limit {text!r}, which is not of type integer.")
     return int(number) if number.is_integer() else number
 
 

@@ -1,0 +1,70 @@
+"""Starting and stopping the two sides of a comparison."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+from seedbed_schemas import default_contract, local
+from seedbed_schemas.example import example_of
+
+CONTRACT = default_contract()
+CREATE = CONTRACT.operation.path
+HEADERS = {
+    CONTRACT.operation.header: f"{CONTRACT.operation.scheme} {local.KEY}",
+    "Content-Type": "application/json",
+}
+REQUEST = example_of(CONTRACT.part("request"))
+
+SUCCESS = CONTRACT.code_named("success").number
+
+_POLL = 0.002
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((local.HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def commands(port: int) -> dict[str, list[str]]:
+    """Return the command that starts each side on a port."""
+    return {
+        "bare Starlette": [sys.executable, str(Path(__file__).with_name("bare.py")), str(port)],
+        "seedbed serve": [
+            *(sys.executable, "-m", "seedbed_mock", "--port", str(port)),
+            *("--rate-limit", "off", "--credits", "1000000000"),
+        ],
+    }
+
+
+@contextlib.contextmanager
+def started(command: list[str], port: int) -> Iterator[float]:
+    """Run a side while the block runs; yields the seconds from its start to its first answer."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for_answer(port)
+        yield time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for_answer(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((local.HOST, port)):
+            response = httpx2.post(
+                f"http://{local.HOST}:{port}{CREATE}", json=REQUEST, headers=HEADERS, trust_env=False
+            )
+            assert response.json()["code"] == SUCCESS
+            return
+        time.sleep(_POLL)
+    raise TimeoutError("the server did not answer within 30 seconds")

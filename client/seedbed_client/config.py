@@ -1,0 +1,70 @@
+"""Whom the client calls, and with which key."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import httpx2
+from seedbed_schemas import Schema, default_contract, local
+
+from seedbed_client.errors import ConfigurationError
+
+BASE_URL_VARIABLE = "SEEDBED_BASE_URL"
+KEY_VARIABLE = "SEEDBED_API_KEY"
+
+_URI = Schema({"type": "string", "format": "uri"}, name="URL")
+_LAST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A service and a key to it.
+
+    Attributes:
+        base_url: Where the service is, without a slash at the end.
+        api_key: The key; not shown.
+        is_live: Whether calls cost money.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    is_live: bool = False
+
+
+def local_endpoint(base_url: str | None = None, api_key: str | None = None) -> Endpoint:
+    """Return a service that is not the paid one: the arguments, or the environment, or the local fake.
+
+    Raises:
+        ConfigurationError: The URL is none, or is that of the paid service.
+    """
+    chosen = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
+    url = _parsed(chosen)
+    if url.host == httpx2.URL(default_contract().operation.server).host:
+        raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
+    return Endpoint(chosen.rstrip("/"), _checked(api_key or os.environ.get(KEY_VARIABLE) or local.KEY))
+
+
+def live_endpoint(api_key: str | None) -> Endpoint:
+    """Return the paid service.
+
+    Raises:
+        ConfigurationError: There is no key.
+    """
+    if not api_key:
+        raise ConfigurationError(f"The paid service needs a key: pass one, or set {KEY_VARIABLE}.")
+    return Endpoint(default_contract().operation.server, _checked(api_key), is_live=True)
+
+
+def _parsed(text: str) -> httpx2.URL:
+    # httpx2 alone would mend what is not a URI rather than refuse it.
+    url = httpx2.URL(text if _URI.accepts(text) else "")
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _LAST_PORT:
+        raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")
+    return url
+
+
+def _checked(api_key: str) -> str:
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise ConfigurationError("A key is made of visible ASCII characters without spaces.")
+    return api_key

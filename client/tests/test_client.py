@@ -1,0 +1,171 @@
+"""The clients against a live fake, with a clock that is turned by what they would have slept."""
+
+import asyncio
+import inspect
+import io
+import itertools
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+import seedbed_client
+from PIL import Image
+from seedbed_client import (
+    ERRORS,
+    ApiError,
+    AsyncSeedreamClient,
+    InsufficientCredits,
+    NotFound,
+    RateLimited,
+    SeedreamClient,
+    Task,
+    Unauthorized,
+    ValidationError,
+    WaitTimeout,
+)
+from seedbed_mock import ManualClock, Rate, Settings, create_app, running
+from seedbed_schemas import default_contract
+
+CONTRACT = default_contract()
+CODES = {code.number: code for code in CONTRACT.codes}
+SUCCESS = CONTRACT.code_named("success").number
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def client(clock: ManualClock) -> Iterator[SeedreamClient]:
+    with (
+        running(clock=clock, task_seconds=60, rate=None) as server,
+        SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now) as client,
+    ):
+        yield client
+
+
+def test_generate_waits_for_the_task_and_tells_its_states(client: SeedreamClient) -> None:
+    seen: list[str] = []
+    task = client.generate("a hill", aspect_ratio="3:2", quality="high", on_update=lambda task: seen.append(task.state))
+    assert task.succeeded
+    assert list(dict.fromkeys(seen)) == ["waiting", "queuing", "generating", "success"]
+    with Image.open(io.BytesIO(client.download(task.result_urls[0]))) as image:
+        assert image.size == (4992, 3328)
+
+
+def test_the_async_client_does_the_same_over_asgi_without_a_socket(clock: ManualClock) -> None:
+    async def sleep(seconds: float) -> None:
+        clock.advance(seconds)
+
+    async def flow() -> None:
+        transport = httpx2.ASGITransport(create_app(Settings(task_seconds=60), clock=clock))
+        async with AsyncSeedreamClient(transport=transport, sleep=sleep, clock=clock.now) as client:
+            seen: list[str] = []
+            task = await client.generate("a hill", on_update=lambda task: seen.append(task.state))
+            assert list(dict.fromkeys(seen)) == ["waiting", "queuing", "generating", "success"]
+            assert (await client.get_task(task.task_id)) == task
+            assert (await client.download(task.result_urls[0])).startswith(b"\xff\xd8")
+            assert await client.credits() == 73.5
+            with pytest.raises(NotFound):
+                await client.get_task("task_seedream_0")
+
+    asyncio.run(flow())
+
+
+def test_what_is_left_out_has_its_documented_default(client: SeedreamClient) -> None:
+    task = client.get_task(client.create_task("a hill"))
+    assert '"aspect_ratio":"1:1"' in task.param.replace(" ", "")
+    assert '"quality":"basic"' in task.param.replace(" ", "")
+
+
+def test_a_callback_url_is_sent(client: SeedreamClient) -> None:
+    task = client.get_task(client.create_task("a hill", callback_url="http://127.0.0.1:9/done"))
+    assert "http://127.0.0.1:9/done" in task.param
+
+
+def test_credits_are_told_with_their_fraction(client: SeedreamClient) -> None:
+    client.create_task("a hill")
+    assert client.credits() == 73.5
+
+
+def test_a_wait_that_lasts_too_long_is_given_up_and_names_the_task(client: SeedreamClient, clock: ManualClock) -> None:
+    task_id, began = client.create_task("a hill"), clock.now()
+    with pytest.raises(WaitTimeout, match=task_id) as error:
+        client.wait(task_id, timeout=33)
+    assert error.value.task_id == task_id
+    assert clock.now() - began == 33
+    assert client.wait(task_id).succeeded
+
+
+def test_the_longer_a_wait_the_fewer_the_looks(clock: ManualClock) -> None:
+    looks: list[float] = []
+    with running(clock=clock, task_seconds=600) as server:
+        client = SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now)
+        began = clock.now()
+        client.generate("a hill", on_update=lambda _: looks.append(clock.now() - began))
+        client.close()
+    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (2, 15)
+
+
+def test_every_documented_code_has_a_class_of_its_own() -> None:
+    assert set(ERRORS) == set(CODES) - {SUCCESS}
+    assert len(set(ERRORS.values())) == len(ERRORS)
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_every_class_is_public_and_named_after_its_code(code: int) -> None:
+    cls = ERRORS[code]
+    assert cls.__name__.lower() == CODES[code].name.replace("_", "")
+    assert getattr(seedbed_client, cls.__name__) is cls
+    assert cls.__doc__
+
+
+@pytest.mark.parametrize("http_status", ["envelope", "mirror"])
+@pytest.mark.parametrize("code", ERRORS)
+def test_every_code_is_raised_as_its_class(code: int, http_status: str) -> None:
+    def with_fault(request: httpx2.Request) -> None:
+        request.headers["X-Seedbed-Fault"] = str(code)
+
+    with (
+        running(http_status=http_status) as server,
+        SeedreamClient(server.url, server.key) as client,
+    ):
+        client._http.event_hooks = {"request": [with_fault], "response": []}
+        for call in (lambda: client.create_task("a hill"), lambda: client.get_task("x"), client.credits):
+            with pytest.raises(ERRORS[code]) as error:
+                call()
+            assert isinstance(error.value, ApiError)
+            assert error.value.code == code
+            assert error.value.message in str(error.value)
+
+
+def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
+    with running(credits=14, rate=Rate(4, 3600)) as server:
+        with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(Unauthorized):
+            stranger.credits()
+        with SeedreamClient(server.url, server.key) as client:
+            with pytest.raises(ValidationError, match="aspect_ratio"):
+                client.create_task("a hill", aspect_ratio="5:4")
+            client.create_task("a hill")
+            client.create_task("a hill")
+            with pytest.raises(InsufficientCredits):
+                client.create_task("a hill")
+            with pytest.raises(RateLimited):
+                client.create_task("a hill")
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(cls: type) -> dict[str, list[str]]:
+        public = {name: member for name, member in vars(cls).items() if not name.startswith("_")}
+        return {name: list(inspect.signature(getattr(cls, name)).parameters) for name in public}
+
+    assert methods(SeedreamClient) == methods(AsyncSeedreamClient)
+
+
+def test_a_task_is_compared_by_what_it_says(client: SeedreamClient) -> None:
+    task_id = client.create_task("a hill")
+    assert isinstance(client.get_task(task_id), Task)
+    assert client.get_task(task_id) == client.get_task(task_id)

@@ -1,0 +1,106 @@
+"""Whom the clients call: the local fake unless told otherwise, the paid service never by accident."""
+
+import httpx2
+import pytest
+from seedbed_client import AsyncSeedreamClient, ConfigurationError, SeedreamClient
+from seedbed_schemas import default_contract
+
+LIVE = default_contract().operation.server
+
+
+def asked(client: SeedreamClient) -> httpx2.Request:
+    """Return the request that the client makes for its balance."""
+    client.credits()
+    request: httpx2.Request = SEEN[-1]
+    return request
+
+
+SEEN: list[httpx2.Request] = []
+
+
+def answer(request: httpx2.Request) -> httpx2.Response:
+    SEEN.append(request)
+    return httpx2.Response(200, json={"code": 200, "msg": "success", "data": 1})
+
+
+TRANSPORT = httpx2.MockTransport(answer)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEEDBED_BASE_URL", raising=False)
+    monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
+
+
+def test_without_a_word_the_local_fake_is_called_with_its_own_key() -> None:
+    request = asked(SeedreamClient(transport=TRANSPORT))
+    assert str(request.url).startswith("http://127.0.0.1:8721/")
+    assert request.headers["Authorization"] == "Bearer seedbed-key"
+
+
+def test_the_environment_names_another_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", "http://10.0.0.7:99/")
+    monkeypatch.setenv("SEEDBED_API_KEY", "from-env")
+    request = asked(SeedreamClient(transport=TRANSPORT))
+    assert str(request.url) == "http://10.0.0.7:99/api/v1/chat/credit"
+    assert request.headers["Authorization"] == "Bearer from-env"
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", "http://10.0.0.7:99")
+    monkeypatch.setenv("SEEDBED_API_KEY", "from-env")
+    request = asked(SeedreamClient("http://localhost:5", "mine", transport=TRANSPORT))
+    assert request.url.host == "localhost"
+    assert request.headers["Authorization"] == "Bearer mine"
+
+
+def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", "")
+    monkeypatch.setenv("SEEDBED_API_KEY", "")
+    assert asked(SeedreamClient(transport=TRANSPORT)).url.port == 8721
+
+
+@pytest.mark.parametrize("url", [LIVE, f"{LIVE}/", LIVE.upper(), f"{LIVE}:443/x", LIVE.replace("https", "http")])
+@pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
+def test_the_paid_service_is_not_called_by_its_url(
+    monkeypatch: pytest.MonkeyPatch, cls: type[SeedreamClient | AsyncSeedreamClient], url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="live"):
+        cls(url, "a-key")
+    monkeypatch.setenv("SEEDBED_BASE_URL", url)
+    with pytest.raises(ConfigurationError, match="live"):
+        cls()
+
+
+def test_the_paid_service_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", "http://127.0.0.1:1")
+    request = asked(SeedreamClient.live("paid-key", transport=TRANSPORT))
+    assert str(request.url).startswith(LIVE)
+    assert request.headers["Authorization"] == "Bearer paid-key"
+
+
+def test_the_async_client_names_the_paid_service_too() -> None:
+    assert AsyncSeedreamClient.live("paid-key")._endpoint.is_live
+
+
+@pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
+def test_the_paid_service_needs_a_key(cls: type[SeedreamClient | AsyncSeedreamClient]) -> None:
+    with pytest.raises(ConfigurationError, match="needs a key"):
+        cls.live("")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://[", "http://a b", "http://x:99999", "/api"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        SeedreamClient(url)
+
+
+@pytest.mark.parametrize("key", ["a b", "a\r\nX: y", "ключ", "\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        SeedreamClient(api_key=key)
+    assert key not in str(error.value)
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "canary" not in repr(SeedreamClient(api_key="sk-canary")._endpoint)

@@ -1,0 +1,151 @@
+"""``seedbed generate`` against a live fake: what it saves, shows and says."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+from seedbed_client import SeedreamClient, flows
+from seedbed_mock import Running, running
+from seedbed_mock.cli import main
+from seedbed_schemas import default_contract
+from seedbed_schemas.profile import default_profile
+
+INPUT = default_contract().part("request")["properties"]["input"]["properties"]
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running(task_seconds=0, rate=None, credits=10**6) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Running) -> None:
+    monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
+    monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("quality", INPUT["quality"]["enum"])
+@pytest.mark.parametrize("ratio", INPUT["aspect_ratio"]["enum"])
+def test_the_image_is_saved_in_its_size(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, ratio: str, quality: str
+) -> None:
+    assert main(["generate", "a hill", "--aspect-ratio", ratio, "--quality", quality, "-o", "out.jpg"]) == 0
+    output, errors = capsys.readouterr()
+    assert output.startswith("Saved out.jpg (")
+    assert "success" in errors
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == default_profile().size({"aspect_ratio": ratio, "quality": quality})
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.jpg"]
+
+
+def test_without_a_name_the_image_is_saved_under_that_of_its_task(tmp_path: Path) -> None:
+    assert main(["generate", "a hill"]) == 0
+    (saved,) = tmp_path.iterdir()
+    assert saved.match("task_seedream_*.jpg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--aspect-ratio", "5:4"], 2, "21:9"),
+        (["--quality", "best"], 2, "basic"),
+        (["--live"], 2, "SEEDBED_API_KEY"),
+        (["--live", "--base-url", "http://127.0.0.1:1", "--key", "x"], 2, "two services"),
+        (["--base-url", default_contract().operation.server], 2, "--live"),
+        (["--base-url", "nonsense"], 2, "nonsense"),
+        (["--base-url", "http://127.0.0.1:1"], 1, "seedbed serve"),
+        (["--key", "wrong"], 1, "401"),
+        (["--key", "a b"], 2, "visible ASCII"),
+        (["-o", "nowhere/out.jpg"], 2, "no such folder"),
+        (["-o", "."], 2, "directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert main(["generate", "a hill", *arguments]) == code
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert words in errors
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: Running) -> None:
+    with SeedreamClient(server.url) as client:
+        before = client.credits()
+        assert main(["generate", "a hill", "-o", "nowhere/out.jpg"]) == 2
+        assert client.credits() == before
+
+
+def test_an_image_that_cannot_be_saved_is_told_with_its_url(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(_: str) -> "flows.Flow[bytes]":
+        (tmp_path / "folder").rmdir()
+        yield from ()
+        return b"jpeg"
+
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(flows, "download", vanish)
+    assert main(["generate", "a hill", "-o", "folder/out.jpg"]) == 1
+    errors = capsys.readouterr().err
+    assert "no such folder" in errors
+    assert "/results/" in errors
+
+
+def test_a_service_that_says_where_to_write_is_not_heeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "../../evil"
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("createTask"):
+            return httpx2.Response(200, json={"code": 200, "msg": "", "data": {"taskId": name}})
+        if request.url.path.endswith("recordInfo"):
+            urls = '{"resultUrls": ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]}'
+            record = {"taskId": name, "model": "m", "state": "success", "param": "", "createTime": 1}
+            return httpx2.Response(200, json={"code": 200, "msg": "", "data": {**record, "resultJson": urls}})
+        return httpx2.Response(200, content=b"jpeg", headers={"content-type": "image/jpeg"})
+
+    real, transport = httpx2.Client, httpx2.MockTransport(handle)
+    monkeypatch.setattr(httpx2, "Client", lambda **options: real(**{**options, "transport": transport}))
+    assert main(["generate", "a hill"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"______evil.jpg", "______evil-2.jpg"}
+    assert capsys.readouterr().out.count("Saved") == 2
+
+
+def test_ctrl_c_leaves_the_name_of_the_task() -> None:
+    with running(task_seconds=3600) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; from seedbed_mock.cli import main; sys.exit(main())", "generate", "x"],
+            env={**os.environ, "SEEDBED_BASE_URL": server.url},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr
+        while "waiting" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "the task goes on as task_seedream_" in errors
+    assert "Traceback" not in errors
+
+
+def test_on_a_terminal_the_progress_moves_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", shown)
+    assert main(["generate", "a hill", "-o", "out.jpg"]) == 0
+    assert "success" in shown.getvalue()
+    assert "\x1b[" in shown.getvalue()

@@ -1,0 +1,41 @@
+"""The front door of the command ``seedbed``: names the subcommands of all rooms and loads the one that is called."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+from seedbed_schemas import __version__
+
+_USAGE_ERROR = 2
+
+
+def make_app() -> App:
+    """Return the command with its subcommands, none of them loaded yet."""
+    app = App(
+        name="seedbed",
+        help="A local test bed for the Seedream text-to-image job API.",
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+    )
+    app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
+    app.command("seedbed_client.commands:generate", help="Generate an image and save it.")
+    app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: The words after ``seedbed``; those of this process where there are none.
+    """
+    try:
+        result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        sentence = " ".join(str(error).split())
+        print(f"seedbed: {sentence}{'' if sentence.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
+        return _USAGE_ERROR
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0

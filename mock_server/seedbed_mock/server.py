@@ -1,0 +1,143 @@
+"""A fake on a real socket: for as long as a process lives, or for as long as a ``with`` block runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+from seedbed_schemas import local
+
+from seedbed_mock.app import create_app
+from seedbed_mock.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from seedbed_schemas import Contract
+    from starlette.applications import Starlette
+
+    from seedbed_mock.clock import Clock
+
+_GRACE_SECONDS = 0.5
+"""How long answers under way may take to end when the server is told to stop."""
+
+
+class ListenError(OSError):
+    """The server cannot listen where it was told to; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        url: Its base URL.
+        key: A key that it lets in.
+    """
+
+    url: str
+    key: str
+
+
+@contextlib.contextmanager
+def running(
+    *,
+    host: str = local.HOST,
+    port: int = 0,
+    clock: Clock | None = None,
+    contracts: Iterable[Contract] = (),
+    **settings: Any,
+) -> Iterator[Running]:
+    """Run a fake in a thread of this process while the block runs.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on, 0 for any that is free.
+        clock: What time it is; real time where there is none.
+        contracts: Contracts of models to play beside the shipped one, or in its place.
+        settings: Attributes of :class:`~seedbed_mock.settings.Settings`.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+        SettingsError: A setting cannot be used.
+    """
+    chosen = Settings(**settings)
+    app = create_app(chosen, clock=clock, contracts=contracts)
+    with listen(host, port) as listener:
+        ready = threading.Event()
+        server = _Server(app, ready.set)
+        thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
+        thread.start()
+        ready.wait()
+        try:
+            yield Running(url_of(listener), chosen.keys[0])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Answer on a socket until SIGINT or SIGTERM, then return."""
+    # uvicorn hands the signal on when it is done; by then there is nothing left to do.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    _Server(app, on_ready).run([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        raise ListenError(f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the base URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn that says when it answers."""
+
+    def __init__(self, app: Starlette, on_ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="asyncio" if sys.platform == "win32" else "uvloop",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # uvicorn gives it to asyncio, which takes fractions of a second.
+            timeout_graceful_shutdown=cast("int", _GRACE_SECONDS),
+        )
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A request that the end of the server cuts off is no error of the program.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)

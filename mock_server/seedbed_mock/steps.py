@@ -1,0 +1,142 @@
+"""What is done with a call, step by step, in the order in which the real service checks."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from seedbed_schemas.refusals import shown
+from seedbed_schemas.wire import Created
+
+from seedbed_mock.answers import Refusal
+from seedbed_mock.bodies import parse_json
+from seedbed_mock.tasks import Picture, Task, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedbed_mock.service import Call, Service
+
+    Step = Callable[[Service, Call], None]
+
+FAULT_HEADER = "X-Seedbed-Fault"
+"""Request header that asks for the answer with that code."""
+
+_FAULT_HEADER = FAULT_HEADER.lower().encode()
+
+_SHOWN_VIOLATIONS = 3
+
+
+def let_in(service: Service, call: Call) -> None:
+    """Find the account of the key."""
+    operation = service.operation
+    scheme, _, key = call.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
+    account = service.accounts.get(key.strip()) if scheme.lower() == operation.scheme.lower() else None
+    if account is None:
+        raise Refusal("key_refused", header=operation.header, scheme=operation.scheme)
+    call.account = account
+
+
+def limit_rate(service: Service, call: Call) -> None:
+    """Count the call, and refuse it where there are too many."""
+    window = call.account.window
+    if window and not window.admit(service.clock.now()):
+        raise Refusal("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
+
+
+def break_on_request(service: Service, call: Call) -> None:
+    """Answer with the code that the caller wishes to see."""
+    if (value := call.headers.get(_FAULT_HEADER)) is None:
+        return
+    code = value.decode("latin-1").strip()
+    if code not in service.faults:
+        raise Refusal("fault_malformed", header=FAULT_HEADER, known=", ".join(service.faults), value=shown(code))
+    raise Refusal(service.faults[code])
+
+
+def read_request(_: Service, call: Call) -> None:
+    """Read the body as JSON."""
+    call.request, call.text = parse_json(call.body)
+
+
+def know_model(service: Service, call: Call) -> None:
+    """Find the model, or refuse one that is not played; a request that names none is for a contract to refuse."""
+    field, models = service.shared.fields.model, service.catalogue.models
+    name = call.request.get(field) if isinstance(call.request, dict) else None
+    if isinstance(name, str) and name not in models:
+        raise Refusal("model_unknown", field=field, model=shown(name), known=", ".join(models))
+    call.model = models[name] if isinstance(name, str) else service.catalogue.shipped
+
+
+def keep_contract(_: Service, call: Call) -> None:
+    """Refuse a request that breaks the contract, naming every field and rule."""
+    schema = call.model.contract.request
+    if not schema.accepts(call.request) and (violations := schema.violations(call.request)):
+        messages = [violation.message for violation in violations[:_SHOWN_VIOLATIONS]]
+        raise Refusal("request_invalid", problem="; ".join(messages))
+
+
+def charge(_: Service, call: Call) -> None:
+    """Take the price of the task, or refuse where the balance does not cover it."""
+    price, account = call.model.profile.credits, call.account
+    if account.balance < price:
+        raise Refusal("credits_insufficient", price=price, balance=account.balance)
+    account.balance -= price
+
+
+def create_task(service: Service, call: Call) -> None:
+    """Fix the timeline of a task and keep it."""
+    now = service.now()
+    task = Task(
+        task_id=service.next_task_id(call.model.contract.model, now),
+        account=call.account,
+        model=call.model.contract.model,
+        param=call.text,
+        picture=_picture(service, call),
+        result_name=f"{secrets.token_urlsafe(16)}.jpg",
+        created=now,
+        duration=round(service.settings.task_seconds * 1000),
+    )
+    service.store.add(task, now)
+    call.data = Created(task.task_id)
+
+
+def _picture(service: Service, call: Call) -> Picture:
+    profile, values = call.model.profile, call.request.get(service.shared.fields.input, {})
+    width, height = profile.size(values)
+    options = "".join(f"{values[name]}, " for name in profile.size_fields if name in values)
+    label = f"{profile.model}, {options}{width} x {height}"
+    return Picture(str(values.get(profile.caption, "")), label, (width, height), service.settings.seed)
+
+
+def show_task(service: Service, call: Call) -> None:
+    """Show the record of a task of this account."""
+    parameter = service.shared.record_info.query
+    if not (task_id := call.query.get(parameter, "")):
+        raise Refusal("task_id_missing", parameter=parameter)
+    task = service.store.find(task_id)
+    if task is None or task.account is not call.account:
+        raise Refusal("task_unknown", task_id=shown(task_id))
+    call.data = record(
+        task, service.now(), base_url=call.base_url, states=service.shared.states, dialect=service.dialect
+    )
+
+
+def show_balance(_: Service, call: Call) -> None:
+    """Show what the account may still spend, as a bare number."""
+    balance = call.account.balance
+    call.data = int(balance) if balance == int(balance) else float(balance)
+
+
+CREATE_TASK: tuple[Step, ...] = (
+    let_in,
+    limit_rate,
+    break_on_request,
+    read_request,
+    know_model,
+    keep_contract,
+    charge,
+    create_task,
+)
+RECORD_INFO: tuple[Step, ...] = (let_in, break_on_request, show_task)
+CREDIT: tuple[Step, ...] = (let_in, break_on_request, show_balance)

@@ -1,0 +1,195 @@
+"""Whatever a client may send as a body: a documented code in the envelope, and the server goes on."""
+
+import json
+import socket
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_mock import Running, running
+from seedbed_schemas import default_contract
+from seedbed_schemas.example import example_of
+
+CONTRACT = default_contract()
+CREATE = CONTRACT.operation.path
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(json.dumps(GOOD))
+    *outer, last = path.split(".")
+    target = body
+    for name in outer:
+        target = target[name]
+    target[last] = value
+    return body
+
+
+def without(path: str) -> dict[str, Any]:
+    body = changed(path, None)
+    *outer, last = path.split(".")
+    del (body[outer[0]] if outer else body)[last]
+    return body
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Any:
+    with running(rate=None, credits=10**6) as server:
+        yield server
+
+
+def send(server: Running, body: bytes, **headers: str) -> dict[str, Any]:
+    sent = {"Authorization": f"Bearer {server.key}", **headers}
+    response = httpx2.post(server.url + CREATE, content=body, headers=sent, trust_env=False)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def send_json(server: Running, body: object) -> dict[str, Any]:
+    return send(server, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"[]", "must be of type object, not array"),
+        (b"3", "must be of type object, not integer"),
+        (b"{", "not JSON"),
+        (b"{}{}", "not JSON"),
+        (b'{"a": NaN}', "not JSON"),
+        (b'{"a": Infinity}', "not JSON"),
+        (b'{"a": 1e400}', "not JSON"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "not JSON"),
+        (b'{"a": "\xff"}', "not JSON"),
+        (b'{"a": "\\ud800"}', "not JSON"),
+        ("{}".encode("utf-16"), "not JSON"),
+        (b"[" * 100_000, "nested deeper"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested deeper"),
+        (b"[" * 65 + b"]" * 65, "nested deeper"),
+        (b"[" * 64 + b"]" * 64, "must be of type object"),
+        (b'{"a": "' + b"x" * 2_000_000 + b'"}', "larger than"),
+        (b"\xef\xbb\xbf{}", "model is required"),
+        (b"[" + b"[]," * 100 + b"{}]", "must be of type object"),
+    ],
+    ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else value,
+)
+def test_a_hostile_body_is_refused_in_the_envelope(server: Running, body: bytes, words: str) -> None:
+    answer = send(server, body)
+    assert answer["code"] == 422
+    assert words in answer["msg"]
+    assert answer["data"] is None
+    assert send_json(server, GOOD)["code"] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("input.prompt", "😀" * 3001, "input.prompt must have at most 3000 characters, not 3001"),
+        ("input.prompt", None, "input.prompt must be of type string, not null"),
+        ("input.prompt", 3, "input.prompt must be of type string, not integer"),
+        ("input.aspect_ratio", "5:4", "input.aspect_ratio must be one of 1:1, 4:3"),
+        ("input.aspect_ratio", None, "input.aspect_ratio must be"),
+        ("input.aspect_ratio", ["1:1"], "input.aspect_ratio must be"),
+        ("input.quality", "", "input.quality must be one of basic, high"),
+        ("input.quality", None, "input.quality must be"),
+        ("input.quality", True, "input.quality must be of type string, not boolean"),
+        ("input", None, "input must be of type object, not null"),
+        ("input", "prompt", "input must be of type object, not string"),
+        ("model", None, "model must be"),
+        ("model", 4.5, "model must be of type string, not number"),
+        ("model", "nope\r\n\x1b[31m", "model nope"),
+        ("callBackUrl", "not a url", "callBackUrl must be a valid URI"),
+        ("callBackUrl", None, "callBackUrl must be of type string, not null"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_broken_rule_is_refused_with_the_field_and_the_rule(
+    server: Running, path: str, value: object, words: str
+) -> None:
+    answer = send_json(server, changed(path, value))
+    assert answer["code"] == 422
+    assert words in answer["msg"]
+    assert answer["msg"].isprintable()
+
+
+@pytest.mark.parametrize("path", ["model", "input", "input.prompt", "input.aspect_ratio", "input.quality"])
+def test_a_required_field_that_is_missing_is_refused_by_name(server: Running, path: str) -> None:
+    answer = send_json(server, without(path))
+    assert answer["code"] == 422
+    assert f"{path} is required" in answer["msg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("input.prompt", "😀" * 3000),
+        ("input.prompt", ""),
+        ("input.prompt", "\x00\u2028\u202e\x9f"),
+        ("input.aspect_ratio", "21:9"),
+        ("input.unnamed", {"any": [1, 2.5, None, 10**30]}),
+        ("unnamed", "x" * 100_000),
+        ("callBackUrl", "http://127.0.0.1:1/hook?x=1"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_keeps_the_contract_is_accepted(server: Running, path: str, value: object) -> None:
+    assert send_json(server, changed(path, value))["code"] == 200
+
+
+def test_of_a_key_that_stands_twice_the_last_counts(server: Running) -> None:
+    body = json.dumps(GOOD).replace('"quality"', '"quality": "nope", "quality"').encode()
+    assert send(server, body)["code"] == 200
+
+
+def test_a_refusal_of_a_huge_value_is_short(server: Running) -> None:
+    assert len(send_json(server, changed("input.quality", "x" * 900_000))["msg"]) < 300
+
+
+def raw(server: Running, *parts: bytes) -> bytes:
+    """Send bytes as they are and return all that comes back until the server closes."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+def head(server: Running, *lines: str) -> bytes:
+    start = [f"POST {CREATE} HTTP/1.1", "Host: x", f"Authorization: Bearer {server.key}", *lines]
+    return ("\r\n".join(start) + "\r\n\r\n").encode()
+
+
+def test_an_endless_chunked_body_is_answered_and_the_connection_closed(server: Running) -> None:
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    answer = raw(server, head(server, "Transfer-Encoding: chunked"), *[chunk] * 16, b"1\r\nx\r\n")
+    assert b'"code":422' in answer
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_chunked_body_is_taken_like_any_other(server: Running) -> None:
+    body = json.dumps(GOOD, ensure_ascii=False).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    assert b'"code":200' in raw(server, head(server, "Transfer-Encoding: chunked", "Connection: close"), chunks)
+
+
+def test_a_client_that_leaves_in_the_middle_makes_no_task() -> None:
+    with running(credits=7) as server:
+        body = json.dumps(GOOD).encode()
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(head(server, f"Content-Length: {len(body) + 10}") + body)
+        assert send_json(server, GOOD)["code"] == 200
+
+
+def test_keys_never_show_in_what_the_server_says(server: Running) -> None:
+    canary = "sk-canary-7f3a"
+    answer = send_json(server, GOOD)
+    assert canary not in str(answer)
+    assert canary not in str(send(server, b"{", Authorization=f"Bearer {canary}"))

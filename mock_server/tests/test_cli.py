@@ -1,0 +1,176 @@
+"""The command, as a user meets it: in a process of its own."""
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+from seedbed_mock import Rate, running
+from seedbed_mock.cli import main
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started = []
+
+    def start_process(*arguments: str, module: str = "seedbed_mock") -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", module, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start_process
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def url_of(process: "subprocess.Popen[str]") -> str:
+    line = first_line(process)
+    assert re.fullmatch(r"Seedbed is ready on http://127\.0\.0\.1:\d+", line)
+    return line.rpartition(" ")[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_within_a_second_with_exit_0(start: Start, number: signal.Signals) -> None:
+    process = start("--port", "0")
+    url = url_of(process)
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as unfinished, httpx2.Client(trust_env=False) as idle:
+        unfinished.sendall(b"POST /api/v1/jobs/createTask HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert idle.get(url).json()["code"] == 404
+        began = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+        # Coverage writes its data when a process ends, so that the bound is not the second of the promise.
+        assert time.monotonic() - began < 3
+    assert process.returncode == 0
+    assert errors == ""
+
+
+def test_the_calls_that_the_server_prints_work_as_pasted(start: Start) -> None:
+    process = start("--port", "0", "--key", "it's a$key".replace(" ", ""), "--task-seconds", "0")
+    url_of(process)
+    assert process.stdout
+    printed = [process.stdout.readline().strip() for _ in range(11)]
+    create, record = (line for line in printed if line.startswith("curl "))
+    made = subprocess.run(["sh", "-c", create], capture_output=True, text=True, check=True).stdout
+    task_id = re.findall(r'"taskId":"(\w+)"', made)[0]
+    shown = subprocess.run(["sh", "-c", record.replace("TASK_ID", task_id)], capture_output=True, text=True, check=True)
+    assert '"state":"success"' in shown.stdout
+    generate = next(line for line in printed if line.startswith("seedbed generate"))
+    assert "--key" in shlex.split(generate)
+
+
+def test_every_flag_of_the_server_is_heard(start: Start) -> None:
+    process = start(
+        *("--host", "127.0.0.1", "--port", "0", "--key", "one", "--key", "two", "--http-status", "mirror"),
+        *("--task-seconds", "0.5", "--credits", "7", "--rate-limit", "1/3600", "--seed", "3"),
+    )
+    url = url_of(process)
+    with httpx2.Client(base_url=url, headers={"Authorization": "Bearer two"}, trust_env=False) as client:
+        assert client.get("/api/v1/chat/credit").json()["data"] == 7
+        assert client.post("/api/v1/jobs/createTask", json={}).status_code == 422
+        assert client.post("/api/v1/jobs/createTask", json={}).status_code == 429
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with running() as server:
+        port = server.url.rpartition(":")[2]
+        assert main(["serve", "--port", port]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use." in errors
+    assert "--port 0" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "--port", "x"], "--port"),
+        (["serve", "--port", "70000"], "65535"),
+        (["serve", "--port", "-1"], "--port"),
+        (["serve", "--http-status", "teapot"], "mirror"),
+        (["serve", "--task-seconds", "-1"], "A task takes from 0"),
+        (["serve", "--task-seconds", "nan"], "A task takes from 0"),
+        (["serve", "--task-seconds", "1e99"], "A task takes from 0"),
+        (["serve", "--credits", "-1"], "credits"),
+        (["serve", "--credits", "inf"], "credits"),
+        (["serve", "--rate-limit", "20"], "N/SECONDS"),
+        (["serve", "--rate-limit", "0/10"], "N/SECONDS"),
+        (["serve", "--rate-limit", "20/0"], "N/SECONDS"),
+        (["serve", "--key", ""], "visible ASCII"),
+        (["serve", "--key", "a b"], "visible ASCII"),
+        (["serve", "--key", "a\r\nb"], "visible ASCII"),
+        (["serve", "--key", "ключ"], "visible ASCII"),
+        (["serve", "--nope"], "--nope"),
+        (["serve", "extra"], "extra"),
+        (["nope"], "nope"),
+        (["derive"], "PAGE"),
+        (["generate"], "PROMPT"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_and_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(arguments) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert errors.startswith("seedbed")
+    assert words in errors
+
+
+def test_a_host_that_is_none_is_one_sentence_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "256.256.256.256", "--port", "0"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("off", None), ("5/0.5", 0.5), ("20/10", 10)])
+def test_a_rate_is_read_as_it_is_written(text: str, seconds: float | None) -> None:
+    rate = Rate.parse(text)
+    assert (rate.seconds if rate else None) == seconds
+    assert str(rate) == (text if rate else "None")
+
+
+def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seedbed_mock.commands.listen", interrupt)
+    assert main(["serve"]) == 130
+
+
+def test_without_a_subcommand_the_help_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("serve", "generate", "derive"))
+
+
+def test_the_server_starts_without_loading_what_only_other_commands_need() -> None:
+    code = (
+        "import sys, seedbed_mock.commands;"
+        "print(sorted({'PIL', 'httpx2', 'hypothesis', 'jsonschema', 'markdown_it'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

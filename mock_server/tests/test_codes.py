@@ -1,0 +1,146 @@
+"""Every documented code over HTTP, caused as in life or asked for, in both ways of travelling."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_mock import ManualClock, Rate, Running, running
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.example import example_of
+
+CONTRACT, SHARED = default_contract(), job_api()
+CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
+GOOD = example_of(CONTRACT.part("request"))
+REFUSALS = [code.number for code in CONTRACT.codes if code.name != "success"]
+
+
+@pytest.fixture(scope="module", params=["envelope", "mirror"])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running(http_status=request.param, rate=None, keys=(request.param,), credits=10**6) as server:
+        yield server
+
+
+def call(server: Running, method: str, path: str, *, key: str = "", **options: Any) -> dict[str, Any]:
+    """Make a call and hold its HTTP status to what the server was told."""
+    headers = {"Authorization": f"Bearer {key or server.key}", **options.pop("headers", {})}
+    response = httpx2.request(method, server.url + path, headers=headers, trust_env=False, **options)
+    answer: dict[str, Any] = response.json()
+    assert answer.keys() == {"code", "msg", "data"}
+    assert SHARED.shape("envelope").violations(answer) == []
+    assert response.status_code == (answer["code"] if server.key == "mirror" else 200)
+    return answer
+
+
+def test_a_good_request_answers_200(server: Running) -> None:
+    assert call(server, "POST", CREATE, json=GOOD)["code"] == 200
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
+def test_every_code_can_be_asked_for(server: Running, method: str, path: str, code: int) -> None:
+    answer = call(server, method, path, headers={"X-Seedbed-Fault": str(code)})
+    assert answer["code"] == code
+    assert answer["msg"]
+    assert answer["data"] is None
+
+
+def test_a_fault_that_was_asked_for_costs_nothing(server: Running) -> None:
+    before = call(server, "GET", CREDIT)["data"]
+    call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})
+    assert call(server, "GET", CREDIT)["data"] == before
+
+
+@pytest.mark.parametrize("value", ["", "200", "418", "boom", "0455", "5" * 400])
+def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(server: Running, value: str) -> None:
+    answer = call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": value})
+    assert answer["code"] == 422
+    assert "455" in answer["msg"]
+    assert len(answer["msg"]) < 300
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic seedbed-key", "seedbed-key", "Bearer a b"])
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
+def test_a_wrong_key_answers_401(server: Running, method: str, path: str, header: str) -> None:
+    answer = call(server, method, path, headers={"Authorization": header})
+    assert answer["code"] == 401
+    assert "wrong" not in answer["msg"]
+
+
+def test_a_missing_key_answers_401_before_anything_else_is_looked_at(server: Running) -> None:
+    response = httpx2.post(server.url + CREATE, content=b"{", trust_env=False)
+    assert response.json()["code"] == 401
+
+
+def test_the_scheme_of_the_key_may_be_in_any_case(server: Running) -> None:
+    assert call(server, "GET", CREDIT, headers={"Authorization": f"bearer {server.key}"})["code"] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/api/v1/nope"),
+        ("GET", CREATE),
+        ("DELETE", CREATE),
+        ("POST", RECORD),
+        ("GET", CREATE + "/"),
+        ("GET", "/results/../../etc/passwd"),
+        ("GET", "/results/a%2fb.jpg"),
+        ("GET", "/%00%ff"),
+    ],
+)
+def test_an_unknown_path_answers_404_and_names_those_that_are_known(server: Running, method: str, path: str) -> None:
+    answer = call(server, method, path)
+    assert answer["code"] == 404
+    assert CREATE in answer["msg"]
+
+
+@pytest.mark.parametrize("task_id", ["task_seedream_1765166238716", "x" * 5000, "\x00", "é😀", "{problem}"])
+def test_an_unknown_task_answers_404(server: Running, task_id: str) -> None:
+    answer = call(server, "GET", RECORD, params={"taskId": task_id})
+    assert answer["code"] == 404
+    assert len(answer["msg"]) < 300
+
+
+@pytest.mark.parametrize("query", ["", "?taskId=", "?other=1"])
+def test_a_missing_task_id_answers_422_and_names_it(server: Running, query: str) -> None:
+    answer = call(server, "GET", RECORD + query)
+    assert answer["code"] == 422
+    assert "taskId" in answer["msg"]
+
+
+@pytest.mark.parametrize("http_status", ["envelope", "mirror"])
+def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status: str) -> None:
+    with running(http_status=http_status, keys=(http_status,), credits=20) as server:
+        answers = [call(server, "POST", CREATE, json=GOOD) for _ in range(5)]
+        assert [answer["code"] for answer in answers] == [200, 200, 200, 402, 402]
+        assert "6.5" in answers[-1]["msg"]
+        assert "0.5" in answers[-1]["msg"]
+        assert call(server, "GET", CREDIT)["data"] == 0.5
+
+
+@pytest.mark.parametrize("http_status", ["envelope", "mirror"])
+def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_on(http_status: str) -> None:
+    clock = ManualClock()
+    with running(http_status=http_status, keys=(http_status,), rate=Rate(2, 10), clock=clock) as server:
+
+        def create() -> int:
+            code: int = call(server, "POST", CREATE, json=GOOD)["code"]
+            return code
+
+        assert create() == 200
+        clock.advance(5)
+        assert [create(), create(), create()] == [200, 429, 429]
+        clock.advance(4.999)
+        assert create() == 429
+        clock.advance(0.001)
+        assert [create(), create()] == [200, 429]
+        assert call(server, "GET", CREDIT)["code"] == 200
+
+
+def test_a_refused_request_is_told_by_its_first_cause(server: Running) -> None:
+    answer = call(server, "POST", CREATE, json={"model": "other/model", "input": 3})
+    assert answer["code"] == 422
+    assert "other/model" in answer["msg"]
+    assert CONTRACT.model in answer["msg"]

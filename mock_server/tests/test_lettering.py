@@ -1,0 +1,71 @@
+"""Text in a box: it fits, it is cut short where it cannot, and it hides no character."""
+
+import pytest
+from PIL import Image, ImageDraw
+from seedbed_mock import lettering
+from seedbed_mock.lettering import set_text
+
+WIDTH, HEIGHT = 2000, 1500
+BOX = (200, 150, 1800, 1350)
+INK = (255, 255, 255)
+
+
+def drawn(text: str, *, smallest: int = 20) -> Image.Image:
+    image = Image.new("RGB", (WIDTH, HEIGHT))
+    set_text(ImageDraw.Draw(image), text, box=BOX, largest=200, smallest=smallest, fill=INK)
+    return image
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I",
+        "a hill with sheep " * 20,
+        "x" * 400,
+        "W" * 5000,
+        "one\ntwo\n\nthree",
+        "\x00\t\u2028",
+        "汉字" * 200,
+        "😀" * 300,
+        "e\u0301" * 100,
+        "שלום " * 50,
+    ],
+    ids=lambda text: repr(text[:8]),
+)
+def test_text_stays_in_its_box(text: str) -> None:
+    box = drawn(text).getbbox()
+    assert box is not None
+    slack = 60  # letters may reach a little beyond the place that their font accounts for
+    assert box[0] >= BOX[0] - slack
+    assert box[1] >= BOX[1] - slack
+    assert box[2] <= BOX[2] + slack
+    assert box[3] <= BOX[3] + slack
+
+
+def test_no_text_draws_nothing() -> None:
+    assert drawn("").getbbox() is None
+
+
+def test_text_that_does_not_fit_ends_in_an_ellipsis() -> None:
+    long = "word " * 2000
+    assert drawn(long).tobytes() == drawn(long + "and more").tobytes()
+
+
+def test_short_text_is_drawn_large() -> None:
+    short, long = drawn("hill").getbbox(), drawn("hill " * 200).getbbox()
+    assert short is not None
+    assert long is not None
+    assert short[3] - short[1] > 100
+
+
+def test_a_character_that_no_font_has_is_shown_as_its_code_point() -> None:
+    assert drawn("\U000fffff").tobytes() == drawn("[U+FFFFF]").tobytes()
+
+
+def test_a_machine_without_other_fonts_still_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_SYSTEM_FONTS", ("no-such-font.ttf",))
+    lettering._fonts.cache_clear()
+    try:
+        assert drawn("汉").tobytes() == drawn("[U+6C49]").tobytes()
+    finally:
+        lettering._fonts.cache_clear()

@@ -1,0 +1,115 @@
+"""Models beyond the shipped one: a contract is enough to play them."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+from seedbed_mock import running
+from seedbed_schemas import Contract, default_contract, job_api
+from seedbed_schemas.derive import derive
+from seedbed_schemas.profile import Profile, profile_of
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "schemas" / "tests" / "pages" / "tables.zh.md").read_text(encoding="utf-8")
+
+
+def contract_of(page: str) -> Contract:
+    return Contract(json.loads(derive(page)))
+
+
+MEADOW = contract_of(PAGE)
+SHIPPED = default_contract()
+
+
+class Service:
+    def __init__(self, url: str, key: str) -> None:
+        self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+
+    def create(self, body: object, path: str = MEADOW.operation.path) -> dict[str, Any]:
+        answer: dict[str, Any] = self.http.post(path, json=body).json()
+        return answer
+
+
+@pytest.fixture(scope="module", name="service")
+def make_service() -> Iterator[Service]:
+    with running(contracts=[MEADOW], task_seconds=0, rate=None, credits=10**6) as server:
+        service = Service(server.url, server.key)
+        yield service
+        service.http.close()
+
+
+def request(**values: object) -> dict[str, Any]:
+    return {"model": MEADOW.model, "input": {"words": "sheep", **values}}
+
+
+def test_a_model_is_played_from_its_contract_alone(service: Service) -> None:
+    task_id = service.create(request())["data"]["taskId"]
+    assert task_id.startswith("task_meadow_")
+    record = service.http.get(job_api().record_info.path, params={"taskId": task_id}).json()["data"]
+    assert record["model"] == MEADOW.model
+    image = Image.open(io.BytesIO(httpx2.get(record["resultJson"].split('"')[3], trust_env=False).content))
+    assert image.size == (1024, 1024)
+
+
+def test_each_model_is_held_to_its_own_contract(service: Service) -> None:
+    assert "input.words must have at most 40 characters" in service.create(request(words="x" * 41))["msg"]
+    assert "input.copies must be one of 1, 2, 4" in service.create(request(copies=3))["msg"]
+    assert service.create(request(copies=4))["code"] == 200
+
+
+def test_the_shipped_model_is_still_played(service: Service) -> None:
+    body = {"model": SHIPPED.model, "input": {"prompt": "a", "aspect_ratio": "1:1", "quality": "basic"}}
+    assert service.create(body, SHIPPED.operation.path)["code"] == 200
+
+
+def test_an_unknown_model_is_refused_with_those_that_are_known(service: Service) -> None:
+    message = service.create({"model": "nope"})["msg"]
+    assert MEADOW.model in message
+    assert SHIPPED.model in message
+
+
+def test_a_code_that_only_another_model_documents_can_be_asked_for(service: Service) -> None:
+    answer = service.http.post(MEADOW.operation.path, json=request(), headers={"X-Seedbed-Fault": "499"}).json()
+    assert answer["code"] == 499
+    assert answer["msg"]
+
+
+def test_a_contract_of_the_shipped_model_takes_its_place() -> None:
+    narrow = (
+        PAGE.replace("meadow/1-sketch", SHIPPED.model).replace("X-Meadow", "Authorization").replace("Token", "Bearer")
+    )
+    with running(contracts=[contract_of(narrow)], rate=None) as server:
+        service = Service(server.url, server.key)
+        assert service.create({"model": SHIPPED.model, "input": {"words": "x" * 41}})["code"] == 422
+        assert service.create({"model": SHIPPED.model, "input": {"words": "x"}})["code"] == 200
+        service.http.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ({}, (1024, 1024)),
+        ({"size": "1280x720"}, (1280, 720)),
+        ({"size": "9999x1"}, (8192, 16)),
+        ({"ratio": "4:1"}, (2048, 512)),
+        ({"ratio": "0:0"}, (1024, 1024)),
+        ({"n": 3, "ratio": "3:2"}, (1256, 836)),
+        ({"text": "at 16:9 o'clock"}, (1024, 1024)),
+    ],
+)
+def test_the_size_of_an_unknown_models_image_is_what_its_input_suggests(
+    values: dict[str, object], size: tuple[int, int]
+) -> None:
+    found = Profile("m").size(values)
+    assert found == pytest.approx(size, abs=8)
+    assert all(side % 8 == 0 for side in found)
+
+
+def test_the_caption_of_an_unknown_model_is_its_first_free_text() -> None:
+    assert profile_of(MEADOW).caption == "words"
+    assert profile_of(contract_of(PAGE.replace("| `words` | `string` |", "| `words` | `boolean` |"))).caption == ""
