@@ -44,7 +44,7 @@ class Answers:
 
     def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
         self._cases = {name: (code.number, code.description) for name, code in codes.items()}
-        self._cases |= {name: (codes[case.code].number, case.message) for name, case in dialect.cases.items()}
+        self._cases |= {name: (case.number(codes), case.message) for name, case in dialect.cases.items()}
         self._mirrors = http_status == "mirror"
 
     def done(self, data: Any) -> Response:
