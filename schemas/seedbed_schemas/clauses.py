@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+_CODE: Final = "code"
+"""The field of an answer that carries the code."""
 _UNTESTABLE: Final = frozenset({"description", "examples", "properties", "required", "items"})
 """Keywords that state no rule of their own: words, and what is walked into."""
 
@@ -123,5 +125,5 @@ def of_codes(document: Mapping[str, Any]) -> Iterator[Clause]:
 
 def beyond_codes(document: Mapping[str, Any], stated: Iterable[Clause]) -> Iterator[Clause]:
     """Yield the clauses of an answer's field without those that the code table states already."""
-    codes = {row["code"] for row in document["x-codes"]}
-    yield from (clause for clause in stated if clause.kind != "option" or clause.value not in codes)
+    said = {f"answer/{_CODE}/enum/{row['code']}" for row in document["x-codes"]}
+    yield from (clause for clause in stated if clause.id not in said)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TEXT: Final = "A hill at dawn"
+_MOST_ITEMS: Final = 8
+"""A longer example serves nobody, even where the contract asks for more items."""
 _OF_FORMAT: Final = {"uri": "https://example.com/done"}
 
 
@@ -15,7 +17,7 @@ def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Return an instance that keeps the rules of a contract.
 
     Args:
-        schema: The rules; a ``pattern`` is not followed.
+        schema: The rules; a ``pattern`` is not followed, nor a ``minItems`` beyond reason.
         whole: Whether to give every field that is not deprecated, rather than those alone that are required.
     """
     for keyword in ("const", "default"):
@@ -35,7 +37,7 @@ def _of_type(kind: str, schema: Mapping[str, Any], *, whole: bool) -> Any:
         required = schema.get("required", ())
         return {name: example_of(fields[name], whole=whole) for name in names if whole or name in required}
     if kind == "array":
-        return [example_of(schema.get("items", {}), whole=whole)] * schema.get("minItems", int(whole))
+        return [example_of(schema.get("items", {}), whole=whole)] * min(schema.get("minItems", int(whole)), _MOST_ITEMS)
     if kind in {"integer", "number"}:
         return _number(schema)
     return {"boolean": True, "null": None}.get(kind, _text(schema))

@@ -45,7 +45,7 @@ class _Document:
         self._contract, self._http_status, self._api = contract, http_status, job_api()
         good = [code for code in contract.codes if code.number in _HTTP_GOOD]
         self._good = good[0].number if good else 200
-        self._failures = tuple(code for code in contract.codes if code.number != self._good)
+        self._failures = tuple(code for code in contract.codes if code.number not in _HTTP_GOOD)
 
     def whole(self) -> dict[str, Any]:
         api, contract = self._api, self._contract

@@ -66,7 +66,7 @@ def entries(section: Section, above: Iterable[str]) -> Iterator[Entry]:
         yield from _rows(section, table, parent)
     if _is_field([*section.segments, *(line for item in section.items for line in item.segments)]):
         above_it, _, name = section.heading.rpartition(".")
-        yield _described(Entry(name, above_it.removesuffix("[]") or parent, Place(section.heading)), section.lines())
+        yield _described(Entry(name, above_it.replace("[]", "") or parent, Place(section.heading)), section.lines())
         return
     for item in section.items:
         yield from _bullets(section, item, parent)

@@ -17,9 +17,12 @@ from seedbed_schemas.derive.openapi import read_openapi
 from seedbed_schemas.derive.writer import render, write_contract
 from seedbed_schemas.refusals import shown
 
-LONGEST: Final = 256 * 1024
-"""Characters beyond which a text is refused unread; known pages have a twentieth of them."""
+LONGEST: Final = 2 * 1024 * 1024
+"""Characters beyond which a page is refused unread."""
+_LONGEST_PROSE: Final = 256 * 1024
+"""Characters outside fences beyond which a Markdown page is refused; known pages have a twentieth of them."""
 
+_FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _OPENAPI: Final = re.compile(r"\s*(?:---\s+)?(?:#[^\n]*\s+)*['\"]?openapi['\"]?\s*:")
 
 
@@ -79,8 +82,7 @@ def read_page(page: str) -> PageFacts:
     Raises:
         PageError: The page cannot be read.
     """
-    if len(page) > LONGEST:
-        raise PageError(f"The page is longer than {LONGEST // 1024} Ki characters, which no documentation page is.")
+    _check_length(page, LONGEST)
     if not page.strip():
         raise PageError("The page is empty.")
     if "\0" in page:
@@ -90,7 +92,13 @@ def read_page(page: str) -> PageFacts:
     return read_openapi(_yaml(page)) if _OPENAPI.match(page) else _from_markdown(page)
 
 
+def _check_length(text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise PageError(f"The page is longer than {longest // 1024} Ki characters, which no documentation page is.")
+
+
 def _from_markdown(page: str) -> PageFacts:
+    _check_length(_FENCE.sub("", page), _LONGEST_PROSE)
     sections = read_sections(page)
     for section in sections:
         for fence in filter(_OPENAPI.match, section.fences):
