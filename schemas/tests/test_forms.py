@@ -154,6 +154,18 @@ def test_an_openapi_page_may_say_it_in_another_way(found: str, put: str, clause:
     assert stated(derive_page(OPENAPI.replace(found, put, 1)).contract).get(clause) == value
 
 
+def test_tags_of_yaml_and_fences_in_other_languages_are_passed_over() -> None:
+    tagged = OPENAPI.replace("format: uri", "format: !kind uri")
+    assert stated(derive_page(tagged).contract) == stated(derive_page(OPENAPI).contract)
+    fenced = TABLES.replace("## Try it\n", '## Try it\n\n```json\n{"words": "it\'s no shell"}\n```\n')
+    assert stated(derive_page(fenced).contract) == stated(derive_page(TABLES).contract)
+
+
+def test_a_word_between_the_brackets_that_means_nothing_known_is_unread() -> None:
+    page = text_of("bullets.en.md").replace("(integer, required)", "(integer, required, mossy)")
+    assert derive_page(page).unread == ("'mossy' of 'width' under 'Body (application/json)'",)
+
+
 def test_an_answer_may_be_left_empty() -> None:
     head, _, rest = OPENAPI.partition("              schema:\n                allOf:")
     page = head + "              schema: {}\n" + rest[rest.index("      security:") :]
@@ -219,6 +231,13 @@ def test_an_openapi_document_may_stand_alone() -> None:
         (OPENAPI.replace("{type: string}", "12", 1), "no schema at"),
         (OPENAPI.replace("maxLength: 40", "maxLength: many"), "makes no contract"),
         (OPENAPI.replace("maximum: 1\n", "maximum: 1e999\n"), "The page"),
+        (OPENAPI.replace("default: 0.5", "default: .inf"), "a value that JSON cannot say"),
+        (OPENAPI.replace("enum:\n                    - meadow/2-collage", "x: 0"), "the one value that 'model'"),
+        (OPENAPI.replace("type: apiKey, in: header", "type: apiKey, in: query"), "which header carries the key"),
+        (TABLES.replace("| `words` | `string` |", "| `words` |"), "'words'"),
+        (TABLES.replace("| `words` |", "|  |"), "nothing in column 'Parameter'"),
+        (TABLES.replace("Request parameters", "Wunschzettel"), "no section '请求参数' or 'Request parameters'"),
+        (TABLES.replace("`X-Meadow: Token abc`", "a token"), "shows the header to send"),
         (OPENAPI.replace("enum: [200, 422, 499]", "x: 0").replace("'200':", "2XX:").replace("**:", ""), "codes"),
         (OPENAPI.replace("type: integer, minimum: 1", "$ref: '#/components/schemas/Frame'"), "refers to itself"),
         (LOOP, "refers to itself"),

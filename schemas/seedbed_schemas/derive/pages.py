@@ -130,7 +130,9 @@ def _yaml(text: str) -> Any:
     try:
         return _plain(yaml12.parse_yaml(text))
     except ValueError as error:
-        raise PageError(f"The OpenAPI document of the page is no whole YAML: {shown(str(error))}.") from error
+        raise PageError(
+            f"The OpenAPI document of the page is no whole YAML: {shown(str(error)).rstrip('.')}."
+        ) from error
 
 
 def _plain(node: Any) -> Any:
