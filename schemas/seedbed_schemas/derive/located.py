@@ -92,7 +92,7 @@ class Located:
         """
         parts = [part for spot in spots for part in self._parts(spot)]
         rules = {keyword: rule for part in parts for keyword, rule in self._rules(part)}
-        _nullable(parts, rules)
+        _say_as_json_schema(parts, rules)
         inner = self._inner(parts)
         items = [step(part, "items") for part in parts if part[0].get("items") is not None]
         if "type" not in rules and (inner or items):
@@ -103,11 +103,7 @@ class Located:
 
     def properties(self, *spots: Spot) -> dict[str, list[Spot]]:
         """Return the properties that schemas name, each with all that they say of it."""
-        found = dict[str, list[Spot]]()
-        for part in (part for spot in spots for part in self._parts(spot)):
-            for name, spot in each(step(part, "properties")):
-                found.setdefault(name, []).append(spot)
-        return found
+        return _properties(part for spot in spots for part in self._parts(spot))
 
     def _count(self) -> None:
         # References to references can make a small document name more schemas than there is memory.
@@ -128,13 +124,9 @@ class Located:
         yield node, pointer
 
     def _inner(self, parts: list[Spot]) -> tuple[Field, ...]:
-        properties: dict[str, list[Spot]] = {}
-        required = dict[str, Rule]()
-        for part in parts:
-            for name, spot in each(step(part, "properties")):
-                properties.setdefault(name, []).append(spot)
-            for _, spot in each(step(part, "required")):
-                required[str(spot[0])] = Rule(value=True, place=self.place(spot))
+        properties = _properties(parts)
+        listed = [spot for part in parts for _, spot in each(step(part, "required"))]
+        required = {str(spot[0]): Rule(value=True, place=self.place(spot)) for spot in listed}
         strays = required.keys() - properties.keys()
         self.unread += [f"required {shown(name)!r} at {self.place(parts[0]).pointer!r}" for name in sorted(strays)]
         return tuple(
@@ -178,6 +170,14 @@ class Located:
         yield from notes(lines, rules, self.place(step(part, "description")))
 
 
+def _properties(parts: Iterable[Spot]) -> dict[str, list[Spot]]:
+    found = dict[str, list[Spot]]()
+    for part in parts:
+        for name, spot in each(step(part, "properties")):
+            found.setdefault(name, []).append(spot)
+    return found
+
+
 def _named(node: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = node.get(name)
     return value if isinstance(value, dict) else {}
@@ -211,7 +211,7 @@ def _of_type(value: Any, keyword: str, kind: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _nullable(parts: list[Spot], rules: dict[str, Rule]) -> None:
+def _say_as_json_schema(parts: list[Spot], rules: dict[str, Rule]) -> None:
     """Say in the words of JSON Schema what OpenAPI 3.0 says in its own: null, and bounds that are excluded."""
     kind = rules.get("type")
     if kind and isinstance(kind.value, str) and any(node.get("nullable") is True for node, _ in parts):
