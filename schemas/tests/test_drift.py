@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml12
 from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.derive import derive_page
 from seedbed_schemas.drift import Change, Difference, Effect, drift
@@ -111,14 +112,13 @@ def newer_page() -> str:
     body = {"required": True, "content": {"application/json": {"schema": request}}}
     good = {"description": "Fine", "content": {"application/json": {"schema": told}}}
     call = {"requestBody": body, "responses": {"200": good}, "security": [{"key": []}]}
-    return json.dumps(
-        {
-            "openapi": "3.0.1",
-            "servers": [{"url": operation["server"]}],
-            "paths": {operation["path"]: {"post": call}},
-            "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
-        }
-    )
+    document = {
+        "openapi": "3.0.1",
+        "servers": [{"url": operation["server"]}],
+        "paths": {operation["path"]: {"post": call}},
+        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+    return f"# A newer page\n\n## OpenAPI Specification\n\n```yaml\n{yaml12.format_yaml(document)}\n```\n"
 
 
 def test_the_newer_form_of_the_page_differs_in_exactly_four_statements() -> None:
