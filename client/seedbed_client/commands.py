@@ -11,6 +11,7 @@ from typing import Annotated
 import httpx2
 from cyclopts import Parameter
 from seedbed_schemas import Contract, default_contract
+from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.refusals import printable
 
@@ -58,7 +59,7 @@ def generate(
         fields = {**options, **parse_fields(field, chosen)}
         with _client(base_url, key, chosen, live=live) as client:
             return _generate(client, prompt, output, timeout, fields)
-    except ConfigurationError as error:
+    except (ConfigurationError, ContractError) as error:
         return _fail(str(error), code=_USAGE_ERROR)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}", code=_USAGE_ERROR)

@@ -58,6 +58,20 @@ def test_the_command_asks_another_model(
     assert "copies must be one of 1, 2, 4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_a_file_that_is_no_contract_is_one_sentence(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "meadow.json"
+    contract.write_bytes(content)
+    assert main(["generate", "sheep", "--contract", str(contract)]) == 2
+    assert main(["serve", "--contract", str(contract)]) == 2
+    assert main(["serve", "--contract", str(tmp_path / "nowhere.json")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 3
+    assert errors.count("meadow.json") == 2
+
+
 @pytest.mark.parametrize("word", ["copies", "=2", "copies=many", "copies="])
 def test_a_field_that_cannot_be_read_is_one_sentence(
     tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import UNSET
 from seedbed_schemas import __version__
 from seedbed_schemas.wire import Envelope
 from starlette.responses import Response
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedbed_schemas import Code
-    from seedbed_schemas.dialect import Dialect
+    from seedbed_schemas.dialect import Case, Dialect
 
     from seedbed_mock.settings import HttpStatus
 
@@ -38,6 +40,16 @@ class Refusal(Exception):
         self.details = details
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How one case is answered: its code, what to say where it was caused and where not, what stands for data."""
+
+    code: int
+    caused: str
+    asked_for: str
+    empty: object = None
+
+
 class Answers:
     """Writes answers with the contract's codes, in the dialect's words.
 
@@ -51,26 +63,33 @@ class Answers:
     """
 
     def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
-        self._codes = {name: codes[case.code] for name, case in dialect.cases.items()} | dict(codes)
-        self._messages = {name: case.message for name, case in dialect.cases.items()}
+        self._words = {name: _Words(code.number, "", code.description) for name, code in codes.items()}
+        self._words |= {name: _words(case, codes) for name, case in dialect.cases.items()}
         self._mirrors = http_status == "mirror"
 
     def done(self, data: Any) -> Response:
         """Return the answer to a request that succeeded."""
-        return self._envelope(self._codes["done"].number, self._messages["done"], data)
+        words = self._words["done"]
+        return self._envelope(words.code, words.caused, data)
 
     def refused(self, refusal: Refusal) -> Response:
         """Return the answer to a request that was refused."""
-        code, message = self._codes[refusal.case], self._messages.get(refusal.case, "")
-        words = message.format_map(refusal.details) if refusal.is_caused else code.description
-        return self._envelope(code.number, words, None)
+        words = self._words[refusal.case]
+        message = words.caused.format_map(refusal.details) if refusal.is_caused else words.asked_for
+        return self._envelope(words.code, message, words.empty)
 
     def missing_file(self) -> Response:
         """Return the answer for a file that is not there: files are no API, their HTTP status tells the truth."""
         answer = self.refused(Refusal("result_unknown"))
-        answer.status_code = self._codes["result_unknown"].number
+        answer.status_code = self._words["result_unknown"].code
         return answer
 
     def _envelope(self, code: int, message: str, data: Any) -> Response:
         body = msgspec.json.encode(Envelope(code, message, data))
         return Response(body, code if self._mirrors else 200, FAKE, media_type="application/json")
+
+
+def _words(case: Case, codes: Mapping[str, Code]) -> _Words:
+    name = case.instead_of or case.code
+    asked_for = codes[name].description if "{" in case.message and isinstance(name, str) else case.message
+    return _Words(case.number(codes), case.message, asked_for, None if case.data else UNSET)

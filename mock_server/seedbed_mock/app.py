@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from anyio import CapacityLimiter, to_thread
 from seedbed_schemas import job_api
-from seedbed_schemas.dialect import documented
+from seedbed_schemas.dialect import dialects
 from seedbed_schemas.refusals import shown
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,7 +22,7 @@ from seedbed_mock.catalogue import Catalogue
 from seedbed_mock.clock import RealClock
 from seedbed_mock.service import Call, Service
 from seedbed_mock.settings import Settings
-from seedbed_mock.steps import CREATE_TASK, CREDIT, RECORD_INFO
+from seedbed_mock.steps import CREATE_TASK, CREDIT, MODEL_PARAMETER, MODEL_SCHEMA, MODELS, RECORD_INFO
 from seedbed_mock.tasks import RESULTS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def create_app(
         contracts: Contracts of models to play beside the shipped one, or in its place.
     """
     settings = settings or Settings()
-    catalogue, shared, dialect = Catalogue(contracts), job_api(), documented()
+    catalogue, shared, dialect = Catalogue(contracts), job_api(), dialects()[settings.dialect]
     service = Service(
         settings=settings, clock=clock or RealClock(), catalogue=catalogue, shared=shared, dialect=dialect
     )
@@ -57,9 +57,14 @@ def create_app(
         **{(operation.method, operation.path): CREATE_TASK for operation in creations},
         (shared.record_info.method, shared.record_info.path): RECORD_INFO,
         (shared.credit.method, shared.credit.path): CREDIT,
+        (shared.models.method, shared.models.path): MODELS,
+        (shared.model_schema.method, shared.model_schema.path): MODEL_SCHEMA,
     }
     routes = [
-        Route(path, _Endpoint(service, steps, answers), methods=[method])
+        # A model's name has a slash in it, which stays one in the path.
+        Route(
+            path.replace("{model}", f"{{{MODEL_PARAMETER}:path}}"), _Endpoint(service, steps, answers), methods=[method]
+        )
         for (method, path), steps in operations.items()
     ]
     pages = _Pages(service, answers, known=", ".join(f"{method} {path}" for method, path in operations))
@@ -95,6 +100,7 @@ class _Endpoint:
         call = Call(
             headers=dict(scope["headers"]),
             query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+            path=scope["path_params"],
             body=body,
             base_url=_base_url(scope),
         )

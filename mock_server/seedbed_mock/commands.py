@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
-from seedbed_schemas import default_contract, job_api, local
+from seedbed_schemas import Contract, default_contract, job_api, local
+from seedbed_schemas.contract import ContractError
 from seedbed_schemas.example import example_of
 
 from seedbed_mock.app import create_app
@@ -23,6 +25,8 @@ def serve(
     host: str = local.HOST,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT,
     key: Annotated[tuple[str, ...], Parameter(negative="", show_default=", ".join)] = _DEFAULTS.keys,
+    contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
+    dialect: str = _DEFAULTS.dialect,
     http_status: HttpStatus = _DEFAULTS.http_status,
     task_seconds: str = str(_DEFAULTS.span),
     credits: str = str(_DEFAULTS.credits),  # noqa: A002 (the name of the flag)
@@ -35,6 +39,8 @@ def serve(
         host: Address to listen on.
         port: Port to listen on; 0 takes any free one.
         key: API key to let in, an account of its own; may be repeated.
+        contract: Contract of a further model to play, a file that seedbed derive wrote; may be repeated.
+        dialect: documented answers as the documentation has it, observed as the service is known to.
         http_status: envelope answers HTTP 200 with the code in the body, mirror the code as HTTP status too.
         task_seconds: How long a task takes, in seconds; LEAST..MOST draws from between, with the seed.
         credits: Balance of each account at the start.
@@ -44,22 +50,29 @@ def serve(
     try:
         settings = Settings(
             keys=key,
+            dialect=dialect,
             http_status=http_status,
             task_seconds=Span.parse(task_seconds),
             credits=parse_credits(credits),
             rate=Rate.parse(rate_limit),
             seed=seed,
         )
+        contracts = [Contract.load(path) for path in contract]
         listener = listen(host, port)
-    except SettingsError as error:
+    except (SettingsError, ContractError) as error:
         print(f"seedbed serve: {error}", file=sys.stderr)
         return 2
     except ListenError as error:
         print(f"seedbed serve: {error}. Choose another with --port or --host; --port 0 takes any.", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"seedbed serve: {error.filename}: {error.strerror}.", file=sys.stderr)
+        return 2
     url = url_of(listener)
     with listener:
-        serve_until_signal(create_app(settings), listener, lambda: print(_welcome(url, settings), flush=True))
+        serve_until_signal(
+            create_app(settings, contracts=contracts), listener, lambda: print(_welcome(url, settings), flush=True)
+        )
     return 0
 
 

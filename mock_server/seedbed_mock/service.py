@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from seedbed_mock.accounts import open_accounts
@@ -29,6 +30,7 @@ class Call:
     Attributes:
         headers: Request headers, names in lower case.
         query: Query parameters.
+        path: Path parameters.
         body: The body, ``None`` where it was too large to take in.
         base_url: Where the server is reached.
         account: Who calls.
@@ -40,6 +42,7 @@ class Call:
 
     headers: Mapping[bytes, bytes]
     query: Mapping[str, str]
+    path: Mapping[str, str]
     body: bytes | None
     base_url: str
     account: Account = field(init=False)
@@ -99,4 +102,4 @@ class Service:
         """Return a name that no task has: the documented form counts milliseconds, so two in one need the next."""
         self._last_task = max(now, self._last_task + 1)
         family = model.partition("/")[0]
-        return self.dialect.task_id.format(family=family, milliseconds=self._last_task)
+        return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=token_hex(16))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, get_args
 
 from seedbed_schemas import job_api, local
+from seedbed_schemas.dialect import dialects
 
 if TYPE_CHECKING:
     from random import Random
@@ -106,6 +107,7 @@ class Settings:
 
     Attributes:
         keys: Keys that are let in, each an account of its own.
+        dialect: Title of the dialect to answer in.
         http_status: How the code of an answer shows in its HTTP status.
         task_seconds: How long a task takes; a span is drawn from, with the seed.
         credits: Balance of each account at the start.
@@ -118,6 +120,7 @@ class Settings:
 
     keys: tuple[str, ...] = (local.KEY,)
     http_status: HttpStatus = "envelope"
+    dialect: str = "documented"
     task_seconds: Span | float = 3
     credits: Decimal | float = field(default_factory=lambda: job_api().new_account_credits)
     rate: Rate | None = field(default_factory=_documented_rate)
@@ -131,6 +134,8 @@ class Settings:
             raise SettingsError("At least one key is needed.")
         if self.http_status not in get_args(HttpStatus):
             raise SettingsError(f"The HTTP status is envelope or mirror, not {self.http_status!r}.")
+        if self.dialect not in dialects():
+            raise SettingsError(f"A dialect is {' or '.join(dialects())}, not {self.dialect!r}.")
         if not 0 <= self.span.least <= self.span.most <= _LONGEST_TASK:
             raise SettingsError(f"A task takes from 0 to {_LONGEST_TASK} seconds, not {self.task_seconds}.")
         if not (math.isfinite(self.credits) and 0 <= self.credits <= _MOST_CREDITS):

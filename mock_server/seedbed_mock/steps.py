@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import TYPE_CHECKING
 
+from seedbed_schemas.catalogue import models_data, schema_data
 from seedbed_schemas.refusals import shown
-from seedbed_schemas.wire import Created
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import parse_json
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 FAULT_HEADER = "X-Seedbed-Fault"
 """Request header that asks for the answer with that code."""
+
+MODEL_PARAMETER = "model"
+"""Name of the path parameter that names a model."""
 
 _FAULT_HEADER = FAULT_HEADER.lower().encode()
 
@@ -69,12 +73,13 @@ def know_model(service: Service, call: Call) -> None:
     call.model = models[name] if isinstance(name, str) else service.catalogue.shipped
 
 
-def keep_contract(_: Service, call: Call) -> None:
+def keep_contract(service: Service, call: Call) -> None:
     """Refuse a request that breaks the contract, naming every field and rule."""
     schema = call.model.contract.request
     if not schema.accepts(call.request) and (violations := schema.violations(call.request)):
-        messages = [violation.message for violation in violations[:_SHOWN_VIOLATIONS]]
-        raise Refusal("request_invalid", problem="; ".join(messages))
+        problem = "; ".join(violation.message for violation in violations[:_SHOWN_VIOLATIONS])
+        first = violations[0]
+        raise Refusal(service.dialect.case_of_violation(first.keyword), problem=problem, field=first.field)
 
 
 def charge(_: Service, call: Call) -> None:
@@ -97,7 +102,7 @@ def create_task(service: Service, call: Call) -> None:
         task_id=service.next_task_id(call.model.contract.model, now),
         account=call.account,
         model=call.model.contract.model,
-        param=call.text,
+        param=_param(service, call),
         picture=_picture(service, call),
         result_name=f"{secrets.token_urlsafe(16)}.jpg",
         created=now,
@@ -106,7 +111,18 @@ def create_task(service: Service, call: Call) -> None:
     service.store.add(task, now)
     if call.account.window:
         call.account.window.count(service.clock.now())
-    call.data = Created(task.task_id)
+    call.data = dict.fromkeys(service.dialect.created, task.task_id)
+
+
+def _param(service: Service, call: Call) -> str:
+    """Return the request as the record shows it: as it was sent, or with its input as a text inside the text."""
+    if not service.dialect.input_is_text:
+        return call.text
+    shown_fields = {service.shared.fields.input: json.dumps(call.request.get(service.shared.fields.input, {}))}
+    for name in (service.shared.fields.callback, service.shared.fields.model):
+        if name in call.request:
+            shown_fields[name] = call.request[name]
+    return json.dumps(shown_fields)
 
 
 def _picture(service: Service, call: Call) -> Picture:
@@ -136,6 +152,19 @@ def show_balance(_: Service, call: Call) -> None:
     call.data = int(balance) if balance == int(balance) else float(balance)
 
 
+def list_models(service: Service, call: Call) -> None:
+    """Tell which models are played."""
+    call.data = models_data(model.contract for model in service.catalogue.models.values())
+
+
+def show_schema(service: Service, call: Call) -> None:
+    """Show the OpenAPI document of a model."""
+    name, models = call.path.get(MODEL_PARAMETER, ""), service.catalogue.models
+    if name not in models:
+        raise Refusal("schema_unknown", model=shown(name), known=", ".join(models))
+    call.data = schema_data(models[name].contract)
+
+
 CREATE_TASK: tuple[Step, ...] = (
     let_in,
     limit_rate,
@@ -148,3 +177,5 @@ CREATE_TASK: tuple[Step, ...] = (
 )
 RECORD_INFO: tuple[Step, ...] = (let_in, break_on_request, show_task)
 CREDIT: tuple[Step, ...] = (let_in, break_on_request, show_balance)
+MODELS: tuple[Step, ...] = (let_in, break_on_request, list_models)
+MODEL_SCHEMA: tuple[Step, ...] = (let_in, break_on_request, show_schema)

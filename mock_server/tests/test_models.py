@@ -12,6 +12,7 @@ from PIL import Image
 from seedbed_mock import running
 from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.derive import derive
+from seedbed_schemas.drift import drift
 from seedbed_schemas.profile import Profile, profile_of
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +114,28 @@ def test_the_size_of_an_unknown_models_image_is_what_its_input_suggests(
 def test_the_caption_of_an_unknown_model_is_its_first_free_text() -> None:
     assert profile_of(MEADOW).caption == "words"
     assert profile_of(contract_of(PAGE.replace("| `words` | `string` |", "| `words` | `boolean` |"))).caption == ""
+
+
+def test_the_models_that_are_played_are_listed(service: Service) -> None:
+    data = service.http.get(job_api().models.path).json()["data"]
+    assert data["total"] == 2
+    assert [model["model"] for model in data["models"]] == [SHIPPED.model, MEADOW.model]
+
+
+@pytest.mark.parametrize("contract", [SHIPPED, MEADOW], ids=lambda contract: contract.model)
+def test_a_model_tells_its_own_schema_from_which_its_contract_is_derived_again(
+    service: Service, contract: Contract
+) -> None:
+    answer = service.http.get(job_api().model_schema.path.replace("{model}", contract.model))
+    again = contract_of(answer.text)
+    assert drift(contract, again) == ()
+
+
+@pytest.mark.parametrize("name", ["nope", "seedream", "seedream/4.5-text-to-image/more", "%2e%2e/%2e%2e"])
+def test_the_schema_of_an_unknown_model_answers_404(service: Service, name: str) -> None:
+    assert service.http.get(job_api().model_schema.path.replace("{model}", name)).json()["code"] == 404
+
+
+def test_the_models_are_for_accounts_only(service: Service) -> None:
+    for path in (job_api().models.path, job_api().model_schema.path.replace("{model}", SHIPPED.model)):
+        assert service.http.get(path, headers={"Authorization": "Bearer wrong"}).json()["code"] == 401

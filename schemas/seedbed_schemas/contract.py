@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema_rs
+import msgspec
+
+from seedbed_schemas.clauses import Clause, clauses, nodes
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FOLDER = Path(__file__).with_name("contracts")
+_HERE = Path(__file__).parent
+_FOLDER = _HERE / "contracts"
 _DEFAULT = _FOLDER / "seedream-4.5-text-to-image.json"
+
+
+class ContractError(ValueError):
+    """A document is no contract; the message is one sentence that tells why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,13 @@ class Contract:
 
     Args:
         document: A contract as ``seedbed derive`` writes it.
+
+    Raises:
+        ContractError: The document is no contract.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
+        _check(document)
         self.document = document
         self.model = str(document["title"])
         self.operation = Operation(**{name: document["x-operation"][name] for name in Operation.__slots__})
@@ -71,9 +83,28 @@ class Contract:
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: The file is not JSON.
+            ContractError: The file holds no contract; the message names it.
         """
-        return cls(json.loads(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
+        try:
+            return cls(msgspec.json.decode(content))
+        except ContractError as error:
+            raise ContractError(f"{path} is not a contract: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"{path} is not a contract: it is not JSON.") from error
+
+    def clauses(self) -> tuple[Clause, ...]:
+        """Return every testable statement of the page, in the order of the page."""
+        return tuple(clauses(self.document))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the limits that stand only in the prose of the page, a phrase each: they are no rules."""
+        return tuple(
+            f"{node.id} {note['keyword']} {note['value']}"
+            for part in ("request", "answer")
+            for node in nodes(self.document, part)
+            for note in node.schema.get("x-notes", ())
+        )
 
     @cached_property
     def request(self) -> Schema:
@@ -83,7 +114,7 @@ class Contract:
     @cached_property
     def answer(self) -> Schema:
         """The judge of answers to a request that succeeded."""
-        return Schema(self.part("answer"), name="answer")
+        return Schema(self.part("answer"), name="answer", prefix="answer/")
 
     def part(self, name: str) -> dict[str, Any]:
         """Return one of the contract's definitions as a schema of its own."""
@@ -114,3 +145,23 @@ class Contract:
 def default_contract() -> Contract:
     """Return the contract of the shipped model, loaded once."""
     return Contract.load()
+
+
+@cache
+def shipped_contracts() -> tuple[Contract, ...]:
+    """Return the contracts of all models that ship with the package, loaded once, in the order of their names."""
+    return tuple(Contract.load(path) for path in sorted(_FOLDER.glob("*.json")) if path.name != "job-api.json")
+
+
+@cache
+def _form() -> Schema:
+    return Schema(msgspec.json.decode((_HERE / "contract.schema.json").read_bytes()), name="document")
+
+
+def _check(document: Any) -> None:
+    if not _form().accepts(document):
+        raise ContractError(f"{_form().violations(document)[0].message}.")
+    if not jsonschema_rs.meta.is_valid(document):
+        raise ContractError("its rules are not JSON Schema.")
+    if document["$defs"]["request"]["properties"]["model"]["const"] != document["title"]:
+        raise ContractError("its title is not the model that its request asks for.")

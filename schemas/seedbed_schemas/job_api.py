@@ -66,6 +66,9 @@ class JobApi:
         self.fields = RequestFields(**document["x-request"])
         self.record_info = _endpoint(operations["recordInfo"])
         self.credit = _endpoint(operations["credit"])
+        self.models = _endpoint(operations["models"])
+        self.model_schema = _endpoint(operations["modelSchema"])
+        """Its path has ``{model}`` where the name of the model goes, slash and all."""
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
         """New tasks that an account may make, and in how many seconds."""

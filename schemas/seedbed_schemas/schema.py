@@ -11,7 +11,7 @@ import jsonschema_rs
 from seedbed_schemas.refusals import describe, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from jsonschema import Draft202012Validator, ValidationError
 
@@ -43,11 +43,13 @@ class Schema:
     Args:
         document: A JSON Schema, with everything its ``$ref`` point to.
         name: What the instance is called in clause ids and messages, such as ``request``.
+        prefix: What stands before the field in clause ids, such as ``answer/``.
     """
 
-    def __init__(self, document: Mapping[str, Any], *, name: str) -> None:
+    def __init__(self, document: Mapping[str, Any], *, name: str, prefix: str = "") -> None:
         self.document = dict(document)
         self.name = name
+        self._prefix = prefix
         # The quick judge's own test of URIs serves both, so that the two cannot disagree on one.
         self._quick = jsonschema_rs.validator_for(self.document, validate_formats=True)
 
@@ -75,12 +77,18 @@ class Schema:
 
     def _worded(self, error: ValidationError) -> Iterator[Violation]:
         field = ".".join(map(str, error.absolute_path))
+        rule = f"{self._prefix}{_rule_path(error.absolute_path)}" if field else self.name
         # The stubs allow for errors that are not yet tied to a rule; those of a validator always are.
         keyword, value, instance = str(error.validator), cast("Any", error.validator_value), cast("Any", error.instance)
         if keyword != "required":
             message = f"{field or f'the {self.name}'} {describe(keyword, value, instance)}"
-            yield Violation(f"{field or self.name}/{keyword}", field, keyword, message)
+            yield Violation(f"{rule}/{keyword}", field, keyword, message)
             return
         for missing in (name for name in value if name not in instance):
             path = f"{field}.{missing}" if field else missing
-            yield Violation(f"{field or self.name}/required/{missing}", path, keyword, f"{shown(path)} is required")
+            yield Violation(f"{rule}/required/{missing}", path, keyword, f"{shown(path)} is required")
+
+
+def _rule_path(path: Iterable[str | int]) -> str:
+    """Return a path as clauses name it: one rule holds for every item of an array."""
+    return "".join("[]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

@@ -1,12 +1,13 @@
 """Deriving through the public door: text in, contract out; the command and its exit codes."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 from seedbed_schemas.contract import Contract
-from seedbed_schemas.derive import PageError, derive
+from seedbed_schemas.derive import PageError, derive, derive_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT.parent / "shared" / "docs" / "seedream-4.5-text-to-image.zh.md"
@@ -19,6 +20,25 @@ vendor_page = pytest.mark.skipif(not PAGE.exists(), reason="the vendor's page is
 @vendor_page
 def test_the_committed_contract_is_what_the_page_makes() -> None:
     assert derive(PAGE.read_text(encoding="utf-8")) == CONTRACT.read_text(encoding="utf-8")
+
+
+@vendor_page
+def test_the_page_has_nothing_that_is_neither_fact_nor_prose() -> None:
+    derivation = derive_page(PAGE.read_text(encoding="utf-8"))
+    assert (derivation.notes, derivation.unread) == ((), ())
+
+
+@vendor_page
+def test_the_page_cut_off_anywhere_makes_a_contract_or_is_refused() -> None:
+    content = PAGE.read_bytes()
+    for length in range(0, len(content), 50):
+        with contextlib.suppress(PageError):
+            Contract(derive_page(content[:length].decode("utf-8", "ignore")).contract)
+
+
+@vendor_page
+def test_every_clause_names_a_place() -> None:
+    assert all(clause.place for clause in Contract.load().clauses())
 
 
 @vendor_page
@@ -87,7 +107,7 @@ def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
 PUT = {
     "#### input 对象属性": "#### X 对象属性",
     "`40`<br>": "`4.5`<br>",
-    "| 参数名 | 类型 | 说明 |": "| 参数名 | 类型 | 描述 |",
+    "| 参数名 | 类型 | 说明 |": "| 参数名 | 类型 | 价格 |",
     "| 是 | - | 输入。 |": "| 也许 | - | 输入。 |",
 }
 

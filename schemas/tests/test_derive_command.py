@@ -38,7 +38,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, capsysbinary: pytest.Capt
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        (b"", "section"),
+        (b"", "is empty"),
         (b"# Nothing here\n", "section"),
         (b"\x7fELF\xff\x00", "UTF-8"),
         (SMALL_PAGE.read_bytes().replace(b"| `words` |", b"|"), "the type"),

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+KEYWORDS: Final = (
+    "type",
+    "format",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "enum",
+    "examples",
+    "default",
+    "const",
+    "deprecated",
+)
+"""The JSON Schema keywords that are facts of one field, in the order in which a contract writes them."""
+
+TYPES: Final = frozenset({"string", "integer", "number", "boolean", "object", "array", "null"})
+"""The names of types, which the pages share with JSON Schema."""
 
 
 class PageError(ValueError):
@@ -19,12 +44,14 @@ class Place:
         row: First cell of the table row, empty outside tables.
         column: Heading of the table column, empty outside tables.
         label: Bold label before the value, empty where there is none.
+        pointer: JSON Pointer into the page's OpenAPI document, empty in pages without one.
     """
 
     heading: str
     row: str = ""
     column: str = ""
     label: str = ""
+    pointer: str = ""
 
     def at(self, column: str, label: str = "") -> Place:
         """Return the place of one cell, or of one labelled value in it, in the same row."""
@@ -44,20 +71,33 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A limit that stands only in the prose: worth telling, and no rule."""
+
+    keyword: str
+    value: int
+    place: Place
+
+
+@dataclass(frozen=True)
 class Field:
-    """One field of the request or of the answer.
+    """One field of the request or of the answer, or the whole of either.
 
     Attributes:
-        name: Name on the wire.
-        rules: JSON Schema keyword to rule; always has ``type``.
+        name: Name on the wire, empty for the whole and for the items of an array.
+        rules: JSON Schema keyword to rule.
         required: Whether and where the page says that the field must be there; ``None`` where it says nothing.
         fields: Fields inside, for an object.
+        items: What each item must be, for an array whose items the page describes.
+        notes: Limits that stand only in the prose.
     """
 
     name: str
-    rules: dict[str, Rule]
+    rules: dict[str, Rule] = field(default_factory=dict)
     required: Rule | None = None
     fields: tuple[Field, ...] = ()
+    items: Field | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,9 +121,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class PageFacts:
-    """Everything that a page states."""
+    """Everything that a page states.
+
+    Attributes:
+        unread: What the page says that was understood as neither fact nor prose, a phrase each.
+    """
 
     operation: Operation
-    request: tuple[Field, ...]
-    answer: tuple[Field, ...]
+    request: Field
+    answer: Field
     codes: tuple[Code, ...]
+    unread: tuple[str, ...] = ()

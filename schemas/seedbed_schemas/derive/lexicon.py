@@ -1,34 +1,59 @@
-"""The words by which a page of the vendor's make marks its facts, each with what it means to the reader."""
+"""The words by which pages of the vendor's make mark their facts, in Chinese and in English: ``lexicon.json``."""
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-METHOD: Final = "请求方法"
-PATH: Final = "请求路径"
+LIMITS: Final = (
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "multipleOf",
+)
+"""What a label may mean that is followed by a number: JSON Schema keywords."""
 
-REQUEST: Final = "请求参数"
-ANSWER: Final = "响应"
-AUTHORIZATION: Final = "Authorizations"
-BODY: Final = re.compile(r"Body \((?P<media>[\w/+.-]+)\)")
-PROPERTIES: Final = re.compile(r"(?P<field>\S+) 对象属性")
+COLUMNS: Final = ("name", "type", "location", "required", "default", "description")
+"""What a column of a table of fields may mean."""
 
-NAME: Final = "参数名"
-TYPE: Final = "类型"
-LOCATION: Final = "位置"
-REQUIRED: Final = "必填"
-DEFAULT: Final = "默认值"
-DESCRIPTION: Final = "说明"
+LABELS: Final = (*LIMITS, "options", "example", "codes", "range", "array length", "pattern", "deprecated", "prose")
+"""What a label in the description of a field may mean."""
 
-YES_NO: Final = {"是": True, "否": False}
-NO_DEFAULT: Final = "-"
+OPERATION: Final = ("method", "path")
+"""What a label outside the fields may mean."""
 
-OPTIONS: Final = "可用选项"
-EXAMPLE: Final = "示例"
-CODES: Final = "状态码说明"
-LIMITS: Final = {"最大长度": "maxLength"}
-"""Labels of limits, each with the JSON Schema keyword that says the same."""
+PROPERTIES: Final = re.compile(
+    r"(?P<field>[^\s的]+?)(?:\[\])?\s*(?:的?(?:对象)?属性|(?:object )?properties)"
+    r"|properties of (?P<of>[^\s]+?)(?:\[\])?",
+    re.IGNORECASE,
+)
+"""A heading above what is inside a field."""
 
-TYPES: Final = frozenset({"string", "integer", "number", "boolean", "object", "array"})
-"""The names of types, which the pages share with JSON Schema."""
+BODY: Final = re.compile(r"(?:Body|请求体)\s*[(（](?P<media>[\w/+.-]+)[)）]", re.IGNORECASE)
+"""A heading above the fields of the body, with the media type in which it travels."""
+
+
+def means(word: str, *concepts: str) -> str:
+    """Return the first of the concepts that the word stands for, or an empty string."""
+    plain = word.strip().rstrip(":：").strip().casefold()
+    return next((concept for concept in concepts if plain in _words()[concept]), "")
+
+
+def words(concept: str) -> str:
+    """Return the words for a concept as a message may show them, the Chinese one first."""
+    known = _words()[concept]
+    chosen = [next(iter(known)), next((word for word in known if word.isascii()), "")]
+    return " or ".join(repr(known[word]) for word in dict.fromkeys(chosen) if word)
+
+
+@cache
+def _words() -> dict[str, dict[str, str]]:
+    """Each concept with its words, folded, and as the file has them."""
+    text = Path(__file__).with_name("lexicon.json").read_text(encoding="utf-8")
+    return {concept: {word.casefold(): word for word in listed} for concept, listed in json.loads(text).items()}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedbed_schemas.derive.facts import PageError
+from seedbed_schemas.derive.facts import KEYWORDS, PageError, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from seedbed_schemas.derive.facts import Code, Field, Operation, PageFacts, Rule
+    from seedbed_schemas.derive.facts import Code, Field, Operation, PageFacts
 
 _MODEL = "model"
 
@@ -23,7 +24,8 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
     Raises:
         PageError: The facts do not name exactly one model, or list no codes.
     """
-    model = _model(facts.request)
+    request = replace(facts.request, fields=tuple(map(_fixed, facts.request.fields)))
+    model = _model(request)
     if not facts.codes:
         raise PageError("The page lists no status codes for its answer.")
     return {
@@ -33,21 +35,33 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
         "title": model,
         "$ref": "#/$defs/request",
         "x-operation": _operation(facts.operation),
-        "x-codes": [_code(code) for code in facts.codes],
-        "$defs": {"request": _object(facts.request), "answer": _object(facts.answer)},
+        "x-codes": [_code(code) for code in _each_once(facts.codes)],
+        "$defs": {"request": _schema(request), "answer": _schema(facts.answer)},
     }
 
 
 def render(contract: dict[str, Any]) -> str:
-    """Return the contract as the text of its file."""
-    return json.dumps(contract, ensure_ascii=False, indent=2) + "\n"
+    """Return the contract as the text of its file.
+
+    Raises:
+        ValueError: It holds a value that JSON cannot say.
+    """
+    return json.dumps(contract, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
-def _model(fields: Iterable[Field]) -> str:
-    for field in fields:
-        options = field.rules.get("enum")
-        if field.name == _MODEL and options and len(options.value) == 1:
-            return str(options.value[0])
+def _fixed(field: Field) -> Field:
+    """Say of the model that it has one value, where the page lists one option."""
+    options = field.rules.get("enum")
+    if field.name != _MODEL or not options or len(options.value) != 1:
+        return field
+    others = {keyword: rule for keyword, rule in field.rules.items() if keyword != "enum"}
+    return replace(field, rules=others | {"const": Rule(options.value[0], options.place)})
+
+
+def _model(request: Field) -> str:
+    for field in request.fields:
+        if field.name == _MODEL and "const" in field.rules:
+            return str(field.rules["const"].value)
     raise PageError(f"The page does not name the one value that {_MODEL!r} may have.")
 
 
@@ -60,33 +74,36 @@ def _places(rules: dict[str, Rule]) -> dict[str, dict[str, str]]:
     return {name: rule.place.as_json() for name, rule in rules.items()}
 
 
+def _each_once(codes: Iterable[Code]) -> Iterable[Code]:
+    """A page may list a code more than once: the first place counts."""
+    first: dict[int, Code] = {}
+    for code in codes:
+        first.setdefault(code.number, code)
+    return first.values()
+
+
 def _code(code: Code) -> dict[str, Any]:
     unnamed = {"name": f"code_{code.number}", "description": f"The page documents code {code.number}."}
     words = _wording()["codes"].get(str(code.number), unnamed)
     return {"code": code.number, **words, "x-place": code.place.as_json()}
 
 
-def _object(fields: Iterable[Field]) -> dict[str, Any]:
-    fields = tuple(fields)
-    required = [field.name for field in fields if field.required and field.required.value]
-    schema: dict[str, Any] = {"type": "object"}
-    if required:
+def _schema(field: Field) -> dict[str, Any]:
+    """Write a field in one order of keywords, whatever the order in which the page says things."""
+    schema: dict[str, Any] = {}
+    if field.name:
+        schema["description"] = _wording()["fields"].get(field.name, f"The field `{field.name}`.")
+    rules = {keyword: field.rules[keyword] for keyword in KEYWORDS if keyword in field.rules}
+    schema |= {keyword: rule.value for keyword, rule in rules.items()}
+    if required := [inner.name for inner in field.fields if inner.required and inner.required.value]:
         schema["required"] = required
-    return schema | {"properties": {field.name: _property(field) for field in fields}}
-
-
-def _property(field: Field) -> dict[str, Any]:
-    schema: dict[str, Any] = {"description": _wording()["fields"].get(field.name, f"The field `{field.name}`.")}
-    schema |= {keyword: rule.value for keyword, rule in field.rules.items()}
-    places = dict(field.rules)
-    if field.required:
-        places["required"] = field.required
-    if field.name == _MODEL:
-        schema["const"] = schema.pop("enum")[0]
-        places["const"] = places.pop("enum")
     if field.fields:
-        schema |= _object(field.fields)
-    return schema | {"x-places": _places(places)}
+        schema["properties"] = {inner.name: _schema(inner) for inner in field.fields}
+    if field.items:
+        schema["items"] = _schema(field.items)
+    places = rules | ({"required": field.required} if field.required else {})
+    notes = [{"keyword": note.keyword, "value": note.value, "x-place": note.place.as_json()} for note in field.notes]
+    return schema | ({"x-notes": notes} if notes else {}) | ({"x-places": _places(places)} if places else {})
 
 
 @cache

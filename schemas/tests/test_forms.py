@@ -1,0 +1,270 @@
+"""Every form in which a page exists makes the same contract; what is neither fact nor prose is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml12
+from seedbed_schemas import Contract
+from seedbed_schemas.derive import PageError, derive_page
+
+PAGES = Path(__file__).parent / "pages" / "collage"
+NAMES = sorted(path.name for path in PAGES.iterdir())
+TABLES = (PAGES / "tables.en.md").read_text(encoding="utf-8")
+OPENAPI = (PAGES / "openapi.en.md").read_text(encoding="utf-8")
+ANSWER = (PAGES / "answer.json").read_text(encoding="utf-8")
+REQUIRED = "required:\n                - model\n                - input\n"
+SCHEME = "type: apiKey, in: header, name: X-Meadow, x-scheme: Token"
+LOOP = OPENAPI.replace("x-meadow-ignored: true", "$ref: '#/components/x'").replace(
+    "components:\n", "components:\n  x: {$ref: '#/components/x'}\n"
+)
+
+
+def stated(contract: dict[str, Any]) -> dict[str, Any]:
+    return {clause.id: clause.value for clause in Contract(contract).clauses()}
+
+
+def text_of(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")
+
+
+def yaml_of(page: str) -> str:
+    return page.split("```yaml\n")[1].partition("```")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_form_makes_the_same_contract(name: str) -> None:
+    derivation = derive_page(text_of(name))
+    assert stated(derivation.contract) == stated(derive_page(TABLES).contract)
+    assert derivation.notes == ("input.layers maxItems 5", "input.caption maxLength 80")
+    assert derivation.unread == ()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".md") and "openapi" not in name])
+def test_every_place_that_a_clause_names_is_in_the_page(name: str) -> None:
+    page = text_of(name)
+    for clause in Contract(derive_page(page).contract).clauses():
+        assert clause.place
+        assert any(line.strip("# `") == clause.place["heading"].strip("`") for line in page.splitlines())
+        assert all(part in page for part in clause.place.values())
+
+
+@pytest.mark.parametrize("name", ["openapi.en.md", "openapi.zh.md", "answer.json"])
+def test_every_pointer_that_a_clause_names_leads_to_its_value(name: str) -> None:
+    page = text_of(name)
+    document = json.loads(page) if name.endswith("json") else yaml12.parse_yaml(yaml_of(page))
+    for clause in Contract(derive_page(page).contract).clauses():
+        found: Any = document
+        for step in clause.place["pointer"].split("/")[1:]:
+            found = found[int(step) if isinstance(found, list) else step.replace("~1", "/").replace("~0", "~")]
+        assert found is not None
+        if clause.kind in {"type", "maxLength", "minimum"}:
+            assert found == clause.value
+
+
+def test_the_traps_of_the_pages_are_read_as_they_are_meant() -> None:
+    clauses = stated(derive_page(OPENAPI).contract)
+    assert clauses["input.copies/enum"] == ["1", "2", "4"]
+    assert clauses["input/required/copies"] is True
+    assert clauses["input.copies/default"] == "1"
+    assert clauses["input.picture/deprecated"] is True
+    assert clauses["input.pictures/maxItems"] == 3
+    assert (clauses["input.strength/minimum"], clauses["input.strength/maximum"]) == (0, 1)
+    assert clauses["input.layers[]/required/name"] is True
+    assert clauses["input.frame.width/minimum"] == 1
+    assert not any("x-meadow" in clause or "meadow-" in clause for clause in clauses)
+
+
+def test_a_limit_in_the_prose_is_a_note_and_no_rule() -> None:
+    contract = derive_page(TABLES).contract
+    caption = contract["$defs"]["request"]["properties"]["input"]["properties"]["caption"]
+    assert "maxLength" not in caption
+    assert caption["x-notes"][0]["value"] == 80
+    assert caption["x-notes"][0]["x-place"]["row"] == "caption"
+
+
+def test_a_limit_in_the_prose_that_repeats_the_rule_is_no_note() -> None:
+    page = TABLES.replace("What it shows.", "What it shows (max 40 characters).")
+    assert derive_page(page).notes == derive_page(TABLES).notes
+
+
+def test_a_limit_in_the_prose_that_contradicts_the_rule_is_told() -> None:
+    assert "input.words maxLength 30" in derive_page(TABLES.replace("What it shows.", "At most 30 characters.")).notes
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "told"),
+    [
+        ("**Maximum length:** `40`", "**Mood:** `40`", "'Mood' of 'words' under 'input object properties'"),
+        ("## Try it\n", "## Try it\n\n**Price:** 3 sheep\n", "'Price' under 'Try it'"),
+        ("Body (application/json)", "Body (multipart/form-data)", "the media type 'multipart/form-data'"),
+        ("## Try it\n", "## Try it\n\n| Sheep |\n| --- |\n| 3 |\n", "the column 'Sheep' of the table under 'Try it'"),
+        ("Required range:** 0 <= x <= 1", "Required range:** low", "'Required range' of 'strength' under"),
+    ],
+)
+def test_what_is_neither_fact_nor_prose_is_told_as_unread(found: str, put: str, told: str) -> None:
+    assert found in TABLES
+    (unread,) = derive_page(TABLES.replace(found, put)).unread
+    assert unread.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "told"),
+    [
+        ("maxLength: 40", "maxLength: 40\n                      readings: 3", "'readings' at '/paths/"),
+        ("required: [words, copies]", "required: [words, copies, mood]", "required 'mood' at '/paths/"),
+        ("default: 0.5", "default: much", "the default much at '/paths/"),
+        ("parameters: []", "parameters: [{name: mood, in: query}]", "the parameter at '/paths/"),
+        (
+            "components:\n",
+            "  /v9/other:\n    post:\n      requestBody:\n        content: {application/json: {schema: {}}}\n"
+            "      responses: {}\ncomponents:\n",
+            "the operation POST /v9/other",
+        ),
+    ],
+)
+def test_what_an_openapi_page_says_beyond_its_facts_is_told_as_unread(found: str, put: str, told: str) -> None:
+    assert found in OPENAPI
+    (unread,) = derive_page(OPENAPI.replace(found, put, 1)).unread
+    assert unread.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "clause", "value"),
+    [
+        (REQUIRED, "required: [model]\n", "request/required/input", None),
+        ("enum: [200, 422, 499]", "enum: [200, 422, 433, 499]", "code/433", 433),
+        ("- **422**: not valid", "- **422**: not valid\n            - **433**: more", "code/433", 433),
+        ("      security:\n        - Meadow: []\n", "", "operation/header", "X-Meadow"),
+        (SCHEME, "type: http, scheme: bearer", "operation/scheme", "Bearer"),
+        (SCHEME, "type: http, scheme: bearer", "operation/header", "Authorization"),
+        ("url: https://api.example.com/", "url: https://api.example.com/deep/", "operation/path", "/deep/v9/collage"),
+        ("msg: {type: string}", "msg: {type: string, nullable: true}", "answer/msg/type", ["string", "null"]),
+        ("{type: integer, m", "{type: integer, exclusiveMinimum: true, m", "input.frame.width/exclusiveMinimum", 1),
+        ("minimum: 0\n", "exclusiveMinimum: false\n", "input.strength/exclusiveMinimum", None),
+        ("type: array\n                      items: {", "items: {", "input.pictures/type", "array"),
+        ("type: object\n      required: [width]", "required: [width]", "input.frame/type", "object"),
+        ("default: 0.5", "default: null", "input.strength/default", None),
+        ("minItems: 1", "minItems: 1\n                      uniqueItems: true", "input.pictures/uniqueItems", True),
+    ],
+)  # fmt: skip
+def test_an_openapi_page_may_say_it_in_another_way(found: str, put: str, clause: str, value: Any) -> None:
+    assert found in OPENAPI
+    assert stated(derive_page(OPENAPI.replace(found, put, 1)).contract).get(clause) == value
+
+
+def test_tags_of_yaml_and_fences_in_other_languages_are_passed_over() -> None:
+    tagged = OPENAPI.replace("format: uri", "format: !kind uri")
+    assert stated(derive_page(tagged).contract) == stated(derive_page(OPENAPI).contract)
+    fenced = TABLES.replace("## Try it\n", '## Try it\n\n```json\n{"words": "it\'s no shell"}\n```\n')
+    assert stated(derive_page(fenced).contract) == stated(derive_page(TABLES).contract)
+
+
+def test_a_word_between_the_brackets_that_means_nothing_known_is_unread() -> None:
+    page = text_of("bullets.en.md").replace("(integer, required)", "(integer, required, mossy)")
+    assert derive_page(page).unread == ("'mossy' of 'width' under 'Body (application/json)'",)
+
+
+def test_an_answer_may_be_left_empty() -> None:
+    head, _, rest = OPENAPI.partition("              schema:\n                allOf:")
+    page = head + "              schema: {}\n" + rest[rest.index("      security:") :]
+    contract = derive_page(page).contract
+    assert contract["$defs"]["answer"] == {}
+    assert [row["code"] for row in contract["x-codes"]] == [200]
+
+
+def test_the_key_may_stand_in_a_header_parameter_alone() -> None:
+    page = OPENAPI.replace("      security:\n        - Meadow: []\n", "").replace(
+        "    Meadow: {type: apiKey, in: header, name: X-Meadow, x-scheme: Token}", "    {}"
+    )
+    with pytest.raises(PageError, match="which header carries the key"):
+        derive_page(page)
+    page = page.replace("parameters: []", "parameters: [{name: X-Key, in: header, example: Token abc}]")
+    operation = Contract(derive_page(page).contract).operation
+    assert (operation.header, operation.scheme) == ("X-Key", "Token")
+
+
+def test_the_server_may_stand_in_an_example_call_alone() -> None:
+    page = OPENAPI.replace("servers:\n  - url: https://api.example.com/\n", "")
+    with pytest.raises(PageError, match="no example call"):
+        derive_page(page)
+    call = "```bash\ncurl https://else.example.com/v9/collage\n```\n"
+    assert Contract(derive_page(page + call).contract).operation.server == "https://else.example.com"
+    with pytest.raises(PageError, match="names no server"):
+        derive_page(yaml_of(page))
+
+
+def test_codes_may_stand_in_a_table_of_their_own() -> None:
+    codes = "\n## Codes\n\n| Status code | Description |\n| --- | --- |\n| 433 | a new one |\n| other | none |\n"
+    derivation = derive_page(TABLES + codes)
+    assert stated(derivation.contract)["code/433"] == 433
+    assert derivation.unread == ()
+
+
+def test_an_openapi_document_may_stand_alone() -> None:
+    contract = derive_page(OPENAPI).contract
+    alone = yaml_of(OPENAPI)
+    for text in (alone, json.dumps(yaml12.parse_yaml(alone))):
+        assert stated(derive_page(text).contract) == stated(contract)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("", "The page is empty."),
+        (" \n\t ", "The page is empty."),
+        ("\0\1\2", "The page is not text."),
+        ("{", "no whole JSON"),
+        (ANSWER[:-30], "no whole JSON"),
+        ('{"a": NaN}', "no whole JSON"),
+        ('{"a":' * 40_000, "no whole JSON"),
+        ('{"code": 404, "msg": "no such model", "data": null}', "no such model"),
+        ('{"code": 200}', "no reason"),
+        ('{"code": 200, "data": {"model": "meadow/3", "openapi": null}}', "meadow/3"),
+        ('{"openapi": "3.1.0"}', "'model'"),
+        ('{"openapi": "3.1.0", "paths": []}', "'model'"),
+        ('{"openapi": "3.1.0", "paths": {"/a": {"post": {"requestBody": {"$ref": "else.json"}}}}}', "'else.json'"),
+        ("openapi: [", "no whole YAML"),
+        ("openapi: &a [1]\npaths: *a", "YAML alias 'a'"),
+        (OPENAPI.replace("type: boolean", "type: verity"), "the type verity"),
+        (OPENAPI.replace("{type: string}", "12", 1), "no schema at"),
+        (OPENAPI.replace("maxLength: 40", "maxLength: many"), "makes no contract"),
+        (OPENAPI.replace("maximum: 1\n", "maximum: 1e999\n"), "The page"),
+        (OPENAPI.replace("default: 0.5", "default: .inf"), "a value that JSON cannot say"),
+        (OPENAPI.replace("enum:\n                    - meadow/2-collage", "x: 0"), "the one value that 'model'"),
+        (OPENAPI.replace("type: apiKey, in: header", "type: apiKey, in: query"), "which header carries the key"),
+        (TABLES.replace("| `words` | `string` |", "| `words` |"), "'words'"),
+        (TABLES.replace("| `words` |", "|  |"), "nothing in column 'Parameter'"),
+        (TABLES.replace("Request parameters", "Wunschzettel"), "no section '请求参数' or 'Request parameters'"),
+        (TABLES.replace("`X-Meadow: Token abc`", "a token"), "shows the header to send"),
+        (OPENAPI.replace("enum: [200, 422, 499]", "x: 0").replace("'200':", "2XX:").replace("**:", ""), "codes"),
+        (OPENAPI.replace("type: integer, minimum: 1", "$ref: '#/components/schemas/Frame'"), "refers to itself"),
+        (LOOP, "refers to itself"),
+        (TABLES.replace("`array<object>`", "`array<sheep>`"), "the type 'sheep'"),
+        (TABLES.replace("`string<uri>`", ""), "nothing in column 'Type'"),
+        (TABLES.replace("| Yes | - | What it shows.", "| Perhaps | - | What it shows."), "'Perhaps'"),
+        (TABLES.replace("| Parameter | Type |", "| Parameter | Sort |"), "no column '类型' or 'Type'"),
+        (TABLES.replace("`true`", "`maybe`"), "'maybe'"),
+        ("# A page\n\nThat tells of sheep.\n", "no section"),
+    ],
+)  # fmt: skip
+def test_a_page_that_cannot_be_read_is_refused_in_one_sentence(page: str, told: str) -> None:
+    with pytest.raises(PageError) as refusal:
+        derive_page(page)
+    message = str(refusal.value)
+    assert told in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_references_upon_references_are_given_up() -> None:
+    layers = "".join(
+        f"    L{n}: {{allOf: [{{$ref: '#/components/schemas/L{n + 1}'}}, {{$ref: '#/components/schemas/L{n + 1}'}}]}}\n"
+        for n in range(40)
+    )
+    page = OPENAPI.replace(
+        "    Frame:\n", f"{layers}    L40: {{}}\n    Frame:\n      $ref: '#/components/schemas/L0'\n    Old:\n"
+    )
+    with pytest.raises(PageError, match="more than"):
+        derive_page(page)

@@ -1,0 +1,157 @@
+"""The OpenAPI document of a contract: valid, whole, with examples that hold, and read back as the same contract."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml12
+from openapi_spec_validator import validate
+from seedbed_schemas import Contract, Schema, default_contract, job_api
+from seedbed_schemas.catalogue import models_data, schema_data
+from seedbed_schemas.derive import derive_page
+from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import HttpStatus, openapi_document
+
+COLLAGE = Path(__file__).parent / "pages" / "collage" / "tables.en.md"
+CONTRACTS = [default_contract(), Contract(derive_page(COLLAGE.read_text(encoding="utf-8")).contract)]
+STATUSES: list[HttpStatus] = ["envelope", "mirror"]
+
+each_contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.model)
+each_status = pytest.mark.parametrize("status", STATUSES)
+
+
+def as_page(document: dict[str, Any]) -> str:
+    return f"# A model\n\n## OpenAPI Specification\n\n```yaml\n{yaml12.format_yaml(document)}\n```\n"
+
+
+def as_answer(contract: Contract) -> str:
+    return json.dumps({"code": 200, "msg": "success", "data": schema_data(contract)})
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, operation) for path, item in document["paths"].items() for operation in item.values()]
+
+
+@each_contract
+@each_status
+def test_the_document_is_valid(contract: Contract, status: HttpStatus) -> None:
+    validate(openapi_document(contract, http_status=status))
+
+
+@each_contract
+@each_status
+def test_the_document_read_as_a_page_gives_the_same_contract(contract: Contract, status: HttpStatus) -> None:
+    document = openapi_document(contract, http_status=status)
+    for page in (as_page(document), json.dumps(document)):
+        derivation = derive_page(page)
+        assert derivation.contract == contract.document
+        assert derivation.unread == ()
+
+
+@each_contract
+def test_the_answer_for_the_schema_of_a_model_gives_the_same_contract(contract: Contract) -> None:
+    assert derive_page(as_answer(contract)).contract == contract.document
+
+
+@each_contract
+def test_the_document_has_every_operation_of_the_flow(contract: Contract) -> None:
+    api = job_api()
+    paths = openapi_document(contract)["paths"]
+    shared = [api.record_info, api.credit, api.models]
+    assert set(paths) == {
+        contract.operation.path,
+        *(endpoint.path for endpoint in shared),
+        api.model_schema.path.replace("{model}", contract.model),
+    }
+
+
+def test_the_callback_stands_where_the_contract_has_its_field() -> None:
+    with_field, without = (openapi_document(contract) for contract in CONTRACTS)
+    (expression,) = with_field["paths"][CONTRACTS[0].operation.path]["post"]["callbacks"]["taskEnded"]
+    assert expression == "{$request.body#/callBackUrl}"
+    assert "callbacks" not in without["paths"][CONTRACTS[1].operation.path]["post"]
+
+
+@each_contract
+@each_status
+def test_every_example_keeps_its_schema(contract: Contract, status: HttpStatus) -> None:
+    document = openapi_document(contract, http_status=status)
+    contents = [
+        answer["content"]["application/json"]
+        for _, operation in operations(document)
+        for answer in (*operation["responses"].values(), operation.get("requestBody"))
+        if answer
+    ]
+    checked = 0
+    for content in contents:
+        for shown in content["examples"].values():
+            assert Schema({**content["schema"], "components": document["components"]}, name="example").accepts(
+                shown["value"]
+            )
+            checked += 1
+    assert checked > len(contents) // 2
+
+
+@each_contract
+def test_every_code_is_answered_in_both_ways_of_travel(contract: Contract) -> None:
+    codes = {code.number for code in contract.codes}
+    for _, operation in operations(openapi_document(contract, http_status="mirror")):
+        assert {int(status) for status in operation["responses"]} == codes
+    for _, operation in operations(openapi_document(contract)):
+        (answer,) = operation["responses"].values()
+        shown = answer["content"]["application/json"]["examples"].values()
+        assert {each["value"]["code"] for each in shown} == codes
+
+
+def test_a_contract_without_failures_or_answer_makes_a_valid_document() -> None:
+    bare = json.loads(json.dumps(CONTRACTS[1].document))
+    bare["x-codes"] = bare["x-codes"][:1]
+    bare["$defs"]["answer"] = {}
+    validate(openapi_document(Contract(bare)))
+    assert derive_page(as_answer(Contract(bare))).contract == bare
+
+
+def test_the_list_of_models_tells_what_their_names_tell() -> None:
+    data = models_data(CONTRACTS)
+    assert data["total"] == 2
+    assert data["models"][0] | {"description": ""} == {
+        "model": "seedream/4.5-text-to-image",
+        "title": "Seedream 4.5 Text To Image",
+        "provider": "seedream",
+        "taskType": ["text-to-image"],
+        "description": "",
+    }
+    assert job_api().shape("modelsAnswer").violations({"code": 200, "msg": "success", "data": data}) == []
+    assert models_data([])["models"] == []
+
+
+@each_contract
+def test_the_schema_of_a_model_keeps_the_shared_shape(contract: Contract) -> None:
+    answer = {"code": 200, "msg": "success", "data": schema_data(contract)}
+    assert job_api().shape("modelSchemaAnswer").violations(answer) == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 200},
+        {"type": "string", "maxLength": 3},
+        {"type": "string", "format": "uri"},
+        {"type": "integer", "minimum": 3},
+        {"type": "integer", "maximum": -3},
+        {"type": "number", "exclusiveMinimum": 3},
+        {"type": "integer", "minimum": 5, "multipleOf": 4},
+        {"type": "array", "minItems": 2, "items": {"type": "boolean"}},
+        {"type": ["string", "null"]},
+        {"type": "null"},
+        {"properties": {"a": {"type": "string"}, "old": {"type": "integer", "deprecated": True}}},
+        {"enum": [4, 5]},
+        {"type": "string", "examples": ["a"]},
+        {"const": None},
+        {},
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_example_keeps_the_schema_that_it_is_made_of(schema: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+    assert Schema(schema, name="schema").violations(example_of(schema, whole=whole)) == []
