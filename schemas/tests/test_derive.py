@@ -100,6 +100,21 @@ def test_a_page_states_its_operation_and_codes() -> None:
     assert contract.codes[2].name == "code_499"
 
 
+@pytest.mark.parametrize(
+    "line", ["| 参数名 | 类型 | 必填 | 默认值 | 说明 |\n", "| :--- | :--- | :--- | :--- | :--- |\n"]
+)
+def test_a_table_that_has_lost_its_head_is_not_read_as_prose(line: str) -> None:
+    start, heading, table = SMALL_PAGE.partition("#### input 对象属性\n")
+    with pytest.raises(PageError, match="'input'"):
+        derive(start + heading + table.replace(line, "", 1))
+
+
+@pytest.mark.parametrize("limit", ["-5", "9" * 400])
+def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
+    with pytest.raises(PageError):
+        derive(SMALL_PAGE.replace("`40`", f"`{limit}`"))
+
+
 def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
     assert "A hill with sheep" not in derive(SMALL_PAGE)
 

@@ -77,11 +77,17 @@ def is_table_of_fields(table: Table) -> bool:
     return any(lexicon.means(column, "name") for column in table.columns)
 
 
+def properties_of(heading: str) -> str:
+    """Return the field whose properties a heading announces, empty where it announces none."""
+    match = lexicon.PROPERTIES.fullmatch(heading)
+    return str(match["field"] or match["of"]) if match else ""
+
+
 def _parent(section: Section, above: set[str]) -> str:
     """Return the field that a section is inside, by its heading or by one above it."""
     for heading in reversed(section.headings):
-        if match := lexicon.PROPERTIES.fullmatch(heading):
-            return str(match["field"] or match["of"])
+        if field := properties_of(heading):
+            return field
         if heading in above and heading != section.heading:
             return heading
     return ""

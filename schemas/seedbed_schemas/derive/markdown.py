@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas.derive import lexicon
-from seedbed_schemas.derive.entries import Entry, entries, is_table_of_fields
+from seedbed_schemas.derive.entries import Entry, entries, is_table_of_fields, properties_of
 from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Place, Rule
 from seedbed_schemas.derive.fields import code_lines, read_fields
 
@@ -59,7 +59,12 @@ def _entries(part: list[Section]) -> list[Entry]:
 def _whole(part: list[Section], listed: list[Entry], what: str, unread: list[str]) -> Field:
     bodies = [section.heading for section in part if lexicon.BODY.fullmatch(section.heading)]
     place = Place(bodies[0] if bodies else part[0].heading)
-    return Field("", {"type": Rule("object", place)}, fields=read_fields(listed, what, unread))
+    fields = read_fields(listed, what, unread)
+    told = {entry.parent.rpartition(".")[2] for entry in listed}
+    for announced in filter(None, (properties_of(section.heading) for section in part)):
+        if announced.rpartition(".")[2] not in told:
+            raise PageError(f"The page announces the properties of {announced!r}, but lists none that can be read.")
+    return Field("", {"type": Rule("object", place)}, fields=fields)
 
 
 # --- the operation ---------------------------------------------------------------------------------------------------

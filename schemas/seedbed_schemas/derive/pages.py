@@ -59,7 +59,7 @@ def derive_page(page: str) -> Derivation:
     contract = write_contract(facts)
     try:
         notes = tuple(Contract(contract).notes())
-        render(contract).encode()
+        msgspec.json.decode(render(contract).encode())
     except ContractError as error:
         raise PageError(f"The page makes no contract: {error}") from error
     except ValueError as error:
