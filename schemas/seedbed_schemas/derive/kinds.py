@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from seedbed_schemas.derive.facts import TYPES, PageError
+from seedbed_schemas.refusals import shown
 
 _WRITTEN: Final = re.compile(r"(?P<outer>\w+)(?:<(?P<inner>[\w<>-]+)>)?(?P<array>\[\])?")
-_NUMBER: Final = re.compile(r"-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,9})?")
+_NUMBER: Final = re.compile(r"-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,9})?(?!\d)")
+_LARGEST_EXACT: Final = 2**53
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ def read_number(text: str, name: str, *, whole: bool = False) -> int | float:
     """Read the number with which a text begins; a unit may follow.
 
     Raises:
-        PageError: There is none, or it has a fraction where it must be whole.
+        PageError: There is none, or it is huge, or has a fraction where it must be whole.
     """
     if not (match := _NUMBER.match(text)):
-        raise PageError(f"The page gives {name!r} the limit {text!r}, which is no number.")
+        raise PageError(f"The page gives {name!r} the limit {shown(text)!r}, which is no number.")
     number = float(match[0].replace(",", ""))
+    if abs(number) > _LARGEST_EXACT:
+        raise PageError(f"The page gives {name!r} the limit {shown(text)}, which is larger than JSON can say exactly.")
     if whole and not number.is_integer():
         raise PageError(f"The page gives {name!r} the limit {text!r}, which is not of type integer.")
     return int(number) if number.is_integer() else number
