@@ -59,7 +59,7 @@ def parse_fields(words: Iterable[str], contract: Contract) -> dict[str, object]:
 
 def _value(name: str, text: str, contract: Contract) -> object:
     kind = contract.input_fields.get(name, {}).get("type", "string")
-    if kind == "string":
+    if "string" in kind:  # the name of a type, or a list of such names
         return text
     try:
         return json.loads(text)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
+from seedbed_schemas import Schema as Judge
+from seedbed_schemas.schema import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,36 +53,73 @@ def instances(schema: Schema) -> SearchStrategy[Any]:
         return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    if schema["type"] not in _BY_TYPE:
-        raise ValueError(f"there is no strategy for the type {schema['type']!r}")
-    return _BY_TYPE[schema["type"]](schema)
+    kinds = types(schema.get("type", "object" if "properties" in schema else "string"))
+    if unknown := {kind for kind in kinds if kind not in _BY_TYPE}:
+        raise ValueError(f"there is no strategy for the type {min(unknown)!r}")
+    return st.one_of([_BY_TYPE[kind](schema) for kind in kinds])
+
+
+def types(kinds: str | list[str]) -> list[str]:
+    """Return the types that a schema allows, of which it may name one or several."""
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def strings(schema: Schema) -> SearchStrategy[str]:
     """Return strings of any allowed length, the longest and the shortest among them."""
-    if "format" in schema:
+    judge = Judge({**schema, "type": "string"}, name="text")
+    if schema.get("format") in FORMATS:
         if schema["format"] not in _BY_FORMAT:
             raise ValueError(f"there is no strategy for the format {schema['format']!r}")
-        return _BY_FORMAT[schema["format"]]
-    least, most = schema.get("minLength", 0), schema.get("maxLength", _SHORT)
+        return _BY_FORMAT[schema["format"]].filter(judge.accepts)
+    if "pattern" in schema:
+        return st.from_regex(schema["pattern"], alphabet=characters).filter(judge.accepts)
+    least = schema.get("minLength", 0)
+    most = schema.get("maxLength", max(least, _SHORT))
     short = st.text(characters, min_size=least, max_size=max(least, min(most, _SHORT)))
     # One character many times over is as long as any other text, and much quicker to draw and to shrink.
     return short | characters.map(lambda character: character * most)
 
 
 def _numbers(schema: Schema) -> SearchStrategy[float]:
-    least, most = schema.get("minimum", -_LARGEST), schema.get("maximum", _LARGEST)
-    return st.floats(least, most, allow_nan=False, allow_infinity=False)
+    if "multipleOf" in schema:
+        return _multiples(schema)
+    least = schema.get("minimum", schema.get("exclusiveMinimum", -_LARGEST))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", _LARGEST))
+    return st.floats(
+        least,
+        most,
+        allow_nan=False,
+        allow_infinity=False,
+        exclude_min="exclusiveMinimum" in schema,
+        exclude_max="exclusiveMaximum" in schema,
+    )
 
 
 def _integers(schema: Schema) -> SearchStrategy[int]:
-    return st.integers(schema.get("minimum", -_LARGEST), schema.get("maximum", _LARGEST))
+    if "multipleOf" in schema:
+        return _multiples(schema).map(int)
+    least, most = _bounds(schema)
+    return st.integers(math.ceil(least), math.floor(most))
+
+
+def _multiples(schema: Schema) -> SearchStrategy[float]:
+    step = schema["multipleOf"]
+    least, most = _bounds(schema)
+    return st.integers(math.ceil(least / step), math.floor(most / step)).map(lambda times: times * step)
+
+
+def _bounds(schema: Schema) -> tuple[float, float]:
+    """Return the least and the most whole number that a schema allows."""
+    least = schema.get("minimum", schema.get("exclusiveMinimum", -_LARGEST) + ("exclusiveMinimum" in schema))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", _LARGEST) - ("exclusiveMaximum" in schema))
+    return least, most
 
 
 def _arrays(schema: Schema) -> SearchStrategy[list[Any]]:
     items = instances(schema["items"]) if "items" in schema else json_values
     least = schema.get("minItems", 0)
-    return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3))
+    unique = repr if schema.get("uniqueItems") else None
+    return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
 
 
 def _objects(schema: Schema) -> SearchStrategy[dict[str, Any]]:
@@ -92,13 +133,23 @@ def _objects(schema: Schema) -> SearchStrategy[dict[str, Any]]:
     return st.builds(lambda known, more: {**known, **more}, named, st.dictionaries(names, json_values, max_size=2))
 
 
-_BY_FORMAT: Final = {"uri": uris}
+_BY_FORMAT: Final[dict[str, SearchStrategy[str]]] = {
+    "uri": uris,
+    "email": st.emails(),
+    "uuid": st.uuids().map(str),
+    "date": st.dates().map(str),
+    "date-time": st.datetimes(timezones=st.just(UTC)).map(lambda time: time.isoformat()),
+    "ipv4": st.ip_addresses(v=4).map(str),
+    "ipv6": st.ip_addresses(v=6).map(str),
+    "hostname": st.from_regex(r"[a-z][a-z0-9]{0,10}(\.[a-z][a-z0-9]{0,10}){0,2}", fullmatch=True),
+}
 
 _BY_TYPE: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
     "string": strings,
     "integer": _integers,
     "number": _numbers,
     "boolean": lambda _: st.booleans(),
+    "null": lambda _: st.none(),
     "array": _arrays,
     "object": _objects,
 }

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import jsonschema_rs
 
 from seedbed_schemas.refusals import describe, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jsonschema import Draft202012Validator, ValidationError
 
-_is_uri = jsonschema_rs.validator_for({"type": "string", "format": "uri"}, validate_formats=True).is_valid
+FORMATS: Final = (
+    *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
+    *("iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference"),
+    *("uri-template", "uuid"),
+)
+"""The formats that are rules; any other is taken as a remark."""
+
+
+def _quick_judge_of(name: str) -> Callable[[object], bool]:
+    return jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Schema:
         self.document = dict(document)
         self.name = name
         self._prefix = prefix
-        # The quick judge's own test of URIs serves both, so that the two cannot disagree on one.
+        # The quick judge's own tests of formats serve both, so that the two cannot disagree on one.
         self._quick = jsonschema_rs.validator_for(self.document, validate_formats=True)
 
     def accepts(self, instance: Any) -> bool:
@@ -72,7 +81,8 @@ class Schema:
         from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415
 
         formats = FormatChecker(formats=())
-        formats.checks("uri")(lambda value: not isinstance(value, str) or _is_uri(value))
+        for name in FORMATS:
+            formats.checks(name)(_quick_judge_of(name))
         return Draft202012Validator(self.document, format_checker=formats)
 
     def _worded(self, error: ValidationError) -> Iterator[Violation]:

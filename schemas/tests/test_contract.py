@@ -12,6 +12,7 @@ from seedbed_schemas.dialect import documented
 from seedbed_schemas.example import example_of
 from seedbed_schemas.profile import default_profile
 from seedbed_schemas.refusals import shown
+from seedbed_schemas.schema import FORMATS
 from seedbed_schemas.wire import Created, Envelope, Record, Results
 
 CONTRACT, SHARED, DIALECT, PROFILE = default_contract(), job_api(), documented(), default_profile()
@@ -133,10 +134,16 @@ def test_a_value_is_shown_short_and_on_one_line(value: object) -> None:
     assert len(text) <= 60 * len("\\U0001f600") + 3
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"[a-z]+:[^ ]*"))
-def test_both_judges_agree_on_every_uri(text: str) -> None:
-    schema = Schema({"type": "string", "format": "uri"}, name="link")
+@pytest.mark.parametrize("name", [*FORMATS, "binary", "int32"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"[a-z0-9]+[:@.-][^ ]*"))
+def test_both_judges_agree_on_every_format(name: str, text: str) -> None:
+    schema = Schema({"type": "string", "format": name}, name="value")
     assert schema.accepts(text) is not bool(schema.violations(text))
+
+
+def test_every_format_that_is_a_rule_refuses_something() -> None:
+    for name in FORMATS:
+        assert not Schema({"format": name}, name="value").accepts("\x00 [ {")
 
 
 @given(
