@@ -88,7 +88,7 @@ class SeedreamClient:
         client._sleep, client._clock = time.sleep, time.monotonic
         return client
 
-    def create_task(self, prompt: str, *, callback_url: str | None = None, **options: object) -> str:
+    def create_task(self, prompt: str, /, *, callback_url: str | None = None, **options: object) -> str:
         """Ask for a task, once, and return its name.
 
         Args:
@@ -131,6 +131,7 @@ class SeedreamClient:
     def generate(
         self,
         prompt: str,
+        /,
         *,
         callback_url: str | None = None,
         timeout: float = PATIENCE,
@@ -233,7 +234,7 @@ class AsyncSeedreamClient:
         client._sleep, client._clock = asyncio.sleep, time.monotonic
         return client
 
-    async def create_task(self, prompt: str, *, callback_url: str | None = None, **options: object) -> str:
+    async def create_task(self, prompt: str, /, *, callback_url: str | None = None, **options: object) -> str:
         """Ask for a task, as :meth:`SeedreamClient.create_task` does."""
         return await self._run(flows.create_task(self._endpoint, prompt, callback_url=callback_url, options=options))
 
@@ -251,6 +252,7 @@ class AsyncSeedreamClient:
     async def generate(
         self,
         prompt: str,
+        /,
         *,
         callback_url: str | None = None,
         timeout: float = PATIENCE,

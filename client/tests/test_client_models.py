@@ -54,6 +54,7 @@ def test_the_command_asks_another_model(
     assert main([*asked, "--field", "copies=2", "--field", "size=640x480"]) == 0
     with Image.open("out.jpg") as image:
         assert image.size == (640, 480)
+    assert main([*asked, "--field", "prompt=an unnamed field", "--field", "words=goats"]) == 0
     assert main([*asked, "--field", "copies=3"]) == 1
     assert "copies must be one of 1, 2, 4" in capsys.readouterr().err
 

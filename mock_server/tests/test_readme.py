@@ -20,7 +20,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("code", "output"), PROGRAMS, ids=lambda text: text.split("\n")[0][:40])
 def test_a_program_does_what_the_readme_says(code: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    exec(compile(code, "<readme>", "exec"), {"__name__": "readme"})  # noqa: S102
     assert capsys.readouterr().out == output
 
 

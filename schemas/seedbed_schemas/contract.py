@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jsonschema_rs
 import msgspec
 
-from seedbed_schemas.clauses import Clause, clauses, nodes
+from seedbed_schemas.clauses import Clause, Node, clauses, nodes
 from seedbed_schemas.job_api import job_api
+from seedbed_schemas.refusals import shown
 from seedbed_schemas.schema import Schema
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _FOLDER = _HERE / "contracts"
 _DEFAULT = _FOLDER / "seedream-4.5-text-to-image.json"
+
+
+_BOUNDS: Final = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minimum", "maximum"))
 
 
 class ContractError(ValueError):
@@ -161,7 +165,28 @@ def _form() -> Schema:
 def _check(document: Any) -> None:
     if not _form().accepts(document):
         raise ContractError(f"{_form().violations(document)[0].message}.")
+    for node in (node for part in ("request", "answer") for node in nodes(document, part)):
+        _check_rules(node)
     if not jsonschema_rs.meta.is_valid(document):
         raise ContractError("its rules are not JSON Schema.")
     if document["$defs"]["request"]["properties"]["model"]["const"] != document["title"]:
         raise ContractError("its title is not the model that its request asks for.")
+
+
+def _check_rules(node: Node) -> None:
+    """Refuse rules that are none, or that nothing can keep."""
+    own = {keyword: value for keyword, value in node.schema.items() if keyword not in {"properties", "items"}}
+    for keyword, value in own.items():
+        if not jsonschema_rs.meta.is_valid({keyword: value}) or not _can_be_judged({keyword: value}):
+            raise ContractError(f"{node.id} has the {keyword} {shown(value)}, which is no rule of JSON Schema.")
+    for least, most in _BOUNDS:
+        if least in own and most in own and own[least] > own[most]:
+            raise ContractError(f"{node.id} has a {least} of {own[least]} above its {most} of {own[most]}.")
+
+
+def _can_be_judged(rule: Mapping[str, Any]) -> bool:
+    try:
+        jsonschema_rs.validator_for(dict(rule))
+    except ValueError:
+        return False
+    return True

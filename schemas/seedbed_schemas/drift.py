@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas.clauses import beyond_codes, nodes, of_codes, of_operation
@@ -155,6 +156,29 @@ def _direction(kind: str, change: Change, old: Any, new: Any) -> str:
         return ""
     if change is not Change.CHANGED:
         return "wider" if (change is Change.ADDED) == (kind in _ALLOWING) else "narrower"
+    if kind in _INSIDE:
+        return _INSIDE[kind](old, new)
     if kind not in _WIDER_ABOVE | _WIDER_BELOW:
         return ""
     return "wider" if (new > old) == (kind in _WIDER_ABOVE) else "narrower"
+
+
+def _of_types(old: Any, new: Any) -> str:
+    before, after = (_allowed(kinds) for kinds in (old, new))
+    return "wider" if before < after else "narrower" if after < before else ""
+
+
+def _allowed(kinds: str | list[str]) -> set[str]:
+    """Return the types that are allowed; an integer is a number."""
+    allowed = {kinds} if isinstance(kinds, str) else set(kinds)
+    return allowed | ({"integer"} if "number" in allowed else set())
+
+
+def _of_steps(old: Any, new: Any) -> str:
+    """Tell whether the multiples of one step are among those of the other."""
+    ratio = Fraction(str(old)) / Fraction(str(new))
+    return "wider" if ratio.denominator == 1 else "narrower" if ratio.numerator == 1 else ""
+
+
+_INSIDE: Final = {"type": _of_types, "multipleOf": _of_steps}
+"""Keywords whose values can be one inside the other."""

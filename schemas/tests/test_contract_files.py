@@ -54,7 +54,7 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> Non
         (lambda contract: contract["x-codes"][0].pop("name"), "x-codes.0.name is required"),
         (lambda contract: contract["$defs"]["request"]["properties"].pop("model"), "model is required"),
         (lambda contract: contract["$defs"]["request"].update(type="strong"), "request.type"),
-        (lambda contract: contract["$defs"]["answer"].update(type="strong"), "not JSON Schema"),
+        (lambda contract: contract["$defs"]["answer"].update(type="strong"), "no rule of JSON Schema"),
         (lambda contract: contract.update(title="another/model"), "not the model"),
     ],
 )

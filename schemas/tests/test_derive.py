@@ -119,6 +119,8 @@ def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
     assert "A hill with sheep" not in derive(SMALL_PAGE)
 
 
+CODES = "`200`, `422`, `499`<br>**状态码说明:**<br>- `200`: 成功<br>- `422`: 验证错误<br>- `499`: 其他"
+
 PUT = {
     "#### input 对象属性": "#### X 对象属性",
     "`40`<br>": "`4.5`<br>",
@@ -140,7 +142,7 @@ PUT = {
         ("**可用选项:** `meadow/1-sketch`", "'可用选项'"),
         ("**可用选项:** `1`, `2`, `4`", "'可用选项'"),
         ("#### input 对象属性", "'X'"),
-        ("- `200`: 成功<br>- `422`: 验证错误<br>- `499`: 其他", "status codes"),
+        (CODES, "lists no"),
         ("`enum<integer>` | 否", "'copies'"),
         ("`string<uri>`", "'类型'"),
         ("`words`", "'参数名'"),

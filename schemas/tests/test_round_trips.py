@@ -52,14 +52,18 @@ def rules(stated: dict[str, Any]) -> dict[str, Rule]:
     return {keyword: Rule(value, SOMEWHERE) for keyword, value in stated.items()}
 
 
+def ascending(values: st.SearchStrategy[int]) -> st.SearchStrategy[list[int]]:
+    """A lower and an upper bound."""
+    return st.lists(values, min_size=2, max_size=2).map(sorted)
+
+
 @st.composite
 def scalars(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(sorted(SCALARS)))
     values, limits = SCALARS[kind]
     stated: dict[str, Any] = {"type": kind}
-    for limit in limits:
-        if draw(st.booleans()):
-            stated[limit] = draw(sizes if kind == "string" else numbers)
+    bounds = draw(ascending(sizes if kind == "string" else numbers))
+    stated |= {limit: bound for limit, bound in zip(limits, bounds, strict=False) if draw(st.booleans())}
     if kind == "string" and draw(st.booleans()):
         stated["format"] = draw(st.sampled_from(["uri", "date-time"]))
     elif kind != "boolean" and draw(st.booleans()):
@@ -80,7 +84,7 @@ def fields(draw: st.DrawFn, names: Iterator[str], depth: int, *, flags: bool) ->
     )
     items: Field | None = None
     if shape in {"array", "objects"}:
-        stated = {"type": "array", "minItems": draw(sizes), "maxItems": draw(sizes)}
+        stated = {"type": "array", **dict(zip(("minItems", "maxItems"), draw(ascending(sizes)), strict=True))}
         of_items = draw(scalars()) if shape == "array" else {"type": "object"}
         of_items.pop("default", None)
         items = Field("", rules(of_items), fields=inside)

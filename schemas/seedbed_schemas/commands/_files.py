@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 
+_LONGEST_SENTENCE = 400
+
 
 def told(command: Callable[Parameters, int]) -> Callable[Parameters, int]:
     """Make a command tell the user's mistakes in one sentence on standard error and return 2."""
@@ -61,5 +63,6 @@ def write(text: str, output: Path | None) -> None:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}."
-    return str(error)
+        return f"{error.filename or 'standard output'}: {error.strerror}."
+    text = str(error)
+    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}..."

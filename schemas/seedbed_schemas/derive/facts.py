@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEYWORDS: Final = (
     "type",
@@ -29,6 +32,10 @@ KEYWORDS: Final = (
 
 TYPES: Final = frozenset({"string", "integer", "number", "boolean", "object", "array", "null"})
 """The names of types, which the pages share with JSON Schema."""
+
+
+CODE: Final = "code"
+"""The field of an answer that carries the code."""
 
 
 class PageError(ValueError):
@@ -117,6 +124,13 @@ class Operation:
     server: Rule
     header: Rule
     scheme: Rule
+
+
+def codes_of_options(answer: Field) -> Iterator[Code]:
+    """Yield the codes that the options of an answer's code name."""
+    for field_ in answer.fields:
+        if field_.name == CODE and (options := field_.rules.get("enum")):
+            yield from (Code(number, options.place) for number in options.value if isinstance(number, int))
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class Located:
         parts = [part for spot in spots for part in self._parts(spot)]
         rules = {keyword: rule for part in parts for keyword, rule in self._rules(part)}
         _say_as_json_schema(parts, rules)
+        self._check(parts)
         inner = self._inner(parts)
         items = [step(part, "items") for part in parts if part[0].get("items") is not None]
         if "type" not in rules and (inner or items):
@@ -123,6 +124,18 @@ class Located:
             yield from self._parts(part)
         yield node, pointer
 
+    def _check(self, parts: list[Spot]) -> None:
+        """Refuse what is no schema, and tell what is none of its rules."""
+        for node, pointer in parts:
+            place = shown(pointer)
+            if not isinstance(node.get("properties", {}), dict):
+                raise PageError(f"The OpenAPI document has properties that are no object at {place!r}.")
+            required = node.get("required", [])
+            if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+                self.unread.append(f"required {shown(required)} at {place!r}")
+            if not isinstance(node.get("nullable", False), bool):
+                self.unread.append(f"nullable {shown(node['nullable'])} at {place!r}")
+
     def _inner(self, parts: list[Spot]) -> tuple[Field, ...]:
         properties = _properties(parts)
         listed = [spot for part in parts for _, spot in each(step(part, "required"))]
@@ -139,6 +152,10 @@ class Located:
         kind = node.get("type")
         for keyword, spot in each(part):
             place = told_place(_named(node, "x-places").get(keyword), self.place(spot))
+            if kind == "string" and keyword == "enum" and any(isinstance(value, float) for _, value in _listed(spot)):
+                self.unread.append(
+                    f"how the options at {shown(place.pointer)!r} are written, for they stand as numbers"
+                )
             if keyword in KEYWORDS:
                 yield from self._rule(keyword, _of_type(spot[0], keyword, kind), kind, place)
             elif keyword == "example" and not _is_prose(spot[0]):
@@ -149,6 +166,8 @@ class Located:
     def _rule(self, keyword: str, value: Any, kind: Any, place: Place) -> Iterator[tuple[str, Rule]]:
         if keyword == "type" and not _is_type(value):
             raise PageError(f"The OpenAPI document gives the type {shown(value)} at {shown(place.pointer)!r}.")
+        if keyword == "enum" and not (isinstance(value, list) and value):
+            raise PageError(f"The OpenAPI document lists no options at {shown(place.pointer)!r}.")
         if keyword == "default" and (value is None or (isinstance(kind, str) and not is_of(value, kind))):
             self.unread += [] if value is None else [f"the default {shown(value)} at {place.pointer!r}"]
         elif keyword == "examples":
@@ -168,6 +187,10 @@ class Located:
                 )
         lines = str(node.get("description", "")).splitlines()
         yield from notes(lines, rules, self.place(step(part, "description")))
+
+
+def _listed(spot: Spot) -> list[tuple[str, Any]]:
+    return [(name, inner[0]) for name, inner in each(spot)]
 
 
 def _properties(parts: Iterable[Spot]) -> dict[str, list[Spot]]:
@@ -192,7 +215,8 @@ def _required(spots: list[Spot], listed: Rule | None) -> Rule | None:
 
 
 def _is_type(value: Any) -> bool:
-    return bool(value) and all(one in TYPES for one in (value if isinstance(value, list) else [str(value)]))
+    kinds = value if isinstance(value, list) else [str(value)]
+    return bool(kinds) and all(isinstance(kind, str) and kind in TYPES for kind in kinds)
 
 
 def _is_prose(example: Any) -> bool:
@@ -208,7 +232,7 @@ def _of_type(value: Any, keyword: str, kind: Any) -> Any:
         return value
     if isinstance(value, list):
         return [_of_type(item, keyword, kind) for item in value]
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _say_as_json_schema(parts: list[Spot], rules: dict[str, Rule]) -> None:

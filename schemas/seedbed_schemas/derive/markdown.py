@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas.derive import lexicon
 from seedbed_schemas.derive.entries import Entry, entries, is_table_of_fields, properties_of
-from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Place, Rule
+from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Place, Rule, codes_of_options
 from seedbed_schemas.derive.fields import code_lines, read_fields
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ def read_markdown(sections: list[Section]) -> PageFacts:
     request, answer = _part(sections, "request"), _part(sections, "answer")
     body = [section for section in request if not _is_authorization(section)]
     asked, told, unread = _entries(body), _entries(answer), list(_unread(sections))
+    operation = _operation(sections, request)
+    asked_for, answered = _whole(body, asked, "the request body", unread), _whole(answer, told, "the answer", unread)
     return PageFacts(
-        operation=_operation(sections, request),
-        request=_whole(body, asked, "the request body", unread),
-        answer=_whole(answer, told, "the answer", unread),
-        codes=tuple(_codes(sections, told)),
+        operation=operation,
+        request=asked_for,
+        answer=answered,
+        codes=(*_codes(sections, told), *codes_of_options(answered)),
         unread=tuple(unread),
     )
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Rule
+from seedbed_schemas.derive.facts import CODE, Code, Field, Operation, PageError, PageFacts, Rule, codes_of_options
 from seedbed_schemas.derive.located import Located, Spot, each, step, told_place
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 _JSON: Final = "application/json"
 _MODEL: Final = "model"
-_CODE: Final = "code"
 _LISTED_CODE: Final = re.compile(r"\s{0,9}[-*•]?\s{0,3}[*`]{0,3}(\d{3,5})[*`]{0,3}\s?[:：\-–—]")
 
 
@@ -108,7 +107,9 @@ class _Reader:
         for spot in self._schemes():
             kind, name = step(spot, "type"), step(spot, "name")
             scheme = step(spot, "x-scheme") if isinstance(step(spot, "x-scheme")[0], str) else step(spot, "scheme")
-            if kind[0] == "http" and isinstance(scheme[0], str):
+            if kind[0] == "bearer" and not isinstance(scheme[0], str):
+                scheme = kind
+            if kind[0] in {"http", "bearer"} and isinstance(scheme[0], str):
                 word = scheme[0] if scheme[1].endswith("x-scheme") else scheme[0].capitalize()
                 return self._rule("Authorization", kind), self._rule(word, scheme)
             if kind[0] == "apiKey" and step(spot, "in")[0] == "header" and isinstance(name[0], str):
@@ -168,11 +169,9 @@ class _Reader:
 
     def _codes_of_field(self, answer: Field) -> Iterator[Code]:
         """Yield what the answer's code may be, and what its description lists."""
-        for field in (field for field in answer.fields if field.name == _CODE and "enum" in field.rules):
-            options = field.rules["enum"]
-            yield from (Code(number, options.place) for number in options.value if isinstance(number, int))
+        yield from codes_of_options(answer)
         schema = self._good()
-        described = self._located.properties(schema).get(_CODE, []) if schema[0] is not None else []
+        described = self._located.properties(schema).get(CODE, []) if schema[0] is not None else []
         for spot in (step(schema, "description") for schema in described):
             matches = map(_LISTED_CODE.match, str(spot[0] or "").splitlines())
             yield from (Code(int(match[1]), self._located.place(spot)) for match in matches if match)

@@ -101,9 +101,24 @@ def _from_markdown(page: str) -> PageFacts:
     _check_length(_FENCE.sub("", page), _LONGEST_PROSE)
     sections = read_sections(page)
     for section in sections:
-        for fence in filter(_OPENAPI.match, section.fences):
-            return read_openapi(_yaml(fence), heading=section.heading, server_of=lambda path: server(sections, path))
+        for fence in section.fences:
+            document = _document(fence)
+            if document is not None:
+                return read_openapi(document, heading=section.heading, server_of=lambda path: server(sections, path))
     return read_markdown(sections)
+
+
+def _document(fence: str) -> Any:
+    """Return the OpenAPI document in a fence, in either syntax, or ``None`` where it holds something else."""
+    if _OPENAPI.match(fence):
+        return _yaml(fence)
+    if not fence.lstrip().startswith("{"):
+        return None
+    try:
+        value = msgspec.json.decode(fence.encode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and "openapi" in value else None
 
 
 def _from_json(page: str) -> PageFacts:
@@ -129,6 +144,8 @@ def _yaml(text: str) -> Any:
         raise PageError(f"The OpenAPI document of the page uses the YAML alias {shown(min(shared))!r}; write it out.")
     try:
         return _plain(yaml12.parse_yaml(text))
+    except RecursionError as error:
+        raise PageError("The OpenAPI document of the page nests too deeply.") from error
     except ValueError as error:
         raise PageError(
             f"The OpenAPI document of the page is no whole YAML: {shown(str(error)).rstrip('.')}."
