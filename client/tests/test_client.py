@@ -55,12 +55,12 @@ def test_generate_waits_for_the_task_and_tells_its_states(client: SeedreamClient
 
 
 def test_the_async_client_does_the_same_over_asgi_without_a_socket(clock: ManualClock) -> None:
-    async def sleep(seconds: float) -> None:
+    async def turn(seconds: float) -> None:
         clock.advance(seconds)
 
     async def flow() -> None:
         transport = httpx2.ASGITransport(create_app(Settings(task_seconds=60), clock=clock))
-        async with AsyncSeedreamClient(transport=transport, sleep=sleep, clock=clock.now) as client:
+        async with AsyncSeedreamClient(transport=transport, sleep=turn, clock=clock.now) as client:
             seen: list[str] = []
             task = await client.generate("a hill", on_update=lambda task: seen.append(task.state))
             assert list(dict.fromkeys(seen)) == ["waiting", "queuing", "generating", "success"]

@@ -57,23 +57,23 @@ def serve(
             rate=Rate.parse(rate_limit),
             seed=seed,
         )
-        contracts = [Contract.load(path) for path in contract]
+        app = create_app(settings, contracts=[Contract.load(path) for path in contract])
         listener = listen(host, port)
-    except (SettingsError, ContractError) as error:
-        print(f"seedbed serve: {error}", file=sys.stderr)
-        return 2
-    except ListenError as error:
-        print(f"seedbed serve: {error}. Choose another with --port or --host; --port 0 takes any.", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"seedbed serve: {error.filename}: {error.strerror}.", file=sys.stderr)
-        return 2
+    except (SettingsError, ContractError, OSError) as error:
+        return _refuse(error)
     url = url_of(listener)
     with listener:
-        serve_until_signal(
-            create_app(settings, contracts=contracts), listener, lambda: print(_welcome(url, settings), flush=True)
-        )
+        serve_until_signal(app, listener, lambda: print(_welcome(url, settings), flush=True))
     return 0
+
+
+def _refuse(error: Exception) -> int:
+    if isinstance(error, ListenError):
+        print(f"seedbed serve: {error}. Choose another with --port or --host; --port 0 takes any.", file=sys.stderr)
+        return 1
+    sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
+    print(f"seedbed serve: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _welcome(url: str, settings: Settings) -> str:

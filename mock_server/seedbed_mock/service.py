@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from random import Random
-from secrets import token_hex
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 from seedbed_mock.accounts import open_accounts
@@ -82,6 +83,9 @@ class Service:
         self.store = MemoryStore()
         self.chance = Random(settings.seed)  # noqa: S311 (drawn again alike by the same seed, on purpose)
         self._last_task = 0
+        # Asked of the system once, for at every task that would be a good part of the time that one takes.
+        self._secret = token_bytes(32)
+        self._numbers = Random()  # noqa: S311 (names are no secret)
         self.key_header = self.operation.header.lower().encode()
         self.faults = {
             str(code.number): dialect.case_of_code(code.name)
@@ -102,4 +106,9 @@ class Service:
         """Return a name that no task has: the documented form counts milliseconds, so two in one need the next."""
         self._last_task = max(now, self._last_task + 1)
         family = model.partition("/")[0]
-        return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=token_hex(16))
+        number = f"{self._numbers.getrandbits(128):032x}"
+        return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=number)
+
+    def result_name(self, task_id: str) -> str:
+        """Return the file name of a task's result, which nobody can guess who does not know this server's secret."""
+        return f"{blake2b(task_id.encode(), key=self._secret, digest_size=16).hexdigest()}.jpg"

@@ -14,7 +14,7 @@ from seedbed_schemas.dialect import dialects
 if TYPE_CHECKING:
     from random import Random
 
-_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_NUMBER = r"\d{1,15}(?:\.\d{1,9})?"
 
 HttpStatus = Literal["envelope", "mirror"]
 """Whether the HTTP status is always 200, or the code in the body."""

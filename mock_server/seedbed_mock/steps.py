@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from typing import TYPE_CHECKING
 
 from seedbed_schemas.catalogue import models_data, schema_data
@@ -98,13 +97,14 @@ def _plain(amount: Decimal) -> str:
 def create_task(service: Service, call: Call) -> None:
     """Fix the timeline of a task and keep it."""
     now = service.now()
+    task_id = service.next_task_id(call.model.contract.model, now)
     task = Task(
-        task_id=service.next_task_id(call.model.contract.model, now),
+        task_id=task_id,
         account=call.account,
         model=call.model.contract.model,
         param=_param(service, call),
         picture=_picture(service, call),
-        result_name=f"{secrets.token_urlsafe(16)}.jpg",
+        result_name=service.result_name(task_id),
         created=now,
         duration=round(service.settings.span.draw(service.chance) * 1000),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ class MemoryStore:
     """Tasks in memory, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, Task] = {}
+        # Unlike a dict, it finds its first entry at once however many before it are gone.
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._by_result: dict[str, Task] = {}
 
     def add(self, task: Task, now: int) -> None:

@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
         (["serve", "--task-seconds", "1..2..3"], "LEAST..MOST"),
         (["serve", "--credits", "-1"], "credits"),
         (["serve", "--credits", "inf"], "credits"),
-        (["serve", "--credits", "9999999999"], "credits"),
+        (["serve", "--credits", "9999999999"], "from 0 to 1000000000 credits"),
         (["serve", "--credits", "100000000.5", "--task-seconds", "x"], "LEAST"),
         (["serve", "--credits", "abc"], "credits"),
         (["serve", "--credits", "6,5"], "credits"),
