@@ -27,6 +27,8 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure the page named on the command line."""
+    if not sys.argv[1:]:
+        sys.exit("Name the page to derive from.")
     page, contract = Path(sys.argv[1]).read_text(encoding="utf-8"), json.dumps(default_contract().document)
     for name, ours, bare in (
         ("derive", lambda: derive(page), lambda: MarkdownIt("commonmark").enable("table").parse(page)),
