@@ -23,7 +23,8 @@ from seedbed_client import (
     ValidationError,
     WaitTimeout,
 )
-from seedbed_mock import ManualClock, Rate, Settings, create_app, running
+from seedbed_mock import ManualClock, Settings, create_app, running
+from seedbed_mock.settings import HttpStatus
 from seedbed_schemas import default_contract
 
 CONTRACT = default_contract()
@@ -39,7 +40,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 def client(clock: ManualClock) -> Iterator[SeedreamClient]:
     with (
-        running(clock=clock, task_seconds=60, rate=None) as server,
+        running(clock=clock, task_seconds=60, rate_limit="off") as server,
         SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now) as client,
     ):
         yield client
@@ -125,7 +126,7 @@ def test_every_class_is_public_and_named_after_its_code(code: int) -> None:
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
 @pytest.mark.parametrize("code", ERRORS)
-def test_every_code_is_raised_as_its_class(code: int, http_status: str) -> None:
+def test_every_code_is_raised_as_its_class(code: int, http_status: HttpStatus) -> None:
     def with_fault(request: httpx2.Request) -> None:
         request.headers["X-Seedbed-Fault"] = str(code)
 
@@ -143,7 +144,7 @@ def test_every_code_is_raised_as_its_class(code: int, http_status: str) -> None:
 
 
 def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
-    with running(credits=14, rate=Rate(2, 3600)) as server:
+    with running(credits=14, rate_limit="2/3600") as server:
         with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(Unauthorized):
             stranger.credits()
         with SeedreamClient(server.url, server.key) as client:

@@ -20,7 +20,7 @@ MEADOW = Contract(json.loads(TEXT))
 
 @pytest.fixture(scope="module", name="server")
 def make_server() -> Iterator[Running]:
-    with running(contracts=[MEADOW], task_seconds=0, rate=None, credits=10**6) as server:
+    with running(contracts=[MEADOW], task_seconds=0, rate_limit="off", credits=10**6) as server:
         yield server
 
 

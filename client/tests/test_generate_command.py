@@ -22,7 +22,7 @@ INPUT = default_contract().part("request")["properties"]["input"]["properties"]
 
 @pytest.fixture(scope="module", name="server")
 def make_server() -> Iterator[Running]:
-    with running(task_seconds=0, rate=None, credits=10**6) as server:
+    with running(task_seconds=0, rate_limit="off", credits=10**6) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[httpx2.Client]:
-    with running(rate=None, credits=10**9) as server:
+    with running(rate_limit="off", credits=10**9) as server:
         headers = {"Authorization": f"Bearer {server.key}"}
         with httpx2.Client(base_url=server.url, headers=headers, trust_env=False) as client:
             yield client

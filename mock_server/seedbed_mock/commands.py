@@ -15,23 +15,21 @@ from seedbed_schemas.example import example_of
 
 from seedbed_mock.app import create_app
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
-from seedbed_mock.settings import HttpStatus, Rate, Settings, SettingsError, Span, parse_credits
-
-_DEFAULTS = Settings()
+from seedbed_mock.settings import DEFAULTS, HttpStatus, Rate, Settings, SettingsError, Span, parse_credits
 
 
 def serve(
     *,
     host: str = local.HOST,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT,
-    key: Annotated[tuple[str, ...], Parameter(negative="", show_default=", ".join)] = _DEFAULTS.keys,
+    key: Annotated[tuple[str, ...], Parameter(negative="", show_default=", ".join)] = DEFAULTS.keys,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
-    dialect: str = _DEFAULTS.dialect,
-    http_status: HttpStatus = _DEFAULTS.http_status,
-    task_seconds: str = str(_DEFAULTS.span),
-    credits: str = str(_DEFAULTS.credits),  # noqa: A002 (the name of the flag)
-    rate_limit: str = str(_DEFAULTS.rate),
-    seed: int = _DEFAULTS.seed,
+    dialect: str = DEFAULTS.dialect,
+    http_status: HttpStatus = DEFAULTS.http_status,
+    task_seconds: str = str(DEFAULTS.span),
+    credits: str = str(DEFAULTS.credits),  # noqa: A002 (the name of the flag)
+    rate_limit: str = str(DEFAULTS.rate),
+    seed: int = DEFAULTS.seed,
 ) -> int:
     """Play the whole service until Ctrl-C.
 

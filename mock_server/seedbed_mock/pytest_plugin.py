@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def seedbed() -> Iterator[Running]:
-    """A fake service on a free port, whose tasks take no time, without a limit on their rate."""
+    """A fake service on a free port, whose tasks take no time and can be paid for as long as the tests run."""
     from seedbed_mock.server import running  # noqa: PLC0415 (see the module's docstring)
 
-    with running(task_seconds=0, rate=None) as server:
+    with running(task_seconds=0, rate_limit="off", credits=1_000_000) as server:
         yield server

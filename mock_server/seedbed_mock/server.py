@@ -11,17 +11,18 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from seedbed_schemas import local
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seedbed_mock.app import create_app
-from seedbed_mock.settings import Settings
+from seedbed_mock.settings import DEFAULTS, HttpStatus, Rate, Settings, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from decimal import Decimal
 
     from seedbed_schemas import Contract
     from starlette.applications import Starlette
@@ -56,24 +57,44 @@ def running(
     *,
     host: str = local.HOST,
     port: int = 0,
+    key: str | Iterable[str] = local.KEY,
+    http_status: HttpStatus = "envelope",
+    dialect: str = "documented",
+    task_seconds: float | str = DEFAULTS.span.least,
+    credits: float | Decimal = DEFAULTS.balance,  # noqa: A002 (the name of the flag)
+    rate_limit: str = str(DEFAULTS.rate),
+    seed: int = DEFAULTS.seed,
     clock: Clock | None = None,
     contracts: Iterable[Contract] = (),
-    **settings: Any,
 ) -> Iterator[Running]:
-    """Run a fake in a thread of this process while the block runs.
+    """Run a fake in a thread of this process while the block runs; the words are those of ``seedbed serve``.
 
     Args:
         host: Address to listen on.
         port: Port to listen on, 0 for any that is free.
+        key: Key to let in, or several, each an account of its own.
+        http_status: How the code of an answer shows in its HTTP status.
+        dialect: Title of the dialect to answer in.
+        task_seconds: How long a task takes, or between which bounds, as in ``10..60``.
+        credits: Balance of each account at the start.
+        rate_limit: New tasks that an account may make, as N/SECONDS, or ``off``.
+        seed: Decides what is drawn at random.
         clock: What time it is; real time where there is none.
         contracts: Contracts of models to play beside the shipped one, or in its place.
-        settings: Attributes of :class:`~seedbed_mock.settings.Settings`.
 
     Raises:
         ListenError: The address cannot be listened on.
         SettingsError: A setting cannot be used.
     """
-    chosen = Settings(**settings)
+    chosen = Settings(
+        keys=(key,) if isinstance(key, str) else tuple(key),
+        http_status=http_status,
+        dialect=dialect,
+        task_seconds=Span.parse(task_seconds) if isinstance(task_seconds, str) else task_seconds,
+        credits=credits,
+        rate=Rate.parse(rate_limit),
+        seed=seed,
+    )
     app = create_app(chosen, clock=clock, contracts=contracts)
     with listen(host, port) as listener:
         ready = threading.Event()

@@ -155,3 +155,6 @@ class Settings:
 
 _LONGEST_TASK = 31_536_000
 _MOST_CREDITS = 10**9
+
+DEFAULTS = Settings()
+"""What a server does that is told nothing."""

@@ -34,7 +34,7 @@ def without(path: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", name="server")
 def make_server() -> Any:
-    with running(rate=None, credits=10**6) as server:
+    with running(rate_limit="off", credits=10**6) as server:
         yield server
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import ManualClock, Rate, Running, running
+from seedbed_mock import ManualClock, Running, running
+from seedbed_mock.settings import HttpStatus
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.example import example_of
 
@@ -17,7 +18,7 @@ REFUSALS = [code.number for code in CONTRACT.codes if code.name != "success"]
 
 @pytest.fixture(scope="module", params=["envelope", "mirror"])
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with running(http_status=request.param, rate=None, keys=(request.param,), credits=10**6) as server:
+    with running(http_status=request.param, rate_limit="off", key=(request.param,), credits=10**6) as server:
         yield server
 
 
@@ -113,8 +114,8 @@ def test_a_missing_task_id_answers_422_and_names_it(server: Running, query: str)
 
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
-def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status: str) -> None:
-    with running(http_status=http_status, keys=(http_status,), credits=20) as server:
+def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status: HttpStatus) -> None:
+    with running(http_status=http_status, key=(http_status,), credits=20) as server:
         answers = [call(server, "POST", CREATE, json=GOOD) for _ in range(5)]
         assert [answer["code"] for answer in answers] == [200, 200, 200, 402, 402]
         assert "6.5" in answers[-1]["msg"]
@@ -123,7 +124,7 @@ def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status:
 
 
 def test_a_request_that_makes_no_task_does_not_count_towards_the_rate() -> None:
-    with running(http_status="envelope", rate=Rate(1, 10), keys=("envelope",), clock=ManualClock()) as server:
+    with running(http_status="envelope", rate_limit="1/10", key=("envelope",), clock=ManualClock()) as server:
         assert [call(server, "POST", CREATE, json={})["code"] for _ in range(3)] == [422] * 3
         assert call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})["code"] == 500
         assert [call(server, "POST", CREATE, json=GOOD)["code"] for _ in range(2)] == [200, 429]
@@ -131,9 +132,9 @@ def test_a_request_that_makes_no_task_does_not_count_towards_the_rate() -> None:
 
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
-def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_on(http_status: str) -> None:
+def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_on(http_status: HttpStatus) -> None:
     clock = ManualClock()
-    with running(http_status=http_status, keys=(http_status,), rate=Rate(2, 10), clock=clock) as server:
+    with running(http_status=http_status, key=(http_status,), rate_limit="2/10", clock=clock) as server:
 
         def create() -> int:
             code: int = call(server, "POST", CREATE, json=GOOD)["code"]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import ManualClock, SettingsError, Span, create_app, running
+from seedbed_mock import ManualClock, SettingsError, create_app, running
 from seedbed_schemas import __version__, default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
@@ -63,7 +63,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="module")
 def caller(clock: ManualClock) -> Iterator[Caller]:
-    with running(clock=clock, task_seconds=30, credits=10_000, rate=None) as server:
+    with running(clock=clock, task_seconds=30, credits=10_000, rate_limit="off") as server:
         caller = Caller(server.url, server.key)
         yield caller
         caller.http.close()
@@ -192,7 +192,7 @@ def test_a_task_costs_its_price_at_once(caller: Caller) -> None:
 
 
 def test_tasks_of_one_account_are_hidden_from_another() -> None:
-    with running(keys=("one", "two")) as server:
+    with running(key=("one", "two")) as server:
         one, two = Caller(server.url, "one"), Caller(server.url, "two")
         task_id = one.create()["data"]["taskId"]
         assert one.record(task_id)["taskId"] == task_id
@@ -227,7 +227,15 @@ def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"keys": ()}, {"http_status": "teapot"}, {"credits": float("nan")}, {"task_seconds": float("inf")}]
+    "settings",
+    [
+        {"key": ()},
+        {"rate_limit": "20"},
+        {"task_seconds": "x"},
+        {"http_status": "teapot"},
+        {"credits": float("nan")},
+        {"task_seconds": float("inf")},
+    ],
 )
 def test_a_setting_that_cannot_be_used_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError), running(**settings):
@@ -237,7 +245,7 @@ def test_a_setting_that_cannot_be_used_is_refused(settings: dict[str, Any]) -> N
 def durations(seed: int) -> list[int]:
     """Return how long five tasks of a server take, in milliseconds."""
     clock = ManualClock()
-    with running(clock=clock, task_seconds=Span(10, 60), seed=seed) as server:
+    with running(clock=clock, task_seconds="10..60", seed=seed) as server:
         caller = Caller(server.url, server.key)
         names = [caller.create()["data"]["taskId"] for _ in range(5)]
         clock.advance(60)

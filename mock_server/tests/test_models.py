@@ -38,7 +38,7 @@ class Service:
 
 @pytest.fixture(scope="module", name="service")
 def make_service() -> Iterator[Service]:
-    with running(contracts=[MEADOW], task_seconds=0, rate=None, credits=10**6) as server:
+    with running(contracts=[MEADOW], task_seconds=0, rate_limit="off", credits=10**6) as server:
         service = Service(server.url, server.key)
         yield service
         service.http.close()
@@ -84,7 +84,7 @@ def test_a_contract_of_the_shipped_model_takes_its_place() -> None:
     narrow = (
         PAGE.replace("meadow/1-sketch", SHIPPED.model).replace("X-Meadow", "Authorization").replace("Token", "Bearer")
     )
-    with running(contracts=[contract_of(narrow)], rate=None) as server:
+    with running(contracts=[contract_of(narrow)], rate_limit="off") as server:
         service = Service(server.url, server.key)
         assert service.create({"model": SHIPPED.model, "input": {"words": "x" * 41}})["code"] == 422
         assert service.create({"model": SHIPPED.model, "input": {"words": "x"}})["code"] == 200

@@ -17,7 +17,7 @@ def test_theirs(seedbed):
     request = urllib.request.Request(
         seedbed.url + "/api/v1/chat/credit", headers={"Authorization": f"Bearer {seedbed.key}"}
     )
-    assert json.load(urllib.request.urlopen(request))["data"] == 80
+    assert json.load(urllib.request.urlopen(request))["data"] == 1_000_000
 """
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from seedbed_client import SeedreamClient
-from seedbed_mock import ManualClock, Rate, running
+from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.example import example_of
 
@@ -35,7 +35,7 @@ class Observed:
 @pytest.fixture(name="service")
 def make_service() -> Iterator[Observed]:
     clock = ManualClock()
-    with running(dialect="observed", clock=clock, task_seconds=9.7, rate=Rate(3, 10), credits=1000) as server:
+    with running(dialect="observed", clock=clock, task_seconds=9.7, rate_limit="3/10", credits=1000) as server:
         service = Observed(server.url, server.key, clock)
         yield service
         service.http.close()
