@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from seedbed_schemas import default_contract
+from seedbed_schemas.contract import default_contract, shipped_contracts
 from seedbed_schemas.profile import profile_of
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ class Model:
 
 
 class Catalogue:
-    """The shipped model and more.
+    """The shipped models, which are those of the folder ``contracts``, and more.
 
     Args:
         more: Contracts of further models; one for a model that is known already takes its place.
     """
 
     def __init__(self, more: Iterable[Contract] = ()) -> None:
-        contracts = {contract.model: contract for contract in (default_contract(), *more)}
+        contracts = {contract.model: contract for contract in (default_contract(), *shipped_contracts(), *more)}
         self.models = {name: Model(contract, profile_of(contract)) for name, contract in contracts.items()}
         self.shipped = self.models[default_contract().model]
         self.codes: dict[str, Code] = {}

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +70,16 @@ def test_each_model_is_held_to_its_own_contract(service: Service) -> None:
 def test_the_shipped_model_is_still_played(service: Service) -> None:
     body = {"model": SHIPPED.model, "input": {"prompt": "a", "aspect_ratio": "1:1", "quality": "basic"}}
     assert service.create(body, SHIPPED.operation.path)["code"] == 200
+
+
+def test_a_contract_in_the_folder_of_known_models_is_played(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "schemas" / "seedbed_schemas", site / "seedbed_schemas")
+    (site / "seedbed_schemas" / "contracts" / "meadow-1-sketch.json").write_text(derive(PAGE), encoding="utf-8")
+    code = "from seedbed_mock.catalogue import Catalogue; print(*Catalogue().models)"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [SHIPPED.model, MEADOW.model]
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_known(service: Service) -> None:
