@@ -78,10 +78,10 @@ class Answers:
         message = words.caused.format_map(refusal.details) if refusal.is_caused else words.asked_for
         return self._envelope(words.code, message, words.empty)
 
-    def missing_file(self) -> Response:
-        """Return the answer for a file that is not there: files are no API, their HTTP status tells the truth."""
-        answer = self.refused(Refusal("result_unknown"))
-        answer.status_code = self._words["result_unknown"].code
+    def refused_file(self, case: str) -> Response:
+        """Return the answer in place of a file: files are no API, their HTTP status always tells the truth."""
+        answer = self.refused(Refusal(case))
+        answer.status_code = self._words[case].code
         return answer
 
     def _envelope(self, code: int, message: str, data: Any) -> Response:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from seedbed_mock.addresses import base_url
 from seedbed_mock.answers import FAKE, Answers, Refusal
 from seedbed_mock.bodies import read_body
 from seedbed_mock.catalogue import Catalogue
@@ -115,7 +116,7 @@ class _Endpoint:
 def _base_url(scope: Scope) -> str:
     """Return where this server was reached, by its own socket: the Host header is the client's word alone."""
     host, port = scope["server"]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return base_url(host, port)
 
 
 class _Pages:
@@ -131,7 +132,7 @@ class _Pages:
     async def result(self, request: Request) -> Response:
         picture = self._service.result(request.path_params["name"])
         if picture is None:
-            return self._answers.missing_file()
+            return self._answers.refused_file("result_unknown")
         # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
         from seedbed_mock.pictures import render  # noqa: PLC0415
 
@@ -142,5 +143,7 @@ class _Pages:
         method, path = shown(request.method), shown(request.url.path)
         return self._answers.refused(Refusal("path_unknown", method=method, path=path, known=self._known))
 
-    async def last_resort(self, _: Request, __: Exception) -> Response:
+    async def last_resort(self, request: Request, _: Exception) -> Response:
+        if request.url.path.startswith(RESULTS):
+            return self._answers.refused_file("internal_error")
         return self._answers.refused(Refusal("internal_error"))

@@ -17,6 +17,7 @@ import uvicorn
 from seedbed_schemas import local
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from seedbed_mock.addresses import base_url
 from seedbed_mock.app import create_app
 from seedbed_mock.settings import DEFAULTS, HttpStatus, Rate, Settings, Span
 
@@ -141,7 +142,7 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """Return the base URL of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return base_url(host, port)
 
 
 class _Protocol(HttpToolsProtocol):

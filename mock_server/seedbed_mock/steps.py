@@ -126,7 +126,8 @@ def _param(service: Service, call: Call) -> str:
 
 
 def _picture(service: Service, call: Call) -> Picture:
-    profile, values = call.model.profile, call.request.get(service.shared.fields.input, {})
+    profile, asked = call.model.profile, call.request.get(service.shared.fields.input)
+    values = asked if isinstance(asked, dict) else {}
     width, height = profile.size(values)
     options = "".join(f"{values[name]}, " for name in profile.size_fields if name in values)
     label = f"{profile.model}, {options}{width} x {height}"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import ManualClock, SettingsError, create_app, running
+from seedbed_mock import ManualClock, Settings, SettingsError, create_app, running
 from seedbed_schemas import __version__, default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
@@ -224,6 +224,26 @@ def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
     assert answer.status_code == 200
     assert answer.json()["code"] == 500
     assert "no time" not in answer.text
+
+
+def test_a_result_that_cannot_be_drawn_is_no_image_by_its_http_status_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> bytes:
+        raise RuntimeError("no paint")
+
+    monkeypatch.setattr("seedbed_mock.pictures.render", fail)
+
+    async def ask() -> httpx2.Response:
+        app = create_app(Settings(task_seconds=0))
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        headers = {"Authorization": "Bearer seedbed-key"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://fake", headers=headers) as client:
+            task_id = (await client.post(CREATE, json=request())).json()["data"]["taskId"]
+            record = (await client.get(RECORD, params={"taskId": task_id})).json()["data"]
+            return await client.get(json.loads(record["resultJson"])["resultUrls"][0])
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 500
+    assert answer.json()["code"] == 500
 
 
 @pytest.mark.parametrize(

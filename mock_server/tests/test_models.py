@@ -105,6 +105,19 @@ def test_a_contract_of_the_shipped_model_takes_its_place() -> None:
         service.http.close()
 
 
+@pytest.mark.parametrize("given", [None, "sheep", ["sheep"], {"words": ["sheep"]}], ids=repr)
+def test_a_model_whose_input_is_anything_has_a_result_all_the_same(given: object) -> None:
+    document = json.loads(derive(PAGE.replace("X-Meadow", "Authorization").replace("Token", "Bearer")))
+    document["$defs"]["request"]["properties"]["input"] = {}
+    with running(contracts=[Contract(document)], task_seconds=0) as server:
+        service = Service(server.url, server.key)
+        task_id = service.create({"model": MEADOW.model, "input": given})["data"]["taskId"]
+        record = service.http.get(job_api().record_info.path, params={"taskId": task_id}).json()["data"]
+        image = httpx2.get(record["resultJson"].split('"')[3], trust_env=False)
+        assert image.headers["content-type"] == "image/jpeg"
+        service.http.close()
+
+
 @pytest.mark.parametrize(
     ("values", "size"),
     [

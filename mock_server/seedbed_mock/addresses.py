@@ -1,0 +1,9 @@
+"""Addresses as URLs."""
+
+from __future__ import annotations
+
+
+def base_url(host: str, port: int | None) -> str:
+    """Return the URL of a server, whose port is left out where none is known."""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}" if port is None else f"http://{name}:{port}"
