@@ -58,7 +58,7 @@ def test_requests_keep_any_contract(request: object) -> None:
 
 @pytest.mark.parametrize("clause", breakable_clauses(CONTRACT))
 def test_each_clause_of_any_contract_can_be_broken(clause: str) -> None:
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(broken=broken_requests(contract=CONTRACT, clauses=[clause]))
     def check(broken: BrokenRequest) -> None:
         assert not CONTRACT.request.accepts(broken.request)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_contract import BrokenRequest, breakable_clauses, broken_requests, malformed_bodies, requests
 from seedbed_mock import running
@@ -14,8 +14,6 @@ CONTRACT = default_contract()
 URL = CONTRACT.operation.path
 SUCCESS = CONTRACT.code_named("success").number
 REFUSED = CONTRACT.code_named("validation_error").number
-
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,6 @@ def ask(service: httpx2.Client, body: bytes) -> dict[str, object]:
     return answer
 
 
-@unhurried
 @given(request=requests())
 def test_a_request_that_keeps_the_contract_is_accepted(service: httpx2.Client, request: object) -> None:
     answer = ask(service, BrokenRequest("", request).body)
@@ -43,7 +40,6 @@ def test_a_request_that_keeps_the_contract_is_accepted(service: httpx2.Client, r
 
 @pytest.mark.parametrize("clause", breakable_clauses())
 def test_a_request_that_breaks_a_clause_is_refused_by_name(service: httpx2.Client, clause: str) -> None:
-    @unhurried
     @given(broken=broken_requests(clauses=[clause]))
     def check(broken: BrokenRequest) -> None:
         answer = ask(service, broken.body)
@@ -54,7 +50,6 @@ def test_a_request_that_breaks_a_clause_is_refused_by_name(service: httpx2.Clien
     check()
 
 
-@unhurried
 @given(body=malformed_bodies())
 def test_a_body_that_is_no_request_is_refused(service: httpx2.Client, body: bytes) -> None:
     answer = ask(service, body)
@@ -62,13 +57,11 @@ def test_a_body_that_is_no_request_is_refused(service: httpx2.Client, body: byte
     assert answer["data"] is None
 
 
-@unhurried
 @given(request=requests())
 def test_both_judges_agree_that_a_good_request_is_good(request: object) -> None:
     assert CONTRACT.request.accepts(request)
 
 
-@unhurried
 @given(broken=broken_requests())
 def test_both_judges_agree_that_a_broken_request_is_broken(broken: BrokenRequest) -> None:
     assert not CONTRACT.request.accepts(broken.request)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml12
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seedbed_schemas import Contract
 from seedbed_schemas.catalogue import schema_data
@@ -260,7 +260,7 @@ def stated(contract: dict[str, Any]) -> dict[str, Any]:
     return {clause.id: clause.value for clause in Contract(contract).clauses()}
 
 
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("words", [ZH, EN], ids=["zh", "en"])
