@@ -97,17 +97,22 @@ def running(
         seed=seed,
     )
     app = create_app(chosen, clock=clock, contracts=contracts)
-    with listen(host, port) as listener:
-        ready = threading.Event()
-        server = _Server(app, ready.set)
-        thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
-        thread.start()
-        ready.wait()
-        try:
-            yield Running(url_of(listener), chosen.keys[0])
-        finally:
-            server.should_exit = True
-            thread.join()
+    with listen(host, port) as listener, _served_in_thread(app, listener):
+        yield Running(url_of(listener), chosen.keys[0])
+
+
+@contextlib.contextmanager
+def _served_in_thread(app: Starlette, listener: socket.socket) -> Iterator[None]:
+    ready = threading.Event()
+    server = _Server(app, ready.set)
+    thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:

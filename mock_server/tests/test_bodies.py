@@ -198,10 +198,3 @@ def test_a_client_that_leaves_in_the_middle_makes_no_task() -> None:
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(head(server, f"Content-Length: {len(body) + 10}") + body)
         assert send_json(server, GOOD)["code"] == 200
-
-
-def test_keys_never_show_in_what_the_server_says(server: Running) -> None:
-    canary = "sk-canary-7f3a"
-    answer = send_json(server, GOOD)
-    assert canary not in str(answer)
-    assert canary not in str(send(server, b"{", Authorization=f"Bearer {canary}"))

@@ -89,6 +89,22 @@ def test_the_server_ends_in_time_while_it_draws(start: Start) -> None:
     assert 0 < len(finished) < len(downloads)
 
 
+def test_a_key_never_shows_in_what_the_server_prints(start: Start) -> None:
+    canary = "sk-canary-7f3a"
+    process = start("--port", "0")
+    url = url_of(process)
+    headers = {"Authorization": f"Bearer {canary}", "X-Seedbed-Fault": "boom"}
+    for method, path in (("POST", "/api/v1/jobs/createTask"), ("GET", "/api/v1/chat/credit"), ("GET", "/nowhere")):
+        answer = httpx2.request(method, url + path, headers=headers, trust_env=False)
+        assert canary not in answer.text + str(answer.headers)
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"NONSENSE\r\nAuthorization: Bearer " + canary.encode() + b"\r\n\r\n")
+        assert canary.encode() not in connection.recv(65536)
+    process.send_signal(signal.SIGTERM)
+    assert canary not in "".join(process.communicate(timeout=10))
+
+
 def test_the_address_in_brackets_is_that_without(start: Start) -> None:
     assert first_line(start("--host", "[::1]", "--port", "0")).startswith("Seedbed is ready on http://[::1]:")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_CODE: Final = "code"
+CODE: Final = "code"
 """The field of an answer that carries the code."""
 _UNTESTABLE: Final = frozenset({"description", "examples", "properties", "required", "items"})
 """Keywords that state no rule of their own: words, and what is walked into."""
@@ -125,5 +125,5 @@ def of_codes(document: Mapping[str, Any]) -> Iterator[Clause]:
 
 def beyond_codes(document: Mapping[str, Any], stated: Iterable[Clause]) -> Iterator[Clause]:
     """Yield the clauses of an answer's field without those that the code table states already."""
-    said = {f"answer/{_CODE}/enum/{row['code']}" for row in document["x-codes"]}
+    said = {f"answer/{CODE}/enum/{row['code']}" for row in document["x-codes"]}
     yield from (clause for clause in stated if clause.id not in said)

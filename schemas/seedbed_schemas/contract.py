@@ -169,7 +169,7 @@ def _check(document: Any) -> None:
         _check_rules(node)
     if not jsonschema_rs.meta.is_valid(document):
         raise ContractError("its rules are not JSON Schema.")
-    if document["$defs"]["request"]["properties"]["model"]["const"] != document["title"]:
+    if document["$defs"]["request"]["properties"][job_api().fields.model]["const"] != document["title"]:
         raise ContractError("its title is not the model that its request asks for.")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from seedbed_schemas.clauses import CODE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,10 +34,6 @@ KEYWORDS: Final = (
 
 TYPES: Final = frozenset({"string", "integer", "number", "boolean", "object", "array", "null"})
 """The names of types, which the pages share with JSON Schema."""
-
-
-CODE: Final = "code"
-"""The field of an answer that carries the code."""
 
 
 class PageError(ValueError):

@@ -6,15 +6,17 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from seedbed_schemas.derive.facts import CODE, Code, Field, Operation, PageError, PageFacts, Rule, codes_of_options
+from seedbed_schemas.clauses import CODE
+from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Rule, codes_of_options
 from seedbed_schemas.derive.located import Located, Spot, each, step, told_place
+from seedbed_schemas.job_api import job_api
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 _JSON: Final = "application/json"
-_MODEL: Final = "model"
+_MODEL: Final = job_api().fields.model
 _LISTED_CODE: Final = re.compile(r"\s{0,9}[-*•]?\s{0,3}[*`]{0,3}(\d{3,5})[*`]{0,3}\s?[:：\-–—]")
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedbed_schemas.derive.facts import KEYWORDS, PageError, Rule
+from seedbed_schemas.job_api import job_api
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from seedbed_schemas.derive.facts import Code, Field, Operation, PageFacts
 
-_MODEL = "model"
+_MODEL = job_api().fields.model
 
 
 def write_contract(facts: PageFacts) -> dict[str, Any]:
