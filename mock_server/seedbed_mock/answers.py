@@ -78,10 +78,16 @@ class Answers:
         message = words.caused.format_map(refusal.details) if refusal.is_caused else words.asked_for
         return self._envelope(words.code, message, words.empty)
 
-    def refused_file(self, case: str) -> Response:
-        """Return the answer in place of a file: files are no API, their HTTP status always tells the truth."""
-        answer = self.refused(Refusal(case))
-        answer.status_code = self._words[case].code
+    def refused_file(self, case: str, message: str = "") -> Response:
+        """Return the answer in place of a file: files are no API, their HTTP status always tells the truth.
+
+        Args:
+            case: Name of the case, as in the dialect.
+            message: What to say in place of the dialect's words, where these tell less.
+        """
+        words = self._words[case]
+        answer = self._envelope(words.code, message or words.caused, words.empty)
+        answer.status_code = words.code
         return answer
 
     def _envelope(self, code: int, message: str, data: Any) -> Response:

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from anyio import CapacityLimiter, to_thread
 from seedbed_schemas import job_api
 from seedbed_schemas.dialect import dialects
 from seedbed_schemas.refusals import shown
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.routing import Route
 
 from seedbed_mock.addresses import base_url
-from seedbed_mock.answers import FAKE, Answers, Refusal
+from seedbed_mock.answers import Answers, Refusal
 from seedbed_mock.bodies import read_body
 from seedbed_mock.catalogue import Catalogue
 from seedbed_mock.clock import RealClock
+from seedbed_mock.results.picture import RESULTS, ResultError
+from seedbed_mock.results.rendering import Renderer
+from seedbed_mock.results.serving import answer
 from seedbed_mock.service import Call, Service
 from seedbed_mock.settings import Settings
 from seedbed_mock.steps import CREATE_TASK, CREDIT, MODEL_PARAMETER, MODEL_SCHEMA, MODELS, RECORD_INFO
-from seedbed_mock.tasks import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from seedbed_schemas import Contract
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
+    from seedbed_mock.results.gallery import Gallery
     from seedbed_mock.steps import Step
 
 
@@ -46,6 +47,9 @@ def create_app(
         settings: How to play; the defaults where there are none.
         clock: What time it is; real time where there is none.
         contracts: Contracts of models to play beside the shipped one, or in its place.
+
+    Raises:
+        SettingsError: The folder of results cannot be used.
     """
     settings = settings or Settings()
     catalogue, shared, dialect = Catalogue(contracts), job_api(), dialects()[settings.dialect]
@@ -68,7 +72,12 @@ def create_app(
         )
         for (method, path), steps in operations.items()
     ]
-    pages = _Pages(service, answers, known=", ".join(f"{method} {path}" for method, path in operations))
+    pages = _Pages(
+        service,
+        answers,
+        Renderer(_gallery(settings)),
+        known=", ".join(f"{method} {path}" for method, path in operations),
+    )
     app = Starlette(
         routes=[*routes, Route(f"{RESULTS}/{{name}}", pages.result)],
         exception_handlers={HTTPException: pages.unknown_path, Exception: pages.last_resort},
@@ -76,6 +85,15 @@ def create_app(
     # The service knows its paths without a slash at the end only, and a redirect would repeat the client's Host.
     app.router.redirect_slashes = False
     return app
+
+
+def _gallery(settings: Settings) -> Gallery | None:
+    if settings.result_dir is None:
+        return None
+    # Imported only where it is wanted, since Pillow takes its time to load.
+    from seedbed_mock.results.gallery import Gallery  # noqa: PLC0415
+
+    return Gallery(settings.result_dir)
 
 
 class _Endpoint:
@@ -122,22 +140,21 @@ def _base_url(scope: Scope) -> str:
 class _Pages:
     """What is served beside the operations: results, and answers to calls that lead nowhere."""
 
-    def __init__(self, service: Service, answers: Answers, known: str) -> None:
+    def __init__(self, service: Service, answers: Answers, renderer: Renderer, known: str) -> None:
         self._service = service
         self._answers = answers
+        self._renderer = renderer
         self._known = known
-        # More at a time would draw no faster, and keep the server from ending when it is told to.
-        self._painters = CapacityLimiter(os.cpu_count() or 1)
 
     async def result(self, request: Request) -> Response:
         picture = self._service.result(request.path_params["name"])
         if picture is None:
             return self._answers.refused_file("result_unknown")
-        # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
-        from seedbed_mock.pictures import render  # noqa: PLC0415
-
-        image = await to_thread.run_sync(render, picture, limiter=self._painters, abandon_on_cancel=True)
-        return Response(image, headers=FAKE, media_type="image/jpeg")
+        try:
+            rendered = await self._renderer.render(picture)
+        except ResultError as error:
+            return self._answers.refused_file("internal_error", str(error))
+        return answer(rendered, request.method, request.headers)
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         method, path = shown(request.method), shown(request.url.path)

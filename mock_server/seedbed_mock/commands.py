@@ -30,6 +30,7 @@ def serve(
     credits: str = str(DEFAULTS.credits),  # noqa: A002 (the name of the flag)
     rate_limit: str = str(DEFAULTS.rate),
     seed: int = DEFAULTS.seed,
+    result_dir: Path | None = DEFAULTS.result_dir,
 ) -> int:
     """Play the whole service until Ctrl-C.
 
@@ -44,6 +45,7 @@ def serve(
         credits: Balance of each account at the start.
         rate_limit: New tasks that an account may make, as N/SECONDS, or off.
         seed: Decides what is drawn at random, such as the colours of the images.
+        result_dir: Folder of images of yours to give as results, cut to size, in place of drawn ones.
     """
     try:
         settings = Settings(
@@ -54,6 +56,7 @@ def serve(
             credits=parse_credits(credits),
             rate=Rate.parse(rate_limit),
             seed=seed,
+            result_dir=result_dir,
         )
         app = create_app(settings, contracts=[Contract.load(path) for path in contract])
         listener = listen(host, port)

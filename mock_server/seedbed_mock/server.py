@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
@@ -65,6 +66,7 @@ def running(
     credits: float | Decimal = DEFAULTS.balance,  # noqa: A002 (the name of the flag)
     rate_limit: str = str(DEFAULTS.rate),
     seed: int = DEFAULTS.seed,
+    result_dir: Path | str | None = None,
     clock: Clock | None = None,
     contracts: Iterable[Contract] = (),
 ) -> Iterator[Running]:
@@ -80,6 +82,7 @@ def running(
         credits: Balance of each account at the start.
         rate_limit: New tasks that an account may make, as N/SECONDS, or ``off``.
         seed: Decides what is drawn at random.
+        result_dir: Folder of images to give as results, cut to size, in place of drawn ones.
         clock: What time it is; real time where there is none.
         contracts: Contracts of models to play beside the shipped one, or in its place.
 
@@ -95,6 +98,7 @@ def running(
         credits=credits,
         rate=Rate.parse(rate_limit),
         seed=seed,
+        result_dir=None if result_dir is None else Path(result_dir),
     )
     app = create_app(chosen, clock=clock, contracts=contracts)
     with listen(host, port) as listener, _served_in_thread(app, listener):

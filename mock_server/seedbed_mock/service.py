@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.catalogue import Catalogue, Model
     from seedbed_mock.clock import Clock
+    from seedbed_mock.results.picture import Picture
     from seedbed_mock.settings import Settings
-    from seedbed_mock.tasks import Picture
 
 
 @dataclass(slots=True, kw_only=True)

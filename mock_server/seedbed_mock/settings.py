@@ -12,6 +12,7 @@ from seedbed_schemas import job_api, local
 from seedbed_schemas.dialect import dialects
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
 _NUMBER = r"\d{1,15}(?:\.\d{1,9})?"
@@ -113,6 +114,7 @@ class Settings:
         credits: Balance of each account at the start.
         rate: New tasks that an account may make, ``None`` for no limit.
         seed: Decides what is drawn at random, such as the colours of the images.
+        result_dir: Folder of images to give as results, ``None`` to draw them.
 
     Raises:
         SettingsError: A value cannot be used.
@@ -125,6 +127,7 @@ class Settings:
     credits: Decimal | float = field(default_factory=lambda: job_api().new_account_credits)
     rate: Rate | None = field(default_factory=_documented_rate)
     seed: int = 0
+    result_dir: Path | None = None
 
     def __post_init__(self) -> None:
         for key in self.keys:

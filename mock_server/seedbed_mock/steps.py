@@ -10,12 +10,14 @@ from seedbed_schemas.refusals import shown
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import parse_json
-from seedbed_mock.tasks import Picture, Task, record
+from seedbed_mock.results.picture import picture_of
+from seedbed_mock.tasks import Task, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
+    from seedbed_mock.results.picture import Picture
     from seedbed_mock.service import Call, Service
 
     Step = Callable[[Service, Call], None]
@@ -126,12 +128,8 @@ def _param(service: Service, call: Call) -> str:
 
 
 def _picture(service: Service, call: Call) -> Picture:
-    profile, asked = call.model.profile, call.request.get(service.shared.fields.input)
-    values = asked if isinstance(asked, dict) else {}
-    width, height = profile.size(values)
-    options = "".join(f"{values[name]}, " for name in profile.size_fields if name in values)
-    label = f"{profile.model}, {options}{width} x {height}"
-    return Picture(str(values.get(profile.caption, "")), label, (width, height), service.settings.seed)
+    values = call.request.get(service.shared.fields.input)
+    return picture_of(call.model.profile, call.model.contract.model, values, service.settings.seed)
 
 
 def show_task(service: Service, call: Call) -> None:

@@ -8,33 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from seedbed_schemas.wire import Record, Results
 
+from seedbed_mock.results.picture import RESULTS
+
 if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
     from seedbed_schemas.job_api import States
-    from seedbed_schemas.profile import Size
 
     from seedbed_mock.accounts import Account
-
-
-RESULTS = "/results"
-"""Folder of the result images on the server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What an image shows.
-
-    Attributes:
-        caption: The prompt.
-        label: A line that says what was asked for.
-        size: Width and height in pixels.
-        seed: Chooses the colours, together with the rest.
-    """
-
-    caption: str
-    label: str
-    size: Size
-    seed: int
+    from seedbed_mock.results.picture import Picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

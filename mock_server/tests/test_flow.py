@@ -227,10 +227,10 @@ def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
 
 
 def test_a_result_that_cannot_be_drawn_is_no_image_by_its_http_status_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> bytes:
+    def fail(*_: object) -> bytes:
         raise RuntimeError("no paint")
 
-    monkeypatch.setattr("seedbed_mock.pictures.render", fail)
+    monkeypatch.setattr("seedbed_mock.results.rendering.render", fail)
 
     async def ask() -> httpx2.Response:
         app = create_app(Settings(task_seconds=0))

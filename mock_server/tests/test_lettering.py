@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from seedbed_mock import lettering
-from seedbed_mock.lettering import set_text
+from seedbed_mock.results import fonts
+from seedbed_mock.results.lettering import set_text
 
 WIDTH, HEIGHT = 2000, 1500
 BOX = (200, 150, 1800, 1350)
@@ -76,9 +76,9 @@ def test_a_character_that_no_font_has_is_shown_as_its_code_point() -> None:
 
 
 def test_a_machine_without_other_fonts_still_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_SYSTEM_FONTS", ("no-such-font.ttf",))
-    lettering._fonts.cache_clear()
+    monkeypatch.setattr(fonts, "_SYSTEM_FONTS", ("no-such-font.ttf",))
+    fonts._fonts.cache_clear()
     try:
         assert drawn("汉").tobytes() == drawn("[U+6C49]").tobytes()
     finally:
-        lettering._fonts.cache_clear()
+        fonts._fonts.cache_clear()

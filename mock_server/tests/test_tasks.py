@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 from seedbed_mock.accounts import Account, open_accounts
 from seedbed_mock.clock import ManualClock, RealClock
+from seedbed_mock.results.picture import Picture
 from seedbed_mock.settings import Settings
 from seedbed_mock.store import KEPT_TASKS, MemoryStore
-from seedbed_mock.tasks import Picture, Task, record
+from seedbed_mock.tasks import Task, record
 from seedbed_schemas import job_api
 from seedbed_schemas.dialect import documented
 

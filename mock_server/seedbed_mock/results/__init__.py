@@ -1,0 +1,1 @@
+"""Result images: what they show, how they are drawn or found, and how they are sent."""
