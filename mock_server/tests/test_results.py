@@ -98,7 +98,7 @@ def test_another_request_gives_another_file_and_the_same_one_the_same_in_any_pro
         asked(unnamed="x"),
     ]
     assert len({render(picture).content for picture in pictures}) == len(pictures)
-    code = f"from seedbed_mock.results.picture import Picture\nfrom seedbed_mock.results.rendering import render\n"
+    code = "from seedbed_mock.results.picture import Picture\nfrom seedbed_mock.results.rendering import render\n"
     code += f"print(render({asked()!r}).etag)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip() == render(asked()).etag

@@ -35,7 +35,7 @@ class Gallery:
 
     def __init__(self, folder: Path) -> None:
         try:
-            paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+            paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingsError(f"A folder of images is needed, not {printable(str(folder))}: {reason}.") from error
@@ -76,6 +76,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _open(path: Path) -> Image.Image:
+    # Whoever opens a pipe waits for its other end.
+    if not path.is_file():
+        raise FileNotFoundError(path)
     Image.init()
     # Reading EPS means to run Ghostscript, a program, on the file.
     return Image.open(path, formats=[name for name in Image.ID if name != "EPS"])
