@@ -29,9 +29,13 @@ _SYSTEM_FONTS = (
 """Fonts that many systems have, for the characters that Pillow's own font lacks."""
 
 _MEASURED_SIZE = 100
+_COMPARED_SIZE = 48
 _CACHED_CHARACTERS = 20_000
 _CACHED_FONTS = 64
+
 _SMALL = 64
+"""Up to this size in pixels, glyphs are kept from one image to the next, a few kilobytes each."""
+
 _CACHED_GLYPHS = 5_000
 _ABSENT = "\U0010ffff"
 
@@ -56,10 +60,9 @@ def has(name: str, character: str) -> bool:
     return character.isprintable() and (character == " " or _drawn(name, character) != _absent(name))
 
 
-@lru_cache(_CACHED_CHARACTERS)
 def advance(name: str, text: str) -> float:
     """Return the width of a text, in units of the font size."""
-    return _font(name, _MEASURED_SIZE).getlength(text) / _MEASURED_SIZE
+    return _kept_advance(name, text) if len(text) == 1 else _advance(name, text)
 
 
 def glyphs(name: str, size: int) -> Callable[[str], Glyph]:
@@ -69,15 +72,23 @@ def glyphs(name: str, size: int) -> Callable[[str], Glyph]:
         name: Name of the font.
         size: Font size in pixels.
     """
-    return partial(_small_glyph, name, size) if size <= _SMALL else cache(partial(_glyph, name, size))
+    drawn = cache(partial(_glyph, name, size))
+    # Fonts draw slower than all else here, and long texts, which are set small, have many characters in common.
+    kept = partial(_kept_glyph, name, size) if size <= _SMALL else drawn
+    return lambda text: kept(text) if len(text) == 1 else drawn(text)
+
+
+def _advance(name: str, text: str) -> float:
+    return _font(name, _MEASURED_SIZE).getlength(text) / _MEASURED_SIZE
 
 
 def _glyph(name: str, size: int, text: str) -> Glyph:
     return _font(name, size).getmask2(text, "L")
 
 
-# Fonts draw slower than all else here, and long texts, which are set small, have many characters in common.
-_small_glyph = lru_cache(_CACHED_GLYPHS)(_glyph)
+# Kept from one image to the next are only single characters: few, and small where there can be many of them.
+_kept_advance = lru_cache(_CACHED_CHARACTERS)(_advance)
+_kept_glyph = lru_cache(_CACHED_GLYPHS)(_glyph)
 
 
 @cache
@@ -107,6 +118,6 @@ def _absent(name: str) -> bytes:
 
 
 def _drawn(name: str, character: str) -> bytes:
-    image = Image.new("1", (2 * _MEASURED_SIZE, 2 * _MEASURED_SIZE))
-    Draw(image).text((0, 0), character, font=_font(name, _MEASURED_SIZE), fill=1)
+    image = Image.new("1", (2 * _COMPARED_SIZE, 2 * _COMPARED_SIZE))
+    Draw(image).text((0, 0), character, font=_font(name, _COMPARED_SIZE), fill=1)
     return image.tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -42,7 +42,7 @@ def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
     from seedbed_mock.results.jpeg import encode  # noqa: PLC0415
 
     content = encode(gallery.show(picture) if gallery else draw(picture), picture)
-    return Rendered(content, f'"{blake2b(content, digest_size=16).hexdigest()}"')
+    return Rendered(content, f'"{sha256(content).hexdigest()}"')
 
 
 class Renderer:

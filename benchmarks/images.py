@@ -1,0 +1,79 @@
+"""Milliseconds to make a result image of 4K with a long prompt, beside a plain image of that size as the same JPEG."""
+
+import io
+import statistics
+import time
+from collections.abc import Callable
+from random import Random
+
+from PIL import Image
+from seedbed_mock.results.jpeg import QUALITY
+from seedbed_mock.results.picture import Picture, picture_of
+from seedbed_mock.results.rendering import render
+from seedbed_schemas import default_contract
+from seedbed_schemas.profile import default_profile
+
+ROUNDS = 15
+LETTERS = 3000
+RATIOS = ("1:1", "21:9")
+
+
+def words(chance: Random, count: int) -> str:
+    """Return English of that many letters, its words drawn by chance."""
+    vocabulary = sorted({word for code in default_contract().codes for word in code.description.split()})
+    return " ".join(chance.choices(vocabulary, k=count))[:count]
+
+
+def characters(chance: Random, count: int) -> str:
+    """Return that many Chinese characters, some far more often than others, as in any text."""
+    common = [chr(number) for number in range(0x4E00, 0x4E00 + 1500)]
+    return "".join(chance.choices(common, weights=[1 / rank for rank in range(1, 1501)], k=count))
+
+
+KINDS = {"Latin": words, "Chinese": characters}
+
+
+def asked(kind: str, ratio: str, seed: int) -> Picture:
+    """Return what the result of a prompt shows that is another one for each seed."""
+    profile = default_profile()
+    prompt = KINDS[kind](Random(seed), LETTERS)  # noqa: S311 (a prompt is no secret)
+    values = {profile.caption: prompt, "aspect_ratio": ratio, "quality": "high"}
+    return picture_of(profile, profile.model, values, seed)
+
+
+def plain(picture: Picture) -> bytes:
+    """Return a JPEG of one colour."""
+    content = io.BytesIO()
+    Image.new("RGB", picture.size, (60, 80, 70)).save(content, "JPEG", quality=QUALITY)
+    return content.getvalue()
+
+
+def milliseconds(make: Callable[[Picture], object], picture: Picture) -> float:
+    """Return how long it takes to make a picture."""
+    start = time.perf_counter()
+    make(picture)
+    return (time.perf_counter() - start) * 1000
+
+
+def compare(kind: str, ratio: str) -> str:
+    """Make images of both sides in turn, some rounds each, and return the medians and their ratio."""
+    ours, bare = [], []
+    first = milliseconds(render, asked(kind, ratio, -1))
+    for seed in range(ROUNDS):
+        picture = asked(kind, ratio, seed)
+        bare.append(milliseconds(plain, picture))
+        ours.append(milliseconds(render, picture))
+    taken, least = statistics.median(ours), statistics.median(bare)
+    return f"{taken:.0f} ms, plain {least:.0f} ms, ratio {taken / least:.2f}; the first {first:.0f} ms"
+
+
+def main() -> None:
+    """Compare for two sizes, in two scripts; each is the first in its script once, with fonts still to be loaded."""
+    for kind in KINDS:
+        for ratio in RATIOS:
+            width, height = asked(kind, ratio, 0).size
+            print(f"{width} x {height}, {LETTERS} letters, {kind}: {compare(kind, ratio)}")
+
+
+if __name__ == "__main__":
+    main()
