@@ -20,7 +20,7 @@ from seedbed_mock.catalogue import Catalogue
 from seedbed_mock.clock import RealClock
 from seedbed_mock.results.picture import RESULTS, ResultError
 from seedbed_mock.results.rendering import Renderer
-from seedbed_mock.results.serving import answer
+from seedbed_mock.results.serving import respond
 from seedbed_mock.service import Call, Service
 from seedbed_mock.settings import Settings
 from seedbed_mock.steps import CREATE_TASK, CREDIT, MODEL_PARAMETER, MODEL_SCHEMA, MODELS, RECORD_INFO
@@ -154,7 +154,7 @@ class _Pages:
             rendered = await self._renderer.render(picture)
         except ResultError as error:
             return self._answers.refused_file("internal_error", str(error))
-        return answer(rendered, request.method, request.headers)
+        return respond(rendered, request.method, request.headers)
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         method, path = shown(request.method), shown(request.url.path)

@@ -1,7 +1,7 @@
 """Text in a box: it fits, it is cut short where it cannot, and it hides no character."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from seedbed_mock.results import fonts
@@ -33,6 +33,8 @@ def drawn(text: str, *, smallest: int = 20) -> Image.Image:
         "😀" * 300,
         "e\u0301" * 100,
         "שלום " * 50,
+        "ש" * 3000,
+        "\n" * 3000,
     ],
     ids=lambda text: repr(text[:8]),
 )
@@ -47,6 +49,7 @@ def test_text_stays_in_its_box(text: str) -> None:
 
 
 @given(text=st.text(max_size=30))
+@example("a" + "\u0301" * 3000)
 def test_any_text_can_be_drawn(text: str) -> None:
     drawn(text)
 

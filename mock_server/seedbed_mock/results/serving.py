@@ -18,7 +18,7 @@ _RANGE = re.compile(r"(?i:bytes)=([0-9]{0,18})-([0-9]{0,18})")
 """One range; several, or one of another unit, may be answered with the whole, which costs the least."""
 
 
-def answer(rendered: Rendered, method: str, headers: Mapping[str, str]) -> Response:
+def respond(rendered: Rendered, method: str, headers: Mapping[str, str]) -> Response:
     """Return the answer to a request for a result.
 
     Args:
