@@ -49,17 +49,20 @@ class Receiver:
         with contextlib.suppress(OSError):
             while True:
                 connection = self.listener.accept()[0]
-                behaviour = self.behaviours[min(len(self._connections), len(self.behaviours) - 1)]
+                behaviour = self.behaviours[min(len(self._threads), len(self.behaviours)) - 1]
                 self._connections.append(connection)
                 self._threads.append(threading.Thread(target=self._meet, args=(connection, behaviour)))
                 self._threads[-1].start()
 
     def _meet(self, connection: socket.socket, behaviour: Behaviour) -> None:
         self.came.release()
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError, h11.RemoteProtocolError), connection:
             if self.tls:
-                connection = self.tls.wrap_socket(connection, server_side=True)
+                connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                self._connections.append(connection)
             with connection:
+                if isinstance(connection, ssl.SSLSocket):
+                    connection.do_handshake()
                 self._answer(connection, behaviour)
         self.left.release()
 

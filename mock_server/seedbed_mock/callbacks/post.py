@@ -14,6 +14,7 @@ import ssl
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import h11
 from seedbed_schemas import __version__
@@ -62,6 +63,7 @@ async def post(target: Target, body: bytes, headers: Mapping[str, str]) -> Answe
     Raises:
         DeliveryFailed: There was no answer.
     """
+    await _wait_for_a_turn()
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
     request = _request(http, target, body, headers)
     reader, writer = await _connect(target)
@@ -75,6 +77,16 @@ async def post(target: Target, body: bytes, headers: Mapping[str, str]) -> Answe
     finally:
         # A receiver that goes on sending, or never says goodbye, is not waited for.
         writer.transport.abort()
+
+
+async def _wait_for_a_turn() -> None:
+    """Let one post begin in each turn of the loop: hundreds in one would hold up everybody else."""
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)
+
+
+# Held weakly, a lock is gone with the last post that waits, and keeps no loop alive that has ended.
+_turns: WeakValueDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakValueDictionary()
 
 
 def _request(http: h11.Connection, target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -1,0 +1,395 @@
+"""One POST to any receiver, however it behaves: a status or one sentence, no socket left, nobody held up."""
+
+import asyncio
+import gc
+import importlib
+import itertools
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import respx
+import trustme
+from seedbed_mock.callbacks import post as post_module
+from seedbed_mock.callbacks.post import Answer, DeliveryFailed, post
+from seedbed_mock.callbacks.targets import Allowed, Target, resolve
+from seedbed_schemas import __version__
+
+LOCAL = Allowed()
+LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Receive = Callable[..., Any]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Run coroutines in a loop that may not complain of anything, then or when its objects are collected."""
+    complaints: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=importlib.import_module(request.param).new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        yield runner.run
+        gc.collect()
+    gc.collect()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module", name="authority")
+def make_authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(name="trusted")
+def trust_the_authority(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with authority.cert_pem.tempfile() as path:
+        monkeypatch.setenv("SSL_CERT_FILE", path)
+        monkeypatch.setattr(post_module, "tls_context", ssl.create_default_context)
+        yield
+
+
+def certified(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+async def deliver(url: str, body: bytes = b"{}", **headers: str) -> Answer:
+    return await post(await resolve(url, LOCAL), body, headers)
+
+
+def heads(*lines: str) -> bytes:
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
+
+
+def sending(*chunks: bytes, times: int = 1) -> Callable[[socket.socket], None]:
+    def behave(connection: socket.socket) -> None:
+        for chunk in itertools.chain.from_iterable(itertools.repeat(chunks, times)):
+            connection.sendall(chunk)
+        wait(connection)
+
+    return behave
+
+
+def wait(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.recv(65536)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def say_half(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nServ")
+
+
+OK = heads("HTTP/1.1 200 OK", "Content-Length: 2") + b"ok"
+MANY = 10**6
+
+
+def test_a_callback_arrives_as_it_was_given(run: Run, receive: Receive) -> None:
+    receiver = receive(OK)
+    headers = {"X-Webhook-Timestamp": "1765166238", "X-Webhook-Signature": "c2lnbg=="}
+    answer = run(deliver(f"{receiver.url}/hook?a=b#c", '{"msg":"é"}'.encode(), **headers))
+    assert answer == Answer(200, None)
+    (request,) = receiver.requests
+    assert (request.method, request.target, request.body) == ("POST", "/hook?a=b", '{"msg":"é"}'.encode())
+    assert request.headers == {
+        "host": f"127.0.0.1:{receiver.port}",
+        "user-agent": f"Seedbed/{__version__}",
+        "content-type": "application/json",
+        "content-length": "12",
+        "connection": "close",
+        **{name.lower(): value for name, value in headers.items()},
+    }
+
+
+def test_a_header_that_is_given_replaces_the_usual_one(run: Run, receive: Receive) -> None:
+    receiver = receive(OK)
+    run(deliver(receiver.url, b"", **{"content-type": "text/html"}))
+    assert receiver.requests[0].headers["content-type"] == "text/html"
+    assert receiver.requests[0].body == b""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "retry_after"),
+    [
+        (OK, 200, None),
+        (heads("HTTP/1.1 204 No Content"), 204, None),
+        (heads("HTTP/1.0 500 Internal Server Error"), 500, None),
+        (heads("HTTP/1.1 410 Gone"), 410, None),
+        (heads("HTTP/1.1 999"), 999, None),
+        (heads("HTTP/1.1 302 Found", "Location: http://10.0.0.5/"), 302, None),
+        (heads("HTTP/1.1 100 Continue") + heads("HTTP/1.1 103 Early Hints", "Link: </a>") + OK, 200, None),
+        (b"HTTP/1.1 200 OK\n\n", 200, None),
+        (heads("HTTP/1.1 503 Busy", "Retry-After: 120"), 503, 120),
+        (heads("HTTP/1.1 429 Busy", "retry-after:  0 "), 429, 0),
+        (heads("HTTP/1.1 503 Busy", "Retry-After: 999999999"), 503, 999999999),
+        *(
+            (heads("HTTP/1.1 503 Busy", f"Retry-After: {value}"), 503, None)
+            for value in ("-1", "1.5", "1e3", "inf", "nan", "", "1_0", "Fri, 31 Dec 1999 23:59:59 GMT", "9" * 60_000)
+        ),
+        (heads("HTTP/1.1 200 OK", "X: " + "a" * 65_000), 200, None),
+    ],
+    ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else str(value),
+)
+def test_the_status_is_read(run: Run, receive: Receive, answer: bytes, status: int, retry_after: float | None) -> None:
+    receiver = receive(answer)
+    assert run(deliver(receiver.url)) == Answer(status, retry_after)
+    assert receiver.left.acquire(timeout=30)
+
+
+FAILURES: dict[str, tuple[Any, str]] = {
+    "hangs up": (hang_up, "closed the connection before it answered"),
+    "resets": (reset, "reset the connection before it answered"),
+    "says half": (say_half, "closed the connection before it answered"),
+    "greets otherwise": (sending(b"SSH-2.0-OpenSSH_9\r\n"), "not HTTP/1.1"),
+    "binary": (sending(bytes(range(256))), "not HTTP/1.1"),
+    "half a status": (sending(heads("HTTP/1.1 2x0 OK")), "not HTTP/1.1"),
+    "no such status": (sending(heads("HTTP/1.1 099 No")), "not HTTP/1.1"),
+    "other protocol": (sending(heads("HTTP/2 200")), "not HTTP/1.1"),
+    "changes protocol": (sending(heads("HTTP/1.1 101 Switching Protocols", "Upgrade: x")), "not HTTP/1.1"),
+    "bad header": (sending(heads("HTTP/1.1 200 OK", "no colon")), "not HTTP/1.1"),
+    "NUL in a header": (sending(heads("HTTP/1.1 200 OK", "a: \0")), "not HTTP/1.1"),
+    "one long line": (sending(b"HTTP/1.1 200 OK\r\nX: ", *[b"a" * 65536] * 3), "headers"),
+    "no line at all": (sending(b"x" * 65536, times=MANY), "headers"),
+    "endless headers": (sending(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n" * 1000] * 100), "headers"),
+    "large headers": (sending(b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 100), "headers"),
+    "continues for ever": (sending(heads("HTTP/1.1 100 Continue") * 100, times=MANY), "headers"),
+    "hints for ever": (sending(heads("HTTP/1.1 103 Early Hints", "X: " + "y" * 5000), times=MANY), "headers"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_receiver_that_gives_no_answer_is_told_of_in_one_sentence(run: Run, receive: Receive, kind: str) -> None:
+    behaviour, words = FAILURES[kind]
+    receiver = receive(behaviour)
+    with pytest.raises(DeliveryFailed, match=words) as failed:
+        run(deliver(receiver.url))
+    assert_sentence(failed.value, receiver.port)
+    assert receiver.left.acquire(timeout=30)
+
+
+def assert_sentence(error: DeliveryFailed, port: int) -> None:
+    sentence = str(error)
+    assert f"127.0.0.1:{port}" in sentence
+    assert sentence.endswith(".")
+    assert not [sign for sign in ("Error", "errno", "Errno", "[", "_", "..") if sign in sentence]
+
+
+def body_for_ever(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(heads("HTTP/1.1 200 OK", f"Content-Length: {2**30}"))
+    for _ in range(1024):
+        connection.sendall(bytes(2**20))
+    raise AssertionError("the whole body was taken")
+
+
+def test_the_body_of_an_answer_is_left_unread(run: Run, receive: Receive) -> None:
+    receiver = receive(body_for_ever)
+    assert run(deliver(receiver.url)) == Answer(200, None)
+    assert receiver.left.acquire(timeout=30)
+
+
+def test_nobody_listening_is_told_of(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(DeliveryFailed, match="refused the connection") as failed:
+        run(deliver(f"http://127.0.0.1:{port}/"))
+    assert_sentence(failed.value, port)
+
+
+def test_the_next_address_is_tried_where_one_refuses(run: Run, receive: Receive) -> None:
+    receiver = receive(OK)
+    target = Target(("127.0.0.9", "127.0.0.1"), receiver.port, None, "hook.test", "/")
+    assert run(post(target, b"{}", {})).status == 200
+
+
+def test_an_unreachable_address_is_told_of(run: Run) -> None:
+    # The broadcast address refuses a stream without a packet sent; no target made of a URL has it.
+    with pytest.raises(DeliveryFailed, match=r"could not be reached \([^()]+\)\.$"):
+        run(post(Target(("255.255.255.255",), 9, None, "hook.test", "/"), b"{}", {}))
+
+
+def test_a_client_that_is_patched_for_a_test_does_not_catch_callbacks(run: Run, receive: Receive) -> None:
+    receiver = receive(OK)
+    with respx.mock:
+        assert run(deliver(receiver.url)).status == 200
+    assert receiver.requests
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize(("name", "url"), [("127.0.0.1", "https://127.0.0.1"), ("hook.test", "https://hook.test")])
+def test_a_certificate_that_names_the_host_is_accepted(
+    run: Run, receive: Receive, authority: trustme.CA, name: str, url: str
+) -> None:
+    receiver = receive(OK, tls=certified(authority, name))
+    assert run(post(tls_target(url, receiver.port), b"{}", {})).status == 200
+    assert receiver.left.acquire(timeout=30)
+
+
+def tls_target(url: str, port: int) -> Target:
+    name = url.removeprefix("https://")
+    return Target(("127.0.0.1",), port, name, f"{name}:{port}", "/")
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_certificate_for_another_name_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
+    receiver = receive(OK, tls=certified(authority, "other.test"))
+    with pytest.raises(DeliveryFailed, match=r"certificate that is not accepted \(Hostname mismatch.*hook\.test"):
+        run(post(tls_target("https://hook.test", receiver.port), b"{}", {}))
+    assert receiver.requests == []
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
+    receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
+    with pytest.raises(DeliveryFailed, match=r"certificate that is not accepted \(unable to get") as failed:
+        run(deliver(receiver.url))
+    assert_sentence(failed.value, receiver.port)
+    assert receiver.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize(
+    "behaviour", [hang_up, reset, sending(b"\x00" * 100), OK, sending(b"\x15\x03\x01\x00\x02\x02\x46")]
+)
+def test_a_plain_receiver_is_told_of_where_tls_was_expected(run: Run, receive: Receive, behaviour: Any) -> None:
+    receiver = receive(behaviour)
+    with pytest.raises(DeliveryFailed, match=r"No TLS connection|before it was ready") as failed:
+        run(deliver(f"https://127.0.0.1:{receiver.port}/"))
+    assert_sentence(failed.value, receiver.port)
+
+
+def test_a_receiver_of_tls_is_told_of_where_none_was_expected(
+    run: Run, receive: Receive, authority: trustme.CA
+) -> None:
+    receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
+    with pytest.raises(DeliveryFailed, match=r"not HTTP/1\.1|before it answered"):
+        run(deliver(f"http://127.0.0.1:{receiver.port}/"))
+
+
+def break_off(connection: socket.socket) -> None:
+    connection.recv(65536)
+    bare = socket.socket(fileno=connection.detach())
+    with bare:
+        bare.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        wait(bare)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_tls_connection_that_breaks_is_told_of(run: Run, receive: Receive, authority: trustme.CA) -> None:
+    receiver = receive(break_off, tls=certified(authority, "127.0.0.1"))
+    with pytest.raises(DeliveryFailed, match=r"The TLS connection to .* broke"):
+        run(deliver(receiver.url))
+
+
+def drip(connection: socket.socket) -> None:
+    connection.settimeout(0.001)
+    for byte in itertools.chain(b"HTTP/1.1 200 OK\r\nX: ", itertools.repeat(ord("y"))):
+        connection.sendall(bytes([byte]))
+        try:
+            if not connection.recv(65536):
+                return
+        except TimeoutError:
+            continue
+
+
+@pytest.mark.parametrize("behaviour", [wait, drip, sending(b"HTTP/1.1 200 OK\r\nX")], ids=["hangs", "drips", "stops"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.usefixtures("trusted")
+def test_a_post_that_is_given_up_closes_its_socket(
+    run: Run, receive: Receive, authority: trustme.CA, scheme: str, behaviour: Any
+) -> None:
+    receiver = receive(behaviour, tls=certified(authority, "127.0.0.1") if scheme == "https" else None)
+
+    async def give_up() -> None:
+        task = asyncio.create_task(deliver(receiver.url))
+        await asyncio.to_thread(receiver.came.acquire, timeout=30)
+        await cancelled(task)
+
+    run(give_up())
+    assert receiver.left.acquire(timeout=30)
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_handshake_that_is_given_up_closes_its_socket(run: Run, receive: Receive) -> None:
+    receiver = receive(wait)
+
+    async def give_up() -> None:
+        task = asyncio.create_task(deliver(f"https://127.0.0.1:{receiver.port}/"))
+        await asyncio.to_thread(receiver.came.acquire, timeout=30)
+        await cancelled(task)
+
+    run(give_up())
+    assert receiver.left.acquire(timeout=30)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.usefixtures("trusted")
+def test_a_post_may_be_given_up_at_any_turn_of_the_loop(
+    run: Run, receive: Receive, authority: trustme.CA, scheme: str
+) -> None:
+    receiver = receive(wait, tls=certified(authority, "127.0.0.1") if scheme == "https" else None)
+
+    async def give_up(turns: int) -> None:
+        task = asyncio.create_task(deliver(receiver.url))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await cancelled(task)
+
+    for turns in range(30):
+        run(give_up(turns))
+    receiver.close()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_two_hundred_posts_to_hostile_receivers_hold_nobody_up(
+    run: Run, receive: Receive, authority: trustme.CA
+) -> None:
+    plain: list[Any] = [OK, body_for_ever, *(behaviour for behaviour, _ in FAILURES.values())]
+    tls = certified(authority, "127.0.0.1")
+    endless = [receive(wait), receive(drip), receive(drip, tls=tls)]
+    urls = [receiver.url for receiver in [*map(receive, plain), *(receive(some, tls=tls) for some in plain[:3])]]
+
+    async def everything() -> tuple[float, list[Any]]:
+        watch = asyncio.create_task(longest_turn())
+        hanging = [asyncio.create_task(deliver(receiver.url)) for receiver in endless for _ in range(10)]
+        ended = [asyncio.create_task(deliver(url)) for url, _ in zip(itertools.cycle(urls), range(170), strict=False)]
+        outcomes = await asyncio.gather(*ended, return_exceptions=True)
+        for task in hanging:
+            await cancelled(task)
+        watch.cancel()
+        return await watch, outcomes
+
+    longest, outcomes = run(everything())
+    assert {type(outcome) for outcome in outcomes} == {Answer, DeliveryFailed}
+    assert longest < 0.05
+
+
+async def longest_turn() -> float:
+    """Return how much of this thread's own time the loop took at most before it came back, until it is cancelled."""
+    longest, before = 0.0, time.thread_time()
+    try:
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            longest, before = max(longest, now - before), now
+    except asyncio.CancelledError:
+        return longest
