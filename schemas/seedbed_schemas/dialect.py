@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import UNSET
+
+from seedbed_schemas.job_api import job_api
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,25 @@ class Case:
         return self.code if isinstance(self.code, int) else codes[self.code].number
 
 
+class _FieldRule(NamedTuple):
+    """How a field is written in one state, on one channel: in which unit, or what stands in its place."""
+
+    is_told: bool = True
+    unit: int = 1
+    otherwise: Any = UNSET
+
+
+_AS_IT_IS = _FieldRule()
+_CHANNELS = ("recordInfo", "callback")
+_STATES = (*job_api().states.pending, job_api().states.success, job_api().states.failure)
+
+
+def _field_rule(rule: Mapping[str, Any], state: str, channel: str) -> _FieldRule:
+    if channel not in rule.get("channels", (channel,)):
+        return _FieldRule(is_told=False)
+    return _FieldRule(state in rule.get("states", (state,)), rule.get("milliseconds", 1), rule.get("otherwise", UNSET))
+
+
 class Dialect:
     """One way in which the service answers.
 
@@ -63,7 +84,12 @@ class Dialect:
         """Whether the input in a record's ``param`` is a JSON string of its own."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._violations: dict[str, str] = document["violations"]
-        self._record: dict[str, dict[str, Any]] = document["record"]
+        self._rules = {
+            (field, state, channel): _field_rule(rule, state, channel)
+            for field, rule in document["record"].items()
+            for state in _STATES
+            for channel in _CHANNELS
+        }
 
     def case_of_code(self, code: str) -> str:
         """Return the first case that is about the code of that name; where none is, the name itself."""
@@ -85,12 +111,29 @@ class Dialect:
         Returns:
             The value, what stands in its place, or ``UNSET`` where the field does not travel.
         """
-        rule = self._record.get(field, {})
-        if channel not in rule.get("channels", (channel,)):
-            return UNSET
-        if value is None or state not in rule.get("states", (state,)):
-            return rule.get("otherwise", UNSET)
-        return value // rule["milliseconds"] if "milliseconds" in rule else value
+        return self.record({field: value}, state, channel=channel).get(field, UNSET)
+
+    def record(self, values: Mapping[str, Any], state: str, *, channel: str = "recordInfo") -> dict[str, Any]:
+        """Return the fields of a record as this dialect writes them in that state.
+
+        Args:
+            values: The values by their names on the wire, ``None`` where there is none.
+            state: State of the task.
+            channel: Where the record travels, ``recordInfo`` or ``callback``.
+
+        Returns:
+            Of each field its value or what stands in its place; without those that do not travel.
+        """
+        written: dict[str, Any] = {}
+        for field, value in values.items():
+            rule = self._rules.get((field, state, channel), _AS_IT_IS)
+            if value is None or not rule.is_told:
+                value = rule.otherwise  # noqa: PLW2901 (what is written in its place)
+            elif rule.unit > 1:
+                value //= rule.unit  # noqa: PLW2901 (as above)
+            if value is not UNSET:
+                written[field] = value
+        return written
 
 
 @cache

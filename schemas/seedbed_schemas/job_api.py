@@ -49,11 +49,30 @@ class Endpoint:
         method: HTTP method.
         path: Path on the server.
         query: Name of its query parameter, empty where it has none.
+        field: Name of the one field of its body, empty where it has none.
     """
 
     method: str
     path: str
     query: str = ""
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRules:
+    """How a callback travels.
+
+    Attributes:
+        timestamp_header: Header with the time of the signature.
+        signature_header: Header with the signature.
+        timeout: How long an answer is waited for, in seconds.
+        retries: How often a delivery that failed is tried again.
+    """
+
+    timestamp_header: str
+    signature_header: str
+    timeout: float
+    retries: int
 
 
 class JobApi:
@@ -69,10 +88,23 @@ class JobApi:
         self.models = _endpoint(operations["models"])
         self.model_schema = _endpoint(operations["modelSchema"])
         """Its path has ``{model}`` where the name of the model goes, slash and all."""
+        self.download_url = _endpoint(operations["downloadUrl"])
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
         """New tasks that an account may make, and in how many seconds."""
+        self.poll_rate: tuple[int, int] = (limits["recordInfo"]["requests"], limits["recordInfo"]["seconds"])
+        """Queries that a key may make, and in how many seconds."""
+        self.result_seconds: int = limits["results"]["seconds"]
+        """How long a result is kept."""
+        self.download_seconds: int = limits["downloadUrl"]["seconds"]
+        """How long the URL of a download holds."""
         self.new_account_credits: int = limits["newAccountCredits"]["credits"]
+        rules = document["x-callback"]
+        self.callback = CallbackRules(
+            rules["timestampHeader"], rules["signatureHeader"], rules["timeoutSeconds"], rules["retries"]
+        )
+        self.failures: dict[str, str] = document["x-failures"]["known"]
+        """Words of the failures that were seen, by failCode; the first is the one that says least."""
 
     def shape(self, name: str) -> Schema:
         """Return the judge of one of the shared shapes, such as ``recordAnswer``."""
@@ -80,7 +112,7 @@ class JobApi:
 
 
 def _endpoint(operation: dict[str, str]) -> Endpoint:
-    return Endpoint(operation["method"], operation["path"], operation.get("query", ""))
+    return Endpoint(operation["method"], operation["path"], operation.get("query", ""), operation.get("field", ""))
 
 
 @cache

@@ -55,3 +55,4 @@ class Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     complete_time: int | UnsetType | None = UNSET
     create_time: int
     update_time: int | UnsetType = UNSET
+    credits_consumed: float | UnsetType | None = UNSET

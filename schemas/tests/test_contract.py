@@ -197,6 +197,7 @@ def test_a_message_of_a_dialect_names_only_details_that_it_is_given() -> None:
         "task_id_missing": {"parameter"},
         "fault_malformed": {"header", "known", "value"},
         "rate_exceeded": {"requests", "seconds"},
+        "space_malformed": {"header", "problem"},
     }
     for name, case in DIALECT.cases.items():
         assert set(re.findall(r"{(\w+)}", case.message)) == given_names.get(name, set())
