@@ -1,6 +1,7 @@
-"""The other side of the comparison: a Starlette route that answers the bytes of createTask and does nothing else."""
+"""The other side of the comparison: a Starlette route that answers the bytes of the fake and does nothing else."""
 
 import sys
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -8,16 +9,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-BODY = b'{"code":200,"msg":"success","data":{"taskId":"task_seedream_1765166238716"}}'
+CREATED = b'{"code":200,"msg":"success","data":{"taskId":"task_seedream_1765166238716"}}'
+RECORD = Path(sys.argv[2]).read_bytes() if len(sys.argv) > 2 else CREATED  # noqa: PLR2004 (port and file)
 
 
-async def answer(request: Request) -> Response:
+async def create(request: Request) -> Response:
     """Read the request's body, as any service must, and answer."""
     await request.body()
-    return Response(BODY, media_type="application/json")
+    return Response(CREATED, media_type="application/json")
 
 
-app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+async def show(request: Request) -> Response:
+    """Read the name of the task, as any service must, and answer."""
+    _ = request.query_params.get("taskId")
+    return Response(RECORD, media_type="application/json")
+
+
+app = Starlette(routes=[Route("/{path:path}", create, methods=["POST"]), Route("/{path:path}", show, methods=["GET"])])
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(sys.argv[1]), http="httptools", loop="uvloop", log_level="critical", server_header=False)

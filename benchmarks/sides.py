@@ -22,6 +22,9 @@ REQUEST = example_of(CONTRACT.part("request"))
 
 SUCCESS = CONTRACT.code_named("success").number
 
+BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
+SERVE = [sys.executable, "-m", "seedbed_mock", "--rate-limit", "off", "--credits", "1000000000"]
+
 _POLL = 0.002
 
 
@@ -35,13 +38,7 @@ def free_port() -> int:
 
 def commands(port: int) -> dict[str, list[str]]:
     """Return the command that starts each side on a port."""
-    return {
-        "bare Starlette": [sys.executable, str(Path(__file__).with_name("bare.py")), str(port)],
-        "seedbed serve": [
-            *(sys.executable, "-m", "seedbed_mock", "--port", str(port)),
-            *("--rate-limit", "off", "--credits", "1000000000"),
-        ],
-    }
+    return {"bare Starlette": [*BARE, str(port)], "seedbed serve": [*SERVE, "--port", str(port)]}
 
 
 @contextlib.contextmanager
