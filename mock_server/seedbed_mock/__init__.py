@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from seedbed_mock.app import create_app
     from seedbed_mock.clock import Clock, ManualClock, RealClock
-    from seedbed_mock.server import ListenError, Running, running
+    from seedbed_mock.flags import Flags
+    from seedbed_mock.handle import ControlError, Running
+    from seedbed_mock.server import ListenError, running
     from seedbed_mock.settings import Rate, Settings, SettingsError, Span
 
 __all__ = [
     "Clock",
+    "ControlError",
+    "Flags",
     "ListenError",
     "ManualClock",
     "Rate",
@@ -28,7 +32,9 @@ __all__ = [
 _MODULES: Final = {
     "app": ("create_app",),
     "clock": ("Clock", "ManualClock", "RealClock"),
-    "server": ("ListenError", "Running", "running"),
+    "flags": ("Flags",),
+    "handle": ("ControlError", "Running"),
+    "server": ("ListenError", "running"),
     "settings": ("Rate", "Settings", "SettingsError", "Span"),
 }
 

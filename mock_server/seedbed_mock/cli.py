@@ -7,6 +7,8 @@ import sys
 from cyclopts import App, CycloptsError
 from seedbed_schemas import __version__
 
+from seedbed_mock.config_file import fill_in
+
 _USAGE_ERROR = 2
 
 
@@ -17,6 +19,7 @@ def make_app() -> App:
         help="A local test bed for the Seedream text-to-image job API.",
         version=__version__,
         suppress_keyboard_interrupt=False,
+        config=(fill_in,),
     )
     app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
     app.command("seedbed_client.commands:generate", help="Generate an image and save it.")

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seedbed_mock.settings import Rate
+    from seedbed_mock.quantities import Rate
 
 
 class SlidingWindow:
@@ -14,14 +14,15 @@ class SlidingWindow:
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
-        self._passed = deque[float]()
+        self._length = round(rate.seconds * 1000)
+        self._passed = deque[int]()
 
-    def has_room(self, now: float) -> bool:
-        """Tell whether one more fits at that time, in Unix seconds."""
-        while self._passed and self._passed[0] <= now - self.rate.seconds:
+    def has_room(self, now: int) -> bool:
+        """Tell whether one more fits at that time, in Unix milliseconds."""
+        while self._passed and self._passed[0] <= now - self._length:
             self._passed.popleft()
         return len(self._passed) < self.rate.requests
 
-    def count(self, now: float) -> None:
-        """Count one at that time, in Unix seconds."""
+    def count(self, now: int) -> None:
+        """Count one at that time, in Unix milliseconds."""
         self._passed.append(now)

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture ``seedbed``.
+"""The pytest plugin: the fixture ``seedbed``, a live fake that begins afresh with every test.
 
 Loaded in every test run of every project beside which Seedbed is installed, so it imports nothing but pytest before
 a test asks for the fixture.
@@ -6,20 +6,69 @@ a test asks for the fixture.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
-    from seedbed_mock.server import Running
+    from seedbed_mock.handle import Running
+
+_FIXTURE = "seedbed"
+_WORDS: dict[str, Any] = {"task_seconds": 0, "rate_limit": "off", "credits": 1_000_000}
+"""How the fixture plays where no marker says otherwise: tests wait for nothing, and money is no object."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "seedbed(**words): how the fixture seedbed plays in this test; the flags of `seedbed serve` without dashes, "
+        'such as task_seconds=30, clock="manual" or dialect="observed".',
+    )
 
 
 @pytest.fixture(scope="session")
 def seedbed() -> Iterator[Running]:
-    """A fake service on a free port, whose tasks take no time and can be paid for as long as the tests run."""
+    """A fake service on a free port, which begins afresh with every test.
+
+    Its tasks take no time and can be paid for as long as the test runs; the marker ``seedbed`` says otherwise.
+    """
     from seedbed_mock.server import running  # noqa: PLC0415 (see the module's docstring)
 
-    with running(task_seconds=0, rate_limit="off", credits=1_000_000) as server:
+    with running(**_WORDS) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _seedbed_begins_afresh(request: pytest.FixtureRequest) -> None:
+    if _FIXTURE not in request.fixturenames:
+        return
+    server: Running = request.getfixturevalue(_FIXTURE)
+    words: dict[str, Any] = {}
+    for marker in reversed(list(request.node.iter_markers(_FIXTURE))):
+        words |= marker.kwargs
+    server.play(**{**_WORDS, **words})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test fail in which the server itself did."""
+    try:
+        result = yield
+    except BaseException as failure:
+        for error in _taken_errors(item):
+            failure.add_note(f"Seedbed failed in this test, too: {error!r}")
+        raise
+    if errors := _taken_errors(item):
+        raise errors[0] if len(errors) == 1 else ExceptionGroup("Seedbed failed in this test", errors)
+    return result
+
+
+def _taken_errors(item: pytest.Item) -> list[Exception]:
+    server: Running | None = getattr(item, "funcargs", {}).get(_FIXTURE)
+    errors = list(server.errors) if server else []
+    if server:
+        server.errors.clear()
+    return errors

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
-from seedbed_mock.accounts import open_accounts
-from seedbed_mock.store import MemoryStore
+from seedbed_mock.spaces import Spaces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from seedbed_schemas import JobApi
     from seedbed_schemas.dialect import Dialect
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.catalogue import Catalogue, Model
     from seedbed_mock.clock import Clock
-    from seedbed_mock.results.picture import Picture
     from seedbed_mock.settings import Settings
+    from seedbed_mock.spaces import Space
+    from seedbed_mock.stores.store import Store
+    from seedbed_mock.tasks import Task
 
 
-@dataclass(slots=True, kw_only=True)
+_KEPT_ERRORS = 100
+
+
+@dataclass(slots=True, kw_only=True, repr=False)  # a traceback that shows one must show no key
 class Call:
     """One request on its way through the steps, each of which adds what it found.
 
@@ -34,11 +39,16 @@ class Call:
         path: Path parameters.
         body: The body, ``None`` where it was too large to take in.
         base_url: Where the server is reached.
+        space: In which space it is.
+        now: When it came, in Unix milliseconds.
         account: Who calls.
         request: The body as a value.
         text: The body as the text it was.
         model: Which model is asked.
         data: What the call gives back.
+        task_id: The task that it is about.
+        violations: Clauses of the contract that it broke.
+        fault: The fault that it asked for.
     """
 
     headers: Mapping[bytes, bytes]
@@ -46,11 +56,22 @@ class Call:
     path: Mapping[str, str]
     body: bytes | None
     base_url: str
-    account: Account = field(init=False)
+    space: Space
+    now: int
+    account: Account | None = None
     model: Model = field(init=False)
     request: Any = None
     text: str = ""
     data: Any = None
+    task_id: str = ""
+    violations: tuple[str, ...] = ()
+    fault: str = ""
+
+    @property
+    def caller(self) -> Account:
+        """The account, which the first step has found."""
+        assert self.account is not None, "let_in comes first"  # noqa: S101 (a promise of the order of steps)
+        return self.account
 
 
 class Service:
@@ -62,6 +83,7 @@ class Service:
         catalogue: The models that are played.
         shared: What all models share.
         dialect: With which words to answer.
+        store: Where tasks and balances are kept.
     """
 
     def __init__(
@@ -72,6 +94,7 @@ class Service:
         catalogue: Catalogue,
         shared: JobApi,
         dialect: Dialect,
+        store: Store,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -79,12 +102,15 @@ class Service:
         self.operation = catalogue.shipped.contract.operation
         self.shared = shared
         self.dialect = dialect
-        self.accounts = open_accounts(settings)
-        self.store = MemoryStore()
-        self.chance = Random(settings.seed)  # noqa: S311 (drawn again alike by the same seed, on purpose)
-        self._last_task = 0
+        self.store = store
+        self.spaces = Spaces(settings, forgotten=store.reset)
+        self.errors = deque[Exception](maxlen=_KEPT_ERRORS)
+        """Errors of the server itself, which no request should be able to cause."""
+        self.callback_is_due: Callable[[], None] = lambda: None
+        """Called when a callback has become due, or will be; set by who delivers them."""
+        self._last_task = store.newest()
         # Asked of the system once, for at every task that would be a good part of the time that one takes.
-        self._secret = token_bytes(32)
+        self._secret = store.note_once("secret", token_bytes(32))
         self._numbers = Random()  # noqa: S311 (names are no secret)
         self.key_header = self.operation.header.lower().encode()
         self.faults = {
@@ -95,12 +121,14 @@ class Service:
 
     def now(self) -> int:
         """Return the time in Unix milliseconds."""
-        return int(self.clock.now() * 1000)
+        return round(self.clock.now() * 1000)
 
-    def result(self, name: str) -> Picture | None:
-        """Return what the result of that file name shows, once its task has ended."""
-        task = self.store.find_result(name)
-        return task.picture if task and task.completed <= self.now() else None
+    def result(self, name: str) -> Task | None:
+        """Return the task whose result has that file name, once it has succeeded and as long as the result is kept."""
+        task, now = self.store.find_result(name), self.now()
+        if task is None or task.ends is None or task.failure or not task.has_ended(now):
+            return None
+        return task if now < task.ends + self.settings.result_ttl * 1000 else None
 
     def next_task_id(self, model: str, now: int) -> str:
         """Return a name that no task has: the documented form counts milliseconds, so two in one need the next."""
@@ -111,4 +139,13 @@ class Service:
 
     def result_name(self, task_id: str) -> str:
         """Return the file name of a task's result, which nobody can guess who does not know this server's secret."""
-        return f"{blake2b(task_id.encode(), key=self._secret, digest_size=16).hexdigest()}.jpg"
+        return f"{self.sign(task_id)}.jpg"
+
+    def sign(self, text: str) -> str:
+        """Return a mark of a text that only this server can make."""
+        return blake2b(text.encode(), key=self._secret, digest_size=16).hexdigest()
+
+    def reset(self, space: str | None = None) -> None:
+        """Forget all that happened, in one space or everywhere."""
+        self.store.reset(space)
+        self.spaces.reset(space)

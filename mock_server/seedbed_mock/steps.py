@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from typing import TYPE_CHECKING
 
 from seedbed_schemas.catalogue import models_data, schema_data
@@ -10,17 +10,23 @@ from seedbed_schemas.refusals import shown
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import parse_json
-from seedbed_mock.results.picture import picture_of
-from seedbed_mock.tasks import Task, record
+from seedbed_mock.delivery import Callback
+from seedbed_mock.downloads import link_download
+from seedbed_mock.stores.store import NameTaken, Overdrawn
+from seedbed_mock.tasks import Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from seedbed_mock.results.picture import Picture
+    from seedbed_mock.limits import SlidingWindow
     from seedbed_mock.service import Call, Service
+    from seedbed_mock.spaces import Space
 
     Step = Callable[[Service, Call], None]
+
+SPACE_HEADER = "X-Seedbed-Space"
+"""Request header that names the space of a call."""
 
 FAULT_HEADER = "X-Seedbed-Fault"
 """Request header that asks for the answer with that code."""
@@ -28,25 +34,46 @@ FAULT_HEADER = "X-Seedbed-Fault"
 MODEL_PARAMETER = "model"
 """Name of the path parameter that names a model."""
 
+_SPACE_HEADER = SPACE_HEADER.lower().encode()
 _FAULT_HEADER = FAULT_HEADER.lower().encode()
 
 _SHOWN_VIOLATIONS = 3
 
 
 def let_in(service: Service, call: Call) -> None:
-    """Find the account of the key."""
+    """Find the space and the account of the key."""
     operation = service.operation
     scheme, _, key = call.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
-    account = service.accounts.get(key.strip()) if scheme.lower() == operation.scheme.lower() else None
-    if account is None:
+    call.space, key = _space_and_key(service, call, key.strip())
+    call.account = call.space.accounts.get(key) if scheme.lower() == operation.scheme.lower() else None
+    if call.account is None:
         raise Refusal("key_refused", header=operation.header, scheme=operation.scheme)
-    call.account = account
 
 
-def limit_rate(service: Service, call: Call) -> None:
+def _space_and_key(service: Service, call: Call, key: str) -> tuple[Space, str]:
+    """Return the space that the call names in its header, or in its key, and the key without it."""
+    name = call.headers.get(_SPACE_HEADER, b"").decode("latin-1")
+    try:
+        return (service.spaces.named(name), key) if name else service.spaces.of_key(key)
+    except ValueError as error:
+        header = SPACE_HEADER if name else service.operation.header
+        raise Refusal("space_malformed", header=header, problem=str(error)) from error
+
+
+def limit_rate(_: Service, call: Call) -> None:
     """Refuse where the account has made as many tasks of late as it may; only what becomes a task counts."""
-    window = call.account.window
-    if window and not window.has_room(service.clock.now()):
+    _keep_rate(call.caller.creations, call)
+
+
+def limit_queries(_: Service, call: Call) -> None:
+    """Refuse where the account has asked for records as often of late as it may."""
+    if window := call.caller.queries:
+        _keep_rate(window, call)
+        window.count(call.now)
+
+
+def _keep_rate(window: SlidingWindow | None, call: Call) -> None:
+    if window and not window.has_room(call.now):
         raise Refusal("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
 
 
@@ -54,7 +81,7 @@ def break_on_request(service: Service, call: Call) -> None:
     """Answer with the code that the caller wishes to see."""
     if (value := call.headers.get(_FAULT_HEADER)) is None:
         return
-    code = value.decode("latin-1").strip()
+    call.fault = code = value.decode("latin-1").strip()
     if code not in service.faults:
         raise Refusal("fault_malformed", header=FAULT_HEADER, known=", ".join(service.faults), value=shown(code))
     raise Refusal(service.faults[code], is_caused=False)
@@ -80,15 +107,60 @@ def keep_contract(service: Service, call: Call) -> None:
     if not schema.accepts(call.request) and (violations := schema.violations(call.request)):
         problem = "; ".join(violation.message for violation in violations[:_SHOWN_VIOLATIONS])
         first = violations[0]
+        call.violations = tuple(violation.clause for violation in violations)
         raise Refusal(service.dialect.case_of_violation(first.keyword), problem=problem, field=first.field)
 
 
-def charge(_: Service, call: Call) -> None:
-    """Take the price of the task, or refuse where the balance does not cover it."""
-    price, account = call.model.profile.credits, call.account
-    if account.balance < price:
-        raise Refusal("credits_insufficient", price=_plain(price), balance=_plain(account.balance))
-    account.balance -= price
+def create_task(service: Service, call: Call) -> None:
+    """Charge the price, fix the timeline of a task and keep it: all of it, or nothing."""
+    account = call.caller
+    try:
+        task = _keep_task(service, call)
+    except Overdrawn as error:
+        price = call.model.profile.credits
+        raise Refusal("credits_insufficient", price=_plain(price), balance=_plain(error.balance)) from error
+    if account.creations:
+        account.creations.count(call.now)
+    if task.callback:
+        service.callback_is_due()
+    call.task_id = task.task_id
+    call.data = dict.fromkeys(service.dialect.created, task.task_id)
+
+
+def _keep_task(service: Service, call: Call) -> Task:
+    timeline = _timeline(service, call)
+    while True:
+        task = _new_task(service, call, timeline)
+        # Another server on the same file may have come by the same name.
+        with contextlib.suppress(NameTaken):
+            service.store.create(task, call.caller)
+            return task
+
+
+def _timeline(service: Service, call: Call) -> tuple[int, ...]:
+    settings = service.settings
+    if not settings.progress.by_time:
+        return ()
+    return even_timeline(call.now, round(settings.span.draw(call.space.chance) * 1000))
+
+
+def _new_task(service: Service, call: Call, timeline: tuple[int, ...]) -> Task:
+    task_id = service.next_task_id(call.model.contract.model, call.now)
+    url = call.request.get(service.shared.fields.callback)
+    return Task(
+        task_id=task_id,
+        space=call.space.name,
+        account=call.caller.name,
+        model=call.model.contract.model,
+        request=call.text,
+        result_name=service.result_name(task_id),
+        base_url=call.base_url,
+        price=call.model.profile.credits,
+        created=call.now,
+        visible=call.now + round(service.settings.visible_after * 1000),
+        timeline=timeline,
+        callback=Callback(url=url, due=timeline[-1] if timeline else None) if isinstance(url, str) else None,
+    )
 
 
 def _plain(amount: Decimal) -> str:
@@ -96,58 +168,31 @@ def _plain(amount: Decimal) -> str:
     return f"{amount.normalize():f}"
 
 
-def create_task(service: Service, call: Call) -> None:
-    """Fix the timeline of a task and keep it."""
-    now = service.now()
-    task_id = service.next_task_id(call.model.contract.model, now)
-    task = Task(
-        task_id=task_id,
-        account=call.account,
-        model=call.model.contract.model,
-        param=_param(service, call),
-        picture=_picture(service, call),
-        result_name=service.result_name(task_id),
-        created=now,
-        duration=round(service.settings.span.draw(service.chance) * 1000),
-    )
-    service.store.add(task, now)
-    if call.account.window:
-        call.account.window.count(service.clock.now())
-    call.data = dict.fromkeys(service.dialect.created, task.task_id)
-
-
-def _param(service: Service, call: Call) -> str:
-    """Return the request as the record shows it: as it was sent, or with its input as a text inside the text."""
-    if not service.dialect.input_is_text:
-        return call.text
-    shown_fields = {service.shared.fields.input: json.dumps(call.request.get(service.shared.fields.input, {}))}
-    for name in (service.shared.fields.callback, service.shared.fields.model):
-        if name in call.request:
-            shown_fields[name] = call.request[name]
-    return json.dumps(shown_fields)
-
-
-def _picture(service: Service, call: Call) -> Picture:
-    values = call.request.get(service.shared.fields.input)
-    return picture_of(call.model.profile, call.model.contract.model, values, service.settings.seed)
-
-
 def show_task(service: Service, call: Call) -> None:
-    """Show the record of a task of this account."""
+    """Show the record of a task of this account, which may be what moves it on."""
     parameter = service.shared.record_info.query
     if not (task_id := call.query.get(parameter, "")):
         raise Refusal("task_id_missing", parameter=parameter)
-    task = service.store.find(task_id)
-    if task is None or task.account is not call.account:
+    task, now = _own_task(service, call, task_id), call.now
+    if task is None or now < task.visible:
         raise Refusal("task_unknown", task_id=shown(task_id))
-    call.data = record(
-        task, service.now(), base_url=call.base_url, states=service.shared.states, dialect=service.dialect
-    )
+    if (polls := service.settings.progress.polls) and task.ends is None:
+        task = service.store.change(task_id, lambda task: polled(task, now, polls)) or task
+        service.callback_is_due()
+    call.data = record(task, now, dialect=service.dialect, base_url=call.base_url)
 
 
-def show_balance(_: Service, call: Call) -> None:
+def _own_task(service: Service, call: Call, task_id: str) -> Task | None:
+    task, account = service.store.find(task_id), call.caller
+    if task is None or task.account != account.name or task.space != account.space:
+        return None
+    call.task_id = task_id
+    return task
+
+
+def show_balance(service: Service, call: Call) -> None:
     """Show what the account may still spend, as a bare number."""
-    balance = call.account.balance
+    balance = service.store.balance(call.caller, call.now)
     call.data = int(balance) if balance == int(balance) else float(balance)
 
 
@@ -171,10 +216,10 @@ CREATE_TASK: tuple[Step, ...] = (
     read_request,
     know_model,
     keep_contract,
-    charge,
     create_task,
 )
-RECORD_INFO: tuple[Step, ...] = (let_in, break_on_request, show_task)
+RECORD_INFO: tuple[Step, ...] = (let_in, limit_queries, break_on_request, show_task)
 CREDIT: tuple[Step, ...] = (let_in, break_on_request, show_balance)
+DOWNLOAD_URL: tuple[Step, ...] = (let_in, break_on_request, read_request, link_download)
 MODELS: tuple[Step, ...] = (let_in, break_on_request, list_models)
 MODEL_SCHEMA: tuple[Step, ...] = (let_in, break_on_request, show_schema)

@@ -1,91 +1,174 @@
-"""A task: a timeline fixed when it is made, so that its state and its record depend on nothing but the time."""
+"""A task: a timeline, so that its state, its record and its result depend on nothing but the time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from bisect import bisect_right
+from decimal import Decimal  # noqa: TC003 (msgspec reads the annotations when it runs)
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
+from seedbed_schemas import job_api
 from seedbed_schemas.wire import Record, Results
 
+from seedbed_mock.delivery import Callback  # noqa: TC001 (as above)
 from seedbed_mock.results.picture import RESULTS
 
 if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
-    from seedbed_schemas.job_api import States
 
-    from seedbed_mock.accounts import Account
-    from seedbed_mock.results.picture import Picture
+_STATES = job_api().states
+_STEPS = len(_STATES.pending)
+"""How often a task changes its state: from each that is pending to the next, and from the last to its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One task.
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """Why a task failed.
+
+    Attributes:
+        code: What the record has as ``failCode``.
+        message: What the record has as ``failMsg``.
+    """
+
+    code: str
+    message: str
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One task, which never changes: what happens to it makes another of the same name.
 
     Attributes:
         task_id: Its name.
-        account: Who made it.
+        space: The space in which it was made.
+        account: Fingerprint of the key that made it.
         model: What makes its image.
-        param: The request, as the JSON text that was sent.
-        picture: What its result shows.
+        request: The request, as the JSON text that was sent.
         result_name: File name of its result, which nobody can guess.
+        base_url: Where the server was reached when it was made.
+        price: What was charged for it, in credits.
         created: When it was made, in Unix milliseconds.
-        duration: How long it takes, in milliseconds.
+        visible: From when on it is shown, in Unix milliseconds.
+        timeline: When it comes to be in each state after the first, as far as that is known, in Unix milliseconds.
+        polls: How often its record was asked for, where that is what moves it on.
+        failure: Why it fails in the end, ``None`` where it succeeds.
+        is_refunded: Whether its price was given back.
+        callback: What is POSTed when it has ended.
     """
 
     task_id: str
-    account: Account
+    space: str
+    account: str
     model: str
-    param: str
-    picture: Picture
+    request: str
     result_name: str
+    base_url: str
+    price: Decimal
     created: int
-    duration: int
+    visible: int
+    timeline: tuple[int, ...] = ()
+    polls: int = 0
+    failure: Failure | None = None
+    is_refunded: bool = False
+    callback: Callback | None = None
 
     @property
-    def completed(self) -> int:
-        """When it ends, in Unix milliseconds."""
-        return self.created + self.duration
+    def ends(self) -> int | None:
+        """When it ends, in Unix milliseconds; ``None`` where nobody knows yet."""
+        return self.timeline[-1] if len(self.timeline) == _STEPS else None
 
-    def state(self, now: int, states: States) -> str:
-        """Return its state at that time, in Unix milliseconds; each state before the end has an equal share."""
-        elapsed = max(now - self.created, 0)
-        if elapsed >= self.duration:
-            return states.success
-        return states.pending[elapsed * len(states.pending) // self.duration]
+    @property
+    def owes(self) -> bool:
+        """Whether its price is still to be given back once it has ended."""
+        return self.failure is not None and not self.is_refunded
 
-    def changed(self, now: int, states: States) -> int:
+    def has_ended(self, now: int) -> bool:
+        """Tell whether it is over at that time, in Unix milliseconds."""
+        return self.ends is not None and self.ends <= now
+
+    def state(self, now: int) -> str:
+        """Return its state at that time, in Unix milliseconds."""
+        reached = bisect_right(self.timeline, now)
+        if reached < _STEPS:
+            return _STATES.pending[reached]
+        return _STATES.failure if self.failure else _STATES.success
+
+    def changed(self, now: int) -> int:
         """Return when it came to be in its state at that time, both in Unix milliseconds."""
-        shares = len(states.pending)
-        share = min(max(now - self.created, 0) * shares // self.duration, shares) if self.duration else shares
-        return self.created - (-share * self.duration // shares)
+        reached = bisect_right(self.timeline, now)
+        return self.timeline[reached - 1] if reached else self.created
 
 
-def record(task: Task, now: int, *, base_url: str, states: States, dialect: Dialect) -> Record:
-    """Return the task as the service shows it at that time, in Unix milliseconds."""
-    state = task.state(now, states)
-    results = Results([f"{base_url}{RESULTS}/{task.result_name}"])
-    values = Record(
-        task_id=task.task_id,
-        model=task.model,
-        state=state,
-        param=task.param,
-        result_json=msgspec.json.encode(results).decode(),
-        fail_code=None,
-        fail_msg=None,
-        cost_time=task.duration,
-        complete_time=task.completed,
-        create_time=task.created,
-        update_time=task.changed(now, states),
+def even_timeline(created: int, duration: int) -> tuple[int, ...]:
+    """Return a timeline on which each state before the end lasts as long as any other, all in milliseconds."""
+    return tuple([created - (-step * duration // _STEPS) for step in range(1, _STEPS + 1)])
+
+
+def polled(task: Task, now: int, polls: int) -> Task:
+    """Return the task after its record was asked for once more, where it ends when that happens for the n-th time."""
+    if task.ends is not None:
+        return task
+    seen = task.polls + 1
+    reached = min(seen * _STEPS // polls, _STEPS)
+    return _reaching(replace(task, polls=seen), reached, now)
+
+
+def ended(task: Task, now: int, failure: Failure | None = None) -> Task:
+    """Return the task as over from now on, well or with a failure."""
+    passed = tuple(moment for moment in task.timeline if moment <= now)
+    return _reaching(replace(task, timeline=passed, failure=failure), _STEPS, now)
+
+
+def _reaching(task: Task, reached: int, now: int) -> Task:
+    timeline = task.timeline + (now,) * (reached - len(task.timeline))
+    callback = replace(task.callback, due=now) if task.callback and len(timeline) == _STEPS else task.callback
+    return replace(task, timeline=timeline, callback=callback)
+
+
+def record(
+    task: Task, now: int, *, dialect: Dialect, base_url: str = "", channel: str = "recordInfo"
+) -> dict[str, Any]:
+    """Return the task as the service shows it at that time.
+
+    Args:
+        task: The task.
+        now: The time in Unix milliseconds.
+        dialect: How its fields are written.
+        base_url: Where the server is reached; where it was when the task was made, if empty.
+        channel: Where the record travels, ``recordInfo`` or ``callback``.
+    """
+    state = task.state(now)
+    ends = task.ends if task.has_ended(now) else None
+    failure = None if ends is None else task.failure
+    values = (
+        task.task_id,
+        task.model,
+        state,
+        _text_in_text(task.request) if dialect.input_is_text else task.request,
+        _results(f"{base_url or task.base_url}{RESULTS}/{task.result_name}"),
+        failure.code if failure else None,
+        failure.message if failure else None,
+        None if ends is None else ends - task.created,
+        ends,
+        task.created,
+        task.changed(now),
+        0.0 if failure else float(task.price),
     )
-    return _in_dialect(values, dialect)
+    return dialect.record(dict(zip(_RECORD_FIELDS, values, strict=True)), state, channel=channel)
 
 
-def _in_dialect(values: Record, dialect: Dialect) -> Record:
-    written: dict[str, Any] = {
-        field: dialect.written(name, getattr(values, field), values.state) for field, name in _RECORD_FIELDS
-    }
-    return Record(**written)
+def _results(url: str) -> str:
+    return msgspec.json.encode(Results([url])).decode()
 
 
-_RECORD_FIELDS = tuple(zip(Record.__struct_fields__, Record.__struct_encode_fields__, strict=True))
+@lru_cache(1024)
+def _text_in_text(request: str) -> str:
+    """Return a request with its input as a JSON string of its own."""
+    fields, sent = job_api().fields, json.loads(request)
+    shown = {fields.input: json.dumps(sent.get(fields.input, {}))}
+    shown |= {name: sent[name] for name in (fields.callback, fields.model) if name in sent}
+    return json.dumps(shown)
+
+
+_RECORD_FIELDS = Record.__struct_encode_fields__

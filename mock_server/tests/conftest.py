@@ -1,14 +1,27 @@
-"""Receivers of callbacks on real sockets, as badly behaved as a test wants them."""
+"""What the tests of the fake share: receivers of callbacks on real sockets, and a way to call its control API."""
 
 import contextlib
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import h11
+import httpx2
 import pytest
+from jsonschema import Draft202012Validator
+from seedbed_mock import Running
+from seedbed_schemas import default_contract
+from seedbed_schemas.example import example_of
+
+ROOT = "/__seedbed"
+CONTRACT = default_contract()
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
 
 Behaviour = bytes | Callable[[socket.socket], None]
 
@@ -112,3 +125,96 @@ def receive() -> Iterator[Callable[..., Receiver]]:
             return receiver
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx2.Client]:
+    with httpx2.Client(trust_env=False, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def answers_kept(seedbed: Running, http: httpx2.Client) -> Callable[[str, str, int, Any], None]:
+    """Return what checks an answer of the control API against its OpenAPI document."""
+    document = http.get(f"{seedbed.url}{ROOT}/openapi.json").json()
+
+    def check(method: str, path: str, status: int, content: object) -> None:
+        responses = _operation(document, method, path).get("responses", {})
+        answer = responses.get(str(status)) or responses.get(f"{status // 100}XX") or {}
+        named = answer["content"]["application/json"]["schema"] if "content" in answer else _PROBLEM
+        Draft202012Validator({**named, "components": document["components"]}).validate(content)
+
+    return check
+
+
+def _operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    """Return the description of the operation, empty where the path leads to none."""
+    for template, methods in document["paths"].items():
+        wanted, found = template.split("/"), path.split("/")
+        is_like = all(one.startswith("{") or one == other for one, other in zip(wanted, found, strict=False))
+        if len(wanted) == len(found) and is_like:
+            described: dict[str, Any] = methods.get(method.lower(), {})
+            return described
+    return {}
+
+
+@pytest.fixture
+def control(
+    seedbed: Running, http: httpx2.Client, answers_kept: Callable[[str, str, int, Any], None]
+) -> Callable[..., tuple[int, Any]]:
+    """Return what calls the control API of the fixture's server and gives back the HTTP status and the content."""
+
+    def ask(
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        **query: Any,
+    ) -> tuple[int, Any]:
+        content: dict[str, Any] = {"content": raw} if raw is not None else {"json": body} if body is not None else {}
+        answer = http.request(method, f"{seedbed.url}{ROOT}{path}", params=query, headers=headers, **content)
+        assert answer.headers["content-type"] == "application/json"
+        found = answer.json()
+        answers_kept(method, ROOT + path, answer.status_code, found)
+        assert answer.status_code < 400 or _is_sentence(found["error"])
+        return answer.status_code, found
+
+    return ask
+
+
+def _is_sentence(refusal: str) -> bool:
+    return refusal.endswith(".") and refusal.isprintable() and refusal[0] == refusal[0].upper()
+
+
+@pytest.fixture
+def create(seedbed: Running, http: httpx2.Client) -> Callable[..., str]:
+    def make(*, space: str = "", key: str = "", **more: object) -> str:
+        headers = {"Authorization": f"Bearer {key or seedbed.key}"} | ({"X-Seedbed-Space": space} if space else {})
+        url = seedbed.url + CONTRACT.operation.path
+        task_id: str = http.post(url, json={**GOOD, **more}, headers=headers).json()["data"]["taskId"]
+        return task_id
+
+    return make
+
+
+@pytest.fixture
+def account(seedbed: Running, control: Callable[..., tuple[int, Any]]) -> str:
+    """Return the fingerprint of the first key."""
+    assert seedbed.key
+    name: str = control("GET", "/accounts")[1]["accounts"][0]["account"]
+    return name
+
+
+@pytest.fixture
+def call(seedbed: Running, http: httpx2.Client) -> Callable[..., dict[str, Any]]:
+    """Return what calls the service, raw bytes and all."""
+
+    def ask(method: str, path: str, body: object = None, *, key: str = "", **headers: str) -> dict[str, Any]:
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {"Authorization": f"Bearer {key or seedbed.key}"} | {n.replace("_", "-"): v for n, v in headers.items()}
+        answer: dict[str, Any] = http.request(method, seedbed.url + path, content=raw, headers=sent).json()
+        return answer
+
+    return ask

@@ -211,7 +211,7 @@ def test_a_task_that_takes_no_time_is_done_at_once() -> None:
 
 
 def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
-    class Broken:
+    class Broken(ManualClock):
         def now(self) -> float:
             raise RuntimeError("no time")
 

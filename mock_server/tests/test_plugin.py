@@ -1,24 +1,51 @@
 """The pytest plugin, in the test run of somebody else's project."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx2
 import pytest
-from seedbed_mock import Running
+from seedbed_mock import Running, create_app
 from seedbed_schemas import default_contract
 from seedbed_schemas.example import example_of
 
 THEIR_TEST = """
-import urllib.request, json
+import json, urllib.request
+import pytest
 
-def test_theirs(seedbed):
-    request = urllib.request.Request(
-        seedbed.url + "/api/v1/chat/credit", headers={"Authorization": f"Bearer {seedbed.key}"}
-    )
-    assert json.load(urllib.request.urlopen(request))["data"] == 1_000_000
+def ask(seedbed, path, body=None):
+    headers = {"Authorization": f"Bearer {seedbed.key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(seedbed.url + path, body and json.dumps(body).encode(), headers)
+    return json.load(urllib.request.urlopen(request))["data"]
+
+def create(seedbed, prompt="a hill", ratio="16:9"):
+    values = {"prompt": prompt, "aspect_ratio": ratio, "quality": "basic"}
+    body = {"model": "seedream/4.5-text-to-image", "input": values}
+    return ask(seedbed, "/api/v1/jobs/createTask", body)["taskId"]
+
+def credits(seedbed):
+    return ask(seedbed, "/api/v1/chat/credit")
 """
+
+
+class TheirProject:
+    """Somebody else's project, in which Seedbed is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, tests: str) -> str:
+        (self.folder / "test_theirs.py").write_text(THEIR_TEST + tests)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", "test_theirs.py"]
+        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        return result.stdout + result.stderr
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> TheirProject:
+    return TheirProject(tmp_path)
 
 
 def test_the_fixture_is_a_live_server(seedbed: Running) -> None:
@@ -29,11 +56,163 @@ def test_the_fixture_is_a_live_server(seedbed: Running) -> None:
     assert answer["code"] == 200
 
 
-def test_another_project_needs_nothing_but_the_name_of_the_fixture(tmp_path: Path) -> None:
-    (tmp_path / "test_theirs.py").write_text(THEIR_TEST)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+def test_another_project_needs_nothing_but_the_name_of_the_fixture(theirs: TheirProject) -> None:
+    output = theirs.run("""
+def test_one(seedbed):
+    assert credits(seedbed) == 1_000_000
+    create(seedbed)
+    assert credits(seedbed) < 1_000_000
+    seedbed.assert_called("createTask", times=1, aspect_ratio="16:9")
+
+def test_two_begins_afresh(seedbed):
+    assert credits(seedbed) == 1_000_000
+    assert [call["operation"] for call in seedbed.calls] == ["credit"]
+    seedbed.assert_called("createTask", times=0)
+""")
+    assert "2 passed" in output, output
+
+
+def test_a_marker_says_how_the_fixture_plays_and_only_in_its_test(theirs: TheirProject) -> None:
+    output = theirs.run("""
+@pytest.mark.seedbed(task_seconds=30, clock="manual", credits=13)
+class TestSlow:
+    def test_the_time_is_turned(self, seedbed):
+        task = create(seedbed)
+        assert credits(seedbed) == 6.5
+        assert seedbed.task(task)["state"] == "waiting"
+        seedbed.advance(30)
+        assert seedbed.task(task)["state"] == "success"
+
+    @pytest.mark.seedbed(credits=6.5)
+    def test_the_inner_marker_adds_to_the_outer(self, seedbed):
+        seedbed.fail(create(seedbed), 422)
+        assert credits(seedbed) == 6.5
+
+def test_as_ever(seedbed):
+    assert seedbed.task(create(seedbed))["state"] == "success"
+""")
+    assert "3 passed" in output, output
+
+
+def test_a_marker_that_cannot_be_used_fails_the_test_with_a_sentence(theirs: TheirProject) -> None:
+    output = theirs.run("""
+@pytest.mark.seedbed(task_seconds=-5)
+def test_theirs(seedbed): ...
+
+@pytest.mark.seedbed(no_such_flag=1)
+def test_theirs_too(seedbed): ...
+
+def test_the_next_one_is_served_all_the_same(seedbed):
+    create(seedbed)
+""")
+    assert "A time is SECONDS" in output, output
+    assert "no_such_flag" in output
+    assert "1 passed, 2 errors" in output
+
+
+def test_an_assertion_that_fails_tells_what_came_nearest(theirs: TheirProject) -> None:
+    output = theirs.run("""
+def test_theirs(seedbed):
+    create(seedbed, ratio="1:1")
+    seedbed.assert_called("createTask", times=2, aspect_ratio="16:9")
+""")
+    assert 'had input.aspect_ratio "1:1", not "16:9"' in output, output
+
+
+def test_an_error_of_the_server_is_raised_in_the_test(theirs: TheirProject) -> None:
+    output = theirs.run("""
+import seedbed_mock.steps
+
+def test_theirs(seedbed, monkeypatch):
+    def broken(*_, **__): raise RuntimeError("a bug of the server")
+    monkeypatch.setattr(seedbed_mock.steps, "record", broken)
+    task = create(seedbed)
+    ask(seedbed, f"/api/v1/jobs/recordInfo?taskId={task}")
+
+def test_the_next_one_is_not_blamed(seedbed):
+    create(seedbed)
+""")
+    assert "RuntimeError: a bug of the server" in output, output
+    assert "1 failed, 1 passed" in output
+
+
+def test_programs_of_httpx_and_httpx2_think_they_call_the_paid_service(theirs: TheirProject) -> None:
+    output = theirs.run("""
+import asyncio, httpx, httpx2
+
+SERVICE = "https://api.kie.ai"
+VALUES = {"prompt": "a hill", "aspect_ratio": "16:9", "quality": "basic"}
+BODY = {"model": "seedream/4.5-text-to-image", "input": VALUES}
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_blocking(seedbed, library):
+    headers = {"Authorization": f"Bearer {seedbed.key}"}
+    with seedbed.respx_router() as router, library.Client(base_url=SERVICE, headers=headers) as client:
+        task = client.post("/api/v1/jobs/createTask", json=BODY).json()["data"]["taskId"]
+        record = client.get("/api/v1/jobs/recordInfo", params={"taskId": task}).json()["data"]
+        url = json.loads(record["resultJson"])["resultUrls"][0]
+        assert client.get(url).content.startswith(bytes([255, 216]))
+        assert [call.request.url.host for call in router.calls][:2] == ["api.kie.ai", "api.kie.ai"]
+    seedbed.assert_called("createTask", times=1, prompt="a hill")
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_async(seedbed, library):
+    async def ask():
+        async with library.AsyncClient(base_url=SERVICE) as client:
+            return (await client.post("/api/v1/jobs/createTask", json=BODY)).json()
+    with seedbed.respx_router():
+        assert asyncio.run(ask())["code"] == 401
+
+def test_afterwards_nothing_is_answered_any_more(seedbed):
+    router = seedbed.respx_router()
+    with router:
+        pass
+    assert not router.calls
+""")
+    assert "5 passed" in output, output
+
+
+def test_unittest_works_with_running(tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text("""
+import json, unittest, urllib.request
+from seedbed_mock import running
+
+class Theirs(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.seedbed = cls.enterClassContext(running(clock="manual", task_seconds=30))
+
+    def setUp(self):
+        self.seedbed.reset()
+
+    def test_a_wrong_key(self):
+        request = urllib.request.Request(self.seedbed.url + "/api/v1/chat/credit")
+        self.assertEqual(json.load(urllib.request.urlopen(request))["code"], 401)
+        self.seedbed.assert_called("credit", times=1, code=401)
+
+    def test_nothing_else(self):
+        self.assertEqual(self.seedbed.calls, [])
+""")
+    command = [sys.executable, "-W", "error", "-m", "unittest", "-q", "test_theirs"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "1 passed" in result.stdout, result.stdout
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_application_answers_in_process_too() -> None:
+    async def ask() -> list[dict[str, object]]:
+        transport = httpx2.ASGITransport(create_app())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://seedbed") as client:
+            headers = {"Authorization": "Bearer seedbed-key"}
+            body = example_of(default_contract().part("request"))
+            created = await client.post(default_contract().operation.path, json=body, headers=headers)
+            journal = await client.get("/__seedbed/journal")
+            return [created.json(), journal.json()]
+
+    created, journal = asyncio.run(ask())
+    assert created["code"] == 200
+    entries = journal["entries"]
+    assert isinstance(entries, list)
+    assert len(entries) == 1
 
 
 def test_a_test_run_without_the_fixture_pays_for_nothing() -> None:

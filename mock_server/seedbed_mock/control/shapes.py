@@ -1,0 +1,232 @@
+"""What travels over the control API; its OpenAPI document is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from seedbed_mock.clock import LARGEST_ADVANCE
+from seedbed_mock.delivery import Attempt, Outcome  # noqa: TC001 (msgspec reads the annotations)
+from seedbed_mock.spaces import SPACE_NAME
+from seedbed_mock.tasks import Failure  # noqa: TC001 (as above)
+
+_Limit = Annotated[int, Meta(ge=1, le=1000, description="At most so many, the newest.")]
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a caller sends: a name that is not known is a mistake, not something to pass over."""
+
+
+class InSpace(Input, frozen=True):
+    """Where to look.
+
+    Attributes:
+        space: Name of a space.
+    """
+
+    space: (
+        Annotated[str, Meta(pattern=f"^{SPACE_NAME}$", description="Name of a space; all of them where none is named.")]
+        | None
+    ) = None
+
+
+class JournalQuery(InSpace, frozen=True):
+    """Which entries of the journal to list; each filter narrows it."""
+
+    kind: Literal["call", "callback"] | None = None
+    operation: str | None = None
+    account: Annotated[str, Meta(description="Fingerprint of a key.")] | None = None
+    task_id: str | None = None
+    code: Annotated[int, Meta(description="The code in the answer's body.")] | None = None
+    violation: Annotated[str, Meta(description="Clause of the contract that the request broke.")] | None = None
+    since: Annotated[int, Meta(description="Unix milliseconds; nothing older.")] = 0
+    limit: _Limit = 100
+
+
+class TaskQuery(InSpace, frozen=True):
+    """Which tasks to list."""
+
+    state: Annotated[str, Meta(description="As the record has it.")] | None = None
+    limit: _Limit = 100
+
+
+class CallbackQuery(InSpace, frozen=True):
+    """Which callbacks to list."""
+
+    outcome: Outcome | None = None
+    limit: _Limit = 100
+
+
+class Nothing(Input, frozen=True):
+    """No more to say."""
+
+
+class Turn(Input, frozen=True):
+    """By how much to turn the clock."""
+
+    advance: Annotated[float, Meta(ge=0, le=LARGEST_ADVANCE, description="In seconds.")]
+
+
+class Fail(Input, frozen=True):
+    """How a task shall fail; what is left out is as was seen of the service."""
+
+    code: Annotated[str | int, Meta(description="What the record has as failCode.")] | None = None
+    message: Annotated[str, Meta(description="What the record has as failMsg.")] | None = None
+
+
+class TopUp(Input, frozen=True):
+    """What to add to a balance."""
+
+    credits: Annotated[float, Meta(ge=0)]
+
+
+class Reset(InSpace, frozen=True):
+    """What to begin afresh."""
+
+
+class Verification(InSpace, frozen=True):
+    """What should have been called: an operation, how, and how often; at least once where nothing else is said."""
+
+    operation: str = "createTask"
+    times: Annotated[int, Meta(ge=0, description="Exactly so often.")] | None = None
+    at_least: Annotated[int, Meta(ge=0)] | None = None
+    at_most: Annotated[int, Meta(ge=0)] | None = None
+    request: Annotated[Any, Meta(description="Values that the request's body had, among others.")] = {}
+    code: Annotated[int, Meta(description="The code in the answer's body.")] | None = None
+    account: Annotated[str, Meta(description="Fingerprint of the key.")] | None = None
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One way in which a call was not what was looked for; ``found`` is left out where there was nothing."""
+
+    where: str
+    expected: Any
+    found: Any = msgspec.UNSET
+
+
+class NearMiss(msgspec.Struct, frozen=True):
+    """A call that was nearly what was looked for."""
+
+    entry: int
+    differences: list[Difference]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether what should have been called was."""
+
+    verified: bool
+    matched: int
+    message: str
+    near_misses: list[NearMiss]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """That the server answers, and who it is."""
+
+    status: Literal["ok"]
+    version: str
+    dialect: str
+    spaces: list[str]
+    errors: Annotated[int, Meta(description="How often the server itself was at fault.")]
+
+
+class ClockShown(msgspec.Struct, frozen=True):
+    """What the clock shows."""
+
+    now: Annotated[int, Meta(description="Unix milliseconds.")]
+    speed: Annotated[float, Meta(description="How many of its seconds pass in a real one.")]
+
+
+class EntryShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened; bodies are JSON values where they are JSON, and text where not."""
+
+    number: int
+    at: Annotated[int, Meta(description="Unix milliseconds.")]
+    kind: Literal["call", "callback"]
+    space: str
+    operation: str
+    account: Annotated[str, Meta(description="Fingerprint of the key, empty where it was refused.")]
+    method: str
+    target: str
+    request: Any
+    code: int | None
+    status: Annotated[int, Meta(description="HTTP status, null where there was no answer.")] | None
+    case: str
+    answer: Any
+    violations: list[str]
+    fault: str
+    task_id: str
+    attempt: int
+
+
+class Journalled(msgspec.Struct, frozen=True):
+    """Entries of the journal, oldest first."""
+
+    entries: list[EntryShown]
+
+
+class CallbackShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One callback, and what came of it."""
+
+    task_id: str
+    space: str
+    url: str
+    outcome: Outcome
+    due: int | None
+    attempts: list[Attempt]
+
+
+class Callbacks(msgspec.Struct, frozen=True):
+    """Callbacks, those of the newest tasks first."""
+
+    callbacks: list[CallbackShown]
+
+
+class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One task: its record as the service shows it, and what the service would not tell."""
+
+    task_id: str
+    space: str
+    account: str
+    state: str
+    ends: Annotated[int, Meta(description="When it ends, in Unix milliseconds; null where nobody knows yet.")] | None
+    price: float
+    failure: Annotated[Failure, Meta(description="Why it fails in the end.")] | None
+    refunded: bool
+    record: Annotated[dict[str, Any], Meta(description="The record as the service shows it.")]
+    callback: CallbackShown | None
+
+
+class Tasks(msgspec.Struct, frozen=True):
+    """Tasks, newest first."""
+
+    tasks: list[TaskShown]
+
+
+class AccountShown(msgspec.Struct, frozen=True):
+    """One account."""
+
+    account: Annotated[str, Meta(description="Fingerprint of its key.")]
+    space: str
+    balance: float
+    signs: Annotated[bool, Meta(description="Whether its callbacks are signed.")]
+
+
+class Accounts(msgspec.Struct, frozen=True):
+    """Accounts, in the order in which their keys were given."""
+
+    accounts: list[AccountShown]
+
+
+class Done(msgspec.Struct, frozen=True):
+    """That it is done."""
+
+    done: bool = True
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why it was not done, in one sentence."""
+
+    error: str

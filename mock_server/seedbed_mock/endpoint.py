@@ -1,0 +1,92 @@
+"""How a call comes in from HTTP and its answer goes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect
+
+from seedbed_mock.addresses import base_url
+from seedbed_mock.answers import Refusal
+from seedbed_mock.bodies import read_body
+from seedbed_mock.journal import Entry, kept
+from seedbed_mock.service import Call
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from seedbed_mock.answers import Answer, Answers
+    from seedbed_mock.service import Service
+    from seedbed_mock.steps import Step
+
+
+class Endpoint:
+    """An operation as an ASGI application: reads the request, takes the steps, sends the answer, and writes it down."""
+
+    def __init__(self, service: Service, operation: str, steps: tuple[Step, ...], answers: Answers) -> None:
+        self._service = service
+        self._operation = operation
+        self._steps = steps
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 (ASGI says what)
+        try:
+            body = await read_body(receive)
+        except ClientDisconnect:
+            return
+        call = Call(
+            headers=dict(scope["headers"]),
+            query=_query(scope["query_string"]),
+            path=scope["path_params"],
+            body=body,
+            base_url=_base_url(scope),
+            space=self._service.spaces.default,
+            now=self._service.now(),
+        )
+        answer = self._answer(call)
+        self._write_down(scope, call, answer)
+        if body is None:
+            # What is left of it may still be on its way, and must not be taken for the next request.
+            answer.headers["connection"] = "close"
+        await answer(scope, receive, send)
+
+    def _answer(self, call: Call) -> Answer:
+        try:
+            for step in self._steps:
+                step(self._service, call)
+        except Refusal as refusal:
+            return self._answers.refused(refusal)
+        return self._answers.done(call.data)
+
+    def _write_down(self, scope: Scope, call: Call, answer: Answer) -> None:
+        query, journal = scope["query_string"], call.space.journal
+        journal.add(
+            Entry(
+                number=journal.next_number(),
+                at=call.now,
+                kind="call",
+                operation=self._operation,
+                account=call.account.name if call.account else "",
+                method=scope["method"],
+                target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
+                request=kept(call.body or b""),
+                code=answer.code,
+                status=answer.status_code,
+                case=answer.case,
+                answer=kept(answer.body),
+                violations=call.violations,
+                fault=call.fault,
+                task_id=call.task_id,
+            )
+        )
+
+
+def _query(query: bytes) -> dict[str, str]:
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+
+
+def _base_url(scope: Scope) -> str:
+    """Return where this server was reached, by its own socket: the Host header is the client's word alone."""
+    host, port = scope["server"]
+    return base_url(host, port)

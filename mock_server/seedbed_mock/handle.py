@@ -1,0 +1,202 @@
+"""A server that answers, as the tests see it that it runs for: a handle on its control API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from seedbed_schemas import job_api
+
+from seedbed_mock.assembly import app_of
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Iterable
+    from typing import Unpack
+
+    from respx import MockRouter
+    from seedbed_schemas import Contract
+
+    from seedbed_mock.clock import Clock
+    from seedbed_mock.flags import Words
+    from seedbed_mock.settings import ClockKind, Settings
+    from seedbed_mock.stage import Stage
+
+_CONTROL = "/__seedbed"
+_TIMEOUT_SECONDS = 60
+_MOST = 1000
+
+
+class ControlError(Exception):
+    """The control API refused; the message is the sentence in which it says why."""
+
+
+class Running:
+    """A server that answers.
+
+    Args:
+        url: Its base URL.
+        stage: Where it plays.
+    """
+
+    def __init__(self, url: str, stage: Stage) -> None:
+        self.url = url
+        """Its base URL."""
+        self._stage = stage
+
+    @property
+    def key(self) -> str:
+        """A key that it lets in."""
+        return self._settings.accounts[0].key
+
+    @property
+    def _settings(self) -> Settings:
+        settings: Settings = self._stage.app.state.service.settings
+        return settings
+
+    @property
+    def errors(self) -> deque[Exception]:
+        """Errors of the server itself, which no request should be able to cause, until somebody takes them out."""
+        errors: deque[Exception] = self._stage.app.state.service.errors
+        return errors
+
+    def play(
+        self, *, clock: Clock | ClockKind = "real", contracts: Iterable[Contract] = (), **words: Unpack[Words]
+    ) -> None:
+        """Begin afresh on the same address: other settings, no tasks, full accounts, an empty journal.
+
+        Args:
+            clock: What time it is: a clock of your own, or which of those of the flag ``--clock``.
+            contracts: Contracts of models to play beside the shipped one, or in its place.
+            words: As for ``running``.
+
+        Raises:
+            SettingsError: A setting cannot be used.
+            StoreError: The file of ``db`` cannot be used.
+        """
+        self._stage.show(app_of(words, clock, contracts))
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls to the service, oldest first, as the journal has them: ``operation``, ``request``, ``code`` ..."""
+        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="call", limit=_MOST)["entries"]
+        return entries
+
+    def advance(self, seconds: float) -> None:
+        """Turn the clock forward; callbacks that come due on the way are delivered, each at its time.
+
+        Raises:
+            ControlError: The clock cannot be turned by so much.
+        """
+        self.control("POST", "clock", {"advance": seconds})
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Return a task with what the service would not tell of it.
+
+        Raises:
+            ControlError: There is no such task.
+        """
+        return self.control("GET", f"tasks/{quote(task_id, safe='')}")
+
+    def finish(self, task_id: str) -> None:
+        """End a task now, and well.
+
+        Raises:
+            ControlError: There is no such task, or it has ended.
+        """
+        self.control("POST", f"tasks/{quote(task_id, safe='')}/finish")
+
+    def fail(self, task_id: str, code: str | int | None = None, message: str | None = None) -> None:
+        """Let a task fail now, which gives its price back.
+
+        Args:
+            task_id: Its name.
+            code: What its record has as ``failCode``; one that was seen of the service where there is none.
+            message: What it has as ``failMsg``.
+
+        Raises:
+            ControlError: There is no such task, or it has ended.
+        """
+        self.control("POST", f"tasks/{quote(task_id, safe='')}/fail", {"code": code, "message": message})
+
+    def reset(self, space: str | None = None) -> None:
+        """Forget all that happened, in one space or everywhere."""
+        self.control("POST", "reset", {"space": space})
+
+    def assert_called(
+        self,
+        operation: str = "createTask",
+        times: int | None = None,
+        *,
+        code: int | None = None,
+        request: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Check that an operation was called: so often, or at least once.
+
+        Args:
+            operation: Which.
+            times: How often.
+            code: The code that was answered.
+            request: Values that the body had, among others.
+            fields: Values that the input had, or ``model`` and ``callBackUrl`` beside it.
+
+        Raises:
+            AssertionError: It was not; the message tells what came nearest.
+        """
+        wanted = {"operation": operation, "times": times, "code": code, "request": _body(request or {}, fields)}
+        verdict = self.control("POST", "verify", wanted)
+        if not verdict["verified"]:
+            raise AssertionError(verdict["message"])
+
+    def respx_router(self, **options: Any) -> MockRouter:
+        """Return a router of respx that answers for the paid service, by asking this server.
+
+        Programs may use httpx, and httpx2 where pytest-httpx2 is installed.
+
+        Args:
+            options: For ``respx.MockRouter``.
+
+        Raises:
+            ModuleNotFoundError: respx is not installed.
+        """
+        from seedbed_mock.respx_router import SeedbedRouter  # noqa: PLC0415 (respx is there for those who use it)
+
+        return SeedbedRouter(self.url, **options)
+
+    def control(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
+        """Call the control API.
+
+        Args:
+            method: HTTP method.
+            path: Path below ``/__seedbed/``.
+            body: What to tell it.
+            query: What to ask for.
+
+        Raises:
+            ControlError: It refused.
+        """
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+        target = f"{_CONTROL}/{path}{'?' if query else ''}{urlencode(query)}"
+        token = self._settings.control_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            connection.request(method, target, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            content: dict[str, Any] = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status >= http.client.BAD_REQUEST:
+            raise ControlError(content.get("error") or content.get("msg", ""))
+        return content
+
+
+def _body(request: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request's body had, where the fields of its input stand beside those of the whole."""
+    names = job_api().fields
+    beside = {name: value for name, value in fields.items() if name in {names.model, names.callback}}
+    inside = {name: value for name, value in fields.items() if name not in beside}
+    return {**request, **beside, **({names.input: inside} if inside else {})}

@@ -1,0 +1,1 @@
+"""Where tasks, balances and callbacks in flight are kept."""

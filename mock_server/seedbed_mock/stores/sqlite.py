@@ -1,0 +1,225 @@
+"""The store in a file, which outlives its process, and which several processes may share."""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from seedbed_mock.quantities import exact_credits
+from seedbed_mock.stores.database import open_database
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn
+from seedbed_mock.tasks import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedbed_mock.accounts import Account
+
+_SPARE_SHARE = 16
+"""A sixteenth more tasks than are to be kept may gather: to forget many at once writes far less than one at a time."""
+
+_INSERT = """
+INSERT INTO tasks (ends, callback_due, refund_due, document, task_id, space, account, result_name, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE = "UPDATE tasks SET ends = ?, callback_due = ?, refund_due = ?, document = ? WHERE task_id = ?"
+_BALANCE = """
+SELECT (SELECT amount FROM balances WHERE space = ?1 AND account = ?2),
+    EXISTS (SELECT 1 FROM tasks WHERE space = ?1 AND account = ?2 AND refund_due <= ?3)
+"""
+_OWED = "SELECT document FROM tasks WHERE space = ? AND account = ? AND refund_due <= ?"
+_SET_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?)"
+_DUE = "SELECT document FROM tasks WHERE callback_due <= ? ORDER BY callback_due, task_id LIMIT ?"
+_OWING = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
+_DELETE = "DELETE FROM tasks"
+_OVER = "SELECT rowid FROM tasks WHERE ends <= ? AND callback_due IS NULL ORDER BY ends, created, rowid LIMIT ?"
+_OLDEST = "SELECT rowid FROM tasks ORDER BY rowid LIMIT ?"
+_NEWEST = "SELECT document FROM tasks ORDER BY rowid DESC LIMIT ?"
+_NEWEST_OF_SPACE = "SELECT document FROM tasks WHERE space = ? ORDER BY rowid DESC LIMIT ?"
+
+
+class SqliteStore:
+    """Tasks in an SQLite file, those that ended first making room.
+
+    Nothing of it is remembered in the process, since another one may change it at any time.
+
+    Args:
+        path: The file, which is made where there is none.
+        keep: How many tasks are kept at least; more only where too few of them have ended.
+
+    Raises:
+        StoreError: The file cannot be used.
+    """
+
+    is_shared = True
+
+    def __init__(self, path: Path | str, keep: int) -> None:
+        self._keep = keep
+        self._spare = keep // _SPARE_SHARE
+        self._uncounted = 0
+        self._database = open_database(Path(path))
+
+    def _change_all(self) -> sqlite3.Connection:
+        """Return what a ``with`` statement makes one change of: all that is done in it, or nothing."""
+        # To begin by reading would let another process write before this one does, by what is then no longer so.
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database
+
+    def balance(self, account: Account, now: int) -> Decimal:
+        balance, owed = self._balance(account, now)
+        if not owed:
+            return balance
+        with self._change_all():
+            balance = self._settled(account, now)
+            self._set_balance(account, balance)
+        return balance
+
+    def _balance(self, account: Account, now: int) -> tuple[Decimal, bool]:
+        """Return what an account has, and whether it is owed more."""
+        amount, owed = self._database.execute(_BALANCE, (account.space, account.name, now)).fetchone()
+        return account.opening if amount is None else Decimal(amount), bool(owed)
+
+    def _settled(self, account: Account, now: int) -> Decimal:
+        """Return what an account has with all that it was owed."""
+        balance, owed = self._balance(account, now)
+        for task in self._tasks(_OWED, account.space, account.name, now) if owed else ():
+            self._update(replace(task, is_refunded=True))
+            balance += task.price
+        return balance
+
+    def _set_balance(self, account: Account, amount: Decimal) -> None:
+        self._database.execute(_SET_BALANCE, (account.space, account.name, str(amount)))
+
+    def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
+        with self._change_all():
+            balance = exact_credits(self._settled(account, now) + amount)
+            self._set_balance(account, balance)
+        return balance
+
+    def create(self, task: Task, account: Account) -> None:
+        with self._change_all():
+            balance = self._settled(account, task.created)
+            self._insert(task)
+            if balance < task.price:
+                raise Overdrawn(balance)
+            self._set_balance(account, balance - task.price)
+            if self._uncounted >= self._spare:
+                self._make_room(task.created)
+        self._uncounted = 0 if self._uncounted >= self._spare else self._uncounted + 1
+
+    def _insert(self, task: Task) -> None:
+        names = (task.task_id, task.space, task.account, task.result_name, task.created)
+        try:
+            self._database.execute(_INSERT, (*_changing(task), *names))
+        except sqlite3.IntegrityError as error:
+            raise NameTaken(task.task_id) from error
+
+    def _update(self, task: Task) -> None:
+        self._database.execute(_UPDATE, (*_changing(task), task.task_id))
+
+    def find(self, task_id: str) -> Task | None:
+        return self._task("SELECT document FROM tasks WHERE task_id = ?", task_id)
+
+    def find_result(self, name: str) -> Task | None:
+        return self._task("SELECT document FROM tasks WHERE result_name = ?", name)
+
+    def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
+        return self._tasks(_NEWEST, limit) if space is None else self._tasks(_NEWEST_OF_SPACE, space, limit)
+
+    def change(self, task_id: str, changed: Callable[[Task], Task]) -> Task | None:
+        with self._change_all():
+            task = self.find(task_id)
+            if task is None:
+                return None
+            after = changed(task)
+            if after is not task:
+                self._update(after)
+        return after
+
+    def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
+        due = self.next_due()
+        if due is None or due > now:
+            return []
+        with self._change_all():
+            waiting = self._tasks(_DUE, now, limit)
+            claimed = [replace(task, callback=task.callback.claimed(until)) for task in waiting if task.callback]
+            for task in claimed:
+                self._update(task)
+        return claimed
+
+    def next_due(self) -> int | None:
+        due: int | None = self._one("SELECT min(callback_due) FROM tasks WHERE callback_due IS NOT NULL")
+        return due
+
+    def newest(self) -> int:
+        return int(self._one("SELECT max(created) FROM tasks") or 0)
+
+    def reset(self, space: str | None = None, account: str | None = None) -> None:
+        with self._change_all() as database:
+            if space is None:
+                database.execute(_DELETE)
+                database.execute("DELETE FROM balances")
+            elif account is not None:
+                database.execute("DELETE FROM balances WHERE space = ? AND account = ?", (space, account))
+            else:
+                database.execute(f"{_DELETE} WHERE space = ?", (space,))
+                database.execute("DELETE FROM balances WHERE space = ?", (space,))
+
+    def note(self, name: str, value: bytes | None = None) -> bytes | None:
+        if value is not None:
+            self._database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+        noted: bytes | None = self._one("SELECT value FROM notes WHERE name = ?", name)
+        return noted
+
+    def note_once(self, name: str, value: bytes) -> bytes:
+        self._database.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (name, value))
+        return self.note(name) or value
+
+    def close(self) -> None:
+        # SQLite writes the log back into the file when nobody else has it open.
+        self._database.close()
+
+    def _make_room(self, now: int) -> None:
+        count = self._one("SELECT count(*) FROM tasks") or 0
+        if (excess := count - self._keep) > 0:
+            left = count - self._forget(_OVER, now, excess)
+            self._forget(_OLDEST, max(left - self._keep * UNFINISHED_SHARE, 0))
+
+    def _forget(self, which: str, *values: int) -> int:
+        """Forget the tasks that a query tells, and return how many they were."""
+        for task in self._tasks(f"{_OWING} AND rowid IN ({which})", *values):
+            self._give_back(task)
+        return self._database.execute(f"{_DELETE} WHERE rowid IN ({which})", values).rowcount
+
+    def _give_back(self, task: Task) -> None:
+        owner = (task.space, task.account)
+        amount = self._one("SELECT amount FROM balances WHERE space = ? AND account = ?", *owner)
+        if amount is not None:
+            self._database.execute(_SET_BALANCE, (*owner, str(Decimal(amount) + task.price)))
+
+    def _tasks(self, query: str, *values: Any) -> list[Task]:
+        return [_decode(document) for (document,) in self._database.execute(query, values)]
+
+    def _task(self, query: str, name: str) -> Task | None:
+        document = self._one(query, name)
+        return None if document is None else _decode(document)
+
+    def _one(self, query: str, *values: Any) -> Any:
+        row = self._database.execute(query, values).fetchone()
+        return row and row[0]
+
+
+def _changing(task: Task) -> tuple[int | None, int | None, int | None, str]:
+    """Return the columns of a task that may become others."""
+    ends, due = task.ends, task.callback.due if task.callback else None
+    return ends, due, ends if task.owes else None, _encode(task).decode()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Task).decode
+"""Fields that a newer Seedbed may write are passed over, and those that an older one did not are as by default."""

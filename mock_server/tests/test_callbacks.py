@@ -1,0 +1,340 @@
+"""Callbacks from a fake to receivers on real sockets: what they carry, when they come, and what comes of them."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_mock import ControlError, ManualClock, Running, Settings, create_app, running
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.example import example_of
+
+SHARED, CONTRACT = job_api(), default_contract()
+CREATE = CONTRACT.operation.path
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+OOPS = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+SECRET = "signing-secret"  # noqa: S105 (signs nothing but this test)
+
+Receive = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(clock="manual") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _afresh(server: Running) -> None:
+    server.play(clock="manual", task_seconds=30, key=f"k:signing-key={SECRET}", rate_limit="off", credits=10_000)
+
+
+def request(url: str | None) -> dict[str, Any]:
+    body: dict[str, Any] = example_of(CONTRACT.part("request"))
+    body.pop(SHARED.fields.callback, None)
+    return body if url is None else {**body, SHARED.fields.callback: url}
+
+
+def create(server: Running, url: str | None, **headers: str) -> str:
+    all_headers = {"Authorization": f"Bearer {server.key}", **headers}
+    answer = httpx2.post(server.url + CREATE, json=request(url), headers=all_headers, trust_env=False).json()
+    task_id: str = answer["data"]["taskId"]
+    return task_id
+
+
+def callback(server: Running, task_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.task(task_id)["callback"]
+    return found
+
+
+def statuses(server: Running, task_id: str) -> list[int | None]:
+    return [attempt["status"] for attempt in callback(server, task_id)["attempts"]]
+
+
+def test_a_task_that_has_ended_is_told_of_once(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    task_id = create(server, f"{receiver.url}/done?id=7")
+    server.advance(29)
+    assert receiver.requests == []
+    server.advance(1)
+    server.advance(3600)
+    (received,) = receiver.requests
+    assert (received.method, received.target) == ("POST", "/done?id=7")
+    assert received.headers["content-type"] == "application/json"
+    body = json.loads(received.body)
+    assert SHARED.shape("callback").violations(body) == []
+    assert body["code"] == 200
+    assert body["data"]["taskId"] == task_id
+    assert body["data"]["state"] == SHARED.states.success
+    assert callback(server, task_id)["outcome"] == "delivered"
+
+
+def test_a_failure_is_told_with_its_own_code(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    task_id = create(server, receiver.url)
+    server.fail(task_id, 422, "blocked")
+    body = json.loads(receiver.requests[0].body)
+    assert SHARED.shape("callback").violations(body) == []
+    assert body["code"] == 501
+    assert (body["data"]["failCode"], body["data"]["failMsg"]) == ("422", "blocked")
+
+
+def test_the_observed_dialect_has_its_own_words_and_record(server: Running, receive: Receive) -> None:
+    server.play(clock="manual", dialect="observed", task_seconds=0)
+    receiver = receive(OK)
+    create(server, receiver.url)
+    server.advance(1)
+    body = json.loads(receiver.requests[0].body)
+    assert body["msg"] == "Playground task completed successfully."
+    assert body["data"]["costTime"] == 0
+    assert body["data"]["creditsConsumed"] == 6.5
+    assert isinstance(body["data"]["updateTime"], int)
+
+
+def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    task_id = create(server, receiver.url)
+    server.advance(1000)
+    headers = receiver.requests[0].headers
+    timestamp = headers[SHARED.callback.timestamp_header.lower()]
+    assert int(timestamp) * 1000 <= callback(server, task_id)["attempts"][0]["at"] < (int(timestamp) + 1) * 1000
+    digest = hmac.new(SECRET.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
+    assert headers[SHARED.callback.signature_header.lower()] == base64.b64encode(digest).decode()
+
+
+def test_an_account_without_a_signing_key_signs_nothing(server: Running, receive: Receive) -> None:
+    server.play(clock="manual")
+    receiver = receive(OK)
+    create(server, receiver.url)
+    server.advance(10)
+    assert not {name for name in receiver.requests[0].headers if name.startswith("x-webhook")}
+
+
+def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: Running, receive: Receive) -> None:
+    receiver = receive(OOPS)
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    found = callback(server, task_id)
+    assert found["outcome"] == "failed"
+    assert statuses(server, task_id) == [500] * (1 + SHARED.callback.retries)
+    times = [attempt["at"] for attempt in found["attempts"]]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert len(set(pauses)) == len(pauses)
+    server.advance(3600)
+    assert len(receiver.requests) == 4
+
+
+def test_a_receiver_that_recovers_is_told(server: Running, receive: Receive) -> None:
+    receiver = receive(OOPS, OOPS, OK)
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    assert statuses(server, task_id) == [500, 500, 200]
+    assert callback(server, task_id)["outcome"] == "delivered"
+
+
+def test_a_receiver_that_is_gone_is_left_alone(server: Running, receive: Receive) -> None:
+    receiver = receive(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    assert statuses(server, task_id) == [410]
+    assert callback(server, task_id)["outcome"] == "failed"
+
+
+def test_a_receiver_may_say_when_to_come_again(server: Running, receive: Receive) -> None:
+    receiver = receive(b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n", OK)
+    task_id = create(server, receiver.url)
+    server.advance(30 + 99)
+    assert statuses(server, task_id) == [503]
+    server.advance(2)
+    assert statuses(server, task_id) == [503, 200]
+
+
+def test_nobody_listening_is_an_attempt_like_any_other(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    receiver.close()
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    found = callback(server, task_id)
+    assert found["outcome"] == "failed"
+    assert len(found["attempts"]) == 4
+    assert all(attempt["error"] and attempt["status"] is None for attempt in found["attempts"])
+    assert server.task(task_id)["state"] == SHARED.states.success
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://169.254.169.254/latest", "http://0.0.0.0:80/"])
+def test_only_this_machine_is_called_unless_more_is_allowed(server: Running, url: str) -> None:
+    task_id = create(server, url)
+    server.advance(3600)
+    found = callback(server, task_id)
+    assert found["outcome"] == "refused"
+    (attempt,) = found["attempts"]
+    assert attempt["is_refused"]
+    assert url.split("/")[2].partition(":")[0] in attempt["error"]
+    assert server.task(task_id)["state"] == SHARED.states.success
+
+
+def test_a_callback_can_be_had_again(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    task_id = create(server, receiver.url)
+    with pytest.raises(ControlError, match="has not ended yet"):
+        server.control("POST", f"callbacks/{task_id}/redeliver")
+    server.advance(30)
+    again = server.control("POST", f"callbacks/{task_id}/redeliver")
+    assert again["outcome"] == "delivered"
+    first, second = receiver.requests
+    assert first.body == second.body
+    with pytest.raises(ControlError, match="without a callback"):
+        server.control("POST", f"callbacks/{create(server, None)}/redeliver")
+
+
+def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: Running, receive: Receive) -> None:
+    receiver = receive(OOPS, OOPS, OOPS, OOPS, OOPS, OK)
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    server.control("POST", f"callbacks/{task_id}/redeliver")
+    server.advance(3600)
+    assert statuses(server, task_id) == [500] * 5 + [200]
+
+
+def test_the_journal_keeps_every_attempt(server: Running, receive: Receive) -> None:
+    receiver = receive(OOPS, OK)
+    task_id = create(server, receiver.url)
+    server.advance(3600)
+    entries = server.control("GET", "journal", kind="callback", task_id=task_id)["entries"]
+    assert [(entry["attempt"], entry["status"]) for entry in entries] == [(1, 500), (2, 200)]
+    assert entries[0]["target"] == receiver.url
+    assert entries[0]["request"] == json.loads(receiver.requests[0].body)
+
+
+def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: Running, receive: Receive) -> None:
+    server.play(clock="manual", progress="polls:2")
+    receiver = receive(OK)
+    task_id = create(server, receiver.url)
+    for _ in range(2):
+        httpx2.get(
+            server.url + SHARED.record_info.path,
+            params={SHARED.record_info.query: task_id},
+            headers={"Authorization": f"Bearer {server.key}"},
+            trust_env=False,
+        )
+    server.advance(0)
+    assert len(receiver.requests) == 1
+
+
+def test_callbacks_come_by_themselves_with_the_clock_of_the_day(server: Running, receive: Receive) -> None:
+    server.play(task_seconds=0)
+    receiver = receive(OK)
+    create(server, receiver.url)
+    assert receiver.came.acquire(timeout=30)
+
+
+def test_callbacks_of_a_fast_clock_come_fast(server: Running, receive: Receive) -> None:
+    server.play(task_seconds=3600, speed=100_000)
+    receiver = receive(OK)
+    create(server, receiver.url)
+    assert receiver.came.acquire(timeout=30)
+
+
+def test_a_reset_forgets_callbacks_that_are_not_due_yet(server: Running, receive: Receive) -> None:
+    receiver = receive(OK)
+    create(server, receiver.url)
+    server.reset()
+    server.advance(3600)
+    assert receiver.requests == []
+
+
+# Two hundred at once
+
+KINDS = {
+    "answers-500": ("failed", 4),
+    "hangs": ("failed", 4),
+    "redirects": ("failed", 4),
+    "sends-a-gigabyte": ("delivered", 1),
+    "closes-early": ("failed", 4),
+    "is-down-twice": ("delivered", 3),
+    "is-well": ("delivered", 1),
+}
+TASKS = 203
+
+
+class Watchdog:
+    """Finds out when an event loop was blocked, and not just the machine busy with something else."""
+
+    def __init__(self) -> None:
+        self.blocked: list[float] = []
+
+    async def watch(self) -> None:
+        while True:
+            before, cpu, taken = time.monotonic(), time.thread_time(), self._taken_away()
+            await asyncio.sleep(0.001)
+            lasted, worked = time.monotonic() - before, time.thread_time() - cpu
+            if worked > 0.05 or (lasted > 0.05 and self._taken_away() == taken):
+                self.blocked.append(lasted)
+
+    @staticmethod
+    def _taken_away() -> int:
+        """Return how often the system took the processor from this thread."""
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
+@contextlib.contextmanager
+def hostile_receiver() -> Iterator[tuple[str, Callable[[], Counter[str]]]]:
+    script = Path(__file__).with_name("hostile_receiver.py")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+
+        def stop() -> Counter[str]:
+            process.kill()
+            assert process.stdout
+            return Counter(line.split("/")[1] for line in process.stdout)
+
+        try:
+            yield url, stop
+        finally:
+            process.kill()
+
+
+async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
+    """Make many tasks in an application of this very event loop, and turn its clock until all is over."""
+    clock, watchdog = ManualClock(), Watchdog()
+    app = create_app(Settings(rate=None, credits=10_000, task_seconds=10), clock=clock)
+    transport = httpx2.ASGITransport(app)
+    watching = asyncio.create_task(watchdog.watch())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://seedbed") as client:
+        for number in range(TASKS):
+            kind = list(KINDS)[number % len(KINDS)]
+            headers = {"Authorization": "Bearer seedbed-key"}
+            await client.post(CREATE, json=request(f"{url}/{kind}/{number}"), headers=headers)
+        turned = await client.post("/__seedbed/clock", json={"advance": 3600}, timeout=120)
+        assert turned.status_code == 200
+        listed = (await client.get("/__seedbed/callbacks", params={"limit": 1000})).json()["callbacks"]
+    watching.cancel()
+    await app.state.courier.close()
+    return listed, watchdog
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a thread lost its processor")
+def test_two_hundred_callbacks_to_hostile_receivers_all_end_as_they_should_and_hold_nobody_up() -> None:
+    with hostile_receiver() as (url, stop):
+        listed, watchdog = asyncio.run(drive(url))
+        seen = stop()
+    ends = {(kind, each["outcome"], len(each["attempts"])) for each in listed for kind in [each["url"].split("/")[3]]}
+    assert ends == {(kind, outcome, attempts) for kind, (outcome, attempts) in KINDS.items()}
+    assert len(listed) == TASKS
+    assert seen == {kind: TASKS // len(KINDS) * attempts for kind, (_, attempts) in KINDS.items()}
+    assert watchdog.blocked == []

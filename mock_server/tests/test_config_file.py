@@ -1,0 +1,173 @@
+"""The file of ``--config``: what it may say, what the command line has the last word on, and mistakes in it."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_mock import Rate, Settings, Span
+from seedbed_mock.cli import main
+from seedbed_schemas import job_api, local
+
+CREDIT = job_api().credit.path
+
+EVERYTHING = """
+port = 0
+dialect = "observed"
+http-status = "mirror"
+task-seconds = "10..60"
+progress = "polls:3"
+credits = 6.5
+rate-limit = "off"
+poll-rate-limit = "10/1"
+visible-after = 2
+clock = "manual"
+result-ttl = 60
+control-token = "a-token"
+seed = 7
+
+[[key]]
+name = "one"
+credits = 100
+rate = "1/60"
+signing-key = "a,b=c"
+
+[[key]]
+name = "two"
+"""
+
+Told = Callable[..., Settings]
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Return what gives back the settings with which the server would run that has that file and those flags."""
+    served: list[Any] = []
+    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda app, *_: served.append(app))
+
+    def start(text: str | bytes, *flags: str) -> Settings:
+        path = tmp_path / "seedbed.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        assert main(["serve", "--config", str(path), *flags]) == 0
+        settings: Settings = served[-1].state.service.settings
+        return settings
+
+    return start
+
+
+def test_a_file_says_what_flags_say(told: Told) -> None:
+    settings = told(EVERYTHING)
+    assert (settings.dialect, settings.http_status, settings.span) == ("observed", "mirror", Span(10, 60))
+    assert (settings.credits, settings.rate, settings.poll_rate) == (Decimal("6.5"), None, Rate(10, 1))
+    assert (settings.progress.polls, settings.visible_after, settings.result_ttl) == (3, 2, 60)
+    assert (settings.control_token, settings.seed) == ("a-token", 7)
+    one, two = settings.accounts
+    assert (one.key, one.credits, one.rate, one.signing_key) == ("one", Decimal(100), Rate(1, 60), "a,b=c")
+    assert (two.key, two.credits, two.rate, two.signing_key) == ("two", None, "default", "")
+
+
+def test_the_command_line_has_the_last_word(told: Told) -> None:
+    settings = told(EVERYTHING, "--dialect", "documented", "--credits", "80", "--key", "three", "--seed", "0")
+    assert (settings.dialect, settings.credits, settings.seed) == ("documented", 80, 0)
+    assert [each.key for each in settings.accounts] == ["three"]
+    assert settings.http_status == "mirror"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("", [local.KEY]),
+        ("# nothing\n", [local.KEY]),
+        ('key = "a"', ["a"]),
+        ('key = ["a", "b:credits=5"]', ["a", "b"]),
+        ('key = ["a", {name = "b", credits = 5}]', ["a", "b"]),
+    ],
+)
+def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
+    assert [each.key for each in told(text, "--port", "0").accounts] == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port = ", "is no TOML"),
+        (b"\xff\xfe", "is no TOML"),
+        ("port = 1\nport = 2", "is no TOML"),
+        ('config = "other.toml"', "cannot name another"),
+        ("ports = 1", "ports"),
+        ("port = 70000", "65535"),
+        ('port = "x"', "port"),
+        ("port = [1]", "port"),
+        ("[port]\nnumber = 1", "port"),
+        ('http-status = "teapot"', "teapot"),
+        ('dialect = "klingon"', "klingon"),
+        ("credits = -1", "credits"),
+        ("credits = nan", "credits"),
+        ("credits = 1e300", "credits"),
+        ("task-seconds = true", "LEAST..MOST"),
+        ("rate-limit = 20", "N/SECONDS"),
+        ('clock = "sundial"', "sundial"),
+        ("speed = 0", "speed"),
+        ('speed = 2\nclock = "manual"', "not both"),
+        ("[[key]]\ncredits = 5", "needs a name"),
+        ("[[key]]\nname = 5", "needs a name"),
+        ('[[key]]\nname = "a b"', "visible ASCII"),
+        ('[[key]]\nname = ""', "visible ASCII"),
+        ('[[key]]\nname = "k"\ncredits = "many"', "number"),
+        ('[[key]]\nname = "k"\ncredits = -1', "number"),
+        ('[[key]]\nname = "k"\nrate = 20', "N/SECONDS"),
+        ('[[key]]\nname = "k"\ncredit = 5', "credits, rate, signing-key"),
+        ('[[key]]\nname = "k"\nsigning_key = "SECRET"', "credits, rate, signing-key"),
+        ('[[key]]\nname = "k"\nsigning-key = ["SECRET"]', "signing-key"),
+        ('[[key]]\nname = "k"\nsigning-key = ""', "with a value"),
+        ('[[key]]\nname = "k"\n[[key]]\nname = "k"', "once"),
+        ('[key]\nname = "k"', "[[key]]"),
+        ("key = 5", "[[key]]"),
+        ("key = [5]", "[[key]]"),
+        ("key = []", "key"),
+        ("[" * 5000, "is no TOML"),
+        ("a = " + "[" * 5000, "is no TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_sentence_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str | bytes, words: str
+) -> None:
+    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda *_: None)
+    path = tmp_path / "seedbed.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["serve", "--config", str(path), *([] if b"port" in path.read_bytes() else ["--port", "0"])]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert words in errors
+    assert "SECRET" not in errors
+
+
+@pytest.mark.parametrize("name", ["nowhere.toml", ".", "x" * 300, "\0"])
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["serve", "--config", str(tmp_path / name)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_server_plays_what_its_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "seedbed.toml"
+    path.write_text(EVERYTHING)
+    command = [sys.executable, "-m", "seedbed_mock", "--config", str(path), "--credits", "42"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            url = process.stdout.readline().strip().rpartition(" ")[2]
+            balances = [
+                httpx2.get(url + CREDIT, headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()["data"]
+                for key in ("one", "two")
+            ]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+    assert balances == [100, 42]

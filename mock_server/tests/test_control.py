@@ -1,0 +1,277 @@
+"""The control API, through its door: the clock, spaces, its document, and what it says to a mistake."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from openapi_spec_validator import validate
+from seedbed_mock import ControlError, ManualClock, Running
+from seedbed_mock.control.table import OPERATIONS, ROOT
+from seedbed_schemas import __version__
+from seedbed_schemas.profile import default_profile
+
+PRICE = float(default_profile().credits)
+LARGE: dict[str, Any] = {"task_seconds": 30, "clock": "manual", "credits": 80, "rate_limit": "off"}
+
+Control = Callable[..., tuple[int, Any]]
+Create = Callable[..., str]
+
+
+def sentence(answer: tuple[int, Any]) -> str:
+    """Return why an operation was refused."""
+    refusal: str = answer[1]["error"]
+    return refusal
+
+
+# Health and documentation
+
+
+def test_health_tells_who_answers(seedbed: Running, control: Control, create: Create) -> None:
+    seedbed.play(dialect="observed")
+    create(space="mine")
+    expected = {"status": "ok", "version": __version__, "dialect": "observed", "spaces": ["default", "mine"]}
+    assert control("GET", "/health") == (200, {**expected, "errors": 0})
+
+
+def test_the_document_is_valid_openapi(control: Control) -> None:
+    status, document = control("GET", "/openapi.json")
+    assert status == 200
+    validate(document)
+    assert document["info"]["version"] == __version__
+
+
+def test_the_document_has_every_operation_that_is_served_and_no_other(control: Control, seedbed: Running) -> None:
+    document = control("GET", "/openapi.json")[1]
+    written = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    app = seedbed._stage.app
+    served = {
+        (method.lower(), route.path)  # type: ignore[attr-defined]
+        for route in app.routes
+        for method in getattr(route, "methods", None) or ()
+        if getattr(route, "path", "").startswith(ROOT) and method != "HEAD"
+    }
+    assert written == served
+    assert len(written) == len(OPERATIONS) + 1
+
+
+def test_every_operation_in_the_document_says_what_it_does(control: Control) -> None:
+    operations = [each for methods in control("GET", "/openapi.json")[1]["paths"].values() for each in methods.values()]
+    assert all(each["summary"].endswith(".") for each in operations)
+    assert len({each["operationId"] for each in operations}) == len(operations)
+
+
+# The clock
+
+
+@pytest.mark.parametrize("words", [{"clock": "manual"}, {}, {"speed": 100}], ids=["manual", "real", "scaled"])
+def test_every_clock_can_be_turned(seedbed: Running, control: Control, words: dict[str, Any]) -> None:
+    seedbed.play(**words)
+    before = control("GET", "/clock")[1]
+    status, after = control("POST", "/clock", {"advance": 3600})
+    assert status == 200
+    assert after["speed"] == before["speed"] == words.get("speed", 0 if words.get("clock") else 1)
+    assert after["now"] - before["now"] >= 3_600_000
+    if words.get("clock"):
+        assert control("GET", "/clock")[1] == after == {"now": before["now"] + 3_600_000, "speed": 0}
+
+
+def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: Running, control: Control) -> None:
+    clock = ManualClock(start=1_000_000)
+    seedbed.play(clock=clock)
+    for advance in (0, 0.001, 59.999, 1):
+        control("POST", "/clock", {"advance": advance})
+    assert control("GET", "/clock")[1] == {"now": 1_000_061_000, "speed": 0}
+    assert clock.now() == pytest.approx(1_000_061)
+
+
+@pytest.mark.parametrize("advance", [-1, -0.001, 1e300, 315_360_001, "5", None, [], {}, True])
+def test_a_clock_is_not_turned_by_what_is_no_time(seedbed: Running, control: Control, advance: object) -> None:
+    seedbed.play(clock="manual")
+    before = control("GET", "/clock")
+    answer = control("POST", "/clock", {"advance": advance})
+    assert answer[0] == 422
+    assert "advance" in sentence(answer)
+    assert control("GET", "/clock") == before
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" * 5000])
+def test_a_clock_is_not_turned_by_what_is_no_number(seedbed: Running, control: Control, number: str) -> None:
+    seedbed.play(clock="manual")
+    assert sentence(control("POST", "/clock", raw=f'{{"advance": {number}}}'.encode()))
+
+
+def test_a_clock_that_cannot_be_turned_so_far_stands_although_a_callback_is_due_on_the_way(
+    seedbed: Running, control: Control, create: Create
+) -> None:
+    seedbed.play(clock="manual", task_seconds=30)
+    create(callBackUrl="http://127.0.0.1:9/")
+    before = control("GET", "/clock")
+    assert control("POST", "/clock", {"advance": 1e12})[0] == 422
+    assert control("GET", "/clock") == before
+
+
+# Spaces
+
+
+def test_a_reset_forgets_all_that_happened(seedbed: Running, control: Control, create: Create, account: str) -> None:
+    seedbed.play(**LARGE)
+    for space in ("", "mine"):
+        create(space=space)
+    assert control("POST", "/reset") == (200, {"done": True})
+    assert control("GET", "/tasks")[1] == {"tasks": []}
+    assert control("GET", "/journal")[1] == {"entries": []}
+    assert control("GET", "/health")[1]["spaces"] == ["default"]
+    assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
+
+
+@pytest.mark.parametrize("door", ["body", "header"])
+def test_a_reset_of_one_space_leaves_the_others(
+    seedbed: Running, control: Control, create: Create, account: str, door: str
+) -> None:
+    seedbed.play(**LARGE)
+    kept, _ = create(), create(space="mine")
+    by_body = door == "body"
+    control(
+        "POST", "/reset", {"space": "mine"} if by_body else None, headers={} if by_body else {"X-Seedbed-Space": "mine"}
+    )
+    assert [each["task_id"] for each in control("GET", "/tasks")[1]["tasks"]] == [kept]
+    assert {entry["space"] for entry in control("GET", "/journal")[1]["entries"]} == {"default"}
+    assert control("GET", f"/accounts/{account}")[1]["balance"] == 80 - PRICE
+    assert control("GET", f"/accounts/{account}", space="mine")[1]["balance"] == 80
+
+
+@pytest.mark.parametrize("space", ["", "a b", "x" * 65, "../x", "灯", "a:b"])
+def test_a_name_that_no_space_can_have_is_refused_everywhere(control: Control, account: str, space: str) -> None:
+    for path in ("/tasks", "/journal", "/accounts", "/callbacks", f"/accounts/{account}"):
+        assert sentence(control("GET", path, space=space))
+    for path in ("/reset", "/verify"):
+        assert sentence(control("POST", path, {"space": space}))
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/clock", {"advance": 1, "seconds": 1}),
+        ("POST", "/clock", {}),
+        ("POST", "/reset", {"everything": True}),
+        ("POST", "/verify", {"operations": "createTask"}),
+        ("POST", "/reset", []),
+        ("POST", "/reset", "x"),
+        ("GET", "/tasks?status=success", None),
+        ("GET", "/tasks?limit=0", None),
+        ("GET", "/tasks?limit=1001", None),
+        ("GET", "/tasks?limit=many", None),
+        ("GET", "/journal?since=yesterday", None),
+        ("GET", "/journal?kind=mail", None),
+        ("GET", "/clock?now=1", None),
+        ("GET", "/health?%FF=%00", None),
+    ],
+)
+def test_what_is_not_known_or_not_right_is_refused(control: Control, method: str, path: str, body: object) -> None:
+    name, _, query = path.partition("?")
+    answer = control(method, name, body, **dict([query.split("=")] if query else ()))
+    assert answer[0] == 422
+    assert len(sentence(answer)) < 300
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{",
+        b"nonsense",
+        b'{"space": "\xff"}',
+        b'{"space": "\\ud800"}',
+        '{"space": null}'.encode("utf-16"),
+        b"[" * 100_000,
+        b'{"space":' * 100_000,
+        b'{"request":' + b"[" * 600 + b"]" * 600 + b"}",
+        b"{" + b" " * 2 * 1024 * 1024 + b"}",
+        b"\x00",
+    ],
+    ids=["cut", "words", "latin-1", "surrogate", "utf-16", "brackets", "braces", "deep", "2 MB", "nul"],
+)
+@pytest.mark.parametrize("path", ["/reset", "/clock"])
+def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
+    seedbed: Running, control: Control, create: Create, path: str, raw: bytes
+) -> None:
+    task_id = create()
+    answer = control("POST", path, raw=raw)
+    assert answer[0] == 422
+    assert len(sentence(answer)) < 300
+    assert seedbed.task(task_id)
+
+
+def test_a_body_that_is_nested_too_deep_is_told_so(control: Control) -> None:
+    for levels in (200, 500, 990, 100_000):
+        raw = b'{"request": {"a":' + b"[" * levels + b"]" * levels + b"}}"
+        status, content = control("POST", "/verify", raw=raw)
+        assert status == 200 or (status == 422 and "nested deeper" in content["error"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/reset"), ("DELETE", "/tasks"), ("PUT", "/clock"), ("POST", "/health"), ("PATCH", "/openapi.json")],
+)
+def test_a_wrong_method_is_told_the_right_one(control: Control, method: str, path: str) -> None:
+    answer = control(method, path)
+    assert answer[0] == 405
+    right = next((each.method for each in OPERATIONS if each.path == path), "GET")
+    assert f"{right} {ROOT}{path}" in sentence(answer)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/nowhere", "/tasks/a/b", "/reset/", "/%2e%2e/x", "/" + "x" * 5000])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_path_is_told_those_that_are_known(control: Control, method: str, path: str) -> None:
+    answer = control(method, path)
+    assert answer[0] == 404
+    error = sentence(answer)
+    assert all(f"{each.method} {ROOT}{each.path}" in error for each in OPERATIONS)
+
+
+def test_a_handle_raises_the_sentence(seedbed: Running) -> None:
+    seedbed.play(clock="manual")
+    with pytest.raises(ControlError, match=r"^There is no task nothing\.$"):
+        seedbed.task("nothing")
+    with pytest.raises(ControlError, match="control API"):
+        seedbed.task("")
+    with pytest.raises(ControlError, match="advance"):
+        seedbed.advance(-1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "refusal"),
+    [
+        ("POST", "/clock", {}, "Object missing required field `advance`."),
+        ("POST", "/clock", {"advance": "5"}, "Expected `float`, got `str` for advance."),
+        ("POST", "/clock", {"advance": -1}, "Expected `float` >= 0.0 for advance."),
+        ("POST", "/clock", {"advance": 1, "by": 2}, "Object contains unknown field `by`."),
+        ("POST", "/reset", [], "Expected `object`, got `array`."),
+        ("POST", "/verify", {"times": 1, "at_most": 1}, "Give times, or at_least and at_most, but not both."),
+        ("GET", "/tasks/nothing", None, "There is no task nothing."),
+        (
+            "DELETE",
+            "/clock",
+            None,
+            f"The control API has no DELETE {ROOT}/clock; it has GET {ROOT}/clock, POST {ROOT}/clock.",
+        ),
+    ],
+)
+def test_a_refusal_reads_as_a_sentence(control: Control, method: str, path: str, body: object, refusal: str) -> None:
+    assert sentence(control(method, path, body)) == refusal
+
+
+def test_a_wrong_method_is_told_the_right_one_in_a_header_too(seedbed: Running, http: httpx2.Client) -> None:
+    answer = http.delete(f"{seedbed.url}{ROOT}/clock")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
+def test_a_clock_that_many_turn_at_once_is_turned_by_all_of_them(seedbed: Running) -> None:
+    seedbed.play(clock=ManualClock(start=1000))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(seedbed.advance, [1.5] * 40))
+    assert seedbed.control("GET", "clock")["now"] == 1_060_000

@@ -1,0 +1,297 @@
+"""Who may call the control API: no web page, no name that is not the server's, and nobody without the token."""
+
+import http.client
+import json
+import re
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from seedbed_mock import ControlError, Running, running
+
+HEALTH = "/__seedbed/health"
+TOKEN = "a-token-of-its-own"  # noqa: S105 (it opens nothing else)
+
+Lines = list[tuple[bytes, bytes]]
+
+
+def ask(url: str, lines: Lines, method: bytes = b"GET", path: str = HEALTH) -> tuple[int, bytes]:
+    """Send header lines exactly as they are; the status is 0 where the server hung up without a word."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    head = b"".join(b"%s: %s\r\n" % line for line in [*lines, (b"Connection", b"close")])
+    with socket.create_connection((parts.hostname, parts.port or 80), timeout=10) as connection:
+        connection.sendall(b"%s %s HTTP/1.1\r\n%s\r\n" % (method, path.encode(), head))
+        answer = b"".join(iter(lambda: _received(connection), b""))
+    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+    return int(found[1]) if found else 0, answer.partition(b"\r\n\r\n")[2]
+
+
+def _received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
+def host_of(server: Running) -> bytes:
+    return urlsplit(server.url).netloc.encode()
+
+
+def own_names(server: Running) -> set[bytes]:
+    port = server.url.rpartition(":")[2].encode()
+    return {name + b":" + port for name in (b"localhost", b"127.0.0.1", b"[::1]", b"0.0.0.0", b"[::]")}
+
+
+def test_every_own_name_is_let_in(seedbed: Running) -> None:
+    for name in own_names(seedbed):
+        assert ask(seedbed.url, [(b"Host", name)])[0] == 200
+        assert ask(seedbed.url, [(b"host", name.upper())])[0] == 200
+        assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"http://" + name)])[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"evil.com",
+        b"evil.com:PORT",
+        b"127.0.0.1.evil.com:PORT",
+        b"localhost.evil.com:PORT",
+        b"localhost:PORT.evil.com",
+        b"user@127.0.0.1:PORT",
+        b"user:pass@127.0.0.1:PORT",
+        b"127.0.0.1:PORT@evil.com",
+        b"127.0.0.1:1",
+        b"127.0.0.1",
+        b"127.0.0.1:PORT:PORT",
+        b"127.0.0.1:PORT/",
+        b"http://127.0.0.1:PORT",
+        b"127.0.0.1:PORT,evil.com",
+        b"2130706433:PORT",
+        b"0x7f.1:PORT",
+        b"::1:PORT",
+        b"[::1:PORT",
+        b"[]:PORT",
+        b":PORT",
+        b"",
+        b" ",
+        b"\xff\xfe",
+        b"\xa0127.0.0.1:PORT",
+        b"127.0.0.1:PORT\x85",
+        "１２７.0.0.1:PORT".encode(),
+        b"x" * 20_000,
+    ],
+)
+def test_another_host_is_not_let_in(seedbed: Running, host: bytes) -> None:
+    port = seedbed.url.rpartition(":")[2].encode()
+    status, body = ask(seedbed.url, [(b"Host", host.replace(b"PORT", port))])
+    assert status in {400, 421}
+    assert status == 400 or "localhost" in json.loads(body)["error"]
+
+
+def test_a_request_without_a_host_is_not_let_in(seedbed: Running) -> None:
+    assert ask(seedbed.url, [])[0] in {400, 421}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_hosts_are_not_let_in(seedbed: Running, first: bool) -> None:  # noqa: FBT001
+    hosts = [host_of(seedbed), b"evil.com"]
+    lines = [(b"Host", host) for host in (hosts if first else hosts[::-1])]
+    assert ask(seedbed.url, lines)[0] in {400, 421}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"null",
+        b"",
+        b"http://evil.com",
+        b"http://localhost",
+        b"https://127.0.0.1:PORT",
+        b"http://127.0.0.1:1",
+        b"http://127.0.0.1:PORT.evil.com",
+        b"http://127.0.0.1:PORT/path",
+        b"http://127.0.0.1:PORT?x",
+        b"http://user@127.0.0.1:PORT",
+        b"http:127.0.0.1:PORT",
+        b"//127.0.0.1:PORT",
+        b"127.0.0.1:PORT",
+        b"http://[::1",
+        b"http://[v1.x]:PORT",
+        b"chrome-extension://abc",
+        b"file://",
+        b"\xff",
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_a_page_of_another_origin_is_not_let_in(seedbed: Running, origin: bytes, method: bytes) -> None:
+    port = seedbed.url.rpartition(":")[2].encode()
+    lines = [(b"Host", host_of(seedbed)), (b"Origin", origin.replace(b"PORT", port))]
+    status, body = ask(seedbed.url, lines, method, "/__seedbed/reset")
+    assert status == 403
+    assert b"another origin" in body
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_origins_are_not_let_in(seedbed: Running, first: bool) -> None:  # noqa: FBT001
+    own, foreign = (b"Origin", b"http://" + host_of(seedbed)), (b"Origin", b"http://evil.com")
+    pair = [own, foreign] if first else [foreign, own]
+    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), *pair])[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [(b"none", 200), (b"same-origin", 200), (b"same-site", 403), (b"cross-site", 403), (b"", 403), (b"\xff", 403)],
+)
+def test_a_page_of_another_site_is_not_let_in(seedbed: Running, site: bytes, status: int) -> None:
+    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Sec-Fetch-Site", site)])[0] == status
+
+
+@pytest.mark.parametrize("path", ["/__seedbed", "/__seedbed/nowhere", "/__seedbed/openapi.json", "/__seedbed/tasks"])
+def test_nothing_of_it_is_shown_to_another_host(seedbed: Running, path: str) -> None:
+    assert ask(seedbed.url, [(b"Host", b"evil.com")], path=path)[0] == 421
+
+
+def test_no_page_is_told_that_it_may_read_an_answer(seedbed: Running) -> None:
+    connection = http.client.HTTPConnection(host_of(seedbed).decode())
+    connection.request("GET", HEALTH, headers={"Origin": seedbed.url})
+    answer = connection.getresponse()
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    connection.close()
+
+
+names = st.sampled_from([b"127.0.0.1", b"localhost", b"[::1]", b"evil.com", b"[", b"]", b"", b"0.0.0.0"])
+odd_bytes = st.binary(max_size=12)
+authorities = st.tuples(odd_bytes, names, st.sampled_from([b":PORT", b":1", b":", b""]), odd_bytes).map(b"".join)
+origins = st.tuples(st.sampled_from([b"http://", b"https://", b"http:", b"//", b""]), authorities).map(b"".join)
+
+
+@settings(max_examples=300)
+@given(authorities | st.binary(max_size=40), st.none() | origins | st.binary(max_size=40))
+@example(b"127.0.0.1:PORT", None)
+@example(b"127.0.0.1:PORT", b"http://localhost:PORT")
+@example(b"127.0.0.1:PORT\r\n\r\n", None)
+def test_no_bytes_of_host_or_origin_break_in_or_break_down(guarded: Running, host: bytes, origin: bytes | None) -> None:
+    port = guarded.url.rpartition(":")[2].encode()
+    host, origin = host.replace(b"PORT", port), None if origin is None else origin.replace(b"PORT", port)
+    status, _ = ask(guarded.url, [(b"Host", host)] + ([] if origin is None else [(b"Origin", origin)]))
+    assert status in {0, 200, 400, 403, 421}
+    if status == 200:
+        # What stands after a line's end is another header, or the end of them all.
+        shown, *more = re.split(rb"\r\n|\n", host)
+        assert shown.strip(b" \t").lower() in own_names(guarded)
+        own_origins = {b"http://" + name for name in own_names(guarded)}
+        assert origin is None or more or re.split(rb"\r\n|\n", origin)[0].strip(b" \t").lower() in own_origins
+    assert ask(guarded.url, [(b"Host", host_of(guarded))])[0] == 200
+    assert not guarded.errors
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Running]:
+    with running() as server:
+        yield server
+
+
+# The token
+
+
+@pytest.mark.seedbed(control_token=TOKEN)
+@pytest.mark.parametrize(
+    "shown",
+    [
+        None,
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer wrong",
+        b"Bearer " + TOKEN.encode() + b"x",
+        b"Bearer " + TOKEN.encode()[:-1],
+        b"Basic " + TOKEN.encode(),
+        TOKEN.encode(),
+        b"Bearer \xff\xfe",
+        b"Bearer " + b"x" * 10_000,
+    ],
+)
+def test_without_the_right_token_nobody_is_let_in(seedbed: Running, shown: bytes | None) -> None:
+    lines = [(b"Host", host_of(seedbed))] + ([] if shown is None else [(b"Authorization", shown)])
+    for method, path in ((b"GET", HEALTH), (b"POST", "/__seedbed/reset"), (b"GET", "/__seedbed/openapi.json")):
+        status, body = ask(seedbed.url, lines, method, path)
+        assert status == 401
+        assert b"--control-token" in body
+        assert TOKEN.encode() not in body
+
+
+@pytest.mark.seedbed(control_token=TOKEN)
+@pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
+def test_the_right_token_is_let_in(seedbed: Running, scheme: bytes) -> None:
+    lines = [(b"Host", host_of(seedbed)), (b"Authorization", scheme + b" " + TOKEN.encode())]
+    assert ask(seedbed.url, lines)[0] == 200
+    assert seedbed.calls == []
+
+
+@pytest.mark.seedbed(control_token=TOKEN)
+def test_the_right_token_opens_no_door_to_another_host_or_page(seedbed: Running) -> None:
+    right = (b"Authorization", b"Bearer " + TOKEN.encode())
+    assert ask(seedbed.url, [(b"Host", b"evil.com"), right])[0] == 421
+    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"null"), right])[0] == 403
+
+
+# Other addresses
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_server_on_ipv6_is_called_by_its_address() -> None:
+    with running(host="::1") as server:
+        assert server.calls == []
+        port = server.url.rpartition(":")[2].encode()
+        for name, status in ((b"[::1]:", 200), (b"localhost:", 200), (b"[::2]:", 421), (b"::1:", 421)):
+            assert ask(server.url, [(b"Host", name + port)])[0] == status
+
+
+def test_a_server_on_all_addresses_is_called_by_each_and_by_no_other_name() -> None:
+    with running(host="0.0.0.0") as server:  # noqa: S104
+        assert server.calls == []
+        port = server.url.rpartition(":")[2].encode()
+        for name, status in ((b"0.0.0.0:", 200), (b"127.0.0.1:", 200), (b"localhost:", 200), (b"evil.com:", 421)):
+            assert ask(server.url, [(b"Host", name + port)])[0] == status
+
+
+def own_address() -> str:
+    """Return an address of this machine by which others reach it; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        address: str = probe.getsockname()[0]
+        return "" if address.startswith(("127.", "0.")) else address
+
+
+@pytest.mark.skipif(not own_address(), reason="this machine has no address but loopback")
+def test_a_caller_from_elsewhere_needs_the_token() -> None:
+    with running(host="0.0.0.0") as server:  # noqa: S104
+        url = server.url.replace("0.0.0.0", own_address())  # noqa: S104
+        status, body = ask(url, [(b"Host", urlsplit(url).netloc.encode())])
+        assert status == 403
+        assert b"--control-token" in body
+        server.play(control_token=TOKEN)
+        lines = [(b"Host", urlsplit(url).netloc.encode()), (b"Authorization", b"Bearer " + TOKEN.encode())]
+        assert ask(url, lines)[0] == 200
+
+
+@pytest.mark.seedbed(control_token=TOKEN)
+def test_a_handle_shows_the_token_of_its_server(seedbed: Running) -> None:
+    assert seedbed.control("GET", "health")["status"] == "ok"
+    with pytest.raises(ControlError):
+        seedbed.task("nothing")

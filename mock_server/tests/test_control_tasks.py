@@ -1,0 +1,265 @@
+"""What the control API shows and changes of tasks, their callbacks and the accounts that pay for them."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_mock import Running
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.example import example_of
+from seedbed_schemas.profile import default_profile
+
+CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+CREDIT = SHARED.credit.path
+LARGE: dict[str, Any] = {"task_seconds": 30, "clock": "manual", "credits": 80, "rate_limit": "off"}
+
+Control = Callable[..., tuple[int, Any]]
+Create = Callable[..., str]
+
+
+def sentence(answer: tuple[int, Any]) -> str:
+    """Return why an operation was refused."""
+    refusal: str = answer[1]["error"]
+    return refusal
+
+
+# Tasks
+
+
+def test_tasks_are_listed_newest_first_by_state_and_space(seedbed: Running, control: Control, create: Create) -> None:
+    seedbed.play(**LARGE)
+    old = create()
+    seedbed.advance(30)
+    new, other = create(), create(space="mine")
+
+    def listed(**query: object) -> list[str]:
+        return [task["task_id"] for task in control("GET", "/tasks", **query)[1]["tasks"]]
+
+    assert listed() == [other, new, old]
+    assert listed(space="mine") == [other]
+    assert listed(space="default", limit=1) == [new]
+    assert listed(state=SHARED.states.success) == [old]
+    assert listed(state=SHARED.states.pending[0], space="default") == [new]
+    assert listed(space="nobodys") == []
+
+
+def test_a_task_shows_more_than_its_record(seedbed: Running, control: Control, create: Create, account: str) -> None:
+    seedbed.play(**LARGE)
+    task_id = create(callBackUrl="http://127.0.0.1:9/done")
+    shown = control("GET", f"/tasks/{task_id}")[1]
+    assert (shown["account"], shown["space"], shown["state"]) == (account, "default", "waiting")
+    assert (shown["price"], shown["failure"], shown["refunded"]) == (PRICE, None, False)
+    assert shown["ends"] == shown["record"]["createTime"] + 30_000
+    assert shown["callback"]["outcome"] == "waiting"
+    assert shown["callback"]["url"] == "http://127.0.0.1:9/done"
+    assert json.loads(shown["record"]["param"])["input"] == GOOD["input"]
+
+
+def test_a_state_that_no_task_has_is_refused_with_those_that_it_may_have(control: Control) -> None:
+    refusal = sentence(control("GET", "/tasks", state="done"))
+    assert all(state in refusal for state in (*SHARED.states.pending, SHARED.states.success, SHARED.states.failure))
+
+
+@pytest.mark.parametrize("dialect", ["documented", "observed"])
+def test_a_task_is_finished_by_hand(seedbed: Running, control: Control, create: Create, dialect: str) -> None:
+    seedbed.play(**LARGE, dialect=dialect)
+    task_id = create()
+    seedbed.advance(1)
+    status, shown = control("POST", f"/tasks/{task_id}/finish")
+    assert (status, shown["state"], shown["failure"]) == (200, SHARED.states.success, None)
+    assert shown["ends"] == shown["record"]["completeTime"] == shown["record"]["createTime"] + 1000
+    assert json.loads(shown["record"]["resultJson"])["resultUrls"]
+
+
+KNOWN = list(SHARED.failures.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "failure"),
+    [
+        ({}, KNOWN[0]),
+        ({"code": None, "message": None}, KNOWN[0]),
+        *(({"code": code}, (code, message)) for code, message in KNOWN),
+        ({"code": 422}, ("422", SHARED.failures["422"])),
+        ({"code": "E7"}, ("E7", KNOWN[0][1])),
+        ({"message": "no luck 灯"}, (KNOWN[0][0], "no luck 灯")),
+        ({"code": "E7", "message": ""}, ("E7", "")),
+    ],
+)
+def test_a_task_fails_by_hand_with_the_words_that_were_asked_for(
+    seedbed: Running, control: Control, create: Create, asked: dict[str, Any], failure: tuple[str, str]
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    status, shown = control("POST", f"/tasks/{task_id}/fail", asked)
+    assert (status, shown["state"]) == (200, SHARED.states.failure)
+    assert shown["failure"] == dict(zip(("code", "message"), failure, strict=True))
+    assert (shown["record"]["failCode"], shown["record"]["failMsg"]) == failure
+
+
+def test_a_task_fails_without_a_body_too(seedbed: Running, control: Control, create: Create) -> None:
+    seedbed.play(**LARGE)
+    assert control("POST", f"/tasks/{create()}/fail")[1]["state"] == SHARED.states.failure
+
+
+def test_a_failure_gives_the_price_back_once(
+    seedbed: Running, control: Control, create: Create, http: httpx2.Client
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    headers = {"Authorization": f"Bearer {seedbed.key}"}
+    assert http.get(seedbed.url + CREDIT, headers=headers).json()["data"] == 80 - PRICE
+    seedbed.fail(task_id)
+    for _ in range(3):
+        assert http.get(seedbed.url + CREDIT, headers=headers).json()["data"] == 80
+    assert control("GET", f"/tasks/{task_id}")[1]["refunded"] is True
+
+
+@pytest.mark.parametrize("first", ["finish", "fail"])
+@pytest.mark.parametrize("then", ["finish", "fail"])
+def test_a_task_ends_once(seedbed: Running, control: Control, create: Create, first: str, then: str) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    assert control("POST", f"/tasks/{task_id}/{first}")[0] == 200
+    before = control("GET", f"/tasks/{task_id}")
+    answer = control("POST", f"/tasks/{task_id}/{then}")
+    assert answer[0] == 409
+    assert sentence(answer) == f"The task {task_id} has ended already."
+    assert control("GET", f"/tasks/{task_id}") == before
+
+
+@pytest.mark.parametrize("path", ["/tasks/{}", "/tasks/{}/finish", "/tasks/{}/fail", "/callbacks/{}/redeliver"])
+@pytest.mark.parametrize("name", ["task_x_1", "%00", "%F0%9F%98%80", "..%5C", "x" * 5000])
+def test_an_unknown_task_is_one_sentence(control: Control, path: str, name: str) -> None:
+    method = "GET" if path == "/tasks/{}" else "POST"
+    answer = control(method, path.format(name))
+    assert answer[0] == 404
+    assert len(sentence(answer)) < 200
+
+
+@pytest.mark.parametrize("body", [{"code": True}, {"code": 1.5}, {"code": []}, {"message": 1}, {"reason": "x"}])
+def test_a_failure_that_cannot_be_told_is_refused(
+    seedbed: Running, control: Control, create: Create, body: object
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    assert control("POST", f"/tasks/{task_id}/fail", body)[0] == 422
+    assert control("GET", f"/tasks/{task_id}")[1]["failure"] is None
+
+
+def test_a_task_that_many_end_at_once_ends_once(
+    seedbed: Running, control: Control, create: Create, account: str
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: control("POST", f"/tasks/{task_id}/fail")[0], range(24)))
+    assert sorted(statuses) == [200] + [409] * 23
+    assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
+
+
+# Callbacks
+
+
+def test_callbacks_are_listed_by_what_became_of_them(seedbed: Running, control: Control, create: Create) -> None:
+    seedbed.play(**LARGE)
+    refused, waiting = create(callBackUrl="http://192.0.2.1/"), create(callBackUrl="http://127.0.0.1:9/")
+    create()
+    assert [each["task_id"] for each in control("GET", "/callbacks")[1]["callbacks"]] == [waiting, refused]
+    seedbed.finish(refused)
+    shown = control("GET", "/callbacks", outcome="refused")[1]["callbacks"]
+    assert [each["task_id"] for each in shown] == [refused]
+    assert len(shown[0]["attempts"]) == 1
+    assert control("GET", "/callbacks", limit=1)[1]["callbacks"][0]["task_id"] == waiting
+    assert control("GET", "/callbacks", space="other")[1] == {"callbacks": []}
+    assert sentence(control("GET", "/callbacks", outcome="lost"))
+
+
+def test_a_callback_is_delivered_once_more_when_asked_for(seedbed: Running, control: Control, create: Create) -> None:
+    seedbed.play(**LARGE)
+    task_id = create(callBackUrl="http://192.0.2.1/")
+    early = control("POST", f"/callbacks/{task_id}/redeliver")
+    assert early[0] == 409
+    assert "has not ended yet" in sentence(early)
+    seedbed.finish(task_id)
+    status, shown = control("POST", f"/callbacks/{task_id}/redeliver")
+    assert status == 200
+    assert [attempt["is_refused"] for attempt in shown["attempts"]] == [True, True]
+
+
+def test_a_task_without_a_callback_url_has_nothing_to_deliver(
+    seedbed: Running, control: Control, create: Create
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    seedbed.finish(task_id)
+    answer = control("POST", f"/callbacks/{task_id}/redeliver")
+    assert answer[0] == 409
+    assert "without a callback URL" in sentence(answer)
+
+
+# Accounts
+
+
+def test_accounts_are_listed_in_the_order_of_their_keys(seedbed: Running, control: Control) -> None:
+    seedbed.play(key=["b", "a:credits=6.5,signing-key=s"], credits=80)
+    accounts = control("GET", "/accounts")[1]["accounts"]
+    assert [(each["balance"], each["signs"], each["space"]) for each in accounts] == [
+        (80, False, "default"),
+        (6.5, True, "default"),
+    ]
+    for each in accounts:
+        assert control("GET", f"/accounts/{each['account']}")[1] == each
+
+
+@pytest.mark.parametrize("added", [0, 0.5, 0.000000001, 6.5, 999_999_920])
+def test_a_balance_is_topped_up_exactly(seedbed: Running, control: Control, account: str, added: float) -> None:
+    seedbed.play(credits=80)
+    status, shown = control("POST", f"/accounts/{account}/top-up", {"credits": added})
+    assert status == 200
+    assert Decimal(str(shown["balance"])) == 80 + Decimal(str(added))
+
+
+def test_a_tenth_three_times_is_three_tenths(seedbed: Running, control: Control, account: str) -> None:
+    seedbed.play(credits=0)
+    balances = [control("POST", f"/accounts/{account}/top-up", {"credits": 0.1})[1]["balance"] for _ in range(3)]
+    assert balances == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("added", [-1, 999_999_921, 1e300, "5", None, True])
+def test_a_balance_is_not_topped_up_by_what_is_no_amount(
+    seedbed: Running, control: Control, account: str, added: object
+) -> None:
+    seedbed.play(credits=80)
+    assert "credits" in sentence(control("POST", f"/accounts/{account}/top-up", {"credits": added}))
+    assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
+
+
+def test_a_balance_opens_again(seedbed: Running, control: Control, create: Create, account: str) -> None:
+    seedbed.play(**LARGE)
+    create()
+    status, shown = control("POST", f"/accounts/{account}/reset")
+    assert (status, shown["balance"]) == (200, 80)
+    control("POST", f"/accounts/{account}/top-up", {"credits": 5})
+    assert control("POST", f"/accounts/{account}/reset")[1]["balance"] == 80
+
+
+def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
+    seedbed: Running, control: Control, create: Create, account: str
+) -> None:
+    seedbed.play(**LARGE)
+    seedbed.fail(create())
+    assert control("POST", f"/accounts/{account}/reset")[1]["balance"] == 80
+
+
+@pytest.mark.parametrize("path", ["", "/top-up", "/reset"])
+def test_an_unknown_account_is_one_sentence(control: Control, path: str) -> None:
+    body = {"credits": 1} if path == "/top-up" else None
+    answer = control("POST" if path else "GET", f"/accounts/key-nobody{path}", body)
+    assert answer[0] == 404
+    assert "GET accounts lists them" in sentence(answer)

@@ -1,0 +1,195 @@
+"""The journal: what it keeps of a call, and how it is looked through."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from seedbed_mock import Running
+from seedbed_mock.journal import Entry, Journal, Room
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.example import example_of
+
+CONTRACT, SHARED = default_contract(), job_api()
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
+DOWNLOAD, MODELS = SHARED.download_url.path, SHARED.models.path
+PROMPT: int = CONTRACT.part("request")["properties"]["input"]["properties"]["prompt"]["maxLength"]
+
+Control = Callable[..., tuple[int, Any]]
+Create = Callable[..., str]
+Call = Callable[..., dict[str, Any]]
+
+
+def entries(control: Control, **query: object) -> list[dict[str, Any]]:
+    status, content = control("GET", "/journal", **query)
+    assert status == 200
+    found: list[dict[str, Any]] = content["entries"]
+    return found
+
+
+def asked(prompt: str) -> dict[str, Any]:
+    return {**GOOD, "input": {**GOOD["input"], "prompt": prompt}}
+
+
+def test_an_entry_tells_all_of_a_call(seedbed: Running, control: Control, call: Call) -> None:
+    seedbed.play(clock="manual")
+    answer = call("POST", CREATE, GOOD)
+    (entry,) = entries(control)
+    now = control("GET", "/clock")[1]["now"]
+    account = control("GET", "/accounts")[1]["accounts"][0]["account"]
+    assert entry == {
+        "number": entry["number"],
+        "at": now,
+        "kind": "call",
+        "space": "default",
+        "operation": "createTask",
+        "account": account,
+        "method": "POST",
+        "target": CREATE,
+        "request": GOOD,
+        "code": 200,
+        "status": 200,
+        "case": "done",
+        "answer": answer,
+        "violations": [],
+        "fault": "",
+        "task_id": answer["data"]["taskId"],
+        "attempt": 0,
+    }
+
+
+def test_every_operation_has_its_name(control: Control, call: Call) -> None:
+    call("POST", CREATE, GOOD)
+    for path in (RECORD, CREDIT, MODELS, SHARED.model_schema.path.replace("{model}", CONTRACT.model)):
+        call("GET", path)
+    call("POST", DOWNLOAD, {"url": "x"})
+    names = ["createTask", "recordInfo", "credit", "models", "modelSchema", "downloadUrl"]
+    assert [entry["operation"] for entry in entries(control)] == names
+
+
+@pytest.mark.seedbed(key=["one", "two"], clock="manual")
+def test_each_filter_narrows_the_journal(seedbed: Running, control: Control, call: Call, create: Create) -> None:
+    task_id = create(key="one", callBackUrl="http://192.0.2.1/")
+    call("GET", f"{RECORD}?taskId={task_id}", key="two")
+    seedbed.advance(5)
+    call("POST", CREATE, asked("x" * (PROMPT + 1)), key="two")
+    call("GET", CREDIT, key="nobody", X_Seedbed_Space="mine")
+    call("GET", CREDIT, key="one", X_Seedbed_Fault="429")
+    two = control("GET", "/accounts")[1]["accounts"][1]["account"]
+    late = control("GET", "/clock")[1]["now"]
+
+    def operations(**query: object) -> list[str]:
+        return [entry["operation"] for entry in entries(control, **query)]
+
+    assert operations() == ["createTask", "callback", "recordInfo", "createTask", "credit", "credit"]
+    assert operations(kind="callback") == ["callback"]
+    assert operations(kind="call", limit=2) == ["credit", "credit"]
+    assert operations(operation="recordInfo") == ["recordInfo"]
+    assert operations(account=two) == ["recordInfo", "createTask"]
+    assert operations(account="") == ["credit"]
+    assert operations(task_id=task_id) == ["createTask", "callback"]
+    assert operations(code=429) == ["credit"]
+    assert operations(code=401) == ["credit"]
+    assert operations(violation="input.prompt/maxLength") == ["createTask"]
+    assert operations(violation="input.prompt/minLength") == []
+    assert operations(since=late) == ["createTask", "credit", "credit"]
+    assert operations(since=late + 1) == []
+    assert operations(space="mine") == ["credit"]
+    assert operations(account=two, code=422, violation="input.prompt/maxLength", since=late) == ["createTask"]
+
+
+def test_every_broken_clause_is_told(control: Control, call: Call) -> None:
+    call("POST", CREATE, {"model": CONTRACT.model, "input": {"prompt": 1, "quality": "best"}})
+    (entry,) = entries(control)
+    assert set(entry["violations"]) == {"input.prompt/type", "input.quality/enum", "input/required/aspect_ratio"}
+    assert set(entry["violations"]) <= {clause.id for clause in CONTRACT.clauses()}
+
+
+def test_numbers_go_up_over_all_spaces_in_the_order_of_what_happened(control: Control, call: Call) -> None:
+    for space in ("a", "b", "a", "default", "b"):
+        call("GET", CREDIT, X_Seedbed_Space=space)
+    found = entries(control)
+    assert [entry["space"] for entry in found] == ["a", "b", "a", "default", "b"]
+    numbers = [entry["number"] for entry in found]
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
+
+
+def test_the_journal_keeps_the_latest_thousand(control: Control, call: Call) -> None:
+    for _ in range(1005):
+        call("GET", CREDIT)
+    call("GET", MODELS)
+    found = entries(control, limit=1000)
+    assert len(found) == 1000
+    assert found[-1]["operation"] == "models"
+    assert found[-1]["number"] - found[0]["number"] == 999
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"", None),
+        (b"{", "{"),
+        (b"\xff\x00\xfe", "\ufffd\x00\ufffd"),
+        (b'{"a": "\xff"}', '{"a": "\ufffd"}'),
+        (b'{"a": "\\ud800"}', '{"a": "\\ud800"}'),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        ('"灯"'.encode(), "灯"),
+        ('{"a": "灯 😀"}'.encode(), {"a": "灯 😀"}),
+        (b"[" * 60 + b"]" * 60, json.loads("[" * 60 + "]" * 60)),
+    ],
+)
+def test_a_body_is_shown_whatever_it_was(control: Control, call: Call, raw: bytes, shown: object) -> None:
+    call("POST", CREATE, raw)
+    assert entries(control)[0]["request"] == shown
+
+
+@pytest.mark.parametrize("levels", [65, 300, 900, 960, 970, 980, 985, 990, 995, 1000, 1010, 30_000])
+def test_a_body_that_is_nested_too_deep_hides_no_other(control: Control, call: Call, levels: int) -> None:
+    raw = b"[" * levels + b"]" * levels
+    call("POST", CREATE, raw)
+    call("POST", CREATE, GOOD)
+    found = entries(control)
+    assert found[0]["request"] == raw.decode()
+    assert found[1]["request"] == GOOD
+    assert control("POST", "/verify", {"request": GOOD})[1]["verified"]
+
+
+def test_a_body_that_is_too_long_to_keep_says_that_it_was_cut(control: Control, call: Call) -> None:
+    raw = json.dumps(asked("灯" * 100_000), ensure_ascii=False).encode()
+    call("POST", CREATE, raw)
+    shown = entries(control)[0]["request"]
+    assert len(shown) < 70_000
+    assert shown.startswith('{"model"')
+    assert f"{len(raw)} bytes" in shown[-100:]
+
+
+def test_a_body_that_is_too_large_to_take_in_is_written_down_without_it(control: Control, call: Call) -> None:
+    call("POST", CREATE, b" " * 2 * 1024 * 1024)
+    (entry,) = entries(control)
+    assert (entry["request"], entry["case"]) == (None, "body_malformed")
+
+
+def test_a_query_is_shown_as_it_was_asked(control: Control, call: Call) -> None:
+    call("GET", f"{RECORD}?taskId=%00%ff&%F0%9F=&taskId")
+    assert entries(control)[0]["target"] == f"{RECORD}?taskId=%00%ff&%F0%9F=&taskId"
+
+
+def written(journal: Journal, size: int) -> None:
+    journal.add(Entry(number=journal.next_number(), at=0, kind="call", operation="credit", request=b"x" * size))
+
+
+def test_journals_share_their_room_and_the_one_that_rests_gives_way() -> None:
+    room = Room(most_bytes=100)
+    resting, busy = Journal(room), Journal(room)
+    for _ in range(2):
+        written(resting, 30)
+    for _ in range(5):
+        written(busy, 30)
+    assert [entry.number for entry in resting] == []
+    assert [entry.number for entry in busy] == [5, 6, 7]
+    busy.clear()
+    written(resting, 90)
+    assert [entry.number for entry in resting] == [8]

@@ -1,0 +1,77 @@
+"""What must never show: keys, what callbacks are signed with, and the token of the control API."""
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx2
+from seedbed_mock.flags import Flags
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.example import example_of
+
+CONTRACT, SHARED = default_contract(), job_api()
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
+MODELS = SHARED.models.path
+
+KEY, WRONG, SIGNING, TOKEN = "sk-canary-key-1", "sk-canary-wrong-2", "whsec-canary-3", "canary-token-4"
+
+
+def all_that_is_told(url: str, headers: dict[str, str], task_id: str) -> str:
+    """Return all answers of the control API, the good and the bad, headers and all."""
+    told = []
+    account = httpx2.get(f"{url}/__seedbed/accounts", headers=headers, trust_env=False).json()["accounts"][0]["account"]
+    bodies: dict[str, Any] = {"/clock": {"advance": 1}, f"/accounts/{account}/top-up": {"credits": 1}, "/verify": {}}
+    paths = ["health", "clock", "journal?limit=1000", "tasks", f"tasks/{task_id}", "accounts", f"accounts/{account}"]
+    for path in (*paths, "callbacks", "openapi.json", "nowhere", f"accounts/{account}x"):
+        told += [httpx2.get(f"{url}/__seedbed/{path}", headers=headers, trust_env=False)]
+    for path in ("/clock", f"/tasks/{task_id}/fail", f"/accounts/{account}/top-up", f"/callbacks/{task_id}/redeliver"):
+        told += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
+    for path in ("/verify", f"/accounts/{account}/reset", "/reset"):
+        told += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
+    told.append(httpx2.get(f"{url}/__seedbed/health", headers={"Authorization": f"Bearer {WRONG}"}, trust_env=False))
+    return "".join(f"{answer.headers}{answer.text}" for answer in told)
+
+
+def test_no_key_and_no_secret_ever_shows() -> None:
+    options = ["--key", f"{KEY}:credits=80,signing-key={SIGNING}", "--control-token", TOKEN, "--clock", "manual"]
+    command = [sys.executable, "-m", "seedbed_mock", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            url = process.stdout.readline().strip().rpartition(" ")[2]
+            told = told_of_a_run(url)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=20)
+    assert not {secret for secret in (KEY, WRONG, SIGNING, TOKEN) if secret in told}
+    # The server greets with its keys, which a caller needs; with nothing else that is a secret.
+    assert not {secret for secret in (WRONG, SIGNING, TOKEN) if secret in output}
+    assert errors == ""
+
+
+def told_of_a_run(url: str) -> str:
+    """Call all that there is with secrets wherever one may stand, and return all that the control API tells of it."""
+    body = {**GOOD, "callBackUrl": "http://127.0.0.1:9/"}
+    task_id = ""
+    for key in (KEY, WRONG, f"space:{KEY}", f"bad space!:{KEY}", f"{KEY}:{WRONG}"):
+        headers = (
+            {"Authorization": f"Bearer {key}", "X-Seedbed-Fault": ""}
+            if ":" in key
+            else {"Authorization": f"Bearer {key}"}
+        )
+        made = httpx2.post(url + CREATE, json=body, headers=headers, trust_env=False).json()
+        task_id = (made.get("data") or {}).get("taskId") or task_id
+        for path in (RECORD, CREDIT, MODELS, "/nowhere"):
+            httpx2.get(url + path, headers=headers, trust_env=False)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    httpx2.post(f"{url}/__seedbed/tasks/{task_id}/finish", headers=headers, trust_env=False)
+    return all_that_is_told(url, headers, task_id)
+
+
+def test_no_secret_shows_where_settings_do() -> None:
+    key = f"{KEY}:signing-key={SIGNING}"
+    flags = Flags(key=(key,), control_token=TOKEN)
+    shown = f"{flags} {flags.settings()} {flags.settings().accounts}"
+    assert not {secret for secret in (KEY, SIGNING, TOKEN) if secret in shown}

@@ -1,0 +1,551 @@
+"""What every store does, in memory and in a file; and what only a file can go through."""
+
+import contextlib
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
+from seedbed_mock.accounts import Account
+from seedbed_mock.delivery import Attempt, Callback
+from seedbed_mock.quantities import SettingsError
+from seedbed_mock.stores.memory import MemoryStore
+from seedbed_mock.stores.sqlite import SqliteStore
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn, Store
+from seedbed_mock.tasks import Failure, Task, ended, even_timeline, polled
+
+START = 1_765_166_238_716
+PRICE = Decimal("6.5")
+FAILURE = Failure("500", "no")
+
+Open = Callable[[int], Store]
+
+
+def account(name: str = "one", space: str = "default") -> Account:
+    return Account(name, space, Decimal(80), None, None, b"")
+
+
+ONE, TWO, ELSEWHERE = account(), account("two"), account(space="elsewhere")
+ACCOUNTS = (ONE, TWO, ELSEWHERE)
+
+
+def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: int = START, **others: Any) -> Task:
+    return Task(
+        **{
+            "task_id": f"task_{number:06}",
+            "space": owner.space,
+            "account": owner.name,
+            "model": "m",
+            "request": '{"model": "m"}',
+            "result_name": f"{number}.jpg",
+            "base_url": "http://127.0.0.1:1",
+            "price": PRICE,
+            "created": at,
+            "visible": at,
+            "timeline": () if seconds is None else even_timeline(at, round(seconds * 1000)),
+            **others,
+        }
+    )
+
+
+def called_back(number: int, due: int | None, **others: Any) -> Task:
+    return task(number, callback=Callback(url="http://127.0.0.1:2/done", due=due), **others)
+
+
+@pytest.fixture(params=["memory", "file"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    opened: list[Store] = []
+
+    def open_one(keep: int = 100) -> Store:
+        path = tmp_path / f"{len(opened)}.db"
+        opened.append(MemoryStore(keep) if request.param == "memory" else SqliteStore(path, keep))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> Store:
+    return open_store(100)
+
+
+def test_a_task_is_found_by_its_name_and_by_that_of_its_result(store: Store) -> None:
+    store.create(task(1), ONE)
+    assert store.find("task_000001") == store.find_result("1.jpg") == task(1)
+    assert store.find("1.jpg") is store.find_result("task_000001") is None
+    assert store.newest() == START
+
+
+def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> None:
+    for number in range(12):
+        store.create(task(number), ONE)
+    with pytest.raises(Overdrawn) as refusal:
+        store.create(task(12), ONE)
+    assert refusal.value.balance == store.balance(ONE, START) == 2
+    assert store.find("task_000012") is None
+    assert store.balance(TWO, START) == store.balance(ELSEWHERE, START) == 80
+
+
+@pytest.mark.parametrize("name", ["task_id", "result_name"])
+def test_a_name_that_is_taken_costs_nothing(store: Store, name: str) -> None:
+    store.create(task(1), ONE)
+    with pytest.raises(NameTaken):
+        store.create(replace(task(2), **{name: getattr(task(1), name)}), ONE)
+    assert store.balance(ONE, START) == 80 - PRICE
+    assert store.tasks(limit=9) == [task(1)]
+
+
+def test_a_deposit_is_exact_and_has_a_bound(store: Store) -> None:
+    assert store.deposit(ONE, Decimal("0.000000001"), START) == Decimal("80.000000001")
+    with pytest.raises(SettingsError):
+        store.deposit(ONE, Decimal(10**9), START)
+    assert store.deposit(ONE, Decimal(-80), START) == store.balance(ONE, START) == Decimal("1E-9")
+
+
+def test_the_newest_tasks_are_listed_first(store: Store) -> None:
+    for number, owner in enumerate([ONE, ELSEWHERE, TWO, ELSEWHERE]):
+        store.create(task(number, owner), owner)
+    assert [each.task_id[-1] for each in store.tasks(limit=3)] == ["3", "2", "1"]
+    assert [each.task_id[-1] for each in store.tasks("elsewhere", limit=9)] == ["3", "1"]
+    assert store.tasks("nowhere", limit=9) == []
+
+
+def test_a_change_is_kept_and_given_back(store: Store) -> None:
+    store.create(task(1, seconds=None), ONE)
+    changed = store.change("task_000001", lambda task: polled(task, START + 5, 1))
+    assert changed == store.find("task_000001") != task(1, seconds=None)
+    assert store.change("task_000002", lambda task: task) is None
+
+
+def test_a_change_that_fails_changes_nothing(store: Store) -> None:
+    def fail(_: Task) -> Task:
+        raise RuntimeError("no")
+
+    store.create(task(1), ONE)
+    with pytest.raises(RuntimeError, match="no"):
+        store.change("task_000001", fail)
+    assert store.find("task_000001") == task(1)
+    store.create(task(2), ONE)
+
+
+def test_the_price_of_a_failed_task_is_given_back_when_it_ends_and_just_once(store: Store) -> None:
+    store.create(task(1, failure=FAILURE), ONE)
+    assert store.balance(ONE, START + 2999) == 80 - PRICE
+    assert store.balance(ONE, START + 3000) == store.balance(ONE, START + 9000) == 80
+    found = store.find("task_000001")
+    assert found
+    assert found.is_refunded
+
+
+def test_a_price_that_is_owed_can_be_spent(store: Store) -> None:
+    for number in range(12):
+        store.create(task(number, failure=FAILURE), ONE)
+    store.create(task(12, at=START + 3000), ONE)
+    assert store.balance(ONE, START + 3000) == 80 - PRICE
+
+
+def test_a_task_that_fails_after_it_had_ended_is_paid_back_too(store: Store) -> None:
+    store.create(task(1), ONE)
+    store.change("task_000001", lambda task: ended(task, START + 5000, FAILURE))
+    assert store.balance(ONE, START + 5000) == 80
+
+
+def test_callbacks_are_claimed_when_they_are_due_the_oldest_first_and_once(store: Store) -> None:
+    for number, due in enumerate([START + 30, START + 10, None, START + 20, START + 99]):
+        store.create(called_back(number, due), ONE)
+    assert store.next_due() == START + 10
+    assert store.claim(START + 9, START + 99, limit=9) == []
+    claimed = store.claim(START + 50, START + 99, limit=2)
+    assert [each.task_id[-1] for each in claimed] == ["1", "3"]
+    assert [each.callback and each.callback.due for each in claimed] == [START + 99] * 2
+    assert [each.task_id[-1] for each in store.claim(START + 50, START + 99, limit=9)] == ["0"]
+    assert store.claim(START + 50, START + 99, limit=9) == []
+    assert len(store.claim(START + 99, START + 200, limit=9)) == 4
+    assert store.next_due() == START + 200
+
+
+def test_a_callback_that_was_delivered_is_due_no_more(store: Store) -> None:
+    def delivered(task: Task) -> Task:
+        assert task.callback
+        return replace(task, callback=task.callback.attempted(Attempt(at=START, duration=1, status=200), START))
+
+    store.create(called_back(1, START), ONE)
+    store.change("task_000001", delivered)
+    assert store.next_due() is None
+
+
+def test_a_space_begins_afresh_without_the_others(store: Store) -> None:
+    for number, owner in enumerate(ACCOUNTS):
+        store.create(task(number, owner), owner)
+    store.reset("default")
+    assert [each.space for each in store.tasks(limit=9)] == ["elsewhere"]
+    assert [store.balance(owner, START) for owner in ACCOUNTS] == [80, 80, 80 - PRICE]
+    assert store.find_result("0.jpg") is None
+
+
+def test_a_balance_opens_again_without_its_tasks(store: Store) -> None:
+    store.create(task(1), ONE)
+    store.create(task(2, TWO), TWO)
+    store.reset("default", "one")
+    assert store.balance(ONE, START) == 80
+    assert store.balance(TWO, START) == 80 - PRICE
+    assert len(store.tasks(limit=9)) == 2
+
+
+def test_all_begins_afresh_but_notes(store: Store) -> None:
+    store.create(called_back(1, START), ONE)
+    store.note("name", b"\0value")
+    store.reset()
+    assert store.tasks(limit=9) == []
+    assert store.next_due() is None
+    assert store.newest() == 0
+    assert store.balance(ONE, START) == 80
+    assert store.note("name") == b"\0value"
+
+
+def test_a_note_may_be_written_once_only(store: Store) -> None:
+    assert store.note("name") is None
+    assert store.note_once("name", b"first") == store.note_once("name", b"second") == b"first"
+    assert store.note("name", b"third") == store.note("name") == b"third"
+
+
+def test_beyond_what_is_kept_the_task_that_ended_first_is_forgotten(open_store: Open) -> None:
+    store = open_store(3)
+    for number, seconds in enumerate([2, 1, 9, 9]):
+        store.create(task(number, seconds=seconds, at=START + 3000 * (number == 3)), ONE)
+    assert [each.task_id[-1] for each in store.tasks(limit=9)] == ["3", "2", "0"]
+    assert store.find("task_000001") is store.find_result("1.jpg") is None
+
+
+def test_a_task_is_not_forgotten_before_its_callback_was_made(open_store: Open) -> None:
+    store = open_store(1)
+    store.create(called_back(1, START), ONE)
+    store.create(task(2, at=START + 5000), ONE)
+    assert store.find("task_000001")
+    store.change("task_000001", lambda task: replace(task, callback=None))
+    store.create(task(3, at=START + 5000), ONE)
+    assert store.find("task_000001") is None
+
+
+def test_a_price_is_given_back_before_its_task_is_forgotten(open_store: Open) -> None:
+    store = open_store(1)
+    store.create(task(1, failure=FAILURE), ONE)
+    store.create(task(2, TWO, at=START + 5000), TWO)
+    assert store.find("task_000001") is None
+    assert store.balance(ONE, START + 5000) == 80
+
+
+def test_tasks_that_never_end_are_bounded_too(open_store: Open) -> None:
+    store = open_store(1)
+    for number in range(UNFINISHED_SHARE + 2):
+        store.create(task(number, seconds=None), ONE)
+    assert len(store.tasks(limit=99)) == UNFINISHED_SHARE
+    assert store.find("task_000001") is None
+
+
+def test_many_tasks_make_room_in_time(open_store: Open) -> None:
+    store = open_store(640)
+    store.deposit(ONE, Decimal(10**6), START)
+    for number in range(1000):
+        store.create(task(number, seconds=0), ONE)
+        assert store.find(f"task_{max(number - 639, 0):06}")
+    assert 640 <= len(store.tasks(limit=1000)) <= 681
+
+
+texts = st.text()
+whole = st.integers(-(2**62), 2**62)
+amounts = st.decimals(0, 10**9, places=9) | st.decimals(0, 10**9, allow_nan=False, allow_infinity=False)
+attempts = st.builds(Attempt, at=whole, duration=whole, status=st.none() | whole, error=texts, is_refused=st.booleans())
+callbacks = st.builds(
+    Callback,
+    url=texts,
+    due=st.none() | whole,
+    tries=whole,
+    outcome=st.sampled_from(["waiting", "delivered", "failed", "refused"]),
+    attempts=st.lists(attempts, max_size=3).map(tuple),
+)
+any_tasks = st.builds(
+    Task,
+    **dict.fromkeys(("task_id", "space", "account", "model", "request", "result_name", "base_url"), texts),
+    price=amounts,
+    created=whole,
+    visible=whole,
+    timeline=st.lists(whole, max_size=3).map(lambda moments: tuple(sorted(moments))),
+    polls=whole,
+    failure=st.none() | st.builds(Failure, code=texts, message=texts),
+    is_refunded=st.booleans(),
+    callback=st.none() | callbacks,
+)
+
+
+@pytest.fixture(scope="module")
+def file_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path_factory.mktemp("any") / "any.db", 100)
+    yield store
+    store.close()
+
+
+@given(made=any_tasks)
+def test_any_task_comes_out_of_a_file_as_it_went_in(file_store: SqliteStore, made: Task) -> None:
+    file_store.reset()
+    owner = rich(made)
+    file_store.create(made, owner)
+    assert file_store.find(made.task_id) == file_store.find_result(made.result_name) == made
+    assert file_store.tasks(made.space, limit=1) == [made]
+
+
+def rich(made: Task) -> Account:
+    return Account(made.account, made.space, Decimal(10**10), None, None, b"")
+
+
+def outcome(ask: Callable[[Store], Any], store: Store) -> object:
+    """Return what a store answers, or how it refuses."""
+    try:
+        return ask(store)
+    except Overdrawn as error:
+        return "overdrawn", error.balance
+    except (NameTaken, SettingsError) as error:
+        return type(error), str(error)
+
+
+def unpaid(task: Task) -> Task:
+    """Return a task without what nobody sees: when a price was given back, which it is for whoever asks."""
+    return replace(task, is_refunded=False)
+
+
+numbers = st.integers(0, 40)
+owners = st.sampled_from(ACCOUNTS)
+
+
+class Agreement(RuleBasedStateMachine):
+    """Whatever is done to a store in memory and to one in a file, both answer alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "seedbed.db"
+        self.now, self.made = START, 0
+
+    @initialize(keep=st.integers(1, 6))
+    def open(self, keep: int) -> None:
+        self.keep = keep
+        self.memory, self.file = MemoryStore(keep), SqliteStore(self.path, keep)
+
+    def both_change(self, number: int, changed: Callable[[Task], Task]) -> None:
+        def change(store: Store) -> Task | None:
+            after = store.change(f"task_{number:06}", changed)
+            return after and unpaid(after)
+
+        self.both(change)
+
+    def both(self, ask: Callable[[Store], Any]) -> None:
+        assert outcome(ask, self.memory) == outcome(ask, self.file)
+
+    @rule(
+        owner=owners,
+        seconds=st.none() | st.integers(0, 20),
+        failure=st.none() | st.just(FAILURE),
+        is_called_back=st.booleans(),
+        again=st.none() | numbers,
+        price=st.sampled_from([PRICE, Decimal(0), Decimal("29.999999999")]),
+    )
+    def create(
+        self,
+        *,
+        owner: Account,
+        seconds: int | None,
+        failure: Failure | None,
+        is_called_back: bool,
+        again: int | None,
+        price: Decimal,
+    ) -> None:
+        self.made += 1
+        number = self.made if again is None else min(again, self.made)
+        made = task(number, owner, seconds=seconds, at=self.now, failure=failure, price=price)
+        if is_called_back:
+            made = replace(made, callback=Callback(url="http://h", due=made.ends))
+        self.both(lambda store: store.create(made, owner))
+
+    @rule(seconds=st.integers(0, 30))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds * 1000
+
+    @rule(owner=owners, amount=st.decimals(-100, 10**9, places=9))
+    def deposit(self, owner: Account, amount: Decimal) -> None:
+        self.both(lambda store: store.deposit(owner, amount, self.now))
+
+    @rule(number=numbers, polls=st.integers(1, 4))
+    def poll(self, number: int, polls: int) -> None:
+        self.both_change(number, lambda task: polled(task, self.now, polls))
+
+    @rule(number=numbers, failure=st.none() | st.just(FAILURE))
+    def end(self, number: int, failure: Failure | None) -> None:
+        self.both_change(number, lambda task: ended(task, self.now, failure))
+
+    @rule(number=numbers, status=st.sampled_from([200, 410, 500, None]))
+    def attempt(self, number: int, status: int | None) -> None:
+        made = Attempt(at=self.now, duration=1, status=status)
+
+        def attempted(task: Task) -> Task:
+            return replace(task, callback=task.callback.attempted(made, self.now)) if task.callback else task
+
+        self.both_change(number, attempted)
+
+    @rule(limit=st.integers(0, 4))
+    def claim(self, limit: int) -> None:
+        self.both(lambda store: [unpaid(task) for task in store.claim(self.now, self.now + 20_000, limit=limit)])
+
+    @rule(space=st.sampled_from([None, "default", "elsewhere"]))
+    def reset(self, space: str | None) -> None:
+        self.both(lambda store: store.reset(space))
+
+    @rule(owner=owners)
+    def reset_balance(self, owner: Account) -> None:
+        self.both(lambda store: store.reset(owner.space, owner.name))
+
+    @rule(name=st.sampled_from("ab"), value=st.none() | st.binary(max_size=3))
+    def note(self, name: str, value: bytes | None) -> None:
+        self.both(lambda store: store.note(name, value))
+
+    @rule()
+    def open_again(self) -> None:
+        self.file.close()
+        self.file = SqliteStore(self.path, self.keep)
+
+    @rule(owner=owners)
+    def balance(self, owner: Account) -> None:
+        self.both(lambda store: store.balance(owner, self.now))
+
+    @invariant()
+    def all_is_alike(self) -> None:
+        self.both(lambda store: [unpaid(task) for task in store.tasks(limit=1000)])
+        self.both(lambda store: [task.task_id for task in store.tasks("elsewhere", limit=3)])
+        self.both(lambda store: (store.next_due(), store.newest()))
+
+    def teardown(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+        self.folder.cleanup()
+
+
+Agreement.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+TestBothStoresAgree = Agreement.TestCase
+
+
+def at_once(work: Callable[[int], Any], times: int = 2) -> list[Any]:
+    """Return what a function gives for each number, all called at the same time."""
+    gate = threading.Barrier(times)
+
+    def wait_and_work(number: int) -> Any:
+        gate.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(wait_and_work, range(times)))
+
+
+def with_store(path: Path, work: Callable[[SqliteStore], Any]) -> Any:
+    store = SqliteStore(path, 10_000)
+    try:
+        return work(store)
+    finally:
+        store.close()
+
+
+def made_until(error: type[Exception], store: Store, first: int = 0) -> int:
+    """Return how many tasks a store took before an error."""
+    number = first
+    with contextlib.suppress(error):
+        while True:
+            store.create(task(number), ONE)
+            number += 1
+    return number - first
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    def note(number: int) -> object:
+        return with_store(tmp_path / "one.db", lambda store: store.note_once("secret", bytes([number])))
+
+    for _ in range(5):
+        assert len(set(at_once(note, 8))) == 1
+        (tmp_path / "one.db").unlink()
+
+
+def test_two_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
+    def spend(number: int) -> Any:
+        return with_store(tmp_path / "one.db", lambda store: made_until(Overdrawn, store, number * 100))
+
+    assert sum(at_once(spend)) == 12
+    assert with_store(tmp_path / "one.db", lambda store: store.balance(ONE, START)) == 2
+
+
+def test_two_on_one_file_lose_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+    with_store(path, lambda store: store.create(task(1), ONE))
+
+    def count(_: int) -> None:
+        def more(store: Store) -> None:
+            for _ in range(100):
+                store.change("task_000001", lambda task: replace(task, polls=task.polls + 1))
+
+        with_store(path, more)
+
+    at_once(count)
+    assert with_store(path, lambda store: store.find("task_000001")).polls == 200
+
+
+def test_two_on_one_file_never_claim_the_same_callback(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+
+    def fill(store: Store) -> None:
+        store.deposit(ONE, Decimal(10**4), START)
+        for number in range(200):
+            store.create(called_back(number, START), ONE)
+
+    with_store(path, fill)
+
+    def claim(_: int) -> list[str]:
+        def claim_all(store: Store) -> list[str]:
+            return [each.task_id for _ in range(100) for each in store.claim(START, START + 20_000, limit=3)]
+
+        names: list[str] = with_store(path, claim_all)
+        return names
+
+    first, second = at_once(claim)
+    assert len(first) + len(second) == len({*first, *second}) == 200
+
+
+def test_a_task_of_another_version_of_the_program_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+    with_store(path, lambda store: store.create(task(1), ONE))
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "UPDATE tasks SET document = json_remove(json_set(document, '$.later', json('[1]')), '$.polls')"
+        )
+    database.close()
+    assert with_store(path, lambda store: store.find("task_000001")) == task(1)
+
+
+def test_a_file_that_is_full_refuses_whole_changes_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+    store = SqliteStore(path, 10_000)
+    room = store._database.execute("PRAGMA page_count").fetchone()[0] + 5
+    store._database.execute(f"PRAGMA max_page_count = {room}")
+    store.deposit(ONE, Decimal(10**4), START)
+    made = made_until(sqlite3.OperationalError, store)
+    assert len(store.tasks(limit=1000)) == made > 0
+    assert store.balance(ONE, START) == 80 + 10**4 - made * PRICE
+    store._database.execute("PRAGMA max_page_count = 100000")
+    store.create(task(made), ONE)
+    store.close()
