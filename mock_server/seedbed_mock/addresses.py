@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 
+
+@lru_cache(256)
 def base_url(host: str, port: int | None) -> str:
     """Return the URL of a server, whose port is left out where none is known."""
     name = f"[{host}]" if ":" in host else host

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from seedbed_schemas import Code
     from seedbed_schemas.dialect import Case, Dialect
+    from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.settings import HttpStatus
 
@@ -63,6 +64,10 @@ class Answer(Response):
         self.status_code = status
         self.background = None
         self.raw_headers = [*_HEADERS, (b"content-length", str(len(body)).encode())]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002, D102 (ASGI says what)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from seedbed_mock.answers import Refusal
 
 if TYPE_CHECKING:
-    from starlette.types import Receive
+    from starlette.types import Message, Receive
 
 LARGEST_BODY = 1024 * 1024
 """In bytes; the longest request that keeps the contract is some 40 KiB."""
@@ -28,17 +28,26 @@ async def read_body(receive: Receive) -> bytes | None:
     Raises:
         ClientDisconnect: The client left before it had sent all.
     """
-    body, size, more = bytearray(), 0, True
-    while more and size <= _DRAINED_BODY:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+    message = await _next(receive)
+    if not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        return whole if len(whole) <= LARGEST_BODY else None
+    body, size = bytearray(), 0
+    while True:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= LARGEST_BODY:
             body += chunk
-        more = message.get("more_body", False)
-    return bytes(body) if size <= LARGEST_BODY else None
+        if not message.get("more_body") or size > _DRAINED_BODY:
+            return bytes(body) if size <= LARGEST_BODY else None
+        message = await _next(receive)
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message
 
 
 def parse_json(body: bytes | None) -> tuple[Any, str]:

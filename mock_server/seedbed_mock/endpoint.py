@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
@@ -14,11 +15,16 @@ from seedbed_mock.journal import Entry, kept
 from seedbed_mock.service import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.answers import Answer, Answers
     from seedbed_mock.service import Service
     from seedbed_mock.steps import Step
+
+_log = logging.getLogger("seedbed")
+_NO_PARAMETERS: Final[Mapping[str, str]] = {}
 
 
 class Endpoint:
@@ -35,10 +41,22 @@ class Endpoint:
             body = await read_body(receive)
         except ClientDisconnect:
             return
+        try:
+            answer = self._handle(scope, body)
+        except Exception as error:
+            _log.exception("Seedbed itself failed at %s", scope["path"])
+            self._service.errors.append(error)
+            answer = self._answers.refused(Refusal("internal_error"))
+        if body is None:
+            # What is left of it may still be on its way, and must not be taken for the next request.
+            answer.headers["connection"] = "close"
+        await answer(scope, receive, send)
+
+    def _handle(self, scope: Scope, body: bytes | None) -> Answer:
         call = Call(
             headers=dict(scope["headers"]),
             query=_query(scope["query_string"]),
-            path=scope["path_params"],
+            path=scope.get("path_params", _NO_PARAMETERS),
             body=body,
             base_url=_base_url(scope),
             space=self._service.spaces.default,
@@ -46,10 +64,7 @@ class Endpoint:
         )
         answer = self._answer(call)
         self._write_down(scope, call, answer)
-        if body is None:
-            # What is left of it may still be on its way, and must not be taken for the next request.
-            answer.headers["connection"] = "close"
-        await answer(scope, receive, send)
+        return answer
 
     def _answer(self, call: Call) -> Answer:
         try:

@@ -113,9 +113,9 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Write one entry; the oldest makes room where there are too many."""
         size = entry.size
-        if len(self._entries) == KEPT_ENTRIES:
-            size -= self.drop()
         self._entries.append(entry)
+        if len(self._entries) > KEPT_ENTRIES:
+            size -= self.drop()
         self._room.take(self, size)
 
     def drop(self) -> int:

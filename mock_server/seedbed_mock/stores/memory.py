@@ -75,7 +75,12 @@ class MemoryStore:
             raise Overdrawn(balance)
         self._balances[account.space, account.name] = balance - task.price
         self._by_result[task.result_name] = task.task_id
-        self._keep_task(task)
+        if task.callback is None and not task.owes and task.ends is not None:
+            # Nearly every task, which the rest would only find to be so at some length.
+            self._tasks[task.task_id] = task
+            heapq.heappush(self._ends, (task.ends, task.task_id))
+        else:
+            self._keep_task(task)
         if len(self._tasks) > self._keep:
             self._make_room(task.created)
 
