@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hmac import compare_digest
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.results.picture import RESULTS
@@ -21,7 +22,7 @@ def link_download(service: Service, call: Call) -> None:
     field = service.shared.download_url.field
     url = call.request.get(field) if isinstance(call.request, dict) else None
     folder = f"{call.base_url}{RESULTS}/"
-    name = url.removeprefix(folder) if isinstance(url, str) and url.startswith(folder) else ""
+    name = unquote(url.removeprefix(folder)) if isinstance(url, str) and url.startswith(folder) else ""
     if service.result(name) is None:
         raise Refusal("url_wrong")
     until = service.now() + service.shared.download_seconds * 1000

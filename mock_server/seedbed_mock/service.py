@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _KEPT_ERRORS = 100
+_SUFFIX = ".jpg"
 
 
 @dataclass(slots=True, kw_only=True, repr=False)  # a traceback that shows one must show no key
@@ -125,8 +126,8 @@ class Service:
 
     def result(self, name: str) -> Task | None:
         """Return the task whose result has that file name, once it has succeeded and as long as the result is kept."""
-        task, now = self.store.find_result(name), self.now()
-        if task is None or task.ends is None or task.failure or not task.has_ended(now):
+        task, now = self.store.find(name.partition("-")[2].removesuffix(_SUFFIX)), self.now()
+        if task is None or task.result_name != name or task.ends is None or task.failure or not task.has_ended(now):
             return None
         return task if now < task.ends + self.settings.result_ttl * 1000 else None
 
@@ -139,7 +140,7 @@ class Service:
 
     def result_name(self, task_id: str) -> str:
         """Return the file name of a task's result, which nobody can guess who does not know this server's secret."""
-        return f"{self.sign(task_id)}.jpg"
+        return f"{self.sign(task_id)}-{task_id}{_SUFFIX}"
 
     def sign(self, text: str) -> str:
         """Return a mark of a text that only this server can make."""

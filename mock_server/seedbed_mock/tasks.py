@@ -7,6 +7,7 @@ from bisect import bisect_right
 from decimal import Decimal  # noqa: TC003 (msgspec reads the annotations when it runs)
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -146,7 +147,7 @@ def record(
         task.model,
         state,
         _text_in_text(task.request) if dialect.input_is_text else task.request,
-        _results(f"{base_url or task.base_url}{RESULTS}/{task.result_name}"),
+        _results(f"{base_url or task.base_url}{RESULTS}/{quote(task.result_name)}"),
         failure.code if failure else None,
         failure.message if failure else None,
         None if ends is None else ends - task.created,

@@ -82,8 +82,8 @@ def store(open_store: Open) -> Store:
 
 def test_a_task_is_found_by_its_name_and_by_that_of_its_result(store: Store) -> None:
     store.create(task(1), ONE)
-    assert store.find("task_000001") == store.find_result("1.jpg") == task(1)
-    assert store.find("1.jpg") is store.find_result("task_000001") is None
+    assert store.find("task_000001") == task(1)
+    assert store.find("1.jpg") is None
     assert store.newest() == START
 
 
@@ -97,11 +97,10 @@ def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> Non
     assert store.balance(TWO, START) == store.balance(ELSEWHERE, START) == 80
 
 
-@pytest.mark.parametrize("name", ["task_id", "result_name"])
-def test_a_name_that_is_taken_costs_nothing(store: Store, name: str) -> None:
+def test_a_name_that_is_taken_costs_nothing(store: Store) -> None:
     store.create(task(1), ONE)
     with pytest.raises(NameTaken):
-        store.create(replace(task(2), **{name: getattr(task(1), name)}), ONE)
+        store.create(replace(task(2), task_id=task(1).task_id), ONE)
     assert store.balance(ONE, START) == 80 - PRICE
     assert store.tasks(limit=9) == [task(1)]
 
@@ -191,7 +190,6 @@ def test_a_space_begins_afresh_without_the_others(store: Store) -> None:
     store.reset("default")
     assert [each.space for each in store.tasks(limit=9)] == ["elsewhere"]
     assert [store.balance(owner, START) for owner in ACCOUNTS] == [80, 80, 80 - PRICE]
-    assert store.find_result("0.jpg") is None
 
 
 def test_a_balance_opens_again_without_its_tasks(store: Store) -> None:
@@ -220,12 +218,12 @@ def test_a_note_may_be_written_once_only(store: Store) -> None:
     assert store.note("name", b"third") == store.note("name") == b"third"
 
 
-def test_beyond_what_is_kept_the_task_that_ended_first_is_forgotten(open_store: Open) -> None:
+def test_beyond_what_is_kept_the_oldest_task_that_has_ended_is_forgotten(open_store: Open) -> None:
     store = open_store(3)
-    for number, seconds in enumerate([2, 1, 9, 9]):
+    for number, seconds in enumerate([9, 2, 1, 9]):
         store.create(task(number, seconds=seconds, at=START + 3000 * (number == 3)), ONE)
     assert [each.task_id[-1] for each in store.tasks(limit=9)] == ["3", "2", "0"]
-    assert store.find("task_000001") is store.find_result("1.jpg") is None
+    assert store.find("task_000001") is None
 
 
 def test_a_task_is_not_forgotten_before_its_callback_was_made(open_store: Open) -> None:
@@ -301,7 +299,7 @@ def test_any_task_comes_out_of_a_file_as_it_went_in(file_store: SqliteStore, mad
     file_store.reset()
     owner = rich(made)
     file_store.create(made, owner)
-    assert file_store.find(made.task_id) == file_store.find_result(made.result_name) == made
+    assert file_store.find(made.task_id) == made
     assert file_store.tasks(made.space, limit=1) == [made]
 
 

@@ -36,15 +36,12 @@ CREATE TABLE tasks (
     task_id TEXT PRIMARY KEY NOT NULL,
     space TEXT NOT NULL,
     account TEXT NOT NULL,
-    result_name TEXT UNIQUE NOT NULL,
     created INTEGER NOT NULL,
     ends INTEGER,
     callback_due INTEGER,
     refund_due INTEGER,
     document TEXT NOT NULL
 );
-CREATE INDEX tasks_of_space ON tasks (space);
-CREATE INDEX tasks_by_end ON tasks (ends, created);
 CREATE INDEX callbacks ON tasks (callback_due, task_id) WHERE callback_due IS NOT NULL;
 CREATE INDEX refunds ON tasks (space, account, refund_due) WHERE refund_due IS NOT NULL;
 CREATE TABLE balances (

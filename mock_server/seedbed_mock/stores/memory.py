@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from seedbed_mock.quantities import exact_credits
-from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn
+from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTaken, Overdrawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
     from seedbed_mock.accounts import Account
@@ -24,25 +24,24 @@ _Due = list[tuple[int, str]]
 
 
 class MemoryStore:
-    """Tasks in memory, those that ended first making room.
+    """Tasks in memory, the oldest that have ended making room.
 
     Args:
-        keep: How many tasks are kept; more only where too few of them have ended.
+        keep: How many tasks are kept at least; more only where too few of them have ended.
     """
 
     is_shared = False
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
+        self._spare = keep // SPARE_SHARE
+        self._uncounted = 0
         self._notes: dict[str, bytes] = {}
         self._clear()
 
     def _clear(self) -> None:
-        # Unlike a dict, it finds its first entry at once however many before it are gone.
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
-        self._by_result: dict[str, str] = {}
+        self._tasks: dict[str, Task] = {}
         self._balances: dict[tuple[str, str], Decimal] = {}
-        self._ends: _Due = []
         self._callbacks: _Due = []
         self._owed: defaultdict[tuple[str, str], _Due] = defaultdict(list)
 
@@ -68,26 +67,19 @@ class MemoryStore:
         return balance
 
     def create(self, task: Task, account: Account) -> None:
-        if task.task_id in self._tasks or task.result_name in self._by_result:
+        if task.task_id in self._tasks:
             raise NameTaken(task.task_id)
         balance = self.balance(account, task.created)
         if balance < task.price:
             raise Overdrawn(balance)
         self._balances[account.space, account.name] = balance - task.price
-        self._by_result[task.result_name] = task.task_id
-        if task.callback is None and not task.owes and task.ends is not None:
-            # Nearly every task, which the rest would only find to be so at some length.
-            self._tasks[task.task_id] = task
-            heapq.heappush(self._ends, (task.ends, task.task_id))
-        else:
-            self._keep_task(task)
-        if len(self._tasks) > self._keep:
+        self._keep_task(task)
+        if self._uncounted >= self._spare:
             self._make_room(task.created)
+        self._uncounted = 0 if self._uncounted >= self._spare else self._uncounted + 1
 
     def _keep_task(self, task: Task, before: Task | None = None) -> None:
         self._tasks[task.task_id] = task
-        if _is_new(_spare, task, before):
-            heapq.heappush(self._ends, (task.ends or 0, task.task_id))
         if _is_new(_due, task, before):
             heapq.heappush(self._callbacks, (_due(task) or 0, task.task_id))
         if _is_new(_owed, task, before):
@@ -95,9 +87,6 @@ class MemoryStore:
 
     def find(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)
-
-    def find_result(self, name: str) -> Task | None:
-        return self._tasks.get(self._by_result.get(name, ""))
 
     def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
         newest_first = reversed(self._tasks.values())
@@ -158,13 +147,15 @@ class MemoryStore:
         self._clear()
 
     def _make_room(self, now: int) -> None:
-        while len(self._tasks) > self._keep and self._ends and self._ends[0][0] <= now:
-            ends, task_id = heapq.heappop(self._ends)
-            task = self._tasks.get(task_id)
-            if task and _spare(task) == ends:
-                self._forget(task)
-        if len(self._tasks) > self._keep * UNFINISHED_SHARE:
-            self._forget(next(iter(self._tasks.values())))
+        excess = len(self._tasks) - self._keep
+        spare = (task for task in self._tasks.values() if task.has_ended(now) and _due(task) is None)
+        self._forget_all(islice(spare, max(excess, 0)))
+        excess = len(self._tasks) - self._keep * UNFINISHED_SHARE
+        self._forget_all(islice(self._tasks.values(), max(excess, 0)))
+
+    def _forget_all(self, tasks: Iterable[Task]) -> None:
+        for task in list(tasks):
+            self._forget(task)
 
     def _forget(self, task: Task) -> None:
         if task.owes and task.ends is not None:
@@ -172,7 +163,6 @@ class MemoryStore:
             if owner in self._balances:
                 self._balances[owner] += task.price
         del self._tasks[task.task_id]
-        del self._by_result[task.result_name]
 
 
 def _due(task: Task) -> int | None:
@@ -183,11 +173,6 @@ def _due(task: Task) -> int | None:
 def _owed(task: Task) -> int | None:
     """Return when its price is to be given back."""
     return task.ends if task.owes else None
-
-
-def _spare(task: Task) -> int | None:
-    """Return from when on it may be forgotten: once it has ended and its callback waits no more."""
-    return task.ends if _due(task) is None else None
 
 
 def _is_new(moment: Callable[[Task], int | None], task: Task, before: Task | None) -> bool:

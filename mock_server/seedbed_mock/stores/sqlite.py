@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from seedbed_mock.quantities import exact_credits
 from seedbed_mock.stores.database import open_database
-from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn
+from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTaken, Overdrawn
 from seedbed_mock.tasks import Task
 
 if TYPE_CHECKING:
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
     from seedbed_mock.accounts import Account
 
-_SPARE_SHARE = 16
-"""A sixteenth more tasks than are to be kept may gather: to forget many at once writes far less than one at a time."""
-
 _INSERT = """
-INSERT INTO tasks (ends, callback_due, refund_due, document, task_id, space, account, result_name, created)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks (ends, callback_due, refund_due, document, task_id, space, account, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = "UPDATE tasks SET ends = ?, callback_due = ?, refund_due = ?, document = ? WHERE task_id = ?"
 _BALANCE = """
@@ -37,14 +34,14 @@ _SET_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?)"
 _DUE = "SELECT document FROM tasks WHERE callback_due <= ? ORDER BY callback_due, task_id LIMIT ?"
 _OWING = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
 _DELETE = "DELETE FROM tasks"
-_OVER = "SELECT rowid FROM tasks WHERE ends <= ? AND callback_due IS NULL ORDER BY ends, created, rowid LIMIT ?"
+_OVER = "SELECT rowid FROM tasks WHERE ends <= ? AND callback_due IS NULL ORDER BY rowid LIMIT ?"
 _OLDEST = "SELECT rowid FROM tasks ORDER BY rowid LIMIT ?"
 _NEWEST = "SELECT document FROM tasks ORDER BY rowid DESC LIMIT ?"
 _NEWEST_OF_SPACE = "SELECT document FROM tasks WHERE space = ? ORDER BY rowid DESC LIMIT ?"
 
 
 class SqliteStore:
-    """Tasks in an SQLite file, those that ended first making room.
+    """Tasks in an SQLite file, the oldest that have ended making room.
 
     Nothing of it is remembered in the process, since another one may change it at any time.
 
@@ -60,7 +57,7 @@ class SqliteStore:
 
     def __init__(self, path: Path | str, keep: int) -> None:
         self._keep = keep
-        self._spare = keep // _SPARE_SHARE
+        self._spare = keep // SPARE_SHARE
         self._uncounted = 0
         self._database = open_database(Path(path))
 
@@ -113,7 +110,7 @@ class SqliteStore:
         self._uncounted = 0 if self._uncounted >= self._spare else self._uncounted + 1
 
     def _insert(self, task: Task) -> None:
-        names = (task.task_id, task.space, task.account, task.result_name, task.created)
+        names = (task.task_id, task.space, task.account, task.created)
         try:
             self._database.execute(_INSERT, (*_changing(task), *names))
         except sqlite3.IntegrityError as error:
@@ -124,9 +121,6 @@ class SqliteStore:
 
     def find(self, task_id: str) -> Task | None:
         return self._task("SELECT document FROM tasks WHERE task_id = ?", task_id)
-
-    def find_result(self, name: str) -> Task | None:
-        return self._task("SELECT document FROM tasks WHERE result_name = ?", name)
 
     def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
         return self._tasks(_NEWEST, limit) if space is None else self._tasks(_NEWEST_OF_SPACE, space, limit)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
 
+SPARE_SHARE = 16
+"""A sixteenth more tasks than are to be kept may gather: to forget many at once costs far less than one at a time."""
+
 UNFINISHED_SHARE = 10
 """Tasks that have not ended are forgotten, too, where there are so many times more than are to be kept."""
 
@@ -70,10 +73,6 @@ class Store(Protocol):
 
     def find(self, task_id: str) -> Task | None:
         """Return the task of that name."""
-        ...
-
-    def find_result(self, name: str) -> Task | None:
-        """Return the task whose result has that file name."""
         ...
 
     def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
