@@ -19,9 +19,8 @@ async def create(request: Request) -> Response:
     return Response(CREATED, media_type="application/json")
 
 
-async def show(request: Request) -> Response:
-    """Read the name of the task, as any service must, and answer."""
-    _ = request.query_params.get("taskId")
+async def show(_: Request) -> Response:
+    """Answer at once."""
     return Response(RECORD, media_type="application/json")
 
 

@@ -37,7 +37,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One task, which never changes: what happens to it makes another of the same name.
 
     Attributes:

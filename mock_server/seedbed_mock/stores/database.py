@@ -24,9 +24,8 @@ _PATIENCE = 5.0
 _PAUSE = 0.01
 """In seconds, between two attempts where SQLite does not wait by itself."""
 
-_PAGE_BYTES = 2048
-_LOG_PAGES = 16000
-"""How long the log grows before it is written back; that waits for the disk, small pages and a long log less often."""
+_LOG_PAGES = 4000
+"""How long the log grows before it is written back; that waits for the disk, and a long log waits less often."""
 
 _CACHE_KIB = 16_000
 
@@ -136,7 +135,6 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 def _prepare(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     database.execute("BEGIN IMMEDIATE")
     with database:
         if not _number(database, "user_version"):

@@ -30,7 +30,8 @@ SELECT (SELECT amount FROM balances WHERE space = ?1 AND account = ?2),
     EXISTS (SELECT 1 FROM tasks WHERE space = ?1 AND account = ?2 AND refund_due <= ?3)
 """
 _OWED = "SELECT document FROM tasks WHERE space = ? AND account = ? AND refund_due <= ?"
-_SET_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?)"
+_OPEN_BALANCE = "INSERT INTO balances (amount, space, account) VALUES (?, ?, ?)"
+_SET_BALANCE = "UPDATE balances SET amount = ? WHERE space = ? AND account = ?"
 _DUE = "SELECT document FROM tasks WHERE callback_due <= ? ORDER BY callback_due, task_id LIMIT ?"
 _OWING = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
 _DELETE = "DELETE FROM tasks"
@@ -90,7 +91,9 @@ class SqliteStore:
         return balance
 
     def _set_balance(self, account: Account, amount: Decimal) -> None:
-        self._database.execute(_SET_BALANCE, (account.space, account.name, str(amount)))
+        values = (str(amount), account.space, account.name)
+        if not self._database.execute(_SET_BALANCE, values).rowcount:
+            self._database.execute(_OPEN_BALANCE, values)
 
     def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
         with self._change_all():
@@ -194,7 +197,7 @@ class SqliteStore:
         owner = (task.space, task.account)
         amount = self._one("SELECT amount FROM balances WHERE space = ? AND account = ?", *owner)
         if amount is not None:
-            self._database.execute(_SET_BALANCE, (*owner, str(Decimal(amount) + task.price)))
+            self._database.execute(_SET_BALANCE, (str(Decimal(amount) + task.price), *owner))
 
     def _tasks(self, query: str, *values: Any) -> list[Task]:
         return [_decode(document) for (document,) in self._database.execute(query, values)]
