@@ -75,6 +75,11 @@ def exact_credits(amount: Decimal | float) -> Decimal:
     return exact
 
 
+def given_back(balance: Decimal, price: Decimal) -> Decimal:
+    """Return a balance with a price that is given back, of which what no account can have is lost."""
+    return min(balance + price, Decimal(MOST_CREDITS))
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A length of time between two bounds, in seconds.

@@ -55,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         polls: How often its record was asked for, where that is what moves it on.
         failure: Why it fails in the end, ``None`` where it succeeds.
         is_refunded: Whether its price was given back.
+        is_written_off: Whether the balance that it was paid from is no more, since the account has opened again.
         callback: What is POSTed when it has ended.
     """
 
@@ -72,6 +73,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     polls: int = 0
     failure: Failure | None = None
     is_refunded: bool = False
+    is_written_off: bool = False
     callback: Callback | None = None
 
     @property
@@ -82,7 +84,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     @property
     def owes(self) -> bool:
         """Whether its price is still to be given back once it has ended."""
-        return self.failure is not None and not self.is_refunded
+        return self.failure is not None and not (self.is_refunded or self.is_written_off)
 
     def has_ended(self, now: int) -> bool:
         """Tell whether it is over at that time, in Unix milliseconds."""

@@ -257,6 +257,16 @@ def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
     assert control("POST", f"/accounts/{account}/reset")[1]["balance"] == 80
 
 
+def test_a_task_that_was_paid_for_before_a_balance_opened_again_gives_nothing_back(
+    seedbed: Running, control: Control, create: Create, account: str
+) -> None:
+    seedbed.play(**LARGE)
+    task_id = create()
+    control("POST", f"/accounts/{account}/reset")
+    assert control("POST", f"/tasks/{task_id}/fail")[1]["refunded"] is False
+    assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
+
+
 @pytest.mark.parametrize("path", ["", "/top-up", "/reset"])
 def test_an_unknown_account_is_one_sentence(control: Control, path: str) -> None:
     body = {"credits": 1} if path == "/top-up" else None

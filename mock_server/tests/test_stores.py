@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 from seedbed_mock.accounts import Account
 from seedbed_mock.delivery import Attempt, Callback
-from seedbed_mock.quantities import SettingsError
+from seedbed_mock.quantities import MOST_CREDITS, SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn, Store
@@ -199,6 +199,43 @@ def test_a_balance_opens_again_without_its_tasks(store: Store) -> None:
     assert store.balance(ONE, START) == 80
     assert store.balance(TWO, START) == 80 - PRICE
     assert len(store.tasks(limit=9)) == 2
+
+
+@pytest.mark.parametrize("seconds", [None, 3])
+def test_a_balance_that_opened_again_is_not_owed_what_was_paid_before(store: Store, seconds: float | None) -> None:
+    store.create(task(1, seconds=seconds), ONE)
+    store.create(task(2, TWO, seconds=seconds), TWO)
+    store.reset("default", "one")
+    store.create(task(3), ONE)
+    for number in (1, 2, 3):
+        store.change(f"task_{number:06}", lambda task: ended(task, START, FAILURE))
+    assert [store.balance(owner, START) for owner in (ONE, TWO)] == [80, 80]
+    assert [task.is_refunded for task in store.tasks(limit=9)] == [True, True, False]
+
+
+def test_a_task_of_a_balance_before_is_forgotten_without_paying_it_back(open_store: Open) -> None:
+    store = open_store(1)
+    store.create(task(1, failure=FAILURE), ONE)
+    store.reset("default", "one")
+    store.create(task(2, at=START + 5000), ONE)
+    store.create(task(3, TWO, at=START + 9000), TWO)
+    assert store.find("task_000001") is None
+    assert store.balance(ONE, START + 9000) == 80 - PRICE
+
+
+def test_no_price_that_is_given_back_lifts_a_balance_above_what_an_account_can_have(store: Store) -> None:
+    store.create(task(1, failure=FAILURE), ONE)
+    store.deposit(ONE, MOST_CREDITS - store.balance(ONE, START), START)
+    assert store.balance(ONE, START + 3000) == MOST_CREDITS
+
+
+def test_no_task_that_is_forgotten_lifts_a_balance_above_what_an_account_can_have(open_store: Open) -> None:
+    store = open_store(1)
+    store.create(task(1, failure=FAILURE), ONE)
+    store.deposit(ONE, MOST_CREDITS - store.balance(ONE, START), START)
+    store.create(task(2, TWO, at=START + 5000), TWO)
+    assert store.find("task_000001") is None
+    assert store.balance(ONE, START + 5000) == MOST_CREDITS
 
 
 def test_all_begins_afresh_but_notes(store: Store) -> None:

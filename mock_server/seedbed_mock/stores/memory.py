@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from seedbed_mock.quantities import exact_credits
+from seedbed_mock.quantities import exact_credits, given_back
 from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTaken, Overdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from decimal import Decimal
 
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
@@ -50,14 +50,14 @@ class MemoryStore:
         balance = self._balances.get(owner, account.opening)
         if owed := self._owed.get(owner):
             while owed and owed[0][0] <= now:
-                balance += self._give_back(heapq.heappop(owed)[1], now)
+                balance = given_back(balance, self._paid_back(heapq.heappop(owed)[1], now))
             self._balances[owner] = balance
         return balance
 
-    def _give_back(self, task_id: str, now: int) -> Decimal | int:
+    def _paid_back(self, task_id: str, now: int) -> Decimal:
         task = self._tasks.get(task_id)
         if task is None or not task.owes or not task.has_ended(now):
-            return 0
+            return Decimal()
         self._tasks[task_id] = replace(task, is_refunded=True)
         return task.price
 
@@ -128,12 +128,18 @@ class MemoryStore:
             self._clear()
         elif account is not None:
             self._balances.pop((space, account), None)
+            self._write_off(space, account)
         else:
             for task in [task for task in self._tasks.values() if task.space == space]:
                 self._forget(task)
             for owner in [owner for owner in {**self._balances, **self._owed} if owner[0] == space]:
                 self._balances.pop(owner, None)
                 self._owed.pop(owner, None)
+
+    def _write_off(self, space: str, account: str) -> None:
+        for task in self._tasks.values():
+            if (task.space, task.account) == (space, account):
+                self._tasks[task.task_id] = replace(task, is_written_off=True)
 
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
@@ -161,7 +167,7 @@ class MemoryStore:
         if task.owes and task.ends is not None:
             owner = (task.space, task.account)
             if owner in self._balances:
-                self._balances[owner] += task.price
+                self._balances[owner] = given_back(self._balances[owner], task.price)
         del self._tasks[task.task_id]
 
 

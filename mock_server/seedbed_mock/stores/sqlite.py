@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from seedbed_mock.quantities import exact_credits
+from seedbed_mock.quantities import exact_credits, given_back
 from seedbed_mock.stores.database import open_database
 from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTaken, Overdrawn
 from seedbed_mock.tasks import Task
@@ -32,6 +32,7 @@ SELECT (SELECT amount FROM balances WHERE space = ?1 AND account = ?2),
 _OWED = "SELECT document FROM tasks WHERE space = ? AND account = ? AND refund_due <= ?"
 _OPEN_BALANCE = "INSERT INTO balances (amount, space, account) VALUES (?, ?, ?)"
 _SET_BALANCE = "UPDATE balances SET amount = ? WHERE space = ? AND account = ?"
+_OF_ACCOUNT = "SELECT document FROM tasks WHERE space = ? AND account = ?"
 _DUE = "SELECT document FROM tasks WHERE callback_due <= ? ORDER BY callback_due, task_id LIMIT ?"
 _OWING = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
 _DELETE = "DELETE FROM tasks"
@@ -87,7 +88,7 @@ class SqliteStore:
         balance, owed = self._balance(account, now)
         for task in self._tasks(_OWED, account.space, account.name, now) if owed else ():
             self._update(replace(task, is_refunded=True))
-            balance += task.price
+            balance = given_back(balance, task.price)
         return balance
 
     def _set_balance(self, account: Account, amount: Decimal) -> None:
@@ -163,6 +164,8 @@ class SqliteStore:
                 database.execute("DELETE FROM balances")
             elif account is not None:
                 database.execute("DELETE FROM balances WHERE space = ? AND account = ?", (space, account))
+                for task in self._tasks(_OF_ACCOUNT, space, account):
+                    self._update(replace(task, is_written_off=True))
             else:
                 database.execute(f"{_DELETE} WHERE space = ?", (space,))
                 database.execute("DELETE FROM balances WHERE space = ?", (space,))
@@ -197,7 +200,7 @@ class SqliteStore:
         owner = (task.space, task.account)
         amount = self._one("SELECT amount FROM balances WHERE space = ? AND account = ?", *owner)
         if amount is not None:
-            self._database.execute(_SET_BALANCE, (str(Decimal(amount) + task.price), *owner))
+            self._database.execute(_SET_BALANCE, (str(given_back(Decimal(amount), task.price)), *owner))
 
     def _tasks(self, query: str, *values: Any) -> list[Task]:
         return [_decode(document) for (document,) in self._database.execute(query, values)]

@@ -42,7 +42,7 @@ class Store(Protocol):
     """Keeps tasks and balances; every method is done as a whole or not at all.
 
     Times are Unix milliseconds. A price that is owed is given back, by any method that looks at the balance, as soon as
-    its task has ended.
+    its task has ended; not so one that was paid from a balance before the account opened again.
 
     Attributes:
         is_shared: Whether others may change what is in it.
