@@ -107,6 +107,13 @@ def test_a_task_fails_without_a_body_too(seedbed: Running, control: Control, cre
     assert control("POST", f"/tasks/{create()}/fail")[1]["state"] == SHARED.states.failure
 
 
+def test_a_task_that_fails_by_hand_is_shown_with_its_price_given_back(
+    seedbed: Running, control: Control, create: Create
+) -> None:
+    seedbed.play(**LARGE)
+    assert control("POST", f"/tasks/{create()}/fail")[1]["refunded"] is True
+
+
 def test_a_failure_gives_the_price_back_once(
     seedbed: Running, control: Control, create: Create, http: httpx2.Client
 ) -> None:

@@ -144,7 +144,16 @@ class Control:
     async def _end(self, task_id: str, failure: Failure | None) -> TaskShown:
         now = self._service.now()
         task = await self._change(task_id, lambda task: ended(_unended(task, now), now, failure))
+        if task and task.owes:
+            task = self._paid_back(task)
         return self._shown(task, task_id)
+
+    def _paid_back(self, task: Task) -> Task | None:
+        """Return a task that owes its price once that was given back, which is when somebody looks at the balance."""
+        account = self._service.spaces.named(task.space).account(task.account)
+        if account:
+            self._service.store.balance(account, self._service.now())
+        return self._service.store.find(task.task_id)
 
     async def _change(self, task_id: str, changed: Callable[[Task], Task]) -> Task | None:
         self._service.store.change(task_id, changed)
