@@ -87,12 +87,12 @@ class Spaces:
             self._forgotten(forgotten)
         return space
 
-    def of_key(self, key: str) -> tuple[Space, str]:
-        """Return the space that a key names before a colon, and the rest; the default where it names none."""
+    def split(self, key: str) -> tuple[str | None, str]:
+        """Return the name of a space that stands before a colon in a key, and the rest; ``None`` where none does."""
         name, colon, rest = key.partition(":")
         if colon and key not in self.default.accounts and rest in self.default.accounts:
-            return self.named(name), rest
-        return self.default, key
+            return name, rest
+        return None, key
 
     def all(self) -> list[Space]:
         """Return all spaces that are known."""

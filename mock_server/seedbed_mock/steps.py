@@ -51,10 +51,13 @@ def let_in(service: Service, call: Call) -> None:
 
 
 def _space_and_key(service: Service, call: Call, key: str) -> tuple[Space, str]:
-    """Return the space that the call names in its header, or in its key, and the key without it."""
+    """Return the space that the call names in its header, or else in its key, and the key without it."""
     name = call.headers.get(_SPACE_HEADER, b"").decode("latin-1")
+    inside, key = service.spaces.split(key)
+    if not name and inside is None:
+        return service.spaces.default, key
     try:
-        return (service.spaces.named(name), key) if name else service.spaces.of_key(key)
+        return service.spaces.named(name or inside or ""), key
     except ValueError as error:
         header = SPACE_HEADER if name else service.operation.header
         raise Refusal("space_malformed", header=header, problem=str(error)) from error

@@ -287,6 +287,12 @@ def test_a_key_with_a_colon_is_no_space(seedbed: Running, call: Call) -> None:
     assert [call("GET", CREDIT, key=key)["code"] for key in ("c:d", ":b", "b:", ":")] == [401, 422, 401, 401]
 
 
+@pytest.mark.parametrize("inside", ["b", "c", "no space"])
+def test_a_space_in_the_header_wins_over_one_in_the_key(seedbed: Running, call: Call, inside: str) -> None:
+    assert call("GET", CREDIT, key=f"{inside}:{seedbed.key}", X_Seedbed_Space="b")["code"] == 200
+    assert [entry["space"] for entry in seedbed.calls] == ["b"]
+
+
 def test_thousands_of_spaces_are_kept_within_bounds(seedbed: Running, http: httpx2.Client, control: Control) -> None:
     seedbed.play(**MANUAL)
     headers = {"Authorization": f"Bearer {seedbed.key}"}
