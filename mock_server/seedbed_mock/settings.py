@@ -35,7 +35,8 @@ ClockKind = Literal["real", "manual"]
 
 _KEY_OPTIONS = ("credits", "rate", "signing-key")
 _OPTION = f"({'|'.join(_KEY_OPTIONS)})="
-_FASTEST = 1_000_000
+_SLOWEST, _FASTEST = 0.001, 1_000_000
+"""How many seconds of a clock may pass in a real one; slower, and what is due would be years away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +175,8 @@ def check_speed(speed: float) -> float:
     Raises:
         SettingsError: No clock can.
     """
-    if not 0 < speed <= _FASTEST:
-        raise SettingsError(f"A clock runs at more than 0 and at most {_FASTEST} times the speed of time, not {speed}.")
+    if not _SLOWEST <= speed <= _FASTEST:
+        raise SettingsError(f"A clock runs at from {_SLOWEST} to {_FASTEST} times the speed of time, not {speed}.")
     return speed
 
 
