@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+CONTROL_ROOT = "/__seedbed"
+"""Where the control API is, apart from the documented paths."""
+
 
 @lru_cache(256)
 def base_url(host: str, port: int | None) -> str:

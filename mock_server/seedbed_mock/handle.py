@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from seedbed_schemas import job_api
 
+from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.assembly import app_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from seedbed_mock.settings import ClockKind, Settings
     from seedbed_mock.stage import Stage
 
-_CONTROL = "/__seedbed"
 _TIMEOUT_SECONDS = 60
 _MOST = 1000
 
@@ -180,7 +180,7 @@ class Running:
         """
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-        target = f"{_CONTROL}/{path}{'?' if query else ''}{urlencode(query)}"
+        target = f"{CONTROL_ROOT}/{path}{'?' if query else ''}{urlencode(query)}"
         token = self._settings.control_token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:

@@ -187,6 +187,37 @@ def test_only_this_machine_is_called_unless_more_is_allowed(server: Running, url
     assert server.task(task_id)["state"] == SHARED.states.success
 
 
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        *((host, "/reset") for host in ("127.0.0.1", "127.0.0.2", "localhost", "[::ffff:127.0.0.1]", "[::1]")),
+        *(("127.0.0.1", path) for path in ("", "/", "?a=b", "/clock?a=b#c", "%2Freset", "/tasks/x/fail")),
+    ],
+)
+@pytest.mark.parametrize("root", ["__seedbed", "%5F_seedbed"])
+def test_no_callback_goes_to_the_control_api_of_the_server_itself(
+    server: Running, host: str, path: str, root: str
+) -> None:
+    task_id = create(server, f"http://{host}:{server.url.rpartition(':')[2]}/{root}{path}")
+    server.advance(30)
+    found = callback(server, task_id)
+    assert found["outcome"] == "refused"
+    assert "control API" in found["attempts"][0]["error"]
+
+
+@pytest.mark.parametrize("path", ["/__seedbedding", "/done/__seedbed", "/done?/__seedbed"])
+def test_a_callback_may_go_to_any_other_path_of_the_server(server: Running, path: str) -> None:
+    task_id = create(server, server.url + path)
+    server.advance(30)
+    assert statuses(server, task_id) == [200]
+
+
+def test_a_callback_may_go_to_such_a_path_of_another_server(server: Running, receive: Receive) -> None:
+    task_id = create(server, f"{receive(OK).url}/__seedbed/reset")
+    server.advance(30)
+    assert statuses(server, task_id) == [200]
+
+
 def test_a_callback_can_be_had_again(server: Running, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)

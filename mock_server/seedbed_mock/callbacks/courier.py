@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from msgspec.structs import replace
 from seedbed_schemas import job_api
 
+from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.callbacks import message
 from seedbed_mock.callbacks.targets import Allowed, TargetRefused, TargetUnknown, resolve
 from seedbed_mock.delivery import Attempt
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from seedbed_mock.answers import Answers
+    from seedbed_mock.callbacks.targets import Target
     from seedbed_mock.delivery import Callback
     from seedbed_mock.service import Service
     from seedbed_mock.tasks import Task
@@ -193,6 +197,7 @@ class Courier:
             with self._deadline() as deadline:
                 async with deadline:
                     target = await resolve(task.callback.url, self._allowed)
+                    _check_own(target, task.base_url)
                     answer = await post(target, body, headers)
         except TimeoutError:
             return None, None, f"no answer came within {_TIMEOUT:g} seconds", False
@@ -234,3 +239,15 @@ class Courier:
             return replace(task, callback=changed(task.callback)) if task.callback else task
 
         self._service.store.change(task.task_id, with_callback)
+
+
+def _check_own(target: Target, base_url: str) -> None:
+    """Check that a target is not the control API of the server that is reached at this URL.
+
+    Raises:
+        TargetRefused: It is: whoever makes a task would give orders to the server in the name of this machine.
+    """
+    own, path = urlsplit(base_url), f"{unquote(target.path.partition('?')[0])}/"
+    is_here = any(ip_address(each).is_loopback or each == own.hostname for each in target.addresses)
+    if is_here and target.port == own.port and path.startswith(f"{CONTROL_ROOT}/"):
+        raise TargetRefused(f"The control API of this server, under {CONTROL_ROOT}, takes no callbacks.")

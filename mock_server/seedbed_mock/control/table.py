@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.control import shapes
 from seedbed_mock.control.operations import Control
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
     from msgspec import Struct
 
-ROOT = "/__seedbed"
-"""Where the control API is, apart from the documented paths."""
+ROOT = CONTROL_ROOT
+"""Before each of the paths."""
 
 DOCUMENTATION = "/openapi.json"
 """Path below the root of its OpenAPI document."""
