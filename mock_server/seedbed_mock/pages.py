@@ -8,7 +8,9 @@ import msgspec
 from seedbed_schemas.refusals import shown
 
 from seedbed_mock import downloads
+from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.answers import Refusal
+from seedbed_mock.control.routes import at_fault
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.serving import respond
 
@@ -66,6 +68,8 @@ class Pages:
     async def last_resort(self, request: Request, error: Exception) -> Response:
         """Answer where the server itself is at fault."""
         self._service.errors.append(error)
+        if request.url.path.startswith(CONTROL_ROOT):
+            return at_fault()
         if request.url.path.startswith(RESULTS):
             return self._answers.refused_file("internal_error")
         return self._answers.refused(Refusal("internal_error"))

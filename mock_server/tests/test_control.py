@@ -233,6 +233,21 @@ def test_an_unknown_path_is_told_those_that_are_known(control: Control, method: 
     assert all(f"{each.method} {ROOT}{each.path}" in error for each in OPERATIONS)
 
 
+def test_a_fault_of_the_server_itself_is_told_in_a_sentence(
+    seedbed: Running, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("seedbed_mock.service.Service.now", broken)
+    answer = http.get(f"{seedbed.url}/__seedbed/clock")
+    assert answer.status_code == 500
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"].startswith("The server itself")
+    assert [str(error) for error in seedbed.errors] == ["a bug"]
+    seedbed.errors.clear()
+
+
 def test_a_handle_raises_the_sentence(seedbed: Running) -> None:
     seedbed.play(clock="manual")
     with pytest.raises(ControlError, match=r"^There is no task nothing\.$"):

@@ -171,5 +171,10 @@ def _refusal(error: Exception) -> Response:
     return answer
 
 
+def at_fault() -> Response:
+    """Return the answer where the server itself is at fault."""
+    return _json(500, shapes.Problem("The server itself is at fault, which is a bug of Seedbed."))
+
+
 def _json(status: int, value: object) -> Response:
     return Response(msgspec.json.encode(value), status, FAKE, media_type="application/json")
