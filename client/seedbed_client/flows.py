@@ -162,8 +162,19 @@ def download(url: str) -> Flow[bytes]:
     response: httpx2.Response = yield Call("GET", url)
     kind = response.headers.get("content-type", "")
     if not response.is_success or not kind.startswith("image/"):
-        raise UnreadableAnswer(response.status_code, f"{url} gave {kind or 'nothing'} in place of an image")
+        raise UnreadableAnswer(
+            response.status_code, f"{url} gave {kind or 'nothing'} in place of an image{_told(response)}"
+        )
     return response.content
+
+
+def _told(response: httpx2.Response) -> str:
+    """Return what an answer in place of a file says, where it is one of the service."""
+    try:
+        message = msgspec.json.decode(response.content, type=Envelope).msg
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return f": {message}" if message else ""
 
 
 def _input(contract: Contract, prompt: str, options: Mapping[str, object]) -> dict[str, object]:

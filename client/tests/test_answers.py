@@ -198,6 +198,12 @@ def test_a_result_that_is_no_image_is_told(response: httpx2.Response) -> None:
         client.download(URL)
 
 
+def test_a_result_that_is_no_image_is_told_in_the_words_of_the_service() -> None:
+    response = httpx2.Response(500, json={"code": 500, "msg": "The image a.jpg is gone.", "data": None})
+    with answering(response) as client, pytest.raises(UnreadableAnswer, match=r": The image a\.jpg is gone\."):
+        client.download(URL)
+
+
 def test_the_key_goes_to_the_service_and_not_to_where_the_result_is(httpx2_mock: respx.Router) -> None:
     balance = httpx2_mock.get("http://127.0.0.1:8721/api/v1/chat/credit").respond(json=envelope(5916.25))
     image = httpx2_mock.get("https://cdn.example/x.jpg").respond(content=b"jpeg", content_type="image/jpeg")
