@@ -90,7 +90,7 @@ def create_app(
         routes=[
             *routes,
             Route(f"{RESULTS}/{{name}}", pages.result),
-            *control_routes(Control(service, courier, [name for name, *_ in operations]), settings.control_token),
+            *control_routes(Control(service, courier, [name for name, *_ in operations]), settings.control_token or ""),
         ],
         exception_handlers={HTTPException: pages.unknown_path, Exception: pages.last_resort},
     )

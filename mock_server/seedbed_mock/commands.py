@@ -13,6 +13,7 @@ from seedbed_schemas import Contract, default_contract, job_api, local
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.example import example_of
 
+from seedbed_mock.accounts import fingerprint
 from seedbed_mock.assembly import assemble
 from seedbed_mock.flags import Flags
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
@@ -66,7 +67,7 @@ def _welcome(url: str, settings: Settings) -> str:
     return f"""\
 Seedbed is ready on {url}
 
-Key: {", ".join(each.key for each in settings.accounts)}
+Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in settings.accounts)}
 
 Make a task:
   curl -s {create} {auth} -H 'Content-Type: application/json' -d {body}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import CycloptsError
 from cyclopts.config import Dict
 
+from seedbed_mock.settings import SEPARATOR
+
 if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
@@ -57,7 +59,10 @@ def _key(path: Path, table: dict[str, Any]) -> str:
         raise CycloptsError(msg=f'{path}: every [[key]] needs a name, such as name = "my-key".')
     if mistaken := [option for option, value in options.items() if not _is_plain(value)]:
         raise CycloptsError(msg=f"{path}: the {mistaken[0]} of a [[key]] is a number or a text.")
-    return f"{name}:{','.join(f'{option}={value}' for option, value in options.items())}" if options else name
+    parts = [name, *(f"{option}={value}" for option, value in options.items())]
+    if any(character in part for part in parts for character in "\0\r\n"):
+        raise CycloptsError(msg=f"{path}: what a [[key]] says stands on one line, without control characters.")
+    return "".join(part + SEPARATOR for part in parts)
 
 
 def _is_plain(value: object) -> bool:

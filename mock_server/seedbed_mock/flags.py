@@ -18,6 +18,10 @@ from seedbed_mock.quantities import Progress, Rate, SettingsError, Span, parse_c
 from seedbed_mock.settings import DEFAULTS, ClockKind, HttpStatus, Settings, check_speed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cyclopts import Token
+
     from seedbed_mock.stores.store import Store
 
 _CLOCK = "clock"
@@ -43,8 +47,31 @@ class Words(TypedDict, total=False):
     result_dir: str | Path | None
     keep_tasks: int
     db: str | Path | None
-    control_token: str
+    control_token: str | None
     seed: int
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    # The command line's own reader would round 8.5.
+    try:
+        return int(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"It is a whole number, not {tokens[0].value}.") from error
+
+
+def _path(_: Any, tokens: Sequence[Token]) -> Path:
+    return _named(tokens[0].value)
+
+
+def _named(path: str | Path) -> Path:
+    """Return a path that was given; an empty one would be the current folder."""
+    if path == "":
+        raise SettingsError("A file or folder has a name, not nothing; leave the word out for none.")
+    return Path(path)
+
+
+_WHOLE = Parameter(converter=_whole)
+_PATH = Parameter(converter=_path)
 
 
 @Parameter(name="*", negative="")
@@ -56,7 +83,8 @@ class Flags:
         host: Address to listen on.
         port: Port to listen on; 0 takes any free one.
         key: API key to let in, an account of its own: NAME, or NAME:credits=80,rate=20/10,signing-key=SECRET with any
-            of these options; may be repeated.
+            of these options; may be repeated. A comma belongs to the SECRET unless an option such as rate= comes after
+            it; a [[key]] table of --config takes any SECRET by the letter.
         dialect: documented answers as the documentation has it, observed as the service is known to.
         http_status: envelope answers HTTP 200 with the code in the body, mirror the code as HTTP status too.
         task_seconds: How long a task takes, in seconds; LEAST..MOST draws from between, with the seed.
@@ -77,7 +105,7 @@ class Flags:
     """
 
     host: str = local.HOST
-    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
+    port: Annotated[int, _WHOLE, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
     key: Annotated[tuple[str, ...], Parameter(show_default=", ".join)] = field(default=DEFAULTS.keys, repr=False)
     dialect: str = DEFAULTS.dialect
     http_status: HttpStatus = DEFAULTS.http_status
@@ -91,19 +119,20 @@ class Flags:
     speed: float = 1
     callback_allow: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     result_ttl: float = DEFAULTS.result_ttl
-    result_dir: Path | None = None
-    keep_tasks: int = DEFAULTS.keep_tasks
-    db: Path | None = None
-    control_token: Annotated[str, Parameter(show_default=False)] = field(default="", repr=False)
-    seed: int = DEFAULTS.seed
+    result_dir: Annotated[Path | None, _PATH] = None
+    keep_tasks: Annotated[int, _WHOLE] = DEFAULTS.keep_tasks
+    db: Annotated[Path | None, _PATH] = None
+    control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
+    seed: Annotated[int, _WHOLE] = DEFAULTS.seed
 
     @classmethod
     def of(cls, words: Words, clock: ClockKind = "real") -> Flags:
         """Return the flags that say what the words of a Python program do."""
+        _check_words(words)
         told: dict[str, Any] = {"port": 0, **words, "clock": clock}
         told |= {name: _several(told[name]) for name in ("key", "callback_allow") if name in told}
         told |= {name: _text(told[name]) for name in ("task_seconds", "credits") if name in told}
-        told |= {name: Path(told[name]) for name in ("result_dir", "db") if told.get(name) is not None}
+        told |= {name: _named(told[name]) for name in ("result_dir", "db") if told.get(name) is not None}
         return cls(**told)
 
     def settings(self) -> Settings:
@@ -151,6 +180,12 @@ class Flags:
         note()
         clock.watch(note)
         return clock
+
+
+def _check_words(words: Iterable[str]) -> None:
+    known = Words.__annotations__
+    if unknown := next((word for word in words if word not in known), None):
+        raise SettingsError(f"There is no word {unknown}; there are {', '.join(known)}, clock and contracts.")
 
 
 def _text(amount: str | float | Decimal) -> str:

@@ -11,6 +11,7 @@ from seedbed_schemas import job_api
 
 from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.assembly import app_of
+from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections import deque
@@ -76,6 +77,8 @@ class Running:
             SettingsError: A setting cannot be used.
             StoreError: The file of ``db`` cannot be used.
         """
+        if mistaken := next((word for word in ("host", "port") if word in words), None):
+            raise SettingsError(f"A server that runs keeps its address; leave out {mistaken}, or give it to running().")
         self._stage.show(app_of(words, clock, contracts))
 
     @property

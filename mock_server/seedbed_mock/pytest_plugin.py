@@ -48,6 +48,10 @@ def _seedbed_begins_afresh(request: pytest.FixtureRequest) -> None:
     server: Running = request.getfixturevalue(_FIXTURE)
     words: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers(_FIXTURE))):
+        if marker.args:
+            pytest.fail(
+                f"The marker seedbed takes words such as task_seconds=30, not {marker.args[0]!r}.", pytrace=False
+            )
         words |= marker.kwargs
     server.play(**{**_WORDS, **words})
 

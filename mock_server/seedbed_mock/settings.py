@@ -34,6 +34,9 @@ ClockKind = Literal["real", "manual"]
 """Whether time passes by itself, or only when the clock is turned."""
 
 _KEY_OPTIONS = ("credits", "rate", "signing-key")
+SEPARATOR = "\0"
+"""Between the parts of a key that was read from a table: no command line can have it, nor can a key."""
+
 _OPTION = f"({'|'.join(_KEY_OPTIONS)})="
 _SLOWEST, _FASTEST = 0.001, 1_000_000
 """How many seconds of a clock may pass in a real one; slower, and what is due would be years away."""
@@ -66,18 +69,22 @@ class KeySettings:
     def parse(cls, text: str) -> KeySettings:
         """Read ``NAME`` or ``NAME:credits=80,rate=20/10,signing-key=SECRET``, the options in any order.
 
+        What a table of a file says is written with ``SEPARATOR`` after the name and after every option, so that none of
+        it is taken for another.
+
         Raises:
             SettingsError: The text is neither.
         """
-        key, *rest = re.split(rf":(?={_OPTION})", text, maxsplit=1)[::2]
+        is_table = SEPARATOR in text
+        key, *parts = text.removesuffix(SEPARATOR).split(SEPARATOR) if is_table else _parts(text)
         options: dict[str, str] = {}
-        for part in re.split(rf",(?={_OPTION})", rest[0])[::2] if rest else []:
+        for part in parts:
             name, _, value = part.partition("=")
             if name in options or not value:
                 raise SettingsError(f"The option {name} of a key is given once, with a value, as in NAME:credits=80.")
             options[name] = value
         # None of it is repeated in the refusal: what follows a mistaken name may be a secret.
-        if re.search(r":[\w-]+=", key) or any("," in options.get(name, "") for name in ("credits", "rate")):
+        if options.keys() - set(_KEY_OPTIONS) or (re.search(r":[\w-]+=", key) and not is_table):
             raise SettingsError(
                 f"The options of a key are {', '.join(_KEY_OPTIONS)}, as in NAME:credits=80,rate=20/10."
             )
@@ -87,6 +94,11 @@ class KeySettings:
             rate=Rate.parse(options["rate"]) if "rate" in options else "default",
             signing_key=options.get("signing-key", ""),
         )
+
+
+def _parts(text: str) -> list[str]:
+    key, *rest = re.split(rf":(?={_OPTION})", text, maxsplit=1)[::2]
+    return [key, *(re.split(rf",(?={_OPTION})", rest[0])[::2] if rest else [])]
 
 
 def _documented_rate() -> Rate:
@@ -111,7 +123,7 @@ class Settings:
         result_ttl: How long a result is kept after its task has ended, in seconds.
         result_dir: Folder of images to give as results, ``None`` to draw them.
         keep_tasks: How many tasks are kept; beyond that, the oldest that have ended are forgotten.
-        control_token: What callers of the control API must show, empty where they need not.
+        control_token: What callers of the control API must show, ``None`` where they need not.
         seed: Decides what is drawn at random, such as the colours of the images.
 
     Raises:
@@ -131,7 +143,7 @@ class Settings:
     result_ttl: float = field(default_factory=lambda: job_api().result_seconds)
     result_dir: Path | None = None
     keep_tasks: int = 10_000
-    control_token: str = field(default="", repr=False)
+    control_token: str | None = field(default=None, repr=False)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -148,8 +160,8 @@ class Settings:
         _check_range("visible-after", self.visible_after, 0, LONGEST_TASK)
         _check_range("result-ttl", self.result_ttl, 0, LONGEST_TASK)
         _check_range("keep-tasks", self.keep_tasks, 1, _MOST_TASKS)
-        if not re.fullmatch(r"[!-~]{0,256}", self.control_token):
-            raise SettingsError("A control token is up to 256 visible ASCII characters without spaces.")
+        if self.control_token is not None and not re.fullmatch(r"[!-~]{1,256}", self.control_token):
+            raise SettingsError("A control token is 1 to 256 visible ASCII characters without spaces.")
         exact_credits(self.credits)
 
     @cached_property

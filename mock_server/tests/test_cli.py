@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from seedbed_client import SeedreamClient
 from seedbed_mock import Rate, Span, running
+from seedbed_mock.accounts import fingerprint
 from seedbed_mock.cli import main
 from seedbed_schemas import default_contract
 from seedbed_schemas.example import example_of
@@ -115,6 +116,8 @@ def test_the_calls_that_the_server_prints_work_as_pasted(start: Start, host: str
     first_line(process)
     assert process.stdout
     printed = [process.stdout.readline().strip() for _ in range(11)]
+    key = "it'sa$key"
+    assert f"Key: {key} ({fingerprint(key)})" in printed
     create, record = (line for line in printed if line.startswith("curl "))
     made = subprocess.run(["bash", "-O", "failglob", "-c", create], capture_output=True, text=True, check=True).stdout
     task_id = re.findall(r'"taskId":"(\w+)"', made)[0]
@@ -175,6 +178,12 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
         (["serve", "--key", "a b"], "visible ASCII"),
         (["serve", "--key", "a\r\nb"], "visible ASCII"),
         (["serve", "--key", "ключ"], "visible ASCII"),
+        (["serve", "--port", "8.5"], "a whole number, not 8.5"),
+        (["serve", "--seed", "1.5"], "a whole number, not 1.5"),
+        (["serve", "--keep-tasks", "2.5"], "a whole number, not 2.5"),
+        (["serve", "--control-token", ""], "1 to 256 visible ASCII"),
+        (["serve", "--db", ""], "a name, not nothing"),
+        (["serve", "--result-dir", ""], "a name, not nothing"),
         (["serve", "--nope"], "--nope"),
         (["serve", "extra"], "extra"),
         (["nope"], "nope"),
@@ -184,8 +193,9 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_sentence_and_exit_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
+    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda *_: None)
     assert main(arguments) == 2
     output, errors = capsys.readouterr()
     assert output == ""

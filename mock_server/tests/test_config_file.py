@@ -79,6 +79,17 @@ def test_the_command_line_has_the_last_word(told: Told) -> None:
 
 
 @pytest.mark.parametrize(
+    "secret", ["x,credits=3", "x,rate=off,", ":credits=3", "signing-key=y", "a,signing-key=b", " "]
+)
+@pytest.mark.parametrize("name", ["k", "k:credits=3", "k:x=y", "k,rate=off", "k:signing-key=s", "k="])
+def test_a_table_is_taken_by_the_letter(told: Told, name: str, secret: str) -> None:
+    settings = told(f'port = 0\n[[key]]\nname = "{name}"\nsigning-key = "{secret}"\n[[key]]\nname = "{name}2"')
+    one, two = settings.accounts
+    assert (one.key, one.credits, one.rate, one.signing_key) == (name, None, "default", secret)
+    assert (two.key, two.credits, two.rate, two.signing_key) == (f"{name}2", None, "default", "")
+
+
+@pytest.mark.parametrize(
     ("text", "keys"),
     [
         ("", [local.KEY]),
@@ -103,6 +114,13 @@ def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
         ("port = 70000", "65535"),
         ('port = "x"', "port"),
         ("port = [1]", "port"),
+        ("port = 8.5", "a whole number, not 8.5"),
+        ("port = 8.0", "a whole number, not 8.0"),
+        ("keep-tasks = 8.5", "a whole number, not 8.5"),
+        ("seed = 1e3", "a whole number, not 1000.0"),
+        ('control-token = ""', "1 to 256 visible ASCII"),
+        ('db = ""', "a name, not nothing"),
+        ('result-dir = ""', "a name, not nothing"),
         ("[port]\nnumber = 1", "port"),
         ('http-status = "teapot"', "teapot"),
         ('dialect = "klingon"', "klingon"),
@@ -125,6 +143,9 @@ def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
         ('[[key]]\nname = "k"\nsigning_key = "SECRET"', "credits, rate, signing-key"),
         ('[[key]]\nname = "k"\nsigning-key = ["SECRET"]', "signing-key"),
         ('[[key]]\nname = "k"\nsigning-key = ""', "with a value"),
+        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\ncredits=5"', "on one line"),
+        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\u0000credits=5"', "on one line"),
+        ('[[key]]\nname = "k\\u0000credits=5"', "on one line"),
         ('[[key]]\nname = "k"\n[[key]]\nname = "k"', "once"),
         ('[key]\nname = "k"', "[[key]]"),
         ("key = 5", "[[key]]"),

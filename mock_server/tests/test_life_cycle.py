@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from seedbed_mock import ManualClock, Running, SettingsError
+from seedbed_mock import ManualClock, Running, SettingsError, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.dialect import dialects
 from seedbed_schemas.example import example_of
@@ -188,12 +188,25 @@ def test_a_fast_clock_ends_a_long_task_soon(seedbed: Running, call: Call) -> Non
         ({"credits": 10**400}, "credits"),
         ({"task_seconds": 10**400}, "SECONDS"),
         ({"control_token": "a b"}, "control token"),
+        ({"control_token": ""}, "1 to 256 visible ASCII"),
+        ({"db": ""}, "a name, not nothing"),
+        ({"result_dir": ""}, "a name, not nothing"),
+        ({"bogus": 1}, "no word bogus; .*host, port, key.*clock"),
+        ({"config": "x", "task_seconds": 1}, "no word config"),
+        ({"port": 0}, "keeps its address"),
+        ({"host": "127.0.0.1"}, "keeps its address"),
     ],
 )
 def test_what_no_server_can_do_is_refused(seedbed: Running, words: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         seedbed.play(**words)
     assert seedbed.control("GET", "health")["status"] == "ok"
+
+
+def test_an_unknown_word_of_running_is_told_the_known_ones() -> None:
+    words: dict[str, Any] = {"bogus": 1}
+    with pytest.raises(SettingsError, match=r"no word bogus.*host, port, key.*clock"), running(**words):
+        pass
 
 
 # Results and downloads

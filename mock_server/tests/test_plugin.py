@@ -102,12 +102,20 @@ def test_theirs(seedbed): ...
 @pytest.mark.seedbed(no_such_flag=1)
 def test_theirs_too(seedbed): ...
 
+@pytest.mark.seedbed("banana")
+def test_theirs_as_well(seedbed): ...
+
+@pytest.mark.seedbed(port=8080)
+def test_theirs_again(seedbed): ...
+
 def test_the_next_one_is_served_all_the_same(seedbed):
     create(seedbed)
 """)
     assert "A time is SECONDS" in output, output
-    assert "no_such_flag" in output
-    assert "1 passed, 2 errors" in output
+    assert "There is no word no_such_flag" in output
+    assert "takes words such as task_seconds=30, not 'banana'" in output
+    assert "keeps its address" in output
+    assert "1 passed, 4 errors" in output
 
 
 def test_an_assertion_that_fails_tells_what_came_nearest(theirs: TheirProject) -> None:
