@@ -33,7 +33,8 @@ HttpStatus = Literal["envelope", "mirror"]
 ClockKind = Literal["real", "manual"]
 """Whether time passes by itself, or only when the clock is turned."""
 
-_KEY_OPTIONS = ("credits", "rate", "signing-key")
+_AMOUNTS = ("credits", "rate")
+_KEY_OPTIONS = (*_AMOUNTS, "signing-key")
 SEPARATOR = "\0"
 """Between the parts of a key that was read from a table: no command line can have it, nor can a key."""
 
@@ -83,8 +84,9 @@ class KeySettings:
             if name in options or not value:
                 raise SettingsError(f"The option {name} of a key is given once, with a value, as in NAME:credits=80.")
             options[name] = value
+        is_mistaken = options.keys() - set(_KEY_OPTIONS) or any("," in options.get(name, "") for name in _AMOUNTS)
         # None of it is repeated in the refusal: what follows a mistaken name may be a secret.
-        if options.keys() - set(_KEY_OPTIONS) or (re.search(r":[\w-]+=", key) and not is_table):
+        if is_mistaken or (re.search(r":[\w-]+=", key) and not is_table):
             raise SettingsError(
                 f"The options of a key are {', '.join(_KEY_OPTIONS)}, as in NAME:credits=80,rate=20/10."
             )
