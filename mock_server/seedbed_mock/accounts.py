@@ -47,10 +47,11 @@ def fingerprint(key: str) -> str:
 
 def open_accounts(settings: Settings, space: str) -> dict[str, Account]:
     """Return a fresh account for each key."""
-    return {each.key: _account(each, settings, space) for each in settings.accounts}
+    return {each.key: open_account(each, settings, space) for each in settings.accounts}
 
 
-def _account(chosen: KeySettings, settings: Settings, space: str) -> Account:
+def open_account(chosen: KeySettings, settings: Settings, space: str) -> Account:
+    """Return the fresh account of one key."""
     return Account(
         name=fingerprint(chosen.key),
         space=space,

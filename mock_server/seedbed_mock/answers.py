@@ -26,7 +26,6 @@ FAKE: Final = {"X-Seedbed": __version__}
 
 _HEADERS: Final = [
     *((name.lower().encode(), value.encode()) for name, value in FAKE.items()),
-    (b"content-type", b"application/json"),
 ]
 
 
@@ -54,16 +53,19 @@ class Answer(Response):
         case: Which case it is.
     """
 
-    media_type = "application/json"
     body: bytes
 
-    def __init__(self, code: int, case: str, body: bytes, status: int) -> None:
+    def __init__(self, code: int, case: str, body: bytes, status: int, media_type: str = "application/json") -> None:
         self.code = code
         self.case = case
         self.body = body
         self.status_code = status
         self.background = None
-        self.raw_headers = [*_HEADERS, (b"content-length", str(len(body)).encode())]
+        self.raw_headers = [
+            *_HEADERS,
+            (b"content-type", media_type.encode("latin-1")),
+            (b"content-length", str(len(body)).encode()),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002, D102 (ASGI says what)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -95,6 +97,8 @@ class Answers:
     def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
         self._words = {name: _Words(code.number, "", code.description) for name, code in codes.items()}
         self._words |= {name: _words(case, codes) for name, case in dialect.cases.items()}
+        self.cases_of_codes = {code.number: dialect.case_of_code(code.name) for code in codes.values()}
+        """Names of the cases that stand for the documented codes."""
         self._mirrors = http_status == "mirror"
 
     def done(self, data: Any) -> Answer:
@@ -119,6 +123,17 @@ class Answers:
         answer = self._answer(case, words.code, message or words.caused, words.empty)
         answer.status_code = words.code
         return answer
+
+    def of_code(self, number: int, message: str | None = None) -> Answer:
+        """Return the answer with a documented code that nobody caused, in the dialect's words or in others."""
+        case = self.cases_of_codes[number]
+        words = self._words[case]
+        return self._answer(case, words.code, words.asked_for if message is None else message, words.empty)
+
+    def without_data(self) -> bytes:
+        """Return the body of a success that has no ``data``."""
+        words = self._words["done"]
+        return msgspec.json.encode(Envelope(words.code, words.caused, UNSET))
 
     def callback(self, case: str, record: Mapping[str, Any]) -> bytes:
         """Return what is POSTed when a task has ended."""

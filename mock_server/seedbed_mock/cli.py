@@ -26,6 +26,16 @@ def make_app() -> App:
     app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.commands:clauses", help="List the clauses of a contract.")
     app.command("seedbed_schemas.commands:openapi", help="Write a contract as OpenAPI.")
+    app.command(_faults_app())
+    return app
+
+
+def _faults_app() -> App:
+    app = App(name="faults", help="Break things on purpose on a server that runs.")
+    app.command("seedbed_mock.faults_commands:list_faults", name="list", help="List the rules in force.")
+    app.command("seedbed_mock.faults_commands:add", help="Put rules in force.")
+    app.command("seedbed_mock.faults_commands:clear", help="Take rules out of force.")
+    app.command("seedbed_mock.faults_commands:scenarios", help="List the scenarios that are shipped.")
     return app
 
 

@@ -11,6 +11,10 @@ from starlette.requests import ClientDisconnect
 from seedbed_mock.addresses import base_url
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import read_body
+from seedbed_mock.faults.answering import APPLIED_HEADER, Replaced, replaced
+from seedbed_mock.faults.effects import Delay
+from seedbed_mock.faults.waiting import sleep_by_clock
+from seedbed_mock.faults.wire import OnWire, Wire
 from seedbed_mock.journal import Entry, kept
 from seedbed_mock.service import Call
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.answers import Answer, Answers
+    from seedbed_mock.faults.engine import Standing
     from seedbed_mock.service import Service
     from seedbed_mock.steps import Step
 
@@ -41,8 +46,9 @@ class Endpoint:
             body = await read_body(receive)
         except ClientDisconnect:
             return
+        fault = None
         try:
-            answer = self._handle(scope, body)
+            answer, fault = self._handle(scope, body)
         except Exception as error:
             _log.exception("Seedbed itself failed at %s", scope["path"])
             self._service.errors.append(error)
@@ -50,21 +56,35 @@ class Endpoint:
         if body is None:
             # What is left of it may still be on its way, and must not be taken for the next request.
             answer.headers["connection"] = "close"
-        await answer(scope, receive, send)
+        if fault is None or not await self._spoil(fault, answer, Wire.of(scope, receive, send)):
+            await answer(scope, receive, send)
 
-    def _handle(self, scope: Scope, body: bytes | None) -> Answer:
+    def _handle(self, scope: Scope, body: bytes | None) -> tuple[Answer, Standing | None]:
         call = Call(
             headers=dict(scope["headers"]),
             query=_query(scope["query_string"]),
             path=scope.get("path_params", _NO_PARAMETERS),
+            operation=self._operation,
             body=body,
             base_url=_base_url(scope),
             space=self._service.spaces.default,
             now=self._service.now(),
         )
         answer = self._answer(call)
+        if applied := str(call.fault.rule) if call.fault else call.applied:
+            answer.headers[APPLIED_HEADER] = applied
         self._write_down(scope, call, answer)
-        return answer
+        return answer, call.fault
+
+    async def _spoil(self, fault: Standing, answer: Answer, wire: Wire) -> bool:
+        """Let a fault of the connection or of time have its way; tell whether there is nothing left to answer."""
+        effect = fault.rule.effect
+        if isinstance(effect, OnWire):
+            await effect.send(answer, wire)
+            return True
+        if isinstance(effect, Delay):
+            return await sleep_by_clock(self._service.clock, effect.draw(fault.chance), wire.receive)
+        return False
 
     def _answer(self, call: Call) -> Answer:
         try:
@@ -72,6 +92,8 @@ class Endpoint:
                 step(self._service, call)
         except Refusal as refusal:
             return self._answers.refused(refusal)
+        except Replaced as fault:
+            return replaced(fault.effect, self._answers)
         return self._answers.done(call.data)
 
     def _write_down(self, scope: Scope, call: Call, answer: Answer) -> None:
@@ -91,7 +113,7 @@ class Endpoint:
                 case=answer.case,
                 answer=kept(answer.body),
                 violations=call.violations,
-                fault=call.fault,
+                fault=call.fault.told() if call.fault else "",
                 task_id=call.task_id,
             )
         )

@@ -14,6 +14,7 @@ from cyclopts import Parameter, validators
 from seedbed_schemas import local
 
 from seedbed_mock.clock import Reading, RealClock
+from seedbed_mock.faults.scenarios import scenario_path
 from seedbed_mock.quantities import Progress, Rate, SettingsError, Span, parse_credits
 from seedbed_mock.settings import DEFAULTS, ClockKind, HttpStatus, Settings, check_speed
 
@@ -49,6 +50,7 @@ class Words(TypedDict, total=False):
     db: str | Path | None
     control_token: str | None
     seed: int
+    scenario: str | Path
 
 
 def _whole(_: Any, tokens: Sequence[Token]) -> int:
@@ -102,6 +104,7 @@ class Flags:
         db: SQLite file in which tasks and balances are kept; in memory where there is none.
         control_token: What callers of the control API must show, as Authorization: Bearer TOKEN.
         seed: Decides what is drawn at random, such as the colours of the images.
+        scenario: What goes wrong: the name of a scenario that is shipped, or a file of rules of yours.
     """
 
     host: str = local.HOST
@@ -124,6 +127,7 @@ class Flags:
     db: Annotated[Path | None, _PATH] = None
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
     seed: Annotated[int, _WHOLE] = DEFAULTS.seed
+    scenario: str = ""
 
     @classmethod
     def of(cls, words: Words, clock: ClockKind = "real") -> Flags:
@@ -133,6 +137,7 @@ class Flags:
         told |= {name: _several(told[name]) for name in ("key", "callback_allow") if name in told}
         told |= {name: _text(told[name]) for name in ("task_seconds", "credits") if name in told}
         told |= {name: _named(told[name]) for name in ("result_dir", "db") if told.get(name) is not None}
+        told |= {"scenario": str(told["scenario"])} if "scenario" in told else {}
         return cls(**told)
 
     def settings(self) -> Settings:
@@ -157,6 +162,7 @@ class Flags:
             keep_tasks=self.keep_tasks,
             control_token=self.control_token,
             seed=self.seed,
+            scenario=scenario_path(self.scenario) if self.scenario else None,
         )
 
     def open_clock(self, store: Store) -> RealClock:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote
 
 from seedbed_schemas import job_api
 
-from seedbed_mock.addresses import CONTROL_ROOT
+from seedbed_mock.asking import ControlError, ask
 from seedbed_mock.assembly import app_of
 from seedbed_mock.settings import SettingsError
 
@@ -26,12 +24,9 @@ if TYPE_CHECKING:
     from seedbed_mock.settings import ClockKind, Settings
     from seedbed_mock.stage import Stage
 
-_TIMEOUT_SECONDS = 60
+__all__ = ["ControlError", "Running"]
+
 _MOST = 1000
-
-
-class ControlError(Exception):
-    """The control API refused; the message is the sentence in which it says why."""
 
 
 class Running:
@@ -128,6 +123,19 @@ class Running:
         """Forget all that happened, in one space or everywhere."""
         self.control("POST", "reset", {"space": space})
 
+    def add_faults(self, *rules: str, space: str | None = None) -> None:
+        """Put rules of what goes wrong in force, such as ``429; p=0.2``, for one space or for all.
+
+        Raises:
+            ControlError: One of them is no rule; none is in force.
+        """
+        self.control("POST", "faults", {"rules": rules, "space": space})
+
+    def clear_faults(self, space: str | None = None) -> None:
+        """Take the rules that were added out of force, those of one space or all."""
+        query: dict[str, Any] = {"space": space} if space else {}
+        self.control("DELETE", "faults", **query)
+
     def assert_called(
         self,
         operation: str = "createTask",
@@ -181,20 +189,7 @@ class Running:
         Raises:
             ControlError: It refused.
         """
-        parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-        target = f"{CONTROL_ROOT}/{path}{'?' if query else ''}{urlencode(query)}"
-        token = self._settings.control_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            connection.request(method, target, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            content: dict[str, Any] = json.loads(answer.read())
-        finally:
-            connection.close()
-        if answer.status >= http.client.BAD_REQUEST:
-            raise ControlError(content.get("error") or content.get("msg", ""))
-        return content
+        return ask(self.url, self._settings.control_token or "", method, path, body, query)
 
 
 def _body(request: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

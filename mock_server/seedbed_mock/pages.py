@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,8 @@ from seedbed_mock import downloads
 from seedbed_mock.addresses import CONTROL_ROOT
 from seedbed_mock.answers import Refusal
 from seedbed_mock.control.routes import at_fault
+from seedbed_mock.faults.answering import APPLIED_HEADER
+from seedbed_mock.faults.wire import BrokenWire
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.serving import respond
 
@@ -51,14 +54,20 @@ class Pages:
             rendered = await self._renderer.render(self._picture(task))
         except ResultError as error:
             return self._answers.refused_file("internal_error", str(error))
-        return respond(rendered, request.method, request.headers)
+        if task.quirk == "cut":
+            rendered = rendered.cut()
+        answer = respond(rendered, request.method, request.headers)
+        if task.fault:
+            answer.headers[APPLIED_HEADER] = task.fault
+        return answer
 
     def _picture(self, task: Task) -> Picture:
         """Return what a task's result shows; of a model that is played no more, what the shipped one would."""
         models = self._service.catalogue.models
         profile = models.get(task.model, self._service.catalogue.shipped).profile
         asked = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
-        return picture_of(profile, task.model, asked, self._service.settings.seed)
+        picture = picture_of(profile, task.model, asked, self._service.settings.seed)
+        return replace(picture, size=task.size) if task.size else picture
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Answer to a path or a method that leads nowhere."""
@@ -67,7 +76,9 @@ class Pages:
 
     async def last_resort(self, request: Request, error: Exception) -> Response:
         """Answer where the server itself is at fault."""
-        self._service.errors.append(error)
+        # A connection that a fault breaks, where there is none, is no mistake of the server's.
+        if not isinstance(error, BrokenWire):
+            self._service.errors.append(error)
         if request.url.path.startswith(CONTROL_ROOT):
             return at_fault()
         if request.url.path.startswith(RESULTS):

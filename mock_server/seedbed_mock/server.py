@@ -19,15 +19,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seedbed_mock.addresses import base_url
 from seedbed_mock.assembly import app_of
+from seedbed_mock.faults.wire import TRANSPORT
 from seedbed_mock.handle import Running
 from seedbed_mock.stage import Stage
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Iterator
     from typing import Unpack
 
     from seedbed_schemas import Contract
     from starlette.applications import Starlette
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.flags import Words
@@ -122,7 +126,30 @@ class _Protocol(HttpToolsProtocol):
     """HTTP/1.1 that ignores offers to go on in another protocol, as RFC 9110 section 7.8 has it.
 
     The parser would drop the body of a request that makes one, and Java's own client and curl do, for HTTP/2.
+
+    It lends its transport to what spoils answers, and tells the request under way when the client leaves, though others
+    wait behind it: uvicorn tells the last alone.
     """
+
+    _under_way: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._extensions: dict[str, dict[object, object]] = {TRANSPORT: {"transport": transport}}
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._under_way = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._under_way and not self._under_way.response_complete:
+            self._under_way.disconnected = True
+            self._under_way.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if b"upgrade:" in data.lower() and (self.cycle is None or self.cycle.response_complete):

@@ -9,6 +9,8 @@ from random import Random
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
+from seedbed_mock.faults.engine import Engine
+from seedbed_mock.faults.player import Player
 from seedbed_mock.spaces import Spaces
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.catalogue import Catalogue, Model
     from seedbed_mock.clock import Clock
+    from seedbed_mock.faults.engine import Standing
     from seedbed_mock.settings import Settings
     from seedbed_mock.spaces import Space
     from seedbed_mock.stores.store import Store
@@ -38,6 +41,7 @@ class Call:
         headers: Request headers, names in lower case.
         query: Query parameters.
         path: Path parameters.
+        operation: Name of the operation.
         body: The body, ``None`` where it was too large to take in.
         base_url: Where the server is reached.
         space: In which space it is.
@@ -49,12 +53,15 @@ class Call:
         data: What the call gives back.
         task_id: The task that it is about.
         violations: Clauses of the contract that it broke.
-        fault: The fault that it asked for.
+        key_rule: The rule that its key names, empty where it names none.
+        fault: The fault that it meets.
+        applied: The rule by which something is wrong with the task that it is about, empty where nothing is.
     """
 
     headers: Mapping[bytes, bytes]
     query: Mapping[str, str]
     path: Mapping[str, str]
+    operation: str
     body: bytes | None
     base_url: str
     space: Space
@@ -66,7 +73,9 @@ class Call:
     data: Any = None
     task_id: str = ""
     violations: tuple[str, ...] = ()
-    fault: str = ""
+    key_rule: str = ""
+    fault: Standing | None = None
+    applied: str = ""
 
     @property
     def caller(self) -> Account:
@@ -104,7 +113,7 @@ class Service:
         self.shared = shared
         self.dialect = dialect
         self.store = store
-        self.spaces = Spaces(settings, forgotten=store.reset)
+        self.spaces = Spaces(settings, forgotten=self._forget)
         self.errors = deque[Exception](maxlen=_KEPT_ERRORS)
         """Errors of the server itself, which no request should be able to cause."""
         self.callback_is_due: Callable[[], None] = lambda: None
@@ -114,11 +123,16 @@ class Service:
         self._secret = store.note_once("secret", token_bytes(32))
         self._numbers = Random()  # noqa: S311 (names are no secret)
         self.key_header = self.operation.header.lower().encode()
-        self.faults = {
-            str(code.number): dialect.case_of_code(code.name)
-            for code in catalogue.codes.values()
-            if code.name != dialect.cases["done"].code
-        }
+        self.begun = clock.now()
+        """When the server began, by its clock, in Unix seconds."""
+        codes = (code.number for code in catalogue.codes.values() if dialect.case_of_code(code.name) != "done")
+        self.faults = Engine(settings.seed, codes)
+        self.player = Player(settings.scenario, self.faults, clock) if settings.scenario else None
+        """Plays the scenario, where there is one."""
+
+    def _forget(self, space: str) -> None:
+        self.store.reset(space)
+        self.faults.clear(scope=space)
 
     def now(self) -> int:
         """Return the time in Unix milliseconds."""
@@ -127,7 +141,14 @@ class Service:
     def result(self, name: str) -> Task | None:
         """Return the task whose result has that file name, once it has succeeded and as long as the result is kept."""
         task, now = self.store.find(name.partition("-")[2].removesuffix(_SUFFIX)), self.now()
-        if task is None or task.result_name != name or task.ends is None or task.failure or not task.has_ended(now):
+        if (
+            task is None
+            or task.result_name != name
+            or task.ends is None
+            or task.failure
+            or task.quirk == "expired"
+            or not task.has_ended(now)
+        ):
             return None
         return task if now < task.ends + self.settings.result_ttl * 1000 else None
 
@@ -150,3 +171,8 @@ class Service:
         """Forget all that happened, in one space or everywhere."""
         self.store.reset(space)
         self.spaces.reset(space)
+        self.faults.clear(scope=space)
+        if space is None:
+            self.begun = self.clock.now()
+            if self.player:
+                self.player.begin()

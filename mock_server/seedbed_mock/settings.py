@@ -127,6 +127,7 @@ class Settings:
         keep_tasks: How many tasks are kept; beyond that, the oldest that have ended are forgotten.
         control_token: What callers of the control API must show, ``None`` where they need not.
         seed: Decides what is drawn at random, such as the colours of the images.
+        scenario: File of the scenario to play, ``None`` for none.
 
     Raises:
         SettingsError: A value cannot be used.
@@ -147,6 +148,7 @@ class Settings:
     keep_tasks: int = 10_000
     control_token: str | None = field(default=None, repr=False)
     seed: int = 0
+    scenario: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from seedbed_mock.accounts import Account, open_accounts
+from seedbed_mock.accounts import fingerprint, open_account, open_accounts
 from seedbed_mock.journal import Journal, Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedbed_mock.accounts import Account
     from seedbed_mock.settings import Settings
 
 DEFAULT_SPACE = "default"
@@ -22,6 +24,7 @@ SPACE_NAME = r"[A-Za-z0-9._-]{1,64}"
 """Form of a space's name."""
 
 _KEPT_SPACES = 1000
+_KEPT_GUESTS = 100
 
 
 class Space:
@@ -42,11 +45,27 @@ class Space:
         self.name = name
         self.accounts = open_accounts(settings, name)
         self.journal = Journal(room)
+        self._settings = settings
+        self._guests: OrderedDict[str, Account] = OrderedDict()
         self.chance = Random(f"{settings.seed}/{name}")  # noqa: S311 (drawn again alike by the same seed, on purpose)
+
+    def guest(self, key: str) -> Account:
+        """Return the account of a key that nobody was told of, which opens and signs as that of the first key does."""
+        account = self._guests.get(key)
+        if account is None:
+            like = open_account(self._settings.accounts[0], self._settings, self.name)
+            account = self._guests[key] = replace(like, name=fingerprint(key))
+            if len(self._guests) > _KEPT_GUESTS:
+                self._guests.popitem(last=False)
+        return account
+
+    def all_accounts(self) -> list[Account]:
+        """Return the accounts of the keys that were given, then those of guests."""
+        return [*self.accounts.values(), *self._guests.values()]
 
     def account(self, name: str) -> Account | None:
         """Return the account of that fingerprint."""
-        return next((account for account in self.accounts.values() if account.name == name), None)
+        return next((account for account in self.all_accounts() if account.name == name), None)
 
 
 class Spaces:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from seedbed_schemas.catalogue import models_data, schema_data
 from seedbed_schemas.refusals import shown
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import parse_json
 from seedbed_mock.delivery import Callback
+from seedbed_mock.doors import KEY_PREFIX, may_meet_fault, meet_fault
 from seedbed_mock.downloads import link_download
+from seedbed_mock.faults.answering import Replaced
+from seedbed_mock.faults.effects import Lost, OnAnswer, OnTask, Orphan
+from seedbed_mock.faults.rules import is_begun
 from seedbed_mock.stores.store import NameTaken, Overdrawn
 from seedbed_mock.tasks import Task, even_timeline, polled, record
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
+    from seedbed_mock.faults.effects import Effect
     from seedbed_mock.limits import SlidingWindow
     from seedbed_mock.service import Call, Service
     from seedbed_mock.spaces import Space
@@ -28,14 +34,10 @@ if TYPE_CHECKING:
 SPACE_HEADER = "X-Seedbed-Space"
 """Request header that names the space of a call."""
 
-FAULT_HEADER = "X-Seedbed-Fault"
-"""Request header that asks for the answer with that code."""
-
 MODEL_PARAMETER = "model"
 """Name of the path parameter that names a model."""
 
 _SPACE_HEADER = SPACE_HEADER.lower().encode()
-_FAULT_HEADER = FAULT_HEADER.lower().encode()
 
 _SHOWN_VIOLATIONS = 3
 
@@ -45,7 +47,10 @@ def let_in(service: Service, call: Call) -> None:
     operation = service.operation
     scheme, _, key = call.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
     call.space, key = _space_and_key(service, call, key.strip())
-    call.account = call.space.accounts.get(key) if scheme.lower() == operation.scheme.lower() else None
+    if scheme.lower() == operation.scheme.lower():
+        call.account = call.space.accounts.get(key)
+        if call.account is None and key.startswith(KEY_PREFIX) and is_begun(rule := key.removeprefix(KEY_PREFIX)):
+            call.account, call.key_rule = call.space.guest(key), rule
     if call.account is None:
         raise Refusal("key_refused", header=operation.header, scheme=operation.scheme)
 
@@ -80,14 +85,13 @@ def _keep_rate(window: SlidingWindow | None, call: Call) -> None:
         raise Refusal("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
 
 
-def break_on_request(service: Service, call: Call) -> None:
-    """Answer with the code that the caller wishes to see."""
-    if (value := call.headers.get(_FAULT_HEADER)) is None:
+def answer_by_fault(service: Service, call: Call) -> None:
+    """Answer as the fault that the call meets says, where that is what it does."""
+    if not may_meet_fault(service, call):
         return
-    call.fault = code = value.decode("latin-1").strip()
-    if code not in service.faults:
-        raise Refusal("fault_malformed", header=FAULT_HEADER, known=", ".join(service.faults), value=shown(code))
-    raise Refusal(service.faults[code], is_caused=False)
+    meet_fault(service, call)
+    if call.fault and isinstance(effect := call.fault.rule.effect, OnAnswer):
+        raise Replaced(effect)
 
 
 def read_request(_: Service, call: Call) -> None:
@@ -116,9 +120,12 @@ def keep_contract(service: Service, call: Call) -> None:
 
 def create_task(service: Service, call: Call) -> None:
     """Charge the price, fix the timeline of a task and keep it: all of it, or nothing."""
-    account = call.caller
+    account, effect = call.caller, call.fault.rule.effect if call.fault else None
     try:
-        task = _keep_task(service, call)
+        if isinstance(effect, Lost):
+            service.store.charge(account, call.model.profile.credits, call.now)
+            raise Refusal("internal_error", is_caused=False)
+        task = _keep_task(service, call, effect)
     except Overdrawn as error:
         price = call.model.profile.credits
         raise Refusal("credits_insufficient", price=_plain(price), balance=_plain(error.balance)) from error
@@ -128,12 +135,16 @@ def create_task(service: Service, call: Call) -> None:
         service.callback_is_due()
     call.task_id = task.task_id
     call.data = dict.fromkeys(service.dialect.created, task.task_id)
+    if isinstance(effect, Orphan):
+        raise Refusal("internal_error", is_caused=False)
 
 
-def _keep_task(service: Service, call: Call) -> Task:
+def _keep_task(service: Service, call: Call, effect: Effect | None) -> Task:
     timeline = _timeline(service, call)
     while True:
         task = _new_task(service, call, timeline)
+        if isinstance(effect, OnTask):
+            task = replace(effect.changed(task), fault=str(call.fault.rule) if call.fault else "")
         # Another server on the same file may have come by the same name.
         with contextlib.suppress(NameTaken):
             service.store.create(task, call.caller)
@@ -189,7 +200,7 @@ def _own_task(service: Service, call: Call, task_id: str) -> Task | None:
     task, account = service.store.find(task_id), call.caller
     if task is None or task.account != account.name or task.space != account.space:
         return None
-    call.task_id = task_id
+    call.task_id, call.applied = task_id, task.fault
     return task
 
 
@@ -215,14 +226,14 @@ def show_schema(service: Service, call: Call) -> None:
 CREATE_TASK: tuple[Step, ...] = (
     let_in,
     limit_rate,
-    break_on_request,
+    answer_by_fault,
     read_request,
     know_model,
     keep_contract,
     create_task,
 )
-RECORD_INFO: tuple[Step, ...] = (let_in, limit_queries, break_on_request, show_task)
-CREDIT: tuple[Step, ...] = (let_in, break_on_request, show_balance)
-DOWNLOAD_URL: tuple[Step, ...] = (let_in, break_on_request, read_request, link_download)
-MODELS: tuple[Step, ...] = (let_in, break_on_request, list_models)
-MODEL_SCHEMA: tuple[Step, ...] = (let_in, break_on_request, show_schema)
+RECORD_INFO: tuple[Step, ...] = (let_in, limit_queries, answer_by_fault, show_task)
+CREDIT: tuple[Step, ...] = (let_in, answer_by_fault, show_balance)
+DOWNLOAD_URL: tuple[Step, ...] = (let_in, answer_by_fault, read_request, link_download)
+MODELS: tuple[Step, ...] = (let_in, answer_by_fault, list_models)
+MODEL_SCHEMA: tuple[Step, ...] = (let_in, answer_by_fault, show_schema)

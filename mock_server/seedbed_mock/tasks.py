@@ -6,7 +6,7 @@ import json
 from bisect import bisect_right
 from decimal import Decimal  # noqa: TC003 (msgspec reads the annotations when it runs)
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _STATES = job_api().states
 _STEPS = len(_STATES.pending)
 """How often a task changes its state: from each that is pending to the next, and from the last to its end."""
+
+
+ResultQuirk = Literal["", "empty-url", "dead-url", "expired", "size", "cut"]
+"""What is wrong with a result, where a fault was asked for."""
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +60,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         failure: Why it fails in the end, ``None`` where it succeeds.
         is_refunded: Whether its price was given back.
         is_written_off: Whether the balance that it was paid from is no more, since the account has opened again.
+        is_stuck: Whether polls do not move it on.
+        quirk: What is wrong with its result.
+        size: Size of its result in pixels, where that is not what was asked for.
+        fault: The rule by which something is wrong with it, empty where nothing is.
         callback: What is POSTed when it has ended.
     """
 
@@ -74,6 +82,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     failure: Failure | None = None
     is_refunded: bool = False
     is_written_off: bool = False
+    is_stuck: bool = False
+    quirk: ResultQuirk = ""
+    size: tuple[int, int] | None = None
+    fault: str = ""
     callback: Callback | None = None
 
     @property
@@ -110,11 +122,26 @@ def even_timeline(created: int, duration: int) -> tuple[int, ...]:
 
 def polled(task: Task, now: int, polls: int) -> Task:
     """Return the task after its record was asked for once more, where it ends when that happens for the n-th time."""
-    if task.ends is not None:
+    if task.ends is not None or task.is_stuck:
         return task
     seen = task.polls + 1
     reached = min(seen * _STEPS // polls, _STEPS)
     return _reaching(replace(task, polls=seen), reached, now)
+
+
+def on_timeline(task: Task, timeline: tuple[int, ...]) -> Task:
+    """Return the task with another timeline, all of it known, and its callback due accordingly."""
+    callback = replace(task.callback, due=timeline[-1] + task.callback.pause) if task.callback else None
+    return replace(task, timeline=timeline, callback=callback)
+
+
+def stuck_in(task: Task, state: str) -> Task:
+    """Return the task as one that never leaves that state by itself."""
+    timeline = task.timeline[: _STATES.pending.index(state)]
+    if len(timeline) < _STATES.pending.index(state):
+        timeline = (task.created,) * _STATES.pending.index(state)
+    callback = replace(task.callback, due=None) if task.callback else None
+    return replace(task, timeline=timeline, is_stuck=True, callback=callback)
 
 
 def ended(task: Task, now: int, failure: Failure | None = None) -> Task:
@@ -125,8 +152,15 @@ def ended(task: Task, now: int, failure: Failure | None = None) -> Task:
 
 def _reaching(task: Task, reached: int, now: int) -> Task:
     timeline = task.timeline + (now,) * (reached - len(task.timeline))
-    callback = replace(task.callback, due=now) if task.callback and len(timeline) == _STEPS else task.callback
-    return replace(task, timeline=timeline, callback=callback)
+    return on_timeline(task, timeline) if reached == _STEPS else replace(task, timeline=timeline)
+
+
+def result_url(task: Task, base_url: str) -> str:
+    """Return where the result of a task is said to be."""
+    if task.quirk == "empty-url":
+        return ""
+    name = f"gone-{task.result_name}" if task.quirk == "dead-url" else task.result_name
+    return f"{base_url or task.base_url}{RESULTS}/{quote(name)}"
 
 
 def record(
@@ -149,7 +183,7 @@ def record(
         task.model,
         state,
         _text_in_text(task.request) if dialect.input_is_text else task.request,
-        _results(f"{base_url or task.base_url}{RESULTS}/{quote(task.result_name)}"),
+        _results(result_url(task, base_url)),
         failure.code if failure else None,
         failure.message if failure else None,
         None if ends is None else ends - task.created,

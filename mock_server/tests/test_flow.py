@@ -216,7 +216,9 @@ def test_a_fault_of_the_fake_itself_is_answered_in_the_envelope() -> None:
             raise RuntimeError("no time")
 
     async def ask() -> httpx2.Response:
-        transport = httpx2.ASGITransport(create_app(clock=Broken()), raise_app_exceptions=False)
+        app = create_app()
+        app.state.service.clock = Broken()
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://fake") as client:
             return await client.post(CREATE, json=request(), headers={"Authorization": "Bearer seedbed-key"})
 

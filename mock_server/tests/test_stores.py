@@ -87,6 +87,16 @@ def test_a_task_is_found_by_its_name_and_by_that_of_its_result(store: Store) -> 
     assert store.newest() == START
 
 
+def test_a_price_without_a_task_is_taken_where_the_balance_covers_it(store: Store) -> None:
+    before = store.balance(ONE, START)
+    store.charge(ONE, Decimal("0.5"), START)
+    assert store.balance(ONE, START) == before - Decimal("0.5")
+    with pytest.raises(Overdrawn) as refusal:
+        store.charge(ONE, before, START)
+    assert refusal.value.balance == store.balance(ONE, START) == before - Decimal("0.5")
+    assert store.tasks(limit=10) == []
+
+
 def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> None:
     for number in range(12):
         store.create(task(number), ONE)

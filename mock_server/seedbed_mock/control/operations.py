@@ -15,13 +15,15 @@ from seedbed_mock.control.shapes import (
     Callbacks,
     ClockShown,
     Done,
+    Faults,
     Health,
     Journalled,
     Tasks,
     TaskShown,
 )
-from seedbed_mock.control.shown import account_shown, callback_shown, entry_shown, task_shown
+from seedbed_mock.control.shown import account_shown, callback_shown, entry_shown, faults_shown, task_shown
 from seedbed_mock.control.verify import verify
+from seedbed_mock.faults.engine import MOST_RULES
 from seedbed_mock.journal import CALLBACK
 from seedbed_mock.spaces import DEFAULT_SPACE
 from seedbed_mock.tasks import Failure, ended
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
         CallbackQuery,
         CallbackShown,
         Fail,
+        FaultQuery,
         InSpace,
         JournalQuery,
+        NewFaults,
         Nothing,
         Reset,
         TaskQuery,
@@ -210,6 +214,29 @@ class Control:
         callback = callback_shown(_known(task, names["task_id"]))
         assert callback  # noqa: S101 (a task without a callback is in conflict)
         return callback
+
+    async def faults(self, _names: Mapping[str, str], query: InSpace, _body: Nothing) -> Faults:
+        """List the rules of what goes wrong, in their order, and the scenario that is played."""
+        return self._faults(query.space)
+
+    async def add_faults(self, _names: Mapping[str, str], _query: Nothing, new: NewFaults) -> Faults:
+        """Put rules in force, for one space or for all, after those that are."""
+        engine = self._service.faults
+        rules = [engine.read(text) for text in new.rules]
+        if sum(each.door == "control" for each in engine) + len(rules) > MOST_RULES:
+            raise Conflict(f"At most {MOST_RULES} rules are in force at a time; DELETE faults makes room.")
+        engine.add(rules, "control", new.space or "")
+        return self._faults()
+
+    async def clear_faults(self, _names: Mapping[str, str], query: FaultQuery, _body: Nothing) -> Faults:
+        """Take rules out of force that were put there: all, those of a space, or one."""
+        gone = self._service.faults.clear(door="control", scope=query.space, number=query.number)
+        if query.number is not None and not gone:
+            raise Unknown(f"There is no rule {query.number} that was added; GET faults lists them.")
+        return self._faults()
+
+    def _faults(self, space: str | None = None) -> Faults:
+        return faults_shown(self._service.faults, self._service.player, space)
 
     async def reset(self, _names: Mapping[str, str], _query: Nothing, reset: Reset) -> Done:
         """Forget all that happened, in one space or everywhere."""

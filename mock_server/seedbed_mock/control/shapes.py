@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from seedbed_mock.clock import LARGEST_ADVANCE
 from seedbed_mock.delivery import Attempt, Outcome  # noqa: TC001 (msgspec reads the annotations)
+from seedbed_mock.faults.engine import MOST_RULES
 from seedbed_mock.spaces import SPACE_NAME
 from seedbed_mock.tasks import Failure  # noqa: TC001 (as above)
 
@@ -96,6 +97,18 @@ class Verification(InSpace, frozen=True):
     request: Annotated[Any, Meta(description="Values that the request's body had, among others.")] = {}
     code: Annotated[int, Meta(description="The code in the answer's body.")] | None = None
     account: Annotated[str, Meta(description="Fingerprint of the key.")] | None = None
+
+
+class FaultQuery(InSpace, frozen=True):
+    """Which rules to take out of force; all that were added here where nothing is said."""
+
+    number: Annotated[int, Meta(ge=1, description="Of a rule, as GET shows it.")] | None = None
+
+
+class NewFaults(InSpace, frozen=True, kw_only=True):
+    """Rules to put in force: all of them, or none where one is none."""
+
+    rules: Annotated[list[str], Meta(min_length=1, max_length=MOST_RULES, description="Such as 429; p=0.2")]
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -218,6 +231,34 @@ class Accounts(msgspec.Struct, frozen=True):
     """Accounts, in the order in which their keys were given."""
 
     accounts: list[AccountShown]
+
+
+class FaultShown(msgspec.Struct, frozen=True):
+    """One rule, and what came of it."""
+
+    number: int
+    rule: str
+    door: Annotated[Literal["scenario", "control"], Meta(description="How it came in.")]
+    space: Annotated[str, Meta(description="Whose calls it is for; null for all.")] | None
+    on: Annotated[bool, Meta(description="Whether it is in force, or waits for its phase.")]
+    seen: Annotated[int, Meta(description="How many calls it applied to, before shares and counts.")]
+    hits: Annotated[int, Meta(description="How many of them it broke.")]
+
+
+class ScenarioShown(msgspec.Struct, frozen=True):
+    """The scenario that is played."""
+
+    name: str
+    description: str
+    phase: Annotated[str, Meta(description="Null where the last one is over.")] | None
+    problem: Annotated[str, Meta(description="Why its file as it is now is not what is played.")] | None
+
+
+class Faults(msgspec.Struct, frozen=True):
+    """The rules, in the order in which a call is held against them: the first that it meets is the one."""
+
+    faults: list[FaultShown]
+    scenario: ScenarioShown | None
 
 
 class Done(msgspec.Struct, frozen=True):

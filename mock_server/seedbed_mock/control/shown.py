@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.bodies import parse_json
-from seedbed_mock.control.shapes import AccountShown, CallbackShown, EntryShown, TaskShown
+from seedbed_mock.control.shapes import (
+    AccountShown,
+    CallbackShown,
+    EntryShown,
+    Faults,
+    FaultShown,
+    ScenarioShown,
+    TaskShown,
+)
 from seedbed_mock.tasks import record
 
 if TYPE_CHECKING:
@@ -15,6 +23,8 @@ if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
 
     from seedbed_mock.accounts import Account
+    from seedbed_mock.faults.engine import Engine, Standing
+    from seedbed_mock.faults.player import Player
     from seedbed_mock.journal import Entry
     from seedbed_mock.tasks import Task
 
@@ -36,6 +46,31 @@ def callback_shown(task: Task) -> CallbackShown | None:
         outcome=callback.outcome,
         due=callback.due,
         attempts=list(callback.attempts),
+    )
+
+
+def faults_shown(engine: Engine, player: Player | None, space: str | None) -> Faults:
+    """Return the rules in force for a space, or all, and what is played."""
+    # The phase first, for it decides which rules are on.
+    scenario = _scenario_shown(player) if player else None
+    return Faults([_fault_shown(each) for each in engine if space in (None, each.scope)], scenario)
+
+
+def _scenario_shown(player: Player) -> ScenarioShown:
+    phase = player.phase
+    return ScenarioShown(player.name, player.scenario.description, phase or None, player.problem or None)
+
+
+def _fault_shown(standing: Standing) -> FaultShown:
+    door: Any = standing.door
+    return FaultShown(
+        number=standing.number,
+        rule=str(standing.rule),
+        door=door,
+        space=standing.scope or None,
+        on=standing.is_on,
+        seen=standing.seen,
+        hits=standing.hits,
     )
 
 

@@ -64,6 +64,9 @@ OPERATIONS = (
     Operation("POST", "/accounts/{account}/reset", Control.reset_account, shapes.AccountShown, query=shapes.InSpace),
     Operation("GET", "/callbacks", Control.callbacks, shapes.Callbacks, query=shapes.CallbackQuery),
     Operation("POST", "/callbacks/{task_id}/redeliver", Control.redeliver, shapes.CallbackShown),
+    Operation("GET", "/faults", Control.faults, shapes.Faults, query=shapes.InSpace),
+    Operation("POST", "/faults", Control.add_faults, shapes.Faults, body=shapes.NewFaults),
+    Operation("DELETE", "/faults", Control.clear_faults, shapes.Faults, query=shapes.FaultQuery),
     Operation("POST", "/reset", Control.reset, shapes.Done, body=shapes.Reset),
     Operation("POST", "/verify", Control.verify, shapes.Verdict, body=shapes.Verification),
 )

@@ -30,6 +30,10 @@ class Rendered:
     content: bytes
     etag: str
 
+    def cut(self) -> Rendered:
+        """Return its first half, as a file that was cut short on its way to where it is kept."""
+        return Rendered(self.content[: len(self.content) // 2], f'"cut-{self.etag[1:]}')
+
 
 def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
     """Return a picture as a file: drawn, or an image of the gallery where there is one.

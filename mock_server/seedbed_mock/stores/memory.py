@@ -66,13 +66,16 @@ class MemoryStore:
         self._balances[account.space, account.name] = balance
         return balance
 
+    def charge(self, account: Account, price: Decimal, now: int) -> None:
+        balance = self.balance(account, now)
+        if balance < price:
+            raise Overdrawn(balance)
+        self._balances[account.space, account.name] = balance - price
+
     def create(self, task: Task, account: Account) -> None:
         if task.task_id in self._tasks:
             raise NameTaken(task.task_id)
-        balance = self.balance(account, task.created)
-        if balance < task.price:
-            raise Overdrawn(balance)
-        self._balances[account.space, account.name] = balance - task.price
+        self.charge(account, task.price, task.created)
         self._keep_task(task)
         if self._uncounted >= self._spare:
             self._make_room(task.created)

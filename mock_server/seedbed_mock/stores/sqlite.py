@@ -102,6 +102,13 @@ class SqliteStore:
             self._set_balance(account, balance)
         return balance
 
+    def charge(self, account: Account, price: Decimal, now: int) -> None:
+        with self._change_all():
+            balance = self._settled(account, now)
+            if balance < price:
+                raise Overdrawn(balance)
+            self._set_balance(account, balance - price)
+
     def create(self, task: Task, account: Account) -> None:
         with self._change_all():
             balance = self._settled(account, task.created)

@@ -62,6 +62,14 @@ class Store(Protocol):
         """
         ...
 
+    def charge(self, account: Account, price: Decimal, now: int) -> None:
+        """Take a price from a balance.
+
+        Raises:
+            Overdrawn: The balance does not cover it; nothing was done.
+        """
+        ...
+
     def create(self, task: Task, account: Account) -> None:
         """Take the price of a new task from its account and keep the task.
 

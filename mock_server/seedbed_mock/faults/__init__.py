@@ -1,0 +1,1 @@
+"""Faults: rules that say what goes wrong, when, and for whom."""

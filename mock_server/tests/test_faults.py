@@ -1,0 +1,341 @@
+"""When a rule applies and to whom, over the real service: conditions, shares, counts and their order."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from math import log
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from seedbed_mock import ControlError, ManualClock, Running, create_app, running
+from seedbed_mock.faults.effects import Delay
+from seedbed_mock.faults.wire import BrokenWire
+from seedbed_schemas import default_contract, job_api, local
+from seedbed_schemas.example import example_of
+
+CONTRACT, SHARED = default_contract(), job_api()
+CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
+GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
+APPLIED = "X-Seedbed-Fault-Applied"
+WORDS: dict[str, Any] = {"clock": "manual", "rate_limit": "off", "credits": 10**6, "key": ("k", "other")}
+
+Control = Callable[..., tuple[int, Any]]
+pytestmark = pytest.mark.seedbed(**WORDS)
+
+
+class Caller:
+    """Calls the service, and tells the codes of the answers."""
+
+    def __init__(self, server: Running, http: httpx2.Client) -> None:
+        self.server = server
+        self._http = http
+
+    def ask(self, method: str, path: str, *, key: str = "k", **options: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
+        return self._http.request(method, self.server.url + path, headers=headers, **options)
+
+    def create(self, prompt: str = "A hill", *, key: str = "k", space: str = "", **headers: str) -> int:
+        body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": prompt}}
+        headers |= {"X-Seedbed-Space": space} if space else {}
+        code: int = self.ask("POST", CREATE, key=key, json=body, headers=headers).json()["code"]
+        return code
+
+    def credit(self) -> int:
+        code: int = self.ask("GET", CREDIT).json()["code"]
+        return code
+
+    def record(self) -> int:
+        code: int = self.ask("GET", RECORD, params={"taskId": "none"}).json()["code"]
+        return code
+
+    def many(self, count: int) -> str:
+        return "".join("x" if self.create() == 429 else "." for _ in range(count))
+
+
+@pytest.fixture(name="caller")
+def make_caller(seedbed: Running, http: httpx2.Client) -> Caller:
+    return Caller(seedbed, http)
+
+
+def test_a_rule_without_conditions_meets_every_call(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("455")
+    assert [caller.create(), caller.credit(), caller.record()] == [455, 455, 455]
+
+
+def test_an_operation(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; op=credit")
+    assert [caller.create(), caller.credit(), caller.record()] == [200, 429, 404]
+
+
+def test_a_space_as_a_condition_and_as_where_it_was_added(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; space=a")
+    seedbed.add_faults("455", space="b")
+    assert [caller.create(), caller.create(space="a"), caller.create(space="b")] == [200, 429, 455]
+
+
+def test_a_key_which_is_never_shown(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("402; key=other")
+    assert [caller.create(), caller.create(key="other")] == [200, 402]
+    assert "other" not in str(seedbed.control("GET", "faults"))
+
+
+def test_a_model(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults(f"500; model={CONTRACT.model}", "402; model=meadow/1")
+    assert [caller.create(), caller.credit()] == [500, 200]
+
+
+def test_a_prompt_by_text_or_by_expression(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults('422; prompt="a cat"', r'455; prompt-like="(?i)^dogs?\\b"', "402; prompt-like=日本")
+    prompts = ["I see a cat", "A cat", "Dog in fog", "a dog", "dogma", "日本の丘"]
+    assert [caller.create(prompt) for prompt in prompts] == [422, 200, 455, 200, 200, 402]
+
+
+def test_an_expression_takes_no_time_however_it_is_made(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults('422; prompt-like="(a+)+$"', "455; prompt-like=(x|x)*y")
+    assert caller.create("a" * 2500 + "!") == 200
+
+
+@pytest.mark.parametrize(
+    ("conditions", "seen"),
+    [
+        ("nth=3", "..x......."),
+        ("every=3", "..x..x..x."),
+        ("times=2", "xx........"),
+        ("every=2; times=2", ".x.x......"),
+        ("p=1", "xxxxxxxxxx"),
+        ("p=0", ".........."),
+        ("nth=4, times=1", "...x......"),
+    ],
+)
+def test_counts(seedbed: Running, caller: Caller, conditions: str, seen: str) -> None:
+    seedbed.add_faults(f"429; {conditions}")
+    assert caller.many(10) == seen
+
+
+def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: Running, caller: Caller) -> None:
+    def drawn(seed: int) -> str:
+        seedbed.play(**WORDS, seed=seed)
+        seedbed.add_faults("429; p=0.3")
+        return caller.many(100)
+
+    first = drawn(1)
+    assert first == drawn(1)
+    assert first != drawn(2)
+    assert 15 <= first.count("x") <= 45
+
+
+def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; p=0.3")
+    alone = caller.many(50)
+    seedbed.reset()
+    seedbed.add_faults("455; op=credit; p=0.5", "429; p=0.3")
+    assert caller.many(50) == alone
+
+
+def test_between_two_times_of_the_clock(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; since=10; until=20")
+    seen = []
+    for _ in range(5):
+        seen.append(caller.credit())
+        seedbed.advance(5)
+    assert seen == [200, 200, 429, 429, 200]
+
+
+def test_conditions_go_together(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; op=createTask; key=other; prompt=cat; nth=2")
+    caller.create("cat")
+    caller.create("dog", key="other")
+    assert [caller.create("cat", key="other") for _ in range(3)] == [200, 429, 200]
+
+
+def test_the_first_that_matches_wins_and_only_it_counts(seedbed: Running, caller: Caller, control: Control) -> None:
+    seedbed.add_faults("429; times=1", "455; times=1", "500; op=createTask")
+    assert [caller.credit(), caller.credit(), caller.credit(), caller.create()] == [429, 455, 200, 500]
+    faults = control("GET", "/faults")[1]["faults"]
+    assert [(each["rule"], each["seen"], each["hits"]) for each in faults] == [
+        ("429; times=1", 4, 1),
+        ("455; times=1", 3, 1),
+        ("500; op=createTask", 1, 1),
+    ]
+
+
+def test_what_comes_with_a_call_goes_before_what_is_in_force(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429")
+    assert caller.create("[[fault: 402]]") == 402
+    assert caller.create("[[fault: 402]]", **{"X-Seedbed-Fault": "455"}) == 455
+    assert caller.create("[[fault: 402; nth=9]] [[fault:500]]") == 500
+
+
+def test_a_rule_in_a_header_counts_from_call_to_call(caller: Caller) -> None:
+    rule = {"X-Seedbed-Fault": "429; every=2"}
+    assert [caller.create(**rule) for _ in range(4)] == [200, 429, 200, 429]
+    assert [caller.create(space="a", **rule) for _ in range(2)] == [200, 429]
+
+
+def test_a_special_key_is_an_account_of_its_own(caller: Caller) -> None:
+    assert [caller.create(key="seedbed-402; nth=2") for _ in range(3)] == [200, 402, 200]
+    assert caller.create(key="seedbed-nonsense") == 401
+    assert caller.create(key="seedbed-999") == 422
+    assert caller.create(key="seedbed-task.fail code") == 422
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda caller: caller.create(**{"X-Seedbed-Fault": "999"}),
+        lambda caller: caller.create(key="seedbed-999"),
+        lambda caller: caller.create("[[fault: 999]]"),
+        lambda caller: caller.create("[[fault: boom]]"),
+        lambda caller: caller.create("[[fault:]]"),
+    ],
+)
+def test_a_bad_rule_that_comes_with_a_call_answers_422(caller: Caller, send: Callable[[Caller], int]) -> None:
+    assert send(caller) == 422
+
+
+@pytest.mark.parametrize("rule", ["999", "200", "boom", "", "429; p=2", "429; prompt-like=(", "x" * 5000])
+def test_a_bad_rule_is_refused_by_the_control_api_and_none_is_added(control: Control, rule: str) -> None:
+    status, answer = control("POST", "/faults", {"rules": ["429", rule]})
+    assert status == 422
+    assert len(answer["error"]) < 1200
+    assert control("GET", "/faults")[1] == {"faults": [], "scenario": None}
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"rules": []}, {"rules": "429"}, {"rules": [4]}, {"rules": ["429"], "space": "/"}]
+)
+def test_so_is_a_body_of_another_shape(control: Control, body: object) -> None:
+    assert control("POST", "/faults", body)[0] == 422
+
+
+def test_no_more_rules_than_can_be_looked_through(control: Control) -> None:
+    assert control("POST", "/faults", {"rules": ["429; nth=9"] * 1000})[0] == 200
+    assert control("POST", "/faults", {"rules": ["429"]})[0] == 409
+
+
+def test_rules_go_by_number_by_space_and_all_together(seedbed: Running, control: Control) -> None:
+    seedbed.add_faults("429", "455")
+    seedbed.add_faults("500", space="a")
+    first = control("GET", "/faults")[1]["faults"][0]
+    assert [each["rule"] for each in control("GET", "/faults", space="a")[1]["faults"]] == ["500"]
+    left = control("DELETE", "/faults", number=first["number"])[1]["faults"]
+    assert [(each["rule"], each["space"], each["door"]) for each in left] == [
+        ("455", None, "control"),
+        ("500", "a", "control"),
+    ]
+    assert control("DELETE", "/faults", number=first["number"])[0] == 404
+    seedbed.clear_faults(space="a")
+    assert [each["rule"] for each in control("GET", "/faults")[1]["faults"]] == ["455"]
+    seedbed.clear_faults()
+    assert control("GET", "/faults")[1]["faults"] == []
+
+
+def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: Running, control: Control) -> None:
+    seedbed.add_faults("429")
+    seedbed.add_faults("500", space="a")
+    seedbed.reset(space="a")
+    assert [each["rule"] for each in control("GET", "/faults")[1]["faults"]] == ["429"]
+    seedbed.reset()
+    assert control("GET", "/faults")[1]["faults"] == []
+
+
+def test_the_handle_tells_what_is_wrong_with_a_rule(seedbed: Running) -> None:
+    with pytest.raises(ControlError, match="no fault boom"):
+        seedbed.add_faults("429", "boom")
+
+
+def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("task.fail; prompt=cat", "429; op=credit; nth=1")
+    assert APPLIED not in caller.ask("GET", SHARED.models.path).headers
+    assert caller.ask("GET", CREDIT).headers[APPLIED] == "429; op=credit; nth=1"
+    assert APPLIED not in caller.ask("GET", CREDIT).headers
+    answer = caller.ask("POST", CREATE, json={**GOOD, SHARED.fields.input: {**GOOD["input"], "prompt": "cat"}})
+    assert answer.headers[APPLIED] == "task.fail; prompt=cat"
+    record = caller.ask("GET", RECORD, params={"taskId": answer.json()["data"]["taskId"]})
+    assert record.headers[APPLIED] == "task.fail; prompt=cat"
+
+
+def test_the_journal_says_which_rule_it_was_and_how_it_came(seedbed: Running, caller: Caller) -> None:
+    seedbed.add_faults("429; times=1")
+    caller.create()
+    caller.create(**{"X-Seedbed-Fault": "402"})
+    caller.create()
+    assert [call["fault"] for call in seedbed.calls] == [
+        "429; times=1 (rule 1, by control)",
+        "402 (rule 2, by header)",
+        "",
+    ]
+
+
+def test_a_broken_connection_in_process_is_no_error_of_the_server() -> None:
+    app = create_app()
+
+    async def ask() -> None:
+        headers = {"Authorization": f"Bearer {local.KEY}", "X-Seedbed-Fault": "wire.reset"}
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
+            await client.get(f"http://testserver{CREDIT}", headers=headers)
+
+    with pytest.raises(BrokenWire):
+        asyncio.run(ask())
+    assert list(app.state.service.errors) == []
+
+
+def test_many_calls_that_are_delayed_hold_nobody_up_and_end_when_the_clock_is_turned(
+    seedbed: Running, caller: Caller
+) -> None:
+    seedbed.add_faults("delay seconds=3600; op=credit")
+    address = urlsplit(seedbed.url)
+    request = f"GET {CREDIT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        waiting = [
+            stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=20))
+            for _ in range(200)
+        ]
+        for each in waiting:
+            each.sendall(request)
+        end = time.monotonic() + 20
+        while len(seedbed.calls) < len(waiting):
+            assert time.monotonic() < end
+        waiting.pop().close()
+        assert caller.create() == 200
+        seedbed.advance(3600)
+        assert all(each.recv(65536).startswith(b"HTTP/1.1 200 OK") for each in waiting)
+
+
+def test_delays_are_fixed_or_even_or_lognormal_about_their_median() -> None:
+    def drawn(**told: Any) -> list[float]:
+        chance = Random(1)  # noqa: S311 (drawn again alike, on purpose)
+        return sorted(Delay(**told).draw(chance) for _ in range(2001))
+
+    assert set(drawn(seconds="5")) == {5}
+    even = drawn(seconds="1..3")
+    assert 1 <= even[0] < 1.01
+    assert 2.99 < even[-1] <= 3
+    assert even[1000] == pytest.approx(2, rel=0.05)
+    lognormal = drawn(seconds="5", sigma=1)
+    assert lognormal[1000] == pytest.approx(5, rel=0.1)
+    assert log(lognormal[1682] / lognormal[1000]) == pytest.approx(1, rel=0.1)
+
+
+@pytest.fixture(name="clocked")
+def run_with_a_clock() -> Iterator[tuple[Running, ManualClock]]:
+    clock = ManualClock()
+    with running(clock=clock, key="k") as server:
+        yield server, clock
+
+
+def test_a_rule_counts_time_from_when_its_server_began_afresh(clocked: tuple[Running, ManualClock]) -> None:
+    server, clock = clocked
+    with httpx2.Client(trust_env=False) as http:
+        caller = Caller(server, http)
+        clock.advance(100)
+        server.reset()
+        server.add_faults("429; until=10")
+        assert caller.credit() == 429
+        clock.advance(10)
+        assert caller.credit() == 200
