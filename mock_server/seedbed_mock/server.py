@@ -92,6 +92,7 @@ def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callab
 
     # What was imported stays: going through it again and again for garbage would hold up answers, 50 ms at a time.
     gc.freeze()
+    gc.enable()
     # uvicorn has handlers of its own while it runs; these are for before and after.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
