@@ -28,11 +28,12 @@ from seedbed_mock.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from seedbed_schemas import Contract
+    from seedbed_schemas import Contract, JobApi
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.results.gallery import Gallery
+    from seedbed_mock.steps import Step
     from seedbed_mock.stores.store import Store
 
 
@@ -65,15 +66,7 @@ def create_app(
         store=store or MemoryStore(settings.keep_tasks),
     )
     answers = Answers(catalogue.codes, dialect, settings.http_status)
-    creations = {model.contract.operation for model in catalogue.models.values()}
-    operations = {
-        **{("createTask", each.method, each.path): CREATE_TASK for each in creations},
-        ("recordInfo", shared.record_info.method, shared.record_info.path): RECORD_INFO,
-        ("credit", shared.credit.method, shared.credit.path): CREDIT,
-        ("downloadUrl", shared.download_url.method, shared.download_url.path): DOWNLOAD_URL,
-        ("models", shared.models.method, shared.models.path): MODELS,
-        ("modelSchema", shared.model_schema.method, shared.model_schema.path): MODEL_SCHEMA,
-    }
+    operations = _operations(catalogue, shared)
     endpoints = {
         (method, path): Endpoint(service, name, steps, answers) for (name, method, path), steps in operations.items()
     }
@@ -98,6 +91,19 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.service, app.state.courier = service, courier
     return app
+
+
+def _operations(catalogue: Catalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Step, ...]]:
+    """Return the steps of each operation by its name, method and path."""
+    creations = {model.contract.operation for model in catalogue.models.values()}
+    return {
+        **{("createTask", each.method, each.path): CREATE_TASK for each in creations},
+        ("recordInfo", shared.record_info.method, shared.record_info.path): RECORD_INFO,
+        ("credit", shared.credit.method, shared.credit.path): CREDIT,
+        ("downloadUrl", shared.download_url.method, shared.download_url.path): DOWNLOAD_URL,
+        ("models", shared.models.method, shared.models.path): MODELS,
+        ("modelSchema", shared.model_schema.method, shared.model_schema.path): MODEL_SCHEMA,
+    }
 
 
 class _Fake(Starlette):

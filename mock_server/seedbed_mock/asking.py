@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from seedbed_mock.addresses import CONTROL_ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONTROL = "/__seedbed"
 _TIMEOUT_SECONDS = 60
 
 
@@ -44,7 +45,7 @@ def ask(  # noqa: PLR0917 (in the order in which a request has them)
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-    target = f"{_CONTROL}/{path}{'?' if query else ''}{urlencode(query or {})}"
+    target = f"{CONTROL_ROOT}/{path}{'?' if query else ''}{urlencode(query or {})}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         connection.request(method, target, None if body is None else json.dumps(body), headers)
