@@ -14,7 +14,7 @@ from seedbed_schemas import default_contract
 from seedbed_schemas.profile import default_profile
 
 ROUNDS = 15
-LETTERS = 3000
+LETTERS: int = default_contract().input_fields[default_profile().caption]["maxLength"]
 RATIOS = ("1:1", "21:9")
 
 
