@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import UNSET
-from seedbed_schemas import __version__
+from seedbed_schemas import __version__, local
 from seedbed_schemas.wire import Envelope
 from starlette.responses import Response
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seedbed_mock.settings import HttpStatus
 
 
-FAKE: Final = {"X-Seedbed": __version__}
+FAKE: Final = {local.MARK_HEADER: __version__}
 """Header of every answer, which the real service does not send: it says that this is a fake."""
 
 _HEADERS: Final = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from seedbed_schemas import local
 
 from seedbed_mock.answers import Refusal
 from seedbed_mock.faults.engine import Question, Standing, phrases
@@ -14,13 +15,10 @@ if TYPE_CHECKING:
     from seedbed_mock.faults.engine import Door
     from seedbed_mock.service import Call, Service
 
-FAULT_HEADER = "X-Seedbed-Fault"
-"""Request header with a rule."""
-
 KEY_PREFIX = "seedbed-"
 """What a key begins with that names a rule: ``seedbed-402``."""
 
-_HEADER = FAULT_HEADER.lower().encode()
+_HEADER = local.FAULT_HEADER.lower().encode()
 _PHRASE = b"[[fault:"
 
 
@@ -54,7 +52,7 @@ def _passing(service: Service, call: Call, text: str, door: Door) -> Standing:
         raise Refusal("fault_malformed", door=_DOORS[door], problem=str(error)) from error
 
 
-_DOORS: dict[Door, str] = {"header": f"the header {FAULT_HEADER}", "key": "the key", "prompt": "the prompt"}
+_DOORS: dict[Door, str] = {"header": f"the header {local.FAULT_HEADER}", "key": "the key", "prompt": "the prompt"}
 
 
 def _text(header: bytes) -> str:

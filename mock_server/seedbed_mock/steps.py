@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+from seedbed_schemas import local
 from seedbed_schemas.catalogue import models_data, schema_data
 from seedbed_schemas.refusals import shown
 
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
 
     Step = Callable[[Service, Call], None]
 
-SPACE_HEADER = "X-Seedbed-Space"
-"""Request header that names the space of a call."""
-
 MODEL_PARAMETER = "model"
 """Name of the path parameter that names a model."""
 
-_SPACE_HEADER = SPACE_HEADER.lower().encode()
+_SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 
 _SHOWN_VIOLATIONS = 3
 
@@ -64,7 +62,7 @@ def _space_and_key(service: Service, call: Call, key: str) -> tuple[Space, str]:
     try:
         return service.spaces.named(name or inside or ""), key
     except ValueError as error:
-        header = SPACE_HEADER if name else service.operation.header
+        header = local.SPACE_HEADER if name else service.operation.header
         raise Refusal("space_malformed", header=header, problem=str(error)) from error
 
 

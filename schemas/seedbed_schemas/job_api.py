@@ -6,9 +6,19 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from seedbed_schemas.clauses import Clause, Node
 from seedbed_schemas.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SHAPES = (
+    *("envelope", "record", "results", "creditAnswer"),
+    *("modelsAnswer", "modelSchemaAnswer", "downloadUrlAnswer"),
+)
+_WITHOUT_RULE = {"$ref", "allOf", "contentMediaType", "contentSchema"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,23 @@ class JobApi:
 
     def shape(self, name: str) -> Schema:
         """Return the judge of one of the shared shapes, such as ``recordAnswer``."""
-        return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name)
+        return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name, prefix=f"{name}/")
+
+    def clauses(self) -> tuple[Clause, ...]:
+        """Return every testable statement that all models share: how the service behaves, and the shapes of answers."""
+        return (*map(_behaviour, self.document["x-clauses"]), *self._clauses_of_shapes())
+
+    def _clauses_of_shapes(self) -> Iterator[Clause]:
+        for name in _SHAPES:
+            shape = self.document["$defs"][name]
+            place = {"source": f"job-api.json, {name}: {shape['description']}"}
+            for node in Node(name, "", shape).inside():
+                stated = (clause for clause in node.clauses() if clause.kind not in _WITHOUT_RULE)
+                yield from (Clause(clause.id, clause.kind, clause.value, place) for clause in stated)
+
+
+def _behaviour(clause: dict[str, str]) -> Clause:
+    return Clause(clause["id"], "behaviour", clause["says"], {"source": clause["source"]})
 
 
 def _endpoint(operation: dict[str, str]) -> Endpoint:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec.structs import replace
+from seedbed_schemas import local
 from seedbed_schemas.refusals import shown
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     _Run = Callable[[Scope, Mapping[bytes, bytes], bytes | None], Awaitable[object]]
 
-SPACE_HEADER = b"x-seedbed-space"
+_SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 
 
 def routes(control: Control, token: str) -> list[Route]:
@@ -82,7 +83,7 @@ class _Runner:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         asked = msgspec.convert(query, self._operation.query, strict=False)
         told = _read(body, self._operation.body)
-        space = headers.get(SPACE_HEADER, b"").decode("latin-1")
+        space = headers.get(_SPACE_HEADER, b"").decode("latin-1")
         return await self._operation.run(
             self._control, scope["path_params"], _in_space(asked, space), _in_space(told, space)
         )
