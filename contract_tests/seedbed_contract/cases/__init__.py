@@ -5,7 +5,21 @@ carry no good key. They are what a service is asked first; :mod:`seedbed_contrac
 what nobody listed.
 """
 
+from seedbed_contract.cases.accepting import accepted
+from seedbed_contract.cases.bodies import raw
+from seedbed_contract.cases.headers import wrong_keys
 from seedbed_contract.cases.kinds import Accepted, Headers, KeyHeader, Meant, RawBody, Refused
 from seedbed_contract.cases.refusing import refused
 
-__all__ = ["Accepted", "Headers", "KeyHeader", "Meant", "RawBody", "Refused", "refused"]
+__all__ = [
+    "Accepted",
+    "Headers",
+    "KeyHeader",
+    "Meant",
+    "RawBody",
+    "Refused",
+    "accepted",
+    "raw",
+    "refused",
+    "wrong_keys",
+]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 Meant = Literal["refuse", "accept", "either"]
 """What a service has to do: ``either`` where neither the page nor a standard says."""
+
+_SHOWN: Final = 500
 
 Headers = tuple[tuple[str, str], ...]
 """Headers in the order in which they are sent; a name may stand twice."""
@@ -71,6 +73,10 @@ class RawBody:
     headers: Headers
     meant: Meant
 
+    def __repr__(self) -> str:
+        shown = f"{self.body[:_SHOWN]!r}... of {len(self.body)} bytes" if len(self.body) > _SHOWN else repr(self.body)
+        return f"RawBody(name={self.name!r}, body={shown}, headers={self.headers!r}, meant={self.meant!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
@@ -78,12 +84,12 @@ class KeyHeader:
 
     Attributes:
         name: What is special of it.
-        headers: The headers that carry the key: none, one, or one twice.
+        headers: The headers that carry the key: none, one, or one twice. They are not shown, for they hold a secret.
         meant: What a service has to do.
     """
 
     name: str
-    headers: Headers
+    headers: Headers = field(repr=False)
     meant: Meant
 
 

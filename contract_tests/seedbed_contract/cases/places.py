@@ -39,10 +39,15 @@ def places(schema: Schema, path: Path = (), node: Node | None = None) -> Iterato
     """Yield every place of a request with its rules, the whole first."""
     node = node or Node("request", "", schema)
     yield path, node
+    for step, child in inside(node):
+        yield from places(child.schema, (*path, step), child)
+
+
+def inside(node: Node) -> Iterator[tuple[str | int, Node]]:
+    """Yield the fields in a node by their names, or the items of its arrays as 0."""
     # The names are read from the schema: those of nodes are joined by dots, which may be part of a name too.
     steps: list[str | int] = [*node.schema.get("properties", {}), *([0] if "items" in node.schema else [])]
-    for step, child in zip(steps, node.children(), strict=True):
-        yield from places(child.schema, (*path, step), child)
+    return zip(steps, node.children(), strict=True)
 
 
 def types(schema: Schema) -> list[str]:
@@ -84,14 +89,13 @@ def put(whole: Any, schema: Schema, path: Path, value: Any) -> Any:
         return value
     step, *rest = path
     if step == 0:
-        inside = schema["items"]
-        first, *others = whole or [smallest(inside)]
-        return [put(first, inside, tuple(rest), value), *others]
-    inside = schema.get("properties", {}).get(step, {})
+        first, *others = whole or [smallest(schema["items"])]
+        return [put(first, schema["items"], tuple(rest), value), *others]
+    field = schema.get("properties", {}).get(step, {})
     if not rest:
         return {**whole, step: value}
-    present = whole[step] if step in whole else smallest(inside)
-    return {**whole, step: put(present, inside, tuple(rest), value)}
+    present = whole[step] if step in whole else smallest(field)
+    return {**whole, step: put(present, field, tuple(rest), value)}
 
 
 def without(whole: Any, schema: Schema, path: Path) -> Any:
@@ -139,10 +143,10 @@ def _arrays(schema: Schema) -> Iterator[list[Any]]:
 
 def items(schema: Schema, length: int) -> list[Any]:
     """Return so many items for an array, distinct ones where they have to be, if there are so many."""
-    inside = schema.get("items", {"type": "string"})
+    item = schema.get("items", {"type": "string"})
     if schema.get("uniqueItems"):
-        return list(itertools.islice(several(inside), length))
-    return [smallest(inside)] * length
+        return list(itertools.islice(several(item), length))
+    return [smallest(item)] * length
 
 
 def _objects(schema: Schema) -> Iterator[dict[str, Any]]:
