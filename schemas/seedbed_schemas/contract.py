@@ -138,10 +138,11 @@ class Contract:
         Raises:
             KeyError: The contract has no code of that name.
         """
-        return self._codes_by_name[name]
+        return self.codes_by_name[name]
 
     @cached_property
-    def _codes_by_name(self) -> dict[str, Code]:
+    def codes_by_name(self) -> dict[str, Code]:
+        """The codes by their names."""
         return {code.name: code for code in self.codes}
 
 

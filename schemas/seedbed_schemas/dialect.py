@@ -28,6 +28,7 @@ class Case:
         source: How this is known.
         instead_of: Name of the documented code, where another travels.
         data: Whether the answer has the key ``data``.
+        also: Codes, written like ``code``, with which another server may answer it just as well.
     """
 
     code: str | int
@@ -35,6 +36,7 @@ class Case:
     source: str
     instead_of: str = ""
     data: bool = True
+    also: tuple[str | int, ...] = ()
 
     def number(self, codes: Mapping[str, Code]) -> int:
         """Return the number that travels.
@@ -45,7 +47,15 @@ class Case:
         Raises:
             KeyError: The contract has no code of that name.
         """
-        return self.code if isinstance(self.code, int) else codes[self.code].number
+        return _number(self.code, codes)
+
+    def numbers(self, codes: Mapping[str, Code]) -> frozenset[int]:
+        """Return every number that may travel, given and raised as by :meth:`number`."""
+        return frozenset(_number(code, codes) for code in (self.code, *self.also))
+
+
+def _number(code: str | int, codes: Mapping[str, Code]) -> int:
+    return code if isinstance(code, int) else codes[code].number
 
 
 class _FieldRule(NamedTuple):

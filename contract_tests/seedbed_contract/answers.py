@@ -1,0 +1,135 @@
+"""One answer, judged by itself: its form, and whether it is the answer that was due."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from seedbed_schemas import Schema, job_api
+from seedbed_schemas.refusals import shown
+
+from seedbed_contract.exchange import NOT_JSON
+from seedbed_contract.expectations import OK
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Any
+
+    from seedbed_contract.exchange import Answer, Exchange
+    from seedbed_contract.expectations import Expectations
+
+JSON: Final = "application/json"
+_SHORTEST_SECRET: Final = 6
+_STACK_TRACE: Final = re.compile(
+    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|goroutine \d+ \["
+    r"|\bat [\w.$<>]+ ?\([^()]*:\d+(:\d+)?\)|\bat (/|[A-Za-z]:\\)\S+:\d+:\d+"
+)
+
+
+class Flaw(NamedTuple):
+    """Something that breaks a clause.
+
+    Attributes:
+        clause: Id of the clause.
+        title: What is wrong, a sentence without full stop.
+    """
+
+    clause: str
+    title: str
+
+
+def form_flaws(exchange: Exchange, expected: Expectations, secrets: Collection[str]) -> Iterator[Flaw]:
+    """Yield what is wrong with the form of an answer, whatever it says."""
+    answer = exchange.answer
+    if answer is None:
+        yield Flaw("answer/given", f"{exchange.ask.operation} is not answered")
+        return
+    yield from leaks(answer, secrets)
+    if answer.json is NOT_JSON:
+        yield Flaw("answer/json", f"{exchange.ask.operation} is answered with what is no JSON")
+        return
+    if answer.media_type != JSON:
+        kind = shown(answer.media_type) or "nothing"
+        yield Flaw("answer/content-type", f"an answer says that it is {kind} and not {JSON}")
+    yield from _envelope_flaws(answer, expected)
+
+
+def leaks(answer: Answer, secrets: Collection[str]) -> Iterator[Flaw]:
+    """Yield what an answer should have kept to itself."""
+    text = "\n".join((answer.body.decode("utf-8", "replace"), *(value for _, value in answer.headers)))
+    if any(secret in text for secret in secrets if len(secret) >= _SHORTEST_SECRET):
+        yield Flaw("answer/no-secret", "an answer repeats the key")
+    if _STACK_TRACE.search(text.replace("\\n", "\n").replace('\\"', '"')):
+        yield Flaw("answer/no-stack-trace", "an answer shows a stack trace")
+
+
+def shape_flaws(name: str, value: Any) -> Iterator[Flaw]:
+    """Yield the rules of a shared shape that a value breaks."""
+    for violation in _shape(name).violations(value):
+        yield Flaw(violation.clause, f"{_SUBJECTS.get(name, 'in the answer')}, {violation.message}")
+
+
+def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Flaw]:
+    """Yield what is wrong with the answer to a request that made a task."""
+    answer = exchange.answer
+    if answer is None or not isinstance(answer.json, dict):
+        return
+    for violation in expected.contract.answer.violations(answer.json):
+        if violation.field not in {"code", "msg"}:
+            yield Flaw(violation.clause, f"in the answer to a request that is accepted, {violation.message}")
+    if not answer.task_id:
+        yield Flaw("answer/data.taskId/type", "the answer to a request that is accepted names no task")
+
+
+def refusal_flaws(exchange: Exchange, allowed: Collection[int], clause: str, what: str) -> Iterator[Flaw]:
+    """Yield what is wrong with the answer to a call that has to be refused.
+
+    Args:
+        exchange: The exchange.
+        allowed: The codes with which it may be refused.
+        clause: The clause that the call breaks.
+        what: The call, in words, such as ``a request that breaks it``.
+    """
+    code = exchange.code
+    if exchange.answer is None or code is None:
+        return
+    if code == OK:
+        yield Flaw(clause, f"{what} is accepted")
+    elif code not in allowed:
+        due = " or ".join(map(str, sorted(allowed)))
+        yield Flaw(_clause_of_code(min(allowed), clause), f"{what} is refused with code {code} and not with {due}")
+    if code != OK and exchange.task_id:
+        yield Flaw("answer/refused/no-task", f"{what} is refused, and its answer names a task")
+
+
+def _clause_of_code(code: int, clause: str) -> str:
+    documented = any(row == f"code/{code}" for row in _documented())
+    return f"code/{code}" if documented else clause
+
+
+@cache
+def _documented() -> frozenset[str]:
+    from seedbed_schemas import default_contract  # noqa: PLC0415
+
+    return frozenset(clause.id for clause in default_contract().clauses() if clause.kind == "code")
+
+
+def _envelope_flaws(answer: Answer, expected: Expectations) -> Iterator[Flaw]:
+    yield from shape_flaws("envelope", answer.json)
+    code = answer.code
+    if code is None:
+        return
+    if code not in expected.all_codes:
+        yield Flaw("answer/code/enum", f"an answer has the code {code}, which is not documented")
+    due = OK if expected.http_status == "envelope" else code
+    if answer.status != due:
+        yield Flaw("answer/http-status", f"code {code} travels as HTTP {answer.status} and not as HTTP {due}")
+
+
+_SUBJECTS: Final = {"record": "in a record", "envelope": "in an answer", "results": "in resultJson"}
+
+
+@cache
+def _shape(name: str) -> Schema:
+    return job_api().shape(name)
