@@ -27,10 +27,15 @@ _LARGEST = 2**53
 characters: Final = st.characters(exclude_categories=["Cs"])
 """Characters that UTF-8 can say, those beyond the Basic Multilingual Plane among them."""
 
-visible: Final = st.characters(categories=["L", "N", "P", "S"])
-"""Characters that no service takes for nothing: letters, numbers, marks and signs of all scripts."""
+# Whole blocks, for Hypothesis tests each character against each interval: all letters of all scripts would be hundreds.
+_BLOCKS: Final = (
+    *((0x21, 0x7E), (0xC0, 0x17F), (0x5D0, 0x5EA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3)),
+    *((0x1F300, 0x1F5FF), (0x20000, 0x2A6DF)),
+)
+visible: Final = st.one_of([st.characters(min_codepoint=first, max_codepoint=last) for first, last in _BLOCKS])
+"""Characters that no service takes for nothing: letters and signs of many scripts."""
 
-_printed: Final = st.characters(categories=["L", "M", "N", "P", "S", "Zs"], include_characters="\n")
+_printed: Final = visible | st.characters(min_codepoint=0x300, max_codepoint=0x36F) | st.sampled_from(" \n")
 
 json_values: Final[SearchStrategy[Any]] = st.recursive(
     st.none()

@@ -12,7 +12,7 @@ from seedbed_schemas.schema import FORMATS
 
 from seedbed_contract.cases.breaking import LONGEST, NO_FORMAT
 from seedbed_contract.cases.places import Path, places, types
-from seedbed_contract.instances import characters, instances, json_values, repeated, visible
+from seedbed_contract.instances import characters, instances, repeated, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +28,7 @@ ABSENT: Final = object()
 _SLIGHTLY = 5
 _TWICE = 2
 _LARGEST = 2**53
+_LARGE = 2**40
 _LONGEST_BAD_FORMAT = 100
 _NO_SCHEME: Final = "abc/.-_?#&="
 
@@ -66,13 +67,10 @@ def _can_be_broken_alone(keyword: str, schema: Schema) -> bool:
     return not (keyword in {"minLength", "maxLength"} and "pattern" in schema)
 
 
-def _of_another_type(schema: Schema) -> SearchStrategy[Any]:
-    allowed = tuple(python for kind in types(schema) for python in _PYTHON_TYPES[kind])
-    return json_values.filter(lambda value: not isinstance(value, allowed) or _is_boolean_as_number(value, allowed))
-
-
-def _is_boolean_as_number(value: Any, allowed: tuple[type, ...]) -> bool:
-    return isinstance(value, bool) and bool not in allowed
+def of_no_type(*allowed: str) -> SearchStrategy[Any]:
+    """Return a strategy for values of all types but these."""
+    meant = {*allowed, *(("integer", "fraction") if "number" in allowed else ())}
+    return st.one_of([values for kind, values in _BY_KIND.items() if kind not in meant])
 
 
 def _not_among(values: list[Any]) -> SearchStrategy[Any]:
@@ -127,18 +125,20 @@ def _too_few(schema: Schema) -> SearchStrategy[list[Any]]:
     return st.lists(items, max_size=schema["minItems"] - 1, unique_by=unique)
 
 
-_PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "integer": (int, float),  # a float without a fraction is an integer to JSON Schema
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
+_SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_SLIGHTLY)
+
+_BY_KIND: Final[dict[str, SearchStrategy[Any]]] = {
+    "null": st.none(),
+    "boolean": st.booleans(),
+    "integer": st.integers(-_LARGE, _LARGE),
+    "fraction": st.integers(-_LARGE, _LARGE).map(lambda number: number + 0.5),  # 1.0 is an integer to JSON Schema
+    "string": st.text(characters, max_size=_SLIGHTLY),
+    "array": st.lists(_SCALARS, max_size=_TWICE) | _SCALARS.map(lambda value: [[value]]),
+    "object": st.builds(lambda name, value: {name: value}, st.text(characters, max_size=_SLIGHTLY), _SCALARS),
 }
 
 _BREAKERS: Final[dict[str, Breaker]] = {
-    "type": _of_another_type,
+    "type": lambda schema: of_no_type(*types(schema)),
     "const": lambda schema: _not_among([schema["const"]]),
     "enum": lambda schema: _not_among(schema["enum"]),
     "format": _in_no_format,
