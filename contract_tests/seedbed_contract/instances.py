@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from seedbed_schemas import Schema as Judge
 from seedbed_schemas.schema import FORMATS
 
+from seedbed_contract.cases.breaking import LONGEST
+from seedbed_contract.cases.places import types
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -18,10 +21,21 @@ if TYPE_CHECKING:
     Schema = Mapping[str, Any]
 
 _SHORT = 40
+_UNIT = 5
 _LARGEST = 2**53
 
 characters: Final = st.characters(exclude_categories=["Cs"])
 """Characters that UTF-8 can say, those beyond the Basic Multilingual Plane among them."""
+
+# Whole blocks, for Hypothesis tests each character against each interval: all letters of all scripts would be hundreds.
+_BLOCKS: Final = (
+    *((0x21, 0x7E), (0xC0, 0x17F), (0x5D0, 0x5EA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3)),
+    *((0x1F300, 0x1F5FF), (0x20000, 0x2A6DF)),
+)
+visible: Final = st.one_of([st.characters(min_codepoint=first, max_codepoint=last) for first, last in _BLOCKS])
+"""Characters that no service takes for nothing: letters and signs of many scripts."""
+
+_printed: Final = visible | st.characters(min_codepoint=0x300, max_codepoint=0x36F) | st.sampled_from(" \n")
 
 json_values: Final[SearchStrategy[Any]] = st.recursive(
     st.none()
@@ -35,7 +49,7 @@ json_values: Final[SearchStrategy[Any]] = st.recursive(
 """Anything that JSON can say."""
 
 uris: Final = st.builds(
-    "{}://{}.example{}".format,
+    "{}://{}.invalid{}".format,
     st.sampled_from(["http", "https"]),
     st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True),
     st.from_regex(r"(/[A-Za-z0-9._~%-]{0,10}){0,3}", fullmatch=True).map(lambda path: path.replace("%", "%25")),
@@ -44,7 +58,7 @@ uris: Final = st.builds(
 
 
 def instances(schema: Schema) -> SearchStrategy[Any]:
-    """Return instances of a schema.
+    """Return instances of a schema, with nothing in them that the schema does not speak of.
 
     Raises:
         ValueError: The schema uses a type or format for which there is no strategy.
@@ -53,15 +67,10 @@ def instances(schema: Schema) -> SearchStrategy[Any]:
         return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    kinds = types(schema.get("type", "object" if "properties" in schema else "string"))
+    kinds = types(schema)
     if unknown := {kind for kind in kinds if kind not in _BY_TYPE}:
         raise ValueError(f"there is no strategy for the type {min(unknown)!r}")
     return st.one_of([_BY_TYPE[kind](schema) for kind in kinds])
-
-
-def types(kinds: str | list[str]) -> list[str]:
-    """Return the types that a schema allows, of which it may name one or several."""
-    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def strings(schema: Schema) -> SearchStrategy[str]:
@@ -73,11 +82,21 @@ def strings(schema: Schema) -> SearchStrategy[str]:
         return _BY_FORMAT[schema["format"]].filter(judge.accepts)
     if "pattern" in schema:
         return st.from_regex(schema["pattern"], alphabet=characters).filter(judge.accepts)
-    least = schema.get("minLength", 0)
-    most = schema.get("maxLength", max(least, _SHORT))
-    short = st.text(characters, min_size=least, max_size=max(least, min(most, _SHORT)))
-    # One character many times over is as long as any other text, and much quicker to draw and to shrink.
-    return short | characters.map(lambda character: character * most)
+    least, most = schema.get("minLength", 0), schema.get("maxLength", max(schema.get("minLength", 0), _SHORT))
+    least, most = max(least, min(1, most)), max(least, min(most, LONGEST))
+    # A few characters over and over are as long as any other text, and much quicker to draw and to shrink.
+    units = st.text(visible, min_size=1, max_size=_UNIT)
+    texts = st.builds(repeated, units, st.integers(least, most))
+    if least > _SHORT or most == 0:
+        return texts
+    short = st.text(_printed, min_size=least, max_size=min(most, _SHORT))
+    # What trims a text would take a blank one for none, on which no schema says anything.
+    return short.filter(lambda text: len(text.strip()) >= least) | texts
+
+
+def repeated(unit: str, length: int) -> str:
+    """Return a text of that length that is one unit over and over."""
+    return (unit * (length // len(unit) + 1))[:length]
 
 
 def _numbers(schema: Schema) -> SearchStrategy[float]:
@@ -117,20 +136,17 @@ def _bounds(schema: Schema) -> tuple[float, float]:
 
 def _arrays(schema: Schema) -> SearchStrategy[list[Any]]:
     items = instances(schema["items"]) if "items" in schema else json_values
-    least = schema.get("minItems", 0)
+    least = max(schema.get("minItems", 0), min(1, schema.get("maxItems", 1)))
     unique = repr if schema.get("uniqueItems") else None
     return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
 
 
 def _objects(schema: Schema) -> SearchStrategy[dict[str, Any]]:
-    """Return objects with their required fields, some of the others, and some that the schema does not name."""
     properties, required = schema.get("properties", {}), schema.get("required", ())
-    named = st.fixed_dictionaries(
-        {name: instances(properties[name]) for name in required},
+    return st.fixed_dictionaries(
+        {name: instances(properties.get(name, {})) for name in required},
         optional={name: instances(inside) for name, inside in properties.items() if name not in required},
     )
-    names = st.text(characters, max_size=8).filter(lambda name: name not in properties)
-    return st.builds(lambda known, more: {**known, **more}, named, st.dictionaries(names, json_values, max_size=2))
 
 
 _BY_FORMAT: Final[dict[str, SearchStrategy[str]]] = {

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from seedbed_schemas import Schema as Judge
 from seedbed_schemas.schema import FORMATS
 
-from seedbed_contract.instances import characters, instances, json_values, types
+from seedbed_contract.cases.breaking import LONGEST, NO_FORMAT
+from seedbed_contract.cases.places import Path, places, types
+from seedbed_contract.instances import characters, instances, repeated, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +28,9 @@ ABSENT: Final = object()
 _SLIGHTLY = 5
 _TWICE = 2
 _LARGEST = 2**53
+_LARGE = 2**40
 _LONGEST_BAD_FORMAT = 100
-_BAD_FORMATS = ("", "%", "not one", "//no.scheme/x", "1http://x", "http://a b", "http://[", "1.2.3.4.5", "@", "{")
+_NO_SCHEME: Final = "abc/.-_?#&="
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +44,33 @@ class Rule:
     """
 
     clause: str
-    path: tuple[str, ...]
+    path: Path
     values: SearchStrategy[Any]
 
 
-def rules_of(schema: Schema, *, name: str, path: tuple[str, ...] = ()) -> Iterator[Rule]:
-    """Yield the clauses of a schema and of what is inside it.
-
-    Args:
-        schema: The schema.
-        name: What the whole instance is called in clause ids.
-        path: Where the schema stands in the whole.
-    """
-    field = ".".join(path) or name
-    for keyword, breaker in _BREAKERS.items():
-        if keyword in schema and _can_be_broken_alone(keyword, schema):
-            yield Rule(f"{field}/{keyword}", path, breaker(schema))
-    for missing in schema.get("required", ()):
-        yield Rule(f"{field}/required/{missing}", (*path, missing), st.just(ABSENT))
-    for property_name, inside in schema.get("properties", {}).items():
-        yield from rules_of(inside, name=name, path=(*path, property_name))
+def rules_of(schema: Schema) -> Iterator[Rule]:
+    """Yield the clauses of a request's schema and of what is inside it."""
+    for path, node in places(schema):
+        for keyword, breaker in _BREAKERS.items():
+            if keyword in node.schema and _can_be_broken_alone(keyword, node.schema):
+                yield Rule(f"{node.id}/{keyword}", path, breaker(node.schema))
+        for missing in node.schema.get("required", ()):
+            yield Rule(f"{node.id}/required/{missing}", (*path, missing), st.just(ABSENT))
 
 
 def _can_be_broken_alone(keyword: str, schema: Schema) -> bool:
     """Tell whether an instance can break this rule of a schema and no other: beside a pattern a length seldom can."""
     if keyword == "format":
         return schema["format"] in FORMATS
+    if keyword in {"maxLength", "maxItems"} and schema[keyword] >= LONGEST:
+        return False
     return not (keyword in {"minLength", "maxLength"} and "pattern" in schema)
 
 
-def _of_another_type(schema: Schema) -> SearchStrategy[Any]:
-    allowed = tuple(python for kind in types(schema["type"]) for python in _PYTHON_TYPES[kind])
-    return json_values.filter(lambda value: not isinstance(value, allowed) or _is_boolean_as_number(value, allowed))
-
-
-def _is_boolean_as_number(value: Any, allowed: tuple[type, ...]) -> bool:
-    return isinstance(value, bool) and bool not in allowed
+def of_no_type(*allowed: str) -> SearchStrategy[Any]:
+    """Return a strategy for values of all types but these."""
+    meant = {*allowed, *(("integer", "fraction") if "number" in allowed else ())}
+    return st.one_of([values for kind, values in _BY_KIND.items() if kind not in meant])
 
 
 def _not_among(values: list[Any]) -> SearchStrategy[Any]:
@@ -88,7 +82,11 @@ def _not_among(values: list[Any]) -> SearchStrategy[Any]:
 def _in_no_format(schema: Schema) -> SearchStrategy[str]:
     judge = Judge({"format": schema["format"]}, name="text")
     most = schema.get("maxLength", _LONGEST_BAD_FORMAT)
-    return st.sampled_from([text for text in _BAD_FORMATS if not judge.accepts(text) and len(text) <= most])
+    listed = st.sampled_from([text for text in NO_FORMAT if not judge.accepts(text) and len(text) <= most])
+    if schema["format"] != "uri":
+        return listed
+    # Without a colon there is no scheme, and without a scheme no reader has a URI.
+    return listed | st.text(_NO_SCHEME, max_size=min(most, _SLIGHTLY * 4)).filter(lambda text: not judge.accepts(text))
 
 
 def _not_matching(schema: Schema) -> SearchStrategy[str]:
@@ -105,31 +103,42 @@ def _off_the_step(schema: Schema) -> SearchStrategy[float]:
 
 def _repeated(schema: Schema) -> SearchStrategy[list[Any]]:
     times = max(schema.get("minItems", 0), _TWICE)
-    return instances(schema["items"]).map(lambda item: [item] * times)
+    return instances(schema.get("items", {})).map(lambda item: [item] * times)
 
 
 def _too_long(schema: Schema) -> SearchStrategy[str]:
     most = schema["maxLength"]
-    return st.builds(lambda char, more: char * (most + more), characters, st.integers(1, _SLIGHTLY))
+    # A few characters over and over are as long as any other text, and much quicker to draw and to shrink.
+    units = st.text(visible, min_size=1, max_size=_SLIGHTLY)
+    more = st.integers(1, _SLIGHTLY) | st.integers(1, max(most, _SLIGHTLY))
+    return st.builds(lambda unit, more: repeated(unit, most + more), units, more)
 
 
 def _too_many(schema: Schema) -> SearchStrategy[list[Any]]:
     most = schema["maxItems"]
-    return st.lists(instances(schema["items"]), min_size=most + 1, max_size=most + _SLIGHTLY)
+    items, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
+    return st.lists(items, min_size=most + 1, max_size=most + _SLIGHTLY, unique_by=unique)
 
 
-_PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "integer": (int, float),  # a float without a fraction is an integer to JSON Schema
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
+def _too_few(schema: Schema) -> SearchStrategy[list[Any]]:
+    items, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
+    return st.lists(items, max_size=schema["minItems"] - 1, unique_by=unique)
+
+
+_SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_SLIGHTLY)
+
+_BY_KIND: Final[dict[str, SearchStrategy[Any]]] = {
+    "null": st.none(),
+    "boolean": st.booleans(),
+    "integer": st.integers(-_LARGE, _LARGE),
+    "fraction": st.integers(-_LARGE, _LARGE).map(lambda number: number + 0.5),  # 1.0 is an integer to JSON Schema
+    "string": st.text(characters, max_size=_SLIGHTLY),
+    "array": st.lists(_SCALARS, max_size=_TWICE) | _SCALARS.map(lambda value: [[value]]),
+    "object": st.builds(lambda name, value: {name: value}, st.text(characters, max_size=_SLIGHTLY), _SCALARS),
 }
 
 _BREAKERS: Final[dict[str, Breaker]] = {
-    "type": _of_another_type,
+    "type": lambda schema: of_no_type(*types(schema)),
     "const": lambda schema: _not_among([schema["const"]]),
     "enum": lambda schema: _not_among(schema["enum"]),
     "format": _in_no_format,
@@ -143,5 +152,5 @@ _BREAKERS: Final[dict[str, Breaker]] = {
     "maximum": lambda schema: st.integers(math.floor(schema["maximum"]) + 1, _LARGEST),
     "minimum": lambda schema: st.integers(-_LARGEST, math.ceil(schema["minimum"]) - 1),
     "maxItems": _too_many,
-    "minItems": lambda schema: st.lists(instances(schema["items"]), max_size=schema["minItems"] - 1),
+    "minItems": _too_few,
 }

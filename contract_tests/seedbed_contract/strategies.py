@@ -1,34 +1,55 @@
-"""Requests made from the contract: such as keep it, and such as break one clause of it each.
+"""Requests, bodies and keys to draw with Hypothesis, made from a contract: good ones, and such as break one rule each.
 
-Every drawn request is put before jsonschema before it is handed out, so that a fault of a strategy never passes for
-one of the service.
+For tests of your own, of a service that claims to keep the contract or of a client that must not break it::
+
+    from hypothesis import given
+    from seedbed_contract.strategies import Violation, violations
+
+
+    @given(violation=violations(clauses=["input.prompt/maxLength"]))
+    def test_a_prompt_that_is_too_long_is_refused(violation: Violation) -> None:
+        assert my_service(violation.request).code == 422
+
+What is drawn first is at a limit of the contract or another listed case
+(:mod:`seedbed_contract.cases`); the rest is random. Every drawn request has been put before jsonschema, so that a fault
+of a strategy never passes for one of the service.
 """
 
 from __future__ import annotations
 
 import copy
-import json
+import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
-from seedbed_schemas import default_contract
+from seedbed_schemas import Contract, default_contract, job_api
 
-from seedbed_contract.instances import instances, json_values
-from seedbed_contract.malformed import malformed_bodies
-from seedbed_contract.rules import ABSENT, Rule, rules_of
+from seedbed_contract.cases import KeyHeader, RawBody, Refused, accepted, raw, refused, wrong_keys
+from seedbed_contract.cases.accepting import is_free_text, limits
+from seedbed_contract.cases.bodies import JSON
+from seedbed_contract.cases.kinds import written
+from seedbed_contract.cases.places import Path, get, places, put, smallest, without
+from seedbed_contract.instances import characters, instances, json_values
+from seedbed_contract.rules import ABSENT, Rule, of_no_type, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
-    from hypothesis.strategies import DrawFn
-    from seedbed_schemas import Contract
+    from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["BrokenRequest", "breakable_clauses", "broken_requests", "json_values", "malformed_bodies", "requests"]
+__all__ = ["KeyHeader", "RawBody", "Violation", "breakable_clauses", "keys", "raw_bodies", "requests", "violations"]
+
+_CONTRACTS: Final = 8
+_AT_A_LIMIT: Final = 3
+_LIMITS: Final = ("Length", "Items", "minimum", "maximum", "Minimum", "Maximum")
+_TOKEN: Final = string.ascii_letters + string.digits + "-._~+/"
+_BLANK: Final = ("", " ", "\n", "\u3000")
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenRequest:
+class Violation:
     """A request that breaks one clause.
 
     Attributes:
@@ -40,47 +61,102 @@ class BrokenRequest:
     request: Any
 
     @property
-    def body(self) -> bytes:
+    def payload(self) -> bytes:
         """The request as the bytes of a body."""
-        return json.dumps(self.request).encode()
+        return written(self.request)
 
 
-@st.composite
-def requests(draw: DrawFn, *, contract: Contract | None = None) -> Any:
-    """Requests that keep the contract, by default that of the shipped model.
+def requests(
+    contract: Contract | None = None, *, callback: str | None = None, unstated: bool = False
+) -> SearchStrategy[Any]:
+    """Return a strategy for requests that keep the contract, so that a service has to accept them.
 
-    Fields that the contract does not name are among them, for it does not forbid any.
+    Args:
+        contract: The contract to keep, by default that of the shipped model.
+        callback: A URL that the service may call; without one, no request asks for a callback.
+        unstated: Whether to draw, too, what no rule forbids although the page says nothing of it, so that a service may
+            refuse it: unknown fields, blank texts.
     """
     contract = contract or default_contract()
-    request = draw(instances(contract.part("request")))
-    _expect(contract, request, broken=())
-    return request
+    strategy = _requests(contract, callback)
+    return _unstated(strategy, contract) if unstated else strategy
 
 
-@st.composite
-def broken_requests(
-    draw: DrawFn, *, contract: Contract | None = None, clauses: Iterable[str] | None = None
-) -> BrokenRequest:
-    """Requests that break exactly one clause, and say which.
+def violations(
+    contract: Contract | None = None, *, clauses: Collection[str] | None = None
+) -> SearchStrategy[Violation]:
+    """Return a strategy for requests that break exactly one clause, and say which.
 
     A value of another type than it should have may break the clauses on its value too; the clause on its type is the
     one that is named.
 
     Args:
-        draw: Given by Hypothesis.
         contract: The contract to break, by default that of the shipped model.
         clauses: Clauses to break, by default all of :func:`breakable_clauses`.
 
     Raises:
         KeyError: The contract has no such clause.
+        ValueError: There are no clauses.
     """
     contract = contract or default_contract()
     rules = _rules(contract)
-    rule = draw(st.sampled_from([rules[clause] for clause in (rules if clauses is None else clauses)]))
-    request = copy.deepcopy(draw(instances(contract.part("request"))))
-    broken = _put(draw, request, contract.part("request"), rule.path, draw(rule.values))
-    _expect(contract, broken, broken=(rule.clause,))
-    return BrokenRequest(rule.clause, broken)
+    chosen = tuple(rules) if clauses is None else tuple(clauses)
+    if not chosen:
+        raise ValueError("there is no clause to break; name one of breakable_clauses()")
+    listed = [case for case in refused(contract) if case.clause in chosen]
+    return st.one_of(
+        *(st.sampled_from(cases).map(_as_violation) for cases in (_at_limits(listed), listed) if cases),
+        _broken(contract, [rules[clause] for clause in chosen]),
+    )
+
+
+def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBody]:
+    """Return a strategy for what is sent in place of a request, down to the bytes, and what a service has to do then.
+
+    Args:
+        contract: The contract to keep or break, by default that of the shipped model.
+    """
+    contract = contract or default_contract()
+    good = written(smallest(contract.part("request")))
+    cut = st.integers(0, len(good) - 1).map(lambda length: good[:length])
+    spaced = st.text(" \t\r\n", max_size=9).map(str.encode)
+    texts = of_no_type("object").map(written)
+    return st.one_of(
+        st.sampled_from(raw(contract)),
+        cut.map(lambda body: RawBody("a request cut short", body, JSON, "refuse")),
+        texts.map(lambda body: RawBody("JSON but no object", body, JSON, "refuse")),
+        st.binary(max_size=60).map(lambda body: RawBody("random bytes", body, JSON, "refuse")),
+        st.builds(lambda a, b: RawBody("a request amid white space", a + good + b, JSON, "accept"), spaced, spaced),
+        st.builds(
+            lambda at, byte: RawBody(
+                "a request with one byte changed", good[:at] + byte + good[at + 1 :], JSON, "either"
+            ),
+            st.integers(0, len(good) - 1),
+            st.binary(min_size=1, max_size=1),
+        ),
+    )
+
+
+def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHeader]:
+    """Return a strategy for ways to send a key that a service must not take, or need not.
+
+    Args:
+        key: The key that the service takes; what is drawn is made from it and never is it.
+        contract: Tells the header and the scheme, by default that of the shipped model.
+
+    Raises:
+        ValueError: The key is empty, or no header can carry it.
+    """
+    listed = wrong_keys(key, contract=contract)
+    operation = (contract or default_contract()).operation
+    changed = st.builds(
+        lambda at, other: key[:at] + other + key[at + 1 :],
+        st.integers(0, len(key) - 1),
+        st.text(_TOKEN, max_size=2),
+    )
+    others = (changed | st.text(_TOKEN, min_size=1, max_size=2 * len(key))).filter(lambda other: other not in {"", key})
+    values = others.map(lambda other: ((operation.header, f"{operation.scheme} {other}".strip()),))
+    return st.sampled_from(listed) | values.map(lambda headers: KeyHeader("a wrong key", headers, "refuse"))
 
 
 def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
@@ -88,26 +164,107 @@ def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
     return tuple(_rules(contract or default_contract()))
 
 
+@lru_cache(_CONTRACTS)
 def _rules(contract: Contract) -> dict[str, Rule]:
-    return {rule.clause: rule for rule in rules_of(contract.part("request"), name="request")}
+    return {rule.clause: rule for rule in rules_of(contract.part("request"))}
 
 
-def _put(draw: DrawFn, value: Any, schema: Any, path: tuple[str, ...], replacement: Any) -> Any:
-    """Return the value with what stands at the path replaced, or left out."""
-    if not path:
-        return replacement
-    name, *rest = path
-    if not rest and replacement is ABSENT:
-        value.pop(name, None)
-        return value
-    inside = schema["properties"][name]
-    present = value[name] if name in value else draw(instances(inside))
-    value[name] = _put(draw, present, inside, tuple(rest), replacement)
-    return value
+@lru_cache(_CONTRACTS)
+def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
+    listed = _listed(contract, callback)
+    random = _changed(contract, listed) | _drawn(contract, callback)
+    return st.one_of(
+        *(st.sampled_from(cases).map(copy.deepcopy) for cases in (limits(contract), listed) if cases),
+        random.map(lambda request: _valid(contract, request)),
+    )
 
 
-def _expect(contract: Contract, request: Any, *, broken: tuple[str, ...]) -> None:
-    violations = contract.request.violations(request)
-    fields = {violation.field for violation in violations}
-    if tuple(violation.clause for violation in violations[:1]) != broken or len(fields) > 1:
-        raise AssertionError(f"a strategy made {request!r}, which breaks {violations} and not just {broken}")
+@lru_cache(_CONTRACTS)
+def _listed(contract: Contract, callback: str | None) -> list[Any]:
+    return [case.request for case in accepted(contract, callback=callback) if case.body is None]
+
+
+def _changed(contract: Contract, listed: Sequence[Any]) -> SearchStrategy[Any]:
+    """Return a strategy for listed requests with another value at one place, which is quick to draw."""
+    schema = contract.part("request")
+    values = [
+        st.tuples(st.just(path), instances(node.schema))
+        for path, node in places(schema)
+        if "properties" not in node.schema and path != (job_api().fields.callback,)
+    ]
+    changes = st.one_of(values)
+    return st.builds(lambda whole, change: put(whole, schema, *change), st.sampled_from(listed), changes)
+
+
+def _drawn(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
+    """Return a strategy for requests that ask for a callback where they may, and else only where they must."""
+    schema, name = contract.part("request"), job_api().fields.callback
+    fields = schema.get("properties", {})
+    if name not in fields or (callback is None and name in schema.get("required", ())):
+        return instances(schema)
+    uncalled = instances({**schema, "properties": {field: fields[field] for field in fields if field != name}})
+    if callback is None:
+        return uncalled
+    called = uncalled.map(lambda request: {**request, name: callback})
+    return called if name in schema.get("required", ()) else uncalled | called
+
+
+def _valid(contract: Contract, request: Any) -> Any:
+    if broken := contract.request.violations(request):
+        raise AssertionError(f"a strategy made {request!r}, which breaks {broken}")
+    return request
+
+
+@st.composite
+def _broken(draw: DrawFn, contract: Contract, rules: Sequence[Rule]) -> Violation:
+    schema = contract.part("request")
+    rule = draw(st.sampled_from(rules))
+    whole = draw(st.sampled_from(_listed(contract, None)))
+    value = draw(rule.values)
+    broken = without(whole, schema, rule.path) if value is ABSENT else put(whole, schema, rule.path, value)
+    found = contract.request.violations(broken)
+    if rule.clause not in {each.clause for each in found} or len({each.field for each in found}) > 1:
+        raise AssertionError(f"a strategy made {broken!r}, which breaks {found} and not just {rule.clause}")
+    return Violation(rule.clause, broken)
+
+
+def _as_violation(case: Refused) -> Violation:
+    return Violation(case.clause, copy.deepcopy(case.request))
+
+
+def _at_limits(cases: Iterable[Refused]) -> list[Refused]:
+    """Return the first few cases of each clause on a limit, which are those nearest to it."""
+    by_clause: dict[str, list[Refused]] = {}
+    for case in cases:
+        if case.clause.endswith(_LIMITS):
+            by_clause.setdefault(case.clause, []).append(case)
+    return [case for those in by_clause.values() for case in those[:_AT_A_LIMIT]]
+
+
+@st.composite
+def _unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -> Any:
+    """Add what no rule speaks of to a request: unknown fields, and blank texts."""
+    request = draw(strategy)
+    schema = contract.part("request")
+    for path, node in places(schema):
+        if not _stands(request, path):
+            continue
+        if node.schema.get("type") == "object":
+            more = draw(_unknown_fields(tuple(node.schema.get("properties", ()))))
+            request = put(request, schema, path, {**more, **get(request, path)})
+        elif is_free_text(node.schema) and draw(st.booleans()):
+            request = put(request, schema, path, draw(st.sampled_from(_BLANK)))
+    return _valid(contract, request)
+
+
+def _unknown_fields(known: tuple[str, ...]) -> SearchStrategy[dict[str, Any]]:
+    names = st.text(characters, max_size=8).filter(lambda name: name not in known)
+    return st.dictionaries(names, json_values, max_size=2)
+
+
+def _stands(request: Any, path: Path) -> bool:
+    try:
+        get(request, path)
+    except LookupError:
+        return False
+    return True

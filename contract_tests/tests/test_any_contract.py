@@ -4,7 +4,8 @@ import json
 
 import pytest
 from hypothesis import given, settings
-from seedbed_contract import BrokenRequest, breakable_clauses, broken_requests, requests
+from seedbed_contract import Violation, breakable_clauses, requests, violations
+from seedbed_contract.cases import accepted, raw, refused
 from seedbed_contract.instances import instances
 from seedbed_schemas import Contract, default_contract
 
@@ -18,6 +19,11 @@ INPUT = {
         "copies": {"type": "integer", "enum": [1, 2, 4]},
         "size": {"type": "string", "enum": ["1", "2"]},
         "name": {"type": "string", "minLength": 2, "maxLength": 5},
+        "deep": {
+            "type": "array",
+            "items": {"type": "object", "required": ["a.b"], "properties": {"a.b": {"type": "string", "maxLength": 3}}},
+        },
+        "old": {"type": "string", "maxLength": 9, "deprecated": True},
         "links": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "string", "format": "uri"}},
         "anything": {"type": "array"},
         "when": {"type": "string", "format": "date-time"},
@@ -50,18 +56,46 @@ CONTRACT = Contract(
 )
 
 
-@given(request=requests(contract=CONTRACT))
+@given(request=requests(CONTRACT))
 def test_requests_keep_any_contract(request: object) -> None:
     assert CONTRACT.request.violations(request) == []
     assert json.loads(json.dumps(request)) == request
 
 
+@given(request=requests(CONTRACT, unstated=True))
+def test_what_no_rule_speaks_of_keeps_any_contract(request: object) -> None:
+    assert CONTRACT.request.violations(request) == []
+
+
+def test_there_is_a_case_for_each_clause_of_any_contract() -> None:
+    assert {case.clause for case in refused(CONTRACT)} == set(breakable_clauses(CONTRACT))
+    for case in refused(CONTRACT):
+        found = CONTRACT.request.violations(case.request)
+        assert case.clause in {each.clause for each in found}
+        assert len({each.field for each in found}) == 1
+
+
+def test_the_cases_that_keep_any_contract_keep_all_its_clauses() -> None:
+    kept = {clause for case in accepted(CONTRACT) for clause in case.clauses}
+    assert set(breakable_clauses(CONTRACT)) <= kept
+    assert all(CONTRACT.request.violations(json.loads(case.payload)) == [] for case in accepted(CONTRACT))
+
+
+def test_the_raw_bodies_of_any_contract_are_what_they_are_meant_to_be() -> None:
+    for body in raw(CONTRACT):
+        if body.meant == "accept":
+            assert CONTRACT.request.violations(json.loads(body.body)) == []
+
+
 @pytest.mark.parametrize("clause", breakable_clauses(CONTRACT))
 def test_each_clause_of_any_contract_can_be_broken(clause: str) -> None:
-    @settings(max_examples=20)
-    @given(broken=broken_requests(contract=CONTRACT, clauses=[clause]))
-    def check(broken: BrokenRequest) -> None:
-        assert not CONTRACT.request.accepts(broken.request)
+    @settings(max_examples=30)
+    @given(violation=violations(CONTRACT, clauses=[clause]))
+    def check(violation: Violation) -> None:
+        found = CONTRACT.request.violations(violation.request)
+        assert clause == violation.clause
+        assert clause in {each.clause for each in found}
+        assert len({each.field for each in found}) == 1
 
     check()
 
@@ -72,6 +106,9 @@ def test_the_clauses_follow_the_contract() -> None:
         breakable_clauses(CONTRACT)
     )
     assert {"input.seed/minimum", "input.links/maxItems", "input.place/required/x", "input.copies/enum"} <= set(
+        breakable_clauses(CONTRACT)
+    )
+    assert {"input.links[]/format", "input.deep[]/required/a.b", "input.deep[].a.b/maxLength"} <= set(
         breakable_clauses(CONTRACT)
     )
     assert "input.prompt/maxLength" not in breakable_clauses(CONTRACT)

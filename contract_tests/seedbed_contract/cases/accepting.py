@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.clauses import Node
 
-from seedbed_contract.cases.breaking import SCRIPTS
+from seedbed_contract.cases.breaking import LONGEST, SCRIPTS
 from seedbed_contract.cases.kinds import Accepted
 from seedbed_contract.cases.places import Path, inside, items, places, put, several, smallest, types, without
 
@@ -63,6 +63,14 @@ def _accepted(contract: Contract, callback: str | None) -> tuple[Accepted, ...]:
     request = _in_every_script(contract)
     kept = tuple(_kept(node, request))
     return (*found.values(), *(Accepted(name, request, kept, body) for name, body in writings(contract)))
+
+
+def limits(contract: Contract) -> list[Any]:
+    """Return the requests that have a value at a limit of the contract, or next to it."""
+    schema = contract.part("request")
+    whole = smallest(schema)
+    near = [put(whole, schema, path, value) for path, node in places(schema) for _, value in _at_limits(node.schema)]
+    return [request for request in near if contract.request.accepts(request)]
 
 
 def writings(contract: Contract) -> Iterator[tuple[str, bytes]]:
@@ -120,17 +128,21 @@ def _proposals(contract: Contract, callback: str | None) -> Iterator[Named]:
 
 def _good(schema: Schema) -> Iterator[Named]:
     """Yield values that keep a schema, or may, those at its limits first."""
-    kinds = {"maxLength", "minLength"} & schema.keys()
-    yield from (named for keyword in sorted(kinds) for named in _at_length(schema[keyword]))
-    counts = [schema[keyword] + more for keyword in ("minItems", "maxItems") if keyword in schema for more in _AT]
-    yield from ((f"of {count} items", items(schema, max(count, 1))) for count in counts)
-    bounds = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    numbers = [schema[keyword] + more for keyword in bounds if keyword in schema for more in _AT]
-    yield from ((f"of {number}", number) for number in numbers)
+    yield from _at_limits(schema)
     if "properties" not in schema:
         yield from ((f"of {json.dumps(value, ensure_ascii=False)[:_SHOWN]}", value) for value in _plain(schema))
     if is_free_text(schema):
         yield from _TEXTS
+
+
+def _at_limits(schema: Schema) -> Iterator[Named]:
+    for keyword in ("maxLength", "minLength"):
+        yield from _at_length(schema[keyword]) if keyword in schema else ()
+    counts = [schema[keyword] + more for keyword in ("minItems", "maxItems") if keyword in schema for more in _AT]
+    yield from ((f"of {count} items", items(schema, max(count, 1))) for count in counts if count <= LONGEST)
+    bounds = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    numbers = [schema[keyword] + more for keyword in bounds if keyword in schema for more in _AT]
+    yield from ((f"of {number}", number) for number in numbers)
 
 
 def _plain(schema: Schema) -> Iterator[Any]:
@@ -144,9 +156,9 @@ def _plain(schema: Schema) -> Iterator[Any]:
 
 def _at_length(limit: int) -> Iterator[Named]:
     for length in (limit - 1, limit, limit + 1):
-        for script, letter in SCRIPTS.items() if length > 0 else ():
+        for script, letter in SCRIPTS.items() if 0 < length <= LONGEST else ():
             yield f"of {length} {script}characters", letter * length
-    mixed = "".join(SCRIPTS.values()) * limit
+    mixed = "".join(SCRIPTS.values()) * min(limit, LONGEST)
     yield f"of {limit} mixed characters", mixed[:limit]
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SCRIPTS: Final = {"": LETTER, "Chinese ": "山", "astral ": "🌄"}
 """A character of each width: one, three and four bytes of UTF-8, the last of two UTF-16 units."""
 
+LONGEST: Final = 1_000_000
+"""No text or array is made longer: few services read a body that could hold it."""
+
 _OTHER_TYPES: Final[tuple[Named, ...]] = (
     ("null", None),
     ("true", True),
@@ -40,11 +43,12 @@ _OTHER_TYPES: Final[tuple[Named, ...]] = (
     ("the text '{}'", "{}"),
 )
 
-_NO_FORMAT: Final = (
+NO_FORMAT: Final = (
     *("", "not a uri", "/callback", "//example.com/callback", "example.com/callback", "callback", "?a=b", "#done"),
     *("www.example.com", "http", "./callback", "not-a-date", "2026-13-01", "2026-02-30", "@example.com", "a@"),
     *("256.1.1.1", "1.2.3", "::g", "00000000-0000-4000-8000", "25:00:00", "-", "a b", "["),
 )
+"""Texts of no format: the judge of one says which it is not; none is a URI that a lenient reader would take."""
 
 
 def wrong(schema: Schema, others: Sequence[Any] = ()) -> Iterator[Named]:
@@ -71,7 +75,8 @@ def _of_another_type(schema: Schema) -> Iterator[Named]:
     good = smallest(schema)
     yield "a good value in an array", [good]
     yield "a good value in an object", {"value": good}
-    yield "a good value as JSON text", json.dumps(good)
+    if not isinstance(good, str):
+        yield "a good value as JSON text", json.dumps(good)
     if isinstance(good, list) and good:
         yield "an item without its array", good[0]
         yield "an object in place of the array", {"0": good[0]}
@@ -81,7 +86,7 @@ def _lengths(schema: Schema) -> Iterator[Named]:
     most: int = schema["maxLength"]
     # From the nearest outwards: a limit that is off by one shows at the first.
     for length in dict.fromkeys((most + 1, most + 2, most + 100, math.ceil(most * 1.5), most * 2, most * 4)):
-        for script, letter in SCRIPTS.items():
+        for script, letter in SCRIPTS.items() if length <= LONGEST else ():
             yield f"of {length} {script}characters", letter * length
 
 
@@ -107,7 +112,8 @@ def _off_the_step(schema: Schema) -> Iterator[Named]:
 def _counts(schema: Schema) -> Iterator[Named]:
     most, least = schema.get("maxItems", 0), schema.get("minItems", 0)
     for count in dict.fromkeys((most + 1, most + 2, most * 2, most * 10, least - 1, 0)):
-        yield f"of {count} items", items(schema, max(count, 0))
+        if count <= LONGEST:
+            yield f"of {count} items", items(schema, max(count, 0))
 
 
 def _repeated(schema: Schema) -> Iterator[Named]:
@@ -131,7 +137,7 @@ _PROPOSALS: Final[dict[str, Callable[[Schema], Iterator[Named]]]] = {
     "maxItems": _counts,
     "minItems": _counts,
     "uniqueItems": _repeated,
-    "format": lambda _: ((f"the text {text!r}", text) for text in _NO_FORMAT),
+    "format": lambda _: ((f"the text {text!r}", text) for text in NO_FORMAT),
     "pattern": lambda schema: near(smallest(schema)),
     # Its neighbours are left out: another version of a model may well be another model of the same service.
     "const": lambda schema: near(schema["const"]),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Named = tuple[str, Any]
 
 _FULL_WIDTH: Final = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
-_SEPARATORS: Final = ("/", "x", "-", "_", ",", " ", "")
+_SEPARATORS: Final = ("：", "/", "x", "-", "_", ",", " ", "")
 _USUAL_OTHERS: Final = (
     *("auto", "default", "none", "undefined", "low", "medium", "standard", "ultra", "2K", "4K", "square", "5:4"),
     *("no/such-model", "*"),
