@@ -1,10 +1,17 @@
-"""What a run may spend: nothing is sent that could cost more than was allowed."""
+"""What a run may spend, and what it has spent: nothing is sent that could cost more than was allowed."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from seedbed_contract.exchange import Exchange
+
+_ANY_NUMBER: Final = 10_000
+"""How many tasks may be made where nothing is known that would bound them."""
 
 
 class OutOfMoney(Exception):
@@ -13,36 +20,56 @@ class OutOfMoney(Exception):
 
 @dataclass
 class Budget:
-    """Counts what tasks may have cost.
+    """Counts what tasks cost, and knows the balance as it was last told.
 
     Attributes:
         price: Credits that a task costs.
         most: Credits that may be spent, ``None`` where they cost nothing.
         made: How many tasks were made on purpose.
         wrongly_made: How many were made by requests that had to be refused.
-        measured: Credits that the balance fell by, as far as it was seen.
+        first: The balance at the start, ``None`` where it is not told.
+        last: The balance as it was last told.
+        told: The exchange that told it.
+        is_used_up: Whether the target said that the balance does not cover a task.
     """
 
     price: Decimal
     most: Decimal | None = None
     made: int = 0
     wrongly_made: int = 0
-    measured: Decimal = Decimal(0)
+    first: Decimal | None = None
+    last: Decimal | None = None
+    told: Exchange | None = None
+    is_used_up: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def spent(self) -> Decimal:
         """Credits that were spent: what was seen to be gone, or what the tasks cost, whichever is more."""
-        return max(self.measured, self.price * (self.made + self.wrongly_made))
+        gone = self.first - self.last if self.first is not None and self.last is not None else Decimal(0)
+        return max(gone, self.price * (self.made + self.wrongly_made))
 
     @property
     def is_free(self) -> bool:
         """Whether tasks cost nothing."""
         return self.most is None
 
-    def affords(self, tasks: int = 1) -> bool:
-        """Tell whether so many more tasks may be made."""
-        return self.most is None or self.spent + self.price * tasks <= self.most
+    @property
+    def room(self) -> int:
+        """How many more tasks may be made, by what may be spent and by the balance."""
+        bounds = [_ANY_NUMBER]
+        if self.is_used_up:
+            return 0
+        if self.price and self.last is not None:
+            bounds.append(int(max(self.last, Decimal(0)) / self.price))
+        if self.price and self.most is not None:
+            bounds.append(int(max(self.most - self.spent, Decimal(0)) / self.price))
+        return min(bounds)
+
+    def note(self, balance: Decimal, told: Exchange) -> None:
+        """Note the balance."""
+        self.first = balance if self.first is None else self.first
+        self.last, self.told = balance, told
 
     def reserve(self) -> None:
         """Allow for one task that is about to be asked for.
@@ -50,7 +77,7 @@ class Budget:
         Raises:
             OutOfMoney: It may not be made.
         """
-        if not self.affords():
+        if self.most is not None and self.spent + self.price > self.most:
             raise OutOfMoney
 
     def reserve_for_refusal(self) -> None:
@@ -61,15 +88,13 @@ class Budget:
         Raises:
             OutOfMoney: It may not be sent.
         """
-        if self.spent and not self.affords():
-            raise OutOfMoney
+        if self.spent:
+            self.reserve()
 
-    def count_made(self) -> None:
-        """Note a task that was made on purpose."""
+    def count(self, *, wrongly: bool = False) -> None:
+        """Note a task that was made, on purpose or by a request that had to be refused."""
         with self._lock:
-            self.made += 1
-
-    def count_wrongly_made(self) -> None:
-        """Note a task that was made by a request that had to be refused."""
-        with self._lock:
-            self.wrongly_made += 1
+            self.made += not wrongly
+            self.wrongly_made += wrongly
+            if self.last is not None and not self.is_free:
+                self.last -= self.price

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,14 +108,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     timeout = _PATIENCE
 
     def _take(self) -> None:
         chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
         body = b"".join(self._chunks()) if chunked else self._read(self.headers.get("Content-Length", "0"), 10)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status = self.server.receiver.take(self.command, self.path, headers, body)
+        status = cast("_Server", self.server).receiver.take(self.command, self.path, headers, body)
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, leaks, refusal_flaws
-from seedbed_contract.records import ENDED, change_flaws, clauses_of, record_flaws
-from seedbed_contract.shown import sample_of
+from seedbed_schemas import job_api
+
+from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, leaks, refusal_flaws, shape_flaws
+from seedbed_contract.exchange import parse_json
+from seedbed_contract.mailbox import Mailbox
+from seedbed_contract.orders import Order
+from seedbed_contract.pace import Pace
+from seedbed_contract.records import change_flaws, clauses_of, record_flaws
+from seedbed_contract.shown import sample_of, sample_of_received
 from seedbed_contract.wire import OutOfTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from hypothesis.database import ExampleDatabase
+
     from seedbed_contract.asks import Asks
     from seedbed_contract.budget import Budget
+    from seedbed_contract.cases import Accepted
     from seedbed_contract.exchange import Ask, Exchange
     from seedbed_contract.expectations import Expectations
-    from seedbed_contract.findings import Side
     from seedbed_contract.ledger import Ledger
-    from seedbed_contract.receiver import Receiver
+    from seedbed_contract.receiver import Received
     from seedbed_contract.target import Target
     from seedbed_contract.wire import Wire
 
@@ -40,49 +48,6 @@ _FORM: Final = (
 _CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
 
 
-@dataclass(eq=False)
-class Order:
-    """A task that the run made.
-
-    Attributes:
-        name: What is special of it.
-        request: The request that made it.
-        exchange: Its request and answer.
-        asks: What makes requests with the key that it was made with.
-        task_id: Name of the task.
-        path: Where its callback is awaited, empty where none was asked for.
-        is_meant_to_fail: Whether its prompt makes it fail.
-        looks: Its records, each with the exchange that showed it, in order.
-        ended_at: When it was first seen to have ended, in Unix seconds; 0 before.
-    """
-
-    name: str
-    request: Mapping[str, Any]
-    exchange: Exchange
-    asks: Asks
-    task_id: str
-    path: str = ""
-    is_meant_to_fail: bool = False
-    looks: list[tuple[Mapping[str, Any], Exchange]] = field(default_factory=list)
-    looked_at: float = 0.0
-    ended_at: float = 0.0
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """The record as it was last seen, empty before."""
-        return self.looks[-1][0] if self.looks else {}
-
-    @property
-    def state(self) -> str:
-        """The state that was last seen, empty before."""
-        return str(self.record.get("state", ""))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was seen to have ended."""
-        return self.state in ENDED
-
-
 @dataclass
 class Session:
     """What the checks of one run share.
@@ -94,10 +59,18 @@ class Session:
         expected: What answers are held against.
         ledger: What was found.
         budget: What may be spent.
-        receiver: Where callbacks are awaited, ``None`` where the target cannot reach this machine.
+        offered: Names of the optional operations that the target has.
+        mailbox: Where callbacks are awaited.
+        fail_prompt: A prompt that makes a task fail, empty where none is known.
         seed: What decides what is drawn at random.
         max_examples: How many random requests each search makes.
+        examples: Where the search keeps what it found, ``None`` for nowhere.
         is_alone: Whether nobody else uses the account meanwhile, so that its balance can be held against its tasks.
+        check: Name of the present check.
+        orders: The tasks that were made.
+        is_ordered: Whether the first tasks were asked for.
+        left_over: Cases that there was no room for at first.
+        early_refusal: The first refusal of a task because of the rate that came before the rate allows it.
     """
 
     target: Target
@@ -106,20 +79,24 @@ class Session:
     expected: Expectations
     ledger: Ledger
     budget: Budget
-    receiver: Receiver | None = None
+    offered: frozenset[str] = frozenset()
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    fail_prompt: str = ""
     seed: int = 0
     max_examples: int = 100
+    examples: ExampleDatabase | None = None
     is_alone: bool = True
     check: str = ""
     orders: list[Order] = field(default_factory=list)
-    tokens: set[str] = field(default_factory=set)
-    offers_faults: bool = False
-    is_broke: bool = False
-    rate_exchange: Exchange | None = None
+    is_ordered: bool = False
+    left_over: list[Accepted] = field(default_factory=list)
+    early_refusal: Exchange | None = None
+    _names: set[str] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)  # noqa: S311 (it names paths, and keeps no secret)
+        paces = {self.asks.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
+        self._paces = {path: Pace(*rate, time.monotonic, self.pause) for path, rate in paces.items()}
 
     # What is sent
 
@@ -134,13 +111,24 @@ class Session:
         Raises:
             OutOfTime: The time of the run is over.
         """
-        exchange = self.wire.send(ask, once=once)
+        exchange = self.send_plainly(ask, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
             self._note_rate(exchange)
             self.pause(_RATE_PAUSE)
-            exchange = self.wire.send(ask, once=once)
+            exchange = self.send_plainly(ask, once=once)
         self.judge_form(exchange, strict=strict)
         return exchange
+
+    def send_plainly(self, ask: Ask, *, once: bool = False) -> Exchange:
+        """Send a request and judge nothing; on a target that is not local, keep the documented rates.
+
+        Raises:
+            OutOfTime: The time of the run is over.
+        """
+        pace = self._paces.get(ask.target.partition("?")[0])
+        if pace and not self.target.is_local:
+            pace.keep()
+        return self.wire.send(ask, once=once)
 
     def send_all(self, asks: Iterable[Ask], *, once: bool = False) -> list[Exchange]:
         """Send requests several at a time, and return what came of each, in order.
@@ -148,8 +136,52 @@ class Session:
         Raises:
             OutOfTime: The time of the run is over.
         """
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_AT_ONCE if self.target.is_local else 1) as pool:
             return list(pool.map(lambda ask: self.send(ask, once=once), asks))
+
+    def send_refused(self, asks: Iterable[Ask]) -> list[Exchange]:
+        """Send requests that have to be refused, as :meth:`send_all` does.
+
+        Raises:
+            OutOfMoney: One was accepted, and what may be spent is spent.
+            OutOfTime: The time of the run is over.
+        """
+        if self.target.is_local:
+            return self.send_all(asks)
+        return [self._send_refused(ask) for ask in asks]
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            OutOfTime: The time of the run is over.
+        """
+        if self.wire.seconds_left <= seconds:
+            raise OutOfTime
+        time.sleep(seconds)
+
+    def _send_refused(self, ask: Ask) -> Exchange:
+        self.budget.reserve_for_refusal()
+        exchange = self.send(ask, once=True)
+        if exchange.code == self.expected.success:
+            self.budget.count(wrongly=True)
+        return exchange
+
+    # What is found
+
+    def judge(self, flaws: Iterable[Flaw], exchange: Exchange, also: str = "") -> bool:
+        """Note flaws that an exchange shows, and tell whether there were any."""
+        noted = False
+        for flaw in flaws:
+            noted = True
+            sample = sample_of(exchange, self.target.base_url, self.target.secrets)
+            self.ledger.find(flaw, self.check, sample, also)
+        return noted
+
+    def judge_received(self, flaws: Iterable[Flaw], received: Received) -> None:
+        """Note flaws that a callback shows."""
+        for flaw in flaws:
+            self.ledger.find(flaw, self.check, sample_of_received(received, self.target.secrets))
 
     def judge_form(self, exchange: Exchange, *, strict: bool = True) -> None:
         """Note what is wrong with the form of an answer."""
@@ -159,32 +191,11 @@ class Session:
         elif exchange.answer:
             self.judge(leaks(exchange.answer, self.target.secrets), exchange)
 
-    def _exercise_form(self, exchange: Exchange) -> None:
-        self.ledger.exercise(_FORM)
+    def judge_shape(self, name: str, exchange: Exchange) -> None:
+        """Note what is wrong with an answer of one of the shared shapes."""
         if exchange.answer and isinstance(exchange.answer.json, dict):
-            self.ledger.exercise((f"code/{exchange.code}",))
-            self.ledger.exercise_shape("envelope", exchange.answer.json)
-            self.ledger.exercise_shape("answer", exchange.answer.json)
-
-    def pause(self, seconds: float) -> None:
-        """Wait, and look at the tasks meanwhile.
-
-        Raises:
-            OutOfTime: The time of the run is over.
-        """
-        if self.wire.seconds_left <= seconds:
-            raise OutOfTime
-        time.sleep(seconds)
-
-    # What is found
-
-    def judge(self, flaws: Iterable[Flaw], exchange: Exchange, also: str = "") -> bool:
-        """Note flaws that an exchange shows, and tell whether there were any."""
-        noted = False
-        for flaw in flaws:
-            noted = True
-            self.ledger.find(flaw, self.check, sample_of(exchange, self.target.base_url, self.target.secrets), also)
-        return noted
+            self.judge(shape_flaws(name, exchange.answer.json), exchange)
+            self.ledger.exercise_shape(name, exchange.answer.json)
 
     def judge_refusal(
         self, exchange: Exchange, allowed: Collection[int], clause: str, what: str, also: str = ""
@@ -192,27 +203,54 @@ class Session:
         """Judge the answer to a call that has to be refused, and tell whether it was refused as it should be."""
         if exchange.answer is None:
             return False
-        side: Side = "refusing"
-        self.ledger.exercise((clause,), side)
-        self.ledger.exercise(("answer/refused/no-task",))
-        flawed = self.judge(refusal_flaws(exchange, allowed, clause, what), exchange, also)
-        if exchange.code == self.expected.success and exchange.task_id:
-            self.budget.count_wrongly_made()
-        return not flawed
+        self.ledger.exercise((clause,), "refusing")
+        self.exercise("answer/refused/no-task", clause)
+        if exchange.code == self.expected.success and exchange.task_id and self.target.is_local:
+            self.budget.count(wrongly=True)
+        return not self.judge(refusal_flaws(exchange, allowed, clause, what), exchange, also)
 
     def exercise(self, *clauses: str) -> None:
         """Note that clauses were put to the test by what keeps them."""
         self.ledger.exercise(clauses)
 
     def cannot_judge(self, reason: str, subject: str = "") -> None:
-        """Note that the present check, or a clause, cannot be judged."""
+        """Note that the present check, or something else, cannot be judged."""
         self.ledger.cannot_judge(subject or self.check, reason)
+
+    def _exercise_form(self, exchange: Exchange) -> None:
+        self.ledger.exercise(_FORM)
+        if exchange.answer and isinstance(exchange.answer.json, dict):
+            self.ledger.exercise((f"code/{exchange.code}",))
+            self.ledger.exercise_shape("envelope", exchange.answer.json)
+            self.ledger.exercise_shape("answer", exchange.answer.json)
+
+    def _note_rate(self, exchange: Exchange) -> None:
+        allowed, seconds = job_api().rate
+        if exchange.ask.operation == "createTask" and self.made_within(seconds) < allowed:
+            self.early_refusal = self.early_refusal or exchange
+        self.judge_form(exchange)
+
+    # Money
+
+    def balance(self) -> Decimal | None:
+        """Ask for the balance; ``None`` where the target does not tell it.
+
+        Raises:
+            OutOfTime: The time of the run is over.
+        """
+        if "credit" not in self.offered:
+            return None
+        exchange = self.send(self.asks.credit())
+        self.judge_shape("creditAnswer", exchange)
+        if isinstance(exchange.data, bool) or not isinstance(exchange.data, int | float):
+            return None
+        balance = Decimal(str(exchange.data))
+        self.budget.note(balance, exchange)
+        return balance
 
     # Tasks
 
-    def create(
-        self, request: Any, name: str, *, body: bytes | None = None, asks: Asks | None = None, path: str = ""
-    ) -> Exchange | Order:
+    def create(self, request: Any, name: str, *, body: bytes | None = None, path: str = "") -> Exchange | Order:
         """Ask for a task with a request that keeps the contract.
 
         Returns:
@@ -222,26 +260,27 @@ class Session:
             OutOfTime: The time of the run is over.
             OutOfMoney: The budget does not allow it.
         """
-        asks = asks or self.asks
         self.budget.reserve()
-        exchange = self.send(asks.create(request if body is None else body), once=True)
-        return self.take(exchange, request, name, asks=asks, path=path)
+        exchange = self.send(self.asks.create(request if body is None else body), once=True)
+        return self.take(exchange, request, name, path=path)
 
-    def take(self, exchange: Exchange, request: Any, name: str, *, asks: Asks, path: str = "") -> Exchange | Order:
+    def take(
+        self, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
+    ) -> Exchange | Order:
         """Return the task that an exchange made, or the exchange where it made none."""
+        if exchange.answer is None:
+            self.budget.count()  # it may have been made
         if exchange.code != self.expected.success:
-            if exchange.code in self.expected.codes("credits_insufficient") - {self.expected.success}:
-                self.is_broke = self.is_broke or asks is self.asks
+            paid = self.expected.codes("credits_insufficient") - self.expected.codes("request_invalid")
+            self.budget.is_used_up = self.budget.is_used_up or exchange.code in paid
             return exchange
         self.judge(creation_flaws(exchange, self.expected), exchange)
         self.exercise(*_CREATION)
+        self.budget.count()
         if not exchange.task_id:
             return exchange
-        self._judge_name(exchange)
-        order = Order(name, request, exchange, asks, exchange.task_id, path)
-        with self._lock:
-            self.orders.append(order)
-        self.budget.count_made()
+        order = Order(name, request, exchange, self.asks, exchange.task_id, path, is_followed)
+        self._keep(order)
         return order
 
     def look(self, order: Order) -> Exchange:
@@ -259,7 +298,7 @@ class Session:
         record = exchange.data
         self.judge(record_flaws(record, order.task_id, order.request, self.expected), exchange)
         if isinstance(record, dict):
-            self._keep(order, record, exchange)
+            self._keep_look(order, record, exchange)
         return exchange
 
     def look_around(self) -> None:
@@ -268,8 +307,8 @@ class Session:
         Raises:
             OutOfTime: The time of the run is over.
         """
-        for order in list(self.orders):
-            if not order.has_ended and time.monotonic() - order.looked_at >= _LOOK_AGAIN:
+        for order in [order for order in self.orders if order.is_followed and not order.has_ended]:
+            if time.monotonic() - order.looked_at >= _LOOK_AGAIN:
                 self.look(order)
 
     def wait_for(self, orders: Sequence[Order], seconds: float) -> bool:
@@ -279,14 +318,25 @@ class Session:
             OutOfTime: The time of the run is over.
         """
         limit = time.monotonic() + seconds
-        while any(not order.has_ended for order in orders):
+        while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
             self.look_around()
-            if time.monotonic() > limit:
-                return all(order.has_ended for order in orders)
             self.pause(_LOOK_EVERY)
-        return True
+        return all(order.has_ended for order in orders)
 
-    def _keep(self, order: Order, record: Mapping[str, Any], exchange: Exchange) -> None:
+    def made_within(self, seconds: float) -> int:
+        """Return how many tasks were made in the last so many seconds."""
+        return sum(order.exchange.ended > time.time() - seconds for order in self.orders)
+
+    def _keep(self, order: Order) -> None:
+        with self._lock:
+            is_known = order.task_id in self._names
+            self._names.add(order.task_id)
+            self.orders.append(order)
+        if is_known:
+            self.judge([Flaw("createTask/unique", "two tasks have the same name")], order.exchange)
+        self.exercise("createTask/unique")
+
+    def _keep_look(self, order: Order, record: Mapping[str, Any], exchange: Exchange) -> None:
         if order.looks:
             self.judge(change_flaws(order.record, record), exchange)
             self.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
@@ -295,6 +345,9 @@ class Session:
             order.ended_at = time.time()
         self.ledger.exercise_shape("record", record)
         self.exercise(*clauses_of(record))
+        results = parse_json(str(record.get("resultJson", "")))
+        if isinstance(results, dict):
+            self.ledger.exercise_shape("results", results)
 
     def _judge_absence(self, order: Order, exchange: Exchange) -> None:
         """A task may be unknown for a moment after it was made, and never after it was seen."""
@@ -302,16 +355,4 @@ class Session:
         if exchange.answer and (order.looks or age > _APPEARS_WITHIN):
             title = "a task cannot be looked at, though its name was given back"
             self.judge([Flaw("createTask/usable", title)], exchange)
-
-    def _judge_name(self, exchange: Exchange) -> None:
-        with self._lock:
-            known = exchange.task_id in self.tokens
-            self.tokens.add(exchange.task_id)
-        if known:
-            self.judge([Flaw("createTask/unique", "two tasks have the same name")], exchange)
-        self.exercise("createTask/unique")
-
-    def _note_rate(self, exchange: Exchange) -> None:
-        if exchange.ask.operation == "createTask":
-            self.rate_exchange = self.rate_exchange or exchange
-        self.judge_form(exchange)
+            order.is_followed = False

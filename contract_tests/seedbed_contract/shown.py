@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedbed_contract.exchange import Ask, Exchange
+    from seedbed_contract.receiver import Received
 
 KEY_VARIABLE: Final = "SEEDBED_API_KEY"
 _LONGEST_ANSWER: Final = 2_000
@@ -29,6 +30,15 @@ def sample_of(exchange: Exchange, base_url: str, secrets: Mapping[str, str]) -> 
         secrets: Name of the shell variable by the key that it stands for.
     """
     return Sample(curl(exchange.ask, base_url, secrets), shown_answer(exchange, secrets), len(exchange.ask.body or b""))
+
+
+def sample_of_received(received: Received, secrets: Mapping[str, str]) -> Sample:
+    """Return what shows a callback: there is no request of one's own."""
+    headers = "".join(f"{name}: {value} | " for name, value in received.headers.items())
+    text = (
+        f"{received.method} {received.target} | {headers}{received.body[:_LONGEST_ANSWER].decode('utf-8', 'replace')}"
+    )
+    return Sample("", printable(redacted(text, secrets)), len(received.body))
 
 
 def curl(ask: Ask, base_url: str, secrets: Mapping[str, str]) -> str:

@@ -1,0 +1,78 @@
+"""The checks, grouped by what they judge, in the order in which a run makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from seedbed_contract.checks import (
+    accounts,
+    authorisation,
+    callbacks,
+    faults,
+    life_cycle,
+    limits,
+    operations,
+    records,
+    requests,
+    results,
+    search,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedbed_contract.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: Subject and name, such as ``requests.refused``.
+        about: What it judges, in a few words.
+        run: Makes it.
+        makes_tasks: Whether it needs tasks, and makes those that are not there yet.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Session], None]
+    makes_tasks: bool = False
+
+
+CHECKS: Final = (
+    Check("requests.refused", "what breaks a clause is refused", requests.refuses_violations),
+    Check("requests.raw", "what is no request is refused", requests.refuses_raw_bodies),
+    Check("authorisation.keys", "wrong keys are refused", authorisation.refuses_wrong_keys),
+    Check("accounts.refusals", "what is refused costs nothing", accounts.refusals_are_free),
+    Check(
+        "requests.accepted", "what keeps the contract is accepted", requests.accepts_valid_requests, makes_tasks=True
+    ),
+    Check("records.unknown", "tasks that are not there", records.refuses_unknown_tasks),
+    Check("operations.models", "models and their schemas", operations.lists_models),
+    Check("operations.paths", "paths and methods", operations.knows_its_paths),
+    Check("faults.codes", "every documented code can be had", faults.has_every_code),
+    Check("search.violations", "random violations", search.finds_no_accepted_violation),
+    Check(
+        "authorisation.operations",
+        "every operation needs a key",
+        authorisation.guards_every_operation,
+        makes_tasks=True,
+    ),
+    Check("life_cycle.machine", "random sequences of calls", life_cycle.goes_forward, makes_tasks=True),
+    Check("records.ended", "records of tasks that have ended", records.stay_as_they_ended, makes_tasks=True),
+    Check("results.images", "result images", results.are_images, makes_tasks=True),
+    Check("operations.download_url", "URLs of downloads", operations.links_downloads, makes_tasks=True),
+    Check("callbacks.delivered", "callbacks", callbacks.are_delivered, makes_tasks=True),
+    Check("accounts.tasks", "what tasks cost", accounts.tasks_cost_their_price, makes_tasks=True),
+    Check("authorisation.accounts", "tasks of another account", authorisation.keeps_accounts_apart, makes_tasks=True),
+    Check("requests.more", "further requests that keep the contract", requests.accepts_more, makes_tasks=True),
+    Check("limits.rate", "more tasks than the rate allows", limits.keeps_the_rate, makes_tasks=True),
+    Check("limits.credits", "more tasks than the balance covers", limits.keeps_the_balance, makes_tasks=True),
+    Check(
+        "search.requests", "random requests that keep the contract", search.finds_no_refused_request, makes_tasks=True
+    ),
+    Check("callbacks.quiet", "callbacks that nobody asked for", callbacks.come_where_asked_for, makes_tasks=True),
+)

@@ -1,0 +1,94 @@
+"""Random sequences of calls: whatever is done in whatever order, tasks go forward and answers keep their form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from seedbed_contract.cases import accepted
+from seedbed_contract.detection import NOBODY
+from seedbed_contract.orders import Order
+
+if TYPE_CHECKING:
+    from seedbed_contract.session import Session
+
+_EXAMPLES: Final = 4
+_STEPS: Final = 12
+_MOST_TASKS: Final = 3
+_SHORT: Final = 0.05
+
+
+def goes_forward(session: Session) -> None:
+    """Walk at random; what is wrong is noted by the looks themselves, so that no walk has to be repeated."""
+    machine = _machine(session)
+    steps = settings(
+        max_examples=_EXAMPLES,
+        stateful_step_count=_STEPS,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    seeded(session.seed)(machine)
+    run_state_machine_as_test(machine, settings=steps)
+
+
+def _machine(session: Session) -> type[RuleBasedStateMachine]:
+    cases = [case for case in accepted(session.asks.contract) if case.body is None]
+    room = [min(_MOST_TASKS, max(session.budget.room - 1, 0))]
+
+    class Walk(RuleBasedStateMachine):
+        """A walk over the operations that make tasks and look at them."""
+
+        @precondition(lambda _: room[0] > 0 and session.budget.room > 0)
+        @rule(case=st.sampled_from(cases))
+        def create(self, case: Any) -> None:
+            room[0] -= 1
+            session.create(case.request, case.name, body=case.payload)
+
+        @precondition(lambda _: room[0] > 1 and session.budget.room > 1)
+        @rule(at_once=st.integers(2, 3))
+        def create_at_once(self, at_once: int) -> None:
+            at_once = min(at_once, room[0])
+            room[0] -= at_once
+            create_at_once(session, cases[:at_once])
+
+        @precondition(lambda _: bool(session.orders))
+        @rule(data=st.data())
+        def look(self, data: st.DataObject) -> None:
+            session.look(session.orders[data.draw(st.integers(0, len(session.orders) - 1))])
+
+        @precondition(lambda _: len(session.orders) > 1)
+        @rule()
+        def look_at_once(self) -> None:
+            session.send_all([order.asks.record(order.task_id) for order in session.orders[-4:]])
+
+        @rule()
+        def look_at_nobody(self) -> None:
+            session.send(session.asks.record(NOBODY))
+
+        @precondition(lambda _: "credit" in session.offered)
+        @rule()
+        def balance(self) -> None:
+            session.balance()
+
+        @rule()
+        def wait(self) -> None:
+            session.pause(_SHORT)
+
+    return Walk
+
+
+def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
+    """Ask for several tasks at the same time; each must have a name and a record of its own."""
+    for _ in cases:
+        session.budget.reserve()
+    exchanges = session.send_all([session.asks.create(case.payload) for case in cases], once=True)
+    outcomes = [
+        session.take(exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
+    ]
+    return [outcome for outcome in outcomes if isinstance(outcome, Order)]

@@ -1,0 +1,166 @@
+"""What keeps the contract is accepted, and what breaks it is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas import job_api
+from seedbed_schemas.profile import profile_of
+
+from seedbed_contract.answers import Flaw
+from seedbed_contract.cases import accepted, raw, refused
+from seedbed_contract.checks.packing import CALLBACK, changes, parcels
+from seedbed_contract.orders import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from seedbed_contract.cases import Accepted
+    from seedbed_contract.checks.packing import Parcel
+    from seedbed_contract.exchange import Exchange
+    from seedbed_contract.session import Session
+
+_AT_ONCE: Final = 48
+_LARGE: Final = 1 << 16
+_MOST_AT_FIRST: Final = 17
+"""With one task that fails, and a few for random sequences, what the documented rate allows at once."""
+_CALLED_BACK: Final = 4
+_UNUSED: Final = "http://127.0.0.1"
+
+
+def refuses_violations(session: Session) -> None:
+    """Ask with one request for each clause and kind of violation."""
+    cases = refused(session.asks.contract)
+    for start in range(0, len(cases), _AT_ONCE):
+        chunk = cases[start : start + _AT_ONCE]
+        answered = session.send_refused([session.asks.create(case.payload) for case in chunk])
+        for case, exchange in zip(chunk, answered, strict=True):
+            judge_violation(session, exchange, case.clause, case.name)
+
+
+def judge_violation(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
+    """Judge the answer to a request that breaks a clause."""
+    allowed = session.expected.codes_of_violation(clause)
+    return session.judge_refusal(exchange, allowed, clause, f"a request that breaks {clause}", name)
+
+
+def refuses_raw_bodies(session: Session) -> None:
+    """Ask with bodies that hold no request, however lenient the parser."""
+    bodies = [body for body in raw(session.asks.contract) if body.meant == "refuse"]
+    small = [body for body in bodies if len(body.body) < _LARGE]
+    answered = session.send_refused([session.asks.create(body.body, body.headers) for body in small])
+    allowed = session.expected.codes("body_malformed", "request_invalid", "model_unknown", "field_missing")
+    for body, exchange in zip(small, answered, strict=True):
+        session.judge_refusal(exchange, allowed, "request/json", "a body that holds no request", body.name)
+    for body in (body for body in bodies if len(body.body) >= _LARGE):
+        # How a server refuses what is too large for it is its own affair.
+        exchange = session.send(session.asks.create(body.body, body.headers), strict=False)
+        if exchange.code == session.expected.success:
+            session.judge([Flaw("request/json", "a body that holds no request is accepted")], exchange, body.name)
+
+
+def accepts_valid_requests(session: Session) -> None:
+    """Ask for tasks with requests that together hold every value that is allowed, and each limit."""
+    session.is_ordered = True
+    cases = accepted(session.asks.contract, callback=_UNUSED)
+    packed = parcels([case for case in cases if case.body is None], session.asks.contract)
+    room = min(session.budget.room, _MOST_AT_FIRST + 1)
+    _order_failure(session, cases[0].request)
+    for number, parcel in enumerate(packed[: max(room - 1, 0)]):
+        _order_parcel(session, parcel, cases[0].request, number)
+        session.look_around()
+    session.left_over = [case for parcel in packed[max(room - 1, 0) :] for case in parcel.cases]
+
+
+def accepts_more(session: Session) -> None:
+    """Ask with the cases that there was no room for at first; without money, a refusal has to say so."""
+    base = accepted(session.asks.contract, callback=_UNUSED)[0].request
+    while session.left_over:
+        case = session.left_over.pop(0)
+        if CALLBACK not in case.request:
+            _order_case(session, case, base)
+    written = [body for body in raw(session.asks.contract) if body.meant == "accept"]
+    for body in written:
+        session.budget.reserve()
+        exchange = session.send(session.asks.create(body.body, body.headers), once=True)
+        _judge_acceptance(session, exchange, "request/spelling", body.name)
+        session.take(exchange, base, body.name, is_followed=False)
+
+
+def _order_failure(session: Session, base: Any) -> None:
+    if not session.fail_prompt:
+        session.cannot_judge("no prompt is known that makes a task fail: give one with --fail-prompt", "failure")
+        return
+    caption, given = profile_of(session.asks.contract).caption, job_api().fields.input
+    request, path = session.mailbox.address({**base, given: {**base[given], caption: session.fail_prompt}})
+    outcome = session.create(request, "a task that fails", path=path)
+    if isinstance(outcome, Order):
+        outcome.is_meant_to_fail = True
+
+
+def _order_parcel(session: Session, parcel: Parcel, base: Any, number: int) -> None:
+    request, path = parcel.request(base), ""
+    request.pop(CALLBACK, None)
+    if number < _CALLED_BACK:
+        fails_first = number == _CALLED_BACK - 1
+        request, path = session.mailbox.address(request, parcel.callback_suffix, fails_first=fails_first)
+    name = "; ".join(case.name for case in parcel.cases)
+    outcome = session.create(request, name, path=path)
+    if isinstance(outcome, Order):
+        session.exercise(*(clause for case in parcel.cases for clause in case.clauses))
+    elif is_refused(session, outcome):
+        _find_whatis_refused(session, parcel.cases, base, outcome)
+
+
+def _find_whatis_refused(session: Session, cases: Sequence[Accepted], base: Any, whole: Exchange) -> None:
+    """Ask for the parts of a parcel one by one; where none is refused, it is the whole that is."""
+    alone = [case for case in cases if CALLBACK not in case.request]
+    refused_alone = [case for case in alone if _order_case(session, case, base)]
+    if not refused_alone:
+        _judge_acceptance(session, whole, _clause(cases[0], base), "; ".join(case.name for case in cases))
+
+
+def _order_case(session: Session, case: Accepted, base: Any) -> bool:
+    """Ask with one case, and tell whether it is refused."""
+    outcome = session.create(case.request, case.name, body=case.payload)
+    if isinstance(outcome, Order):
+        session.exercise(*case.clauses, *(("request/spelling",) if case.body else ()))
+        return False
+    return _judge_acceptance(session, outcome, _clause(case, base), case.name)
+
+
+def _judge_acceptance(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
+    """Note where a request is refused though it keeps the contract, and tell whether it is."""
+    session.exercise(clause)
+    if not is_refused(session, exchange):
+        return False
+    title = f"a request that keeps {clause} is refused with code {exchange.code}"
+    return session.judge([Flaw(clause, title)], exchange, name)
+
+
+def is_refused(session: Session, exchange: Exchange) -> bool:
+    """Tell whether an answer says no for another reason than money."""
+    poor = session.expected.codes("credits_insufficient")
+    if exchange.code in poor and (session.budget.is_used_up or not session.budget.room):
+        return False
+    lawful = {session.expected.success, *(poor - session.expected.codes("request_invalid"))}
+    return exchange.code is not None and exchange.code not in lawful
+
+
+def _clause(case: Accepted, base: Any) -> str:
+    """Return the clause that a case is about: by what differs from the smallest request, or by how it is written."""
+    if case.body is not None:
+        return "request/spelling"
+    changed = changes(base, case.request)
+    return next(iter(sorted(_candidates(case, changed), key=_rank)), "request/type")
+
+
+def _candidates(case: Accepted, changed: dict[tuple[str, ...], Any]) -> Iterator[str]:
+    for path in changed:
+        yield from (clause for clause in case.clauses if clause.startswith(f"{'.'.join(path)}/"))
+
+
+def _rank(clause: str) -> int:
+    """Return how much a clause tells: one value of several, then a limit, then a type."""
+    kinds = ("enum/", "Length", "Items", "imum", "format", "pattern", "enum")
+    return next((place for place, kind in enumerate(kinds) if kind in clause.partition("/")[2]), len(kinds))

@@ -1,0 +1,221 @@
+"""A run: find out whom one talks to, make every check that applies, and sum up."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas import default_contract, local
+from seedbed_schemas.profile import profile_of
+
+from seedbed_contract.answers import Flaw
+from seedbed_contract.asks import Asks, bearer
+from seedbed_contract.budget import Budget, OutOfMoney
+from seedbed_contract.checks import CHECKS
+from seedbed_contract.checks.requests import accepts_valid_requests
+from seedbed_contract.detection import detect
+from seedbed_contract.findings import CheckResult, Judgement
+from seedbed_contract.ledger import Ledger
+from seedbed_contract.mailbox import Mailbox
+from seedbed_contract.offers import CLAUSES, QUESTIONS, offered
+from seedbed_contract.receiver import Receiver
+from seedbed_contract.session import Session
+from seedbed_contract.strategies import breakable_clauses
+from seedbed_contract.wire import OutOfTime, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from hypothesis.database import ExampleDatabase
+    from seedbed_schemas import Contract
+
+    from seedbed_contract.checks import Check
+    from seedbed_contract.exchange import Headers
+    from seedbed_contract.target import Target
+
+TIME_LIMIT: Final = 60.0
+"""Seconds that a run may take."""
+_OUT_OF_TIME: Final = "the time of the run was over; give more with --time-limit"
+_OUT_OF_MONEY: Final = "it would cost credits: allow them with --spend"
+_MARK_BITS: Final = 64
+_FAILING: Final = "[[fault: task.fail]]"
+"""A phrase that Seedbed's own fake takes for an order to let the task fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run goes.
+
+    Attributes:
+        seed: What decides what is drawn at random.
+        max_examples: How many random requests each search makes.
+        time_limit: Seconds that it may take.
+        only: Patterns of the names of checks to make; all where there are none.
+        contract: What to judge by.
+        examples: Where the search keeps what it found, ``None`` for nowhere.
+        is_alone: Whether nobody else uses the account meanwhile.
+    """
+
+    seed: int = 0
+    max_examples: int = 100
+    time_limit: float = TIME_LIMIT
+    only: tuple[str, ...] = ()
+    contract: Contract = field(default_factory=default_contract)
+    examples: ExampleDatabase | None = None
+    is_alone: bool = True
+
+
+class Run:
+    """A run against one target, for the time of a ``with`` block.
+
+    Args:
+        target: Whom it is about.
+        options: How it goes.
+
+    Raises:
+        CannotJudge: When entered: nothing answers, or nothing that could be this service.
+    """
+
+    def __init__(self, target: Target, options: Options) -> None:
+        self.target, self.options = target, options
+        self._started = time.monotonic()
+        self._results: list[CheckResult] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        target, options, contract = self.target, self.options, self.options.contract
+        with ExitStack() as stack:
+            self.wire = stack.enter_context(Wire(target.base_url, options.time_limit))
+            plain = Asks(contract, bearer(contract, target.key))
+            found = detect(self.wire, plain, target)
+            ledger = Ledger(contract, breakable_clauses(contract))
+            asks = plain.with_extra(_space(is_fake=found.is_fake))
+            offers = offered(self.wire, asks, found)
+            budget = Budget(profile_of(contract).credits, None if target.is_local else target.spend or Decimal(0))
+            self.session = Session(
+                target,
+                self.wire,
+                asks,
+                found.expected,
+                ledger,
+                budget,
+                offers,
+                Mailbox(self._receiver(stack, asks)),
+                target.fail_prompt or (_FAILING if found.is_fake else ""),
+                options.seed,
+                options.max_examples,
+                options.examples,
+                options.is_alone,
+            )
+            for remark in found.remarks:
+                ledger.remark(remark)
+            self._begin()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def checks(self) -> list[Check]:
+        """Return the checks that were asked for, in order."""
+        only = self.options.only
+        return [check for check in CHECKS if not only or any(fnmatchcase(check.name, pattern) for pattern in only)]
+
+    def make(self, check: Check) -> CheckResult:
+        """Make one check, after those tasks that it needs."""
+        session, before, started = self.session, self.session.ledger.count, time.monotonic()
+        session.check = check.name
+        reason = ""
+        try:
+            if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
+                accepts_valid_requests(session)
+            check.run(session)
+            session.look_around()
+        except OutOfTime:
+            reason = _OUT_OF_TIME
+        except OutOfMoney:
+            reason = _OUT_OF_MONEY
+        if reason:
+            session.cannot_judge(reason)
+        result = CheckResult(
+            check.name, check.about, time.monotonic() - started, session.ledger.count - before, self._reason(check)
+        )
+        self._results.append(result)
+        return result
+
+    def judgement(self) -> Judgement:
+        """Return what the run has found so far."""
+        session, ledger = self.session, self.session.ledger
+        return Judgement(
+            target=self.target.base_url,
+            dialect=session.expected.dialect.title,
+            http_status=session.expected.http_status,
+            seed=self.options.seed,
+            requests=self.wire.sent,
+            seconds=time.monotonic() - self._started,
+            tasks=session.budget.made + session.budget.wrongly_made,
+            spent=float(session.budget.spent),
+            findings=ledger.findings,
+            checks=list(self._results),
+            not_judged=ledger.not_judged,
+            coverage=ledger.coverage,
+            remarks=list(ledger.remarks),
+        )
+
+    def _reason(self, check: Check) -> str:
+        return next((one.reason for one in self.session.ledger.not_judged if one.subject == check.name), "")
+
+    def _begin(self) -> None:
+        session = self.session
+        session.check = "operations.required"
+        session.balance()
+        for name in sorted(self.target.required - session.offered - {"callbacks"}):
+            ask = QUESTIONS.get(name, QUESTIONS["credit"])(session.asks)
+            exchange = session.send(ask, strict=False)
+            session.judge([Flaw(CLAUSES[name], f"the target has no {name}, which is required")], exchange)
+
+    def _receiver(self, stack: ExitStack, asks: Asks) -> Receiver | None:
+        host = self.target.callback_host or ("127.0.0.1" if self.target.is_local else "")
+        if not host:
+            return None
+        return stack.enter_context(Receiver(host, look=lambda _path, body: _record_now(self.wire, asks, body)))
+
+
+def judge(target: Target, options: Options, on_check: Callable[[Check], object] = lambda _: None) -> Judgement:
+    """Make every check that was asked for, and return what they found.
+
+    Args:
+        target: Whom the run is about.
+        options: How it goes.
+        on_check: Called with each check before it is made.
+
+    Raises:
+        CannotJudge: Nothing answers, or nothing that could be this service.
+    """
+    with Run(target, options) as run:
+        for check in run.checks():
+            on_check(check)
+            run.make(check)
+        return run.judgement()
+
+
+def _space(*, is_fake: bool) -> Headers:
+    """Return headers that keep a run on Seedbed's own fake apart: it takes nothing from anybody's balance there."""
+    name = f"check-{random.SystemRandom().getrandbits(_MARK_BITS):016x}"
+    return ((local.SPACE_HEADER, name),) if is_fake else ()
+
+
+def _record_now(wire: Wire, asks: Asks, body: bytes) -> Any:
+    """Return the record of the task that a callback names, as it is at that moment."""
+    try:
+        task_id = json.loads(body)["data"]["taskId"]
+        return wire.send(asks.record(str(task_id))).data
+    except (OutOfTime, ValueError, KeyError, TypeError, RecursionError):
+        return None
