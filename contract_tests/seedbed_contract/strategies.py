@@ -254,7 +254,7 @@ def _unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -
             more = draw(_unknown_fields(tuple(node.schema.get("properties", ()))))
             request = put(request, schema, path, {**more, **get(request, path)})
         elif is_free_text(node.schema) and draw(st.booleans()):
-            request = put(request, schema, path, draw(st.sampled_from(_BLANK)))
+            request = put(request, schema, path, draw(st.sampled_from(_BLANK))[: node.schema.get("maxLength")])
     return _valid(contract, request)
 
 
