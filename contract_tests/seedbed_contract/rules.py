@@ -11,7 +11,7 @@ from seedbed_schemas import Schema as Judge
 from seedbed_schemas.schema import FORMATS
 
 from seedbed_contract.cases.breaking import LONGEST, NO_FORMAT
-from seedbed_contract.cases.places import Path, places, types
+from seedbed_contract.cases.places import Path, items, places, types
 from seedbed_contract.instances import characters, instances, repeated, visible
 
 if TYPE_CHECKING:
@@ -59,12 +59,14 @@ def rules_of(schema: Schema) -> Iterator[Rule]:
 
 
 def _can_be_broken_alone(keyword: str, schema: Schema) -> bool:
-    """Tell whether an instance can break this rule of a schema and no other: beside a pattern a length seldom can."""
+    """Tell whether an instance can break this rule of a schema and no other."""
     if keyword == "format":
         return schema["format"] in FORMATS
-    if keyword in {"maxLength", "maxItems"} and schema[keyword] >= LONGEST:
+    if keyword in {"minLength", "maxLength"} and ("pattern" in schema or schema.get("format") in FORMATS):
         return False
-    return not (keyword in {"minLength", "maxLength"} and "pattern" in schema)
+    if keyword == "maxItems" and schema[keyword] < LONGEST:
+        return bool(len(items(schema, schema[keyword] + 1)) > schema[keyword])
+    return keyword not in {"maxLength", "maxItems"} or bool(schema[keyword] < LONGEST)
 
 
 def of_no_type(*allowed: str) -> SearchStrategy[Any]:
@@ -74,8 +76,7 @@ def of_no_type(*allowed: str) -> SearchStrategy[Any]:
 
 
 def _not_among(values: list[Any]) -> SearchStrategy[Any]:
-    kind = type(values[0])
-    others = st.text(characters, max_size=20) if kind is str else st.integers()
+    others = st.text(characters, max_size=20) if isinstance(values[0], str) else st.integers()
     return others.filter(lambda value: value not in values)
 
 
@@ -116,13 +117,13 @@ def _too_long(schema: Schema) -> SearchStrategy[str]:
 
 def _too_many(schema: Schema) -> SearchStrategy[list[Any]]:
     most = schema["maxItems"]
-    items, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
-    return st.lists(items, min_size=most + 1, max_size=most + _SLIGHTLY, unique_by=unique)
+    inside, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
+    return st.lists(inside, min_size=most + 1, max_size=most + _SLIGHTLY, unique_by=unique)
 
 
 def _too_few(schema: Schema) -> SearchStrategy[list[Any]]:
-    items, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
-    return st.lists(items, max_size=schema["minItems"] - 1, unique_by=unique)
+    inside, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
+    return st.lists(inside, max_size=schema["minItems"] - 1, unique_by=unique)
 
 
 _SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_SLIGHTLY)

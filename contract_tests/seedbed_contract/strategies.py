@@ -35,7 +35,7 @@ from seedbed_contract.instances import characters, instances, json_values
 from seedbed_contract.rules import ABSENT, Rule, of_no_type, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -187,13 +187,14 @@ def _listed(contract: Contract, callback: str | None) -> list[Any]:
 def _changed(contract: Contract, listed: Sequence[Any]) -> SearchStrategy[Any]:
     """Return a strategy for listed requests with another value at one place, which is quick to draw."""
     schema = contract.part("request")
-    values = [
-        st.tuples(st.just(path), instances(node.schema))
-        for path, node in places(schema)
-        if "properties" not in node.schema and path != (job_api().fields.callback,)
-    ]
-    changes = st.one_of(values)
-    return st.builds(lambda whole, change: put(whole, schema, *change), st.sampled_from(listed), changes)
+    left = {"properties", "const"}
+    free = [(path, node.schema) for path, node in places(schema) if not left & node.schema.keys()]
+    changes = st.one_of([_at(path, rules) for path, rules in free if path != (job_api().fields.callback,)])
+    return st.builds(lambda whole, change: put(copy.deepcopy(whole), schema, *change), st.sampled_from(listed), changes)
+
+
+def _at(path: Path, schema: Mapping[str, Any]) -> SearchStrategy[tuple[Path, Any]]:
+    return instances(schema).map(lambda value: (path, value))
 
 
 def _drawn(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
@@ -219,7 +220,7 @@ def _valid(contract: Contract, request: Any) -> Any:
 def _broken(draw: DrawFn, contract: Contract, rules: Sequence[Rule]) -> Violation:
     schema = contract.part("request")
     rule = draw(st.sampled_from(rules))
-    whole = draw(st.sampled_from(_listed(contract, None)))
+    whole = copy.deepcopy(draw(st.sampled_from(_listed(contract, None))))
     value = draw(rule.values)
     broken = without(whole, schema, rule.path) if value is ABSENT else put(whole, schema, rule.path, value)
     found = contract.request.violations(broken)
@@ -253,7 +254,7 @@ def _unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -
             more = draw(_unknown_fields(tuple(node.schema.get("properties", ()))))
             request = put(request, schema, path, {**more, **get(request, path)})
         elif is_free_text(node.schema) and draw(st.booleans()):
-            request = put(request, schema, path, draw(st.sampled_from(_BLANK)))
+            request = put(request, schema, path, draw(st.sampled_from(_BLANK))[: node.schema.get("maxLength")])
     return _valid(contract, request)
 
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from hypothesis import find, given, settings
 from seedbed_contract import Violation, breakable_clauses, keys, raw_bodies, requests, violations
-from seedbed_contract.cases import Headers, KeyHeader, RawBody
+from seedbed_contract.cases import Headers, KeyHeader, RawBody, accepted, refused
 from seedbed_mock import running
 from seedbed_schemas import default_contract
 
@@ -158,3 +158,19 @@ def test_what_is_too_long_shrinks_to_one_plain_character_many_times(
 def test_an_accepted_limit_shrinks_as_well() -> None:
     found = find(requests(), lambda request: len(request["input"]["prompt"]) > 2000, settings=settings(database=None))
     assert len(set(found["input"]["prompt"])) == 1
+
+
+def test_a_test_may_change_what_it_has_drawn() -> None:
+    listed = repr(accepted()), repr(refused())
+
+    @settings(max_examples=100, database=None)
+    @given(request=requests(), violation=violations())
+    def spoil(request: Any, violation: Violation) -> None:
+        for drawn in (request, violation.request):
+            if isinstance(drawn, dict):
+                drawn.pop("model", None)
+            if isinstance(drawn, dict) and isinstance(drawn.get("input"), dict):
+                drawn["input"].clear()
+
+    spoil()
+    assert (repr(accepted()), repr(refused())) == listed
