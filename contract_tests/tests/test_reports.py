@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 from seedbed_contract import findings
 from seedbed_contract.findings import (
@@ -20,10 +25,13 @@ from seedbed_contract.findings import (
     place_of,
     statement_of,
 )
-from seedbed_contract.reports import as_json, words
+from seedbed_contract.reports import as_json, html, junit, markdown, words
 from seedbed_contract.reports.progress import RunProgress
 from seedbed_contract.reports.terminal import show
 from seedbed_schemas import Schema, default_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLAUSES = findings.testable_clauses(default_contract())
 BENT = "\x1b[2J\x07\x00\x9b\u202e\u2028\ud800"
@@ -179,6 +187,150 @@ def test_a_json_report_tells_how_each_clause_was_exercised() -> None:
     assert told["accepting"] == {"exercised": len(CLAUSES) - 1, "total": len(CLAUSES), "missing": ["code/505"]}
     assert [entry["clause"] for entry in told["clauses"]] == [*CLAUSES]
     assert {"clause": "life/final", "accepting": 2, "refusing": None} in told["clauses"]
+
+
+def xml_of(judgement: Judgement) -> ET.Element:
+    return ET.fromstring(junit.report(judgement).encode())  # noqa: S314 - what parses it here is what CI systems risk
+
+
+def cases(judgement: Judgement) -> dict[str, list[str]]:
+    """Return the test cases of a JUnit report by what became of them, as CI systems count them."""
+    suite = xml_of(judgement)[0]
+    told: dict[str, list[str]] = {"passed": [], "failure": [], "skipped": []}
+    for case in suite.iter("testcase"):
+        ends = [child.tag for child in case if child.tag in told] or ["passed"]
+        assert len(ends) == 1
+        told[ends[0]].append(f"{case.get('classname')}: {case.get('name')}")
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == [str(n) for n in (sum(map(len, told.values())), len(told["failure"]), 0, len(told["skipped"]))]
+    return told
+
+
+def test_ci_sees_a_test_for_each_check_and_one_for_each_finding() -> None:
+    second = finding("code/422", "answers 500")
+    judgement = judged(finding(), second, checks=CHECKS, not_judged=[NotJudged("code/505", "no fault to be had")])
+    assert cases(judgement) == {
+        "passed": ["records.fields: each state has its fields"],
+        "failure": [
+            "requests.refused: input.prompt/maxLength: accepts a prompt of 3001 characters",
+            "requests.refused: code/422: answers 500",
+        ],
+        "skipped": ["callbacks.sent: a callback is sent", "not judged: code/505"],
+    }
+
+
+def test_a_failure_in_ci_tells_all_that_a_finding_has() -> None:
+    failure = xml_of(judged(finding())).find(".//failure")
+    assert failure is not None
+    told = f"{failure.get('message')}\n{failure.text}"
+    parts = (CURL, '{"code": 200}', "最大长度", "maxLength: 3000", "--seed 42", "other case", "7 times")
+    assert [part for part in parts if part not in told] == []
+
+
+def test_a_check_judged_in_part_says_what_was_left_out() -> None:
+    check = CheckResult("records.fields", "each state has its fields", 1.0, 0, "the task was still pending")
+    assert "the task was still pending" in junit.report(judged(checks=[check]))
+
+
+@given(text=anything)
+def test_xml_survives_whatever_a_target_sends(text: str) -> None:
+    root = xml_of(of_text(text))
+    assert len(root.findall(".//failure")) == 2
+
+
+def tables_of(text: str) -> list[int]:
+    """Return how many cells each row of the tables of a comment has."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    rows, cells = [], 0
+    for token in tokens:
+        cells = 0 if token.type == "tr_open" else cells + token.type.endswith(("th_open", "td_open"))
+        rows += [cells] if token.type == "tr_close" else []
+    return rows
+
+
+def test_a_comment_tells_the_verdict_first_and_folds_what_is_long() -> None:
+    text = markdown.report(judged(finding(), not_judged=[NotJudged("code/505", "no fault to be had")]))
+    assert text.splitlines()[0].endswith("</code>: 1 finding")
+    assert tables_of(text) == [3, 3]
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert CURL in text
+    assert "Clauses: " in text
+
+
+def test_a_comment_is_never_longer_than_may_be_posted() -> None:
+    hostile = of_text("`" * 9000 + "|" * 9000)
+    for judgement in (MANY, hostile, judged(*[hostile.findings[0]] * 500, not_judged=hostile.not_judged * 500)):
+        assert len(markdown.report(judgement)) < 65_536
+    assert "more are in the other reports" in markdown.report(MANY)
+
+
+@given(text=anything.filter(str.strip))
+def test_text_of_a_target_means_nothing_in_a_comment(text: str) -> None:
+    written = markdown.report(of_text(text))
+    assert tables_of(written) == [3, 3, 3]
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(written)
+    fences = [token for token in tokens if token.type == "fence"]
+    assert {fence.content.rstrip("\n") for fence in fences} <= {
+        words.on_one_line(text),
+        words.on_lines(text).rstrip("\n"),
+    }
+    inner = [child for token in tokens for child in token.children or ()]
+    assert {child.type for child in inner} <= {"text", "text_special", "html_inline", "softbreak"}
+    tags = {child.content for child in inner if child.type == "html_inline"}
+    assert tags <= {"<code>", "</code>", "<br>", "<summary>", "</summary>"}
+
+
+class Page(HTMLParser):
+    """The tags of an HTML page, with what stands in each kind of element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.policy = self.code = ""
+        self.attributes: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        given = dict(attrs)
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "code" and data.startswith("curl"):
+            self.code = data
+
+
+def test_a_page_tells_all_that_was_judged() -> None:
+    judgement = judged(finding(), checks=CHECKS, not_judged=[NotJudged("code/505", "no fault to be had")])
+    text = html.report(judgement)
+    parts = ("1 finding", "最大长度", "--seed 42", "7 times", "no fault to be had", "nothing can reach the receiver")
+    assert [part for part in (*parts, "records.fields", "other case") if part not in text] == []
+    assert Page(text).code == CURL
+    assert text.count('class="cell') == len(CLAUSES)
+
+
+def test_a_page_loads_nothing_and_runs_its_own_script_alone() -> None:
+    page = Page(html.report(judged(finding())))
+    assert page.policy.startswith("default-src 'none'")
+    assert re.findall("unsafe|https?:", page.policy) == []
+    assert not {"src", "href", "style", "onclick"} & page.attributes
+    assert not {"link", "img", "iframe", "a"} & {*page.tags}
+
+
+@given(text=anything)
+def test_text_of_a_target_is_text_in_a_page(text: str) -> None:
+    page, plain = Page(html.report(of_text(text))), Page(html.report(of_text("x")))
+    optional = {"button", "dd", "dt", "pre", "code", "br", "span"}
+    assert [tag for tag in page.tags if tag not in optional] == [tag for tag in plain.tags if tag not in optional]
+    assert page.attributes <= plain.attributes
+
+
+@pytest.mark.parametrize("form", [as_json.report, html.report, junit.report, markdown.report, on_terminal])
+@pytest.mark.parametrize("judgement", [EMPTY, MANY, of_text(BENT), of_text("")])
+def test_every_form_can_be_written_to_a_file(form: Callable[[Judgement], str], judgement: Judgement) -> None:
+    assert form(judgement).encode()
 
 
 def progress_on(console: Console, *, quiet: bool = False) -> str:

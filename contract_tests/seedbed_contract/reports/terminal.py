@@ -19,6 +19,7 @@ _IN_FULL: Final = 25
 """So many findings are shown with all they have; of the others their title, since nobody reads more on a terminal."""
 _LONGEST: Final = 800
 _MOST_NAMES: Final = 12
+_MOST_LINES: Final = 20
 _STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not judged": "bold yellow"}
 
 
@@ -91,7 +92,7 @@ def _finding(page: _Page, finding: Finding, number: int, seed: int) -> None:
         page.field("side", f"the {_short(finding.side)} breaks it")
     if sample.curl:
         page.whole_line(f"    {words.on_one_line(sample.curl)}")
-    page.field("answer", words.clipped(words.on_lines(sample.answer), _LONGEST))
+    page.field("answer", _excerpt(sample.answer))
     if finding.also:
         page.field("also", words.listed([*map(_short, finding.also)], _MOST_NAMES))
     page.field("", words.circumstances(finding, seed), "dim")
@@ -115,6 +116,12 @@ def _not_judged(page: _Page, judgement: Judgement) -> None:
     for reason, subjects in words.not_judged(judgement).items():
         page.indented(_short(reason))
         page.indented(words.listed(subjects, _MOST_NAMES), "dim", by=8)
+
+
+def _excerpt(text: str) -> str:
+    lines = [line for line in words.on_lines(text).split("\n") if line]
+    more = f"\n... ({words.counted(len(lines) - _MOST_LINES, 'more line')})" if len(lines) > _MOST_LINES else ""
+    return words.clipped("\n".join(lines[:_MOST_LINES]), _LONGEST) + more
 
 
 def _short(text: str) -> str:
