@@ -86,6 +86,11 @@ def writings(contract: Contract) -> Iterator[tuple[str, bytes]]:
     yield "written with all characters escaped", _escaped(request).encode()
 
 
+def kept(contract: Contract, request: Any) -> tuple[str, ...]:
+    """Return the clauses that a valid request keeps: of the options of an enum, the one that it has."""
+    return tuple(_kept(Node("request", "", contract.part("request")), request))
+
+
 def _in_every_script(contract: Contract) -> Any:
     """Return the smallest request with characters of each width in its free texts."""
     schema = contract.part("request")

@@ -1,0 +1,128 @@
+"""The report on a terminal, or in the log of a CI run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from seedbed_contract.reports import words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seedbed_contract.findings import Finding, Judgement
+
+_IN_FULL: Final = 25
+"""So many findings are shown with all they have; of the others their title, since nobody reads more on a terminal."""
+_LONGEST: Final = 800
+_MOST_NAMES: Final = 12
+_MOST_LINES: Final = 20
+_STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not judged": "bold yellow"}
+
+
+def show(judgement: Judgement, console: Console) -> None:
+    """Print a judgement, the verdict last, where the eye is when a command ends."""
+    page = _Page(console)
+    page.line(_short(judgement.target), "bold")
+    page.line(words.basis(judgement), "dim")
+    for remark in judgement.remarks:
+        page.line(_short(remark), "dim")
+    _findings(page, judgement)
+    _coverage(page, judgement)
+    _not_judged(page, judgement)
+    page.line()
+    page.line(f"{words.verdict(judgement)} ({words.figures(judgement)})", _STYLES[words.outcome(judgement)])
+
+
+class _Page:
+    """Lines on a console: folded to its width on a terminal, whole in a file."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self._print(Text(text, style), whole=not self._console.is_terminal)
+
+    def indented(self, text: str, style: str = "", *, by: int = 4) -> None:
+        if self._console.is_terminal:
+            self._console.print(Padding(Text(text, style, overflow="fold"), (0, 0, 0, by)))
+        else:
+            self.line(f"{' ' * by}{text}", style)
+
+    def whole_line(self, text: str) -> None:
+        """Print what is copied: however narrow the terminal, it stays one line."""
+        self._print(Text(text), whole=True)
+
+    def field(self, label: str, text: str, style: str = "") -> None:
+        if not self._console.is_terminal:
+            self._print(Text.assemble((f"    {label:<8}", "dim"), (text, style)), whole=True)
+            return
+        row = Table.grid(padding=0)
+        row.add_column(width=12, style="dim")
+        row.add_column(overflow="fold")
+        row.add_row(Text(f"    {label}"), Text(text, style))
+        self._console.print(row)
+
+    def _print(self, text: Text, *, whole: bool) -> None:
+        self._console.print(text, soft_wrap=whole, highlight=False, overflow="ignore" if whole else "fold")
+
+
+def _findings(page: _Page, judgement: Judgement) -> None:
+    for number, finding in enumerate(judgement.findings[:_IN_FULL], 1):
+        page.line()
+        _finding(page, finding, number, judgement.seed)
+    rest = judgement.findings[_IN_FULL:]
+    if rest:
+        page.line()
+        page.line(f"{len(rest):,} more, which the other reports show in full:", "bold")
+    for finding in rest:
+        page.indented(_short(f"{finding.clause}: {finding.title}"))
+
+
+def _finding(page: _Page, finding: Finding, number: int, seed: int) -> None:
+    sample = finding.sample
+    page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
+    page.field("clause", _short(finding.clause), "cyan")
+    page.field("says", _short(finding.says))
+    page.field("where", _short(finding.place))
+    if finding.side != "service":
+        page.field("side", f"the {_short(finding.side)} breaks it")
+    if sample.curl:
+        page.whole_line(f"    {words.on_one_line(sample.curl)}")
+    page.field("answer", _excerpt(sample.answer))
+    if finding.also:
+        page.field("also", words.listed([*map(_short, finding.also)], _MOST_NAMES))
+    page.field("", words.circumstances(finding, seed), "dim")
+
+
+def _coverage(page: _Page, judgement: Judgement) -> None:
+    if not judgement.coverage:
+        return
+    page.line()
+    page.line(words.coverage_line(judgement), "bold")
+    for side in words.coverage(judgement):
+        if side.missing:
+            page.indented(f"not exercised ({side.name}): {words.listed(side.missing, _MOST_NAMES)}", "dim")
+
+
+def _not_judged(page: _Page, judgement: Judgement) -> None:
+    if not judgement.not_judged:
+        return
+    page.line()
+    page.line("not judged:", "bold yellow")
+    for reason, subjects in words.not_judged(judgement).items():
+        page.indented(_short(reason))
+        page.indented(words.listed(subjects, _MOST_NAMES), "dim", by=8)
+
+
+def _excerpt(text: str) -> str:
+    lines = [line for line in words.on_lines(text).split("\n") if line]
+    more = f"\n... ({words.counted(len(lines) - _MOST_LINES, 'more line')})" if len(lines) > _MOST_LINES else ""
+    return words.clipped("\n".join(lines[:_MOST_LINES]), _LONGEST) + more
+
+
+def _short(text: str) -> str:
+    return words.clipped(words.on_one_line(text), _LONGEST)

@@ -1,0 +1,82 @@
+"""The caller's side of recorded traffic: requests that break the contract, whatever the service made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seedbed_schemas import job_api
+
+from seedbed_contract.answers import Flaw
+from seedbed_contract.exchange import NOT_JSON
+from seedbed_contract.traffic.keys import is_taken_out, sent_key
+from seedbed_contract.traffic.recording import CREATE, RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seedbed_schemas import Contract, Violation
+
+    from seedbed_contract.expectations import Expectations
+    from seedbed_contract.traffic.recording import Call
+
+
+def request_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
+    """Yield what is wrong with a call, each flaw with its particulars."""
+    if call.operation == CREATE:
+        yield from _creation_flaws(call, contract)
+    if call.operation == RECORD and not any(call.task_ids):
+        yield Flaw("recordInfo/missing", "a look names no task"), call.recorded.url
+    scheme, key = sent_key(call.recorded.request_headers, contract)
+    due = contract.operation.scheme
+    if scheme and not is_taken_out(key) and scheme.lower() != due.lower():
+        yield Flaw("operation/scheme", f"a key is not sent as a {due} token"), call.operation
+
+
+def violations_of(call: Call, contract: Contract) -> list[Violation]:
+    """Return the rules that the request for a task breaks; none where its body was not kept, or is no JSON."""
+    if call.recorded.request_body is None or call.request is NOT_JSON:
+        return []
+    return contract.request.violations(call.request)
+
+
+def is_malformed(call: Call) -> bool:
+    """Tell whether the request for a task is no JSON."""
+    return call.recorded.request_body is not None and call.request is NOT_JSON
+
+
+def asks_another_model(call: Call, expected: Expectations) -> bool:
+    """Tell whether a request is for a model that the contract is not about, and that the service seems to have."""
+    fields, request = job_api().fields, call.request
+    model = request.get(fields.model) if isinstance(request, dict) else None
+    is_other = isinstance(model, str) and model != expected.contract.model
+    return is_other and call.exchange.code not in expected.codes("model_unknown")
+
+
+def is_beyond_doubt(request: Any, contract: Contract) -> bool:
+    """Tell whether a valid request is one that every service has to accept.
+
+    The page does not say what becomes of blank texts and of fields that it does not name, and a service need not
+    call any address.
+    """
+    return job_api().fields.callback not in request and _is_plain(request, contract.part("request"))
+
+
+def _is_plain(value: Any, schema: Any) -> bool:
+    if isinstance(value, dict):
+        fields = schema.get("properties", {})
+        return all(name in fields and _is_plain(inside, fields[name]) for name, inside in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(inside, schema.get("items", {})) for inside in value)
+    return not isinstance(value, str) or bool(value.strip())
+
+
+def _creation_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
+    if call.recorded.method != contract.operation.method:
+        yield (
+            Flaw("operation/method", f"a task is not asked for with {contract.operation.method}"),
+            call.recorded.method,
+        )
+    elif is_malformed(call):
+        yield Flaw("request/json", "the body of a request is no JSON"), ""
+    for violation in violations_of(call, contract):
+        yield Flaw(violation.clause, "a request breaks it"), violation.message

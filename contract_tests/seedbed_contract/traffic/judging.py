@@ -1,0 +1,284 @@
+"""Judge recorded traffic: the caller's requests, the service's answers, and what it tells of each task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas import default_contract, job_api
+
+from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
+from seedbed_contract.cases import refused
+from seedbed_contract.cases.accepting import kept
+from seedbed_contract.exchange import parse_json
+from seedbed_contract.findings import CheckResult, Judgement, NotJudged
+from seedbed_contract.ledger import Ledger
+from seedbed_contract.records import change_flaws, clauses_of, record_flaws
+from seedbed_contract.reports.words import counted
+from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of
+from seedbed_contract.traffic.callers import (
+    asks_another_model,
+    is_beyond_doubt,
+    is_malformed,
+    request_flaws,
+    violations_of,
+)
+from seedbed_contract.traffic.held_against import expectations_of
+from seedbed_contract.traffic.keys import LEFT_OUT, keys_of
+from seedbed_contract.traffic.recording import CREATE, RECORD, recording_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from seedbed_schemas import Contract
+
+    from seedbed_contract.expectations import Expectations
+    from seedbed_contract.target import DialectName, HttpStatusName
+    from seedbed_contract.traffic.recorded import Recorded
+    from seedbed_contract.traffic.recording import Call, Recording, Story
+
+_SHAPES: Final = {
+    "credit": "creditAnswer",
+    "models": "modelsAnswer",
+    "modelSchema": "modelSchemaAnswer",
+    "downloadUrl": "downloadUrlAnswer",
+}
+_AT_ANY_TIME: Final = (
+    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
+    "feature_disabled",
+)
+"""Cases that depend on what no recording shows: the account, and how the service fares."""
+_APPEARS_WITHIN: Final = 10.0
+_FORM: Final = (
+    *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
+    "answer/no-stack-trace",
+)
+
+
+def judge_traffic(
+    recorded: Sequence[Recorded],
+    target: str,
+    *,
+    contract: Contract | None = None,
+    base_url: str = "",
+    dialect: DialectName = "auto",
+    http_status: HttpStatusName = "auto",
+    noted: Callable[[int], None] = lambda _calls: None,
+) -> Judgement:
+    """Return the judgement of recorded traffic, of both sides; nothing is sent.
+
+    Args:
+        recorded: Every exchange of the file.
+        target: What the report calls it, such as the name of the file.
+        contract: The contract, by default that of the shipped model.
+        base_url: Where the service is; without it, where most of the calls go.
+        dialect: How the service answers, or ``auto``.
+        http_status: How it carries codes, or ``auto``.
+        noted: Told how many further calls have been judged.
+
+    Raises:
+        HarError: There is no call of the service in it.
+    """
+    contract = contract or default_contract()
+    recording = recording_of(recorded, contract, base_url)
+    expected = expectations_of(recording, contract, dialect, http_status)
+    judge = _Judge(recording, expected, keys_of((call.recorded for call in recording.calls), contract))
+    for call in recording.calls:
+        judge.call(call)
+        noted(1)
+    for story in recording.stories():
+        judge.story(story)
+    return judge.judgement(target)
+
+
+class _Judge:
+    def __init__(self, recording: Recording, expected: Expectations, keys: dict[str, str]) -> None:
+        self._recording = recording
+        self._expected = expected
+        self._keys = keys
+        self._shown_as = {**keys, LEFT_OUT: KEY_VARIABLE}
+        self._ledger = Ledger(expected.contract, {case.clause for case in refused(expected.contract)})
+        self._names: dict[str, Call] = {}
+        self._found = dict.fromkeys(_CHECKS, 0)
+        self._judged = dict.fromkeys(_CHECKS, 0)
+
+    # Calls
+
+    def call(self, call: Call) -> None:
+        """Judge one call by itself, the caller's side and the service's."""
+        if call.operation == CREATE and asks_another_model(call, self._expected):
+            self._ledger.cannot_judge(
+                "another model", "the contract is about one model; requests for others are left out"
+            )
+            return
+        self._judged["traffic.requests"] += 1
+        for flaw, particulars in request_flaws(call, self._expected.contract):
+            self._find("traffic.requests", [flaw], call, particulars, side="caller")
+        self._form(call)
+        if call.operation == CREATE:
+            self._creation(call)
+        elif call.operation in _SHAPES and call.exchange.code == self._expected.success:
+            self._shape(call, _SHAPES[call.operation])
+        elif call.operation == RECORD and not any(call.task_ids):
+            self._refusal(call, "recordInfo/missing", "a query that names no task", ("task_id_missing", "task_unknown"))
+
+    def _form(self, call: Call) -> None:
+        self._find("traffic.answers", form_flaws(call.exchange, self._expected, self._keys), call)
+        self._ledger.exercise(_FORM)
+        if call.exchange.answer and isinstance(call.exchange.answer.json, dict):
+            self._ledger.exercise((f"code/{call.exchange.code}",))
+            self._ledger.exercise_shape("envelope", call.exchange.answer.json)
+            self._ledger.exercise_shape("answer", call.exchange.answer.json)
+
+    def _shape(self, call: Call, name: str) -> None:
+        answer = call.exchange.answer
+        if answer and isinstance(answer.json, dict):
+            self._find("traffic.answers", shape_flaws(name, answer.json), call)
+            self._ledger.exercise_shape(name, answer.json)
+
+    def _creation(self, call: Call) -> None:
+        violations = violations_of(call, self._expected.contract)
+        if call.recorded.method != self._expected.contract.operation.method or call.recorded.request_body is None:
+            return
+        if is_malformed(call):
+            self._refusal(
+                call, "request/json", "a body that is no JSON", ("body_malformed", "request_invalid", "model_unknown")
+            )
+        elif violations:
+            codes = [self._expected.codes_of_violation(violation.clause) for violation in violations]
+            self._refused(call, violations[0].clause, "a request that breaks it", frozenset().union(*codes))
+        else:
+            self._accepted(call)
+
+    def _refusal(self, call: Call, clause: str, what: str, cases: Iterable[str]) -> None:
+        self._refused(call, clause, what, self._expected.codes(*cases))
+
+    def _refused(self, call: Call, clause: str, what: str, codes: frozenset[int]) -> None:
+        allowed = codes | self._expected.codes(*_AT_ANY_TIME)
+        self._ledger.exercise((clause,), "refusing")
+        self._find("traffic.answers", refusal_flaws(call.exchange, allowed, clause, what), call)
+
+    def _accepted(self, call: Call) -> None:
+        self._ledger.exercise(kept(self._expected.contract, call.request))
+        code = call.exchange.code
+        if code == self._expected.success:
+            self._find("traffic.answers", creation_flaws(call.exchange, self._expected), call)
+            self._name(call)
+        elif code in self._invalid_codes and is_beyond_doubt(call.request, self._expected.contract):
+            flaw = Flaw(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
+            self._find("traffic.answers", [flaw], call)
+
+    @property
+    def _invalid_codes(self) -> frozenset[int]:
+        """The codes that say that a request was wrong, and nothing else."""
+        cases = (
+            "model_unknown",
+            "body_malformed",
+            "request_invalid",
+            "field_missing",
+            "option_unknown",
+            "text_too_long",
+        )
+        return self._expected.codes(*cases) - self._expected.codes(*_AT_ANY_TIME) - {self._expected.success}
+
+    def _name(self, call: Call) -> None:
+        if not call.exchange.task_id:
+            return
+        known = self._names.setdefault(call.exchange.task_id, call)
+        # The same exchange may stand in a file twice, where a browser and a proxy both kept it.
+        if known.recorded.started != call.recorded.started:
+            self._find("traffic.answers", [Flaw("createTask/unique", "two tasks have the same name")], call)
+        self._ledger.exercise(("createTask/unique",))
+
+    # Tasks
+
+    def story(self, story: Story) -> None:
+        """Judge what a recording tells of one task."""
+        seen: list[tuple[Mapping[str, Any], Call]] = []
+        for call in story.looks:
+            self._judged["traffic.tasks"] += 1
+            if call.exchange.code == self._expected.success:
+                self._look(story, call, seen)
+            elif call.exchange.code in self._expected.codes("task_unknown") - self._expected.codes("internal_error"):
+                self._absence(story, call, was_seen=bool(seen))
+
+    def _look(self, story: Story, call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> None:
+        record = call.exchange.data
+        asked = _asked(story, record, self._expected.contract)
+        self._find("traffic.tasks", record_flaws(record, story.task_id, asked, self._expected), call)
+        if story.creation:
+            self._ledger.exercise(("createTask/usable",))
+        if not isinstance(record, dict):
+            return
+        before = _last_before(call, seen)
+        if before is not None:
+            self._find("traffic.tasks", change_flaws(before, record), call)
+            self._ledger.exercise(("life/forward", "recordInfo/same"))
+        seen.append((record, call))
+        self._ledger.exercise_shape("record", record)
+        self._ledger.exercise(clauses_of(record))
+
+    def _absence(self, story: Story, call: Call, *, was_seen: bool) -> None:
+        """A task may be unknown for a moment after it was made, and for good when records are no longer kept."""
+        made = story.creation
+        age = call.recorded.started - made.recorded.ended if made and made.recorded.started else 0.0
+        if made and (was_seen or age > _APPEARS_WITHIN):
+            title = "a task cannot be looked at, though its name was given back"
+            self._find("traffic.tasks", [Flaw("createTask/usable", title)], call)
+
+    # What was found
+
+    def _find(self, check: str, flaws: Iterable[Flaw], call: Call, also: str = "", *, side: str = "service") -> None:
+        self._judged[check] = max(self._judged[check], 1)
+        for flaw in flaws:
+            sample = sample_of(call.exchange, self._recording.base_url, self._shown_as)
+            known = self._ledger.count
+            particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
+            self._ledger.find(flaw, check, sample, particulars, side=side)
+            self._found[check] += self._ledger.count - known
+
+    def judgement(self, target: str) -> Judgement:
+        """Return what was found."""
+        ledger, recording, expected = self._ledger, self._recording, self._expected
+        ledger.cannot_judge(
+            "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
+        )
+        judgement = Judgement(target, expected.dialect.title, expected.http_status, 0, len(recording.calls))
+        judgement.tasks = len(self._names)
+        judgement.findings, judgement.coverage = ledger.findings, ledger.coverage
+        aside = (NotJudged(counted(count, "exchange"), reason) for reason, count in recording.aside.items())
+        judgement.not_judged = [*ledger.not_judged, *aside]
+        judgement.checks = [self._result(name) for name in _CHECKS]
+        judgement.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
+        return judgement
+
+    def _result(self, name: str) -> CheckResult:
+        judged = bool(self._judged[name])
+        reason = "" if judged else "the recording has none"
+        return CheckResult(name, _CHECKS[name], 0.0, self._found[name], reason, judged=judged)
+
+
+_CHECKS: Final = {
+    "traffic.requests": "what the caller sent keeps the contract",
+    "traffic.answers": "what the service answered keeps the contract",
+    "traffic.tasks": "what the service told of each task, one look after the other",
+}
+
+
+def _asked(story: Story, record: Any, contract: Contract) -> Mapping[str, Any]:
+    """Return the request that made a task; where it was not recorded, as much of it as its record cannot get wrong."""
+    made = story.creation.request if story.creation else None
+    if isinstance(made, dict):
+        return made
+    fields = job_api().fields
+    told = record.get(fields.model, contract.model) if isinstance(record, dict) else contract.model
+    param = parse_json(record["param"]) if isinstance(record, dict) and isinstance(record.get("param"), str) else {}
+    has_input = isinstance(param, dict) and fields.input in param
+    return {fields.model: told, fields.input: {}} if has_input else {fields.model: told}
+
+
+def _last_before(call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> Mapping[str, Any] | None:
+    """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
+    ended = [
+        record for record, look in seen if look.recorded.ended <= call.recorded.started or not look.recorded.started
+    ]
+    return ended[-1] if ended else None

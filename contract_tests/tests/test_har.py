@@ -1,0 +1,275 @@
+"""HAR files are read as the tools that write them mean them, and what is none is told in a sentence."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seedbed_contract.traffic import HarError, Recorded, read_har
+
+URL = "https://api.example/api/v1/jobs/recordInfo?taskId=a%20b&taskId=&x=1"
+ENTRY: dict[str, Any] = {
+    "startedDateTime": "2026-11-22T22:25:18.250Z",
+    "time": 120.5,
+    "request": {
+        "method": "GET",
+        "url": URL,
+        "httpVersion": "h2",
+        "headers": [{"name": ":authority", "value": "api.example"}, {"name": "authorization", "value": "Bearer k"}],
+        "queryString": [],
+        "cookies": [],
+        "headersSize": -1,
+        "bodySize": 0,
+    },
+    "response": {
+        "status": 200,
+        "statusText": "",
+        "httpVersion": "h2",
+        "headers": [{"name": "Content-Type", "value": "application/json"}],
+        "cookies": [],
+        "content": {"size": 12, "mimeType": "application/json", "text": '{"code":200}'},
+        "redirectURL": "",
+        "headersSize": -1,
+        "bodySize": -1,
+    },
+    "cache": {},
+    "timings": {"send": 0, "wait": 120.5, "receive": 0},
+}
+
+
+def entry(changes: dict[str, Any] | None = None, **own: Any) -> dict[str, Any]:
+    """Return an entry as Chrome writes it, with changes at dotted places; ``None`` takes a place away."""
+    changed = copy.deepcopy(ENTRY) | own
+    for place, value in (changes or {}).items():
+        *outer, name = place.split(".")
+        part = changed
+        for step in outer:
+            part = part[step]
+        if value is None:
+            part.pop(name, None)
+        else:
+            part[name] = value
+    return changed
+
+
+def har(*entries: Any, version: Any = "1.2") -> bytes:
+    log = {"version": version, "creator": {"name": "a recorder", "version": "1"}, "entries": [*entries]}
+    return json.dumps({"log": log}).encode()
+
+
+def read(changes: dict[str, Any] | None = None, **own: Any) -> Recorded:
+    (recorded,) = read_har(har(entry(changes, **own)))
+    return recorded
+
+
+def test_an_exchange_is_read_with_all_it_has() -> None:
+    assert read() == Recorded(
+        index=0,
+        method="GET",
+        url=URL,
+        path="/api/v1/jobs/recordInfo",
+        query=(("taskId", "a b"), ("taskId", ""), ("x", "1")),
+        request_headers=(("authorization", "Bearer k"),),
+        request_body=None,
+        status=200,
+        response_headers=(("content-type", "application/json"),),
+        response_body=b'{"code":200}',
+        started=1795386318.25,
+        seconds=0.1205,
+    )
+
+
+def test_no_key_is_shown_with_an_exchange() -> None:
+    assert "Bearer" not in repr(read())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "The file is empty. Export the traffic again as HAR 1.2, with content."),
+        (b" \n", "The file is empty."),
+        (b"<html>", "it is not JSON in UTF-8"),
+        (b"\xff\xfe{\x00}\x00", "it is not JSON in UTF-8"),
+        (b"[" * 100_000, "it is not JSON in UTF-8"),
+        (b'{"log": ' + b"9" * 5000 + b"}", "it is not JSON in UTF-8"),
+        (b"PK\x03\x04rest", "The file is a zip archive: unpack it first."),
+        (gzip.compress(har()), "The file is packed with gzip: unpack it first."),
+        (zlib.compress(har(), 9), "The file is packed: unpack it first."),
+        (b"[]", "it has no log"),
+        (b'{"log": []}', "it has no log"),
+        (b'{"log": {"version": "1.2"}}', "its log has no list of entries"),
+        (b'{"log": {"version": "1.2", "entries": {}}}', "its log has no list of entries"),
+        (b'{"log": {"entries": []}}', "The file is HAR 1.1"),
+        (har(version="1.1"), "The file is HAR 1.1, which leaves out what is judged here. Export the traffic again"),
+        (har(version={"a": "\x1b"}), r'The file is HAR {"a": "\u001b"}'),
+        (har(entry(), 7), "entry 2 of the log has no request"),
+        (har(entry({"request": []})), "entry 1 of the log has no request"),
+        (har(entry({"response": None})), "entry 1 of the log has no response"),
+        (har(entry({"request.url": 7})), "the request of entry 1 of the log has no url"),
+        (har(entry({"request.method": ""})), "the request of entry 1 of the log has no method"),
+        (har(entry({"response.status": "200"})), "the response of entry 1 of the log has no status"),
+    ],
+)
+def test_what_is_no_har_is_told_in_a_sentence(content: bytes, message: str) -> None:
+    with pytest.raises(HarError) as told:
+        read_har(content)
+    assert message in str(told.value)
+    assert str(told.value).endswith(".")
+    assert str(told.value).isprintable()
+
+
+def test_a_byte_order_mark_is_let_pass() -> None:
+    assert len(read_har(b"\xef\xbb\xbf" + har(entry()))) == 1
+
+
+def test_a_recording_of_nothing_is_empty() -> None:
+    assert read_har(har()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        ({"text": '{"msg":"山"}'}, '{"msg":"山"}'.encode()),
+        ({"text": base64.b64encode(b"\xff\x00").decode(), "encoding": "base64"}, b"\xff\x00"),
+        ({"text": "ab\ncd\n", "encoding": "base64"}, base64.b64decode("abcd")),
+        ({"text": "a\udcff"}, b"a\xff"),  # mitmproxy, of bytes that are no UTF-8
+        ({"text": "", "size": 0}, b""),
+        ({"text": "", "size": 40}, None),  # Firefox, where it kept no body
+        ({"text": "", "size": -1}, None),
+        ({"size": 40, "comment": "Response bodies are not included."}, None),
+        ({"size": 0}, None),  # Chrome, where it has thrown the body away
+        ({"_file": "abc.json", "size": 40}, None),  # Playwright, of bodies beside the file
+        ({"text": None}, None),
+        ({"text": 7}, None),
+        ({"text": "a\ud800"}, None),
+        ({"text": "!", "encoding": "base64"}, None),
+        ({"text": "abcd", "encoding": "rot13"}, None),
+    ],
+)
+def test_the_body_of_an_answer_is_what_was_sent_or_unknown(content: dict[str, Any], body: bytes | None) -> None:
+    assert read({"response.content": content}).response_body == body
+    assert read({"response.content": None}).response_body is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw", "body"),
+    [
+        ("gzip", gzip.compress(b'{"code":200}'), b'{"code":200}'),
+        ("deflate", zlib.compress(b'{"code":200}'), b'{"code":200}'),
+        ("gzip", gzip.compress(b'{"code":200}')[:-9], None),
+        ("br", b"\x0b\x05\x80\xff", None),
+        ("gzip", b"\x1f\x8b\xff", None),
+        ("gzip", b'{"code":200}', b'{"code":200}'),
+        ("identity", b"\x1f\x8b\xff", b"\x1f\x8b\xff"),
+    ],
+)
+def test_a_body_that_is_still_packed_is_unpacked_or_unknown(encoding: str, raw: bytes, body: bytes | None) -> None:
+    headers = [{"name": "Content-Encoding", "value": encoding}]
+    content = {"text": base64.b64encode(raw).decode(), "encoding": "base64", "size": 12}
+    assert read({"response.content": content, "response.headers": headers}).response_body == body
+
+
+def test_a_body_that_would_fill_the_memory_is_unknown() -> None:
+    bomb = gzip.compress(b"\0" * (65 << 20))
+    content = {"text": base64.b64encode(bomb).decode(), "encoding": "base64"}
+    headers = [{"name": "content-encoding", "value": "gzip"}]
+    assert read({"response.content": content, "response.headers": headers}).response_body is None
+
+
+FORM = "application/x-www-form-urlencoded; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("posted", "size", "body"),
+    [
+        ({"mimeType": "application/json", "text": '{"a":1}'}, 7, b'{"a":1}'),
+        ({"mimeType": "application/json", "text": "eyJhIjoxfQ==", "encoding": "base64"}, 7, b'{"a":1}'),  # Reqable
+        ({"mimeType": FORM, "params": [{"name": "a b", "value": "1&"}, {"name": "c"}]}, 9, b"a+b=1%26&c="),
+        ({"mimeType": FORM, "text": "", "params": [{"name": "a", "value": "1"}]}, 3, b"a=1"),
+        ({"mimeType": FORM, "text": "a=1", "params": [{"name": "a", "value": "1"}]}, 3, b"a=1"),
+        ({"mimeType": "application/json", "text": "", "params": []}, 0, b""),
+        ({"mimeType": "application/json", "text": ""}, 80, None),
+        ({"mimeType": "multipart/form-data", "params": [{"name": "a", "value": "1"}]}, 80, None),
+        ({"mimeType": FORM, "params": [7]}, 80, None),
+        ("text", 4, None),
+    ],
+)
+def test_the_body_of_a_request_is_what_was_sent_or_unknown(posted: Any, size: int, body: bytes | None) -> None:
+    assert read({"request.postData": posted, "request.bodySize": size}).request_body == body
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "aside"),
+    [
+        ({}, {}, ""),
+        ({}, {"_resourceType": "fetch", "_webSocketMessages": []}, "WebSocket"),
+        ({}, {"_resourceType": "websocket"}, "WebSocket"),
+        ({"request.url": "wss://api.example/"}, {}, "WebSocket"),
+        ({"response.status": 101}, {}, "WebSocket"),
+        ({"request.url": "chrome-extension://abc/x.js"}, {}, "HTTP"),
+        ({"request.url": "http://[broken/"}, {}, "HTTP"),
+        ({"request.method": "options"}, {}, "recorder asked"),
+        ({"response.status": 0}, {"_error": "net::ERR_ABORTED"}, "no answer"),
+        ({"response.status": -1}, {}, "no answer"),
+        ({"response.status": 304}, {}, "cache"),
+        ({}, {"_fromCache": "disk"}, "cache"),
+        ({"response.status": 307}, {}, "redirected"),
+    ],
+)
+def test_what_says_nothing_of_a_service_is_set_aside(changes: dict[str, Any], own: dict[str, Any], aside: str) -> None:
+    told = read(changes, **own).aside
+    assert aside in told
+    assert bool(told) == bool(aside)
+
+
+def test_what_a_recorder_left_out_is_let_pass() -> None:
+    gone = ("request.headers", "response.headers", "startedDateTime", "time", "timings", "cache")
+    recorded = read(dict.fromkeys(gone))
+    assert (recorded.started, recorded.seconds, recorded.request_headers) == (0.0, 0.0, ())
+    assert recorded.response_headers == (("content-type", "application/json"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-22T23:25:18.25+01:00", 1795386318.25),
+        ("2026-11-22T22:25:18.2500000Z", 1795386318.25),
+        ("2026-11-22T22:25:18", 1795386318.0),
+        ("yesterday", 0.0),
+        (7, 0.0),
+    ],
+)
+def test_times_are_read_as_recorders_write_them(text: Any, moment: float) -> None:
+    assert read(startedDateTime=text).started == moment
+
+
+def test_names_and_passwords_in_a_url_are_dropped() -> None:
+    recorded = read({"request.url": "https://user:pass@api.example:8443/a#b"})
+    assert (recorded.url, recorded.path) == ("https://api.example:8443/a", "/a")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = [
+    *ENTRY,
+    *(f"{part}.{name}" for part in ("request", "response") for name in ENTRY[part]),
+    *("request.postData", "response.content.text", "response.content.encoding", "response.content.size"),
+]
+
+
+@given(changes=st.dictionaries(st.sampled_from(PLACES), values.filter(lambda value: value is not None), max_size=4))
+def test_a_file_is_read_or_refused_whatever_stands_in_it(changes: dict[str, Any]) -> None:
+    inner_first = dict(sorted(changes.items(), key=lambda change: -change[0].count(".")))
+    with contextlib.suppress(HarError):
+        assert read(inner_first).status >= 0

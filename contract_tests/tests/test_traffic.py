@@ -1,0 +1,368 @@
+"""Recorded traffic is judged on both sides, and nothing is said of what a recording does not tell."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from seedbed_contract.reports import as_json, html, junit, markdown
+from seedbed_contract.traffic import HarError, judge_traffic, read_har
+from seedbed_mock import ManualClock, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seedbed_contract.findings import Finding, Judgement
+
+KEY = "canary-key-5d1f"
+BASE = "https://api.example"
+CREATE, RECORD = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo"
+REQUEST = {
+    "model": "seedream/4.5-text-to-image",
+    "input": {"prompt": "a hill", "aspect_ratio": "1:1", "quality": "basic"},
+}
+MILLISECONDS = 1_795_386_318_000
+
+
+def with_input(**changed: Any) -> dict[str, Any]:
+    return {**REQUEST, "input": {**REQUEST["input"], **changed}}  # type: ignore[dict-item]
+
+
+class Tape:
+    """Writes a HAR file, an exchange a second."""
+
+    def __init__(self, base: str = BASE) -> None:
+        self.base = base
+        self.entries: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        path: str,
+        body: Any = None,
+        answer: Any = None,
+        *,
+        status: int = 200,
+        key: str | None = f"Bearer {KEY}",
+        kind: str = "application/json",
+        seconds: float = 0.1,
+        **own: Any,
+    ) -> None:
+        """Add an exchange; bodies are texts, or values that are written as JSON."""
+        started = datetime.fromtimestamp(MILLISECONDS / 1000 + len(self.entries), UTC).isoformat()
+        request: dict[str, Any] = {"method": "GET" if body is None else "POST", "url": f"{self.base}{path}"}
+        request["headers"] = [{"name": "Authorization", "value": key}] if key is not None else []
+        if body is not None:
+            request["headers"].append({"name": "content-type", "value": "application/json"})
+            request["postData"] = {"mimeType": "application/json", "text": text_of(body)}
+        text = text_of(answer)
+        response = {
+            "status": status,
+            "headers": [{"name": "Content-Type", "value": kind}],
+            "content": {"size": len(text), "mimeType": kind, "text": text},
+        }
+        own_request = own.pop("request", {})
+        times = {"startedDateTime": started, "time": seconds * 1000}
+        self.entries.append({**times, "request": request | own_request, "response": response} | own)
+
+    def created(self, task_id: str = "task-1", body: Any = REQUEST, **own: Any) -> None:
+        self.add(CREATE, body, envelope({"taskId": task_id}), **own)
+
+    def looked(self, task_id: str = "task-1", answer: Any = None, **own: Any) -> None:
+        self.add(f"{RECORD}?taskId={task_id}", None, answer or envelope(record(task_id)), **own)
+
+    @property
+    def content(self) -> bytes:
+        return json.dumps({"log": {"version": "1.2", "entries": self.entries}}).encode()
+
+    def judged(self, **named: Any) -> Judgement:
+        return judge_traffic(read_har(self.content), "traffic.har", **named)
+
+
+def text_of(body: Any) -> str:
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+def envelope(data: Any = None, code: int = 200) -> dict[str, Any]:
+    return {"code": code, "msg": "success" if code == 200 else "no", "data": data}
+
+
+def record(task_id: str = "task-1", state: str = "success", **changed: Any) -> dict[str, Any]:
+    ended = state in {"success", "fail"}
+    told = {
+        "taskId": task_id,
+        "model": REQUEST["model"],
+        "state": state,
+        "param": json.dumps(REQUEST),
+        "createTime": MILLISECONDS,
+        "updateTime": MILLISECONDS + 5000 * ended,
+        "failCode": "",
+        "failMsg": "",
+    }
+    if state == "success":
+        told["resultJson"] = json.dumps({"resultUrls": ["https://files.example/1.jpg"]})
+        told |= {"completeTime": MILLISECONDS + 5000, "costTime": 5000}
+    return told | changed
+
+
+def found(judgement: Judgement) -> set[tuple[str, str]]:
+    return {(finding.side, finding.clause) for finding in judgement.findings}
+
+
+def only(judgement: Judgement) -> Finding:
+    (finding,) = judgement.findings
+    return finding
+
+
+@pytest.mark.parametrize("dialect", ["documented", "observed"])
+@pytest.mark.parametrize("http_status", ["envelope", "mirror"])
+def test_traffic_of_a_conforming_service_has_findings_of_the_caller_alone(dialect: Any, http_status: Any) -> None:
+    clock = ManualClock()
+    with running(dialect=dialect, http_status=http_status, clock=clock, task_seconds=8, key=KEY) as server:
+        tape = Tape(server.url)
+        for call in calls_of_a_caller(clock):
+            play(tape, *call)
+    for named in ({}, {"dialect": dialect, "http_status": http_status}):
+        judgement = tape.judged(**named)
+        assert (judgement.dialect, judgement.http_status) == (dialect, http_status)
+        assert found(judgement) == {("caller", "input.prompt/maxLength"), ("caller", "recordInfo/missing")}
+        assert judgement.tasks == 1
+        covered = {entry.clause.id for entry in judgement.coverage if entry.accepting}
+        assert {"life/forward", "record/param/same", "input.quality/enum/basic", "creditAnswer/data/type"} <= covered
+
+
+def calls_of_a_caller(clock: ManualClock) -> Iterator[tuple[str, Any]]:
+    yield CREATE, REQUEST
+    yield CREATE, with_input(prompt="a" * 3001)
+    for _ in range(6):
+        yield RECORD, None
+        clock.advance(2)
+    yield f"{RECORD}?taskId=", None
+    yield f"{RECORD}?taskId=task_of_another", None
+    yield "/api/v1/chat/credit", None
+    yield "/api/v1/models", None
+
+
+def play(tape: Tape, path: str, body: Any) -> None:
+    """Send a request to the server of a tape, and write both down."""
+    if path == RECORD:
+        path = f"{RECORD}?taskId={json.loads(tape.entries[0]['response']['content']['text'])['data']['taskId']}"
+    content = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    method = "GET" if body is None else "POST"
+    with httpx2.Client(trust_env=False, verify=False) as client:
+        answer = client.request(method, tape.base + path, headers=headers, content=content)
+    tape.add(path, body, answer.text, status=answer.status_code, kind=answer.headers["content-type"])
+
+
+def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked(answer=envelope(record(state="waiting")))
+    tape.looked()
+    judgement = tape.judged()
+    assert judgement.conforms
+    assert judgement.requests == 3
+    assert "authorisation" in {entry.subject for entry in judgement.not_judged}
+    for form in (as_json, html, junit, markdown):
+        assert KEY not in form.report(judgement)
+
+
+@pytest.mark.parametrize(
+    ("body", "clause"),
+    [
+        (with_input(prompt="a" * 3001), "input.prompt/maxLength"),
+        (with_input(quality="best"), "input.quality/enum"),
+        ({"model": REQUEST["model"], "input": {"prompt": "a"}}, "input/required/aspect_ratio"),
+        ({**REQUEST, "callBackUrl": "nowhere"}, "callBackUrl/format"),
+        ("{", "request/json"),
+    ],
+)
+def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(body: Any, clause: str) -> None:
+    refused, accepted = Tape(), Tape()
+    refused.add(CREATE, body, envelope(None, 422))
+    accepted.created(body=body)
+    assert ("caller", clause) in found(refused.judged())
+    assert {side for side, _ in found(refused.judged())} == {"caller"}
+    assert {("caller", clause), ("service", clause)} <= found(accepted.judged())
+
+
+def test_the_sample_of_a_finding_is_a_command_with_a_variable_in_place_of_the_key() -> None:
+    tape = Tape()
+    tape.add(CREATE, with_input(quality="best"), envelope(None, 422))
+    finding = only(tape.judged())
+    assert '"Authorization: Bearer ${SEEDBED_API_KEY}"' in finding.sample.curl
+    assert f"{BASE}{CREATE}" in finding.sample.curl
+    assert '"best"' in finding.sample.curl
+    assert "HTTP 200" in finding.sample.answer
+    assert (finding.side, finding.check) == ("caller", "traffic.requests")
+
+
+def test_the_same_fault_is_one_finding_however_often_it_is_made() -> None:
+    tape = Tape()
+    for more in (1, 2, 3):
+        tape.add(CREATE, with_input(prompt="a" * (3000 + more)), envelope(None, 422))
+    finding = only(tape.judged())
+    assert finding.count == 3
+    assert "3001" in finding.also[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "own", "clause"),
+    [
+        ("<html>", {}, "answer/json"),
+        (envelope(record()), {"kind": "text/html"}, "answer/content-type"),
+        ({"code": 200, "data": record()}, {}, "envelope/required/msg"),
+        (envelope(record()) | {"msg": f"hello {KEY}"}, {}, "answer/no-secret"),
+        (envelope(record()), {"status": 418}, "answer/http-status"),
+        (envelope(record(state="done")), {}, "record/state/enum"),
+        (envelope(record(createTime=1_795_386_318)), {}, "record/times/unit"),
+        (envelope(record(param="{}")), {}, "record/param/same"),
+        (envelope(record("task-2")), {}, "record/taskId/same"),
+        (envelope(record(resultJson="[")), {}, "record/resultJson/only-success"),
+    ],
+)
+def test_a_wrong_answer_is_the_services_fault(answer: Any, own: dict[str, Any], clause: str) -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked(answer=answer, **own)
+    assert ("service", clause) in found(tape.judged(http_status="envelope"))
+
+
+def states(*told: tuple[str, float]) -> Judgement:
+    tape = Tape()
+    tape.created()
+    for state, seconds in told:
+        tape.looked(answer=envelope(record(state=state)), seconds=seconds)
+    return tape.judged()
+
+
+def test_a_task_that_goes_back_is_found() -> None:
+    assert found(states(("generating", 0.1), ("waiting", 0.1))) == {("service", "life/forward")}
+    assert found(states(("success", 0.1), ("generating", 0.1))) == {("service", "life/final")}
+
+
+def test_of_two_looks_at_the_same_time_none_is_the_earlier() -> None:
+    assert states(("generating", 5.0), ("waiting", 0.1)).conforms
+
+
+def test_looks_are_taken_in_order_of_time_and_not_of_the_file() -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked(answer=envelope(record(state="waiting")))
+    tape.looked()
+    tape.entries.reverse()
+    assert tape.judged().conforms
+
+
+def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -> None:
+    late, gone = Tape(), Tape()
+    late.created()
+    late.looked(answer=envelope(None, 422))
+    late.looked()
+    gone.created()
+    gone.looked()
+    gone.looked(answer=envelope(None, 422))
+    assert late.judged().conforms
+    assert found(gone.judged()) == {("service", "createTask/usable")}
+
+
+def test_two_tasks_of_one_name_are_found_and_one_exchange_recorded_twice_is_not() -> None:
+    tape = Tape()
+    tape.created()
+    tape.entries.append(tape.entries[0])
+    assert tape.judged().conforms
+    tape.created()
+    assert found(tape.judged()) == {("service", "createTask/unique")}
+
+
+def test_a_task_made_before_the_recording_began_is_judged_by_its_record_alone() -> None:
+    told = {"model": "another/model", "param": json.dumps({**REQUEST, "model": "another/model"})}
+    tape = Tape()
+    tape.looked(answer=envelope(record(**told)))
+    assert tape.judged().conforms
+    tape.looked(answer=envelope(record(state="fail", **told)))
+    assert ("service", "life/final") in found(tape.judged())
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "is_found"),
+    [
+        (REQUEST, 422, True),
+        (with_input(prompt=" "), 422, False),
+        (with_input(extra=1), 422, False),
+        ({**REQUEST, "callBackUrl": "http://127.0.0.1/"}, 422, False),
+        (REQUEST, 401, False),
+        (REQUEST, 402, False),
+        (REQUEST, 429, False),
+        (REQUEST, 455, False),
+        (REQUEST, 500, False),
+        (with_input() | {"model": "another/model"}, 200, False),
+    ],
+)
+def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, code: int, *, is_found: bool) -> None:
+    tape = Tape()
+    tape.add(CREATE, body, envelope(None if code != 200 else {"taskId": "a"}, code))
+    tape.looked("b", envelope(record("b")))
+    assert found(tape.judged()) == ({("service", f"code/{code}")} if is_found else set())
+
+
+@pytest.mark.parametrize("key", [None, "Bearer [REDACTED]", "Bearer ***", "Bearer", "<hidden>", "Basic <redacted>"])
+def test_a_key_that_the_recorder_took_out_is_nobodys_fault(key: str | None) -> None:
+    tape = Tape()
+    tape.created(key=key)
+    tape.add(CREATE, with_input(quality="best"), envelope(None, 422), key=key)
+    finding = only(tape.judged())
+    assert finding.clause == "input.quality/enum"
+    assert "SEEDBED_API_KEY}" in finding.sample.curl
+
+
+def test_a_key_in_another_scheme_is_the_callers_fault() -> None:
+    tape = Tape()
+    tape.created(key=f"Basic {KEY}")
+    assert found(tape.judged()) == {("caller", "operation/scheme")}
+
+
+def test_what_is_not_of_the_service_is_counted_and_left_out() -> None:
+    tape = Tape()
+    tape.created()
+    tape.created(request={"url": f"https://other.example{CREATE}"})
+    tape.add("/style.css", None, "body {}", kind="text/css")
+    tape.add("/logo.png", None, "", kind="image/png")
+    tape.looked(response={"status": 0, "headers": [], "content": {}})
+    tape.looked(response={"status": 200, "headers": [], "content": {"size": 40}})
+    tape.looked(_resourceType="websocket")
+    judgement = tape.judged()
+    assert judgement.conforms
+    assert judgement.requests == 1
+    told = {entry.reason: entry.subject for entry in judgement.not_judged}
+    assert told["it goes elsewhere than to an operation of the service"] == "2 exchanges"
+    assert len(told) == 6
+
+
+def test_the_service_can_be_named_and_may_stand_under_a_path() -> None:
+    tape = Tape(f"{BASE}/proxy")
+    tape.created()
+    tape.add(CREATE, REQUEST, "<html>", request={"url": f"https://other.example{CREATE}"})
+    assert tape.judged().remarks == [f"The traffic of {BASE}/proxy as it was recorded; nothing was sent."]
+    assert found(tape.judged(base_url="https://other.example/")) == {("service", "answer/json")}
+    with pytest.raises(HarError, match="no call of this service: of its 2 exchanges none goes to http://nowhere/"):
+        tape.judged(base_url="http://nowhere")
+
+
+def test_a_recording_of_something_else_cannot_be_judged() -> None:
+    tape = Tape()
+    tape.add("/index.html", None, "<html>", kind="text/html")
+    with pytest.raises(HarError, match="of its 1 exchanges none goes to a path such as"):
+        tape.judged()
+
+
+def test_who_waits_is_told_how_it_gets_on() -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked()
+    told: list[int] = []
+    tape.judged(noted=told.append)
+    assert sum(told) == 2
