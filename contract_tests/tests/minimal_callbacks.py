@@ -1,0 +1,120 @@
+"""How the independent server tells that a task has ended: one thread a task, to receivers on loopback alone."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import socket
+import threading
+import time
+from math import isinf
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.minimal_choices import ENDS, SIGNING_KEY
+from tests.minimal_tasks import Task, Tasks
+
+_TRIES = 4
+_TIMEOUT = 15
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Callbacks(Tasks):
+    """Sends each callback, and again after an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopping = threading.Event()
+        self.senders: list[threading.Thread] = []
+        self.connections: set[http.client.HTTPConnection] = set()
+
+    def promise(self, task: Task) -> None:
+        """Send the callback of a task, if it asked for one, when it will have ended."""
+        if self.variant.callbacks and self.is_asked(task) and not isinf(self.variant.seconds):
+            self.senders.append(threading.Thread(target=self.keep_promise, args=(task,)))
+            self.senders[-1].start()
+
+    def is_asked(self, task: Task) -> bool:
+        return self.callback_host(task) in _LOOPBACK
+
+    def callback_host(self, task: Task) -> str | None:
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            parts = urlsplit(task.callback_url)
+            return parts.hostname if parts.scheme.lower() == "http" else None
+        return None
+
+    def keep_promise(self, task: Task) -> None:
+        if not self.stopping.wait(self.callback_delay(task)):
+            self.send_until_taken(task)
+
+    def callback_delay(self, task: Task) -> float:
+        return max(self.variant.seconds, self.variant.late) - self.age(task) + 0.002
+
+    def send_until_taken(self, task: Task) -> None:
+        for _ in range(_TRIES):
+            if self.send(task) or self.stopping.wait(self.variant.retry_seconds):
+                return
+
+    def send(self, task: Task) -> bool:
+        """Send a callback once; return whether it was taken."""
+        try:
+            return 200 <= self.post(task, json.dumps(self.callback(task)).encode()) < 300
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+    def post(self, task: Task, body: bytes) -> int:
+        parts = urlsplit(task.callback_url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT)
+        self.connections.add(connection)
+        try:
+            headers = {"Content-Type": "application/json", **self.signature(task, body)}
+            connection.request(self.callback_method(), self.callback_target(task), body, headers)
+            return connection.getresponse().status
+        finally:
+            self.connections.discard(connection)
+            connection.close()
+
+    def callback_method(self) -> str:
+        return "POST"
+
+    def callback_target(self, task: Task) -> str:
+        parts = urlsplit(task.callback_url)
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def callback(self, task: Task) -> dict[str, Any]:
+        record = self.callback_record(task)
+        words = ("done", "The generation failed.")[record["state"] == "fail"]
+        return {"code": self.callback_code(record["state"]), "msg": words, "data": record}
+
+    def callback_code(self, state: str) -> Any:
+        return 501 if state == ENDS[1] else 200
+
+    def callback_record(self, task: Task) -> dict[str, Any]:
+        record = self.record(task)
+        return record | {"updateTime": self.changed(task, record["state"])}
+
+    def signature(self, task: Task, body: bytes) -> dict[str, str]:
+        if not self.variant.signs:
+            return {}
+        stamp = self.stamp()
+        signed = self.sign(SIGNING_KEY, self.signed_text(task, stamp, body))
+        return {"X-Webhook-Timestamp": stamp, "X-Webhook-Signature": signed}
+
+    def stamp(self) -> str:
+        return str(int(time.time()))
+
+    def signed_text(self, task: Task, stamp: str, body: bytes) -> bytes:  # noqa: ARG002  a broken server signs the body
+        return f"{task.id}.{stamp}".encode()
+
+    def sign(self, key: str, text: bytes) -> str:
+        return base64.b64encode(hmac.digest(key.encode(), text, hashlib.sha256)).decode()
+
+    def stop_callbacks(self) -> None:
+        self.stopping.set()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError, AttributeError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        for sender in self.senders:
+            sender.join()

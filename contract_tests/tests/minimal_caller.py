@@ -1,0 +1,99 @@
+"""Those who deal with the independent server in tests: a caller with a key, and a receiver of callbacks."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import httpx2
+from tests.minimal_choices import ENDS, MODEL
+from tests.minimal_service import Served
+
+GOOD: dict[str, Any] = {"model": MODEL, "input": {"prompt": "a café 🎨", "aspect_ratio": "4:3", "quality": "basic"}}
+CREATE, LOOK, CREDIT = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/api/v1/chat/credit"
+
+
+def with_prompt(prompt: Any, **fields: Any) -> dict[str, Any]:
+    return {**GOOD, "input": {**GOOD["input"], "prompt": prompt}, **fields}
+
+
+def with_input(**fields: Any) -> dict[str, Any]:
+    return {**GOOD, "input": {**GOOD["input"], **fields}}
+
+
+def without(*path: str) -> dict[str, Any]:
+    request: dict[str, Any] = {**GOOD, "input": dict(GOOD["input"])}
+    holder = request
+    for name in path[:-1]:
+        holder = holder[name]
+    del holder[path[-1]]
+    return request
+
+
+class Caller:
+    """Someone with a key."""
+
+    def __init__(self, served: Served, client: httpx2.Client, key: str | None = None) -> None:
+        self.served, self.client = served, client
+        self.headers = {"Authorization": f"Bearer {key or served.key}"}
+
+    def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        return self.client.request(method, self.served.url + path, headers=self.headers, **options)
+
+    def create(self, request: Any = GOOD) -> dict[str, Any]:
+        answer: dict[str, Any] = self.send("POST", CREATE, json=request).json()
+        return answer
+
+    def look(self, task_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.send("GET", LOOK, params={"taskId": task_id}).json()
+        return answer
+
+    def finished(self, request: Any = GOOD) -> dict[str, Any]:
+        task_id = self.create(request)["data"]["taskId"]
+        return self.until(task_id, lambda record: record.get("state") in ENDS)
+
+    def until(self, task_id: str, is_enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        while True:
+            record: dict[str, Any] = self.look(task_id)["data"] or {}
+            if is_enough(record):
+                return record
+            time.sleep(0.002)
+
+    def balance(self) -> float:
+        return float(self.send("GET", CREDIT).json()["data"])
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes callbacks; answers an error as often as it is told."""
+
+    def __init__(self, errors: int) -> None:
+        self.came = threading.Semaphore(0)
+        self.calls: list[tuple[str, dict[str, str], Any]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.calls.append((self.path, dict(self.headers), body))
+                self.send_response(500 if len(receiver.calls) <= errors else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                receiver.came.release()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.005})
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()

@@ -1,0 +1,185 @@
+"""Mutants that count credits or tasks in a wrong way."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from tests.minimal_choices import PRICE, Variant
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Call, Reply, Service
+from tests.minimal_tasks import Account, Task
+from tests.mutant import PLAIN, Mutant, broken
+
+_DATA, _PRICE_CLAUSE, _REFUSED = "creditAnswer/data/type", "credits/price", "credits/refused"
+_ENOUGH, _FAILED, _RATE = "credits/enough", "credits/failed", "createTask/rate"
+_POOR: Final = Variant(name="poor", credits=20 * PRICE, second_credits=2 * PRICE)
+_PAID_LATE: Final = Variant(name="paid late", pays="success")
+_LIMITED: Final = Variant(name="limited", rate=True)
+
+
+def _balance(change: Callable[[float], Any]) -> Callable[..., Any]:
+    return lambda self, account: change(Service.balance(self, account))
+
+
+def _refusal_costs(is_charged: Callable[[Call, Refusal], bool]) -> Callable[..., Reply]:
+    def refused(self: Service, call: Call, refusal: Refusal) -> Reply:
+        if is_charged(call, refusal):
+            self.accounts[0].credits -= PRICE
+        return Service.refused(self, call, refusal)
+
+    return refused
+
+
+def _look_costs(self: Service, account: Account, call: Call) -> Any:
+    account.credits -= 0.5
+    return Service.look(self, account, call)
+
+
+def _asking_costs(self: Service, account: Account) -> Any:
+    account.credits -= 0.5
+    return Service.balance(self, account)
+
+
+def _balance_of_the_other(self: Service, account: Account) -> Any:
+    return Service.balance(self, next((other for other in self.accounts if other is not account), account))
+
+
+def _makes_though_refused(self: Service, account: Account, request: Any) -> Task:
+    try:
+        return Service.make(self, account, request)
+    except Refusal:
+        account.tasks.append(Task(self.new_id(0), 0, request, 0, 0))
+        raise
+
+
+def _at_most(most: int, seconds: float, code: int = 429) -> Callable[..., None]:
+    def check_rate(self: Service, account: Account) -> None:
+        if sum(self.age(task) < seconds for task in account.tasks) >= most:
+            raise Refusal(code, "Your call frequency is too high. Please try again later.")
+
+    return check_rate
+
+
+def _poor(code: int) -> Callable[..., None]:
+    def check_credits(self: Service, account: Account) -> None:
+        try:
+            Service.check_credits(self, account)
+        except Refusal as refusal:
+            raise Refusal(code, refusal.words) from None
+
+    return check_credits
+
+
+_CREDITS: Final = (
+    broken("the balance as text", _DATA, balance=_balance(str)),
+    broken("the balance in an object", _DATA, balance=_balance(lambda balance: {"credits": balance})),
+    broken("null for a balance", _DATA, balance=_balance(lambda _: None)),
+    broken("a balance below zero", "creditAnswer/data/minimum", balance=_balance(lambda balance: -balance)),
+    broken("a balance without fraction", _PRICE_CLAUSE, balance=_balance(int)),
+    broken("a balance that never changes", _PRICE_CLAUSE, charged=lambda *_: 0),
+    broken("a task charged twice", _PRICE_CLAUSE, charged=lambda self, task: 2 * Service.charged(self, task)),
+    broken("another price", _PRICE_CLAUSE, charged=lambda self, task: Service.charged(self, task) * 7 / 6.5),
+    broken(
+        "twice the price for high",
+        _PRICE_CLAUSE,
+        charged=lambda self, task: Service.charged(self, task) * (1 + (task.wish("quality") == "high")),
+    ),
+    broken("a failed task charged", _FAILED, charged=lambda *_: PRICE),
+    broken(
+        "a failed task charged when it ends",
+        _FAILED,
+        variant=_PAID_LATE,
+        charged=lambda self, task: PRICE if task and self.state(task) in ("fail", "success") else 0,
+    ),
+    broken(
+        "a refused request charged",
+        _REFUSED,
+        refused=_refusal_costs(lambda call, refusal: refusal.code == 422 and "createTask" in call.target),
+    ),
+    broken(
+        "a wrong key charged", _REFUSED, _PRICE_CLAUSE, refused=_refusal_costs(lambda _, refusal: refusal.code == 401)
+    ),
+    broken("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, look=_look_costs),
+    broken("a look at the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_asking_costs),
+    broken(
+        "the balance of another account",
+        _PRICE_CLAUSE,
+        variant=replace(PLAIN, second_credits=500.0),
+        balance=_balance_of_the_other,
+    ),
+    broken(
+        "tasks beyond the balance",
+        _ENOUGH,
+        "creditAnswer/data/minimum",
+        "code/402",
+        variant=_POOR,
+        check_credits=lambda *_: None,
+    ),
+    broken(
+        "tasks beyond the balance, which stays at zero",
+        _ENOUGH,
+        "code/402",
+        _PRICE_CLAUSE,
+        variant=_POOR,
+        check_credits=lambda *_: None,
+        balance=_balance(lambda balance: max(balance, 0)),
+    ),
+    broken(
+        "422 for what the balance does not cover",
+        _ENOUGH,
+        "code/402",
+        "code/422",
+        variant=_POOR,
+        check_credits=_poor(422),
+    ),
+    broken(
+        "403 for what the balance does not cover",
+        _ENOUGH,
+        "code/402",
+        "answer/code/enum",
+        variant=_POOR,
+        check_credits=_poor(403),
+    ),
+    broken(
+        "a charge for what the balance does not cover",
+        _REFUSED,
+        _ENOUGH,
+        "creditAnswer/data/minimum",
+        variant=_POOR,
+        refused=_refusal_costs(lambda _, refusal: refusal.code == 402),
+    ),
+)
+
+_RATES: Final = (
+    broken("5 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(5, 10)),
+    broken("10 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(10, 10)),
+    broken(
+        "a task for what exceeds the rate", _RATE, _REFUSED, _PRICE_CLAUSE, variant=_LIMITED, make=_makes_though_refused
+    ),
+    broken(
+        "503 for what exceeds the rate",
+        _RATE,
+        "code/429",
+        "answer/code/enum",
+        variant=_LIMITED,
+        check_rate=_at_most(20, 10, 503),
+    ),
+    broken(
+        "422 for what exceeds the rate",
+        _RATE,
+        "code/429",
+        "code/422",
+        variant=_LIMITED,
+        check_rate=_at_most(20, 10, 422),
+    ),
+    broken(
+        "a charge for what exceeds the rate",
+        _REFUSED,
+        _RATE,
+        _PRICE_CLAUSE,
+        variant=_LIMITED,
+        refused=_refusal_costs(lambda _, refusal: refusal.code == 429),
+    ),
+)
+
+ACCOUNTS: Final[tuple[Mutant, ...]] = (*_CREDITS, *_RATES)

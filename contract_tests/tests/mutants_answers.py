@@ -1,0 +1,270 @@
+"""Mutants whose answers are of a wrong form, whoever asks for what."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.minimal_choices import KEY
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Call, Reply, Service
+from tests.minimal_tasks import Task
+from tests.mutant import MIRROR, Mutant, broken
+
+_CODE, _MSG = ("envelope/code/type", "answer/code/type"), ("envelope/msg/type", "answer/msg/type")
+_NO_CODE = ("envelope/required/code", *_CODE)
+_NO_MSG = ("envelope/required/msg", *_MSG)
+_DATA, _TASK_ID = "answer/data/type", "answer/data.taskId/type"
+_STATUS, _HTML = "answer/http-status", b"<html><body><h1>It did not work</h1></body></html>"
+
+When = Callable[[Call, Any], Any]
+
+
+def _always(call: Call, code: Any) -> bool:  # noqa: ARG001
+    return True
+
+
+def _on_refusal(call: Call, code: Any) -> Any:  # noqa: ARG001
+    return code != 200
+
+
+def _on_code(wanted: int) -> When:
+    return lambda _, code: code == wanted
+
+
+def on_path(part: str) -> When:
+    return lambda call, _: part in call.target
+
+
+def _envelope(change: Callable[[dict[str, Any]], dict[str, Any]], when: When = _always) -> Callable[..., Any]:
+    def envelope(self: Service, call: Call, code: Any, words: Any, data: Any) -> dict[str, Any]:
+        document = Service.envelope(self, call, code, words, data)
+        return change(document) if when(call, code) else document
+
+    return envelope
+
+
+def _without(name: str, when: When = _always) -> Callable[..., Any]:
+    return _envelope(lambda document: {key: value for key, value in document.items() if key != name}, when)
+
+
+def _with(name: str, value: Any, when: When = _always) -> Callable[..., Any]:
+    return _envelope(lambda document: {**document, name: value}, when)
+
+
+def _status(status: int, when: When) -> Callable[..., int]:
+    return lambda self, call, code: status if when(call, code) else Service.status(self, call, code)
+
+
+def _type(kind: str, when: When = _always) -> Callable[..., Any]:
+    def answer(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Reply:
+        reply = Service.answer(self, call, code, *rest, **options)
+        return Reply(reply.status, reply.body, {"Content-Type": kind}) if kind and when(call, code) else reply
+
+    return answer
+
+
+def _page(when: When) -> Callable[..., Any]:
+    def answer(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Reply:
+        if when(call, code):
+            return Reply(self.status(call, code), _HTML, {"Content-Type": "text/html"})
+        return Service.answer(self, call, code, *rest, **options)
+
+    return answer
+
+
+def _created(data: Callable[[Task], Any]) -> Callable[..., Any]:
+    return lambda _, task: data(task)
+
+
+def _body(change: Callable[[bytes], bytes], when: When = _always) -> Callable[..., Any]:
+    def encode(self: Service, call: Call, document: Any) -> bytes:
+        body = Service.encode(self, call, document)
+        return change(body) if when(call, document.get("code")) else body
+
+    return encode
+
+
+def _nan(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "took": float("nan")}
+
+
+def _says(words: Callable[[Call], str], when: When) -> Callable[..., Any]:
+    def envelope(self: Service, call: Call, code: Any, old: Any, data: Any) -> dict[str, Any]:
+        return Service.envelope(self, call, code, words(call) if when(call, code) else old, data)
+
+    return envelope
+
+
+def _echo(call: Call) -> str:
+    return f"Cannot do this for {call.headers.get('Authorization')}."
+
+
+def _trace(call: Call) -> str:
+    line = f'  File "/srv/app/service.py", line 88, in {call.method.lower()}\n'
+    return f"Traceback (most recent call last):\n{line}    self.check(request)\nValueError: invalid"
+
+
+def _new_task(self: Service, call: Call, refusal: Refusal) -> Reply:
+    data = {"taskId": "task_seedream_1765166238716"} if "createTask" in call.target else None
+    return self.answer(call, refusal.code, refusal.words, data)
+
+
+def _looks_good(self: Service, call: Call, refusal: Refusal) -> Reply:
+    return self.answer(call, 200, refusal.words, None)
+
+
+_CODES: Final = (
+    broken(
+        "the code as text", *_CODE, envelope=_envelope(lambda document: {**document, "code": str(document["code"])})
+    ),
+    broken(
+        "the code of refusals as text",
+        *_CODE,
+        envelope=_envelope(lambda document: {**document, "code": str(document["code"])}, _on_refusal),
+    ),
+    broken("the code with a fraction", *_CODE, envelope=_envelope(lambda d: {**d, "code": d["code"] + 0.5})),
+    broken("no code", *_NO_CODE, envelope=_without("code")),
+    broken("no code in records", *_NO_CODE, envelope=_without("code", on_path("recordInfo"))),
+    broken("no code in refusals", *_NO_CODE, envelope=_without("code", _on_refusal)),
+    broken("no message", *_NO_MSG, envelope=_without("msg")),
+    broken("no message in refusals", *_NO_MSG, envelope=_without("msg", _on_refusal)),
+    broken("the message as a number", *_MSG, envelope=_with("msg", 0)),
+    broken("null for a message of refusal", *_MSG, envelope=_with("msg", None, _on_refusal)),
+    broken("a list of messages", *_MSG, envelope=_with("msg", ["one"], _on_refusal)),
+    broken("code 0 for success", "code/200", "answer/code/enum", envelope=_with("code", 0, _on_code(200))),
+    broken(
+        "code 201 for a new task", "code/200", "answer/code/enum", envelope=_with("code", 201, on_path("createTask"))
+    ),
+    broken("a refusal with code 200", "code/422", "request/type", "request/json", refused=_looks_good),
+    broken(
+        "403 for a wrong key",
+        *("code/401", "answer/code/enum", "authorisation/wrong", "authorisation/missing"),
+        envelope=_with("code", 403, _on_code(401)),
+    ),
+    broken(
+        "500 for a wrong key",
+        *("code/401", "authorisation/wrong", "authorisation/missing"),
+        envelope=_with("code", 500, _on_code(401)),
+    ),
+)
+
+_DATAS: Final = (
+    broken(
+        "no data for a new task", _DATA, _TASK_ID, "createTask/usable", envelope=_without("data", on_path("createTask"))
+    ),
+    broken("null for the data of a new task", _DATA, _TASK_ID, "createTask/usable", created=_created(lambda _: None)),
+    broken("a list for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: [task.id])),
+    broken("the bare name for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: task.id)),
+    broken("no taskId", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"recordId": task.id})),
+    broken(
+        "an empty taskId",
+        _TASK_ID,
+        "createTask/usable",
+        "createTask/unique",
+        "record/taskId/minLength",
+        created=_created(lambda _: {"taskId": ""}),
+    ),
+    broken("null for a taskId", _TASK_ID, "createTask/usable", created=_created(lambda _: {"taskId": None})),
+    broken("taskId as a number", _TASK_ID, created=_created(lambda task: {"taskId": task.number})),
+    broken("task_id", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"task_id": task.id})),
+    broken(
+        "a taskId that nothing knows", "createTask/usable", created=_created(lambda task: {"taskId": task.id[::-1]})
+    ),
+    broken(
+        "a taskId for all", "createTask/unique", "createTask/usable", "record/param/same", new_id=lambda *_: "task_1"
+    ),
+    broken(
+        "a taskId twice",
+        "createTask/unique",
+        "createTask/usable",
+        "record/param/same",
+        new_id=lambda _, number: f"task_{number // 2}",
+    ),
+    broken("a task handed out by a refusal", "answer/refused/no-task", refused=_new_task),
+)
+
+_FORMS: Final = (
+    broken("text/html for a type", "answer/content-type", content_type=lambda *_: "text/html"),
+    broken("text/plain for a type", "answer/content-type", content_type=lambda *_: "text/plain; charset=utf-8"),
+    broken("text/plain for refusals", "answer/content-type", answer=_type("text/plain", _on_refusal)),
+    broken(
+        "no real type for records",
+        "answer/content-type",
+        answer=_type("application/octet-stream", on_path("recordInfo")),
+    ),
+    broken("a page of HTML for refusals", "answer/json", "answer/content-type", answer=_page(_on_refusal)),
+    broken(
+        "a page of HTML for a wrong key", "answer/json", "answer/content-type", "code/401", answer=_page(_on_code(401))
+    ),
+    broken(
+        "a page of HTML for an unknown task",
+        "answer/json",
+        "answer/content-type",
+        "recordInfo/unknown",
+        answer=_page(lambda call, code: code == 404 and "recordInfo" in call.target),
+    ),
+    broken("no body for a wrong key", "answer/json", encode=_body(lambda _: b"", _on_code(401))),
+    broken("no body for refusals", "answer/json", encode=_body(lambda _: b"", _on_refusal)),
+    broken("NaN in answers", "answer/json", envelope=_envelope(_nan)),
+    broken("NaN in records", "answer/json", envelope=_envelope(_nan, on_path("recordInfo"))),
+    broken("JSON cut short", "answer/json", encode=_body(lambda body: body[:-1], _on_refusal)),
+    broken("JSON in UTF-16", "answer/json", encode=_body(lambda body: body.decode().encode("utf-16"))),
+    broken("JSON with something after it", "answer/json", encode=_body(lambda body: body + b";")),
+    broken("JSON twice", "answer/json", encode=_body(lambda body: body * 2, on_path("recordInfo"))),
+    broken(
+        "bytes that are not UTF-8 in messages",
+        "answer/json",
+        encode=_body(lambda body: body.replace(b'"msg": "', b'"msg": "\xe9 '), _on_refusal),
+    ),
+    broken("a list for an answer", "envelope/type", "answer/type", encode=_body(lambda body: b"[" + body + b"]")),
+    broken(
+        "text for an answer of refusal",
+        "envelope/type",
+        "answer/type",
+        encode=_body(lambda body: json.dumps(body.decode()).encode(), _on_refusal),
+    ),
+)
+
+_STATUSES: Final = (
+    broken("HTTP 422 for a 422 alone", _STATUS, status=_status(422, _on_code(422))),
+    broken("HTTP 401 for a wrong key alone", _STATUS, status=_status(401, _on_code(401))),
+    broken(
+        "HTTP 404 for an unknown task alone",
+        _STATUS,
+        status=_status(404, lambda call, code: code == 404 and "recordInfo" in call.target),
+    ),
+    broken("HTTP 500 for a 422", _STATUS, status=_status(500, _on_code(422))),
+    broken(
+        "HTTP 201 for a new task",
+        _STATUS,
+        status=_status(201, lambda call, code: code == 200 and "createTask" in call.target),
+    ),
+    broken("HTTP 200 for a 422 alone", _STATUS, variant=MIRROR, status=_status(200, _on_code(422))),
+    broken("HTTP 400 for a 422", _STATUS, variant=MIRROR, status=_status(400, _on_code(422))),
+    broken("HTTP 403 for a 401", _STATUS, variant=MIRROR, status=_status(403, _on_code(401))),
+    broken(
+        "HTTP 200 for an unknown task alone",
+        _STATUS,
+        variant=MIRROR,
+        status=_status(200, lambda call, code: code == 404 and "recordInfo" in call.target),
+    ),
+)
+
+_SECRETS: Final = (
+    broken("the key in refusals", "answer/no-secret", envelope=_says(_echo, _on_code(422))),
+    broken("the wrong key in refusals of it", "answer/no-secret", envelope=_says(_echo, _on_code(401))),
+    broken(
+        "the key in records",
+        "answer/no-secret",
+        envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("recordInfo")),
+    ),
+    broken(
+        "the key in the answer to a new task",
+        "answer/no-secret",
+        envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("createTask")),
+    ),
+    broken("a stack trace in refusals", "answer/no-stack-trace", envelope=_says(_trace, _on_code(422))),
+    broken("a stack trace for an unknown task", "answer/no-stack-trace", envelope=_says(_trace, _on_code(404))),
+)
+
+ANSWERS: Final[tuple[Mutant, ...]] = (*_CODES, *_DATAS, *_FORMS, *_STATUSES, *_SECRETS)

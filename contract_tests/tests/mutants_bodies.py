@@ -1,0 +1,137 @@
+"""Mutants that read what is no JSON, or refuse with a wrong code."""
+
+import ast
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Service
+from tests.mutant import OBSERVED, Mutant, broken
+from tests.mutants_fields import SAMPLE
+
+_JSON, _LENGTH, _INVALID = "request/json", "input.prompt/maxLength", "code/422"
+_ALL_KINDS: Final = ("missing", "type", "option", "long", "uri", "model", "malformed")
+_REQUIRED: Final = (
+    *("request/required/model", "request/required/input"),
+    *("input/required/prompt", "input/required/aspect_ratio", "input/required/quality"),
+)
+_TYPES: Final = tuple(
+    f"{field}/type"
+    for field in ("model", "input", "callBackUrl", "input.prompt", "input.aspect_ratio", "input.quality")
+)
+_ENUMS: Final = ("input.aspect_ratio/enum", "input.quality/enum")
+
+
+def _reads(read: Callable[[str], Any]) -> Callable[..., Any]:
+    """Read with another reader what is no JSON."""
+
+    def load(self: Service, text: str) -> Any:
+        try:
+            return Service.load(self, text)
+        except ValueError:
+            return read(text)
+
+    return load
+
+
+def _reads_what_comes_first(text: str) -> Any:
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+def _reads_commas(text: str) -> Any:
+    return json.loads(re.sub(r",(\s*[}\]])", r"\1", text))
+
+
+def _reads_quotes(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except SyntaxError:
+        raise ValueError(text) from None
+
+
+def _reads_nothing(text: str) -> Any:
+    return json.loads(text) if text else SAMPLE
+
+
+def _reads_any_bytes(self: Service, body: bytes) -> Any:
+    return Service.parse(self, body.decode("utf-8", "replace").encode())
+
+
+def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., Refusal]:
+    def refuse(self: Service, kind: str, words: str) -> Refusal:
+        return Refusal(code, words) if kind in kinds else Service.refuse(self, kind, words)
+
+    return refuse
+
+
+def _crashes(on: Callable[[bytes], bool]) -> Callable[..., Any]:
+    def parse(self: Service, body: bytes) -> Any:
+        if on(body):
+            raise Refusal(500, "Server exception, please try again later")
+        return Service.parse(self, body)
+
+    return parse
+
+
+def _is_not_utf8(body: bytes) -> bool:
+    return body.decode("utf-8", "replace").encode() != body
+
+
+def _is_deep(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > 200
+
+
+def _leaves(self: Service, body: bytes) -> Any:
+    if _is_deep(body):
+        raise MemoryError
+    return Service.parse(self, body)
+
+
+_BODIES: Final = (
+    *(
+        broken(name, _JSON, "request/type", load=_reads(read))
+        for name, read in (
+            ("a body with something after it", _reads_what_comes_first),
+            ("a comma too many", _reads_commas),
+            ("single quotes", _reads_quotes),
+            ("any text for a body", lambda _: SAMPLE),
+            ("an empty body", _reads_nothing),
+        )
+    ),
+    broken("NaN", _JSON, no_number=lambda *_: 0.0),
+    broken("bytes that are not UTF-8", _JSON, parse=_reads_any_bytes),
+    broken("500 for a body that is no JSON", _JSON, _INVALID, refuse=_codes(("malformed",), 500)),
+    broken("500 for an empty body", _JSON, _INVALID, parse=_crashes(lambda body: not body)),
+    broken("500 for bytes that are not UTF-8", _JSON, _INVALID, parse=_crashes(_is_not_utf8)),
+    broken("500 for what is nested deeply", _JSON, _INVALID, parse=_crashes(_is_deep)),
+    broken("no answer to what is nested deeply", "answer/given", _JSON, parse=_leaves),
+)
+
+_CODES: Final = tuple(
+    broken(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refuse=_codes(kinds, code))
+    for code, words, kinds, clauses in (
+        (400, "a field that is missing", ("missing",), _REQUIRED),
+        (400, "every refusal", _ALL_KINDS, (*_REQUIRED, *_TYPES, *_ENUMS, _LENGTH, "model/const", _JSON)),
+        (404, "an unknown model", ("model",), ("model/const",)),
+        (413, "a long prompt", ("long",), (_LENGTH,)),
+        (401, "a long prompt", ("long",), (_LENGTH,)),
+        (500, "a long prompt", ("long",), (_LENGTH,)),
+        (0, "a long prompt", ("long",), (_LENGTH,)),
+        (500, "a wrong type", ("type",), _TYPES),
+        (402, "a wrong option", ("option",), _ENUMS),
+        (501, "a callBackUrl that is no URI", ("uri",), ("callBackUrl/format",)),
+    )
+)
+
+_OBSERVED: Final = (
+    broken(
+        "404 for a field that is missing, as observed",
+        *(*_REQUIRED, "code/500", "code/404", _INVALID),
+        variant=OBSERVED,
+        refuse=_codes(("missing",), 404),
+    ),
+)
+
+BODIES: Final[tuple[Mutant, ...]] = (*_BODIES, *_CODES, *_OBSERVED)

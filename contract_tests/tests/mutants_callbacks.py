@@ -1,0 +1,303 @@
+"""Mutants that call back in a wrong way, or do not."""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from tests.minimal_choices import ENDS
+from tests.minimal_service import Service
+from tests.minimal_tasks import Task
+from tests.mutant import Mutant, broken
+
+_SENT, _FORM, _CODE, _ONCE = "callback/sent", "callback/form", "callback/code", "callback/once"
+_FINAL, _SAME, _RETRIED, _ASKED = "callback/final", "callback/same", "callback/retried", "callback/asked"
+_SIGNATURE, _STAMP = "callback/signature", "callback/timestamp"
+
+
+def _only_if(is_sent: Callable[[str], bool]) -> Callable[..., None]:
+    def send_until_taken(self: Service, task: Task) -> None:
+        if is_sent(self.state(task)):
+            Service.send_until_taken(self, task)
+
+    return send_until_taken
+
+
+def _twice(self: Service, task: Task) -> None:
+    Service.send_until_taken(self, task)
+    Service.send_until_taken(self, task)
+
+
+def _every_state(self: Service, task: Task) -> None:
+    for part in (0, 0.6):
+        if not self.stopping.wait(part * self.variant.seconds):
+            self.send(task)
+    Service.keep_promise(self, task)
+
+
+def _never_content(self: Service, task: Task) -> None:
+    for _ in range(2):
+        self.send(task)
+    self.send(task)
+
+
+def _once_only(self: Service, task: Task) -> None:
+    self.send(task)
+
+
+def _early(self: Service, task: Task) -> dict[str, Any]:
+    return Service.callback(self, Task(task.id, task.number, task.request, task.created, task.born - 99))
+
+
+def _callback(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
+    return lambda self, task: change(Service.callback(self, task))
+
+
+def _record(change: Callable[[dict[str, Any]], dict[str, Any]], *states: str) -> Callable[..., Any]:
+    def callback_record(self: Service, task: Task) -> dict[str, Any]:
+        record = Service.callback_record(self, task)
+        return change(record) if not states or record["state"] in states else record
+
+    return callback_record
+
+
+def _with(name: str, value: Any, *states: str) -> Callable[..., Any]:
+    return _record(lambda record: {**record, name: value}, *states)
+
+
+def _without(name: str, *states: str) -> Callable[..., Any]:
+    return _record(lambda record: {key: value for key, value in record.items() if key != name}, *states)
+
+
+def _post(change: Callable[[bytes], bytes]) -> Callable[..., int]:
+    return lambda self, task, body: Service.post(self, task, change(body))
+
+
+def _headers(change: Callable[[dict[str, str]], dict[str, str]]) -> Callable[..., dict[str, str]]:
+    return lambda self, task, body: change(Service.signature(self, task, body))
+
+
+def _form(body: bytes) -> bytes:
+    return urlencode({"data": body.decode()}).encode()
+
+
+def _stamp(change: Callable[[float], str]) -> Callable[..., str]:
+    return lambda _: change(time.time())
+
+
+def _hex(self: Service, key: str, text: bytes) -> str:  # noqa: ARG001
+    return hmac.digest(key.encode(), text, hashlib.sha256).hex()
+
+
+def _target(change: Callable[[str, str], str]) -> Callable[..., str]:
+    def callback_target(self: Service, task: Task) -> str:  # noqa: ARG001
+        parts = urlsplit(task.callback_url)
+        return change(parts.path or "/", parts.query)
+
+    return callback_target
+
+
+def _unasked(self: Service, task: Task) -> None:
+    """Call the last known receiver of the account for a task that asked for no callback."""
+    asked = [other.callback_url for account in self.accounts for other in account.tasks if self.is_asked(other)]
+    if not self.is_asked(task) and asked:
+        with contextlib.suppress(TypeError):
+            task.request["callBackUrl"] = asked[-1]
+    Service.promise(self, task)
+
+
+def _for_refusals(self: Service, request: Any) -> None:
+    """Call back for a request that is then refused."""
+    try:
+        Service.check(self, request)
+    except Exception:
+        task = Task(
+            "refused", 0, {"model": "", "input": {}} | dict(request or {}), int(time.time() * 1000), time.monotonic()
+        )
+        Service.promise(self, task)
+        raise
+
+
+_SENDING: Final = (
+    broken("no callback", _SENT, send_until_taken=lambda *_: None),
+    broken("no callback of failure", _SENT, send_until_taken=_only_if(lambda state: state == "success")),
+    broken("no callback of success", _SENT, send_until_taken=_only_if(lambda state: state == "fail")),
+    broken("a callback twice", _ONCE, send_until_taken=_twice),
+    broken("a callback again though it was taken", _ONCE, send_until_taken=_never_content),
+    broken("a callback of every state", _FINAL, "record/state/enum", _ONCE, keep_promise=_every_state),
+    broken("a callback before the end", _FINAL, callback_delay=lambda *_: 0.0, callback=_early),
+    broken("a callback at the beginning", _FINAL, "callback/same", callback_delay=lambda *_: 0.0),
+    broken("a callback that is not sent again", _RETRIED, send_until_taken=_once_only),
+    broken("a callback that was not asked for", _ASKED, "record/param/same", promise=_unasked),
+    broken("a callback for what is refused", _ASKED, check=_for_refusals),
+)
+
+_FORMS: Final = (
+    broken("a callback by GET", _FORM, callback_method=lambda _: "GET"),
+    broken("a callback by PUT", _FORM, callback_method=lambda _: "PUT"),
+    broken("a callback as a form", _FORM, post=_post(_form)),
+    broken("a callback without body", _FORM, post=_post(lambda _: b"")),
+    broken("a callback cut short", _FORM, post=_post(lambda body: body[:-1])),
+    broken("a callback in a list", _FORM, "envelope/type", post=_post(lambda body: b"[" + body + b"]")),
+    broken(
+        "a callback that is the record alone",
+        *(_FORM, _CODE, _SAME, "envelope/required/code"),
+        callback=_callback(lambda document: document["data"]),
+    ),
+    broken(
+        "a callback whose data is text",
+        _FORM,
+        _SAME,
+        "record/type",
+        callback=_callback(lambda document: {**document, "data": json.dumps(document["data"])}),
+    ),
+    broken(
+        "a callback without message",
+        "envelope/required/msg",
+        "envelope/msg/type",
+        _FORM,
+        callback=_callback(lambda document: {**document, "msg": None}),
+    ),
+    broken(
+        "a callback to another path",
+        _FORM,
+        _SENT,
+        callback_target=_target(lambda path, query: f"{path.rstrip('/')}/done?{query}"),
+    ),
+    broken("a callback without the query", _FORM, _SENT, callback_target=_target(lambda path, _: path)),
+    broken("a callback to the root", _FORM, _SENT, callback_target=_target(lambda *_: "/")),
+    broken(
+        "a callback with more in its query",
+        _FORM,
+        callback_target=_target(lambda path, query: f"{path}?{query}&state=done"),
+    ),
+)
+
+_CONTENTS: Final = (
+    broken("code 200 for failures", _CODE, callback_code=lambda *_: 200),
+    broken("code 500 for failures", _CODE, callback_code=lambda _, state: 500 if state == "fail" else 200),
+    broken("code 0 for successes", _CODE, callback_code=lambda _, state: 501 if state == "fail" else 0),
+    broken(
+        "the code of callbacks as text",
+        _CODE,
+        "envelope/code/type",
+        callback_code=lambda _, state: "501" if state == "fail" else "200",
+    ),
+    broken(
+        "a callback without code",
+        _CODE,
+        "envelope/required/code",
+        callback=_callback(lambda document: {key: document[key] for key in ("msg", "data")}),
+    ),
+    broken("a callback of another task", _SAME, "record/taskId/same", callback_record=_with("taskId", "another")),
+    broken(
+        "a callback without taskId",
+        _SAME,
+        "record/required/taskId",
+        "record/taskId/same",
+        callback_record=_without("taskId"),
+    ),
+    broken(
+        "task_id in callbacks",
+        _SAME,
+        "record/required/taskId",
+        callback_record=_record(
+            lambda record: {("task_id" if key == "taskId" else key): value for key, value in record.items()}
+        ),
+    ),
+    broken("generating in callbacks", _FINAL, _SAME, callback_record=_with("state", "generating", *ENDS)),
+    broken("success in callbacks of failure", _SAME, _CODE, callback_record=_with("state", "success", "fail")),
+    broken(
+        "a callback without results",
+        _SAME,
+        "record/resultJson/only-success",
+        callback_record=_without("resultJson", "success"),
+    ),
+    broken(
+        "other results in callbacks",
+        _SAME,
+        callback_record=_with("resultJson", '{"resultUrls": ["http://127.0.0.1/b.jpg"]}', "success"),
+    ),
+    broken(
+        "a callback without param",
+        _SAME,
+        "record/required/param",
+        "record/param/same",
+        callback_record=_without("param"),
+    ),
+    broken("another param in callbacks", _SAME, "record/param/same", callback_record=_with("param", "{}")),
+    broken(
+        "another time in callbacks",
+        _SAME,
+        "record/times/order",
+        callback_record=_record(lambda record: {**record, "createTime": record["createTime"] - 5000}),
+    ),
+    broken(
+        "seconds in callbacks",
+        _SAME,
+        "record/times/unit",
+        callback_record=_record(lambda record: {**record, "completeTime": record["completeTime"] // 1000}),
+    ),
+    broken(
+        "a callback of failure without failCode",
+        _SAME,
+        "record/failure/only-fail",
+        callback_record=_without("failCode", "fail"),
+    ),
+    broken("a callback of failure with another failCode", _SAME, callback_record=_with("failCode", "500", "fail")),
+    broken("another model in callbacks", _SAME, "record/model/same", callback_record=_with("model", "seedream")),
+)
+
+_SIGNATURES: Final = (
+    broken("unsigned", _SIGNATURE, signature=lambda *_: {}),
+    broken(
+        "a signature without timestamp",
+        _STAMP,
+        _SIGNATURE,
+        signature=_headers(lambda headers: {"X-Webhook-Signature": headers["X-Webhook-Signature"]}),
+    ),
+    broken(
+        "a timestamp without signature",
+        _SIGNATURE,
+        signature=_headers(lambda headers: {"X-Webhook-Timestamp": headers["X-Webhook-Timestamp"]}),
+    ),
+    broken(
+        "the signature in another header",
+        _SIGNATURE,
+        signature=_headers(
+            lambda headers: {
+                "X-Signature": headers["X-Webhook-Signature"],
+                "X-Webhook-Timestamp": headers["X-Webhook-Timestamp"],
+            }
+        ),
+    ),
+    *(
+        broken(f"a signature {words}", _SIGNATURE, signed_text=signed_text)
+        for words, signed_text in (
+            ("over the body", lambda _, task, stamp, body: body),  # noqa: ARG005
+            ("over the timestamp and the body", lambda _, task, stamp, body: stamp.encode() + b"." + body),  # noqa: ARG005
+            ("over undefined", lambda _, task, stamp, body: f"undefined.{stamp}".encode()),  # noqa: ARG005
+            ("over the name alone", lambda _, task, stamp, body: task.id.encode()),  # noqa: ARG005
+            ("without a point", lambda _, task, stamp, body: f"{task.id}{stamp}".encode()),  # noqa: ARG005
+            ("the other way round", lambda _, task, stamp, body: f"{stamp}.{task.id}".encode()),  # noqa: ARG005
+        )
+    ),
+    broken("a signature in hex", _SIGNATURE, sign=_hex),
+    broken(
+        "a signature with another key", _SIGNATURE, sign=lambda self, key, text: Service.sign(self, key[::-1], text)
+    ),
+    broken("a signature with no key", _SIGNATURE, sign=lambda self, _, text: Service.sign(self, "", text)),
+    broken("the timestamp in milliseconds", _STAMP, stamp=_stamp(lambda now: str(int(now * 1000)))),
+    broken("the timestamp with a fraction", _STAMP, stamp=_stamp(lambda now: f"{now:.3f}")),
+    broken("a timestamp of an hour ago", _STAMP, stamp=_stamp(lambda now: str(int(now - 3600)))),
+    broken("a timestamp of tomorrow", _STAMP, stamp=_stamp(lambda now: str(int(now + 86_400)))),
+    broken(
+        "a timestamp in words", _STAMP, stamp=_stamp(lambda now: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+    ),
+)
+
+CALLBACKS: Final[tuple[Mutant, ...]] = (*_SENDING, *_FORMS, *_CONTENTS, *_SIGNATURES)

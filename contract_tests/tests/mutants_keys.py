@@ -1,0 +1,146 @@
+"""Mutants that let in who has no key, show what belongs to another, or look things up in a wrong way."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Call, Service
+from tests.minimal_tasks import Account, Task
+from tests.mutant import Mutant, broken
+
+_MISSING, _WRONG, _SCHEME = "authorisation/missing", "authorisation/wrong", "authorisation/scheme"
+_UNKNOWN, _NO_TASK = "recordInfo/unknown", "recordInfo/missing"
+
+
+def _opens(when: Callable[[Call], bool]) -> Callable[..., Account]:
+    def caller(self: Service, call: Call) -> Account:
+        try:
+            return Service.caller(self, call)
+        except Refusal:
+            if when(call):
+                return self.accounts[0]
+            raise
+
+    return caller
+
+
+def _open_at(part: str) -> Callable[..., Account]:
+    return _opens(lambda call: part in call.target)
+
+
+def _open_to(accepts: Callable[[str], bool]) -> Callable[..., Account]:
+    return _opens(lambda call: accepts(call.headers.get("Authorization", "")))
+
+
+def _fits(near: Callable[[str, str], bool]) -> Callable[..., bool]:
+    return lambda _, account, token: near(account.key, token)
+
+
+def _token(read: Callable[[str], str]) -> Callable[..., str]:
+    return lambda self, headers: Service.token(self, headers) or (read(headers[0]) if headers else "")
+
+
+def _shows_all(self: Service, account: Account, task_id: str) -> Task | None:
+    return Service.find(self, account, task_id) or next(
+        (task for other in self.accounts for task in other.tasks if task.id == task_id), None
+    )
+
+
+def _finds(like: Callable[[str, str], bool]) -> Callable[..., Task | None]:
+    def find(self: Service, account: Account, task_id: str) -> Task | None:
+        found = Service.find(self, account, task_id)
+        return found or next((task for task in account.tasks if like(task.id, task_id)), None)
+
+    return find
+
+
+def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..., Any]:
+    """Look up, and do something else where that is refused."""
+
+    def look(self: Service, account: Account, call: Call) -> Any:
+        try:
+            return Service.look(self, account, call)
+        except Refusal:
+            return instead(self, account, call.query("taskId"))
+
+    return look
+
+
+def _refuses_unknown(code: int) -> Callable[..., Any]:
+    def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+        named = len(asked) == 1 and asked[0]
+        raise Refusal(code if named else 422, "recordInfo is null")
+
+    return _looks(instead)
+
+
+def _refuses_missing(code: int) -> Callable[..., Any]:
+    def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+        named = len(asked) == 1 and asked[0]
+        raise Refusal(404 if named else code, "taskId parameter is required")
+
+    return _looks(instead)
+
+
+def _newest_for(unnamed: bool) -> Callable[..., Any]:  # noqa: FBT001
+    def instead(self: Service, account: Account, asked: list[str]) -> Any:
+        if account.tasks and unnamed is not any(asked):
+            return self.record(account.tasks[-1])
+        raise Refusal(404, "There is no such task.")
+
+    return _looks(instead)
+
+
+def _empty_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+    if any(asked):
+        return None
+    raise Refusal(422, "taskId parameter is required")
+
+
+def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+    if any(asked):
+        return {"taskId": asked[0], "state": "waiting", "model": "", "param": "{}", "createTime": 0}
+    raise Refusal(422, "taskId parameter is required")
+
+
+_OPEN: Final = (
+    *(
+        broken(f"{part} open to all", _MISSING, _WRONG, _SCHEME, caller=_open_at(part))
+        for part in ("createTask", "recordInfo", "chat/credit", "api/v1/models", "download-url")
+    ),
+    broken("every operation open to all", _MISSING, _WRONG, _SCHEME, caller=_opens(lambda _: True)),
+    broken("no key needed, but no wrong one taken", _MISSING, caller=_open_to(lambda header: not header)),
+    broken("an empty key taken", _WRONG, _MISSING, _SCHEME, caller=_open_to(lambda header: header.strip() == "Bearer")),
+)
+
+_NEAR: Final = (
+    broken("any key taken", _WRONG, fits=_fits(lambda _, token: bool(token))),
+    broken("any key of the same form taken", _WRONG, fits=_fits(lambda key, token: token[:3] == key[:3])),
+    broken(
+        "the beginning of a key taken", _WRONG, fits=_fits(lambda key, token: len(token) > 4 and key.startswith(token))
+    ),
+    broken("a key with something after it taken", _WRONG, fits=_fits(lambda key, token: token.startswith(key))),
+    broken("a key in any case taken", _WRONG, fits=_fits(lambda key, token: token.lower() == key.lower())),
+    broken("a key backwards taken", _WRONG, fits=_fits(lambda key, token: token in (key, key[::-1]))),
+    broken("Basic taken", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
+    broken("Token taken", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
+    broken("a bare key taken", _SCHEME, token=_token(lambda header: header)),
+    broken("any scheme taken", _SCHEME, token=_token(lambda header: header.rpartition(" ")[2])),
+    broken("a foreign task shown", "authorisation/own-tasks", find=_shows_all),
+)
+
+_LOOKS: Final = (
+    broken("null for an unknown task", _UNKNOWN, look=_looks(_empty_record)),
+    broken("a made-up record for an unknown task", _UNKNOWN, look=_looks(_made_up_record)),
+    broken("the newest task for an unknown one", _UNKNOWN, look=_newest_for(unnamed=False)),
+    broken("the newest task for none", _NO_TASK, look=_newest_for(unnamed=True)),
+    broken("500 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(500)),
+    broken("401 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(401)),
+    broken("500 for no task", _NO_TASK, look=_refuses_missing(500)),
+    broken("401 for no task", _NO_TASK, look=_refuses_missing(401)),
+    broken(
+        "a task by the beginning of its name", _UNKNOWN, find=_finds(lambda name, asked: name.startswith(asked[:-1]))
+    ),
+)
+
+KEYS: Final[tuple[Mutant, ...]] = (*_OPEN, *_NEAR, *_LOOKS)

@@ -1,0 +1,141 @@
+"""Mutants whose tasks live in a wrong way, or whose results are no images of the right size."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.minimal_choices import ENDS, SIZES
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Call, Reply, Service, picture
+from tests.minimal_tasks import Account, Task
+from tests.mutant import Mutant, broken
+
+_FORWARD, _FINAL, _STATE = "life/forward", "life/final", "record/state/enum"
+_GIVEN, _IMAGE, _SIZE = "results/given", "results/image", "results/size"
+_JPEG: Final = {"Content-Type": "image/jpeg"}
+
+
+def _called(names: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Call some states otherwise."""
+
+    def record(self: Service, task: Task) -> dict[str, Any]:
+        shown = Service.record(self, task)
+        return shown | {"state": names.get(shown["state"], shown["state"])}
+
+    return record
+
+
+def _by_age(*parts: tuple[float, str]) -> Callable[..., str]:
+    """Take the last state whose time, in lives of a task, has come."""
+
+    def state(self: Service, task: Task) -> str:
+        lives = self.age(task) / self.variant.seconds
+        now = [name for begin, name in parts if lives >= begin][-1]
+        return Service.state(self, task) if now == "usual" else now
+
+    return state
+
+
+def _shown_by_age(*parts: tuple[float, str]) -> Callable[..., dict[str, Any]]:
+    state = _by_age(*parts)
+
+    def record(self: Service, task: Task) -> dict[str, Any]:
+        return Service.record(self, task) | {"state": state(self, task)}
+
+    return record
+
+
+def _gone_at_the_end(self: Service, account: Account, call: Call) -> Any:
+    shown = Service.look(self, account, call)
+    if shown["state"] in ENDS:
+        account.tasks = [task for task in account.tasks if task.id != shown["taskId"]]
+    return shown
+
+
+def _restarted_by_looks(self: Service, account: Account, call: Call) -> Any:
+    shown = Service.look(self, account, call)
+    task = next(task for task in account.tasks if task.id == shown["taskId"])
+    if shown["state"] in ENDS:
+        object.__setattr__(task, "born", task.born + self.age(task) - self.variant.seconds / 2)
+    return shown
+
+
+def _image(size: Callable[[tuple[int, int]], tuple[int, int]]) -> Callable[..., Reply]:
+    return lambda _, task: Reply(200, picture(size(task.size)), _JPEG)
+
+
+def _file(status: int, body: bytes, kind: str) -> Callable[..., Reply]:
+    return lambda *_: Reply(status, body, {"Content-Type": kind})
+
+
+def _other_quality(wanted: str, given: str) -> Callable[..., Reply]:
+    def image(self: Service, task: Task) -> Reply:
+        size = SIZES[given, task.wish("aspect_ratio")] if task.wish("quality") == wanted else task.size
+        return Service.image(self, task) if size == task.size else Reply(200, picture(size), _JPEG)
+
+    return image
+
+
+def _only_with_key(self: Service, call: Call) -> Reply:
+    try:
+        self.caller(call)
+    except Refusal:
+        return Reply(401, b"key, please", {"Content-Type": "text/plain"})
+    return Service.file(self, call)
+
+
+_STATES: Final = (
+    *(
+        broken(f"{name} for {state}", _STATE, record=_called({state: name}))
+        for state, name in (
+            *(("waiting", "pending"), ("generating", "processing"), ("success", "completed")),
+            *(("success", "Success"), ("fail", "failed"), ("fail", "error")),
+        )
+    ),
+    broken("back to waiting", _FORWARD, record=_shown_by_age((0, "generating"), (0.5, "waiting"), (1, "usual"))),
+    broken(
+        "a state and back",
+        _FORWARD,
+        record=_shown_by_age(*((n / 10, ("waiting", "generating")[n % 2]) for n in range(10)), (1, "usual")),
+    ),
+    broken("generating again after the end", _FINAL, _FORWARD, record=_shown_by_age((0, "usual"), (1.5, "generating"))),
+    broken("waiting again after the end", _FINAL, _FORWARD, state=_by_age((0, "usual"), (1.5, "waiting"))),
+    broken("failure after success", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "fail"))),
+    broken("success after failure", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "success"))),
+    broken("a task that is gone once its end was seen", "recordInfo/same", _FINAL, look=_gone_at_the_end),
+    broken(
+        "a task that goes back once its end was seen", "recordInfo/same", _FINAL, _FORWARD, look=_restarted_by_looks
+    ),
+)
+
+_RESULTS: Final = (
+    broken("no such result", _GIVEN, image=_file(404, b"no such file", "text/plain")),
+    broken("500 for a result", _GIVEN, image=_file(500, b"", "text/plain")),
+    broken("a result for those with a key", _GIVEN, file=_only_with_key),
+    broken("a page for a result", _IMAGE, _GIVEN, image=_file(200, b"<html></html>", "text/html")),
+    broken("a page for a result that says JPEG", _IMAGE, image=_file(200, b"<html></html>", "image/jpeg")),
+    broken("an empty result", _IMAGE, image=_file(200, b"", "image/jpeg")),
+    broken("a result cut short", _IMAGE, image=lambda _, task: Reply(200, picture(task.size)[:300], _JPEG)),
+    broken(
+        "a JPEG that says PNG",
+        _IMAGE,
+        image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "image/png"}),
+    ),
+    broken(
+        "a JPEG that says text",
+        _IMAGE,
+        image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "text/plain"}),
+    ),
+    broken("a small result", _SIZE, image=_image(lambda size: (size[0] // 4, size[1] // 4))),
+    broken("a square result always", _SIZE, image=_image(lambda _: (2048, 2048))),
+    broken("a result on its side", _SIZE, image=_image(lambda size: size[::-1])),
+    broken("2K for high", _SIZE, image=_other_quality("high", "basic")),
+    broken("4K for basic", _SIZE, image=_other_quality("basic", "high")),
+    broken("16:9 for 21:9", _SIZE, image=_image(lambda size: (2848, 1600) if size == (3136, 1344) else size)),
+    broken(
+        "the size of the first task for all",
+        _SIZE,
+        image=lambda self, _: Reply(200, picture(self.accounts[0].tasks[0].size), _JPEG),
+    ),
+)
+
+LIVES: Final[tuple[Mutant, ...]] = (*_STATES, *_RESULTS)

@@ -1,0 +1,142 @@
+"""Mutants whose lists of models, schemas or downloads are wrong."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.minimal_requests import Refusal
+from tests.minimal_service import Call, Service
+from tests.minimal_tasks import Account
+from tests.mutant import Mutant, broken
+
+_LISTED, _SCHEMA = "models/listed", "models/schema"
+_OWN, _FOREIGN = "downloadUrl/own", "downloadUrl/foreign"
+
+
+def _listed(change: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    return lambda self, account, call: change(Service.models(self, account, call))
+
+
+def _each_model(change: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    return _listed(lambda listed: {**listed, "models": [change(model) for model in listed["models"]]})
+
+
+def _each_model_without(name: str) -> Callable[..., Any]:
+    return _each_model(lambda model: {key: value for key, value in model.items() if key != name})
+
+
+def _schema(change: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    return lambda self, account, call: change(Service.model_schema(self, account, call))
+
+
+def _schema_of_any(code: int) -> Callable[..., Any]:
+    def model_schema(self: Service, account: Account, call: Call) -> Any:
+        try:
+            return Service.model_schema(self, account, call)
+        except Refusal:
+            if code == 200:
+                return {"model": "unknown", "openapi": None}
+            raise Refusal(code, "There is no such model.") from None
+
+    return model_schema
+
+
+def _download(change: Callable[[str], Any]) -> Callable[..., Any]:
+    return lambda self, account, call: change(Service.download_url(self, account, call))
+
+
+def _download_of(accepts: Callable[[Service, Any], bool]) -> Callable[..., Any]:
+    def download_url(self: Service, account: Account, call: Call) -> Any:
+        given = self.parse(call.body)
+        url = given.get("url") if isinstance(given, dict) else None
+        return url if accepts(self, url) else Service.download_url(self, account, call)
+
+    return download_url
+
+
+def _no_download(self: Service, account: Account, call: Call) -> Any:  # noqa: ARG001
+    raise Refusal(422, "url is wrong")
+
+
+def _no_foreign(self: Service, account: Account, call: Call) -> Any:
+    try:
+        return Service.download_url(self, account, call)
+    except Refusal:
+        return None
+
+
+_MODELS: Final = (
+    broken("a total too high", _LISTED, models=_listed(lambda listed: {**listed, "total": 3})),
+    broken(
+        "the total as text", "modelsAnswer/data.total/type", models=_listed(lambda listed: {**listed, "total": "2"})
+    ),
+    broken("no total", "modelsAnswer/data/required/total", models=_listed(lambda listed: {"models": listed["models"]})),
+    broken(
+        "this model not listed", _LISTED, models=_listed(lambda listed: {"total": 1, "models": listed["models"][:1]})
+    ),
+    broken("a bare list of models", "modelsAnswer/data/type", models=_listed(lambda listed: listed["models"])),
+    broken("names for models", "modelsAnswer/data.models[]/type", models=_each_model(lambda model: model["model"])),
+    *(
+        broken(
+            f"models without {name}",
+            *(f"modelsAnswer/data.models[]/required/{name}", *more),
+            models=_each_model_without(name),
+        )
+        for name, *more in (("title",), ("provider",), ("taskType",), ("model", _LISTED))
+    ),
+    broken(
+        "the taskType as text",
+        "modelsAnswer/data.models[].taskType/type",
+        models=_each_model(lambda model: {**model, "taskType": "text-to-image"}),
+    ),
+    broken(
+        "the schema of another model",
+        _SCHEMA,
+        "modelSchemaAnswer/data.model/type",
+        model_schema=_schema(lambda data: {**data, "model": "other/1.0"}),
+    ),
+    broken(
+        "the schema as text",
+        "modelSchemaAnswer/data.openapi/type",
+        _SCHEMA,
+        model_schema=_schema(lambda data: {**data, "openapi": "openapi: 3.1.0"}),
+    ),
+    broken(
+        "a schema of Swagger 2",
+        _SCHEMA,
+        model_schema=_schema(lambda data: {**data, "openapi": {"swagger": "2.0", "info": {}, "paths": {}}}),
+    ),
+    broken(
+        "no openapi",
+        "modelSchemaAnswer/data/required/openapi",
+        _SCHEMA,
+        model_schema=_schema(lambda data: {"model": data["model"]}),
+    ),
+    broken("a schema of an unknown model", _SCHEMA, model_schema=_schema_of_any(200)),
+    broken("500 for an unknown model's schema", _SCHEMA, "code/404", model_schema=_schema_of_any(500)),
+)
+
+_DOWNLOADS: Final = (
+    broken("no download", _OWN, download_url=_no_download),
+    broken("an object for a download", "downloadUrlAnswer/data/type", download_url=_download(lambda url: {"url": url})),
+    broken(
+        "a relative download",
+        "downloadUrlAnswer/data/format",
+        _OWN,
+        download_url=_download(lambda url: "/files/" + url.rpartition("/")[2]),
+    ),
+    broken(
+        "a download that is not there",
+        _OWN,
+        "results/given",
+        download_url=_download(lambda url: url.replace("/files/", "/gone/")),
+    ),
+    broken("any URL for a download", _FOREIGN, download_url=_download_of(lambda _, url: isinstance(url, str))),
+    broken(
+        "any file of the server for a download",
+        _FOREIGN,
+        download_url=_download_of(lambda self, url: str(url).startswith(self.url)),
+    ),
+    broken("null for a foreign URL", _FOREIGN, download_url=_no_foreign),
+)
+
+OFFERS: Final[tuple[Mutant, ...]] = (*_MODELS, *_DOWNLOADS)

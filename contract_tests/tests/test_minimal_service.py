@@ -1,0 +1,310 @@
+import base64
+import hashlib
+import hmac
+import io
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, Receiver, with_input, with_prompt, without
+from tests.minimal_choices import CONFORMING, ENDS, FAIL_PROMPT, KEY, MODEL, PRICE, SECOND_KEY, SIZES, Variant
+from tests.minimal_service import serve
+
+QUICK = Variant(seconds=0)
+
+
+def quick(variant: Variant) -> Variant:
+    return replace(variant, seconds=min(variant.seconds, 0.05), late=min(variant.late, 0.02), retry_seconds=0.02)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=20) as client:
+        yield client
+
+
+every_variant = pytest.mark.parametrize("variant", CONFORMING, ids=lambda variant: variant.name)
+
+
+@every_variant
+def test_every_server_takes_a_good_request_and_shows_it_again(variant: Variant, client: httpx2.Client) -> None:
+    with serve(quick(variant)) as served:
+        record = Caller(served, client).finished()
+    param = json.loads(record["param"])
+    given = json.loads(param["input"]) if variant.observed else param["input"]
+    assert {**param, "input": given} == GOOD
+    assert json.loads(record["resultJson"])["resultUrls"][0].startswith(served.url)
+
+
+@every_variant
+def test_every_server_refuses_with_the_code_of_its_dialect(variant: Variant, client: httpx2.Client) -> None:
+    with serve(quick(variant)) as served:
+        caller = Caller(served, client)
+        answer = caller.send("POST", CREATE, json=without("input", "prompt"))
+        unknown = caller.look("no-such-task")
+    code = 500 if variant.observed else 422
+    assert answer.json()["code"] == code
+    assert answer.status_code == (code if variant.http_status == "mirror" else 200)
+    assert unknown["code"] == (422 if variant.observed else variant.unknown_task)
+
+
+@every_variant
+def test_every_server_starts_and_stops_at_once(variant: Variant) -> None:
+    start = time.monotonic()
+    with serve(variant):
+        pass
+    assert time.monotonic() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        *(with_input(quality=quality, aspect_ratio=ratio) for quality, ratio in SIZES),
+        with_prompt(""),
+        with_prompt("字" * 3000),
+        with_prompt("🎨" * 3000),
+        {**GOOD, "callBackUrl": "https://your-domain.com/api/callback"},
+        {**GOOD, "unknown": [1]},
+        with_input(seed=7),
+    ],
+)
+def test_what_the_page_allows_is_taken(request_body: Any, client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        assert Caller(served, client).create(request_body)["code"] == 200
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        *(None, [], "text", 1, {}, [GOOD]),
+        *(without("model"), without("input"), without("input", "prompt"), without("input", "quality")),
+        without("input", "aspect_ratio"),
+        *({**GOOD, "model": model} for model in (None, 1, "", MODEL.upper(), MODEL + " ", "other/1.0")),
+        *({**GOOD, "input": given} for given in (None, [1], "text", json.dumps(GOOD["input"]))),
+        *(with_prompt(prompt) for prompt in (None, 1, ["a"], "x" * 3001, "🎨" * 3001)),
+        *(with_input(quality=quality) for quality in (None, 1, "", "Basic", "basic ", "ｂasic", "4K")),
+        *(with_input(aspect_ratio=ratio) for ratio in (None, 1, "", "1：1", " 1:1", "1:2", ["1:1"])),
+        *({**GOOD, "callBackUrl": url} for url in (None, 1, "", "not a url", "/relative", "http://a b/", "http://[/")),
+    ],
+)
+def test_what_the_page_forbids_is_refused_for_nothing(request_body: Any, client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        caller = Caller(served, client)
+        before = caller.balance()
+        answer = caller.create(request_body)
+        assert answer["code"] == 422
+        assert answer["data"] is None
+        assert caller.balance() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"NaN", b"[" * 100_000, b'{"a": 1e400}', json.dumps(GOOD).encode("utf-16")],
+    ids=lambda body: repr(body[:8]),
+)
+def test_a_body_that_is_no_json_is_refused(body: bytes, client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        assert Caller(served, client).send("POST", CREATE, content=body).json()["code"] == 422
+
+
+def test_a_body_in_chunks_is_read(client: httpx2.Client) -> None:
+    body = json.dumps(GOOD).encode()
+    with serve(QUICK) as served:
+        answer = Caller(served, client).send("POST", CREATE, content=iter([body[:9], body[9:]]))
+        assert answer.json()["code"] == 200
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_where_the_page_is_silent_servers_differ(strict: bool, client: httpx2.Client) -> None:  # noqa: FBT001
+    variant = replace(QUICK, strict=strict, single_keys=strict, needs_prompt=strict, needs_type=strict, bom=not strict)
+    good = json.dumps(GOOD)
+    with serve(variant) as served:
+        caller = Caller(served, client)
+        bodies = (
+            "\ufeff" + good,
+            '{"model": 1, ' + good[1:],
+            json.dumps({**GOOD, "x": 1}),
+            json.dumps(with_prompt("")),
+        )
+        codes = [caller.send("POST", CREATE, content=body.encode()).json()["code"] for body in (good, *bodies)]
+    assert codes == [422 if strict else 200] * 5
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", KEY, f"Basic {KEY}", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x", f"Bearer {KEY.upper()}", "Bearer"],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", LOOK), ("GET", CREDIT)])
+def test_nothing_is_answered_without_the_key(header: str | None, method: str, path: str, client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        headers = {} if header is None else {"Authorization": header}
+        assert client.request(method, served.url + path, headers=headers).json()["code"] == 401
+
+
+def test_a_task_is_shown_to_its_own_account_alone(client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        task_id = Caller(served, client).create()["data"]["taskId"]
+        assert Caller(served, client, SECOND_KEY).look(task_id)["code"] == 404
+
+
+@pytest.mark.parametrize("query", ["", "?taskId=", "?taskId=a&taskId=b"])
+def test_a_query_that_names_no_single_task_is_refused(query: str, client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        assert Caller(served, client).send("GET", LOOK + query).json()["code"] == 422
+
+
+@pytest.mark.parametrize("queuing", [False, True])
+def test_a_task_goes_through_its_states_in_order(queuing: bool, client: httpx2.Client) -> None:  # noqa: FBT001
+    with serve(Variant(seconds=0.3, queuing=queuing)) as served:
+        caller = Caller(served, client)
+        seen: list[str] = []
+        task_id = caller.create()["data"]["taskId"]
+        while not seen or seen[-1] not in ENDS:
+            seen.append(caller.look(task_id)["data"]["state"])
+    expected = ["waiting", "queuing", "generating", "success"]
+    assert list(dict.fromkeys(seen)) == [state for state in expected if queuing or state != "queuing"]
+
+
+@every_variant
+def test_times_are_in_order_and_in_their_unit(variant: Variant, client: httpx2.Client) -> None:
+    variant = replace(quick(variant), seconds=0.05)
+    with serve(variant) as served:
+        now = time.time() * 1000
+        record = Caller(served, client).finished()
+    created, completed = record["createTime"], record["completeTime"]
+    assert abs(created - now) < 5000
+    assert created <= record.get("updateTime", created) <= completed == created + 50
+    assert record["costTime"] == (0 if variant.observed else 50)
+
+
+def test_a_task_that_fails_says_why_and_costs_nothing(client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        caller = Caller(served, client)
+        before = caller.balance()
+        record = caller.finished(with_prompt(FAIL_PROMPT))
+        assert (record["state"], record["failCode"]) == ("fail", "422")
+        assert caller.balance() == before
+        caller.finished()
+        assert caller.balance() == before - PRICE
+
+
+@pytest.mark.parametrize("pays", ["creation", "success"])
+def test_what_the_balance_does_not_cover_is_refused(pays: Any, client: httpx2.Client) -> None:
+    with serve(Variant(credits=3 * PRICE, pays=pays)) as served:
+        caller = Caller(served, client)
+        with ThreadPoolExecutor(8) as pool:
+            codes = list(pool.map(lambda _: caller.create()["code"], range(8)))
+        assert sorted(codes) == [200] * 3 + [402] * 5
+        assert caller.balance() == (0 if pays == "creation" else 3 * PRICE)
+
+
+def test_more_than_twenty_tasks_in_ten_seconds_are_refused(client: httpx2.Client) -> None:
+    with serve(replace(QUICK, rate=True)) as served:
+        caller = Caller(served, client)
+        refused = [caller.create({})["code"] for _ in range(30)]
+        codes = [caller.create()["code"] for _ in range(22)]
+        assert (refused, codes) == ([422] * 30, [200] * 20 + [429] * 2)
+        assert Caller(served, client, SECOND_KEY).create()["code"] == 200
+
+
+def test_more_than_ten_looks_in_a_second_are_refused(client: httpx2.Client) -> None:
+    with serve(replace(QUICK, poll_rate=True)) as served:
+        caller = Caller(served, client)
+        assert [caller.look("x")["code"] for _ in range(12)] == [404] * 10 + [429] * 2
+
+
+def test_a_late_record_is_unknown_at_first(client: httpx2.Client) -> None:
+    with serve(Variant(dialect="observed", late=0.05, seconds=0.1)) as served:
+        caller = Caller(served, client)
+        task_id = caller.create()["data"]["taskId"]
+        first = caller.look(task_id)
+        assert (first["code"], first["msg"], first["data"]) == (422, "recordInfo is null", None)
+        assert caller.until(task_id, bool)["taskId"] == task_id
+
+
+@pytest.mark.parametrize("kind", ["uuid", "number", "long", "odd"])
+def test_every_form_of_name_can_be_looked_up(kind: Any, client: httpx2.Client) -> None:
+    with serve(replace(QUICK, ids=kind)) as served:
+        caller = Caller(served, client)
+        ids = [caller.create()["data"]["taskId"] for _ in range(3)]
+        assert [caller.look(task_id)["data"]["taskId"] for task_id in ids] == ids
+        assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize(("asked", "size"), SIZES.items())
+def test_an_image_has_the_size_that_was_asked_for(
+    asked: tuple[str, str], size: tuple[int, int], client: httpx2.Client
+) -> None:
+    with serve(QUICK) as served:
+        record = Caller(served, client).finished(with_input(quality=asked[0], aspect_ratio=asked[1]))
+        answer = client.get(json.loads(record["resultJson"])["resultUrls"][0])
+        assert client.get(f"{served.url}/files/77.jpg").status_code == 404
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert (image.size, image.format, answer.headers["content-type"]) == (size, "JPEG", "image/jpeg")
+
+
+def test_models_and_downloads_are_offered(client: httpx2.Client) -> None:
+    with serve(QUICK) as served:
+        caller = Caller(served, client)
+        listed = caller.send("GET", "/api/v1/models").json()["data"]
+        schema = caller.send("GET", f"/api/v1/models/{MODEL}/schema").json()["data"]
+        unknown = caller.send("GET", "/api/v1/models/no/model/schema").json()
+        url = json.loads(caller.finished()["resultJson"])["resultUrls"][0]
+        own = caller.send("POST", "/api/v1/common/download-url", json={"url": url}).json()
+        foreign = caller.send("POST", "/api/v1/common/download-url", json={"url": "http://127.0.0.1:9/x"}).json()
+        assert client.get(own["data"]).headers["content-type"] == "image/jpeg"
+    assert listed["total"] == len(listed["models"])
+    assert (schema["model"], schema["openapi"]["openapi"], unknown["code"]) == (MODEL, "3.1.0", 404)
+    assert (foreign["code"], foreign["msg"], foreign["data"]) == (422, "url is wrong", None)
+
+
+@pytest.mark.parametrize("variant", [Variant(plain_errors=True), Variant(), Variant(http_status="mirror")])
+def test_an_unknown_path_or_method_is_answered_in_its_own_way(variant: Variant, client: httpx2.Client) -> None:
+    with serve(variant) as served:
+        caller = Caller(served, client)
+        answers = [caller.send("GET", "/nowhere"), caller.send("DELETE", CREATE)]
+    statuses = [404, 405] if variant.plain_errors else [404 if variant.http_status == "mirror" else 200] * 2
+    assert [answer.status_code for answer in answers] == statuses
+
+
+@pytest.mark.parametrize("prompt", ["a café", FAIL_PROMPT])
+@every_variant
+def test_a_callback_tells_the_end_of_a_task(variant: Variant, prompt: str, client: httpx2.Client) -> None:
+    variant = replace(quick(variant), callbacks=True, seconds=0.02)
+    with Receiver(errors=0) as receiver, serve(variant) as served:
+        caller = Caller(served, client)
+        record = caller.finished(with_prompt(prompt, callBackUrl=f"{receiver.url}/a/b?c=d%20e"))
+        receiver.came.acquire()
+    ((path, headers, body),) = receiver.calls
+    assert path == "/a/b?c=d%20e"
+    assert record.items() <= body["data"].items()
+    assert body["code"] == (501 if variant.fails and prompt == FAIL_PROMPT else 200)
+    if served.signing_key:
+        text = f"{record['taskId']}.{headers['X-Webhook-Timestamp']}".encode()
+        signature = base64.b64encode(hmac.digest(served.signing_key.encode(), text, hashlib.sha256)).decode()
+        assert headers["X-Webhook-Signature"] == signature
+
+
+@pytest.mark.parametrize(("errors", "calls"), [(1, 2), (3, 4), (9, 4)])
+def test_a_callback_is_sent_again_after_an_error(errors: int, calls: int, client: httpx2.Client) -> None:
+    variant = Variant(seconds=0, retry_seconds=0.01)
+    with Receiver(errors) as receiver:
+        with serve(variant) as served:
+            Caller(served, client).create({**GOOD, "callBackUrl": receiver.url})
+            for _ in range(calls):
+                receiver.came.acquire()
+        assert len(receiver.calls) == calls
+
+
+def test_a_server_stops_though_callbacks_are_due_and_callers_connected(client: httpx2.Client) -> None:
+    start = time.monotonic()
+    with Receiver(errors=9) as receiver, serve(Variant(seconds=0, retry_seconds=60)) as served:
+        Caller(served, client).create({**GOOD, "callBackUrl": receiver.url})
+        receiver.came.acquire()
+    assert time.monotonic() - start < 1

@@ -1,0 +1,92 @@
+"""No mutant is dead: each answers some plain call otherwise than the server that it was made from."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import httpx2
+import pytest
+from seedbed_schemas import default_contract, job_api
+from tests.minimal_caller import CREATE, GOOD, Caller, with_input, with_prompt, without
+from tests.minimal_choices import MODEL, SIZES, Variant
+from tests.minimal_service import Served, Service, serve
+from tests.mutant import Mutant
+from tests.mutants import MUTANTS
+from tests.mutants_bodies import BODIES
+from tests.mutants_fields import FIELDS
+from tests.mutants_values import VALUES
+
+ODD_VALUES = (None, 1, True, ["1:1"], {"a": 1}, "", "text")
+NEAR_MODELS = (MODEL.upper(), f" {MODEL}", f"{MODEL}-pro", "seedream/4.0", [MODEL])
+LENGTHS = ("x" * 3000, "x" * 3001, "x" * 2500, "x" * 3500, "字" * 3000, "字" * 3001, "🎨" * 3000, '"' * 3000)
+JSON = "application/json"
+
+REQUESTS: tuple[Any, ...] = (
+    *(GOOD, None, 1, "text", [], {}),
+    *(without(name) for name in ("model", "input")),
+    *(without("input", name) for name in ("prompt", "aspect_ratio", "quality")),
+    *({**GOOD, name: value} for name in ("model", "input", "callBackUrl") for value in ODD_VALUES),
+    *(with_input(**{name: value}) for name in ("prompt", "aspect_ratio", "quality") for value in ODD_VALUES),
+    *({**GOOD, "model": model} for model in NEAR_MODELS),
+    *(with_prompt(prompt) for prompt in LENGTHS),
+    *(with_input(quality=quality, aspect_ratio=ratio) for quality, ratio in SIZES),
+    *(with_input(quality=quality) for quality in ("Basic", " basic", "ｂasic")),
+    *(with_input(aspect_ratio=ratio) for ratio in (" 1:1", "1：1", "5:4")),
+    *({**GOOD, "callBackUrl": url} for url in ("https://example.com/a", "/relative")),
+    {**GOOD, "input": json.dumps(GOOD["input"])},
+    dict(reversed(GOOD.items())),
+)
+TEXT = json.dumps(with_prompt("A/B"))
+RAW: tuple[tuple[bytes, str], ...] = (
+    *((json.dumps(request, ensure_ascii=False).encode(), JSON) for request in REQUESTS),
+    (json.dumps(with_prompt("é")).encode(), JSON),
+    (TEXT.replace("/", "\\/").encode(), JSON),
+    (TEXT.replace("{", "{\n").encode(), JSON),
+    *((TEXT.encode(), kind) for kind in ("application/json; charset=utf-8", "Application/JSON")),
+    *((body, JSON) for body in (b"", b"{", TEXT.encode() + b"x", TEXT.replace("}", ",}").encode(), b"\xff")),
+    (repr(GOOD).encode(), JSON),
+    (TEXT.replace('"A/B"', '"A/B", "x": NaN').encode(), JSON),
+    (TEXT.replace("A/B", "\udcff").encode("utf-8", "surrogateescape"), JSON),
+    (b"[" * 1000, JSON),
+)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=20) as client:
+        yield client
+
+
+def answers_to_requests(served: Served, client: httpx2.Client) -> Iterator[object]:
+    caller = Caller(served, client)
+    for body, kind in RAW:
+        caller.headers["Content-Type"] = kind
+        try:
+            answer = caller.send("POST", CREATE, content=body).json()
+        except httpx2.TransportError:
+            yield "no answer"
+            continue
+        yield answer["code"], caller.look(answer["data"]["taskId"])["data"]["param"] if answer["data"] else None
+
+
+@cache
+def conforming_answers(variant: Variant) -> list[object]:
+    with httpx2.Client() as client, serve(variant) as served:
+        return list(answers_to_requests(served, client))
+
+
+def test_mutants_have_names_of_their_own_and_break_methods_and_clauses_that_there_are() -> None:
+    stated = {clause.id for clause in (*default_contract().clauses(), *job_api().clauses())}
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert not {clause for mutant in MUTANTS for clause in mutant.clauses} - stated
+    assert not {hook for mutant in MUTANTS for hook in mutant.hooks if not hasattr(Service, hook)}
+    assert all(mutant.clauses and mutant.hooks for mutant in MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", [*FIELDS, *VALUES, *BODIES], ids=lambda mutant: mutant.name)
+def test_a_mutant_answers_some_request_otherwise(mutant: Mutant, client: httpx2.Client) -> None:
+    expected = conforming_answers(mutant.variant)
+    with mutant.serve() as served:
+        pairs = zip(answers_to_requests(served, client), expected, strict=True)
+        assert any(answer != right for answer, right in pairs)
