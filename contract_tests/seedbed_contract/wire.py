@@ -98,7 +98,9 @@ class Wire:
         started, limit = time.time(), time.monotonic() + patience
         try:
             answer = _read(client, ask, url, limit, most)
-        except httpx2.TimeoutException:
+        except httpx2.TimeoutException as error:
+            if patience < PATIENCE:
+                raise OutOfTime from error
             return Exchange(ask, None, f"no answer within {patience:.0f} seconds", started, time.time())
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
             return Exchange(ask, None, str(error) or type(error).__name__, started, time.time())

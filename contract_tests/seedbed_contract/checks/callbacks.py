@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 _FIRST_WITHIN: Final = 10.0
+_SILENT_FOR: Final = 5.0
 _RETRY_WITHIN: Final = 30.0
 _TICK: Final = 0.2
 
@@ -58,8 +59,10 @@ def come_where_asked_for(session: Session) -> None:
 
 
 def _wait_for_first(session: Session, ended: list[Order]) -> None:
-    limit = max(order.ended_at for order in ended) + _FIRST_WITHIN
-    while time.time() < limit and not all(session.mailbox.came(order.path) for order in ended):
+    last = max(order.ended_at for order in ended)
+    while not all(came := [session.mailbox.came(order.path) for order in ended]):
+        if time.time() > last + (_FIRST_WITHIN if any(came) else _SILENT_FOR):
+            return
         session.pause(_TICK)
 
 
