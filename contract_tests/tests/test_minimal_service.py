@@ -56,7 +56,7 @@ def test_every_server_starts_and_stops_at_once(variant: Variant) -> None:
     start = time.monotonic()
     with serve(variant):
         pass
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize(
