@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -65,24 +66,40 @@ class Caller:
         return float(self.send("GET", CREDIT).json()["data"])
 
 
+@dataclass(frozen=True)
+class Received:
+    """A callback as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
 class Receiver(ThreadingHTTPServer):
     """Takes callbacks; answers an error as often as it is told."""
 
-    def __init__(self, errors: int) -> None:
+    def __init__(self, errors: int = 0) -> None:
         self.came = threading.Semaphore(0)
-        self.calls: list[tuple[str, dict[str, str], Any]] = []
+        self.calls: list[Received] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.calls.append((self.path, dict(self.headers), body))
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                receiver.calls.append(Received(self.command, self.path, dict(self.headers), body))
                 self.send_response(500 if len(receiver.calls) <= errors else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 receiver.came.release()
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            do_GET = do_POST = do_PUT = answer  # noqa: N815  named so by the standard library
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  as above
                 pass
 
         super().__init__(("127.0.0.1", 0), Handler)

@@ -10,7 +10,7 @@ from tests.minimal_choices import LONGEST_PROMPT, MODEL, QUALITIES, RATIOS, Vari
 
 _UNRESERVED = r"[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}"
 _PCHAR = rf"(?:{_UNRESERVED}|[:@])"
-_AUTHORITY = rf"(?:(?:{_UNRESERVED}|:)*@)?(?:\[[0-9A-Fa-f:.]+\]|(?:{_UNRESERVED})*)(?::[0-9]*)?"
+_AUTHORITY = rf"(?:(?:{_UNRESERVED}|:)*@)?(?:\[(?=[^\]]*:[^\]]*:)[0-9A-Fa-f:.]+\]|(?:{_UNRESERVED})*)(?::[0-9]*)?"
 _PATH = rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/?(?:{_PCHAR}+(?:/{_PCHAR}*)*)?)"
 _URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_PATH}(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?")
 _SEEN_AS_500 = ("missing", "type", "option", "long", "uri")

@@ -31,7 +31,10 @@ class Mutant:
 
     def serve(self, **choices: Any) -> AbstractContextManager[Served]:
         """Serve with the defect; choices, such as ``seconds``, replace those of the variant."""
-        return serve(replace(self.variant, **choices), type("Broken", (Service,), dict(self.hooks)))
+        return serve(replace(self.variant, **choices), self.service_class())
+
+    def service_class(self) -> type[Service]:
+        return type("Broken", (Service,), dict(self.hooks))
 
 
 def broken(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> Mutant:

@@ -12,9 +12,10 @@ from tests.mutants_keys import KEYS
 from tests.mutants_lives import LIVES
 from tests.mutants_offers import OFFERS
 from tests.mutants_records import RECORDS
+from tests.mutants_signatures import SIGNATURES
 from tests.mutants_values import VALUES
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *(*FIELDS, *VALUES, *BODIES, *ANSWERS, *KEYS),
-    *(*RECORDS, *LIVES, *ACCOUNTS, *CALLBACKS, *OFFERS),
+    *(*RECORDS, *LIVES, *ACCOUNTS, *CALLBACKS, *SIGNATURES, *OFFERS),
 )

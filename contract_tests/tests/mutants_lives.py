@@ -127,7 +127,7 @@ _RESULTS: Final = (
     ),
     broken("a small result", _SIZE, image=_image(lambda size: (size[0] // 4, size[1] // 4))),
     broken("a square result always", _SIZE, image=_image(lambda _: (2048, 2048))),
-    broken("a result on its side", _SIZE, image=_image(lambda size: size[::-1])),
+    broken("a result on its side", _SIZE, image=_image(lambda size: (size[1], size[0]))),
     broken("2K for high", _SIZE, image=_other_quality("high", "basic")),
     broken("4K for basic", _SIZE, image=_other_quality("basic", "high")),
     broken("16:9 for 21:9", _SIZE, image=_image(lambda size: (2848, 1600) if size == (3136, 1344) else size)),

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_choices import ENDS
+from tests.minimal_choices import ENDS, Variant
 from tests.minimal_service import Service
 from tests.minimal_tasks import Task
 from tests.mutant import OBSERVED, Mutant, broken
@@ -17,6 +17,7 @@ _UNIT, _ORDER, _ENDED = "record/times/unit", "record/times/order", "record/times
 _COST = "record/costTime/unit"
 _RESULTS = "record/resultJson/only-success"
 _FAILURE = "record/failure/only-fail"
+_LONG: Final = Variant(name="long", seconds=2)
 Record = dict[str, Any]
 
 
@@ -288,6 +289,7 @@ _TIMES: Final = (
         variant=OBSERVED,
         record=_set("completeTime", None, *ENDS),
     ),
+    broken("costTime in seconds", _COST, variant=_LONG, record=_each(("costTime",), lambda ms: ms // 1000)),
     broken("costTime in microseconds", _COST, record=_each(("costTime",), lambda ms: ms * 1000)),
     broken("costTime in milliseconds, as observed", _COST, variant=OBSERVED, record=_set("costTime", 300, *ENDS)),
     broken("a costTime longer than it lived", _COST, record=_each(("costTime",), lambda ms: ms + 60_000)),

@@ -1,0 +1,73 @@
+"""Mutants that sign their callbacks in a wrong way, or do not."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tests.minimal_service import Service
+from tests.mutant import Mutant, broken
+
+_SIGNATURE, _STAMP = "callback/signature", "callback/timestamp"
+
+
+def _headers(change: Callable[[dict[str, str]], dict[str, str]]) -> Callable[..., dict[str, str]]:
+    return lambda self, task, body: change(Service.signature(self, task, body))
+
+
+def _stamp(change: Callable[[float], str]) -> Callable[..., str]:
+    return lambda _: change(time.time())
+
+
+def _hex(self: Service, key: str, text: bytes) -> str:  # noqa: ARG001
+    return hmac.digest(key.encode(), text, hashlib.sha256).hex()
+
+
+SIGNATURES: Final[tuple[Mutant, ...]] = (
+    broken("unsigned", _SIGNATURE, signature=lambda *_: {}),
+    broken(
+        "a signature without timestamp",
+        _STAMP,
+        _SIGNATURE,
+        signature=_headers(lambda headers: {"X-Webhook-Signature": headers["X-Webhook-Signature"]}),
+    ),
+    broken(
+        "a timestamp without signature",
+        _SIGNATURE,
+        signature=_headers(lambda headers: {"X-Webhook-Timestamp": headers["X-Webhook-Timestamp"]}),
+    ),
+    broken(
+        "the signature in another header",
+        _SIGNATURE,
+        signature=_headers(
+            lambda headers: {
+                "X-Signature": headers["X-Webhook-Signature"],
+                "X-Webhook-Timestamp": headers["X-Webhook-Timestamp"],
+            }
+        ),
+    ),
+    *(
+        broken(f"a signature {words}", _SIGNATURE, signed_text=signed_text)
+        for words, signed_text in (
+            ("over the body", lambda _, task, stamp, body: body),  # noqa: ARG005
+            ("over the timestamp and the body", lambda _, task, stamp, body: stamp.encode() + b"." + body),  # noqa: ARG005
+            ("over undefined", lambda _, task, stamp, body: f"undefined.{stamp}".encode()),  # noqa: ARG005
+            ("over the name alone", lambda _, task, stamp, body: task.id.encode()),  # noqa: ARG005
+            ("without a point", lambda _, task, stamp, body: f"{task.id}{stamp}".encode()),  # noqa: ARG005
+            ("the other way round", lambda _, task, stamp, body: f"{stamp}.{task.id}".encode()),  # noqa: ARG005
+        )
+    ),
+    broken("a signature in hex", _SIGNATURE, sign=_hex),
+    broken(
+        "a signature with another key", _SIGNATURE, sign=lambda self, key, text: Service.sign(self, key[::-1], text)
+    ),
+    broken("a signature with no key", _SIGNATURE, sign=lambda self, _, text: Service.sign(self, "", text)),
+    broken("the timestamp in milliseconds", _STAMP, stamp=_stamp(lambda now: str(int(now * 1000)))),
+    broken("the timestamp with a fraction", _STAMP, stamp=_stamp(lambda now: f"{now:.3f}")),
+    broken("a timestamp of an hour ago", _STAMP, stamp=_stamp(lambda now: str(int(now - 3600)))),
+    broken("a timestamp of tomorrow", _STAMP, stamp=_stamp(lambda now: str(int(now + 86_400)))),
+    broken(
+        "a timestamp in words", _STAMP, stamp=_stamp(lambda now: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+    ),
+)

@@ -1,0 +1,256 @@
+"""No mutant is dead, continued: those that show themselves in answers, records, results, accounts and callbacks.
+
+The age of tasks is turned by hand, so nothing here waits for a task.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any, Self
+
+import httpx2
+import pytest
+from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, Received, Receiver, with_input, with_prompt
+from tests.minimal_choices import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
+from tests.minimal_service import Service, serve
+from tests.minimal_tasks import Task
+from tests.mutant import Mutant
+from tests.mutants import MUTANTS
+from tests.mutants_accounts import ACCOUNTS
+from tests.mutants_answers import ANSWERS
+from tests.mutants_bodies import BODIES
+from tests.mutants_callbacks import CALLBACKS
+from tests.mutants_fields import FIELDS
+from tests.mutants_keys import KEYS
+from tests.mutants_lives import LIVES
+from tests.mutants_offers import OFFERS
+from tests.mutants_records import RECORDS
+from tests.mutants_signatures import SIGNATURES
+from tests.mutants_values import VALUES
+
+LIFE = 100.0
+AGES = (0.0, 20.0, 60.0, 100.0, 120.0, 160.0, 190.0)
+PROMPT = "  Ａ Café\n🎨 <b>" + "y" * 1100
+MODELS, DOWNLOAD = "/api/v1/models", "/api/v1/common/download-url"
+
+
+class Stage:
+    """A server whose tasks are as old as one says."""
+
+    def __init__(self, variant: Variant, client: httpx2.Client, service_class: type[Service]) -> None:
+        self.older, self.client, self.service = 0.0, client, Service(variant)
+        stage = self
+
+        class Watched(service_class):  # type: ignore[misc, valid-type]
+            def __init__(self, variant: Variant) -> None:
+                super().__init__(variant)
+                stage.service = self
+
+            def age(self, task: Task) -> float:
+                return time.monotonic() - task.born + stage.older
+
+        self.context = serve(replace(variant, seconds=LIFE, ids="number", retry_seconds=0.01), Watched)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Self]:
+        with self.context as self.served:
+            self.caller = Caller(self.served, self.client)
+            yield self
+
+    def called_back(self) -> None:
+        for sender in self.service.senders:
+            sender.join()
+
+    def plainly(self, answer: httpx2.Response) -> object:
+        """Return an answer without what differs from run to run."""
+        text = re.sub(rb"\b1[0-9]{12}\b", b"T", answer.content).replace(self.served.url.encode(), b"U")
+        return answer.status_code, answer.headers.get("content-type"), text
+
+
+Script = Callable[[Stage], Iterator[object]]
+
+
+def answers(stage: Stage) -> Iterator[object]:
+    for request in (GOOD, GOOD, GOOD, {}, with_prompt("x" * 3001)):
+        yield stage.plainly(stage.caller.send("POST", CREATE, json=request))
+    for name in ("7000000001", "7000000002", "nobody"):
+        yield stage.plainly(stage.caller.send("GET", LOOK, params={"taskId": name}))
+    stage.caller.headers["Authorization"] = f"Bearer {KEY}x"
+    yield stage.plainly(stage.caller.send("GET", CREDIT))
+
+
+def keys(stage: Stage) -> Iterator[object]:
+    task_id = stage.caller.create()["data"]["taskId"]
+    names = ("", "?taskId=", "?taskId=nobody", f"?taskId={task_id[:-1]}", f"?taskId={task_id}")
+    for query in names:
+        yield stage.plainly(stage.caller.send("GET", LOOK + query))
+    near = (f"{KEY}x", KEY[:-1], KEY.upper(), KEY[::-1], f"{KEY[:4]}zzz", "other", "")
+    headers = (
+        *(f"Bearer {key}" for key in (*near, SECOND_KEY)),
+        KEY,
+        *(f"{name} {KEY}" for name in ("Basic", "Token")),
+    )
+    for header in (*headers, f"Digest {KEY}", ""):
+        stage.caller.headers["Authorization"] = header.strip()
+        for method, path in (("POST", CREATE), ("GET", LOOK + names[-1]), ("GET", CREDIT), ("GET", MODELS)):
+            yield stage.plainly(stage.caller.send(method, path, json=GOOD if method == "POST" else None))
+        yield stage.plainly(stage.caller.send("POST", DOWNLOAD, json={"url": "x"}))
+
+
+def since(record: dict[str, Any], made: Any) -> dict[str, Any]:
+    """Return a record with its times counted from when the task was made."""
+    times = {name: record.get(name) for name in ("createTime", "updateTime", "completeTime")}
+    return record | {name: ms - made for name, ms in times.items() if isinstance(ms, int) and isinstance(made, int)}
+
+
+def records(stage: Stage) -> Iterator[object]:
+    made_now = time.time() * 1000
+    requests = (with_prompt(PROMPT, callBackUrl="https://example.com/a"), with_prompt(FAIL_PROMPT), GOOD)
+    ids = [stage.caller.create(request)["data"]["taskId"] for request in requests]
+    first_seen: dict[str, Any] = {}
+    for age, task_id in product(AGES, ids):
+        stage.older = age
+        record = dict(stage.caller.look(task_id)["data"] or {})
+        made = record.get("createTime")
+        moved = first_seen.setdefault(task_id, made) != made
+        near = isinstance(made, int) and abs(made - made_now) < 5000
+        yield near, moved, json.dumps(since(record, made)).replace(stage.served.url, "U")
+
+
+def results(stage: Stage) -> Iterator[object]:
+    stage.older = LIFE
+    for quality, ratio in (("basic", "4:3"), ("high", "1:1"), ("basic", "21:9")):
+        task_id = stage.caller.create(with_input(quality=quality, aspect_ratio=ratio))["data"]["taskId"]
+        url = json.loads(stage.caller.look(task_id)["data"]["resultJson"])["resultUrls"][0]
+        yield stage.plainly(stage.client.get(url))
+
+
+def lives(stage: Stage) -> Iterator[object]:
+    yield from records(stage)
+    yield from results(stage)
+
+
+def accounts(stage: Stage) -> Iterator[object]:
+    second = Caller(stage.served, stage.client, SECOND_KEY)
+    wrong = Caller(stage.served, stage.client, "wrong")
+    for age in (0.0, LIFE):
+        stage.older = age
+        for request in (GOOD, with_input(quality="high"), with_prompt(FAIL_PROMPT), {}):
+            yield stage.caller.create(request)["code"], stage.caller.send("GET", CREDIT).json()
+        yield wrong.create()["code"], stage.caller.look("nobody")["code"], stage.caller.look("7000000001")["code"]
+        yield stage.caller.send("GET", CREDIT).json(), second.send("GET", CREDIT).json()
+        stage.older = 0.0
+        for caller in (*(stage.caller,) * 22, *(second,) * 3):
+            yield caller.create()["code"], caller.send("GET", CREDIT).json()
+
+
+def offers(stage: Stage) -> Iterator[object]:
+    stage.older = LIFE
+    task_id = stage.caller.create()["data"]["taskId"]
+    url = json.loads(stage.caller.look(task_id)["data"]["resultJson"])["resultUrls"][0]
+    for name in (MODEL, "other/1.0", "no/model"):
+        yield stage.plainly(stage.caller.send("GET", f"{MODELS}/{name}/schema"))
+    yield stage.plainly(stage.caller.send("GET", MODELS))
+    for asked in (url, f"{stage.served.url}/else", "http://127.0.0.1:9/a.jpg", None):
+        yield stage.plainly(stage.caller.send("POST", DOWNLOAD, json={"url": asked}))
+
+
+def callback(received: Received) -> object:
+    """Return a callback without what differs from run to run."""
+    headers, stamp = received.headers, received.headers.get("X-Webhook-Timestamp", "")
+    is_fresh = stamp.isdigit() and abs(int(stamp) - time.time()) < 60
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        data = received.document["data"]
+        text = f"{data['taskId']}.{stamp}".encode()
+        right = base64.b64encode(hmac.digest(SIGNING_KEY.encode(), text, hashlib.sha256)).decode()
+        times = [data["completeTime"] - data["createTime"], abs(data["createTime"] - time.time() * 1000) < 4000]
+        told = re.sub(r"\b1[0-9]{12}\b|127.0.0.1:[0-9]+", "T", json.dumps(received.document))
+        return received.method, received.path, is_fresh, headers.get("X-Webhook-Signature") == right, times, told
+    return received.method, received.path, is_fresh, received.body[:1]
+
+
+def callbacks(stage: Stage) -> Iterator[object]:
+    stage.older = LIFE
+    with Receiver(errors=1) as receiver:
+        url = f"{receiver.url}/a/b?c=d"
+        no_callback = with_prompt(FAIL_PROMPT)
+        for request in ({**GOOD, "callBackUrl": url}, with_prompt(FAIL_PROMPT, callBackUrl=url), no_callback):
+            stage.caller.create(request)
+            stage.called_back()
+        stage.caller.create({"callBackUrl": url})
+        stage.called_back()
+        yield from map(callback, receiver.calls)
+        yield len(receiver.calls)
+
+
+SCRIPTS: tuple[tuple[Script, tuple[Mutant, ...]], ...] = (
+    *((answers, ANSWERS), (keys, KEYS), (records, RECORDS), (lives, LIVES)),
+    *((accounts, ACCOUNTS), (offers, OFFERS), (callbacks, (*CALLBACKS, *SIGNATURES))),
+)
+
+
+def is_early(mutant: Mutant) -> bool:
+    return bool({"callback_delay", "keep_promise"} & mutant.hooks.keys())
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=20) as client:
+        yield client
+
+
+def play(variant: Variant, client: httpx2.Client, script: Script, service_class: type[Service]) -> list[object]:
+    """Return what a script shows, as far as the server lets it go."""
+    shown: list[object] = []
+    with Stage(variant, client, service_class).open() as stage, contextlib.suppress(KeyError, TypeError, ValueError):
+        shown.extend(script(stage))
+    return shown
+
+
+@cache
+def conforming(variant: Variant, script: Script) -> list[object]:
+    with httpx2.Client(timeout=20) as client:
+        return play(variant, client, script, Service)
+
+
+@pytest.mark.parametrize(
+    ("script", "mutant"),
+    [
+        pytest.param(script, mutant, id=mutant.name)
+        for script, mutants in SCRIPTS
+        for mutant in mutants
+        if not is_early(mutant)
+    ],
+)
+def test_a_mutant_shows_itself(script: Script, mutant: Mutant, client: httpx2.Client) -> None:
+    assert play(mutant.variant, client, script, mutant.service_class()) != conforming(mutant.variant, script)
+
+
+STAGED = list(dict.fromkeys((script, mutant.variant) for script, mutants in SCRIPTS for mutant in mutants))
+
+
+@pytest.mark.parametrize(
+    ("script", "variant"), [pytest.param(*pair, id=f"{pair[0].__name__}, {pair[1].name}") for pair in STAGED]
+)
+def test_the_server_itself_shows_the_same_each_time(script: Script, variant: Variant, client: httpx2.Client) -> None:
+    assert play(variant, client, script, Service) == conforming(variant, script) != []
+
+
+def test_every_mutant_is_on_one_list() -> None:
+    shown = [mutant.name for _, mutants in SCRIPTS for mutant in mutants]
+    assert sorted([*shown, *(mutant.name for mutant in (*FIELDS, *VALUES, *BODIES))]) == sorted(m.name for m in MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", [mutant for mutant in CALLBACKS if is_early(mutant)], ids=lambda mutant: mutant.name)
+def test_an_early_callback_comes_before_the_end(mutant: Mutant, client: httpx2.Client) -> None:
+    with Receiver() as receiver, Stage(mutant.variant, client, mutant.service_class()).open() as stage:
+        stage.caller.create({**GOOD, "callBackUrl": receiver.url})
+        assert receiver.came.acquire(timeout=10)
