@@ -84,7 +84,9 @@ def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Flaw]
         yield Flaw("answer/data.taskId/type", "the answer to a request that is accepted names no task")
 
 
-def refusal_flaws(exchange: Exchange, allowed: Collection[int], clause: str, what: str) -> Iterator[Flaw]:
+def refusal_flaws(
+    exchange: Exchange, allowed: Collection[int], clause: str, what: str, let_in: Collection[int] = ()
+) -> Iterator[Flaw]:
     """Yield what is wrong with the answer to a call that has to be refused.
 
     Args:
@@ -92,11 +94,14 @@ def refusal_flaws(exchange: Exchange, allowed: Collection[int], clause: str, wha
         allowed: The codes with which it may be refused.
         clause: The clause that the call breaks.
         what: The call, in words, such as ``a request that breaks it``.
+        let_in: Codes of a call that was let in, and refused for another reason than the one that is due.
     """
     code = exchange.code
     if exchange.answer is None or code is None:
         return
-    if code == OK:
+    if code in let_in:
+        yield Flaw(clause, f"{what} is let in: it is answered with code {code} and not with {min(allowed)}")
+    elif code == OK:
         yield Flaw(clause, f"{what} is accepted")
     elif code not in allowed:
         due = " or ".join(map(str, sorted(allowed)))

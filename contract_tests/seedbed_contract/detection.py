@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NOBODY: Final = "seedbed-check-no-such-task"
 """Name of a task that no service has."""
+_UNREADABLE: Final = "Nothing that it answers is a JSON object: is this the URL of the service?"
 
 
 class CannotJudge(Exception):
@@ -40,30 +41,32 @@ class Found:
     Attributes:
         expected: What its answers are held against.
         is_fake: Whether it says that it is Seedbed's own fake.
+        is_readable: Whether anything that it answers is a JSON object.
         remarks: What was found out, in words.
+        exchanges: The questions and answers.
     """
 
     expected: Expectations
     is_fake: bool
+    is_readable: bool
     remarks: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
 
 
 def detect(wire: Wire, asks: Asks, target: Target) -> Found:
     """Ask a few questions that have to be refused, and tell from the answers whom one talks to.
 
     Raises:
-        CannotJudge: Nothing answers, or nothing that could be this service.
+        CannotJudge: Nothing answers.
     """
     contract = asks.contract
     answered = [(case, _asked(wire, ask)) for case, ask in _questions(asks)]
-    if not any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered):
-        raise CannotJudge(
-            f"what answers at {wire.base_url} is not this service: it answers with no JSON object. Check the URL."
-        )
+    is_readable = any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered)
     dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
     expected = Expectations(contract, dialect, http_status, is_told=target.dialect != "auto")
     is_fake = any(exchange.answer and exchange.answer.header(local.MARK_HEADER) for _, exchange in answered)
-    return Found(expected, is_fake, tuple(_remarks(target, dialect, http_status)))
+    remarks = tuple(_remarks(target, dialect, http_status)) if is_readable else (_UNREADABLE,)
+    return Found(expected, is_fake, is_readable, remarks, tuple(exchange for _, exchange in answered))
 
 
 def _questions(asks: Asks) -> Iterator[tuple[str, Ask]]:

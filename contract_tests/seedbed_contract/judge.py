@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import random
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from seedbed_schemas.profile import profile_of
 from seedbed_contract.answers import Flaw
 from seedbed_contract.asks import Asks, bearer
 from seedbed_contract.budget import Budget, OutOfMoney
+from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
 from seedbed_contract.checks.requests import accepts_valid_requests
 from seedbed_contract.detection import detect
@@ -27,26 +28,32 @@ from seedbed_contract.offers import CLAUSES, QUESTIONS, offered
 from seedbed_contract.receiver import Receiver
 from seedbed_contract.session import Session
 from seedbed_contract.strategies import breakable_clauses
+from seedbed_contract.target import TargetError
 from seedbed_contract.wire import OutOfTime, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from hypothesis.database import ExampleDatabase
     from seedbed_schemas import Contract
 
     from seedbed_contract.checks import Check
-    from seedbed_contract.exchange import Headers
+    from seedbed_contract.exchange import Exchange, Headers
     from seedbed_contract.target import Target
 
 TIME_LIMIT: Final = 60.0
 """Seconds that a run may take."""
 _OUT_OF_TIME: Final = "the time of the run was over; give more with --time-limit"
+_UNREADABLE: Final = "nothing that the target answers can be read"
 _OUT_OF_MONEY: Final = "it would cost credits: allow them with --spend"
 _MARK_BITS: Final = 64
 _FAILING: Final = "[[fault: task.fail]]"
 """A phrase that Seedbed's own fake takes for an order to let the task fail."""
+
+
+class _Unreadable(Exception):
+    """No answer of the target can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,18 @@ class Options:
     contract: Contract = field(default_factory=default_contract)
     examples: ExampleDatabase | None = None
     is_alone: bool = True
+
+    def checks(self) -> list[Check]:
+        """Return the checks that were asked for, in order.
+
+        Raises:
+            TargetError: A pattern is that of no check.
+        """
+        names = [check.name for check in CHECKS]
+        for pattern in self.only:
+            if not fnmatch.filter(names, pattern):
+                raise TargetError(f"There is no check like {pattern!r}. Known: {', '.join(names)}.")
+        return [check for check in CHECKS if not self.only or any(fnmatchcase(check.name, one) for one in self.only)]
 
 
 class Run:
@@ -96,9 +115,10 @@ class Run:
             plain = Asks(contract, bearer(contract, target.key))
             found = detect(self.wire, plain, target)
             ledger = Ledger(contract, breakable_clauses(contract))
+            self._is_readable = found.is_readable
             asks = plain.with_extra(_space(is_fake=found.is_fake))
             offers = offered(self.wire, asks, found)
-            budget = Budget(profile_of(contract).credits, None if target.is_local else target.spend or Decimal(0))
+            budget = Budget(profile_of(contract).credits, target.most)
             self.session = Session(
                 target,
                 self.wire,
@@ -116,7 +136,7 @@ class Run:
             )
             for remark in found.remarks:
                 ledger.remark(remark)
-            self._begin()
+            self._begin(found.exchanges)
             self._stack = stack.pop_all()
         return self
 
@@ -125,8 +145,7 @@ class Run:
 
     def checks(self) -> list[Check]:
         """Return the checks that were asked for, in order."""
-        only = self.options.only
-        return [check for check in CHECKS if not only or any(fnmatchcase(check.name, pattern) for pattern in only)]
+        return self.options.checks()
 
     def make(self, check: Check) -> CheckResult:
         """Make one check, after those tasks that it needs."""
@@ -134,6 +153,7 @@ class Run:
         session.check = check.name
         reason = ""
         try:
+            self._require_readable()
             if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
                 accepts_valid_requests(session)
             check.run(session)
@@ -142,6 +162,8 @@ class Run:
             reason = _OUT_OF_TIME
         except OutOfMoney:
             reason = _OUT_OF_MONEY
+        except _Unreadable:
+            reason = _UNREADABLE
         if reason:
             session.cannot_judge(reason)
         result = CheckResult(
@@ -169,12 +191,20 @@ class Run:
             remarks=list(ledger.remarks),
         )
 
+    def _require_readable(self) -> None:
+        if not self._is_readable:
+            raise _Unreadable
+
     def _reason(self, check: Check) -> str:
         return next((one.reason for one in self.session.ledger.not_judged if one.subject == check.name), "")
 
-    def _begin(self) -> None:
+    def _begin(self, exchanges: Sequence[Exchange]) -> None:
         session = self.session
         session.check = "operations.required"
+        for exchange in exchanges:
+            session.judge_form(exchange)
+        if not self._is_readable and session.budget.is_free:
+            session.judge_form(session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True))
         session.balance()
         for name in sorted(self.target.required - session.offered - {"callbacks"}):
             ask = QUESTIONS.get(name, QUESTIONS["credit"])(session.asks)

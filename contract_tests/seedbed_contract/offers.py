@@ -41,7 +41,7 @@ def offered(wire: Wire, asks: Asks, found: Found) -> frozenset[str]:
     """
     expected = found.expected
     # A server without the operation answers like for any path that it does not know.
-    due = {name: {expected.success} for name in QUESTIONS}
+    due = dict.fromkeys(QUESTIONS, expected.codes("done"))
     due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
     there = {name for name, ask in QUESTIONS.items() if wire.send(ask(asks)).code in due[name]}
     return frozenset(there | ({"faults"} if found.is_fake else set()))

@@ -22,9 +22,10 @@ ENDED: Final = frozenset({STATES.success, STATES.failure})
 _ORDER: Final = {state: place for place, state in enumerate(STATES.pending)}
 _TIMES: Final = ("createTime", "updateTime", "completeTime")
 _FIRST_MILLISECOND, _LAST_MILLISECOND = 10**12, 10**13
-_STAYS: Final = ("model", "param", "failCode", "failMsg", "costTime", "completeTime", "creditsConsumed")
+_STAYS: Final = ("model", "param", "failCode", "failMsg", *_TIMES[1:], "costTime", "creditsConsumed")
 _NOTHING: Final = (None, "")
 _SECOND: Final = 1000
+_HALF_A_SECOND: Final = 500
 
 
 def record_flaws(data: Any, task_id: str, request: Record, expected: Expectations) -> Iterator[Flaw]:
@@ -159,17 +160,19 @@ def _failure_flaws(data: Record) -> Iterator[Flaw]:
 def _time_flaws(data: Record) -> Iterator[Flaw]:
     times = {name: data[name] for name in _TIMES if _is_time(data.get(name))}
     for name, time in times.items():
-        if not _FIRST_MILLISECOND <= time < _LAST_MILLISECOND:
+        if (time or name == "createTime") and not _FIRST_MILLISECOND <= time < _LAST_MILLISECOND:
             yield Flaw("record/times/unit", f"{name} is not in Unix milliseconds")
     for name in ("updateTime", "completeTime"):
         if _less(times.get(name), times.get("createTime")):
             yield Flaw("record/times/order", f"{name} is before createTime")
+    if "completeTime" in times and _less(times["completeTime"] + _HALF_A_SECOND, times.get("updateTime")):
+        yield Flaw("record/times/order", "updateTime, when the state last changed, is after completeTime")
 
 
 def _end_flaws(data: Record) -> Iterator[Flaw]:
     if data.get("state") in STATES.pending:
-        for name in ("completeTime", "costTime"):
-            if data.get(name) not in (None, 0, ""):
+        for name, nothing in (("completeTime", (None, "")), ("costTime", (None, 0, ""))):
+            if data.get(name) not in nothing:
                 yield Flaw("record/times/only-ended", f"a task that has not ended has a {name}")
     elif data.get("state") == STATES.success and not data.get("completeTime"):
         yield Flaw("record/times/only-ended", "a task that succeeded does not tell when it ended")

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from seedbed_contract.wire import Wire
 
 _AT_ONCE: Final = 8
-_LOOK_EVERY: Final = 0.2
+_LOOK_EVERY: Final = 0.1
 _LOOK_AGAIN: Final = 0.4
+_LOOK_OFTEN: Final = 0.1
+_LOOKED_AT_OFTEN: Final = 2
 _RATE_PAUSE: Final = 0.5
 _APPEARS_WITHIN: Final = 10.0
 
@@ -198,7 +200,14 @@ class Session:
             self.ledger.exercise_shape(name, exchange.answer.json)
 
     def judge_refusal(
-        self, exchange: Exchange, allowed: Collection[int], clause: str, what: str, also: str = ""
+        self,
+        exchange: Exchange,
+        allowed: Collection[int],
+        clause: str,
+        what: str,
+        also: str = "",
+        *,
+        let_in: Collection[int] = (),
     ) -> bool:
         """Judge the answer to a call that has to be refused, and tell whether it was refused as it should be."""
         if exchange.answer is None:
@@ -207,7 +216,7 @@ class Session:
         self.exercise("answer/refused/no-task", clause)
         if exchange.code == self.expected.success and exchange.task_id and self.target.is_local:
             self.budget.count(wrongly=True)
-        return not self.judge(refusal_flaws(exchange, allowed, clause, what), exchange, also)
+        return not self.judge(refusal_flaws(exchange, allowed, clause, what, let_in), exchange, also)
 
     def exercise(self, *clauses: str) -> None:
         """Note that clauses were put to the test by what keeps them."""
@@ -308,7 +317,8 @@ class Session:
             OutOfTime: The time of the run is over.
         """
         for order in [order for order in self.orders if order.is_followed and not order.has_ended]:
-            if time.monotonic() - order.looked_at >= _LOOK_AGAIN:
+            often = order in self.orders[:_LOOKED_AT_OFTEN]
+            if time.monotonic() - order.looked_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
                 self.look(order)
 
     def wait_for(self, orders: Sequence[Order], seconds: float) -> bool:
@@ -352,7 +362,9 @@ class Session:
     def _judge_absence(self, order: Order, exchange: Exchange) -> None:
         """A task may be unknown for a moment after it was made, and never after it was seen."""
         age = time.time() - order.exchange.ended
-        if exchange.answer and (order.looks or age > _APPEARS_WITHIN):
-            title = "a task cannot be looked at, though its name was given back"
-            self.judge([Flaw("createTask/usable", title)], exchange)
-            order.is_followed = False
+        if exchange.answer is None or not (order.looks or age > _APPEARS_WITHIN):
+            return
+        order.is_followed = False
+        never = Flaw("createTask/usable", "a task cannot be looked at, though its name was given back")
+        gone = Flaw("recordInfo/same", "a task that was shown before cannot be looked at any more")
+        self.judge([gone if order.looks else never], exchange)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from decimal import Decimal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from seedbed_schemas import Schema, default_contract, local
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 DialectName = Literal["documented", "observed", "auto"]
 HttpStatusName = Literal["envelope", "mirror", "auto"]
@@ -39,7 +37,7 @@ class Target:
         http_status: How it is said to carry codes, or ``auto``.
         fail_prompt: A prompt that makes its tasks fail, empty where none is known.
         callback_host: Name or address by which it reaches this machine.
-        spend: Credits that may be spent, ``None`` where they cost nothing.
+        spend: Credits that may be spent where it is not on this machine.
         required: Operations that it must have.
     """
 
@@ -51,13 +49,18 @@ class Target:
     http_status: HttpStatusName = "auto"
     fail_prompt: str = ""
     callback_host: str = ""
-    spend: Decimal | None = None
+    spend: Decimal = Decimal(0)
     required: frozenset[str] = frozenset()
 
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine, where tasks cost nothing."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def most(self) -> Decimal | None:
+        """Credits that a run may spend, ``None`` where they cost nothing."""
+        return None if self.is_local else self.spend
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -91,7 +94,7 @@ def target_of(base_url: str, key: str, **known: Any) -> Target:
         raise TargetError("The second key is the first: give the key of another account, or none.")
     if unknown := sorted(target.required.difference(OPTIONAL)):
         raise TargetError(f"There is nothing called {unknown[0]!r} to require. Known: {', '.join(OPTIONAL)}.")
-    if target.spend is not None and not (target.spend.is_finite() and target.spend >= 0):
+    if not (target.spend.is_finite() and target.spend >= 0):
         raise TargetError("What may be spent is a number of credits, 0 or more.")
     return target
 

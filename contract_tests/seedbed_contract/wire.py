@@ -11,6 +11,7 @@ import httpx2
 from seedbed_contract.exchange import Answer, Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from seedbed_contract.exchange import Ask
@@ -40,6 +41,7 @@ class Wire:
         self.base_url = base_url
         self.deadline = time.monotonic() + seconds
         self.sent = 0
+        self.on_sent: Callable[[], object] = lambda: None
         self._count = threading.Lock()
         limits = httpx2.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_IDLE)
         is_secure = base_url.startswith("https:")
@@ -95,6 +97,7 @@ class Wire:
             raise OutOfTime
         with self._count:
             self.sent += 1
+            self.on_sent()
         started, limit = time.time(), time.monotonic() + patience
         try:
             answer = _read(client, ask, url, limit, most)

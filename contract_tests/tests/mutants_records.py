@@ -193,7 +193,7 @@ _RESULT_JSON: Final = (
     ),
     broken("resultUrls with a space", "results/resultUrls[]/format", record=_urls(lambda url: [url + "?name=a b"])),
     broken(
-        "another result at every look", _SAME, "life/final", record=_urls(lambda url: [f"{url}?{time.monotonic_ns()}"])
+        "another result at every look", _SAME, "life/final", record=_urls(lambda url: [f"{url}-{time.monotonic_ns()}"])
     ),
 )
 

@@ -23,6 +23,7 @@ def make_app() -> App:
     )
     app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
     app.command("seedbed_client.commands:generate", help="Generate an image and save it.")
+    app.command("seedbed_contract.commands:check", help="Judge whether a server keeps the contract.")
     app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.commands:clauses", help="List the clauses of a contract.")
     app.command("seedbed_schemas.commands:openapi", help="Write a contract as OpenAPI.")

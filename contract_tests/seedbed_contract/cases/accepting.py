@@ -27,7 +27,7 @@ _FEW: Final = 3
 _AT: Final = (-1, 0, 1)
 
 _TEXTS: Final[tuple[Named, ...]] = (
-    ("of several lines", "a\nb\r\n\tc"),
+    ("of several lines, with capitals and spaces around", " A b\nC\r\n\td "),
     ("with quotes and backslashes", "\"a\" 'b' \\c\\ /d/"),
     ("with marks that other languages mean something by", "<a> &amp; {b} ${c} %d #e; --f"),
     ("with accents of their own", "e\N{COMBINING ACUTE ACCENT}"),
@@ -83,6 +83,7 @@ def writings(contract: Contract) -> Iterator[tuple[str, bytes]]:
     yield "written with line ends of Windows and tabs", json.dumps(request, indent="\t").replace("\n", "\r\n").encode()
     yield "written with white space around", f" \r\n\t{text}\n ".encode()
     yield "written with its fields in reverse", json.dumps(_reversed(request)).encode()
+    yield "written with escaped slashes", text.replace("/", r"\/").encode()
     yield "written with all characters escaped", _escaped(request).encode()
 
 

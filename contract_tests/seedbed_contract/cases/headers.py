@@ -53,6 +53,8 @@ def _refused(key: str, header: str, scheme: str) -> Iterator[KeyHeader]:
         "the key in the scheme Basic": f"Basic {key}",
         "the key as a name in the scheme Basic": f"Basic {encoded}",
         "the key in the scheme Digest": f"Digest {key}",
+        "the key in the scheme Token": f"Token {key}",
+        "the key without a scheme": key,
         **{name: _value(scheme, wrong) for name, wrong in _wrong(key).items() if wrong and wrong != key},
     }
     yield KeyHeader("no key", (), "refuse")
@@ -63,7 +65,6 @@ def _either(key: str, header: str, scheme: str) -> Iterator[KeyHeader]:
     """Yield what RFC 9110 leaves open, or what lenient services take."""
     right, wrong = _value(scheme, key), _value(scheme, key.translate(_NEXT))
     values = {
-        "the key without a scheme": key,
         "the scheme in small letters": _value(scheme.lower(), key),
         "the scheme in capitals": _value(scheme.upper(), key),
         "two spaces after the scheme": f"{scheme}  {key}",
@@ -74,7 +75,6 @@ def _either(key: str, header: str, scheme: str) -> Iterator[KeyHeader]:
         "a colon after the scheme": f"{scheme}: {key}",
         "the scheme and once more": f"{scheme} {right}",
         "the key in quotes": f'{scheme} "{key}"',
-        "the key in the scheme Token": f"Token {key}",
         "the key and a word": f"{right} a",
         "the key and a comma": f"{right},",
         "the key and a wrong one after a comma": f"{right}, {wrong}",

@@ -26,7 +26,7 @@ def refuses_wrong_keys(session: Session) -> None:
     for key, exchange in zip(keys, session.send_refused(asks), strict=True):
         clause = _clause(key.name)
         what = f"a call with {key.name if key.name in _MISSING else 'a wrong key'}"
-        session.judge_refusal(exchange, session.expected.codes("key_refused"), clause, what, key.name)
+        session.judge_refusal(exchange, _refused(session), clause, what, key.name, let_in=_let_in(session))
 
 
 def guards_every_operation(session: Session) -> None:
@@ -36,7 +36,7 @@ def guards_every_operation(session: Session) -> None:
         for ask in _every_operation(session, asks):
             exchange = session.send(ask)
             what = f"{ask.operation} with {name}"
-            session.judge_refusal(exchange, session.expected.codes("key_refused"), _clause(name), what)
+            session.judge_refusal(exchange, _refused(session), _clause(name), what, let_in=_let_in(session))
 
 
 def keeps_accounts_apart(session: Session) -> None:
@@ -67,6 +67,16 @@ def _every_operation(session: Session, asks: Asks) -> list[Ask]:
         "downloadUrl": asks.download_url("http://127.0.0.1/"),
     }
     return [ask for name, ask in every.items() if not name or name in session.offered]
+
+
+def _refused(session: Session) -> frozenset[int]:
+    return session.expected.codes("key_refused")
+
+
+def _let_in(session: Session) -> frozenset[int]:
+    """Return the codes of calls that were let in and looked at."""
+    looked_at = ("request_invalid", "task_unknown", "task_id_missing", "url_wrong", "schema_unknown")
+    return session.expected.codes(*looked_at, "credits_insufficient") - _refused(session)
 
 
 def _clause(name: str) -> str:

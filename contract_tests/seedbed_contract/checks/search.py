@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Drawn = tuple[Any, Exchange]
 
 _REPEATS: Final = 5
+_NO_COMPLAINTS: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
 
 
 class _Shown(AssertionError):
@@ -103,7 +104,7 @@ def _smallest(
         deadline=None,
         database=session.examples,
         phases=(Phase.reuse, Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=_NO_COMPLAINTS,
         print_blob=False,
     )
     @given(drawn)
