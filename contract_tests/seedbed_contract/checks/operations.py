@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_contract.answers import Flaw
+from seedbed_contract.answers import Flaw, refusal_flaws
 from seedbed_contract.cases import accepted
 from seedbed_contract.checks.results import judge_image
 from seedbed_contract.records import result_urls
@@ -53,7 +53,7 @@ def links_downloads(session: Session) -> None:
         session.cannot_judge("the target has no operation downloadUrl", "downloadUrl")
         return
     allowed = session.expected.codes("url_wrong") | session.expected.codes("request_invalid", "body_malformed")
-    for url in _FOREIGN:
+    for url in (*_FOREIGN, f"{session.target.base_url}/seedbed-check.jpg"):
         exchange = session.send(session.asks.download_url(url))
         session.judge_refusal(exchange, allowed, "downloadUrl/foreign", "the URL of no result")
         session.exercise("downloadUrl/foreign")
@@ -96,5 +96,7 @@ def _judge_schemas(session: Session) -> None:
     if isinstance(document, dict) and not str(document.get("openapi", "")).startswith("3."):
         session.judge([Flaw("models/schema", "the schema of the model is no OpenAPI 3 document")], exchange)
     unknown = session.send(session.asks.model_schema("seedbed-check/no-such-model"), strict=False)
-    if unknown.code == session.expected.success and isinstance(unknown.data, dict) and unknown.data.get("openapi"):
-        session.judge([Flaw("models/schema", "a model that does not exist has a schema")], unknown)
+    allowed = session.expected.codes("schema_unknown")
+    session.judge(
+        refusal_flaws(unknown, allowed, "models/schema", "the schema of a model that does not exist"), unknown
+    )

@@ -15,7 +15,7 @@ from seedbed_contract.orders import Order
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from seedbed_contract.cases import Accepted
+    from seedbed_contract.cases import Accepted, Refused
     from seedbed_contract.checks.packing import Parcel
     from seedbed_contract.exchange import Exchange
     from seedbed_contract.session import Session
@@ -36,6 +36,19 @@ def refuses_violations(session: Session) -> None:
         answered = session.send_refused([session.asks.create(case.payload) for case in chunk])
         for case, exchange in zip(chunk, answered, strict=True):
             judge_violation(session, exchange, case.clause, case.name)
+    _refuses_with_callbacks(session, cases)
+
+
+def _refuses_with_callbacks(session: Session, cases: Sequence[Refused]) -> None:
+    """Ask once for each clause with the address of a callback, which must never come."""
+    given = job_api().fields.input
+    first_of_clause = {case.clause: case for case in reversed(cases) if case.clause.startswith(given)}
+    if session.mailbox.receiver is None:
+        return
+    addressed = [session.mailbox.address_of_refused(case.request) for case in first_of_clause.values()]
+    answered = session.send_refused([session.asks.create(request) for request in addressed])
+    for case, exchange in zip(first_of_clause.values(), answered, strict=True):
+        judge_violation(session, exchange, case.clause, case.name)
 
 
 def judge_violation(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
@@ -135,6 +148,9 @@ def _judge_acceptance(session: Session, exchange: Exchange, clause: str, name: s
     if not is_refused(session, exchange):
         return False
     title = f"a request that keeps {clause} is refused with code {exchange.code}"
+    allowed, seconds = job_api().rate
+    if session.made_within(seconds) >= allowed:
+        clause, title = "createTask/rate", f"a task beyond the rate is refused with code {exchange.code}"
     return session.judge([Flaw(clause, title)], exchange, name)
 
 

@@ -27,6 +27,8 @@ _LARGEST_IMAGE: Final = 64 << 20
 _RATIO_TOLERANCE: Final = 0.03
 _SCALE: Final = (0.62, 1.25)
 _ENOUGH: Final = 16
+_ASIDE: Final = {"downloadUrl/own": "downloadUrl/own"}
+"""Clauses that a result breaks in any way, however it is wrong."""
 
 
 def are_images(session: Session) -> None:
@@ -63,7 +65,8 @@ def judge_image(session: Session, url: str, order: Order, shown: Exchange, claus
         what = f"HTTP {answer.status}" if answer else "nothing"
         session.judge([Flaw(clause, f"the URL of a result answers {what}")], exchange, order.name)
         return
-    session.judge(_image_flaws(answer, _due_size(session, order)), exchange, order.name)
+    flaws = _image_flaws(answer, _due_size(session, order))
+    session.judge((Flaw(_ASIDE.get(clause, flaw.clause), flaw.title) for flaw in flaws), exchange, order.name)
 
 
 def _due_size(session: Session, order: Order) -> tuple[int, int] | None:
