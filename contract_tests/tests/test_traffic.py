@@ -299,7 +299,6 @@ def test_a_task_made_before_the_recording_began_is_judged_by_its_record_alone() 
         (REQUEST, 429, False),
         (REQUEST, 455, False),
         (REQUEST, 500, False),
-        (with_input() | {"model": "another/model"}, 200, False),
     ],
 )
 def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, code: int, *, is_found: bool) -> None:
@@ -307,6 +306,26 @@ def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, co
     tape.add(CREATE, body, envelope(None if code != 200 else {"taskId": "a"}, code))
     tape.looked("b", envelope(record("b")))
     assert found(tape.judged()) == ({("service", f"code/{code}")} if is_found else set())
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "is_found"),
+    [
+        ("seedream/4.5", 422, True),
+        ("Seedream-4.5-text-to-image", 422, True),
+        ("seedream/4.5-edit", 422, False),
+        ("seedream/4.5", 200, False),
+        ("another/model", 200, False),
+    ],
+)
+def test_a_request_for_another_model_is_not_judged_by_this_contract(model: str, code: int, *, is_found: bool) -> None:
+    tape = Tape()
+    tape.add(
+        CREATE, {"model": model, "input": REQUEST["input"]}, envelope({"taskId": "a"} if code == 200 else None, code)
+    )
+    judgement = tape.judged()
+    assert found(judgement) == ({("caller", "model/const")} if is_found else set())
+    assert (f"tasks of {model}" in {entry.subject for entry in judgement.not_judged}) is not is_found
 
 
 @pytest.mark.parametrize("key", [None, "Bearer [REDACTED]", "Bearer ***", "Bearer", "<hidden>", "Basic <redacted>"])

@@ -44,12 +44,22 @@ def is_malformed(call: Call) -> bool:
     return call.recorded.request_body is not None and call.request is NOT_JSON
 
 
-def asks_another_model(call: Call, expected: Expectations) -> bool:
-    """Tell whether a request is for a model that the contract is not about, and that the service seems to have."""
+def other_model(call: Call, expected: Expectations) -> str:
+    """Return the model that a task is asked of, where it is another than the contract is about, else nothing.
+
+    What was meant for this one, and refused for its spelling, is none: a code alone does not tell whether a service
+    refuses a model or something else about the request.
+    """
     fields, request = job_api().fields, call.request
     model = request.get(fields.model) if isinstance(request, dict) else None
-    is_other = isinstance(model, str) and model != expected.contract.model
-    return is_other and call.exchange.code not in expected.codes("model_unknown")
+    if not isinstance(model, str) or model == expected.contract.model:
+        return ""
+    is_refused = call.exchange.code in expected.codes("model_unknown")
+    return "" if is_refused and _letters(model) in _letters(expected.contract.model) else model
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).lower()
 
 
 def is_beyond_doubt(request: Any, contract: Contract) -> bool:

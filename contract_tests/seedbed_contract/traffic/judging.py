@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.refusals import shown
 
 from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
-from seedbed_contract.cases import refused
 from seedbed_contract.cases.accepting import kept
 from seedbed_contract.exchange import parse_json
 from seedbed_contract.findings import CheckResult, Judgement, NotJudged
@@ -15,10 +15,11 @@ from seedbed_contract.ledger import Ledger
 from seedbed_contract.records import change_flaws, clauses_of, record_flaws
 from seedbed_contract.reports.words import counted
 from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of
+from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.traffic.callers import (
-    asks_another_model,
     is_beyond_doubt,
     is_malformed,
+    other_model,
     request_flaws,
     violations_of,
 )
@@ -96,7 +97,7 @@ class _Judge:
         self._expected = expected
         self._keys = keys
         self._shown_as = {**keys, LEFT_OUT: KEY_VARIABLE}
-        self._ledger = Ledger(expected.contract, {case.clause for case in refused(expected.contract)})
+        self._ledger = Ledger(expected.contract, breakable_clauses(expected.contract))
         self._names: dict[str, Call] = {}
         self._found = dict.fromkeys(_CHECKS, 0)
         self._judged = dict.fromkeys(_CHECKS, 0)
@@ -105,10 +106,9 @@ class _Judge:
 
     def call(self, call: Call) -> None:
         """Judge one call by itself, the caller's side and the service's."""
-        if call.operation == CREATE and asks_another_model(call, self._expected):
-            self._ledger.cannot_judge(
-                "another model", "the contract is about one model; requests for others are left out"
-            )
+        other = other_model(call, self._expected) if call.operation == CREATE else ""
+        if other:
+            self._ledger.cannot_judge(f"tasks of {shown(other)}", "the contract is about another model")
             return
         self._judged["traffic.requests"] += 1
         for flaw, particulars in request_flaws(call, self._expected.contract):
@@ -276,9 +276,7 @@ def _asked(story: Story, record: Any, contract: Contract) -> Mapping[str, Any]:
     return {fields.model: told, fields.input: {}} if has_input else {fields.model: told}
 
 
-def _last_before(call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> Mapping[str, Any] | None:
+def _last_before(call: Call, seen: Sequence[tuple[Mapping[str, Any], Call]]) -> Mapping[str, Any] | None:
     """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
-    ended = [
-        record for record, look in seen if look.recorded.ended <= call.recorded.started or not look.recorded.started
-    ]
-    return ended[-1] if ended else None
+    started = call.recorded.started
+    return next((record for record, look in reversed(seen) if not started or look.recorded.ended <= started), None)
