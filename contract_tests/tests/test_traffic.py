@@ -269,6 +269,43 @@ def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -
     assert found(gone.judged()) == {("service", "createTask/usable")}
 
 
+CALLED = {**REQUEST, "callBackUrl": "http://caller.example/called?x=1"}
+
+
+def called_back(message: Any, *, times: int = 1, method: str = "POST", state: str = "success") -> Judgement:
+    tape = Tape()
+    tape.created(body=CALLED)
+    tape.looked(answer=envelope(record(state=state, param=json.dumps(CALLED))))
+    for _ in range(times):
+        tape.add("", message, "ok", request={"url": CALLED["callBackUrl"], "method": method}, key=None)
+    return tape.judged()
+
+
+def test_a_callback_is_judged_beside_the_record_of_its_task() -> None:
+    told = record(param=json.dumps(CALLED))
+    judgement = called_back(envelope(told))
+    assert judgement.conforms
+    assert [entry.subject for entry in judgement.not_judged] == ["authorisation"]
+    assert found(called_back(envelope(told, 501))) == {("service", "callback/code")}
+    assert found(called_back(envelope({**told, "costTime": 4000}))) == {("service", "callback/same")}
+    assert found(called_back(envelope({**told, "state": "waiting"}))) == {("service", "callback/final")}
+    assert found(called_back(envelope(told), method="PUT")) == {("service", "callback/form")}
+    assert found(called_back(envelope(told), times=2)) == {("service", "callback/once")}
+    finding = only(called_back(envelope(told, 501)))
+    assert (finding.check, finding.sample.curl) == ("traffic.callbacks", "")
+    assert "POST /called?x=1" in finding.sample.answer
+
+
+@pytest.mark.parametrize(
+    "message", ["", "[]", {"data": 1}, {"data": {"taskId": []}}, envelope({"taskId": "task-9"}, 501)]
+)
+def test_what_else_comes_to_the_caller_is_none_of_the_services_callbacks(message: Any) -> None:
+    judgement = called_back(message)
+    assert judgement.conforms
+    assert {check.name for check in judgement.checks if not check.judged} == {"traffic.callbacks"}
+    assert "1 exchange" in {entry.subject for entry in judgement.not_judged}
+
+
 def test_two_tasks_of_one_name_are_found_and_one_exchange_recorded_twice_is_not() -> None:
     tape = Tape()
     tape.created()

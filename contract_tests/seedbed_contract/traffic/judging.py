@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas import default_contract, job_api
+from seedbed_schemas import default_contract
 from seedbed_schemas.refusals import shown
 
 from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
+from seedbed_contract.callbacks import clauses_of as clauses_of_callback
 from seedbed_contract.cases.accepting import kept
-from seedbed_contract.exchange import parse_json
+from seedbed_contract.expectations import OK
 from seedbed_contract.findings import CheckResult, Judgement, NotJudged
 from seedbed_contract.ledger import Ledger
 from seedbed_contract.records import change_flaws, clauses_of, record_flaws
 from seedbed_contract.reports.words import counted
-from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of
+from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of, sample_of_received
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.traffic.callers import (
     is_beyond_doubt,
@@ -25,17 +28,20 @@ from seedbed_contract.traffic.callers import (
 )
 from seedbed_contract.traffic.held_against import expectations_of
 from seedbed_contract.traffic.keys import LEFT_OUT, keys_of
-from seedbed_contract.traffic.recording import CREATE, RECORD, recording_of
+from seedbed_contract.traffic.recording import CREATE, ELSEWHERE, RECORD, recording_of
+from seedbed_contract.traffic.stories import asked, callbacks_of, flaws_of_callback, last_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from seedbed_schemas import Contract
 
     from seedbed_contract.expectations import Expectations
+    from seedbed_contract.findings import Sample
     from seedbed_contract.target import DialectName, HttpStatusName
     from seedbed_contract.traffic.recorded import Recorded
     from seedbed_contract.traffic.recording import Call, Recording, Story
+    from seedbed_contract.traffic.stories import Look
 
 _SHAPES: Final = {
     "credit": "creditAnswer",
@@ -63,6 +69,7 @@ def judge_traffic(
     base_url: str = "",
     dialect: DialectName = "auto",
     http_status: HttpStatusName = "auto",
+    signing_key: str = "",
     noted: Callable[[int], None] = lambda _calls: None,
 ) -> Judgement:
     """Return the judgement of recorded traffic, of both sides; nothing is sent.
@@ -74,6 +81,7 @@ def judge_traffic(
         base_url: Where the service is; without it, where most of the calls go.
         dialect: How the service answers, or ``auto``.
         http_status: How it carries codes, or ``auto``.
+        signing_key: What signs the callbacks, empty where that is not known.
         noted: Told how many further calls have been judged.
 
     Raises:
@@ -86,8 +94,7 @@ def judge_traffic(
     for call in recording.calls:
         judge.call(call)
         noted(1)
-    for story in recording.stories():
-        judge.story(story)
+    judge.stories(recording.stories(), recorded, signing_key)
     return judge.judgement(target)
 
 
@@ -191,25 +198,39 @@ class _Judge:
 
     # Tasks
 
-    def story(self, story: Story) -> None:
-        """Judge what a recording tells of one task."""
-        seen: list[tuple[Mapping[str, Any], Call]] = []
+    def stories(self, stories: Sequence[Story], recorded: Iterable[Recorded], signing_key: str) -> None:
+        """Judge what a recording tells of each task, and the callbacks that are in it."""
+        seen = {story.task_id: self._story(story) for story in stories}
+        taken: dict[str, float] = {}
+        for story, received in callbacks_of(recorded, stories):
+            self._judged["traffic.callbacks"] += 1
+            self._ledger.exercise(clauses_of_callback(signing_key))
+            sample = partial(sample_of_received, received, self._shown_as)
+            flaws = flaws_of_callback(story, received, seen[story.task_id], self._expected, signing_key)
+            self._note("traffic.callbacks", flaws, sample)
+            if received.status == OK and taken.setdefault(story.task_id, received.time) != received.time:
+                again = Flaw("callback/once", "a callback that was taken is sent again")
+                self._note("traffic.callbacks", [again], sample)
+
+    def _story(self, story: Story) -> list[Look]:
+        seen: list[Look] = []
         for call in story.looks:
             self._judged["traffic.tasks"] += 1
             if call.exchange.code == self._expected.success:
                 self._look(story, call, seen)
             elif call.exchange.code in self._expected.codes("task_unknown") - self._expected.codes("internal_error"):
                 self._absence(story, call, was_seen=bool(seen))
+        return seen
 
-    def _look(self, story: Story, call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> None:
+    def _look(self, story: Story, call: Call, seen: list[Look]) -> None:
         record = call.exchange.data
-        asked = _asked(story, record, self._expected.contract)
-        self._find("traffic.tasks", record_flaws(record, story.task_id, asked, self._expected), call)
+        request = asked(story, record, self._expected.contract)
+        self._find("traffic.tasks", record_flaws(record, story.task_id, request, self._expected), call)
         if story.creation:
             self._ledger.exercise(("createTask/usable",))
         if not isinstance(record, dict):
             return
-        before = _last_before(call, seen)
+        before = last_before(call, seen)
         if before is not None:
             self._find("traffic.tasks", change_flaws(before, record), call)
             self._ledger.exercise(("life/forward", "recordInfo/same"))
@@ -228,12 +249,17 @@ class _Judge:
     # What was found
 
     def _find(self, check: str, flaws: Iterable[Flaw], call: Call, also: str = "", *, side: str = "service") -> None:
+        particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
+        sample = partial(sample_of, call.exchange, self._recording.base_url, self._shown_as)
         self._judged[check] = max(self._judged[check], 1)
+        self._note(check, flaws, sample, particulars, side=side)
+
+    def _note(
+        self, check: str, flaws: Iterable[Flaw], sample: Callable[[], Sample], also: str = "", *, side: str = "service"
+    ) -> None:
         for flaw in flaws:
-            sample = sample_of(call.exchange, self._recording.base_url, self._shown_as)
             known = self._ledger.count
-            particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
-            self._ledger.find(flaw, check, sample, particulars, side=side)
+            self._ledger.find(flaw, check, sample(), also, side=side)
             self._found[check] += self._ledger.count - known
 
     def judgement(self, target: str) -> Judgement:
@@ -245,8 +271,10 @@ class _Judge:
         judgement = Judgement(target, expected.dialect.title, expected.http_status, 0, len(recording.calls))
         judgement.tasks = len(self._names)
         judgement.findings, judgement.coverage = ledger.findings, ledger.coverage
-        aside = (NotJudged(counted(count, "exchange"), reason) for reason, count in recording.aside.items())
-        judgement.not_judged = [*ledger.not_judged, *aside]
+        # A callback goes elsewhere than to the service, and is judged all the same.
+        aside = recording.aside - Counter({ELSEWHERE: self._judged["traffic.callbacks"]})
+        counts = (NotJudged(counted(count, "exchange"), reason) for reason, count in aside.items())
+        judgement.not_judged = [*ledger.not_judged, *counts]
         judgement.checks = [self._result(name) for name in _CHECKS]
         judgement.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
         return judgement
@@ -261,22 +289,5 @@ _CHECKS: Final = {
     "traffic.requests": "what the caller sent keeps the contract",
     "traffic.answers": "what the service answered keeps the contract",
     "traffic.tasks": "what the service told of each task, one look after the other",
+    "traffic.callbacks": "what the service called back",
 }
-
-
-def _asked(story: Story, record: Any, contract: Contract) -> Mapping[str, Any]:
-    """Return the request that made a task; where it was not recorded, as much of it as its record cannot get wrong."""
-    made = story.creation.request if story.creation else None
-    if isinstance(made, dict):
-        return made
-    fields = job_api().fields
-    told = record.get(fields.model, contract.model) if isinstance(record, dict) else contract.model
-    param = parse_json(record["param"]) if isinstance(record, dict) and isinstance(record.get("param"), str) else {}
-    has_input = isinstance(param, dict) and fields.input in param
-    return {fields.model: told, fields.input: {}} if has_input else {fields.model: told}
-
-
-def _last_before(call: Call, seen: Sequence[tuple[Mapping[str, Any], Call]]) -> Mapping[str, Any] | None:
-    """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
-    started = call.recorded.started
-    return next((record for record, look in reversed(seen) if not started or look.recorded.ended <= started), None)
