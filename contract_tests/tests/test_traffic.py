@@ -269,6 +269,32 @@ def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -
     assert found(gone.judged()) == {("service", "createTask/usable")}
 
 
+@pytest.mark.parametrize("key", ["Bearer another-key", "Bearer [REDACTED]", None])
+def test_a_task_may_be_unknown_to_another_key(key: str | None) -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked()
+    tape.looked(answer=envelope(None, 422), key=key)
+    assert tape.judged().conforms
+
+
+def test_of_two_keys_of_which_one_begins_like_the_other_neither_is_shown() -> None:
+    tape = Tape()
+    tape.created(key=f"Bearer {KEY[:-1]}")
+    tape.created("task-2", with_input(quality="best"), key=f"Bearer {KEY}")
+    for finding in tape.judged().findings:
+        assert "Bearer ${SEEDBED_API_KEY_2}" in finding.sample.curl
+
+
+def test_a_word_that_is_no_key_is_left_in_the_answers() -> None:
+    tape = Tape()
+    tape.created(key="Bearer msg")
+    tape.looked(answer="<html> msg", key="Bearer Bearer")
+    finding = only(tape.judged())
+    assert finding.clause == "answer/json"
+    assert "<html> msg" in finding.sample.answer
+
+
 CALLED = {**REQUEST, "callBackUrl": "http://caller.example/called?x=1"}
 
 

@@ -29,7 +29,7 @@ from seedbed_contract.traffic.callers import (
 from seedbed_contract.traffic.held_against import expectations_of
 from seedbed_contract.traffic.keys import LEFT_OUT, keys_of
 from seedbed_contract.traffic.recording import CREATE, ELSEWHERE, RECORD, recording_of
-from seedbed_contract.traffic.stories import asked, callbacks_of, flaws_of_callback, last_before
+from seedbed_contract.traffic.stories import asked, callbacks_of, flaws_of_callback, is_of_one_key, last_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -239,10 +239,12 @@ class _Judge:
         self._ledger.exercise(clauses_of(record))
 
     def _absence(self, story: Story, call: Call, *, was_seen: bool) -> None:
-        """A task may be unknown for a moment after it was made, and for good when records are no longer kept."""
+        """A task may be unknown for a moment after it was made, and at any time to another account."""
         made = story.creation
-        age = call.recorded.started - made.recorded.ended if made and made.recorded.started else 0.0
-        if made and (was_seen or age > _APPEARS_WITHIN):
+        if made is None or not is_of_one_key(made, call, self._expected.contract):
+            return
+        age = call.recorded.started - made.recorded.ended if made.recorded.started else 0.0
+        if was_seen or age > _APPEARS_WITHIN:
             title = "a task cannot be looked at, though its name was given back"
             self._find("traffic.tasks", [Flaw("createTask/usable", title)], call)
 

@@ -12,6 +12,7 @@ from seedbed_contract.callbacks import callback_flaws
 from seedbed_contract.exchange import parse_json
 from seedbed_contract.orders import Order
 from seedbed_contract.receiver import Received
+from seedbed_contract.traffic.keys import is_kept, sent_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,12 @@ def last_before(call: Call, seen: Sequence[Look]) -> Mapping[str, Any] | None:
     """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
     started = call.recorded.started
     return next((record for record, look in reversed(seen) if not started or look.recorded.ended <= started), None)
+
+
+def is_of_one_key(one: Call, other: Call, contract: Contract) -> bool:
+    """Tell whether two calls surely were made with one key; where a recorder took keys out, nobody knows."""
+    keys = {sent_key(call.recorded.request_headers, contract) for call in (one, other)}
+    return len(keys) == 1 and all(is_kept(key) for _, key in keys)
 
 
 def callbacks_of(recorded: Iterable[Recorded], stories: Iterable[Story]) -> Iterator[tuple[Story, Received]]:
