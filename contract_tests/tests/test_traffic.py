@@ -407,6 +407,13 @@ def test_a_key_in_another_scheme_is_the_callers_fault() -> None:
     assert found(tape.judged()) == {("caller", "operation/scheme")}
 
 
+def test_another_method_is_the_callers_fault_and_how_it_is_refused_is_the_services_affair() -> None:
+    tape = Tape()
+    tape.add(CREATE, REQUEST, "no such method", status=405, kind="text/plain", request={"method": "PUT"})
+    tape.add(RECORD, {}, "no such method", status=405, kind="text/plain")
+    assert found(tape.judged()) == {("caller", "operation/method"), ("caller", "recordInfo/missing")}
+
+
 def test_what_is_not_of_the_service_is_counted_and_left_out() -> None:
     tape = Tape()
     tape.created()

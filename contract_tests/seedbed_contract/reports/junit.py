@@ -87,7 +87,8 @@ def _of_finding(finding: Finding, seed: int) -> Element:
 
 
 def _message(finding: Finding) -> str:
-    return words.on_one_line(f"{finding.title}; the contract says: {finding.says}")
+    says = f"; the contract says: {finding.says}" if finding.says else ""
+    return words.on_one_line(f"{finding.title}{says}")
 
 
 def _told(finding: Finding, seed: int) -> Iterator[str]:

@@ -72,7 +72,8 @@ def _details(finding: Finding, seed: int) -> str:
 
 def _told(finding: Finding, seed: int) -> Iterator[str]:
     yield f"<details><summary>{_code(finding.clause)}: {_text(finding.title)}</summary>"
-    yield f"The contract says: {_text(finding.says)}<br>Stated in: {_text(finding.place)}"
+    says = f"The contract says: {_text(finding.says)}<br>" if finding.says else ""
+    yield f"{says}Stated in: {_text(finding.place)}"
     yield _fenced(words.on_one_line(finding.sample.curl), "sh") if finding.sample.curl else ""
     yield _fenced(words.clipped(words.on_lines(finding.sample.answer), _LONGEST_ANSWER), "text")
     yield f"Also: {_list(finding.also)}" if finding.also else ""

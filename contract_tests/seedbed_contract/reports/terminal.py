@@ -86,7 +86,8 @@ def _finding(page: _Page, finding: Finding, number: int, seed: int) -> None:
     sample = finding.sample
     page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
     page.field("clause", _short(finding.clause), "cyan")
-    page.field("says", _short(finding.says))
+    if finding.says:
+        page.field("says", _short(finding.says))
     page.field("where", _short(finding.place))
     if finding.side != "service":
         page.field("side", f"the {_short(finding.side)} breaks it")

@@ -32,6 +32,15 @@ def request_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
         yield Flaw("operation/scheme", f"a key is not sent as a {due} token"), call.operation
 
 
+def is_by_the_documented_method(call: Call, contract: Contract) -> bool:
+    """Tell whether a call is made as documented; how a service refuses other methods is its own affair."""
+    shared = job_api()
+    due = {CREATE: contract.operation.method, "modelSchema": shared.model_schema.method}
+    due |= {RECORD: shared.record_info.method, "credit": shared.credit.method}
+    due |= {"models": shared.models.method, "downloadUrl": shared.download_url.method}
+    return call.recorded.method == due[call.operation]
+
+
 def violations_of(call: Call, contract: Contract) -> list[Violation]:
     """Return the rules that the request for a task breaks; none where its body was not kept, or is no JSON."""
     if call.recorded.request_body is None or call.request is NOT_JSON:
@@ -81,7 +90,7 @@ def _is_plain(value: Any, schema: Any) -> bool:
 
 
 def _creation_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
-    if call.recorded.method != contract.operation.method:
+    if not is_by_the_documented_method(call, contract):
         yield (
             Flaw("operation/method", f"a task is not asked for with {contract.operation.method}"),
             call.recorded.method,

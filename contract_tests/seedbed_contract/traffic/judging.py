@@ -21,6 +21,7 @@ from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of, sample_of_
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.traffic.callers import (
     is_beyond_doubt,
+    is_by_the_documented_method,
     is_malformed,
     other_model,
     request_flaws,
@@ -120,6 +121,8 @@ class _Judge:
         self._judged["traffic.requests"] += 1
         for flaw, particulars in request_flaws(call, self._expected.contract):
             self._find("traffic.requests", [flaw], call, particulars, side="caller")
+        if not is_by_the_documented_method(call, self._expected.contract):
+            return
         self._form(call)
         if call.operation == CREATE:
             self._creation(call)
@@ -144,7 +147,7 @@ class _Judge:
 
     def _creation(self, call: Call) -> None:
         violations = violations_of(call, self._expected.contract)
-        if call.recorded.method != self._expected.contract.operation.method or call.recorded.request_body is None:
+        if call.recorded.request_body is None:
             return
         if is_malformed(call):
             self._refusal(

@@ -163,7 +163,7 @@ def _patterns(contract: Contract) -> Iterator[tuple[str, str]]:
 
 
 def _ending(path: str) -> str:
-    return f"{re.escape(path)}/?$"
+    return f"{re.escape(path)}$"
 
 
 def _exchange(recorded: Recorded, operation: str, base: str, contract: Contract) -> Exchange:
