@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from seedbed_contract.asks import Asks
+from seedbed_contract.cases import raw, refused, wrong_keys
+from seedbed_contract.exchange import Ask
 from seedbed_contract.reports import as_json, html, junit, markdown
 from seedbed_contract.traffic import HarError, judge_traffic, read_har
 from seedbed_mock import ManualClock, running
+from seedbed_schemas import default_contract
+from tests.minimal_choices import CONFORMING, Variant
+from tests.minimal_service import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +74,14 @@ class Tape:
         own_request = own.pop("request", {})
         times = {"startedDateTime": started, "time": seconds * 1000}
         self.entries.append({**times, "request": request | own_request, "response": response} | own)
+
+    def sent(self, ask: Ask, answer: httpx2.Response) -> None:
+        """Add an exchange as it went over the wire, byte by byte."""
+        encoded = {"text": base64.b64encode(ask.body or b"").decode(), "encoding": "base64"}
+        headers = [{"name": name, "value": value} for name, value in ask.headers]
+        request = {"method": ask.method, "headers": headers} | ({"postData": encoded} if ask.body is not None else {})
+        kind = answer.headers.get("content-type", "")
+        self.add(ask.target, None, answer.text, status=answer.status_code, kind=kind, request=request)
 
     def created(self, task_id: str = "task-1", body: Any = REQUEST, **own: Any) -> None:
         self.add(CREATE, body, envelope({"taskId": task_id}), **own)
@@ -157,6 +173,29 @@ def play(tape: Tape, path: str, body: Any) -> None:
     tape.add(path, body, answer.text, status=answer.status_code, kind=answer.headers["content-type"])
 
 
+@pytest.mark.parametrize("variant", CONFORMING[::4], ids=lambda variant: variant.name)
+def test_no_conforming_service_is_blamed_for_what_callers_send_it(variant: Variant) -> None:
+    with serve(replace(variant, seconds=0, late=0)) as served, httpx2.Client(trust_env=False, verify=False) as client:
+        tape = Tape(served.url)
+        for ask in asks_of_bad_callers(served.key):
+            answer = client.request(ask.method, served.url + ask.target, headers=list(ask.headers), content=ask.body)
+            tape.sent(ask, answer)
+    judgement = tape.judged()
+    assert judgement.requests > 300
+    assert [finding for finding in judgement.findings if finding.side != "caller"] == []
+    assert len(judgement.findings) > 10
+
+
+def asks_of_bad_callers(key: str) -> Iterator[Ask]:
+    asks = Asks(default_contract(), (("Authorization", f"Bearer {key}"),))
+    yield from (asks.create(case.payload) for case in refused())
+    yield from (asks.create(body.body, body.headers) for body in raw() if len(body.body) < 1 << 16)
+    wrong = [header for header in wrong_keys(key) if all(value == value.strip() for _, value in header.headers)]
+    yield from (asks.with_authorization(header.headers).record("nobody") for header in wrong)
+    yield from (asks.record(name) for name in (None, "", "nobody", ["a", "b"]))
+    yield Ask("createTask", "PUT", CREATE, asks.authorization, b"{}")
+
+
 def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
     tape = Tape()
     tape.created()
@@ -178,6 +217,7 @@ def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
         ({"model": REQUEST["model"], "input": {"prompt": "a"}}, "input/required/aspect_ratio"),
         ({**REQUEST, "callBackUrl": "nowhere"}, "callBackUrl/format"),
         ("{", "request/json"),
+        ("[1]", "request/type"),
     ],
 )
 def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(body: Any, clause: str) -> None:
@@ -187,6 +227,19 @@ def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(b
     assert ("caller", clause) in found(refused.judged())
     assert {side for side, _ in found(refused.judged())} == {"caller"}
     assert {("caller", clause), ("service", clause)} <= found(accepted.judged())
+
+
+TWICE = json.dumps(REQUEST).replace('"quality": "basic"', '"quality": "best", "quality": "basic"')
+
+
+@pytest.mark.parametrize(
+    "body", ["\ufeff" + json.dumps(REQUEST), json.dumps(REQUEST)[:-1] + ",}", TWICE, TWICE.replace("best", "high")]
+)
+def test_what_a_lenient_parser_may_take_may_be_taken_or_refused(body: str) -> None:
+    taken, refused_ = Tape(), Tape()
+    taken.created(body=body)
+    refused_.add(CREATE, body, envelope(None, 422))
+    assert {side for side, _ in found(taken.judged()) | found(refused_.judged())} <= {"caller"}
 
 
 def test_the_sample_of_a_finding_is_a_command_with_a_variable_in_place_of_the_key() -> None:
@@ -369,6 +422,8 @@ def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, co
     tape.add(CREATE, body, envelope(None if code != 200 else {"taskId": "a"}, code))
     tape.looked("b", envelope(record("b")))
     assert found(tape.judged()) == ({("service", f"code/{code}")} if is_found else set())
+    tape.entries[0]["request"]["headers"][1]["value"] = "text/plain"
+    assert tape.judged().conforms
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,16 @@ from seedbed_contract.reports.words import counted
 from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of, sample_of_received
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.traffic.callers import (
+    has_repeated_names,
     is_beyond_doubt,
     is_by_the_documented_method,
     is_malformed,
+    is_no_request,
     other_model,
     request_flaws,
     violations_of,
 )
-from seedbed_contract.traffic.held_against import expectations_of
+from seedbed_contract.traffic.held_against import codes_at_any_time, codes_of_bad_requests, expectations_of
 from seedbed_contract.traffic.keys import LEFT_OUT, keys_of
 from seedbed_contract.traffic.recording import CREATE, ELSEWHERE, RECORD, recording_of
 from seedbed_contract.traffic.stories import asked, callbacks_of, flaws_of_callback, is_of_one_key, last_before
@@ -50,11 +52,6 @@ _SHAPES: Final = {
     "modelSchema": "modelSchemaAnswer",
     "downloadUrl": "downloadUrlAnswer",
 }
-_AT_ANY_TIME: Final = (
-    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
-    "feature_disabled",
-)
-"""Cases that depend on what no recording shows: the account, and how the service fares."""
 _APPEARS_WITHIN: Final = 10.0
 _FORM: Final = (
     *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
@@ -147,7 +144,11 @@ class _Judge:
 
     def _creation(self, call: Call) -> None:
         violations = violations_of(call, self._expected.contract)
-        if call.recorded.request_body is None:
+        if (
+            call.recorded.request_body is None
+            or has_repeated_names(call)
+            or (is_malformed(call) and not is_no_request(call))
+        ):
             return
         if is_malformed(call):
             self._refusal(
@@ -163,7 +164,7 @@ class _Judge:
         self._refused(call, clause, what, self._expected.codes(*cases))
 
     def _refused(self, call: Call, clause: str, what: str, codes: frozenset[int]) -> None:
-        allowed = codes | self._expected.codes(*_AT_ANY_TIME)
+        allowed = codes | codes_at_any_time(self._expected)
         self._ledger.exercise((clause,), "refusing")
         self._find("traffic.answers", refusal_flaws(call.exchange, allowed, clause, what), call)
 
@@ -173,22 +174,9 @@ class _Judge:
         if code == self._expected.success:
             self._find("traffic.answers", creation_flaws(call.exchange, self._expected), call)
             self._name(call)
-        elif code in self._invalid_codes and is_beyond_doubt(call.request, self._expected.contract):
+        elif code in codes_of_bad_requests(self._expected) and is_beyond_doubt(call, self._expected.contract):
             flaw = Flaw(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
             self._find("traffic.answers", [flaw], call)
-
-    @property
-    def _invalid_codes(self) -> frozenset[int]:
-        """The codes that say that a request was wrong, and nothing else."""
-        cases = (
-            "model_unknown",
-            "body_malformed",
-            "request_invalid",
-            "field_missing",
-            "option_unknown",
-            "text_too_long",
-        )
-        return self._expected.codes(*cases) - self._expected.codes(*_AT_ANY_TIME) - {self._expected.success}
 
     def _name(self, call: Call) -> None:
         if not call.exchange.task_id:
