@@ -227,6 +227,7 @@ def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(b
     assert ("caller", clause) in found(refused.judged())
     assert {side for side, _ in found(refused.judged())} == {"caller"}
     assert {("caller", clause), ("service", clause)} <= found(accepted.judged())
+    assert accepted.judged().tasks == 1
 
 
 TWICE = json.dumps(REQUEST).replace('"quality": "basic"', '"quality": "best", "quality": "basic"')

@@ -120,4 +120,4 @@ def _creation_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]
     elif is_malformed(call):
         yield Flaw("request/json", "the body of a request is no JSON"), ""
     for violation in violations_of(call, contract):
-        yield Flaw(violation.clause, "a request breaks it"), violation.message
+        yield Flaw(violation.clause, f"a request breaks {violation.clause}"), violation.message

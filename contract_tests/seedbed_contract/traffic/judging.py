@@ -122,6 +122,7 @@ class _Judge:
             return
         self._form(call)
         if call.operation == CREATE:
+            self._name(call)
             self._creation(call)
         elif call.operation in _SHAPES and call.exchange.code == self._expected.success:
             self._shape(call, _SHAPES[call.operation])
@@ -156,7 +157,9 @@ class _Judge:
             )
         elif violations:
             codes = [self._expected.codes_of_violation(violation.clause) for violation in violations]
-            self._refused(call, violations[0].clause, "a request that breaks it", frozenset().union(*codes))
+            self._refused(
+                call, violations[0].clause, f"a request that breaks {violations[0].clause}", frozenset().union(*codes)
+            )
         else:
             self._accepted(call)
 
@@ -173,13 +176,12 @@ class _Judge:
         code = call.exchange.code
         if code == self._expected.success:
             self._find("traffic.answers", creation_flaws(call.exchange, self._expected), call)
-            self._name(call)
         elif code in codes_of_bad_requests(self._expected) and is_beyond_doubt(call, self._expected.contract):
             flaw = Flaw(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
             self._find("traffic.answers", [flaw], call)
 
     def _name(self, call: Call) -> None:
-        if not call.exchange.task_id:
+        if call.exchange.code != self._expected.success or not call.exchange.task_id:
             return
         known = self._names.setdefault(call.exchange.task_id, call)
         # The same exchange may stand in a file twice, where a browser and a proxy both kept it.
@@ -261,7 +263,9 @@ class _Judge:
         ledger.cannot_judge(
             "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
         )
-        judgement = Judgement(target, expected.dialect.title, expected.http_status, 0, len(recording.calls))
+        judgement = Judgement(
+            target, expected.dialect.title, expected.http_status, 0, len(recording.calls), is_recorded=True
+        )
         judgement.tasks = len(self._names)
         judgement.findings, judgement.coverage = ledger.findings, ledger.coverage
         # A callback goes elsewhere than to the service, and is judged all the same.
