@@ -128,6 +128,7 @@ class Judgement:
         not_judged: What could not be judged.
         coverage: Every clause, with how it was exercised.
         remarks: What was found out about the target, such as the dialect where that was asked for.
+        is_recorded: Whether it is about recorded traffic, of which no seed repeats anything.
     """
 
     target: str
@@ -143,6 +144,7 @@ class Judgement:
     not_judged: list[NotJudged] = field(default_factory=list)
     coverage: list[Covered] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    is_recorded: bool = False
 
     @property
     def conforms(self) -> bool:

@@ -141,6 +141,9 @@ def test_a_recording_of_nothing_is_empty() -> None:
         ({"text": base64.b64encode(b"\xff\x00").decode(), "encoding": "base64"}, b"\xff\x00"),
         ({"text": "ab\ncd\n", "encoding": "base64"}, base64.b64decode("abcd")),
         ({"text": "a\udcff"}, b"a\xff"),  # mitmproxy, of bytes that are no UTF-8
+        ({"text": '{"code":2', "size": 12}, None),  # cut by the recorder
+        ({"text": '{"code":2', "size": 9}, b'{"code":2'),  # cut by the service
+        ({"text": '{"code":2}', "size": 40}, b'{"code":2}'),  # mitmproxy: the size of what travelled packed
         ({"text": "", "size": 0}, b""),
         ({"text": "", "size": 40}, None),  # Firefox, where it kept no body
         ({"text": "", "size": -1}, None),
@@ -173,7 +176,7 @@ def test_the_body_of_an_answer_is_what_was_sent_or_unknown(content: dict[str, An
 )
 def test_a_body_that_is_still_packed_is_unpacked_or_unknown(encoding: str, raw: bytes, body: bytes | None) -> None:
     headers = [{"name": "Content-Encoding", "value": encoding}]
-    content = {"text": base64.b64encode(raw).decode(), "encoding": "base64", "size": 12}
+    content = {"text": base64.b64encode(raw).decode(), "encoding": "base64"}
     assert read({"response.content": content, "response.headers": headers}).response_body == body
 
 

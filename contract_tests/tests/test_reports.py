@@ -327,6 +327,19 @@ def test_text_of_a_target_is_text_in_a_page(text: str) -> None:
     assert page.attributes <= plain.attributes
 
 
+@pytest.mark.parametrize("form", [html.report, junit.report, markdown.report, on_terminal])
+def test_a_clause_of_which_nothing_is_known_says_nothing(form: Callable[[Judgement], str]) -> None:
+    found = finding()
+    found.says = ""
+    assert re.search(r"[Ss]ays", form(judged(found))) is None
+
+
+@pytest.mark.parametrize("form", [html.report, junit.report, markdown.report, on_terminal])
+def test_no_seed_repeats_what_was_recorded(form: Callable[[Judgement], str]) -> None:
+    assert "--seed 42" in form(judged(finding()))
+    assert "--seed" not in form(judged(finding(), is_recorded=True))
+
+
 @pytest.mark.parametrize("form", [as_json.report, html.report, junit.report, markdown.report, on_terminal])
 @pytest.mark.parametrize("judgement", [EMPTY, MANY, of_text(BENT), of_text("")])
 def test_every_form_can_be_written_to_a_file(form: Callable[[Judgement], str], judgement: Judgement) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from seedbed_contract.asks import Asks
+from seedbed_contract.cases import raw, refused, wrong_keys
+from seedbed_contract.exchange import Ask
 from seedbed_contract.reports import as_json, html, junit, markdown
 from seedbed_contract.traffic import HarError, judge_traffic, read_har
 from seedbed_mock import ManualClock, running
+from seedbed_schemas import default_contract
+from tests.minimal_choices import CONFORMING, Variant
+from tests.minimal_service import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +74,14 @@ class Tape:
         own_request = own.pop("request", {})
         times = {"startedDateTime": started, "time": seconds * 1000}
         self.entries.append({**times, "request": request | own_request, "response": response} | own)
+
+    def sent(self, ask: Ask, answer: httpx2.Response) -> None:
+        """Add an exchange as it went over the wire, byte by byte."""
+        encoded = {"text": base64.b64encode(ask.body or b"").decode(), "encoding": "base64"}
+        headers = [{"name": name, "value": value} for name, value in ask.headers]
+        request = {"method": ask.method, "headers": headers} | ({"postData": encoded} if ask.body is not None else {})
+        kind = answer.headers.get("content-type", "")
+        self.add(ask.target, None, answer.text, status=answer.status_code, kind=kind, request=request)
 
     def created(self, task_id: str = "task-1", body: Any = REQUEST, **own: Any) -> None:
         self.add(CREATE, body, envelope({"taskId": task_id}), **own)
@@ -157,6 +173,29 @@ def play(tape: Tape, path: str, body: Any) -> None:
     tape.add(path, body, answer.text, status=answer.status_code, kind=answer.headers["content-type"])
 
 
+@pytest.mark.parametrize("variant", CONFORMING[::4], ids=lambda variant: variant.name)
+def test_no_conforming_service_is_blamed_for_what_callers_send_it(variant: Variant) -> None:
+    with serve(replace(variant, seconds=0, late=0)) as served, httpx2.Client(trust_env=False, verify=False) as client:
+        tape = Tape(served.url)
+        for ask in asks_of_bad_callers(served.key):
+            answer = client.request(ask.method, served.url + ask.target, headers=list(ask.headers), content=ask.body)
+            tape.sent(ask, answer)
+    judgement = tape.judged()
+    assert judgement.requests > 300
+    assert [finding for finding in judgement.findings if finding.side != "caller"] == []
+    assert len(judgement.findings) > 10
+
+
+def asks_of_bad_callers(key: str) -> Iterator[Ask]:
+    asks = Asks(default_contract(), (("Authorization", f"Bearer {key}"),))
+    yield from (asks.create(case.payload) for case in refused())
+    yield from (asks.create(body.body, body.headers) for body in raw() if len(body.body) < 1 << 16)
+    wrong = [header for header in wrong_keys(key) if all(value == value.strip() for _, value in header.headers)]
+    yield from (asks.with_authorization(header.headers).record("nobody") for header in wrong)
+    yield from (asks.record(name) for name in (None, "", "nobody", ["a", "b"]))
+    yield Ask("createTask", "PUT", CREATE, asks.authorization, b"{}")
+
+
 def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
     tape = Tape()
     tape.created()
@@ -178,6 +217,7 @@ def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
         ({"model": REQUEST["model"], "input": {"prompt": "a"}}, "input/required/aspect_ratio"),
         ({**REQUEST, "callBackUrl": "nowhere"}, "callBackUrl/format"),
         ("{", "request/json"),
+        ("[1]", "request/type"),
     ],
 )
 def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(body: Any, clause: str) -> None:
@@ -187,6 +227,20 @@ def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(b
     assert ("caller", clause) in found(refused.judged())
     assert {side for side, _ in found(refused.judged())} == {"caller"}
     assert {("caller", clause), ("service", clause)} <= found(accepted.judged())
+    assert accepted.judged().tasks == 1
+
+
+TWICE = json.dumps(REQUEST).replace('"quality": "basic"', '"quality": "best", "quality": "basic"')
+
+
+@pytest.mark.parametrize(
+    "body", ["\ufeff" + json.dumps(REQUEST), json.dumps(REQUEST)[:-1] + ",}", TWICE, TWICE.replace("best", "high")]
+)
+def test_what_a_lenient_parser_may_take_may_be_taken_or_refused(body: str) -> None:
+    taken, refused_ = Tape(), Tape()
+    taken.created(body=body)
+    refused_.add(CREATE, body, envelope(None, 422))
+    assert {side for side, _ in found(taken.judged()) | found(refused_.judged())} <= {"caller"}
 
 
 def test_the_sample_of_a_finding_is_a_command_with_a_variable_in_place_of_the_key() -> None:
@@ -269,6 +323,69 @@ def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -
     assert found(gone.judged()) == {("service", "createTask/usable")}
 
 
+@pytest.mark.parametrize("key", ["Bearer another-key", "Bearer [REDACTED]", None])
+def test_a_task_may_be_unknown_to_another_key(key: str | None) -> None:
+    tape = Tape()
+    tape.created()
+    tape.looked()
+    tape.looked(answer=envelope(None, 422), key=key)
+    assert tape.judged().conforms
+
+
+def test_of_two_keys_of_which_one_begins_like_the_other_neither_is_shown() -> None:
+    tape = Tape()
+    tape.created(key=f"Bearer {KEY[:-1]}")
+    tape.created("task-2", with_input(quality="best"), key=f"Bearer {KEY}")
+    for finding in tape.judged().findings:
+        assert "Bearer ${SEEDBED_API_KEY_2}" in finding.sample.curl
+
+
+def test_a_word_that_is_no_key_is_left_in_the_answers() -> None:
+    tape = Tape()
+    tape.created(key="Bearer msg")
+    tape.looked(answer="<html> msg", key="Bearer Bearer")
+    finding = only(tape.judged())
+    assert finding.clause == "answer/json"
+    assert "<html> msg" in finding.sample.answer
+
+
+CALLED = {**REQUEST, "callBackUrl": "http://caller.example/called?x=1"}
+
+
+def called_back(message: Any, *, times: int = 1, method: str = "POST", state: str = "success") -> Judgement:
+    tape = Tape()
+    tape.created(body=CALLED)
+    tape.looked(answer=envelope(record(state=state, param=json.dumps(CALLED))))
+    for _ in range(times):
+        tape.add("", message, "ok", request={"url": CALLED["callBackUrl"], "method": method}, key=None)
+    return tape.judged()
+
+
+def test_a_callback_is_judged_beside_the_record_of_its_task() -> None:
+    told = record(param=json.dumps(CALLED))
+    judgement = called_back(envelope(told))
+    assert judgement.conforms
+    assert [entry.subject for entry in judgement.not_judged] == ["authorisation"]
+    assert found(called_back(envelope(told, 501))) == {("service", "callback/code")}
+    assert found(called_back(envelope({**told, "costTime": 4000}))) == {("service", "callback/same")}
+    assert found(called_back(envelope({**told, "state": "waiting"}))) == {("service", "callback/final")}
+    assert found(called_back(envelope(told), method="PUT")) == {("service", "callback/form")}
+    assert found(called_back(envelope(told), times=2)) == {("service", "callback/once")}
+    finding = only(called_back(envelope(told, 501)))
+    assert (finding.check, finding.sample.curl) == ("traffic.callbacks", "")
+    assert "POST /called?x=1" in finding.sample.answer
+
+
+@pytest.mark.parametrize(
+    "message", ["", "[]", {"data": 1}, {"data": {"taskId": []}}, envelope({"taskId": "task-9"}, 501)]
+)
+def test_what_else_comes_to_the_caller_is_none_of_the_services_callbacks(message: Any) -> None:
+    judgement = called_back(message)
+    assert judgement.conforms
+    assert {check.name for check in judgement.checks if not check.judged} == {"traffic.callbacks"}
+    assert "1 exchange" in {entry.subject for entry in judgement.not_judged}
+
+
 def test_two_tasks_of_one_name_are_found_and_one_exchange_recorded_twice_is_not() -> None:
     tape = Tape()
     tape.created()
@@ -299,7 +416,6 @@ def test_a_task_made_before_the_recording_began_is_judged_by_its_record_alone() 
         (REQUEST, 429, False),
         (REQUEST, 455, False),
         (REQUEST, 500, False),
-        (with_input() | {"model": "another/model"}, 200, False),
     ],
 )
 def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, code: int, *, is_found: bool) -> None:
@@ -307,6 +423,28 @@ def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, co
     tape.add(CREATE, body, envelope(None if code != 200 else {"taskId": "a"}, code))
     tape.looked("b", envelope(record("b")))
     assert found(tape.judged()) == ({("service", f"code/{code}")} if is_found else set())
+    tape.entries[0]["request"]["headers"][1]["value"] = "text/plain"
+    assert tape.judged().conforms
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "is_found"),
+    [
+        ("seedream/4.5", 422, True),
+        ("Seedream-4.5-text-to-image", 422, True),
+        ("seedream/4.5-edit", 422, False),
+        ("seedream/4.5", 200, False),
+        ("another/model", 200, False),
+    ],
+)
+def test_a_request_for_another_model_is_not_judged_by_this_contract(model: str, code: int, *, is_found: bool) -> None:
+    tape = Tape()
+    tape.add(
+        CREATE, {"model": model, "input": REQUEST["input"]}, envelope({"taskId": "a"} if code == 200 else None, code)
+    )
+    judgement = tape.judged()
+    assert found(judgement) == ({("caller", "model/const")} if is_found else set())
+    assert (f"tasks of {model}" in {entry.subject for entry in judgement.not_judged}) is not is_found
 
 
 @pytest.mark.parametrize("key", [None, "Bearer [REDACTED]", "Bearer ***", "Bearer", "<hidden>", "Basic <redacted>"])
@@ -323,6 +461,13 @@ def test_a_key_in_another_scheme_is_the_callers_fault() -> None:
     tape = Tape()
     tape.created(key=f"Basic {KEY}")
     assert found(tape.judged()) == {("caller", "operation/scheme")}
+
+
+def test_another_method_is_the_callers_fault_and_how_it_is_refused_is_the_services_affair() -> None:
+    tape = Tape()
+    tape.add(CREATE, REQUEST, "no such method", status=405, kind="text/plain", request={"method": "PUT"})
+    tape.add(RECORD, {}, "no such method", status=405, kind="text/plain")
+    assert found(tape.judged()) == {("caller", "operation/method"), ("caller", "recordInfo/missing")}
 
 
 def test_what_is_not_of_the_service_is_counted_and_left_out() -> None:

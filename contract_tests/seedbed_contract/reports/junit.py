@@ -55,7 +55,7 @@ def _cases(judgement: Judgement) -> Iterator[Element]:
             yield _of_check(check)
     # A reader of JUnit XML takes one failure of a test case and drops the others: each finding is a case of its own.
     for findings in found.values():
-        yield from (_of_finding(finding, judgement.seed) for finding in findings)
+        yield from (_of_finding(finding, judgement) for finding in findings)
     for entry in judgement.not_judged:
         if entry.subject not in found:
             yield _skipped(_case("not judged", entry.subject, 0.0), entry.reason)
@@ -79,22 +79,23 @@ def _skipped(case: Element, reason: str) -> Element:
     return case
 
 
-def _of_finding(finding: Finding, seed: int) -> Element:
+def _of_finding(finding: Finding, judgement: Judgement) -> Element:
     case = _case(finding.check, f"{finding.clause}: {finding.title}", 0.0)
     failure = SubElement(case, "failure", type=words.on_one_line(finding.clause), message=_message(finding))
-    failure.text = "\n\n".join(filter(None, _told(finding, seed)))
+    failure.text = "\n\n".join(filter(None, _told(finding, judgement)))
     return case
 
 
 def _message(finding: Finding) -> str:
-    return words.on_one_line(f"{finding.title}; the contract says: {finding.says}")
+    says = f"; the contract says: {finding.says}" if finding.says else ""
+    return words.on_one_line(f"{finding.title}{says}")
 
 
-def _told(finding: Finding, seed: int) -> Iterator[str]:
+def _told(finding: Finding, judgement: Judgement) -> Iterator[str]:
     yield f"{words.on_one_line(finding.clause)}: {words.on_one_line(finding.says)}"
     yield f"stated in: {words.on_one_line(finding.place)}"
     yield "" if finding.side == "service" else f"broken by: the {words.on_one_line(finding.side)}"
     yield words.on_one_line(finding.sample.curl)
     yield words.on_lines(finding.sample.answer)
     yield "also: " + words.listed([*map(words.on_one_line, finding.also)], 50) if finding.also else ""
-    yield words.circumstances(finding, seed)
+    yield words.circumstances(finding, judgement)

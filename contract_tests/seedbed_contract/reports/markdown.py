@@ -33,7 +33,7 @@ def report(judgement: Judgement) -> str:
     """
     opening, ending = [*_opening(judgement)], [*_ending(judgement)]
     room = _LONGEST - sum(map(len, (*opening, *ending)))
-    told = _fitting((_details(finding, judgement.seed) for finding in judgement.findings), room)
+    told = _fitting((_details(finding, judgement) for finding in judgement.findings), room)
     left_out = len(judgement.findings) - len(told)
     if left_out:
         told.append(f"The details of {left_out:,} more are in the other reports.")
@@ -66,17 +66,18 @@ def _row(finding: Finding) -> str:
     return f"| {_code(finding.clause)} | {_text(finding.title)}{side} | {finding.count:,} |"
 
 
-def _details(finding: Finding, seed: int) -> str:
-    return "\n\n".join(filter(None, _told(finding, seed)))
+def _details(finding: Finding, judgement: Judgement) -> str:
+    return "\n\n".join(filter(None, _told(finding, judgement)))
 
 
-def _told(finding: Finding, seed: int) -> Iterator[str]:
+def _told(finding: Finding, judgement: Judgement) -> Iterator[str]:
     yield f"<details><summary>{_code(finding.clause)}: {_text(finding.title)}</summary>"
-    yield f"The contract says: {_text(finding.says)}<br>Stated in: {_text(finding.place)}"
+    says = f"The contract says: {_text(finding.says)}<br>" if finding.says else ""
+    yield f"{says}Stated in: {_text(finding.place)}"
     yield _fenced(words.on_one_line(finding.sample.curl), "sh") if finding.sample.curl else ""
     yield _fenced(words.clipped(words.on_lines(finding.sample.answer), _LONGEST_ANSWER), "text")
     yield f"Also: {_list(finding.also)}" if finding.also else ""
-    yield _text(words.circumstances(finding, seed))
+    yield _text(words.circumstances(finding, judgement))
     yield "</details>"
 
 

@@ -73,7 +73,7 @@ class _Page:
 def _findings(page: _Page, judgement: Judgement) -> None:
     for number, finding in enumerate(judgement.findings[:_IN_FULL], 1):
         page.line()
-        _finding(page, finding, number, judgement.seed)
+        _finding(page, finding, number, judgement)
     rest = judgement.findings[_IN_FULL:]
     if rest:
         page.line()
@@ -82,11 +82,12 @@ def _findings(page: _Page, judgement: Judgement) -> None:
         page.indented(_short(f"{finding.clause}: {finding.title}"))
 
 
-def _finding(page: _Page, finding: Finding, number: int, seed: int) -> None:
+def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement) -> None:
     sample = finding.sample
     page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
     page.field("clause", _short(finding.clause), "cyan")
-    page.field("says", _short(finding.says))
+    if finding.says:
+        page.field("says", _short(finding.says))
     page.field("where", _short(finding.place))
     if finding.side != "service":
         page.field("side", f"the {_short(finding.side)} breaks it")
@@ -95,7 +96,7 @@ def _finding(page: _Page, finding: Finding, number: int, seed: int) -> None:
     page.field("answer", _excerpt(sample.answer))
     if finding.also:
         page.field("also", words.listed([*map(_short, finding.also)], _MOST_NAMES))
-    page.field("", words.circumstances(finding, seed), "dim")
+    page.field("", words.circumstances(finding, judgement), "dim")
 
 
 def _coverage(page: _Page, judgement: Judgement) -> None:

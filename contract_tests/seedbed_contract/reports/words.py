@@ -87,13 +87,15 @@ def figures(judgement: Judgement) -> str:
 def basis(judgement: Judgement) -> str:
     """Return what a run was judged by, in a line."""
     dialect, status = on_one_line(judgement.dialect), on_one_line(judgement.http_status)
-    return f"dialect {dialect}, HTTP status {status}, seed {judgement.seed}"
+    seed = "" if judgement.is_recorded else f", seed {judgement.seed}"
+    return f"dialect {dialect}, HTTP status {status}{seed}"
 
 
-def circumstances(finding: Finding, seed: int) -> str:
+def circumstances(finding: Finding, judgement: Judgement) -> str:
     """Return who found something, how often and how to see it again, in a line."""
     often = "once" if finding.count == 1 else f"{finding.count:,} times"
-    return f"seen {often} by {on_one_line(finding.check)}, repeat with --seed {seed}"
+    again = "" if judgement.is_recorded else f", repeat with --seed {judgement.seed}"
+    return f"seen {often} by {on_one_line(finding.check)}{again}"
 
 
 def coverage(judgement: Judgement) -> tuple[SideCovered, SideCovered]:

@@ -8,6 +8,8 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from seedbed_contract.exchange import NOT_JSON, parse_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -49,7 +51,7 @@ def of_response(response: Mapping[str, Any], content_encoding: str) -> bytes | N
         return b"" if body is not None and content.get("size") == 0 else None
     if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not _is_text(body):
         return _unpacked(body)
-    return body
+    return None if _is_cut(body, content) else body
 
 
 def _bytes_of(content: Mapping[str, Any]) -> bytes | None:
@@ -86,6 +88,12 @@ def _is_text(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_cut(body: bytes, content: Mapping[str, Any]) -> bool:
+    """Tell whether a recorder may have cut a body: it does not end as JSON, and there is said to be more of it."""
+    size = content.get("size")
+    return isinstance(size, int) and size > len(body) and parse_json(body) is NOT_JSON
 
 
 def _unpacked(body: bytes) -> bytes | None:

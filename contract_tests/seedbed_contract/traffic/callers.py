@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from seedbed_schemas import job_api
 
-from seedbed_contract.answers import Flaw
+from seedbed_contract.answers import JSON, Flaw
 from seedbed_contract.exchange import NOT_JSON
 from seedbed_contract.traffic.keys import is_taken_out, sent_key
+from seedbed_contract.traffic.recorded import header
 from seedbed_contract.traffic.recording import CREATE, RECORD
 
 if TYPE_CHECKING:
@@ -32,33 +34,72 @@ def request_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
         yield Flaw("operation/scheme", f"a key is not sent as a {due} token"), call.operation
 
 
+def is_by_the_documented_method(call: Call, contract: Contract) -> bool:
+    """Tell whether a call is made as documented; how a service refuses other methods is its own affair."""
+    shared = job_api()
+    due = {CREATE: contract.operation.method, "modelSchema": shared.model_schema.method}
+    due |= {RECORD: shared.record_info.method, "credit": shared.credit.method}
+    due |= {"models": shared.models.method, "downloadUrl": shared.download_url.method}
+    return call.recorded.method == due[call.operation]
+
+
 def violations_of(call: Call, contract: Contract) -> list[Violation]:
-    """Return the rules that the request for a task breaks; none where its body was not kept, or is no JSON."""
-    if call.recorded.request_body is None or call.request is NOT_JSON:
+    """Return the rules that the request for a task breaks; none where nobody can tell what it says."""
+    if call.recorded.request_body is None or call.request is NOT_JSON or has_repeated_names(call):
         return []
     return contract.request.violations(call.request)
 
 
 def is_malformed(call: Call) -> bool:
-    """Tell whether the request for a task is no JSON."""
+    """Tell whether the request for a task is no JSON by the letter of RFC 8259."""
     return call.recorded.request_body is not None and call.request is NOT_JSON
 
 
-def asks_another_model(call: Call, expected: Expectations) -> bool:
-    """Tell whether a request is for a model that the contract is not about, and that the service seems to have."""
+def is_no_request(call: Call) -> bool:
+    """Tell whether no parser, however lenient, can make a request of a body: a BOM, comments or NaN may be let pass."""
+    body = call.recorded.request_body or b""
+    return not {b"{"[0], b"}"[0]} <= {*body}
+
+
+def has_repeated_names(call: Call) -> bool:
+    """Tell whether a name stands twice in one object of the request; which of them counts, RFC 8259 leaves open."""
+    repeated: list[bool] = []
+
+    def noted(pairs: list[tuple[str, Any]]) -> None:
+        repeated.append(len(dict(pairs)) < len(pairs))
+
+    if call.request is not NOT_JSON:
+        json.loads((call.recorded.request_body or b"").decode("utf-8"), object_pairs_hook=noted)
+    return any(repeated)
+
+
+def other_model(call: Call, expected: Expectations) -> str:
+    """Return the model that a task is asked of, where it is another than the contract is about, else nothing.
+
+    What was meant for this one, and refused for its spelling, is none: a code alone does not tell whether a service
+    refuses a model or something else about the request.
+    """
     fields, request = job_api().fields, call.request
     model = request.get(fields.model) if isinstance(request, dict) else None
-    is_other = isinstance(model, str) and model != expected.contract.model
-    return is_other and call.exchange.code not in expected.codes("model_unknown")
+    if not isinstance(model, str) or model == expected.contract.model:
+        return ""
+    is_refused = call.exchange.code in expected.codes("model_unknown")
+    return "" if is_refused and _letters(model) in _letters(expected.contract.model) else model
 
 
-def is_beyond_doubt(request: Any, contract: Contract) -> bool:
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).lower()
+
+
+def is_beyond_doubt(call: Call, contract: Contract) -> bool:
     """Tell whether a valid request is one that every service has to accept.
 
-    The page does not say what becomes of blank texts and of fields that it does not name, and a service need not
-    call any address.
+    The page does not say what becomes of blank texts, of fields that it does not name and of other media types, and a
+    service need not call any address.
     """
-    return job_api().fields.callback not in request and _is_plain(request, contract.part("request"))
+    kind = header(call.recorded.request_headers, "Content-Type").partition(";")[0].strip().lower()
+    is_called_back = job_api().fields.callback in call.request
+    return kind == JSON and not is_called_back and _is_plain(call.request, contract.part("request"))
 
 
 def _is_plain(value: Any, schema: Any) -> bool:
@@ -71,7 +112,7 @@ def _is_plain(value: Any, schema: Any) -> bool:
 
 
 def _creation_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]]:
-    if call.recorded.method != contract.operation.method:
+    if not is_by_the_documented_method(call, contract):
         yield (
             Flaw("operation/method", f"a task is not asked for with {contract.operation.method}"),
             call.recorded.method,
@@ -79,4 +120,4 @@ def _creation_flaws(call: Call, contract: Contract) -> Iterator[tuple[Flaw, str]
     elif is_malformed(call):
         yield Flaw("request/json", "the body of a request is no JSON"), ""
     for violation in violations_of(call, contract):
-        yield Flaw(violation.clause, "a request breaks it"), violation.message
+        yield Flaw(violation.clause, f"a request breaks {violation.clause}"), violation.message

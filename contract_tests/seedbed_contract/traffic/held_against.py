@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas.dialect import dialects, documented
 
@@ -20,6 +20,27 @@ if TYPE_CHECKING:
     from seedbed_contract.expectations import HttpStatus
     from seedbed_contract.target import DialectName, HttpStatusName
     from seedbed_contract.traffic.recording import Call, Recording
+
+
+_AT_ANY_TIME: Final = (
+    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
+    "feature_disabled",
+)
+"""Cases that depend on what no recording shows: the account, and how the service fares."""
+_BAD_REQUESTS: Final = (
+    *("model_unknown", "body_malformed", "request_invalid", "field_missing", "option_unknown"),
+    "text_too_long",
+)
+
+
+def codes_at_any_time(expected: Expectations) -> frozenset[int]:
+    """Return the codes with which any call may be refused, whatever it asks for."""
+    return expected.codes(*_AT_ANY_TIME)
+
+
+def codes_of_bad_requests(expected: Expectations) -> frozenset[int]:
+    """Return the codes that say that a request was wrong, and nothing else."""
+    return expected.codes(*_BAD_REQUESTS) - codes_at_any_time(expected) - {expected.success}
 
 
 def expectations_of(

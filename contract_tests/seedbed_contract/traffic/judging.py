@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas import default_contract, job_api
+from seedbed_schemas import default_contract
+from seedbed_schemas.refusals import shown
 
 from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
-from seedbed_contract.cases import refused
+from seedbed_contract.callbacks import clauses_of as clauses_of_callback
 from seedbed_contract.cases.accepting import kept
-from seedbed_contract.exchange import parse_json
+from seedbed_contract.expectations import OK
 from seedbed_contract.findings import CheckResult, Judgement, NotJudged
 from seedbed_contract.ledger import Ledger
 from seedbed_contract.records import change_flaws, clauses_of, record_flaws
 from seedbed_contract.reports.words import counted
-from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of
+from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of, sample_of_received
+from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.traffic.callers import (
-    asks_another_model,
+    has_repeated_names,
     is_beyond_doubt,
+    is_by_the_documented_method,
     is_malformed,
+    is_no_request,
+    other_model,
     request_flaws,
     violations_of,
 )
-from seedbed_contract.traffic.held_against import expectations_of
+from seedbed_contract.traffic.held_against import codes_at_any_time, codes_of_bad_requests, expectations_of
 from seedbed_contract.traffic.keys import LEFT_OUT, keys_of
-from seedbed_contract.traffic.recording import CREATE, RECORD, recording_of
+from seedbed_contract.traffic.recording import CREATE, ELSEWHERE, RECORD, recording_of
+from seedbed_contract.traffic.stories import asked, callbacks_of, flaws_of_callback, is_of_one_key, last_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from seedbed_schemas import Contract
 
     from seedbed_contract.expectations import Expectations
+    from seedbed_contract.findings import Sample
     from seedbed_contract.target import DialectName, HttpStatusName
     from seedbed_contract.traffic.recorded import Recorded
     from seedbed_contract.traffic.recording import Call, Recording, Story
+    from seedbed_contract.traffic.stories import Look
 
 _SHAPES: Final = {
     "credit": "creditAnswer",
@@ -42,11 +52,6 @@ _SHAPES: Final = {
     "modelSchema": "modelSchemaAnswer",
     "downloadUrl": "downloadUrlAnswer",
 }
-_AT_ANY_TIME: Final = (
-    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
-    "feature_disabled",
-)
-"""Cases that depend on what no recording shows: the account, and how the service fares."""
 _APPEARS_WITHIN: Final = 10.0
 _FORM: Final = (
     *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
@@ -62,6 +67,7 @@ def judge_traffic(
     base_url: str = "",
     dialect: DialectName = "auto",
     http_status: HttpStatusName = "auto",
+    signing_key: str = "",
     noted: Callable[[int], None] = lambda _calls: None,
 ) -> Judgement:
     """Return the judgement of recorded traffic, of both sides; nothing is sent.
@@ -73,6 +79,7 @@ def judge_traffic(
         base_url: Where the service is; without it, where most of the calls go.
         dialect: How the service answers, or ``auto``.
         http_status: How it carries codes, or ``auto``.
+        signing_key: What signs the callbacks, empty where that is not known.
         noted: Told how many further calls have been judged.
 
     Raises:
@@ -85,8 +92,7 @@ def judge_traffic(
     for call in recording.calls:
         judge.call(call)
         noted(1)
-    for story in recording.stories():
-        judge.story(story)
+    judge.stories(recording.stories(), recorded, signing_key)
     return judge.judgement(target)
 
 
@@ -96,7 +102,7 @@ class _Judge:
         self._expected = expected
         self._keys = keys
         self._shown_as = {**keys, LEFT_OUT: KEY_VARIABLE}
-        self._ledger = Ledger(expected.contract, {case.clause for case in refused(expected.contract)})
+        self._ledger = Ledger(expected.contract, breakable_clauses(expected.contract))
         self._names: dict[str, Call] = {}
         self._found = dict.fromkeys(_CHECKS, 0)
         self._judged = dict.fromkeys(_CHECKS, 0)
@@ -105,16 +111,18 @@ class _Judge:
 
     def call(self, call: Call) -> None:
         """Judge one call by itself, the caller's side and the service's."""
-        if call.operation == CREATE and asks_another_model(call, self._expected):
-            self._ledger.cannot_judge(
-                "another model", "the contract is about one model; requests for others are left out"
-            )
+        other = other_model(call, self._expected) if call.operation == CREATE else ""
+        if other:
+            self._ledger.cannot_judge(f"tasks of {shown(other)}", "the contract is about another model")
             return
         self._judged["traffic.requests"] += 1
         for flaw, particulars in request_flaws(call, self._expected.contract):
             self._find("traffic.requests", [flaw], call, particulars, side="caller")
+        if not is_by_the_documented_method(call, self._expected.contract):
+            return
         self._form(call)
         if call.operation == CREATE:
+            self._name(call)
             self._creation(call)
         elif call.operation in _SHAPES and call.exchange.code == self._expected.success:
             self._shape(call, _SHAPES[call.operation])
@@ -137,7 +145,11 @@ class _Judge:
 
     def _creation(self, call: Call) -> None:
         violations = violations_of(call, self._expected.contract)
-        if call.recorded.method != self._expected.contract.operation.method or call.recorded.request_body is None:
+        if (
+            call.recorded.request_body is None
+            or has_repeated_names(call)
+            or (is_malformed(call) and not is_no_request(call))
+        ):
             return
         if is_malformed(call):
             self._refusal(
@@ -145,7 +157,9 @@ class _Judge:
             )
         elif violations:
             codes = [self._expected.codes_of_violation(violation.clause) for violation in violations]
-            self._refused(call, violations[0].clause, "a request that breaks it", frozenset().union(*codes))
+            self._refused(
+                call, violations[0].clause, f"a request that breaks {violations[0].clause}", frozenset().union(*codes)
+            )
         else:
             self._accepted(call)
 
@@ -153,7 +167,7 @@ class _Judge:
         self._refused(call, clause, what, self._expected.codes(*cases))
 
     def _refused(self, call: Call, clause: str, what: str, codes: frozenset[int]) -> None:
-        allowed = codes | self._expected.codes(*_AT_ANY_TIME)
+        allowed = codes | codes_at_any_time(self._expected)
         self._ledger.exercise((clause,), "refusing")
         self._find("traffic.answers", refusal_flaws(call.exchange, allowed, clause, what), call)
 
@@ -162,26 +176,12 @@ class _Judge:
         code = call.exchange.code
         if code == self._expected.success:
             self._find("traffic.answers", creation_flaws(call.exchange, self._expected), call)
-            self._name(call)
-        elif code in self._invalid_codes and is_beyond_doubt(call.request, self._expected.contract):
+        elif code in codes_of_bad_requests(self._expected) and is_beyond_doubt(call, self._expected.contract):
             flaw = Flaw(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
             self._find("traffic.answers", [flaw], call)
 
-    @property
-    def _invalid_codes(self) -> frozenset[int]:
-        """The codes that say that a request was wrong, and nothing else."""
-        cases = (
-            "model_unknown",
-            "body_malformed",
-            "request_invalid",
-            "field_missing",
-            "option_unknown",
-            "text_too_long",
-        )
-        return self._expected.codes(*cases) - self._expected.codes(*_AT_ANY_TIME) - {self._expected.success}
-
     def _name(self, call: Call) -> None:
-        if not call.exchange.task_id:
+        if call.exchange.code != self._expected.success or not call.exchange.task_id:
             return
         known = self._names.setdefault(call.exchange.task_id, call)
         # The same exchange may stand in a file twice, where a browser and a proxy both kept it.
@@ -191,25 +191,39 @@ class _Judge:
 
     # Tasks
 
-    def story(self, story: Story) -> None:
-        """Judge what a recording tells of one task."""
-        seen: list[tuple[Mapping[str, Any], Call]] = []
+    def stories(self, stories: Sequence[Story], recorded: Iterable[Recorded], signing_key: str) -> None:
+        """Judge what a recording tells of each task, and the callbacks that are in it."""
+        seen = {story.task_id: self._story(story) for story in stories}
+        taken: dict[str, float] = {}
+        for story, received in callbacks_of(recorded, stories):
+            self._judged["traffic.callbacks"] += 1
+            self._ledger.exercise(clauses_of_callback(signing_key))
+            sample = partial(sample_of_received, received, self._shown_as)
+            flaws = flaws_of_callback(story, received, seen[story.task_id], self._expected, signing_key)
+            self._note("traffic.callbacks", flaws, sample)
+            if received.status == OK and taken.setdefault(story.task_id, received.time) != received.time:
+                again = Flaw("callback/once", "a callback that was taken is sent again")
+                self._note("traffic.callbacks", [again], sample)
+
+    def _story(self, story: Story) -> list[Look]:
+        seen: list[Look] = []
         for call in story.looks:
             self._judged["traffic.tasks"] += 1
             if call.exchange.code == self._expected.success:
                 self._look(story, call, seen)
             elif call.exchange.code in self._expected.codes("task_unknown") - self._expected.codes("internal_error"):
                 self._absence(story, call, was_seen=bool(seen))
+        return seen
 
-    def _look(self, story: Story, call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> None:
+    def _look(self, story: Story, call: Call, seen: list[Look]) -> None:
         record = call.exchange.data
-        asked = _asked(story, record, self._expected.contract)
-        self._find("traffic.tasks", record_flaws(record, story.task_id, asked, self._expected), call)
+        request = asked(story, record, self._expected.contract)
+        self._find("traffic.tasks", record_flaws(record, story.task_id, request, self._expected), call)
         if story.creation:
             self._ledger.exercise(("createTask/usable",))
         if not isinstance(record, dict):
             return
-        before = _last_before(call, seen)
+        before = last_before(call, seen)
         if before is not None:
             self._find("traffic.tasks", change_flaws(before, record), call)
             self._ledger.exercise(("life/forward", "recordInfo/same"))
@@ -218,22 +232,29 @@ class _Judge:
         self._ledger.exercise(clauses_of(record))
 
     def _absence(self, story: Story, call: Call, *, was_seen: bool) -> None:
-        """A task may be unknown for a moment after it was made, and for good when records are no longer kept."""
+        """A task may be unknown for a moment after it was made, and at any time to another account."""
         made = story.creation
-        age = call.recorded.started - made.recorded.ended if made and made.recorded.started else 0.0
-        if made and (was_seen or age > _APPEARS_WITHIN):
+        if made is None or not is_of_one_key(made, call, self._expected.contract):
+            return
+        age = call.recorded.started - made.recorded.ended if made.recorded.started else 0.0
+        if was_seen or age > _APPEARS_WITHIN:
             title = "a task cannot be looked at, though its name was given back"
             self._find("traffic.tasks", [Flaw("createTask/usable", title)], call)
 
     # What was found
 
     def _find(self, check: str, flaws: Iterable[Flaw], call: Call, also: str = "", *, side: str = "service") -> None:
+        particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
+        sample = partial(sample_of, call.exchange, self._recording.base_url, self._shown_as)
         self._judged[check] = max(self._judged[check], 1)
+        self._note(check, flaws, sample, particulars, side=side)
+
+    def _note(
+        self, check: str, flaws: Iterable[Flaw], sample: Callable[[], Sample], also: str = "", *, side: str = "service"
+    ) -> None:
         for flaw in flaws:
-            sample = sample_of(call.exchange, self._recording.base_url, self._shown_as)
             known = self._ledger.count
-            particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
-            self._ledger.find(flaw, check, sample, particulars, side=side)
+            self._ledger.find(flaw, check, sample(), also, side=side)
             self._found[check] += self._ledger.count - known
 
     def judgement(self, target: str) -> Judgement:
@@ -242,11 +263,15 @@ class _Judge:
         ledger.cannot_judge(
             "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
         )
-        judgement = Judgement(target, expected.dialect.title, expected.http_status, 0, len(recording.calls))
+        judgement = Judgement(
+            target, expected.dialect.title, expected.http_status, 0, len(recording.calls), is_recorded=True
+        )
         judgement.tasks = len(self._names)
         judgement.findings, judgement.coverage = ledger.findings, ledger.coverage
-        aside = (NotJudged(counted(count, "exchange"), reason) for reason, count in recording.aside.items())
-        judgement.not_judged = [*ledger.not_judged, *aside]
+        # A callback goes elsewhere than to the service, and is judged all the same.
+        aside = recording.aside - Counter({ELSEWHERE: self._judged["traffic.callbacks"]})
+        counts = (NotJudged(counted(count, "exchange"), reason) for reason, count in aside.items())
+        judgement.not_judged = [*ledger.not_judged, *counts]
         judgement.checks = [self._result(name) for name in _CHECKS]
         judgement.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
         return judgement
@@ -261,24 +286,5 @@ _CHECKS: Final = {
     "traffic.requests": "what the caller sent keeps the contract",
     "traffic.answers": "what the service answered keeps the contract",
     "traffic.tasks": "what the service told of each task, one look after the other",
+    "traffic.callbacks": "what the service called back",
 }
-
-
-def _asked(story: Story, record: Any, contract: Contract) -> Mapping[str, Any]:
-    """Return the request that made a task; where it was not recorded, as much of it as its record cannot get wrong."""
-    made = story.creation.request if story.creation else None
-    if isinstance(made, dict):
-        return made
-    fields = job_api().fields
-    told = record.get(fields.model, contract.model) if isinstance(record, dict) else contract.model
-    param = parse_json(record["param"]) if isinstance(record, dict) and isinstance(record.get("param"), str) else {}
-    has_input = isinstance(param, dict) and fields.input in param
-    return {fields.model: told, fields.input: {}} if has_input else {fields.model: told}
-
-
-def _last_before(call: Call, seen: list[tuple[Mapping[str, Any], Call]]) -> Mapping[str, Any] | None:
-    """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
-    ended = [
-        record for record, look in seen if look.recorded.ended <= call.recorded.started or not look.recorded.started
-    ]
-    return ended[-1] if ended else None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEFT_OUT: Final = "key-that-the-recorder-left-out"
 """Stands where a recorder wrote no key, so that the command that is shown has a place for one."""
+_SHORTEST: Final = 8
+"""Characters of a key; what is shorter may stand in any text by chance."""
 _TAKEN_OUT: Final = re.compile(
     r"redact|sanit|remov|filter|hidden|mask|secret|censor|your|\*\*|••|xxx|\.\.\.|…|^[<\[{$].*[>\]}]?$|^$",
     re.IGNORECASE,
@@ -25,10 +27,12 @@ _TAKEN_OUT: Final = re.compile(
 
 
 def keys_of(recorded: Iterable[Recorded], contract: Contract) -> dict[str, str]:
-    """Return the keys that were kept, each with the name of a shell variable for it."""
+    """Return the keys that were kept, the longest first, each with the name of a shell variable for it."""
     sent = (sent_key(exchange.request_headers, contract)[1] for exchange in recorded)
-    kept = dict.fromkeys(key for key in sent if not is_taken_out(key))
-    return {key: f"{KEY_VARIABLE}_{number}" if number > 1 else KEY_VARIABLE for number, key in enumerate(kept, 1)}
+    kept = dict.fromkeys(key for key in sent if is_kept(key))
+    named = {key: f"{KEY_VARIABLE}_{number}" if number > 1 else KEY_VARIABLE for number, key in enumerate(kept, 1)}
+    # One key may be the beginning of another, and would leave the rest of it to be seen.
+    return dict(sorted(named.items(), key=lambda entry: -len(entry[0])))
 
 
 def shown_header(headers: Headers, contract: Contract) -> str:
@@ -42,6 +46,11 @@ def sent_key(headers: Headers, contract: Contract) -> tuple[str, str]:
     scheme, _, key = header(headers, contract.operation.header).strip().partition(" ")
     is_scheme = bool(key) or scheme.lower() == contract.operation.scheme.lower()
     return (scheme, key.strip()) if is_scheme else ("", scheme)
+
+
+def is_kept(key: str) -> bool:
+    """Tell whether something is a key, and not too short for one, or a word that stands in its place."""
+    return len(key) >= _SHORTEST and not is_taken_out(key)
 
 
 def is_taken_out(key: str) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CREATE: Final = "createTask"
 RECORD: Final = "recordInfo"
+ELSEWHERE: Final = "it goes elsewhere than to an operation of the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _nothing(count: int, contract: Contract, base: str) -> str:
 def _reason(exchange: Recorded, operation: str, *, is_here: bool) -> str:
     """Return why an exchange is no call that can be judged, empty where it is one."""
     if not operation:
-        return "it goes elsewhere than to an operation of the service"
+        return ELSEWHERE
     if not is_here:
         return "it goes to another server"
     return exchange.aside or ("the recorder kept no body of the answer" if exchange.response_body is None else "")
@@ -162,7 +163,7 @@ def _patterns(contract: Contract) -> Iterator[tuple[str, str]]:
 
 
 def _ending(path: str) -> str:
-    return f"{re.escape(path)}/?$"
+    return f"{re.escape(path)}$"
 
 
 def _exchange(recorded: Recorded, operation: str, base: str, contract: Contract) -> Exchange:
