@@ -68,7 +68,9 @@ def shape_flaws(name: str, value: Any) -> Iterator[Flaw]:
     """Yield the rules of a shared shape that a value breaks."""
     shape = _shape(name)
     for violation in [] if shape.accepts(value) else shape.violations(value):
-        yield Flaw(violation.clause, f"{_SUBJECTS.get(name, 'in the answer')}, {violation.message}")
+        # What is wrong with the frame of an answer is told of the frame, once.
+        if name in _SUBJECTS or "/data" in violation.clause:
+            yield Flaw(violation.clause, f"{_SUBJECTS.get(name, 'in the answer')}, {violation.message}")
 
 
 def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Flaw]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -41,6 +42,7 @@ _LOOK_AGAIN: Final = 0.4
 _LOOK_OFTEN: Final = 0.1
 _LOOKED_AT_OFTEN: Final = 2
 _RATE_PAUSE: Final = 0.5
+_CALLS_KEPT: Final = 1000
 _APPEARS_WITHIN: Final = 10.0
 
 _FORM: Final = (
@@ -72,7 +74,6 @@ class Session:
         orders: The tasks that were made.
         is_ordered: Whether the first tasks were asked for.
         left_over: Cases that there was no room for at first.
-        early_refusal: The first refusal of a task because of the rate that came before the rate allows it.
     """
 
     target: Target
@@ -92,7 +93,7 @@ class Session:
     orders: list[Order] = field(default_factory=list)
     is_ordered: bool = False
     left_over: list[Accepted] = field(default_factory=list)
-    early_refusal: Exchange | None = None
+    _called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     _names: set[str] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -130,7 +131,10 @@ class Session:
         pace = self._paces.get(ask.target.partition("?")[0])
         if pace and not self.target.is_local:
             pace.keep()
-        return self.wire.send(ask, once=once)
+        exchange = self.wire.send(ask, once=once)
+        if ask.operation == "createTask" and exchange.code not in self.expected.codes("rate_exceeded"):
+            self._called_at.append(time.monotonic())
+        return exchange
 
     def send_all(self, asks: Iterable[Ask], *, once: bool = False) -> list[Exchange]:
         """Send requests several at a time, and return what came of each, in order.
@@ -235,8 +239,9 @@ class Session:
 
     def _note_rate(self, exchange: Exchange) -> None:
         allowed, seconds = job_api().rate
-        if exchange.ask.operation == "createTask" and self.made_within(seconds) < allowed:
-            self.early_refusal = self.early_refusal or exchange
+        if exchange.ask.operation == "createTask" and self.calls_within(seconds) < allowed:
+            title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
+            self.judge([Flaw("createTask/rate", title)], exchange)
         self.judge_form(exchange)
 
     # Money
@@ -335,7 +340,11 @@ class Session:
 
     def made_within(self, seconds: float) -> int:
         """Return how many tasks were made in the last so many seconds."""
-        return sum(order.exchange.ended > time.time() - seconds for order in self.orders)
+        return sum(order.exchange.ended > time.time() - seconds for order in list(self.orders))
+
+    def calls_within(self, seconds: float) -> int:
+        """Return how many calls for a task were answered in the last so many seconds, but for those beyond the rate."""
+        return sum(called > time.monotonic() - seconds for called in list(self._called_at))
 
     def _keep(self, order: Order) -> None:
         with self._lock:

@@ -82,7 +82,7 @@ def _method(ask: Ask) -> list[str]:
 
 def _is_plain(body: bytes) -> bool:
     try:
-        return "\0" not in body.decode("utf-8")
+        return body.decode("utf-8").isprintable()
     except UnicodeDecodeError:
         return False
 

@@ -1,13 +1,14 @@
 """Mutants whose tasks live in a wrong way, or whose results are no images of the right size."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from tests.minimal_choices import ENDS, SIZES
 from tests.minimal_requests import Refusal
 from tests.minimal_service import Call, Reply, Service, picture
 from tests.minimal_tasks import Account, Task
-from tests.mutant import Mutant, broken
+from tests.mutant import PLAIN, Mutant, broken
 
 _FORWARD, _FINAL, _STATE = "life/forward", "life/final", "record/state/enum"
 _GIVEN, _IMAGE, _SIZE = "results/given", "results/image", "results/size"
@@ -95,6 +96,7 @@ _STATES: Final = (
     broken(
         "a state and back",
         _FORWARD,
+        variant=replace(PLAIN, seconds=2),
         record=_shown_by_age(*((n / 10, ("waiting", "generating")[n % 2]) for n in range(10)), (1, "usual")),
     ),
     broken("generating again after the end", _FINAL, _FORWARD, record=_shown_by_age((0, "usual"), (1.5, "generating"))),

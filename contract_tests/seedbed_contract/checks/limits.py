@@ -24,9 +24,7 @@ def keeps_the_rate(session: Session) -> None:
     if not session.budget.is_free or session.budget.room < allowed:
         session.cannot_judge("the balance does not cover as many tasks as the rate allows")
         return
-    if session.early_refusal is not None:
-        session.pause(seconds + 1)  # so that nothing that was asked for before counts
-    _judge_burst(session, max(allowed - session.made_within(seconds), 0))
+    _judge_burst(session, max(allowed - session.calls_within(seconds), 0))
 
 
 def keeps_the_balance(session: Session) -> None:

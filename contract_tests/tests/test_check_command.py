@@ -1,0 +1,173 @@
+"""The command ``seedbed check``: what it prints, writes and returns."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seedbed_contract.exchange import Ask
+from seedbed_contract.shown import curl
+from seedbed_mock import running
+from seedbed_mock.cli import main
+from tests.minimal_service import Served, serve
+from tests.mutant import PLAIN
+from tests.mutants import MUTANTS
+
+FAST = ["--only", "requests.refused", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def conforming() -> Iterator[Served]:
+    with serve(PLAIN) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def too_long() -> Iterator[Served]:
+    """A server that accepts prompts that are too long by one character."""
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "one character too many"]
+    with mutant.serve() as served:
+        yield served
+
+
+def check(served: Served, *words: str) -> int:
+    return main(["check", served.url, "--key", served.key, *words])
+
+
+def test_a_server_that_conforms_exits_with_0(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(conforming, *FAST) == 0
+    assert "conforms" in capsys.readouterr().out
+
+
+def test_findings_exit_with_1_and_say_what_the_page_says(too_long: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(too_long, *FAST) == 1
+    printed = capsys.readouterr()
+    assert "input.prompt/maxLength" in printed.out
+    assert "最大长度" in printed.out
+    assert too_long.key not in printed.out + printed.err
+
+
+def finding(report: Path) -> Any:
+    (one,) = json.loads(report.read_text())["findings"]
+    return one
+
+
+def test_the_request_that_shows_a_finding_is_the_smallest_and_works_as_pasted(too_long: Served, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    assert check(too_long, *FAST, "--json", str(report)) == 1
+    command = finding(report)["sample"]["curl"]
+    words = shlex.split(command)
+    request = json.loads(words[words.index("--data-raw") + 1])
+    assert len(request["input"].pop("prompt")) == 3001
+    assert request == {"model": "seedream/4.5-text-to-image", "input": {"aspect_ratio": "1:1", "quality": "basic"}}
+    environment = {**os.environ, "SEEDBED_API_KEY": too_long.key}
+    pasted = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, check=True)
+    assert json.loads(pasted.stdout)["code"] == 200
+
+
+@pytest.mark.parametrize("quirk", ["'", '"', "$HOME", "`id`", "\\", "\n", "\0", "é", "🌄", "%0a", "!"])
+def test_any_request_is_written_as_a_command_that_sends_it(quirk: str) -> None:
+    with running(task_seconds=0) as server:
+        body = json.dumps({"quirk": quirk}, ensure_ascii=False).encode()
+        headers = (("Authorization", f"Bearer {server.key}"), ("Content-Type", "application/json"))
+        command = curl(
+            Ask("createTask", "POST", "/api/v1/jobs/createTask", headers, body), server.url, {server.key: "K"}
+        )
+        assert server.key not in command
+        subprocess.run(["bash", "-c", command], env={**os.environ, "K": server.key}, capture_output=True, check=True)
+        (call,) = server.calls
+    assert call["request"] == {"quirk": quirk}
+
+
+def test_reports_are_written_in_every_form(too_long: Served, tmp_path: Path) -> None:
+    files = {form: tmp_path / f"report.{form}" for form in ("junit", "html", "json", "markdown")}
+    words = [word for form, path in files.items() for word in (f"--{form}", str(path))]
+    assert check(too_long, *FAST, *words) == 1
+    assert "<failure" in files["junit"].read_text()
+    assert "<!doctype html>" in files["html"].read_text().lower()
+    assert finding(files["json"])["clause"] == "input.prompt/maxLength"
+    assert "input.prompt/maxLength" in files["markdown"].read_text()
+    assert all(too_long.key not in path.read_text() for path in files.values())
+
+
+def test_a_report_on_standard_output_stands_there_alone(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(conforming, *FAST, "--json", "-") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["findings"] == []
+    assert "conforms" in printed.err
+
+
+def test_progress_is_told_on_standard_error(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(conforming, "--only", "requests.refused") == 0
+    assert "requests.refused" in capsys.readouterr().err
+
+
+def test_a_dry_run_lists_what_would_be_sent_and_sends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "https://api.kie.ai", "--key", "mine", "--dry-run"]) == 0
+    free = capsys.readouterr().out
+    assert "input.prompt of 3001 characters -> refused" in free
+    assert "accepted" not in free
+    assert "sent only what it has to refuse" in free
+    assert main(["check", "https://api.kie.ai", "--key", "mine", "--dry-run", "--spend", "20"]) == 0
+    assert "may be asked for 3 tasks, which cost up to 20 credits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Which server?"),
+        (["not a url"], "is not the URL of a service"),
+        (["ftp://127.0.0.1"], "is not the URL of a service"),
+        (["http://127.0.0.1:99999"], "is not the URL of a service"),
+        (["http://me@127.0.0.1"], "holds no user name"),
+        (["https://example.com"], "needs a key"),
+        (["http://127.0.0.1:9", "--key", "two words"], "without spaces"),
+        (["http://127.0.0.1:9", "--key", "a", "--second-key", "a"], "the second key is the first"),
+        (["http://127.0.0.1:9", "--only", "nonsense.*"], "no check like"),
+        (["http://127.0.0.1:9", "--require", "nonsense"], "nothing called"),
+        (["http://127.0.0.1:9", "--time-limit", "0"], "--time-limit"),
+        (["http://127.0.0.1:9", "--time-limit", "nan"], "--time-limit"),
+        (["http://127.0.0.1:9", "--max-examples", "0"], "--max-examples"),
+        (["http://127.0.0.1:9", "--spend", "much"], "--spend"),
+        (["http://127.0.0.1:9", "--spend", "-1"], "0 or more"),
+        (["http://127.0.0.1:9", "--dialect", "klingon"], "documented"),
+        (["http://127.0.0.1:9", "--contract", "/nowhere.json"], "No such file"),
+        (["http://127.0.0.1:9", "--json", "/nowhere/report.json"], "no such folder"),
+        (["http://127.0.0.1:9", "--har", "/nowhere.har"], "No such file"),
+        (["http://127.0.0.1:9"], "Connection refused"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence_and_exits_with_2(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
+    assert main(["check", *words]) == 2
+    printed = capsys.readouterr()
+    assert told.lower() in " ".join(printed.err.split()).lower()
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+
+
+def test_recorded_traffic_is_judged_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording = tmp_path / "traffic.har"
+    request = {"method": "GET", "url": "http://127.0.0.1/api/v1/chat/credit", "headers": [], "httpVersion": "HTTP/1.1"}
+    content = {"mimeType": "application/json", "text": '{"code": "200", "msg": "success", "data": 1}', "size": 44}
+    headers = [{"name": "Content-Type", "value": "application/json"}]
+    response = {"status": 200, "statusText": "OK", "headers": headers, "content": content}
+    entry = {"startedDateTime": "2026-01-01T00:00:00Z", "time": 1, "request": request, "response": response}
+    recording.write_text(json.dumps({"log": {"version": "1.2", "creator": {}, "entries": [entry]}}))
+    assert main(["check", "--har", str(recording)]) == 1
+    assert "code" in capsys.readouterr().out
+
+
+def test_help_names_every_flag_that_others_build_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--help"]) == 0
+    told = capsys.readouterr().out
+    flags = """key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
+        seed only spend junit html json markdown har require dry-run"""
+    assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", told)]

@@ -1,0 +1,84 @@
+"""Servers that keep the contract, each by lawful choices of its own, are found to keep it."""
+
+import os
+from dataclasses import replace
+from math import inf
+
+import pytest
+from seedbed_client import SeedreamClient
+from seedbed_contract.expectations import HttpStatus
+from seedbed_contract.judge import Options, judge
+from seedbed_contract.target import target_of
+from seedbed_mock import running
+from seedbed_schemas import local
+from tests.judging import found, judged
+from tests.minimal_choices import CONFORMING, Variant
+from tests.minimal_service import serve
+from tests.mutant import Mutant
+from tests.mutants_bodies import LENIENT
+
+SEEDS = range(20) if os.environ.get("SEEDBED_ALL_SEEDS") else range(1)
+MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
+NEVER_EXERCISED = {
+    "createTask/rate",  # the balance of a new account is used up before
+    "authorisation/own-tasks",  # needs a second key
+    "callback/signature",  # needs a signing key
+    "callback/timestamp",
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("variant", CONFORMING, ids=lambda variant: variant.name)
+def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None:
+    limit = 6 if variant.seconds == inf else 30
+    with serve(variant) as served:
+        assert found(judged(served, seed=seed * 100 + CONFORMING.index(variant), time_limit=limit)) == []
+
+
+@pytest.mark.parametrize("variant", CONFORMING[:3], ids=lambda variant: variant.name)
+@pytest.mark.parametrize("mode", MODES)
+def test_how_a_server_answers_is_found_out(variant: Variant, mode: HttpStatus) -> None:
+    with serve(replace(variant, http_status=mode)) as served:
+        judgement = judged(served, dialect="auto", http_status="auto", only=("requests.refused", "records.*"))
+    assert (judgement.dialect, judgement.http_status) == (variant.dialect, mode)
+    assert found(judgement) == []
+    assert len(judgement.remarks) == 2
+
+
+@pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)
+def test_where_the_page_is_silent_so_is_the_judge(lenient: Mutant) -> None:
+    with lenient.serve() as served:
+        assert found(judged(served, only=("requests.*",))) == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("dialect", ["documented", "observed"])
+@pytest.mark.parametrize("http_status", MODES)
+def test_the_fake_has_no_finding_and_every_clause_is_exercised(
+    dialect: str, http_status: HttpStatus, seed: int
+) -> None:
+    with running(dialect=dialect, http_status=http_status, credits=80, rate_limit="20/10", task_seconds=1) as server:
+        judgement = judge(target_of(server.url, local.KEY), Options(seed=seed))
+    assert found(judgement) == []
+    assert (judgement.dialect, judgement.http_status) == (dialect, http_status)
+    unexercised = {covered.clause.id for covered in judgement.coverage if not covered.accepting}
+    told_in_the_other_dialect = {clause for clause in unexercised if clause.startswith("record/")}
+    assert unexercised - told_in_the_other_dialect <= NEVER_EXERCISED
+    assert not [covered.clause.id for covered in judgement.coverage if covered.refusing == 0]
+
+
+def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too() -> None:
+    keys = ("first:credits=1000,signing-key=whsec-check", "second")
+    with running(key=keys, task_seconds=0, rate_limit="20/10") as server:
+        target = target_of(server.url, "first", second_key="second", signing_key="whsec-check")
+        judgement = judge(target, Options())
+    assert found(judgement) == []
+    exercised = {covered.clause.id for covered in judgement.coverage if covered.accepting}
+    assert exercised >= NEVER_EXERCISED
+
+
+def test_a_run_leaves_the_account_of_whoever_uses_the_fake_as_it_was() -> None:
+    with running(credits=80, task_seconds=0) as server:
+        judge(target_of(server.url, server.key), Options(only=("requests.accepted",)))
+        with SeedreamClient(server.url, server.key) as client:
+            assert client.credits() == 80

@@ -1,0 +1,34 @@
+"""Every server that breaks the contract in one way is found to, by the right clause."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from tests.judging import found, judged
+from tests.minimal_service import serve
+from tests.mutant import Mutant
+from tests.mutants import MUTANTS
+
+EVERY = 1 if os.environ.get("SEEDBED_ALL_MUTANTS") else 5
+CHOSEN = MUTANTS[::EVERY]
+
+
+def test_enough_defects_are_judged() -> None:
+    assert len(CHOSEN) >= 60
+    assert len({clause.partition("/")[0] for mutant in CHOSEN for clause in mutant.clauses}) >= 20
+
+
+@pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
+def test_a_defect_is_found_and_named_by_the_right_clause(mutant: Mutant) -> None:
+    required = frozenset({"callbacks"} if mutant.variant.callbacks else ())
+    with mutant.serve() as served:
+        judgement = judged(served, required=required)
+    assert {clause for clause, _, _ in found(judgement)} & set(mutant.clauses), found(judgement)
+    assert all(finding.says and finding.place for finding in judgement.findings)
+
+
+def test_a_server_that_is_said_to_answer_otherwise_than_it_does_is_found() -> None:
+    with serve(replace(MUTANTS[0].variant, http_status="mirror", dialect="observed")) as served:
+        assert "answer/http-status" in {clause for clause, _, _ in found(judged(served, http_status="envelope"))}
+        clauses = {clause for clause, _, _ in found(judged(served, dialect="documented", only=("requests.refused",)))}
+        assert "code/422" in clauses
