@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from seedbed_schemas import job_api
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from seedbed_contract.receiver import Received
     from seedbed_contract.target import Target
     from seedbed_contract.wire import Wire
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 8
 _LOOK_EVERY: Final = 0.1
@@ -155,6 +157,15 @@ class Session:
         if self.target.is_local:
             return self.send_all(asks)
         return [self._send_refused(ask) for ask in asks]
+
+    def share(self, cases: Sequence[T], part: float) -> Sequence[T]:
+        """Return the cases that there is time for: a target that is not local is asked at the documented rate."""
+        calls, seconds = job_api().rate
+        room = max(int(self.wire.seconds * part * calls / seconds), 1)
+        if self.target.is_local or len(cases) <= room:
+            return cases
+        self.cannot_judge(f"the rate left no time for {len(cases) - room} of {len(cases)} cases; see --time-limit")
+        return cases[:room]
 
     def pause(self, seconds: float) -> None:
         """Wait.

@@ -39,6 +39,7 @@ class Wire:
 
     def __init__(self, base_url: str, seconds: float) -> None:
         self.base_url = base_url
+        self.seconds = seconds
         self.deadline = time.monotonic() + seconds
         self.sent = 0
         self.on_sent: Callable[[], object] = lambda: None

@@ -85,6 +85,8 @@ def _show_what_costs(session: Session) -> None:
 def _why_not(session: Session) -> str:
     if session.budget.first is None:
         return "the target has no operation credit that tells the balance"
+    if session.budget.is_free and session.orders:
+        return "tasks were made before"
     if not session.is_alone:
         return "others use the account at the same time"
     return "the balance of a target that is not local is used by others, too"

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 _MISSING: Final = ("no key", "an empty header", "the scheme alone", "the scheme twice")
 _FEW: Final = 3
+_LITTLE_OF_THE_TIME: Final = 0.1
 _STRANGER: Final = "seedbed-check-no-such-key"
 
 
 def refuses_wrong_keys(session: Session) -> None:
     """Ask for a task with every kind of wrong key."""
     request = accepted(session.asks.contract)[0].request
-    keys = [key for key in wrong_keys(session.target.key) if key.meant == "refuse"]
+    wrong = [key for key in wrong_keys(session.target.key) if key.meant == "refuse"]
+    keys = session.share(wrong, _LITTLE_OF_THE_TIME)
     asks = [session.asks.with_authorization(key.headers).create(request) for key in keys]
     for key, exchange in zip(keys, session.send_refused(asks), strict=True):
         clause = _clause(key.name)

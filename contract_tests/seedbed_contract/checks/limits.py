@@ -21,7 +21,10 @@ _MOST_TASKS: Final = 60
 def keeps_the_rate(session: Session) -> None:
     """Ask for more tasks than the rate allows, in a moment; a target may allow more, but no less."""
     allowed, seconds = job_api().rate
-    if not session.budget.is_free or session.budget.room < allowed:
+    if not session.budget.is_free:
+        session.cannot_judge("it would cost as many tasks as the rate allows")
+        return
+    if session.budget.room < allowed:
         session.cannot_judge("the balance does not cover as many tasks as the rate allows")
         return
     _judge_burst(session, max(allowed - session.calls_within(seconds), 0))
@@ -29,7 +32,10 @@ def keeps_the_rate(session: Session) -> None:
 
 def keeps_the_balance(session: Session) -> None:
     """Use up the balance, and ask for one task more."""
-    if not session.budget.is_free or session.balance() is None:
+    if not session.budget.is_free:
+        session.cannot_judge("it would cost all credits that there are")
+        return
+    if session.balance() is None:
         session.cannot_judge("the target has no operation credit, so it is not known when the balance is used up")
         return
     if session.budget.room > _MOST_TASKS:

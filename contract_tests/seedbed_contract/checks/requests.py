@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import job_api
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 48
 _LARGE: Final = 1 << 16
+_OF_THE_TIME: Final = 0.4
+_LITTLE_OF_THE_TIME: Final = 0.1
 _MOST_AT_FIRST: Final = 17
 """With one task that fails, and a few for random sequences, what the documented rate allows at once."""
 _CALLED_BACK: Final = 4
@@ -30,13 +33,22 @@ _UNUSED: Final = "http://127.0.0.1"
 
 def refuses_violations(session: Session) -> None:
     """Ask with one request for each clause and kind of violation."""
-    cases = refused(session.asks.contract)
+    cases = session.share(_spread(refused(session.asks.contract)), _OF_THE_TIME)
     for start in range(0, len(cases), _AT_ONCE):
         chunk = cases[start : start + _AT_ONCE]
         answered = session.send_refused([session.asks.create(case.payload) for case in chunk])
         for case, exchange in zip(chunk, answered, strict=True):
             judge_violation(session, exchange, case.clause, case.name)
     _refuses_with_callbacks(session, cases)
+
+
+def _spread(cases: Sequence[Refused]) -> list[Refused]:
+    """Return the cases with the first of each clause before the second of any."""
+    of_clause: dict[str, list[Refused]] = {}
+    for case in cases:
+        of_clause.setdefault(case.clause, []).append(case)
+    rounds = itertools.zip_longest(*of_clause.values())
+    return [case for turn in rounds for case in turn if case is not None]
 
 
 def _refuses_with_callbacks(session: Session, cases: Sequence[Refused]) -> None:
@@ -60,12 +72,12 @@ def judge_violation(session: Session, exchange: Exchange, clause: str, name: str
 def refuses_raw_bodies(session: Session) -> None:
     """Ask with bodies that hold no request, however lenient the parser."""
     bodies = [body for body in raw(session.asks.contract) if body.meant == "refuse"]
-    small = [body for body in bodies if len(body.body) < _LARGE]
+    small = session.share([body for body in bodies if len(body.body) < _LARGE], _LITTLE_OF_THE_TIME)
     answered = session.send_refused([session.asks.create(body.body, body.headers) for body in small])
     allowed = session.expected.codes("body_malformed", "request_invalid", "model_unknown", "field_missing")
     for body, exchange in zip(small, answered, strict=True):
         session.judge_refusal(exchange, allowed, "request/json", "a body that holds no request", body.name)
-    for body in (body for body in bodies if len(body.body) >= _LARGE):
+    for body in (body for body in bodies if len(body.body) >= _LARGE and session.budget.is_free):
         # How a server refuses what is too large for it is its own affair.
         exchange = session.send(session.asks.create(body.body, body.headers), strict=False)
         if exchange.code == session.expected.success:
