@@ -1,11 +1,14 @@
 """The reference client of the Seedream job API."""
 
-from seedbed_client.client import AsyncSeedreamClient, SeedreamClient
+from seedbed_client.async_client import AsyncSeedreamClient
+from seedbed_client.callbacks import Callback, parse_callback, verify_callback
+from seedbed_client.client import SeedreamClient
 from seedbed_client.errors import (
     ERRORS,
     ApiError,
+    BrokenResult,
+    CallbackError,
     ConfigurationError,
-    CreationUnknown,
     FeatureDisabled,
     GenerationFailed,
     InsufficientCredits,
@@ -14,33 +17,49 @@ from seedbed_client.errors import (
     SeedreamError,
     ServerError,
     ServiceUnavailable,
-    TaskFailed,
+    SignatureMismatch,
+    Stale,
+    SubmissionUnknown,
     Unauthorized,
     UnreadableAnswer,
+    UnreadableCallback,
     ValidationError,
     WaitTimeout,
 )
-from seedbed_client.models import Task
+from seedbed_client.models import Task, TaskState
+from seedbed_client.receiver import CallbackReceiver
+from seedbed_client.rhythm import Rhythm, Step
 
 __all__ = [
     "ERRORS",
     "ApiError",
     "AsyncSeedreamClient",
+    "BrokenResult",
+    "Callback",
+    "CallbackError",
+    "CallbackReceiver",
     "ConfigurationError",
-    "CreationUnknown",
     "FeatureDisabled",
     "GenerationFailed",
     "InsufficientCredits",
     "NotFound",
     "RateLimited",
+    "Rhythm",
     "SeedreamClient",
     "SeedreamError",
     "ServerError",
     "ServiceUnavailable",
+    "SignatureMismatch",
+    "Stale",
+    "Step",
+    "SubmissionUnknown",
     "Task",
-    "TaskFailed",
+    "TaskState",
     "Unauthorized",
     "UnreadableAnswer",
+    "UnreadableCallback",
     "ValidationError",
     "WaitTimeout",
+    "parse_callback",
+    "verify_callback",
 ]

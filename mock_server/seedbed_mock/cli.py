@@ -22,7 +22,9 @@ def make_app() -> App:
         config=(fill_in,),
     )
     app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
-    app.command("seedbed_client.commands:generate", help="Generate an image and save it.")
+    app.command("seedbed_client.commands:generate", help="Generate images and save them.")
+    app.command("seedbed_client.account_commands:task", help="Show a task.")
+    app.command("seedbed_client.account_commands:credits_left", name="credits", help="Show the balance.")
     app.command("seedbed_contract.commands:check", help="Judge whether a server keeps the contract.")
     app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.commands:clauses", help="List the clauses of a contract.")
