@@ -7,11 +7,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from seedbed_schemas import default_contract
-from seedbed_schemas.dialect import dialects
+import seedbed_schemas
 from seedbed_schemas.wire import Envelope
 
-from seedbed_client.errors import ERRORS, SUCCESS, ApiError, RateLimited, UnreadableAnswer, errors_of
+from seedbed_client.errors import ApiError, RateLimited, UnreadableAnswer, code_of, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE: Final = 10**7
 _CODE, _MESSAGE, _DATA = Envelope.__struct_encode_fields__
-_LIMITED: Final = default_contract().code_named("rate_limited").number
-_FAILED: Final = default_contract().code_named("server_error").number
-_POOR: Final = default_contract().code_named("insufficient_credits").number
 _OTHER_MESSAGE: Final = "message"
 """What some clones call ``msg``."""
 
@@ -43,14 +39,14 @@ def data_of(response: httpx2.Response, contracts: Iterable[Contract] = ()) -> An
     code = body.get(_CODE, None if response.is_success and _DATA not in body else _status(response))
     if not isinstance(code, int) or isinstance(code, bool):
         raise UnreadableAnswer(response.status_code, "it has no code", retry_after=pause)
-    if code != SUCCESS:
+    if code != code_of("success"):
         message = body.get(_MESSAGE) or body.get(_OTHER_MESSAGE) or ""
         raise _class_of(code, str(message), contracts)(code, str(message), retry_after=pause)
     return body.get(_DATA)
 
 
 def _status(response: httpx2.Response) -> int:
-    return SUCCESS if response.is_success else response.status_code
+    return code_of("success") if response.is_success else response.status_code
 
 
 def _body(response: httpx2.Response) -> dict[str, Any]:
@@ -58,8 +54,12 @@ def _body(response: httpx2.Response) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if response.status_code == _LIMITED:  # whoever is in front of the service has let nothing through
-            raise RateLimited(_LIMITED, "refused without an answer of the service", retry_after=pause) from error
+        if response.status_code == code_of(
+            "rate_limited"
+        ):  # whoever is in front of the service has let nothing through
+            raise RateLimited(
+                code_of("rate_limited"), "refused without an answer of the service", retry_after=pause
+            ) from error
         raise UnreadableAnswer(response.status_code, str(error), retry_after=pause) from error
     if not isinstance(body, dict):
         raise UnreadableAnswer(response.status_code, "it is no JSON object", retry_after=pause)
@@ -67,7 +67,7 @@ def _body(response: httpx2.Response) -> dict[str, Any]:
 
 
 def _class_of(code: int, message: str, contracts: Iterable[Contract]) -> type[ApiError]:
-    classes = dict(ERRORS)
+    classes = dict(errors_of(seedbed_schemas.default_contract()))
     for contract in contracts:
         classes |= errors_of(contract)
     other = (cls for number, pattern, cls in _stand_ins() if number == code and pattern.fullmatch(message))
@@ -77,14 +77,24 @@ def _class_of(code: int, message: str, contracts: Iterable[Contract]) -> type[Ap
 @cache
 def _stand_ins() -> tuple[tuple[int, re.Pattern[str], type[ApiError]], ...]:
     """Return the codes that travel in the place of others, with the words that tell so, and what is meant."""
-    documented, codes = dialects()["documented"].cases, {code.name: code for code in default_contract().codes}
+    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first answer that needs it)
+
+    documented, codes = (
+        dialects()["documented"].cases,
+        {code.name: code for code in seedbed_schemas.default_contract().codes},
+    )
     found = []
     for name, case in ((name, case) for dialect in dialects().values() for name, case in dialect.cases.items()):
         meant = documented[name].number(codes)
         # The words for a balance that is too small were seen with 500, too, whatever the dialect.
-        numbers = {case.number(codes)} | ({_FAILED} if meant == _POOR else set())
+        numbers = {case.number(codes)} | (
+            {code_of("server_error")} if meant == code_of("insufficient_credits") else set()
+        )
         if _tells_enough(case.message):
-            found += [(number, _pattern(case.message), ERRORS[meant]) for number in numbers - {meant}]
+            found += [
+                (number, _pattern(case.message), errors_of(seedbed_schemas.default_contract())[meant])
+                for number in numbers - {meant}
+            ]
     return tuple(found)
 
 

@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -33,8 +32,7 @@ _RULES: Final = job_api().callback
 _SAMPLES_WORD: Final = "undefined"
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(msgspec.Struct, frozen=True):
     """What the service tells when a task has ended.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 from seedbed_client import flows, results, waiting
 from seedbed_client.config import live_endpoint, local_endpoint
 from seedbed_client.flows import Context
-from seedbed_client.requests import DEFAULT_QUALITY, DEFAULT_RATIO, Submission, text_to_image
+from seedbed_client.requests import Submission, text_to_image
 from seedbed_client.retrying import MAX_RETRIES, Retries
 from seedbed_client.rhythm import ADVISED
 from seedbed_client.secret import Secret
@@ -98,8 +98,8 @@ class SeedreamClient:
         prompt: str,
         /,
         *,
-        aspect_ratio: str = DEFAULT_RATIO,
-        quality: str = DEFAULT_QUALITY,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> str:
@@ -150,8 +150,8 @@ class SeedreamClient:
         prompt: str,
         /,
         *,
-        aspect_ratio: str = DEFAULT_RATIO,
-        quality: str = DEFAULT_QUALITY,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,

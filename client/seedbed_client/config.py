@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import httpx2
-from seedbed_schemas import Schema, default_contract, local
+import msgspec
+import seedbed_schemas
+from seedbed_schemas import local
 
 from seedbed_client.errors import ConfigurationError
 from seedbed_client.secret import KeyHeader, Secret
 
+if TYPE_CHECKING:
+    from seedbed_schemas import Schema
+
 BASE_URL_VARIABLE = "SEEDBED_BASE_URL"
 KEY_VARIABLE = "SEEDBED_API_KEY"
 
-_URI = Schema({"type": "string", "format": "uri"}, name="URL")
 _LAST_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A service, and a key to it.
 
     Attributes:
@@ -36,7 +40,7 @@ class Endpoint:
     @property
     def auth(self) -> KeyHeader:
         """What puts the key into a request."""
-        operation = default_contract().operation
+        operation = seedbed_schemas.default_contract().operation
         return KeyHeader(operation.header, operation.scheme, self.api_key)
 
     @property
@@ -58,7 +62,7 @@ def local_endpoint(base_url: str | None, api_key: Secret) -> Endpoint:
     """
     chosen = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
     url = _parsed(chosen)
-    if url.host.rstrip(".") == httpx2.URL(default_contract().operation.server).host:
+    if url.host.rstrip(".") == httpx2.URL(seedbed_schemas.default_contract().operation.server).host:
         raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
     return Endpoint(chosen.rstrip("/"), _checked(api_key or environment_key() or Secret(local.KEY)))
 
@@ -71,7 +75,7 @@ def live_endpoint(api_key: Secret) -> Endpoint:
     """
     if not api_key:
         raise ConfigurationError(f"The paid service needs a key: pass one, or set {KEY_VARIABLE}.")
-    return Endpoint(default_contract().operation.server, _checked(api_key), is_live=True)
+    return Endpoint(seedbed_schemas.default_contract().operation.server, _checked(api_key), is_live=True)
 
 
 def environment_key() -> Secret:
@@ -79,9 +83,14 @@ def environment_key() -> Secret:
     return Secret(os.environ.get(KEY_VARIABLE, ""))
 
 
+@cache
+def _uri() -> Schema:
+    return seedbed_schemas.Schema({"type": "string", "format": "uri"}, name="URL")
+
+
 def _parsed(text: str) -> httpx2.URL:
     # httpx2 alone would mend what is not a URI rather than refuse it.
-    url = httpx2.URL(text if _URI.accepts(text) else "")
+    url = httpx2.URL(text if _uri().accepts(text) else "")
     is_base = url.scheme in {"http", "https"} and url.host and not (url.query or url.fragment)
     if not is_base or (url.port or 0) > _LAST_PORT:
         raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")

@@ -19,9 +19,9 @@ Where nothing answered at all, the error is httpx2's own.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from seedbed_schemas import default_contract
+import seedbed_schemas
 
 if TYPE_CHECKING:
     from typing import Self
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from seedbed_schemas import Contract
 
     from seedbed_client.models import Task
+
+    ERRORS: dict[int, type[ApiError]]
+    """The class of each documented code."""
 
 
 class SeedreamError(Exception):
@@ -95,8 +98,9 @@ class GenerationFailed(ApiError):
     @classmethod
     def of(cls, task: Task) -> Self:
         """Return the error of a task that ended so."""
-        code = default_contract().code_named("generation_failed").number
-        error = cls(code, f"{task.task_id} failed with {task.fail_code or 'no code'}: {task.fail_msg}")
+        error = cls(
+            code_of("generation_failed"), f"{task.task_id} failed with {task.fail_code or 'no code'}: {task.fail_msg}"
+        )
         error.task = task
         return error
 
@@ -183,11 +187,18 @@ def _class_of(name: str, description: str) -> type[ApiError]:
 @cache
 def errors_of(contract: Contract) -> dict[int, type[ApiError]]:
     """Return the class of each code that a contract documents, success aside."""
-    return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != SUCCESS}
+    success = code_of("success")
+    return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != success}
 
 
-SUCCESS: Final = default_contract().code_named("success").number
-"""The code of an answer to a call that did what it was asked to."""
+@cache
+def code_of(name: str) -> int:
+    """Return the code of that name, such as ``rate_limited``."""
+    return seedbed_schemas.default_contract().code_named(name).number
 
-ERRORS: Final = errors_of(default_contract())
-"""The class of each documented code."""
+
+def __getattr__(name: str) -> dict[int, type[ApiError]]:
+    # Made when asked for: reading the contract takes longer than importing the package does.
+    if name == "ERRORS":
+        return errors_of(seedbed_schemas.default_contract())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

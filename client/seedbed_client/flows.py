@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
-from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.dialect import dialects
+import msgspec
+import seedbed_schemas
+from seedbed_schemas import job_api
 
 from seedbed_client.answers import data_of
 from seedbed_client.errors import (
@@ -20,6 +21,7 @@ from seedbed_client.errors import (
     SubmissionUnknown,
     UnreadableAnswer,
     ValidationError,
+    code_of,
 )
 from seedbed_client.models import Task, task_of
 from seedbed_client.retrying import NEVER_SENT, has_no_effect, passes
@@ -37,16 +39,11 @@ if TYPE_CHECKING:
     from seedbed_client.steps import Flow
 
 _JSON: Final = {"Content-Type": "application/json"}
-_SERVER_ERRORS: Final = default_contract().code_named("server_error").number
 _REFUSALS: Final = (FeatureDisabled, GenerationFailed, InsufficientCredits, ServiceUnavailable, ValidationError)
 """What says no for certain, whatever its code."""
 
-_NAMES: Final = tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
-"""Under which names a new task's name is given back."""
 
-
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a client knows, and its flows go by.
 
     Attributes:
@@ -82,7 +79,7 @@ def create_task(context: Context, submission: Submission, *, deadline: float = f
 
 
 def _create_once(context: Context, submission: Submission, body: bytes) -> Flow[str]:
-    operation, auth = default_contract().operation, context.endpoint.auth
+    operation, auth = seedbed_schemas.default_contract().operation, context.endpoint.auth
     call = Call(
         operation.method, context.url(operation.path), auth, {**(submission.headers or {}), **_JSON}, content=body
     )
@@ -94,17 +91,25 @@ def _create_once(context: Context, submission: Submission, body: bytes) -> Flow[
     except (httpx2.RequestError, UnreadableAnswer) as error:
         raise _unknown(error) from error
     except ApiError as error:
-        if error.code < _SERVER_ERRORS or isinstance(error, _REFUSALS):
+        if error.code < code_of("server_error") or isinstance(error, _REFUSALS):
             raise
         raise _unknown(error) from error
 
 
 def _named(data: Any, response: httpx2.Response) -> str:
-    names = [data.get(name) for name in _NAMES] if isinstance(data, dict) else []
+    names = [data.get(name) for name in _names()] if isinstance(data, dict) else []
     task_id = next((name for name in names if isinstance(name, str) and name), None)
     if task_id is None:
         raise UnreadableAnswer(response.status_code, "it does not name the task")
     return task_id
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    """Return under which names a new task's name is given back, in whichever dialect."""
+    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first answer that needs it)
+
+    return tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
 
 
 def _unknown(error: Exception) -> SubmissionUnknown:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from seedbed_schemas import job_api
 from seedbed_schemas.wire import Record, Results
 
@@ -33,8 +33,7 @@ class TaskState(StrEnum):
         return cls.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """A task as the service shows it.
 
     Attributes:
@@ -56,7 +55,7 @@ class Task:
     task_id: str
     model: str = ""
     state: TaskState = TaskState.UNKNOWN
-    input: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    input: Mapping[str, Any] = {}
     result_urls: tuple[str, ...] = ()
     fail_code: str = ""
     fail_msg: str = ""
@@ -65,7 +64,19 @@ class Task:
     update_time: datetime | None = None
     cost_time: timedelta | None = None
     credits_consumed: float | None = None
-    record: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    record: Mapping[str, Any] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self._told() == other._told()
+
+    def __hash__(self) -> int:
+        return hash(self.task_id)
+
+    def __repr__(self) -> str:
+        return f"Task({self.task_id!r}, {self.state})"
+
+    def _told(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "record")
 
     @property
     def succeeded(self) -> bool:

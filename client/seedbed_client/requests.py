@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from seedbed_schemas import default_contract, job_api, shipped_contracts
-from seedbed_schemas.profile import default_profile
+import msgspec
+import seedbed_schemas
+from seedbed_schemas import job_api
 
-from seedbed_client.errors import ConfigurationError, ValidationError
+from seedbed_client.errors import ConfigurationError, ValidationError, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from seedbed_schemas import Contract
 
-_INPUT: Final = default_contract().input_fields
-RATIO_FIELD, QUALITY_FIELD = default_profile().size_fields[::-1]
-DEFAULT_RATIO: Final[str] = _INPUT[RATIO_FIELD]["default"]
-DEFAULT_QUALITY: Final[str] = _INPUT[QUALITY_FIELD]["default"]
 
-
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """A task to be asked for.
 
     Attributes:
@@ -73,8 +67,8 @@ def text_to_image(
     headers: Mapping[str, str] | None,
 ) -> Submission:
     """Return a task of the shipped model."""
-    values = {default_profile().caption: prompt, RATIO_FIELD: aspect_ratio, QUALITY_FIELD: quality}
-    return Submission(default_contract().model, values, callback_url, headers)
+    values = {"prompt": prompt, "aspect_ratio": aspect_ratio, "quality": quality}
+    return Submission(seedbed_schemas.default_contract().model, values, callback_url, headers)
 
 
 def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
@@ -83,7 +77,7 @@ def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
     Raises:
         ConfigurationError: There is none.
     """
-    known = {contract.model: contract for contract in (*shipped_contracts(), *contracts)}
+    known = {contract.model: contract for contract in (*seedbed_schemas.shipped_contracts(), *contracts)}
     if model not in known:
         names = ", ".join(sorted(known))
         raise ConfigurationError(
@@ -107,4 +101,4 @@ def _hold(contract: Contract, body: dict[str, Any]) -> None:
 
 
 def _refusal(problem: str) -> ValidationError:
-    return ValidationError(default_contract().code_named("validation_error").number, f"Validation failed: {problem}.")
+    return ValidationError(code_of("validation_error"), f"Validation failed: {problem}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx2
-from seedbed_schemas import default_contract
+import msgspec
 
-from seedbed_client.errors import ApiError, RateLimited, ServiceUnavailable, UnreadableAnswer
+from seedbed_client.errors import ApiError, RateLimited, ServiceUnavailable, UnreadableAnswer, code_of
 from seedbed_client.steps import Pause
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTime
 MAX_RETRIES: Final = 4
 
 _NOT_TO_BE_MENDED: Final = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.TooManyRedirects)
-_SERVER_ERRORS: Final = default_contract().code_named("server_error").number
 
 
 def has_no_effect(error: BaseException) -> bool:
@@ -37,9 +35,9 @@ def has_no_effect(error: BaseException) -> bool:
 def passes(error: BaseException) -> bool:
     """Tell whether what a call ended with may go away by itself."""
     if isinstance(error, ApiError):
-        return has_no_effect(error) or error.code >= _SERVER_ERRORS
+        return has_no_effect(error) or error.code >= code_of("server_error")
     if isinstance(error, UnreadableAnswer):
-        return error.http_status >= _SERVER_ERRORS or error.http_status in _STATUS_THAT_LIES
+        return error.http_status >= code_of("server_error") or error.http_status in _STATUS_THAT_LIES
     return isinstance(error, httpx2.RequestError) and not isinstance(error, _NOT_TO_BE_MENDED)
 
 
@@ -47,8 +45,7 @@ _STATUS_THAT_LIES: Final = frozenset({200, 403, 408, 429})
 """HTTP statuses of answers that are none of the service and yet pass: half an answer, a guard at the door."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retries:
+class Retries(msgspec.Struct, frozen=True):
     """How often a call is made again, and after how long: twice as long each time, with a random part.
 
     Attributes:

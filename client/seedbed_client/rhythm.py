@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """A part of a wait.
 
     Attributes:
@@ -25,8 +25,7 @@ class Step:
     most: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rhythm:
+class Rhythm(msgspec.Struct, frozen=True):
     """How often one looks at a task, by default as the service advises: 2 to 3 s, then 5 to 10, then 15 to 30.
 
     Attributes:

@@ -6,8 +6,9 @@ and one not, do what it says and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -22,8 +23,7 @@ LARGEST_ANSWER = 4 * 1024 * 1024
 """In bytes; records have some thousands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """An HTTP request to be made; its response is sent back.
 
     Attributes:
@@ -42,7 +42,7 @@ class Call:
     method: str
     url: str
     auth: httpx2.Auth | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = {}
     params: Mapping[str, str] | None = None
     content: bytes | None = None
     timeout: float | None = None
@@ -50,16 +50,17 @@ class Call:
     begin: Callable[[httpx2.Response], object] | None = None
     sink: Callable[[bytes], object] | None = None
 
+    def __repr__(self) -> str:
+        return f"Call({self.method} {self.url})"  # headers may hold what is secret
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+
+class Pause(msgspec.Struct, frozen=True):
     """A time to wait, in seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(msgspec.Struct, frozen=True):
     """A callback to wait for; whether it came is sent back.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
+import msgspec
 
 from seedbed_client.errors import GenerationFailed, NotFound, SeedreamError, ValidationError, WaitTimeout
 from seedbed_client.flows import create_task, look
@@ -25,8 +25,7 @@ _SHORTEST = 0.05
 """Seconds that the last look of a wait is given at least."""
 
 
-@dataclass(slots=True)
-class Wait:
+class Wait(msgspec.Struct):
     """A wait that is under way.
 
     Attributes:
