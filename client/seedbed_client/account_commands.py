@@ -31,9 +31,6 @@ def task(
 ) -> int:
     """Show a task.
 
-    Exit codes: 0 it is shown, and has not failed; 1 it has failed, or the service refused; 2 the command line cannot be
-    used; 4 it had not ended in time; 130 interrupted.
-
     Args:
         task_id: Its name.
         watch: Show it again whenever its state changes, until it has ended.
@@ -58,8 +55,6 @@ def credits_left(
     service: ServiceFlags | None = None,
 ) -> int:
     """Show the balance of the account, in credits.
-
-    Exit codes: 0 it is shown; 1 the service refused; 2 the command line cannot be used.
 
     Args:
         as_json: Print it as a line of JSON.

@@ -276,4 +276,6 @@ class SeedreamClient:
         return self._context.endpoint.base_url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
+        # Tracebacks that show locals ask even one that could not be made.
+        where = repr(self.base_url) if hasattr(self, "_context") else "not made"
+        return f"{type(self).__name__}({where})"

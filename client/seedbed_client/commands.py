@@ -34,7 +34,7 @@ _STANDARD_INPUT = "-"
 @with_option_flags
 def generate(
     *prompts: str,
-    source: Annotated[str | None, Parameter(name="--from")] = None,
+    source: Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)] = None,
     output: Annotated[str, Parameter(name=["--output", "-o"])] = BY_TASK,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     resume: Path | None = None,
@@ -48,12 +48,8 @@ def generate(
 ) -> int:
     """Generate images and save them.
 
-    Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line cannot be used; 3 it cannot
-    be told whether a task was made, and paid for (look into the account before asking again); 4 a task had not ended
-    in time; 130 interrupted. The first of 3, 1, 4 that holds for any image counts.
-
     Args:
-        prompts: What the images show, one each; - reads them from standard input, a line each.
+        prompts: What the images show, one each.
         source: File of prompts, a line each; - for standard input.
         output: Name of an image, in which {task_id}, {index} (or {index:03}) and {prompt} stand for what they name.
         as_json: Print a line of JSON for each image.
@@ -84,9 +80,8 @@ def generate(
 
 
 def _all_prompts(prompts: tuple[str, ...], source: str | None) -> Iterator[str]:
-    """Yield the prompts, with the lines of files and of standard input where those are named."""
-    for prompt in prompts:
-        yield from _lines(prompt) if prompt == _STANDARD_INPUT else (prompt,)
+    """Yield the prompts, and the lines of a file or of standard input, where that is named."""
+    yield from prompts
     if source is not None:
         yield from _lines(source)
 

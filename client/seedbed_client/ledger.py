@@ -106,7 +106,7 @@ class Ledger:
 
     def _check(self) -> None:
         if not self.jobs:
-            raise ConfigurationError("Give a PROMPT, several of them, --from FILE, or - for standard input.")
+            raise ConfigurationError("Give a PROMPT, several of them, or --from FILE (- for standard input).")
         if self._path:
             check_writable(self._path)
 
