@@ -80,7 +80,6 @@ class Ledger:
         if path is None or not path.exists():
             ledger = cls(service, model, jobs, path)
             ledger._check()
-            ledger._write()
             return ledger
         kept = _read(path)
         if (kept.service, kept.model) != (service, model):
@@ -136,13 +135,13 @@ def held(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
+    check_writable(path)
     with Path(f"{path}.lock").open("ab") as lock:
         try:
             _lock(lock.fileno())
         except OSError as error:
             raise ConfigurationError(f"{path} is being used by another run: wait for its end.") from error
-        yield
-    Path(f"{path}.lock").unlink(missing_ok=True)
+        yield  # the file of the lock stays: a run that has it open could not tell that it is gone
 
 
 if sys.platform == "win32":

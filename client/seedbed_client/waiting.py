@@ -36,7 +36,7 @@ class Wait(msgspec.Struct):
         mailbox: Where callbacks come, if one waits for those.
         began: When it began, by the client's clock.
         trouble: Why the last look failed.
-        has_looked: Whether one has looked already.
+        looked: When one first looked, by the client's clock.
         least: For how long whoever answered asks to be left alone, in seconds.
     """
 
@@ -47,12 +47,12 @@ class Wait(msgspec.Struct):
     mailbox: Mailbox | None
     began: float
     trouble: Exception | None = None
-    has_looked: bool = False
+    looked: float | None = None
     least: float = 0
 
     def run(self) -> Flow[Task]:
         """Return the task once it has succeeded."""
-        while not (self.task.succeeded and self.has_looked):
+        while not (self.task.succeeded and self.looked is not None):
             yield from self._next_look()
             if self.task.failed:
                 raise GenerationFailed.of(self.task)
@@ -60,18 +60,19 @@ class Wait(msgspec.Struct):
 
     def next_change(self) -> Flow[Task | None]:
         """Return the task when its state is another, and nothing once it has ended."""
-        if self.has_looked and (self.task.succeeded or self.task.failed):
+        if self.looked is not None and (self.task.succeeded or self.task.failed):
             return None
-        before, is_first = self.task.state, not self.has_looked
+        before, is_first = self.task.state, self.looked is None
         while True:
             yield from self._next_look()
             if self.trouble is None and (is_first or self.task.state is not before):
                 return self.task
 
     def _next_look(self) -> Flow[None]:
-        if self.has_looked:
+        if self.looked is None:
+            self.looked = self.context.clock()
+        else:
             yield from self._pause(self.least)
-        self.has_looked = True
         self.least = yield from self._look()
 
     def _look(self) -> Flow[float]:
@@ -94,7 +95,9 @@ class Wait(msgspec.Struct):
         """Tell whether to look again all the same: the task is paid for, so waiting on is better than losing it."""
         # One dialect says so of an unknown task with the code of a request that breaks a rule.
         is_unknown = isinstance(error, NotFound | ValidationError)
-        return self._elapsed() < self.context.rhythm.grace if is_unknown else passes(error)
+        if is_unknown and self.looked is not None:
+            return self.context.clock() - self.looked < self.context.rhythm.grace
+        return passes(error)
 
     def _pause(self, least: float) -> Flow[None]:
         elapsed = self._elapsed()

@@ -26,8 +26,8 @@ def make_app() -> App:
         "seedbed_client.commands:generate",
         help="Generate images and save them.",
         help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line cannot "
-        "be used; 3 it cannot be told whether a task was made, and paid for: look into the account before asking again; "
-        "4 a task had not ended in time; 130 interrupted. The first of 3, 1, 4 that holds for any image counts.",
+        "be used; 3 it cannot be told whether a task was made, and paid for: look into the account before asking "
+        "again; 4 a task had not ended in time; 130 interrupted. The first of 3, 1, 4 that holds for any image counts.",
     )
     app.command(
         "seedbed_client.account_commands:task",
