@@ -13,8 +13,10 @@ middle = time.perf_counter(); import seedbed_client
 print(middle - began, time.perf_counter() - middle)
 """
 CLIENTS = """
-import time, httpx2
+import time, httpcore2, httpx2
+from seedbed_schemas import default_contract
 from seedbed_client import SeedreamClient
+default_contract()
 began = time.perf_counter(); httpx2.Client(trust_env=False)
 middle = time.perf_counter()
 client = SeedreamClient("http://127.0.0.1:9", "key"); client._shell._http.for_url(client.base_url)
