@@ -127,7 +127,8 @@ def make_server() -> Iterator[Running]:
 
 
 def play(server: Running, **words: Any) -> None:
-    server.play(**{"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6, **words})
+    usual: dict[str, Any] = {"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6}
+    server.play(**{**usual, **words})
 
 
 def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(server: Running) -> None:
