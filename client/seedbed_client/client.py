@@ -1,45 +1,47 @@
-"""The clients: shells that put HTTP around the flows, one that blocks and one that does not."""
+"""The client that blocks: a shell that puts HTTP around the flows."""
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import time
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
-import httpx2
-
-from seedbed_client import flows
-from seedbed_client.config import Endpoint, live_endpoint, local_endpoint
-from seedbed_client.flows import Call
+from seedbed_client import flows, results, waiting
+from seedbed_client.config import live_endpoint, local_endpoint
+from seedbed_client.flows import Context
+from seedbed_client.requests import Submission, text_to_image
+from seedbed_client.retrying import MAX_RETRIES, Retries
+from seedbed_client.rhythm import ADVISED
+from seedbed_client.secret import Secret
+from seedbed_client.shells import BlockingShell
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Self
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, Self
 
+    import httpx2
     from seedbed_schemas import Contract
 
-    from seedbed_client.flows import Flow, Pause
     from seedbed_client.models import Task
-
-T = TypeVar("T")
+    from seedbed_client.receiver import CallbackReceiver
+    from seedbed_client.rhythm import Rhythm
 
 TIMEOUT = 30.0
 """Seconds that one HTTP request may take."""
 
-PATIENCE = 900.0
-"""Seconds after which a task is given up; the service's documentation advises 10 to 15 minutes."""
-
 
 class SeedreamClient:
-    """A client that blocks.
+    """A client that blocks; threads may share it.
 
     Args:
         base_url: Where the service is; else ``SEEDBED_BASE_URL``, else the local fake. Never the paid service.
         api_key: Key; else ``SEEDBED_API_KEY``, else the local fake's own.
-        contract: Contract of the model to ask, by default the shipped one.
+        contracts: Contracts of models to submit to, beside the shipped ones.
         timeout: Seconds that one HTTP request may take.
+        max_retries: How often a call is made again that ended with what passes; see :mod:`seedbed_client.retrying`.
+        rhythm: How often to look at a task that is waited for, and for how long.
         transport: What carries the requests, such as ``httpx2.MockTransport``.
+        http_client: An HTTP client of yours to use, which you close.
         sleep: What waits, given seconds.
         clock: What tells the time while it waits, in seconds.
 
@@ -52,55 +54,112 @@ class SeedreamClient:
         base_url: str | None = None,
         api_key: str | None = None,
         *,
-        contract: Contract | None = None,
+        contracts: Iterable[Contract] = (),
         timeout: float = TIMEOUT,
+        max_retries: int = MAX_RETRIES,
+        rhythm: Rhythm = ADVISED,
         transport: httpx2.BaseTransport | None = None,
+        http_client: httpx2.Client | None = None,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = local_endpoint(base_url, api_key, contract)
-        self._http = httpx2.Client(timeout=timeout, transport=transport, trust_env=_trusts_proxies(self._endpoint))
-        self._sleep, self._clock = sleep, clock
+        key, api_key = Secret(api_key or ""), None  # so that no traceback shows it
+        endpoint = local_endpoint(base_url, key)
+        self._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), rhythm, timeout, clock)
+        self._shell = BlockingShell(self._context, transport, http_client, sleep)
 
     @classmethod
     def live(
         cls,
         api_key: str,
         *,
-        contract: Contract | None = None,
+        contracts: Iterable[Contract] = (),
         timeout: float = TIMEOUT,
+        max_retries: int = MAX_RETRIES,
+        rhythm: Rhythm = ADVISED,
         transport: httpx2.BaseTransport | None = None,
+        http_client: httpx2.Client | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Return a client of the paid service, where every task costs credits.
-
-        Args:
-            api_key: A key of the paid service.
-            contract: Contract of the model to ask, by default the shipped one.
-            timeout: Seconds that one HTTP request may take.
-            transport: What carries the requests.
+        """Return a client of the paid service, where every task costs credits; the rest is as for the class.
 
         Raises:
             ConfigurationError: There is no key.
         """
-        client = cls.__new__(cls)
-        client._endpoint = live_endpoint(api_key, contract)
-        client._http = httpx2.Client(timeout=timeout, transport=transport)
-        client._sleep, client._clock = time.sleep, time.monotonic
+        key, api_key = Secret(api_key), ""
+        client, endpoint = cls.__new__(cls), live_endpoint(key)
+        client._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), rhythm, timeout, clock)
+        client._shell = BlockingShell(client._context, transport, http_client, sleep)
         return client
 
-    def create_task(self, prompt: str, /, *, callback_url: str | None = None, **options: object) -> str:
-        """Ask for a task, once, and return its name.
+    def create_task(
+        self,
+        prompt: str,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Ask for an image and return the name of its task.
 
         Args:
             prompt: What the image shows.
+            aspect_ratio: Width to height.
+            quality: Size class, ``basic`` for 2K or ``high`` for 4K.
             callback_url: Where the service shall POST the finished task.
-            options: Fields of the input by their documented names; what is left out has its documented default.
+            extra_headers: Headers beside those of every request.
 
         Raises:
-            ApiError: The service refused.
-            CreationUnknown: It cannot be told whether the task was made.
+            ValidationError: The request breaks the contract; nothing was sent.
+            ApiError: The service refused; nothing was made.
+            SubmissionUnknown: It cannot be told whether the task was made; it is not asked for again.
+            httpx2.ConnectError: Nothing answers there; nothing was made.
         """
-        return self._run(flows.create_task(self._endpoint, prompt, callback_url=callback_url, options=options))
+        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        return self._shell.run(flows.create_task(self._context, submission))
+
+    def submit(
+        self,
+        *,
+        model: str,
+        input: Mapping[str, Any],  # noqa: A002 (the service's own word)
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        validate: bool = True,
+    ) -> str:
+        """Ask any model for a task and return its name; :meth:`create_task` for the errors.
+
+        Args:
+            model: The model.
+            input: What it is asked.
+            callback_url: Where the service shall POST the finished task.
+            extra_headers: Headers beside those of every request.
+            validate: Whether to hold the request to the model's contract first, and to fill in its defaults.
+
+        Raises:
+            ConfigurationError: There is no contract of the model.
+        """
+        submission = Submission(model, input, callback_url, extra_headers, validate)
+        return self._shell.run(flows.create_task(self._context, submission))
+
+    def generate(
+        self,
+        prompt: str,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        on_update: Callable[[Task], object] | None = None,
+    ) -> Task:
+        """Ask for an image and wait for it, all within ``timeout``: :meth:`create_task`, then :meth:`wait`."""
+        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        return self._shell.run(waiting.generate(self._context, submission, timeout=timeout, on_update=on_update))
 
     def get_task(self, task_id: str) -> Task:
         """Return a task as it is now.
@@ -109,54 +168,101 @@ class SeedreamClient:
             ApiError: The service refused.
             UnreadableAnswer: It answered in no form of its own.
         """
-        return self._run(flows.get_task(self._endpoint, task_id))
+        return self._shell.run(flows.get_task(self._context, task_id))
 
     def wait(
-        self, task_id: str, *, timeout: float = PATIENCE, on_update: Callable[[Task], object] | None = None
+        self,
+        task: Task | str,
+        *,
+        timeout: float | None = None,
+        on_update: Callable[[Task], object] | None = None,
     ) -> Task:
         """Look at a task until it has succeeded.
 
         Args:
-            task_id: Its name.
-            timeout: Seconds after which to give up.
+            task: The task, or its name.
+            timeout: Seconds after which to give up; else those of the rhythm.
             on_update: Called with the task after each look.
 
         Raises:
-            TaskFailed: It ended without a result.
+            GenerationFailed: It ended without a result.
             WaitTimeout: It had not ended in time.
             ApiError: The service refused, for a reason that does not pass by itself.
         """
-        return self._run(flows.wait(self._endpoint, task_id, timeout=timeout, on_update=on_update, clock=self._clock))
+        return self._shell.run(waiting.begin(self._context, task, timeout=timeout, on_update=on_update).run())
 
-    def generate(
+    def wait_for_callback(
         self,
-        prompt: str,
-        /,
+        task: Task | str,
+        receiver: CallbackReceiver,
         *,
-        callback_url: str | None = None,
-        timeout: float = PATIENCE,
+        timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
-        **options: object,
     ) -> Task:
-        """Ask for a task and wait for it: :meth:`create_task`, then :meth:`wait`."""
-        task_id = self.create_task(prompt, callback_url=callback_url, **options)
-        return self.wait(task_id, timeout=timeout, on_update=on_update)
+        """Wait until a callback tells that a task has ended, and return what its record then says.
 
-    def download(self, url: str) -> bytes:
-        """Return a result image.
+        A callback that never comes is made up for by a rare look; the errors are those of :meth:`wait`.
+
+        Args:
+            task: The task, or its name.
+            receiver: Where the service POSTs the callback, served by another thread.
+            timeout: Seconds after which to give up; else those of the rhythm.
+            on_update: Called with the task after each look.
+        """
+        mailbox = receiver.mailbox
+        wait = waiting.begin(self._context, task, timeout=timeout, on_update=on_update, mailbox=mailbox)
+        return self._shell.run(wait.run())
+
+    def iter_states(self, task: Task | str, *, timeout: float | None = None) -> Iterator[Task]:
+        """Yield a task each time that its state has changed, until it has ended, well or not.
 
         Raises:
-            UnreadableAnswer: There is no image at that URL.
+            WaitTimeout: It had not ended in time.
+            ApiError: The service refused, for a reason that does not pass by itself.
         """
-        return self._run(flows.download(url))
+        wait = waiting.begin(self._context, task, timeout=timeout)
+        while (seen := self._shell.run(wait.next_change())) is not None:
+            yield seen
+
+    @overload
+    def download(self, url: str, /) -> bytes: ...
+    @overload
+    def download(self, url: str, /, *, to: Path | str) -> Path: ...
+    def download(self, url: str, /, *, to: Path | str | None = None) -> bytes | Path:
+        """Return a result, or write it to a file, which is there as a whole or not at all, and return its path.
+
+        Raises:
+            BrokenResult: There is no whole image at that URL.
+            OSError: The file cannot be written.
+        """
+        if to is None:
+            return self._shell.run(results.in_memory(self._context, url))
+        return self._shell.run(results.into_file(self._context, url, Path(to)))
+
+    def result_images(self, task: Task | str) -> tuple[bytes, ...]:
+        """Return all images of a task that has succeeded.
+
+        Raises:
+            BrokenResult: It has none, or one is not whole.
+        """
+        known = self.get_task(task) if isinstance(task, str) else task
+        return self._shell.run(results.all_in_memory(self._context, known))
+
+    def download_url(self, url: str, /) -> str:
+        """Return a URL at which anybody can have a result for some minutes.
+
+        Raises:
+            ValidationError: The URL is none of a result of this service.
+        """
+        return self._shell.run(flows.download_url(self._context, url))
 
     def credits(self) -> float:
         """Return the balance, in credits."""
-        return self._run(flows.get_credits(self._endpoint))
+        return self._shell.run(flows.get_credits(self._context))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections, except those of an HTTP client that was given."""
+        self._shell.close()
 
     def __enter__(self) -> Self:
         return self
@@ -164,151 +270,12 @@ class SeedreamClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    response = self._do(step)
-                except httpx2.RequestError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    @property
+    def base_url(self) -> str:
+        """Where the service is, without a slash at the end."""
+        return self._context.endpoint.base_url
 
-    def _do(self, step: Call | Pause) -> httpx2.Response | None:
-        if isinstance(step, Call):
-            return self._http.request(
-                step.method, step.url, headers=step.headers, params=step.params, content=step.content
-            )
-        self._sleep(step.seconds)
-        return None
-
-
-class AsyncSeedreamClient:
-    """A client that does not block; its methods are those of :class:`SeedreamClient`, to be awaited.
-
-    Args:
-        base_url: As for :class:`SeedreamClient`.
-        api_key: As for :class:`SeedreamClient`.
-        contract: As for :class:`SeedreamClient`.
-        timeout: As for :class:`SeedreamClient`.
-        transport: What carries the requests, such as ``httpx2.ASGITransport``.
-        sleep: What waits, given seconds, when awaited.
-        clock: What tells the time while it waits, in seconds.
-
-    Raises:
-        ConfigurationError: The URL or the key cannot be used.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        contract: Contract | None = None,
-        timeout: float = TIMEOUT,
-        transport: httpx2.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._endpoint = local_endpoint(base_url, api_key, contract)
-        self._http = httpx2.AsyncClient(timeout=timeout, transport=transport, trust_env=_trusts_proxies(self._endpoint))
-        self._sleep, self._clock = sleep, clock
-
-    @classmethod
-    def live(
-        cls,
-        api_key: str,
-        *,
-        contract: Contract | None = None,
-        timeout: float = TIMEOUT,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> Self:
-        """Return a client of the paid service, as :meth:`SeedreamClient.live` does."""
-        client = cls.__new__(cls)
-        client._endpoint = live_endpoint(api_key, contract)
-        client._http = httpx2.AsyncClient(timeout=timeout, transport=transport)
-        client._sleep, client._clock = asyncio.sleep, time.monotonic
-        return client
-
-    async def create_task(self, prompt: str, /, *, callback_url: str | None = None, **options: object) -> str:
-        """Ask for a task, as :meth:`SeedreamClient.create_task` does."""
-        return await self._run(flows.create_task(self._endpoint, prompt, callback_url=callback_url, options=options))
-
-    async def get_task(self, task_id: str) -> Task:
-        """Return a task as it is now, as :meth:`SeedreamClient.get_task` does."""
-        return await self._run(flows.get_task(self._endpoint, task_id))
-
-    async def wait(
-        self, task_id: str, *, timeout: float = PATIENCE, on_update: Callable[[Task], object] | None = None
-    ) -> Task:
-        """Look at a task until it has succeeded, as :meth:`SeedreamClient.wait` does."""
-        flow = flows.wait(self._endpoint, task_id, timeout=timeout, on_update=on_update, clock=self._clock)
-        return await self._run(flow)
-
-    async def generate(
-        self,
-        prompt: str,
-        /,
-        *,
-        callback_url: str | None = None,
-        timeout: float = PATIENCE,
-        on_update: Callable[[Task], object] | None = None,
-        **options: object,
-    ) -> Task:
-        """Ask for a task and wait for it: :meth:`create_task`, then :meth:`wait`."""
-        task_id = await self.create_task(prompt, callback_url=callback_url, **options)
-        return await self.wait(task_id, timeout=timeout, on_update=on_update)
-
-    async def download(self, url: str) -> bytes:
-        """Return a result image, as :meth:`SeedreamClient.download` does."""
-        return await self._run(flows.download(url))
-
-    async def credits(self) -> float:
-        """Return the balance, in credits."""
-        return await self._run(flows.get_credits(self._endpoint))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    response = await self._do(step)
-                except httpx2.RequestError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _do(self, step: Call | Pause) -> httpx2.Response | None:
-        if isinstance(step, Call):
-            return await self._http.request(
-                step.method, step.url, headers=step.headers, params=step.params, content=step.content
-            )
-        await self._sleep(step.seconds)
-        return None
-
-
-def _trusts_proxies(endpoint: Endpoint) -> bool:
-    """Tell whether the environment's proxies are for this service: a proxy cannot reach this machine's loopback."""
-    host = httpx2.URL(endpoint.base_url).host
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host != "localhost"
-    return not (address.is_loopback or address.is_unspecified)
+    def __repr__(self) -> str:
+        # Tracebacks that show locals ask even one that could not be made.
+        where = repr(self.base_url) if hasattr(self, "_context") else "not made"
+        return f"{type(self).__name__}({where})"

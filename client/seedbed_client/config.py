@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import httpx2
-from seedbed_schemas import Schema, default_contract, local
+import msgspec
+import seedbed_schemas
+from seedbed_schemas import local
 
 from seedbed_client.errors import ConfigurationError
+from seedbed_client.secret import KeyHeader, Secret
 
 if TYPE_CHECKING:
-    from seedbed_schemas import Contract
+    from seedbed_schemas import Schema
 
 BASE_URL_VARIABLE = "SEEDBED_BASE_URL"
 KEY_VARIABLE = "SEEDBED_API_KEY"
 
-_URI = Schema({"type": "string", "format": "uri"}, name="URL")
 _LAST_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A service, a key to it, and what it is asked for.
+class Endpoint(msgspec.Struct, frozen=True):
+    """A service, and a key to it.
 
     Attributes:
         base_url: Where the service is, without a slash at the end.
-        api_key: The key; not shown.
-        contract: The contract of the model.
+        api_key: The key.
         is_live: Whether calls cost money.
     """
 
     base_url: str
-    api_key: str = field(repr=False)
-    contract: Contract
+    api_key: Secret
     is_live: bool = False
 
+    @property
+    def auth(self) -> KeyHeader:
+        """What puts the key into a request."""
+        operation = seedbed_schemas.default_contract().operation
+        return KeyHeader(operation.header, operation.scheme, self.api_key)
 
-def local_endpoint(
-    base_url: str | None = None, api_key: str | None = None, contract: Contract | None = None
-) -> Endpoint:
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, where no proxy of the environment leads."""
+        host = httpx2.URL(self.base_url).host
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return host == "localhost"
+        return address.is_loopback or address.is_unspecified
+
+
+def local_endpoint(base_url: str | None, api_key: Secret) -> Endpoint:
     """Return a service that is not the paid one: the arguments, or the environment, or the local fake.
 
     Raises:
@@ -48,13 +62,12 @@ def local_endpoint(
     """
     chosen = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
     url = _parsed(chosen)
-    if url.host.rstrip(".") == httpx2.URL(default_contract().operation.server).host:
+    if url.host.rstrip(".") == httpx2.URL(seedbed_schemas.default_contract().operation.server).host:
         raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
-    key = _checked(api_key or os.environ.get(KEY_VARIABLE) or local.KEY)
-    return Endpoint(chosen.rstrip("/"), key, contract or default_contract())
+    return Endpoint(chosen.rstrip("/"), _checked(api_key or environment_key() or Secret(local.KEY)))
 
 
-def live_endpoint(api_key: str | None, contract: Contract | None = None) -> Endpoint:
+def live_endpoint(api_key: Secret) -> Endpoint:
     """Return the paid service.
 
     Raises:
@@ -62,20 +75,29 @@ def live_endpoint(api_key: str | None, contract: Contract | None = None) -> Endp
     """
     if not api_key:
         raise ConfigurationError(f"The paid service needs a key: pass one, or set {KEY_VARIABLE}.")
-    chosen = contract or default_contract()
-    return Endpoint(chosen.operation.server, _checked(api_key), chosen, is_live=True)
+    return Endpoint(seedbed_schemas.default_contract().operation.server, _checked(api_key), is_live=True)
+
+
+def environment_key() -> Secret:
+    """Return the key that the environment has, an empty one where it has none."""
+    return Secret(os.environ.get(KEY_VARIABLE, ""))
+
+
+@cache
+def _uri() -> Schema:
+    return seedbed_schemas.Schema({"type": "string", "format": "uri"}, name="URL")
 
 
 def _parsed(text: str) -> httpx2.URL:
     # httpx2 alone would mend what is not a URI rather than refuse it.
-    url = httpx2.URL(text if _URI.accepts(text) else "")
+    url = httpx2.URL(text if _uri().accepts(text) else "")
     is_base = url.scheme in {"http", "https"} and url.host and not (url.query or url.fragment)
     if not is_base or (url.port or 0) > _LAST_PORT:
         raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")
     return url
 
 
-def _checked(api_key: str) -> str:
-    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+def _checked(api_key: Secret) -> Secret:
+    if not (api_key.tell().isascii() and api_key.tell().isprintable()) or " " in api_key.tell():
         raise ConfigurationError("A key is made of visible ASCII characters without spaces.")
     return api_key

@@ -2,13 +2,16 @@
 
 * SeedreamError
   + ApiError: the service answered with a code other than success
-    - Unauthorized, InsufficientCredits, NotFound, ValidationError, RateLimited,
-      ServiceUnavailable, ServerError, GenerationFailed, FeatureDisabled
+    - Unauthorized, InsufficientCredits, NotFound, ValidationError, RateLimited, ServiceUnavailable, ServerError,
+      FeatureDisabled
+    - GenerationFailed: the task ended without a result
   + UnreadableAnswer: something answered, but not in the form of the service
-  + CreationUnknown: nobody can tell whether the task was made, and paid for
-  + TaskFailed: the task ended without a result
+    - BrokenResult: what is at the URL of a result is no whole image
+  + SubmissionUnknown: nobody can tell whether the task was made, and paid for
   + WaitTimeout: the task had not ended in time
-  + ConfigurationError: the client cannot be made like this
+  + CallbackError: a request to the receiver of callbacks is none of the service
+    - SignatureMismatch, Stale, UnreadableCallback
+  + ConfigurationError: the client cannot be made or used like this
 
 Where nothing answered at all, the error is httpx2's own.
 """
@@ -16,14 +19,19 @@ Where nothing answered at all, the error is httpx2's own.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from seedbed_schemas import default_contract
+import seedbed_schemas
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from seedbed_schemas import Contract
 
     from seedbed_client.models import Task
+
+    ERRORS: dict[int, type[ApiError]]
+    """The class of each documented code."""
 
 
 class SeedreamError(Exception):
@@ -31,7 +39,7 @@ class SeedreamError(Exception):
 
 
 class ConfigurationError(SeedreamError, ValueError):
-    """The client cannot be made like this."""
+    """The client cannot be made or used like this."""
 
 
 class ApiError(SeedreamError):
@@ -40,12 +48,14 @@ class ApiError(SeedreamError):
     Attributes:
         code: The code, from the body of the answer.
         message: The words that came with it.
+        retry_after: Seconds for which the service asks to be left alone, where it says so.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
 
 class Unauthorized(ApiError):
@@ -77,7 +87,32 @@ class ServerError(ApiError):
 
 
 class GenerationFailed(ApiError):
-    """The task could not be generated."""
+    """The task could not be generated: it ended without a result, and cost nothing.
+
+    Attributes:
+        task: Its record; ``None`` where the service told so in place of one.
+    """
+
+    task: Task | None = None
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Return the error of a task that ended so."""
+        error = cls(
+            code_of("generation_failed"), f"{task.task_id} failed with {task.fail_code or 'no code'}: {task.fail_msg}"
+        )
+        error.task = task
+        return error
+
+    @property
+    def fail_code(self) -> str:
+        """Kind of failure, as the record has it."""
+        return self.task.fail_code if self.task else ""
+
+    @property
+    def fail_msg(self) -> str:
+        """Failure in words, as the record has it."""
+        return self.task.fail_msg if self.task else self.message
 
 
 class FeatureDisabled(ApiError):
@@ -89,39 +124,57 @@ class UnreadableAnswer(SeedreamError):
 
     Attributes:
         http_status: HTTP status of the answer.
+        retry_after: Seconds for which whoever answered asks to be left alone, where it says so.
     """
 
-    def __init__(self, http_status: int, reason: str) -> None:
+    def __init__(self, http_status: int, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(f"the answer (HTTP {http_status}) is not one of the service: {reason}")
         self.http_status = http_status
+        self.retry_after = retry_after
 
 
-class CreationUnknown(SeedreamError):
-    """The connection broke after the task was asked for: it may have been made, and cost credits."""
+class BrokenResult(UnreadableAnswer):
+    """What is at the URL of a result is no whole image."""
 
 
-class TaskFailed(SeedreamError):
-    """The task ended without a result.
+class SubmissionUnknown(SeedreamError):
+    """Nobody can tell whether the task was made, and paid for: asking again might pay twice.
 
-    Attributes:
-        task: Its record.
+    The connection broke after the request was sent, or the answer tells neither yes nor no. Why is in ``__cause__``.
     """
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(f"{task.task_id} failed with {task.fail_code}: {task.fail_msg}")
-        self.task = task
 
 
 class WaitTimeout(SeedreamError):
-    """The task had not ended in time; it goes on all the same.
+    """The task had not ended in time; it goes on all the same, and can be waited for again.
 
     Attributes:
-        task_id: Its name.
+        task: The task as it was seen last.
     """
 
-    def __init__(self, task_id: str, seconds: float) -> None:
-        super().__init__(f"{task_id} had not ended after {seconds:g} seconds")
-        self.task_id = task_id
+    def __init__(self, task: Task, seconds: float) -> None:
+        super().__init__(f"{task.task_id} had not ended after {seconds:g} seconds; it goes on, and can be waited for")
+        self.task = task
+
+    @property
+    def task_id(self) -> str:
+        """Name of the task."""
+        return self.task.task_id
+
+
+class CallbackError(SeedreamError):
+    """A request to the receiver of callbacks is none of the service, or none to act on."""
+
+
+class SignatureMismatch(CallbackError):
+    """A callback is not signed with the signing key."""
+
+
+class Stale(CallbackError):
+    """A callback was signed too long ago, or in the future: a replay, or a clock that is wrong."""
+
+
+class UnreadableCallback(CallbackError):
+    """A callback is not in the form of the service."""
 
 
 def _class_of(name: str, description: str) -> type[ApiError]:
@@ -134,11 +187,18 @@ def _class_of(name: str, description: str) -> type[ApiError]:
 @cache
 def errors_of(contract: Contract) -> dict[int, type[ApiError]]:
     """Return the class of each code that a contract documents, success aside."""
-    return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != SUCCESS}
+    success = code_of("success")
+    return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != success}
 
 
-SUCCESS: Final = default_contract().code_named("success").number
-"""The code of an answer to a call that did what it was asked to."""
+@cache
+def code_of(name: str) -> int:
+    """Return the code of that name, such as ``rate_limited``."""
+    return seedbed_schemas.default_contract().code_named(name).number
 
-ERRORS: Final = errors_of(default_contract())
-"""The class of each documented code."""
+
+def __getattr__(name: str) -> dict[int, type[ApiError]]:
+    # Made when asked for: reading the contract takes longer than importing the package does.
+    if name == "ERRORS":
+        return errors_of(seedbed_schemas.default_contract())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,202 +1,163 @@
-"""The logic of the client, without input and output.
-
-A flow is a generator: it yields what is to be done, a :class:`Call` or a :class:`Pause`, and is sent the response, or
-thrown the transport's error. The clients, one blocking and one not, do what it says and nothing else.
-"""
+"""The logic of the client, without input and output; see :mod:`seedbed_client.steps` for how it is run."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 import msgspec
+import seedbed_schemas
 from seedbed_schemas import job_api
-from seedbed_schemas.profile import profile_of
-from seedbed_schemas.wire import Created, Envelope, Record
 
+from seedbed_client.answers import data_of
 from seedbed_client.errors import (
-    ERRORS,
-    SUCCESS,
     ApiError,
-    CreationUnknown,
-    RateLimited,
-    ServerError,
+    FeatureDisabled,
+    GenerationFailed,
+    InsufficientCredits,
     ServiceUnavailable,
-    TaskFailed,
+    SubmissionUnknown,
     UnreadableAnswer,
-    WaitTimeout,
-    errors_of,
+    ValidationError,
+    code_of,
 )
 from seedbed_client.models import Task, task_of
+from seedbed_client.retrying import NEVER_SENT, has_no_effect, passes
+from seedbed_client.steps import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable
 
     from seedbed_schemas import Contract
 
     from seedbed_client.config import Endpoint
+    from seedbed_client.requests import Submission
+    from seedbed_client.retrying import Retries
+    from seedbed_client.rhythm import Rhythm
+    from seedbed_client.steps import Flow
 
-T = TypeVar("T")
-
-_PASSING = (RateLimited, ServerError, ServiceUnavailable, UnreadableAnswer, httpx2.RequestError)
-"""What may go away by itself while one waits; the task is paid for, so waiting on is better than losing it."""
-
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-"""What happens before a request is on its way, so that it cannot have had an effect."""
-
-_MOST_FAILURES = 5
+_JSON: Final = {"Content-Type": "application/json"}
+_REFUSALS: Final = (FeatureDisabled, GenerationFailed, InsufficientCredits, ServiceUnavailable, ValidationError)
+"""What says no for certain, whatever its code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An HTTP request to be made."""
+class Context(msgspec.Struct, frozen=True):
+    """What a client knows, and its flows go by.
 
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    params: Mapping[str, str] | None = None
-    content: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A time to wait, in seconds."""
-
-    seconds: float
-
-
-Flow: TypeAlias = "Generator[Call | Pause, Any, T]"
-"""A flow that ends with a T; it is sent the response to a call, and nothing after a pause."""
-
-
-def poll_interval(elapsed: float) -> float:
-    """Return how long to wait before the next look, in seconds, after so many seconds of waiting.
-
-    Often at first, then more and more seldom, as the service's documentation advises.
+    Attributes:
+        endpoint: The service.
+        contracts: Contracts of models beside the shipped ones.
+        retries: How often calls are made again.
+        rhythm: How often one looks at a task.
+        timeout: Seconds that one HTTP request may take.
+        clock: What tells the time, in seconds.
     """
-    if elapsed < 30:  # noqa: PLR2004 (the table of the advice)
-        return 2.0
-    return 5.0 if elapsed < 120 else 15.0  # noqa: PLR2004 (the table of the advice)
+
+    endpoint: Endpoint
+    contracts: tuple[Contract, ...]
+    retries: Retries
+    rhythm: Rhythm
+    timeout: float
+    clock: Callable[[], float]
+
+    def url(self, path: str) -> str:
+        """Return where a path of the service is."""
+        return self.endpoint.base_url + path
+
+    def data(self, response: httpx2.Response) -> Any:
+        """Return what an answer gives back."""
+        return data_of(response, self.contracts)
 
 
-def create_task(
-    endpoint: Endpoint, prompt: str, *, callback_url: str | None, options: Mapping[str, object]
-) -> Flow[str]:
-    """Ask for a task and return its name; never asks twice, for asking costs money."""
-    contract, fields = endpoint.contract, job_api().fields
-    body: dict[str, Any] = {fields.model: contract.model, fields.input: _input(contract, prompt, options)}
-    if callback_url is not None:
-        body[fields.callback] = callback_url
-    operation, headers = contract.operation, {**_authorization(endpoint), "Content-Type": "application/json"}
-    # Written in ASCII, for then even a prompt that is no proper Unicode travels, and the service can say no to it.
-    call = Call(operation.method, endpoint.base_url + operation.path, headers, content=json.dumps(body).encode())
+def create_task(context: Context, submission: Submission, *, deadline: float = float("inf")) -> Flow[str]:
+    """Ask for a task and return its name; asks again only where nothing can have been made, for it costs money."""
+    body = submission.body(context.contracts)
+    retries = context.retries.until(deadline)
+    return (yield from retries.run(lambda: _create_once(context, submission, body), has_no_effect))
+
+
+def _create_once(context: Context, submission: Submission, body: bytes) -> Flow[str]:
+    operation, auth = seedbed_schemas.default_contract().operation, context.endpoint.auth
+    call = Call(
+        operation.method, context.url(operation.path), auth, {**(submission.headers or {}), **_JSON}, content=body
+    )
     try:
         response = yield call
-        return msgspec.convert(_data(endpoint, response), Created).task_id
-    except _NEVER_SENT:
+        return _named(context.data(response), response)
+    except NEVER_SENT:
         raise
-    except (httpx2.RequestError, UnreadableAnswer, msgspec.ValidationError) as error:
-        raise CreationUnknown(f"it is not known whether the task was made, and paid for: {error}") from error
+    except (httpx2.RequestError, UnreadableAnswer) as error:
+        raise _unknown(error) from error
+    except ApiError as error:
+        if error.code < code_of("server_error") or isinstance(error, _REFUSALS):
+            raise
+        raise _unknown(error) from error
 
 
-def get_task(endpoint: Endpoint, task_id: str) -> Flow[Task]:
-    """Return the task as it is now."""
+def _named(data: Any, response: httpx2.Response) -> str:
+    names = [data.get(name) for name in _names()] if isinstance(data, dict) else []
+    task_id = next((name for name in names if isinstance(name, str) and name), None)
+    if task_id is None:
+        raise UnreadableAnswer(response.status_code, "it does not name the task")
+    return task_id
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    """Return under which names a new task's name is given back, in whichever dialect."""
+    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first answer that needs it)
+
+    return tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
+
+
+def _unknown(error: Exception) -> SubmissionUnknown:
+    reason = str(error) or type(error).__name__
+    return SubmissionUnknown(f"it is not known whether the task was made, and paid for: {reason}")
+
+
+def look(context: Context, task_id: str, timeout: float | None = None) -> Flow[Task]:
+    """Return the task as it is now, having asked once."""
     operation = job_api().record_info
-    url, headers = endpoint.base_url + operation.path, _authorization(endpoint)
-    response = yield Call(operation.method, url, headers, params={operation.query: task_id})
+    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: task_id}
+    response = yield Call(operation.method, url, auth, params=query, timeout=timeout)
+    data = context.data(response)
     try:
-        return task_of(msgspec.convert(_data(endpoint, response), Record))
-    except msgspec.DecodeError as error:
-        raise UnreadableAnswer(response.status_code, f"its record cannot be read ({error})") from error
-
-
-def get_credits(endpoint: Endpoint) -> Flow[float]:
-    """Return the balance, in credits."""
-    operation = job_api().credit
-    response = yield Call(operation.method, endpoint.base_url + operation.path, _authorization(endpoint))
-    try:
-        return msgspec.convert(_data(endpoint, response), float)
-    except msgspec.ValidationError as error:
-        raise UnreadableAnswer(response.status_code, f"its balance cannot be read ({error})") from error
-
-
-def wait(
-    endpoint: Endpoint,
-    task_id: str,
-    *,
-    timeout: float,
-    on_update: Callable[[Task], object] | None,
-    clock: Callable[[], float],
-) -> Flow[Task]:
-    """Return the task once it has succeeded."""
-    start, failures = clock(), 0
-    while True:
-        try:
-            task = yield from get_task(endpoint, task_id)
-            failures = 0
-            if _has_succeeded(task, on_update):
-                return task
-        except _PASSING as error:
-            failures += 1
-            if failures == _MOST_FAILURES:
-                error.add_note(f"The task is {task_id}")
-                raise
-        elapsed = clock() - start
-        if elapsed >= timeout:
-            raise WaitTimeout(task_id, timeout)
-        yield Pause(min(poll_interval(elapsed), timeout - elapsed))
-
-
-def _has_succeeded(task: Task, on_update: Callable[[Task], object] | None) -> bool:
-    if on_update:
-        on_update(task)
-    if task.failed:
-        raise TaskFailed(task)
-    return task.succeeded
-
-
-def download(url: str) -> Flow[bytes]:
-    """Return a result; it is fetched without the key, which it does not need."""
-    response: httpx2.Response = yield Call("GET", url)
-    kind = response.headers.get("content-type", "")
-    if not response.is_success or not kind.startswith("image/"):
-        raise UnreadableAnswer(
-            response.status_code, f"{url} gave {kind or 'nothing'} in place of an image{_told(response)}"
-        )
-    return response.content
-
-
-def _told(response: httpx2.Response) -> str:
-    """Return what an answer in place of a file says, where it is one of the service."""
-    try:
-        message = msgspec.json.decode(response.content, type=Envelope).msg
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return f": {message}" if message else ""
-
-
-def _input(contract: Contract, prompt: str, options: Mapping[str, object]) -> dict[str, object]:
-    """Return the input: the contract's defaults, and what was asked for."""
-    defaults = {name: schema["default"] for name, schema in contract.input_fields.items() if "default" in schema}
-    given = {name: value for name, value in options.items() if value is not None}
-    caption = profile_of(contract).caption
-    return {**({caption: prompt} if caption else {}), **defaults, **given}
-
-
-def _authorization(endpoint: Endpoint) -> dict[str, str]:
-    operation = endpoint.contract.operation
-    return {operation.header: f"{operation.scheme} {endpoint.api_key}"}
-
-
-def _data(endpoint: Endpoint, response: httpx2.Response) -> Any:
-    """Return what an answer gives back, or raise what it says; the code tells, whatever the HTTP status is."""
-    try:
-        envelope = msgspec.json.decode(response.content, type=Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return task_of(data if isinstance(data, dict) else {})
+    except ValueError as error:
         raise UnreadableAnswer(response.status_code, str(error)) from error
-    if envelope.code != SUCCESS:
-        errors = ERRORS | errors_of(endpoint.contract)
-        raise errors.get(envelope.code, ApiError)(envelope.code, envelope.msg or "")
-    return envelope.data
+
+
+def get_task(context: Context, task_id: str) -> Flow[Task]:
+    """Return the task as it is now."""
+    return (yield from context.retries.run(lambda: look(context, task_id), passes))
+
+
+def get_credits(context: Context) -> Flow[float]:
+    """Return the balance, in credits."""
+    return (yield from context.retries.run(lambda: _credits_once(context), passes))
+
+
+def _credits_once(context: Context) -> Flow[float]:
+    operation = job_api().credit
+    response = yield Call(operation.method, context.url(operation.path), context.endpoint.auth)
+    balance = context.data(response)
+    if not isinstance(balance, int | float) or isinstance(balance, bool):
+        raise UnreadableAnswer(response.status_code, "its balance cannot be read")
+    return float(balance)
+
+
+def download_url(context: Context, url: str) -> Flow[str]:
+    """Return a URL at which a result can be had for some minutes; asking changes nothing, so it may be repeated."""
+    return (yield from context.retries.run(lambda: _download_url_once(context, url), passes))
+
+
+def _download_url_once(context: Context, url: str) -> Flow[str]:
+    operation, auth = job_api().download_url, context.endpoint.auth
+    body = json.dumps({operation.field: url}).encode()
+    response = yield Call(operation.method, context.url(operation.path), auth, _JSON, content=body)
+    found = context.data(response)
+    if not isinstance(found, str) or not found:
+        raise UnreadableAnswer(response.status_code, "it gives no URL")
+    return found

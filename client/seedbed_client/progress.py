@@ -1,4 +1,4 @@
-"""How a task fares, shown on standard error: a line that moves on a terminal, a line for each change elsewhere."""
+"""How tasks fare, shown on standard error: a line each that moves on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from seedbed_schemas.refusals import printable
 if TYPE_CHECKING:
     from typing import Self
 
-    from seedbed_client.models import Task
+    from rich.progress import TaskID
 
 
 class TaskProgress:
-    """Shows a task while a ``with`` block runs."""
+    """Shows tasks while a ``with`` block runs."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False)
@@ -23,8 +23,8 @@ class TaskProgress:
         self._bar = Progress(
             SpinnerColumn(), text, TimeElapsedColumn(), console=self._console, transient=True, redirect_stdout=False
         )
-        self._line = self._bar.add_task("asking for a task")
-        self._shown = ""
+        self._lines: dict[int, TaskID] = {}
+        self._shown: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -35,15 +35,19 @@ class TaskProgress:
         if self._console.is_terminal:
             self._bar.stop()
 
-    def update(self, task: Task) -> None:
-        """Show the state of a task."""
-        self.say(f"{printable(task.task_id)}: {printable(task.state)}")
-
-    def say(self, text: str) -> None:
-        """Show a text, if it is not shown already."""
-        if text == self._shown:
+    def show(self, number: int, text: str) -> None:
+        """Show how the task of that number fares, if it is not shown already."""
+        if text == self._shown.get(number):
             return
-        self._shown = text
-        self._bar.update(self._line, description=text)
+        self._shown[number] = text
         if not self._console.is_terminal:
-            self._console.print(text, soft_wrap=True)
+            self._console.print(printable(text), soft_wrap=True)
+            return
+        if number not in self._lines:
+            self._lines[number] = self._bar.add_task("")
+        self._bar.update(self._lines[number], description=printable(text))
+
+    def end(self, number: int) -> None:
+        """Show no more of the task of that number."""
+        if line := self._lines.pop(number, None):
+            self._bar.remove_task(line)

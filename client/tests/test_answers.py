@@ -11,12 +11,14 @@ import respx
 from seedbed_client import (
     ApiError,
     AsyncSeedreamClient,
-    CreationUnknown,
+    GenerationFailed,
     RateLimited,
     SeedreamClient,
     SeedreamError,
-    TaskFailed,
+    SubmissionUnknown,
+    TaskState,
     UnreadableAnswer,
+    WaitTimeout,
 )
 from seedbed_mock import ManualClock
 
@@ -29,6 +31,7 @@ RECORD: dict[str, Any] = {
     "param": "{}",
     "createTime": 1,
 }
+JPEG = b"\xff\xd8\xff\xe0 an image \xff\xd9"
 URL = "http://127.0.0.1:9/results/x.jpg"
 
 
@@ -79,7 +82,7 @@ def test_an_answer_in_another_form_is_told_apart_from_a_refusal(response: httpx2
 
 @pytest.mark.parametrize("response", UNREADABLE, ids=lambda response: repr(response.content[:12]))
 def test_after_an_unreadable_answer_it_is_not_known_whether_the_task_was_made(response: httpx2.Response) -> None:
-    with answering(response) as client, pytest.raises(CreationUnknown):
+    with answering(response) as client, pytest.raises(SubmissionUnknown):
         client.create_task("a hill")
 
 
@@ -94,7 +97,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("error", BROKEN)
 def test_after_a_broken_connection_it_is_not_known_whether_the_task_was_made(error: type[Exception]) -> None:
-    with answering(error("broken")) as client, pytest.raises(CreationUnknown, match="broken"):
+    with answering(error("broken")) as client, pytest.raises(SubmissionUnknown, match="broken"):
         client.create_task("a hill")
 
 
@@ -111,7 +114,7 @@ def test_a_task_is_asked_for_once_whatever_happens() -> None:
         asked.append(request)
         return httpx2.Response(200, json=envelope(None, 500, "down"))
 
-    with SeedreamClient(transport=httpx2.MockTransport(handle)) as client, pytest.raises(ApiError):
+    with SeedreamClient(transport=httpx2.MockTransport(handle)) as client, pytest.raises(SubmissionUnknown):
         client.generate("a hill")
     assert len(asked) == 1
 
@@ -162,9 +165,10 @@ def test_an_async_wait_outlasts_a_broken_connection() -> None:
 
 
 def test_a_wait_that_only_fails_ends_with_the_last_failure_and_names_the_task() -> None:
-    with answering(envelope(None, 429, "slow down")) as client, pytest.raises(RateLimited) as error:
+    with answering(envelope(None, 429, "slow down")) as client, pytest.raises(WaitTimeout, match="t1") as error:
         client.wait("t1")
-    assert "t1" in error.value.__notes__[0]
+    assert isinstance(error.value.__cause__, RateLimited)
+    assert error.value.task.state is TaskState.UNKNOWN
 
 
 def test_a_wait_ends_at_once_with_what_does_not_pass() -> None:
@@ -174,9 +178,10 @@ def test_a_wait_ends_at_once_with_what_does_not_pass() -> None:
 
 def test_a_task_that_failed_is_raised_with_its_record() -> None:
     failed = record(state="fail", failCode="422", failMsg="blocked", resultJson="", costTime=None, completeTime=None)
-    with answering(record(), failed) as client, pytest.raises(TaskFailed, match="blocked") as error:
+    with answering(record(), failed) as client, pytest.raises(GenerationFailed, match="blocked") as error:
         client.wait("t1")
-    assert error.value.task.fail_code == "422"
+    assert (error.value.fail_code, error.value.fail_msg) == ("422", "blocked")
+    assert error.value.task
     assert error.value.task.failed
 
 
@@ -206,9 +211,9 @@ def test_a_result_that_is_no_image_is_told_in_the_words_of_the_service() -> None
 
 def test_the_key_goes_to_the_service_and_not_to_where_the_result_is(httpx2_mock: respx.Router) -> None:
     balance = httpx2_mock.get("http://127.0.0.1:8721/api/v1/chat/credit").respond(json=envelope(5916.25))
-    image = httpx2_mock.get("https://cdn.example/x.jpg").respond(content=b"jpeg", content_type="image/jpeg")
+    image = httpx2_mock.get("https://cdn.example/x.jpg").respond(content=JPEG, content_type="image/jpeg")
     with SeedreamClient(api_key="k1") as client:
         assert client.credits() == 5916.25
-        assert client.download("https://cdn.example/x.jpg") == b"jpeg"
+        assert client.download("https://cdn.example/x.jpg") == JPEG
     assert balance.calls.last.request.headers["Authorization"] == "Bearer k1"
     assert "Authorization" not in image.calls.last.request.headers

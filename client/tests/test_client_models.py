@@ -1,15 +1,17 @@
 """The client with the contract of another model: its fields, its defaults, its codes, without a line of code."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from PIL import Image
-from seedbed_client import ApiError, SeedreamClient
+from seedbed_client import ApiError, ConfigurationError, SeedreamClient, ValidationError
 from seedbed_mock import Running, running
 from seedbed_mock.cli import main
-from seedbed_schemas import Contract
+from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.derive import derive
 
 ROOT = Path(__file__).parents[2]
@@ -25,22 +27,41 @@ def make_server() -> Iterator[Running]:
 
 
 def test_another_model_is_asked_by_its_own_contract(server: Running) -> None:
-    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
-        task = client.generate("sheep", copies=4)
+    with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
+        task = client.wait(client.submit(model=MEADOW.model, input={"words": "sheep", "copies": 4}))
     assert task.model == MEADOW.model
-    assert json.loads(task.param)["input"] == {"words": "sheep", "copies": 4}
+    assert task.input == {"words": "sheep", "copies": 4}
 
 
 def test_its_defaults_are_its_own(server: Running) -> None:
-    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
-        assert json.loads(client.generate("sheep").param)["input"] == {"words": "sheep", "copies": 1}
+    with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
+        task_id = client.submit(model=MEADOW.model, input={"words": "sheep"})
+        assert client.get_task(task_id).input == {"words": "sheep", "copies": 1}
+
+
+def test_what_breaks_its_contract_is_not_sent_unless_asked_for(server: Running) -> None:
+    server.reset()
+    with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
+        with pytest.raises(ValidationError, match=r"copies must be one of 1, 2, 4, not 3"):
+            client.submit(model=MEADOW.model, input={"words": "sheep", "copies": 3})
+        server.assert_called("createTask", times=0)
+        with pytest.raises(ValidationError, match=r"copies must be one of 1, 2, 4, not 3"):
+            client.submit(model=MEADOW.model, input={"words": "sheep", "copies": 3}, validate=False)
+        server.assert_called("createTask", times=1)
+
+
+def test_a_model_without_a_contract_is_named_with_those_that_have_one() -> None:
+    with SeedreamClient() as client, pytest.raises(ConfigurationError, match=re.escape(default_contract().model)):
+        client.submit(model="other/model", input={})
 
 
 def test_a_code_that_only_it_documents_has_a_class(server: Running) -> None:
-    with SeedreamClient(server.url, server.key, contract=MEADOW) as client:
-        client._http.headers["X-Seedbed-Fault"] = "499"
-        with pytest.raises(ApiError) as error:
-            client.credits()
+    with (
+        httpx2.Client(headers={"X-Seedbed-Fault": "499"}, trust_env=False) as http,
+        SeedreamClient(server.url, server.key, contracts=[MEADOW], http_client=http) as client,
+        pytest.raises(ApiError) as error,
+    ):
+        client.credits()
     assert type(error.value).__name__ == "Code499"
 
 

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_client import SeedreamClient, flows
+from seedbed_client import SeedreamClient
 from seedbed_mock import Running, running
 from seedbed_mock.cli import main
 from seedbed_schemas import default_contract
+from seedbed_schemas.files import check_writable
 from seedbed_schemas.profile import default_profile
 
 INPUT = default_contract().part("request")["properties"]["input"]["properties"]
@@ -62,7 +64,7 @@ def test_without_a_name_the_image_is_saved_under_that_of_its_task(tmp_path: Path
         (["--live", "--base-url", "http://127.0.0.1:1", "--key", "x"], 2, "two services"),
         (["--base-url", default_contract().operation.server], 2, "--live"),
         (["--base-url", "nonsense"], 2, "nonsense"),
-        (["--base-url", "http://127.0.0.1:1"], 1, "seedbed serve"),
+        (["--base-url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
         (["--key", "wrong"], 1, "401"),
         (["--key", "a b"], 2, "visible ASCII"),
         (["-o", "nowhere/out.jpg"], 2, "no such folder"),
@@ -87,8 +89,8 @@ def answered(monkeypatch: pytest.MonkeyPatch, record: dict[str, object], message
         task = {"taskId": "t1", "model": "m", "param": "", "createTime": 1, **record}
         return httpx2.Response(200, json={"code": code, "msg": message, "data": task})
 
-    real, transport = httpx2.Client, httpx2.MockTransport(handle)
-    monkeypatch.setattr(httpx2, "Client", lambda **options: real(**{**options, "transport": transport}))
+    real, transport = httpx2.AsyncClient, httpx2.MockTransport(handle)
+    monkeypatch.setattr(httpx2, "AsyncClient", lambda **options: real(**{**options, "transport": transport}))
 
 
 @pytest.mark.parametrize("results", ["", '{"resultUrls": []}'])
@@ -103,7 +105,7 @@ def test_a_success_without_a_result_is_no_success(
 def test_what_a_service_says_cannot_steer_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answered(monkeypatch, {}, "\x1b]0;owned\x07\nsecond line", 500)
+    answered(monkeypatch, {}, "\x1b]0;owned\x07\nsecond line", 401)
     assert main(["generate", "a hill"]) == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
@@ -127,13 +129,13 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anyth
 def test_an_image_that_cannot_be_saved_is_told_with_its_url(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def vanish(_: str) -> "flows.Flow[bytes]":
+    def vanish(*_: object) -> NoReturn:
         (tmp_path / "folder").rmdir()
-        yield from ()
-        return b"jpeg"
+        check_writable(tmp_path / "folder" / "out.jpg")
+        raise AssertionError
 
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr(flows, "download", vanish)
+    monkeypatch.setattr("seedbed_client.results.check_writable", vanish)
     assert main(["generate", "a hill", "-o", "folder/out.jpg"]) == 1
     errors = capsys.readouterr().err
     assert "no such folder" in errors
@@ -152,10 +154,10 @@ def test_a_service_that_says_where_to_write_is_not_heeded(
             urls = '{"resultUrls": ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]}'
             record = {"taskId": name, "model": "m", "state": "success", "param": "", "createTime": 1}
             return httpx2.Response(200, json={"code": 200, "msg": "", "data": {**record, "resultJson": urls}})
-        return httpx2.Response(200, content=b"jpeg", headers={"content-type": "image/jpeg"})
+        return httpx2.Response(200, content=b"\xff\xd8\xff\xd9", headers={"content-type": "image/jpeg"})
 
-    real, transport = httpx2.Client, httpx2.MockTransport(handle)
-    monkeypatch.setattr(httpx2, "Client", lambda **options: real(**{**options, "transport": transport}))
+    real, transport = httpx2.AsyncClient, httpx2.MockTransport(handle)
+    monkeypatch.setattr(httpx2, "AsyncClient", lambda **options: real(**{**options, "transport": transport}))
     assert main(["generate", "a hill"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"______evil.jpg", "______evil-2.jpg"}
     assert capsys.readouterr().out.count("Saved") == 2

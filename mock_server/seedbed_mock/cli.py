@@ -22,7 +22,25 @@ def make_app() -> App:
         config=(fill_in,),
     )
     app.command("seedbed_mock.commands:serve", help="Play the whole service until Ctrl-C.")
-    app.command("seedbed_client.commands:generate", help="Generate an image and save it.")
+    app.command(
+        "seedbed_client.commands:generate",
+        help="Generate images and save them.",
+        help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line cannot "
+        "be used; 3 it cannot be told whether a task was made, and paid for: look into the account before asking "
+        "again; 4 a task had not ended in time; 130 interrupted. The first of 3, 1, 4 that holds for any image counts.",
+    )
+    app.command(
+        "seedbed_client.account_commands:task",
+        help="Show a task.",
+        help_epilogue="Exit codes: 0 it is shown, and has not failed; 1 it has failed, or the service refused; 2 the "
+        "command line cannot be used; 4 it had not ended in time; 130 interrupted.",
+    )
+    app.command(
+        "seedbed_client.account_commands:credits_left",
+        name="credits",
+        help="Show the balance.",
+        help_epilogue="Exit codes: 0 it is shown; 1 the service refused; 2 the command line cannot be used.",
+    )
     app.command("seedbed_contract.commands:check", help="Judge whether a server keeps the contract.")
     app.command("seedbed_schemas.commands:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.commands:clauses", help="List the clauses of a contract.")

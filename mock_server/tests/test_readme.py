@@ -1,4 +1,4 @@
-"""The examples of the README, run as they are printed."""
+"""The examples of the README and of the pages in ``docs``, run as they are printed."""
 
 import re
 import shlex
@@ -9,18 +9,33 @@ from PIL import Image
 from seedbed_mock import running
 from seedbed_mock.cli import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-PROGRAMS = [
-    (code, after if kind == "text" else "")
-    for (language, code), (kind, after) in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True)
-    if language == "python"
-]
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the blocks of code of a page, each with its language."""
+    return re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+
+
+def programs(page: str) -> list[tuple[str, str]]:
+    """Return the programs of a page, each with what it prints."""
+    found = blocks(page)
+    return [
+        (code, after if kind == "text" else "")
+        for (language, code), (kind, after) in zip(found, [*found[1:], ("", "")], strict=True)
+        if language == "python"
+    ]
+
+
+BLOCKS = blocks(README)
+PROGRAMS = [program for page in PAGES for program in programs(page)]
 
 
 @pytest.mark.parametrize(("code", "output"), PROGRAMS, ids=lambda text: text.split("\n")[0][:40])
-def test_a_program_does_what_the_readme_says(code: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(code, "<readme>", "exec"), {"__name__": "readme"})  # noqa: S102
+def test_a_program_does_what_its_page_says(code: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, "<page>", "exec"), {"__name__": "page"})  # noqa: S102
     assert capsys.readouterr().out == output
 
 

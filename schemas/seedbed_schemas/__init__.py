@@ -1,9 +1,16 @@
 """The contract of the Seedream job API, derived from the vendor's documentation page."""
 
-from seedbed_schemas.clauses import Clause
-from seedbed_schemas.contract import Code, Contract, ContractError, Operation, default_contract, shipped_contracts
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from seedbed_schemas.job_api import JobApi, job_api
-from seedbed_schemas.schema import Schema, Violation
+
+if TYPE_CHECKING:
+    from seedbed_schemas.clauses import Clause
+    from seedbed_schemas.contract import Code, Contract, ContractError, Operation, default_contract, shipped_contracts
+    from seedbed_schemas.schema import Schema, Violation
 
 __all__ = [
     "Clause",
@@ -20,3 +27,17 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_MODULES: Final = {
+    "clauses": ("Clause",),
+    "contract": ("Code", "Contract", "ContractError", "Operation", "default_contract", "shipped_contracts"),
+    "schema": ("Schema", "Violation"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: judging takes longer to load than a client that has nothing to judge yet should pay for.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"seedbed_schemas.{module}"), name)
+    raise AttributeError(f"module 'seedbed_schemas' has no attribute {name!r}")

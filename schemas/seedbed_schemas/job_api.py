@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedbed_schemas.clauses import Clause, Node
-from seedbed_schemas.schema import Schema
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from seedbed_schemas.clauses import Clause
+    from seedbed_schemas.schema import Schema
 
 _SHAPES = (
     *("envelope", "record", "results", "creditAnswer"),
@@ -21,8 +22,7 @@ _SHAPES = (
 _WITHOUT_RULE = {"$ref", "allOf", "contentMediaType", "contentSchema"}
 
 
-@dataclass(frozen=True, slots=True)
-class States:
+class States(msgspec.Struct, frozen=True):
     """The life of a task.
 
     Attributes:
@@ -36,8 +36,7 @@ class States:
     failure: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFields:
+class RequestFields(msgspec.Struct, frozen=True):
     """Names of the fields that the request of every model has.
 
     Attributes:
@@ -51,8 +50,7 @@ class RequestFields:
     callback: str
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A shared operation.
 
     Attributes:
@@ -68,8 +66,7 @@ class Endpoint:
     field: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackRules:
+class CallbackRules(msgspec.Struct, frozen=True):
     """How a callback travels.
 
     Attributes:
@@ -118,6 +115,8 @@ class JobApi:
 
     def shape(self, name: str) -> Schema:
         """Return the judge of one of the shared shapes, such as ``recordAnswer``."""
+        from seedbed_schemas.schema import Schema  # noqa: PLC0415 (who judges nothing does not load it)
+
         return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name, prefix=f"{name}/")
 
     def clauses(self) -> tuple[Clause, ...]:
@@ -125,6 +124,8 @@ class JobApi:
         return (*map(_behaviour, self.document["x-clauses"]), *self._clauses_of_shapes())
 
     def _clauses_of_shapes(self) -> Iterator[Clause]:
+        from seedbed_schemas.clauses import Clause, Node  # noqa: PLC0415 (as above)
+
         for name in _SHAPES:
             shape = self.document["$defs"][name]
             place = {"source": f"job-api.json, {name}: {shape['description']}"}
@@ -134,6 +135,8 @@ class JobApi:
 
 
 def _behaviour(clause: dict[str, str]) -> Clause:
+    from seedbed_schemas.clauses import Clause  # noqa: PLC0415 (as above)
+
     return Clause(clause["id"], "behaviour", clause["says"], {"source": clause["source"]})
 
 

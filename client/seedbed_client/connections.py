@@ -1,0 +1,98 @@
+"""The HTTP clients of a client: made when needed, since one that can do TLS costs 20 ms and more."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import httpx2
+from seedbed_schemas import __version__
+
+from seedbed_client.errors import UnreadableAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedbed_client.steps import Call
+
+C = TypeVar("C")
+
+HEADERS = {"User-Agent": f"seedbed-client/{__version__}"}
+"""Guards in front of services turn away programs that do not say who they are."""
+
+
+class Connections(Generic[C]):
+    """One HTTP client for ``http://``, which has no certificates and so trusts nobody, and one for ``https://``.
+
+    Args:
+        make: Makes an HTTP client, given whom it trusts.
+        given: One to use for all in their place; it belongs to whoever gave it.
+    """
+
+    def __init__(self, make: Callable[[ssl.SSLContext | bool], C], given: C | None = None) -> None:
+        self._make, self._given, self._lock = make, given, threading.Lock()
+        self._made: dict[bool, C] = {}
+        self._is_closed = False
+
+    def for_url(self, url: str) -> C:
+        """Return the one that asks a URL."""
+        if self._given is not None:
+            return self._given
+        is_secure = not url.lower().startswith("http://")
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("The client is closed: make another, or use it inside its with block.")
+            if is_secure not in self._made:
+                trusted = True if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                self._made[is_secure] = self._make(trusted)
+            return self._made[is_secure]
+
+    def take_all(self) -> list[C]:
+        """Return those that were made, to be closed, and make no more."""
+        with self._lock:
+            made = list(self._made.values())
+            self._made.clear()
+            self._is_closed = True
+        return made
+
+
+class Intake:
+    """Takes an answer in, part by part: only so much of it, and only for so long.
+
+    Args:
+        call: What is answered.
+        response: The answer, whose body is still to come.
+        timeout: Seconds that the client allows for a call.
+        began: When the call began, by the monotonic clock.
+    """
+
+    def __init__(self, call: Call, response: httpx2.Response, timeout: float, began: float) -> None:
+        self._call, self._response = call, response
+        self._ends = began + (timeout if call.timeout is None else call.timeout)
+        self._size, self._parts = 0, bytearray()
+        self._sink = call.sink or self._parts.extend
+        if call.begin:
+            call.begin(response)
+
+    def take(self, part: bytes) -> None:
+        """Take a part.
+
+        Raises:
+            httpx2.ReadTimeout: The answer takes too long, however quickly its parts follow one another.
+            UnreadableAnswer: It is too large.
+        """
+        self._size += len(part)
+        if self._size > self._call.largest:
+            raise UnreadableAnswer(self._response.status_code, f"it is larger than {self._call.largest} bytes")
+        # A large file may take longer than a call, as long as it goes on.
+        if self._call.sink is None and time.monotonic() > self._ends:
+            raise httpx2.ReadTimeout("the answer takes too long", request=self._response.request)
+        self._sink(part)
+
+    def end(self) -> httpx2.Response:
+        """Return the answer with its body."""
+        kept = {"Retry-After", "Content-Type"}
+        headers = {name: self._response.headers[name] for name in kept if name in self._response.headers}
+        return httpx2.Response(self._response.status_code, headers=headers, content=bytes(self._parts))

@@ -1,0 +1,259 @@
+"""Callbacks: read, verified, received inside Starlette from a live fake, and waited for."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from seedbed_client import (
+    AsyncSeedreamClient,
+    Callback,
+    CallbackReceiver,
+    GenerationFailed,
+    SeedreamClient,
+    SignatureMismatch,
+    Stale,
+    TaskState,
+    UnreadableCallback,
+    WaitTimeout,
+    parse_callback,
+    verify_callback,
+)
+from seedbed_mock import Running, running
+from seedbed_schemas import job_api
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+KEY, NOW, RULES = "whsec-1", 1_765_166_238, job_api().callback
+RECORD = {"taskId": "t1", "model": "m", "state": "fail", "param": "{}", "createTime": 1, "failCode": "422"}
+BODY = json.dumps({"code": 501, "msg": "Playground task failed.", "data": RECORD}).encode()
+
+
+def signed(task_id: str = "t1", key: str = KEY, at: int = NOW) -> dict[str, str]:
+    digest = hmac.digest(key.encode(), f"{task_id}.{at}".encode(), hashlib.sha256)
+    return {RULES.timestamp_header: str(at), RULES.signature_header: base64.b64encode(digest).decode()}
+
+
+def test_a_callback_is_read_into_types() -> None:
+    callback = parse_callback(BODY)
+    assert (callback.code, callback.message) == (501, "Playground task failed.")
+    assert (callback.task.task_id, callback.task.state, callback.task.fail_code) == ("t1", TaskState.FAIL, "422")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"code": 200}', b'{"code": 200, "data": {}}', b"[" * 9999])
+def test_what_is_no_callback_is_told(body: bytes) -> None:
+    with pytest.raises(UnreadableCallback):
+        parse_callback(body)
+    with pytest.raises(UnreadableCallback):
+        verify_callback(signed(), body, KEY, now=NOW)
+
+
+@pytest.mark.parametrize("headers", [signed(), {name.lower(): value for name, value in signed().items()}])
+@pytest.mark.parametrize("key", [KEY, KEY.encode()])
+def test_a_callback_that_is_signed_just_now_is_taken(headers: dict[str, str], key: str | bytes) -> None:
+    assert verify_callback(headers, BODY, key, now=NOW + 299).task.task_id == "t1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {RULES.timestamp_header: str(NOW)},
+        {**signed(), RULES.signature_header: ""},
+        {**signed(), RULES.signature_header: "é"},
+        {**signed(), RULES.timestamp_header: "soon"},
+        {**signed(), RULES.timestamp_header: str(NOW + 1)},
+        signed("t2"),
+        signed(key="another"),
+    ],
+)
+def test_a_callback_that_is_not_signed_with_the_key_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(SignatureMismatch):
+        verify_callback(headers, BODY, KEY, now=NOW)
+
+
+@pytest.mark.parametrize(("now", "words"), [(NOW + 301, "301 seconds ago"), (NOW - 301, "ahead of this clock")])
+def test_a_callback_of_another_time_is_stale(now: float, words: str) -> None:
+    with pytest.raises(Stale, match=words):
+        verify_callback(signed(), BODY, KEY, now=now)
+    assert verify_callback(signed(), BODY, KEY, now=now, tolerance=400)
+
+
+def test_a_signature_over_undefined_as_of_the_vendors_sample_is_refused_and_explained() -> None:
+    """The sample signs ``data.task_id``, which is not there, and so what holds for every task."""
+    with pytest.raises(SignatureMismatch, match=r"data\.task_id"):
+        verify_callback(signed("undefined"), BODY, KEY, now=NOW)
+    snaked = BODY.replace(b"taskId", b"task_id")
+    with pytest.raises(UnreadableCallback):
+        verify_callback(signed(), snaked, KEY, now=NOW)
+
+
+@pytest.mark.parametrize("key", ["", b""])
+def test_without_a_key_nothing_is_verified(key: str | bytes) -> None:
+    with pytest.raises(ValueError, match="signing key"):
+        verify_callback(signed(key=""), BODY, key, now=NOW)
+    with pytest.raises(ValueError, match="signing key"):
+        CallbackReceiver(signing_key=key)
+
+
+@contextlib.contextmanager
+def served(receiver: CallbackReceiver) -> Iterator[str]:
+    """Serve a receiver inside a Starlette application on a real socket, and yield its URL."""
+    app = Starlette(routes=[Mount("/hooks/seedream", app=receiver)])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/hooks/seedream/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running() as server:
+        yield server
+
+
+def play(server: Running, **words: Any) -> None:
+    usual: dict[str, Any] = {"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6}
+    server.play(**{**usual, **words})
+
+
+def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(server: Running) -> None:
+    play(server)
+    got: list[Callback] = []
+    with served(CallbackReceiver(got.append, signing_key=KEY)) as url, SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill", callback_url=url)
+        while server.control("GET", "callbacks")["callbacks"][0]["outcome"] == "pending":
+            pass
+        server.control("POST", f"callbacks/{task_id}/redeliver")
+    assert [(callback.code, callback.task.task_id) for callback in got] == [(200, task_id)]
+
+
+@pytest.mark.parametrize("rule", ["", "callback.twice", "callback.unlike"])
+def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: Running, rule: str) -> None:
+    play(server)
+    if rule:
+        server.add_faults(rule)
+    receiver = CallbackReceiver(signing_key=KEY)
+    with served(receiver) as url, SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill", callback_url=url)
+        assert client.wait_for_callback(task_id, receiver, timeout=30).succeeded
+        assert client.wait_for_callback(task_id, receiver, timeout=30).succeeded
+
+
+def test_it_is_heard_of_without_polling(server: Running) -> None:
+    play(server, task_seconds=0.3)
+    receiver = CallbackReceiver(signing_key=KEY)
+    with served(receiver) as url, SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill", callback_url=url)
+        assert client.wait_for_callback(task_id, receiver, timeout=30).succeeded
+    assert sum(call["operation"] == "recordInfo" for call in server.calls) == 2
+
+
+def test_the_async_client_hears_of_many_at_once(server: Running) -> None:
+    play(server, task_seconds=0.3)
+    receiver = CallbackReceiver(signing_key=KEY)
+
+    async def flow(url: str) -> list[bool]:
+        async with AsyncSeedreamClient(server.url, "k") as client:
+
+            async def one(number: int) -> bool:
+                task_id = await client.create_task(f"hill {number}", callback_url=url)
+                return (await client.wait_for_callback(task_id, receiver, timeout=30)).succeeded
+
+            return await asyncio.gather(*(one(number) for number in range(20)))
+
+    with served(receiver) as url:
+        assert all(asyncio.run(flow(url)))
+
+
+def test_a_task_that_fails_is_heard_of_too(server: Running) -> None:
+    play(server)
+    server.add_faults("task.fail code=422 after=0")
+    receiver = CallbackReceiver(signing_key=KEY)
+    with served(receiver) as url, SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill", callback_url=url)
+        with pytest.raises(GenerationFailed):
+            client.wait_for_callback(task_id, receiver, timeout=30)
+
+
+def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server: Running) -> None:
+    play(server, task_seconds=3600)
+    receiver = CallbackReceiver(signing_key=KEY)
+
+    async def wait(task_id: str) -> None:
+        async with AsyncSeedreamClient(server.url, "k") as client:
+            await client.wait_for_callback(task_id, receiver, timeout=0.2)
+
+    with SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill")
+        with pytest.raises(WaitTimeout) as error:
+            client.wait_for_callback(task_id, receiver, timeout=0.2)
+    assert error.value.task.state is TaskState.WAITING
+    with pytest.raises(WaitTimeout):
+        asyncio.run(wait(task_id))
+    assert receiver.mailbox._waiting == {}
+
+
+def ask(receiver: CallbackReceiver, **options: Any) -> int:
+    async def call() -> int:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(receiver)) as http:
+            return (
+                await http.request(url="http://here/", **{"method": "POST", "content": BODY, **options})
+            ).status_code
+
+    return asyncio.run(call())
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"headers": signed()}, 200),
+        ({"method": "GET"}, 405),
+        ({}, 401),
+        ({"headers": signed(at=NOW - 3600)}, 401),
+        ({"headers": signed(), "content": b"{}"}, 400),
+        ({"headers": signed(), "content": b"x" * 2_000_000}, 413),
+    ],
+)
+def test_a_receiver_answers_with_the_status_that_fits(options: dict[str, Any], status: int) -> None:
+    got: list[Callback] = []
+    assert ask(CallbackReceiver(got.append, signing_key=KEY, clock=lambda: NOW), **options) == status
+    assert bool(got) == (status == 200)
+
+
+def test_a_receiver_without_a_key_takes_what_is_not_signed() -> None:
+    assert ask(CallbackReceiver()) == 200
+
+
+def test_what_was_not_handled_is_handled_when_it_comes_again() -> None:
+    tries: list[str] = []
+
+    async def handle(callback: Callback) -> None:
+        tries.append(callback.task.task_id)
+        if len(tries) == 1:
+            raise OSError("the disk is full")
+
+    receiver = CallbackReceiver(handle)
+    with pytest.raises(OSError, match="full"):
+        ask(receiver)
+    assert ask(receiver) == ask(receiver) == 200
+    assert tries == ["t1", "t1"]
+
+
+def test_a_receiver_speaks_http_alone() -> None:
+    with pytest.raises(NotImplementedError):
+        asyncio.run(CallbackReceiver()({"type": "websocket"}, None, None))  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""A thousand images at once on one client: few connections, and nothing left behind."""
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from seedbed_client import AsyncSeedreamClient, Rhythm, SeedreamClient, Step
+from seedbed_mock import Running, running
+
+COUNT = 1000
+MOST_CONNECTIONS = 100
+ROUGHLY = 20
+QUICK = Rhythm(steps=(Step(0, 0.1, 0.2),))
+HANDLES = Path("/proc/self/fd")
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running(task_seconds=0.2, rate_limit="off", credits=10**6, keep_tasks=10) as server:
+        yield server
+
+
+def handles() -> int:
+    return len(list(HANDLES.iterdir()))
+
+
+async def many(server: Running, count: int) -> int:
+    """Have so many images made at once, and return the most handles of files that were open meanwhile."""
+    most, done = 0, asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max(most, handles())
+            await asyncio.sleep(0.01)
+
+    async with AsyncSeedreamClient(server.url, server.key, rhythm=QUICK, timeout=120) as client:
+        watcher = asyncio.create_task(watch())
+        tasks = await asyncio.gather(*(client.generate(f"hill {number}") for number in range(count)))
+        done.set()
+        await watcher
+    assert all(task.succeeded for task in tasks)
+    assert len({task.task_id for task in tasks}) == count
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    return most
+
+
+@pytest.mark.skipif(not HANDLES.exists(), reason="open handles are counted in /proc, which this system has not")
+def test_a_thousand_images_at_once_take_few_connections_and_leave_none_behind(server: Running) -> None:
+    server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
+    asyncio.run(many(server, 10))
+    before = handles()
+    most = asyncio.run(many(server, COUNT))
+    # Both ends of a connection are in this process.
+    assert most - before <= 2 * MOST_CONNECTIONS + ROUGHLY
+    assert handles() <= before + ROUGHLY
+    with SeedreamClient(server.url, server.key) as client:
+        assert client.credits() == 10**6 - 6.5 * (COUNT + 10)
+
+
+def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
+    with (
+        running(task_seconds=0, rate_limit="off", credits=10**6, keep_tasks=10) as server,
+        SeedreamClient(server.url, server.key) as client,
+    ):
+        for _ in range(20):
+            client.generate("a hill")
+        gc.collect()
+        tracemalloc.start()
+        try:
+            mine = [tracemalloc.Filter(inclusive=True, filename_pattern="*/seedbed_client/*")]
+            before = tracemalloc.take_snapshot().filter_traces(mine)
+            for _ in range(200):
+                client.generate("a hill")
+            gc.collect()
+            after = tracemalloc.take_snapshot().filter_traces(mine)
+        finally:
+            tracemalloc.stop()
+    assert sum(entry.size_diff for entry in after.compare_to(before, "filename")) < 20_000
+
+
+def test_threads_may_share_a_client(server: Running) -> None:
+    with SeedreamClient(server.url, server.key, rhythm=QUICK) as client, ThreadPoolExecutor(16) as pool:
+        tasks = list(pool.map(lambda number: client.generate(f"hill {number}"), range(64)))
+    assert len({task.task_id for task in tasks}) == 64
+
+
+def test_a_closed_client_says_so(server: Running) -> None:
+    client = SeedreamClient(server.url, server.key)
+    client.credits()
+    client.close()
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.credits()

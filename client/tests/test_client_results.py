@@ -1,0 +1,133 @@
+"""Results: streamed into memory or files, whole or not at all."""
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+from seedbed_client import AsyncSeedreamClient, BrokenResult, SeedreamClient
+from seedbed_mock import Running, running
+
+PNG = b"\x89PNG\r\n\x1a\n..IEND\xaeB`\x82"
+URL = "http://127.0.0.1:9/a"
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(name="client")
+def make_client(server: Running) -> Iterator[SeedreamClient]:
+    server.play(task_seconds=0, rate_limit="off", credits=10**6)
+    with SeedreamClient(server.url, server.key, sleep=lambda _: None) as client:
+        yield client
+
+
+def test_a_result_is_written_to_a_file(client: SeedreamClient, tmp_path: Path) -> None:
+    task = client.generate("a hill")
+    path = client.download(task.result_urls[0], to=tmp_path / "hill.jpg")
+    with Image.open(path) as image:
+        assert image.size == (2048, 2048)
+    assert client.result_images(task) == client.result_images(task.task_id) == (path.read_bytes(),)
+
+
+def test_the_async_client_does_the_same(server: Running, client: SeedreamClient, tmp_path: Path) -> None:
+    task = client.generate("a hill")
+
+    async def fetch() -> tuple[bytes, bytes]:
+        async with AsyncSeedreamClient(server.url, server.key) as other:
+            path = await other.download(task.result_urls[0], to=tmp_path / "hill.jpg")
+            assert (await other.result_images(task.task_id)) == (path.read_bytes(),)
+            return await other.download(await other.download_url(task.result_urls[0])), path.read_bytes()
+
+    first, second = asyncio.run(fetch())
+    assert first == second
+
+
+@pytest.mark.parametrize("fault", ["result.empty-url", "result.dead-url", "result.expired", "result.cut"])
+def test_a_result_that_is_broken_leaves_no_file(
+    client: SeedreamClient, server: Running, tmp_path: Path, fault: str
+) -> None:
+    server.add_faults(fault)
+    task = client.generate("a hill")
+    with pytest.raises(BrokenResult):
+        client.download(task.result_urls[0], to=tmp_path / "hill.jpg")
+    with pytest.raises(BrokenResult):
+        client.result_images(task)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["wire.cut-short", "wire.reset at=middle", "wire.close", "answer.html status=502"])
+def test_a_connection_that_breaks_is_made_again(
+    client: SeedreamClient, server: Running, tmp_path: Path, fault: str
+) -> None:
+    task = client.generate("a hill")
+    whole = client.download(task.result_urls[0])
+    server.add_faults(f"{fault}; times=1")
+    assert client.download(task.result_urls[0], to=tmp_path / "hill.jpg").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["hill.jpg"]
+
+
+def test_what_was_there_stays_where_the_result_does_not_come(client: SeedreamClient, tmp_path: Path) -> None:
+    (tmp_path / "hill.jpg").write_bytes(b"old")
+    with pytest.raises(BrokenResult):
+        client.download(f"{client.base_url}/results/none.jpg", to=tmp_path / "hill.jpg")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_link_is_followed_and_a_folder_refused(client: SeedreamClient, tmp_path: Path) -> None:
+    url = client.generate("a hill").result_urls[0]
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "real.jpg")
+    assert client.download(url, to=tmp_path / "link.jpg") == tmp_path / "link.jpg"
+    assert (tmp_path / "link.jpg").is_symlink()
+    assert (tmp_path / "real.jpg").stat().st_size > 10_000
+    with pytest.raises(OSError, match="directory"):
+        client.download(url, to=tmp_path)
+
+
+def answering(content: bytes, kind: str = "image/png", status: int = 200) -> SeedreamClient:
+    answer = httpx2.Response(status, content=content, headers={"content-type": kind})
+    return SeedreamClient(transport=httpx2.MockTransport(lambda _: answer), max_retries=0)
+
+
+@pytest.mark.parametrize("content", [PNG, b"\xff\xd8\xff\xff\xd9", b"RIFF....WEBP"])
+def test_images_of_known_kinds_are_taken(content: bytes) -> None:
+    assert answering(content).download(URL) == content
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"", "image/png"), (PNG[:-1], "image/png"), (b"MZ", "image/png"), (PNG, "text/html")]
+)
+def test_what_is_no_whole_image_is_not(content: bytes, kind: str) -> None:
+    with pytest.raises(BrokenResult):
+        answering(content, kind).download(URL)
+
+
+@pytest.mark.parametrize("url", ["", "file:///etc/passwd", "ftp://h/a", "a.jpg"])
+def test_only_what_the_web_has_is_fetched(url: str) -> None:
+    with pytest.raises(BrokenResult):
+        answering(PNG).download(url)
+
+
+def test_a_result_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("seedbed_client.results.LARGEST_RESULT", 100)
+    with pytest.raises(Exception, match="larger than 100 bytes"):
+        answering(PNG + bytes(200)).download(URL, to=tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_without_results_has_none_to_fetch(client: SeedreamClient, server: Running) -> None:
+    server.add_faults("task.stuck")
+    with pytest.raises(BrokenResult, match="waiting"):
+        client.result_images(client.create_task("a hill"))
+
+
+def test_an_image_is_read_as_it_is(client: SeedreamClient) -> None:
+    (content,) = client.result_images(client.generate("a hill", aspect_ratio="21:9", quality="high"))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (6240, 2656)

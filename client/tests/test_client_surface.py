@@ -1,0 +1,205 @@
+"""What the client shows of itself: its names, what it imports, what it costs, and its types by use."""
+
+import inspect
+import json
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import seedbed_client
+from seedbed_client import AsyncSeedreamClient, SeedreamClient, TaskState
+from seedbed_schemas import default_contract, job_api
+from seedbed_schemas.profile import default_profile
+
+NAMES = [
+    "ERRORS",
+    "ApiError",
+    "AsyncSeedreamClient",
+    "BrokenResult",
+    "Callback",
+    "CallbackError",
+    "CallbackReceiver",
+    "ConfigurationError",
+    "FeatureDisabled",
+    "GenerationFailed",
+    "InsufficientCredits",
+    "NotFound",
+    "RateLimited",
+    "Rhythm",
+    "SeedreamClient",
+    "SeedreamError",
+    "ServerError",
+    "ServiceUnavailable",
+    "SignatureMismatch",
+    "Stale",
+    "Step",
+    "SubmissionUnknown",
+    "Task",
+    "TaskState",
+    "Unauthorized",
+    "UnreadableAnswer",
+    "UnreadableCallback",
+    "ValidationError",
+    "WaitTimeout",
+    "parse_callback",
+    "verify_callback",
+]
+METHODS = [
+    "base_url",
+    "close",
+    "create_task",
+    "credits",
+    "download",
+    "download_url",
+    "generate",
+    "get_task",
+    "iter_states",
+    "live",
+    "result_images",
+    "submit",
+    "wait",
+    "wait_for_callback",
+]
+
+MODULES = """
+import json, sys
+import httpx2
+before = set(sys.modules)
+import seedbed_client
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+NOT_FOR_CLIENTS = [
+    "starlette",
+    "uvicorn",
+    "jsonschema",
+    "rich",
+    "cyclopts",
+    "PIL",
+    "asyncio",
+    "tenacity",
+    "seedbed_mock",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(seedbed_client.__all__) == sorted(NAMES)
+    assert all(getattr(seedbed_client, name) is not None for name in NAMES)
+    with pytest.raises(AttributeError):
+        _ = seedbed_client.nothing
+
+
+@pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
+def test_the_public_methods_are_these(cls: type) -> None:
+    assert sorted(name for name in dir(cls) if not name.startswith("_")) == METHODS
+
+
+@pytest.mark.parametrize("method", ["create_task", "generate"])
+def test_the_words_and_defaults_of_a_task_are_those_of_the_contract(method: str) -> None:
+    fields = default_contract().input_fields
+    parameters = inspect.signature(getattr(SeedreamClient, method)).parameters
+    assert set(fields) <= set(parameters)
+    for name, schema in fields.items():
+        assert parameters[name].default == schema.get("default", inspect.Parameter.empty)
+    assert default_profile().caption == list(parameters)[1]
+
+
+def test_the_states_are_those_of_the_contract_and_one_for_what_nobody_knows() -> None:
+    states = job_api().states
+    assert [*states.pending, states.success, states.failure, "unknown"] == list(TaskState)
+    assert TaskState("dreaming") is TaskState.UNKNOWN
+
+
+def test_importing_the_client_loads_no_server_and_nothing_that_it_may_not_need() -> None:
+    loaded = json.loads(subprocess.run([sys.executable, "-c", MODULES], capture_output=True, check=True).stdout)
+    assert not {name.partition(".")[0] for name in loaded} & set(NOT_FOR_CLIENTS)
+    assert len(loaded) < 60
+
+
+def test_a_client_of_an_http_address_makes_no_context_that_loads_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    load = ssl.SSLContext.load_default_certs
+
+    def noted(context: ssl.SSLContext, *arguments: ssl.Purpose) -> None:
+        made.append(context)
+        load(context, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", noted)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda context, *_, **__: made.append(context))
+    with SeedreamClient("http://127.0.0.1:9") as client:
+        plain = client._shell._http.for_url(client.base_url)
+        assert made == []
+        assert client._shell._http.for_url("https://cdn.example/a.jpg") is not plain
+        assert made
+
+
+THEIR_PROGRAM = """
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import assert_type
+
+from seedbed_client import (
+    AsyncSeedreamClient, Callback, CallbackReceiver, GenerationFailed, Rhythm, SeedreamClient, Step, Task, TaskState,
+    WaitTimeout, parse_callback, verify_callback,
+)
+
+
+def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
+    assert_type(client.create_task("a hill", aspect_ratio="16:9", quality="high", callback_url=None), str)
+    assert_type(client.submit(model="a/b", input={"n": 1}, validate=False), str)
+    task = client.generate("a hill", timeout=60, on_update=print, extra_headers={"X-A": "b"})
+    assert_type(task, Task)
+    assert_type(client.get_task("t"), Task)
+    assert_type(client.wait(task), Task)
+    assert_type(client.wait_for_callback("t", receiver), Task)
+    assert_type(client.iter_states("t"), Iterator[Task])
+    assert_type(client.download("u"), bytes)
+    assert_type(client.download("u", to="a.jpg"), Path)
+    assert_type(client.result_images(task), tuple[bytes, ...])
+    assert_type(client.download_url("u"), str)
+    assert_type(client.credits(), float)
+    assert_type(task.state, TaskState)
+    assert_type(task.create_time, datetime | None)
+    assert_type(task.cost_time, timedelta | None)
+    assert_type(task.result_urls, tuple[str, ...])
+
+
+async def unblocking(receiver: CallbackReceiver) -> None:
+    async with AsyncSeedreamClient(max_retries=1, rhythm=Rhythm(steps=(Step(0, 1, 2),))) as client:
+        assert_type(await client.create_task("a hill"), str)
+        assert_type(await client.generate("a hill"), Task)
+        assert_type(await client.wait_for_callback("t", receiver), Task)
+        assert_type(client.iter_states("t"), AsyncIterator[Task])
+        assert_type(await client.download("u"), bytes)
+        assert_type(await client.download("u", to=Path("a.jpg")), Path)
+        assert_type(await client.result_images("t"), tuple[bytes, ...])
+        assert_type(await client.credits(), float)
+
+
+def errors(failed: GenerationFailed, late: WaitTimeout) -> None:
+    assert_type(failed.fail_code, str)
+    assert_type(failed.task, Task | None)
+    assert_type(late.task, Task)
+    assert_type(parse_callback(b""), Callback)
+    assert_type(verify_callback({}, b"", "key", tolerance=60), Callback)
+
+
+SeedreamClient().create_task(3)  # WRONG
+SeedreamClient().create_task("a hill", "16:9")  # WRONG
+SeedreamClient().generate("a hill", aspect="16:9")  # WRONG
+"""
+
+
+@pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright"]], ids=["mypy", "pyright"])
+def test_type_checkers_know_what_the_client_takes_and_gives(tmp_path: Path, checker: list[str]) -> None:
+    program = tmp_path / "theirs.py"
+    program.write_text(THEIR_PROGRAM)
+    options = ["--pythonpath", sys.executable] if checker[0] == "pyright" else ["--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", *checker, *options, str(program)]
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    lines = THEIR_PROGRAM.splitlines()
+    wrong = {number for number, line in enumerate(lines, start=1) if line.endswith("# WRONG")}
+    reported = [line for line in output.splitlines() if "error" in line and "theirs.py:" in line]
+    assert {int(line.split("theirs.py:")[1].split(":")[0]) for line in reported} == wrong, output

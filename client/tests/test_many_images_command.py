@@ -1,0 +1,257 @@
+"""``seedbed generate`` for many images: where prompts come from, names, JSON, exit codes, and going on after an end."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seedbed_mock import Running, running
+from seedbed_mock.cli import main
+
+
+@pytest.fixture(scope="module", name="server")
+def make_server() -> Iterator[Running]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Running) -> None:
+    server.play(task_seconds=0, rate_limit="off", credits=10**6)
+    monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
+    monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def made(server: Running) -> list[str]:
+    return sorted(call["request"]["input"]["prompt"] for call in server.calls if call["operation"] == "createTask")
+
+
+def names() -> set[str]:
+    return {path.name for path in Path().iterdir()}
+
+
+def test_prompts_come_from_arguments_files_and_standard_input(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("prompts.txt").write_text("\ufeffthree\n\n  four  \n", encoding="utf-8")
+    assert main(["generate", "one", "two", "--from", "prompts.txt", "-o", "{index}.jpg"]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("five\nsix\n"))
+    assert main(["generate", "--from", "-", "-o", "1{index}.jpg"]) == 0
+    assert made(server) == sorted(["one", "two", "three", "four", "five", "six"])
+    assert names() == {"prompts.txt", *(f"{number}.jpg" for number in (1, 2, 3, 4, 11, 12))}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("{index:03}-{prompt}.jpg", {"001-A-hill-at-dawn.jpg", "002-Zwölf-Äpfel.jpg"}),
+        ("{prompt}.jpg", {"A-hill-at-dawn.jpg", "Zwölf-Äpfel.jpg"}),
+    ],
+)
+def test_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
+    assert main(["generate", "A hill, at dawn!", "../Zwölf Äpfel", "-o", pattern]) == 0
+    assert names() == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["one", "two", "-o", "out.jpg"], "{index}"),
+        (["one", "one", "-o", "{prompt}.jpg"], "{index}"),
+        (["one", "-o", "{name}.jpg"], "{task_id}"),
+        (["one", "-o", "{index.__class__}.jpg"], "{task_id}"),
+        (["one", "two", "-o", "nowhere/{index}.jpg"], "no such folder"),
+        (["--from", "nowhere.txt"], "nowhere.txt"),
+        (["--from", "latin.txt"], "UTF-8"),
+        (["--from", "empty.txt"], "PROMPT"),
+        (["one", "--resume", "latin.txt"], "not the file of a run"),
+        (["one", "--resume", "."], "directory"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_costs_nothing(
+    server: Running, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    Path("latin.txt").write_bytes(b"\xff\xe9")
+    Path("empty.txt").write_bytes(b"\n")
+    assert main(["generate", *arguments]) == 2
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert words in errors
+    assert made(server) == []
+
+
+def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "one", "two", "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(each["prompt"] for each in told) == ["one", "two"]
+    for each in told:
+        assert each["files"] == [f"{each['task_id']}.jpg"]
+        assert (each["stage"], each["exit_code"], each["error"]) == ("saved", 0, "")
+
+
+@pytest.mark.parametrize(
+    ("rules", "code", "words"),
+    [
+        (["task.fail code=422 after=0; prompt=one"], 1, "failed with 422"),
+        (["402; op=createTask; prompt=one"], 1, "402"),
+        (["task.orphan; prompt=one"], 3, "not known whether the task was made"),
+        (["task.stuck; prompt=one"], 4, "had not ended"),
+        (["task.orphan; prompt=one", "402; op=createTask; prompt=two"], 3, "402"),
+    ],
+)
+def test_the_exit_code_tells_what_went_wrong(
+    server: Running, capsys: pytest.CaptureFixture[str], rules: list[str], code: int, words: str
+) -> None:
+    server.add_faults(*rules)
+    assert main(["generate", "one", "two", "three", "--timeout", "0.3"]) == code
+    output, errors = capsys.readouterr()
+    assert words in errors
+    assert output.count("Saved") == 3 - len(rules)
+
+
+def state() -> list[tuple[str, str]]:
+    return [(job["prompt"], job["stage"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
+
+
+def test_a_run_goes_on_where_the_last_one_ended(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
+    command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "0.3"]
+    assert main(command) == 3
+    assert state() == [("one", "saved"), ("two", "new"), ("three", "asked"), ("four", "made")]
+    asked = len(made(server))
+    server.clear_faults()
+    (task_id,) = (
+        job["task_id"] for job in json.loads(Path("run.json").read_bytes())["jobs"] if job["prompt"] == "four"
+    )
+    server.finish(task_id)
+    capsys.readouterr()
+    assert main(["generate", "--resume", "run.json"]) == 3
+    assert state() == [("one", "saved"), ("two", "saved"), ("three", "asked"), ("four", "saved")]
+    assert made(server).count("two") == 2
+    assert len(made(server)) == asked + 1
+    assert "not known whether the task was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["other"], ["one", "--quality", "high"], ["one", "--base-url", "http://127.0.0.1:1"]]
+)
+def test_the_file_of_another_run_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(["generate", "one", "--resume", "run.json"]) == 0
+    kept = Path("run.json").read_bytes()
+    assert main(["generate", *arguments, "--resume", "run.json"]) == 2
+    assert Path("run.json").read_bytes() == kept
+    assert "run.json is of a run" in capsys.readouterr().err
+
+
+STARTED = """
+import signal, sys
+from seedbed_mock.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_image_is_paid_twice_after_an_end_by_force(server: Running, number: signal.Signals) -> None:
+    server.play(task_seconds=3600, rate_limit="off", credits=10**6)
+    command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "two", "three", "--resume", "run.json"]
+    with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        waiting: set[str] = set()
+        while len(waiting) < 3:
+            line = process.stderr.readline()
+            waiting |= {line} if "waiting" in line else set()
+        assert main(["generate", "--resume", "run.json"]) == 2  # it is being used
+        process.send_signal(number)
+        errors = process.stderr.read()
+    assert "Traceback" not in errors
+    assert state() == [("one", "made"), ("two", "made"), ("three", "made")]
+    for job in json.loads(Path("run.json").read_bytes())["jobs"]:
+        server.finish(job["task_id"])
+    assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 0
+    assert made(server) == ["one", "three", "two"]
+    assert state() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
+
+
+def test_pictures_are_shown_where_the_library_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Path] = []
+
+    class Renderable:
+        @staticmethod
+        def Image(path: Path, **_: object) -> str:  # noqa: N802 (the library's own)
+            shown.append(path)
+            return "picture"
+
+    monkeypatch.setattr("seedbed_client.preview.import_module", lambda _: Renderable)
+    assert main(["generate", "one", "--preview", "-o", "one.jpg"]) == 0
+    assert shown == [Path("one.jpg")]
+
+
+def test_without_the_library_pictures_are_refused_before_anything_costs(
+    server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(_: str) -> None:
+        raise ModuleNotFoundError
+
+    monkeypatch.setattr("seedbed_client.preview.import_module", missing)
+    assert main(["generate", "one", "--preview"]) == 2
+    assert "seedbed[preview]" in capsys.readouterr().err
+    assert made(server) == []
+
+
+def test_a_task_is_shown_and_watched(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "one", "--json"]) == 0
+    task_id = json.loads(capsys.readouterr().out)["task_id"]
+    assert main(["task", task_id]) == 0
+    assert "success" in capsys.readouterr().out
+    assert main(["task", task_id, "--watch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "success"
+    server.add_faults("task.fail code=422 after=0")
+    assert main(["generate", "two", "--json"]) == 1
+    task_id = json.loads(capsys.readouterr().out)["task_id"]
+    assert main(["task", task_id]) == 1
+    assert "failed with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["task", "task_seedream_0"], 1, "404"),
+        (["task", "task_seedream_0", "--key", "wrong"], 1, "401"),
+        (["task"], 2, "TASK_ID"),
+        (["credits", "--key", "wrong"], 1, "401"),
+        (["credits", "--live"], 2, "SEEDBED_API_KEY"),
+        (["credits", "--base-url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert main(arguments) == code
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert words in errors
+
+
+def test_a_watch_ends_on_time(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    server.add_faults("task.stuck")
+    assert main(["generate", "one", "--json", "--timeout", "0"]) == 4
+    task_id = json.loads(capsys.readouterr().out)["task_id"]
+    assert main(["task", task_id, "--watch", "--timeout", "0"]) == 4
+
+
+def test_the_balance_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["credits"]) == 0
+    assert main(["credits", "--json"]) == 0
+    assert capsys.readouterr().out == '1000000\n{"credits": 1000000.0}\n'
+
+
+@pytest.mark.parametrize("command", ["generate", "task", "credits"])
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([command, "--help"]) == 0
+    assert "Exit codes: 0" in capsys.readouterr().out
