@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 JSON: Final = "application/json"
 _SHORTEST_SECRET: Final = 6
+_LONGEST_WORD: Final = 16
 _STACK_TRACE: Final = re.compile(
     r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|goroutine \d+ \["
     r"|\bat [\w.$<>]+ ?\([^()]*:\d+(:\d+)?\)|\bat (/|[A-Za-z]:\\)\S+:\d+:\d+"
@@ -58,10 +59,15 @@ def form_flaws(exchange: Exchange, expected: Expectations, secrets: Collection[s
 def leaks(answer: Answer, secrets: Collection[str]) -> Iterator[Flaw]:
     """Yield what an answer should have kept to itself."""
     text = "\n".join((answer.body.decode("utf-8", "replace"), *(value for _, value in answer.headers)))
-    if any(secret in text for secret in secrets if len(secret) >= _SHORTEST_SECRET):
+    if any(secret in text for secret in secrets if not _may_be_a_word(secret)):
         yield Flaw("answer/no-secret", "an answer repeats the key")
     if _STACK_TRACE.search(text.replace("\\n", "\n").replace('\\"', '"')):
         yield Flaw("answer/no-stack-trace", "an answer shows a stack trace")
+
+
+def _may_be_a_word(secret: str) -> bool:
+    """Tell whether a key may stand in a text by chance, as a short one does, or one that is a word."""
+    return len(secret) < _SHORTEST_SECRET or (secret.isalpha() and len(secret) < _LONGEST_WORD)
 
 
 def shape_flaws(name: str, value: Any) -> Iterator[Flaw]:

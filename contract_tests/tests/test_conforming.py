@@ -17,7 +17,10 @@ from tests.minimal_service import serve
 from tests.mutant import Mutant
 from tests.mutants_bodies import LENIENT
 
-SEEDS = range(20) if os.environ.get("SEEDBED_ALL_SEEDS") else range(1)
+EVERYTHING = bool(os.environ.get("SEEDBED_ALL_SEEDS"))
+SEEDS = range(20) if EVERYTHING else range(1)
+ENVELOPES, MIRRORS = CONFORMING[: len(CONFORMING) // 2], CONFORMING[len(CONFORMING) // 2 :]
+JUDGED = CONFORMING if EVERYTHING else (*ENVELOPES[::2], *MIRRORS[1::2])
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 NEVER_EXERCISED = {
     "createTask/rate",  # the balance of a new account is used up before
@@ -28,7 +31,7 @@ NEVER_EXERCISED = {
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("variant", CONFORMING, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", JUDGED, ids=lambda variant: variant.name)
 def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None:
     limit = 6 if variant.seconds == inf else 30
     with serve(variant) as served:

@@ -8,9 +8,17 @@ from tests.judging import found, judged
 from tests.minimal_service import serve
 from tests.mutant import Mutant
 from tests.mutants import MUTANTS
+from tests.mutants_bodies import BODIES
+from tests.mutants_fields import FIELDS
+from tests.mutants_keys import KEYS
+from tests.mutants_values import VALUES
 
-EVERY = 1 if os.environ.get("SEEDBED_ALL_MUTANTS") else 5
+EVERY = 1 if os.environ.get("SEEDBED_ALL_MUTANTS") else 6
 CHOSEN = MUTANTS[::EVERY]
+READING = frozenset(mutant.name for mutant in (*FIELDS, *VALUES, *BODIES, *KEYS))
+"""Defects in how requests are read, for which no task has to end."""
+ENOUGH = 45
+"""Seconds: the longest that a run takes is the wait for a callback that does not come again."""
 
 
 def test_enough_defects_are_judged() -> None:
@@ -21,8 +29,9 @@ def test_enough_defects_are_judged() -> None:
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_a_defect_is_found_and_named_by_the_right_clause(mutant: Mutant) -> None:
     required = frozenset({"callbacks"} if mutant.variant.callbacks else ())
+    only = ("requests.*", "authorisation.*", "records.unknown") if mutant.name in READING else ()
     with mutant.serve() as served:
-        judgement = judged(served, required=required)
+        judgement = judged(served, required=required, only=only, time_limit=ENOUGH)
     assert {clause for clause, _, _ in found(judgement)} & set(mutant.clauses), found(judgement)
     assert all(finding.says and finding.place for finding in judgement.findings)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 _LOOKS_AFTER_THE_END: Final = 2
-_PATIENCE: Final = 600.0
+_OF_THE_TIME: Final = 0.6
 _UNKNOWN: Final = (NOBODY, "0", "../recordInfo", "' OR '1'='1", "任务", "a" * 500)
 
 
@@ -35,7 +35,7 @@ def stay_as_they_ended(session: Session) -> None:
     if not own:
         session.cannot_judge("there is no task to look at: the balance did not cover one, or none was accepted")
         return
-    if not session.wait_for(own, _PATIENCE):
+    if not session.wait_for(own, session.wire.seconds * _OF_THE_TIME):
         session.cannot_judge("not every task ended within the time of the run")
     for order in (order for order in own if order.has_ended):
         for _ in range(_LOOKS_AFTER_THE_END):

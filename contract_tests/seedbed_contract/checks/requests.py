@@ -168,7 +168,8 @@ def _judge_acceptance(session: Session, exchange: Exchange, clause: str, name: s
 def _is_too_fast(session: Session, exchange: Exchange) -> bool:
     """Tell whether the same request is accepted once the rate surely allows it."""
     allowed, seconds = job_api().rate
-    if session.made_within(seconds) < allowed or session.ledger.is_found("createTask/rate"):
+    # Where more were made already, there is no such limit.
+    if session.made_within(seconds) != allowed or session.ledger.is_found("createTask/rate"):
         return False
     session.pause(seconds)
     session.budget.reserve()
