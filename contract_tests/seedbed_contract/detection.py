@@ -14,7 +14,7 @@ from seedbed_contract.cases import refused
 from seedbed_contract.expectations import OK, Expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
@@ -43,14 +43,14 @@ class Found:
         is_fake: Whether it says that it is Seedbed's own fake.
         is_readable: Whether anything that it answers is a JSON object.
         remarks: What was found out, in words.
-        exchanges: The questions and answers.
+        exchanges: The questions and answers, each with the clause that it breaks, empty where it breaks none.
     """
 
     expected: Expectations
     is_fake: bool
     is_readable: bool
     remarks: tuple[str, ...]
-    exchanges: tuple[Exchange, ...]
+    exchanges: tuple[tuple[str, Exchange], ...]
 
 
 def detect(wire: Wire, asks: Asks, target: Target) -> Found:
@@ -60,25 +60,38 @@ def detect(wire: Wire, asks: Asks, target: Target) -> Found:
         CannotJudge: Nothing answers.
     """
     contract = asks.contract
-    answered = [(case, _asked(wire, ask)) for case, ask in _questions(asks)]
+    questions = list(_questions(asks))
+    answered = list(_answered(wire, questions))
     is_readable = any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered)
     dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
     expected = Expectations(contract, dialect, http_status, is_told=target.dialect != "auto")
     is_fake = any(exchange.answer and exchange.answer.header(local.MARK_HEADER) for _, exchange in answered)
     remarks = tuple(_remarks(target, dialect, http_status)) if is_readable else (_UNREADABLE,)
-    return Found(expected, is_fake, is_readable, remarks, tuple(exchange for _, exchange in answered))
+    clauses = (clause for _, clause, _ in questions)
+    exchanges = tuple(zip(clauses, (exchange for _, exchange in answered), strict=False))
+    return Found(expected, is_fake, is_readable, remarks, exchanges)
 
 
-def _questions(asks: Asks) -> Iterator[tuple[str, Ask]]:
-    yield "task_unknown", asks.record(NOBODY)
-    yield "key_refused", asks.with_authorization(()).record(NOBODY)
-    by_case: dict[str, Ask] = {}
+def _answered(wire: Wire, questions: Iterable[tuple[str, str, Ask]]) -> Iterator[tuple[str, Exchange]]:
+    """Yield the case of each question with its answer, until one made a task: that costs, and tells enough."""
+    for case, _, ask in questions:
+        exchange = _asked(wire, ask)
+        yield case, exchange
+        if exchange.task_id:
+            return
+
+
+def _questions(asks: Asks) -> Iterator[tuple[str, str, Ask]]:
+    """Yield the case of each question, and the clause that it breaks."""
+    yield "task_unknown", "", asks.record(NOBODY)
+    yield "key_refused", "", asks.with_authorization(()).record(NOBODY)
+    by_case: dict[str, tuple[str, Ask]] = {}
     for case in refused(asks.contract):
         keyword = case.clause.split("/")[1]
         named = {"required": "field_missing", "enum": "option_unknown", "maxLength": "text_too_long"}.get(keyword)
         if named and case.clause.startswith("input"):
-            by_case.setdefault(named, asks.create(case.payload))
-    yield from by_case.items()
+            by_case.setdefault(named, (case.clause, asks.create(case.payload)))
+    yield from ((named, *question) for named, question in by_case.items())
 
 
 def _asked(wire: Wire, ask: Ask) -> Exchange:

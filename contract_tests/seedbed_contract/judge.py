@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_schemas import default_contract, local
 from seedbed_schemas.profile import profile_of
 
+from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw
 from seedbed_contract.asks import Asks, bearer
 from seedbed_contract.budget import Budget, OutOfMoney
 from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
-from seedbed_contract.checks.requests import accepts_valid_requests
+from seedbed_contract.checks.requests import accepts_valid_requests, judge_violation
 from seedbed_contract.detection import detect
 from seedbed_contract.findings import CheckResult, Judgement
 from seedbed_contract.ledger import Ledger
@@ -157,7 +158,7 @@ class Run:
             if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
                 accepts_valid_requests(session)
             check.run(session)
-            session.look_around()
+            tasks.look_around(session)
         except OutOfTime:
             reason = _OUT_OF_TIME
         except OutOfMoney:
@@ -198,11 +199,14 @@ class Run:
     def _reason(self, check: Check) -> str:
         return next((one.reason for one in self.session.ledger.not_judged if one.subject == check.name), "")
 
-    def _begin(self, exchanges: Sequence[Exchange]) -> None:
+    def _begin(self, exchanges: Sequence[tuple[str, Exchange]]) -> None:
         session = self.session
         session.check = "operations.required"
-        for exchange in exchanges:
+        for clause, exchange in exchanges:
             session.judge_form(exchange)
+            if clause:
+                session.note_wrongly_made(exchange)
+                judge_violation(session, exchange, clause, "")
         if not self._is_readable and session.budget.is_free:
             session.judge_form(session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True))
         session.balance()

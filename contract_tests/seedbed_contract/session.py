@@ -8,21 +8,19 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from seedbed_schemas import job_api
 
-from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, leaks, refusal_flaws, shape_flaws
-from seedbed_contract.exchange import parse_json
+from seedbed_contract.answers import Flaw, form_flaws, leaks, refusal_flaws, shape_flaws
+from seedbed_contract.budget import OutOfMoney
 from seedbed_contract.mailbox import Mailbox
-from seedbed_contract.orders import Order
 from seedbed_contract.pace import Pace
-from seedbed_contract.records import change_flaws, clauses_of, record_flaws
 from seedbed_contract.shown import sample_of, sample_of_received
 from seedbed_contract.wire import OutOfTime
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from hypothesis.database import ExampleDatabase
 
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from seedbed_contract.exchange import Ask, Exchange
     from seedbed_contract.expectations import Expectations
     from seedbed_contract.ledger import Ledger
+    from seedbed_contract.orders import Order
     from seedbed_contract.receiver import Received
     from seedbed_contract.target import Target
     from seedbed_contract.wire import Wire
@@ -39,19 +38,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AT_ONCE: Final = 8
-_LOOK_EVERY: Final = 0.1
-_LOOK_AGAIN: Final = 0.4
-_LOOK_OFTEN: Final = 0.1
-_LOOKED_AT_OFTEN: Final = 2
 _RATE_PAUSE: Final = 0.5
 _CALLS_KEPT: Final = 1000
-_APPEARS_WITHIN: Final = 10.0
 
 _FORM: Final = (
     *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
     "answer/no-stack-trace",
 )
-_CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
 
 
 @dataclass
@@ -76,6 +69,8 @@ class Session:
         orders: The tasks that were made.
         is_ordered: Whether the first tasks were asked for.
         left_over: Cases that there was no room for at first.
+        names: Names of all tasks that were made.
+        lock: Guards what several threads note.
     """
 
     target: Target
@@ -96,8 +91,8 @@ class Session:
     is_ordered: bool = False
     left_over: list[Accepted] = field(default_factory=list)
     _called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
-    _names: set[str] = field(default_factory=set)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    names: set[str] = field(default_factory=set)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         paces = {self.asks.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
@@ -150,13 +145,15 @@ class Session:
     def send_refused(self, asks: Iterable[Ask]) -> list[Exchange]:
         """Send requests that have to be refused, as :meth:`send_all` does.
 
+        Returns:
+            What came of each, in order, and of those alone that were sent before the budget ended it.
+
         Raises:
-            OutOfMoney: One was accepted, and what may be spent is spent.
             OutOfTime: The time of the run is over.
         """
         if self.target.is_local:
             return self.send_all(asks)
-        return [self._send_refused(ask) for ask in asks]
+        return list(self._one_by_one(asks))
 
     def share(self, cases: Sequence[T], part: float) -> Sequence[T]:
         """Return the cases that there is time for: a target that is not local is asked at the documented rate."""
@@ -177,12 +174,16 @@ class Session:
             raise OutOfTime
         time.sleep(seconds)
 
-    def _send_refused(self, ask: Ask) -> Exchange:
-        self.budget.reserve_for_refusal()
-        exchange = self.send(ask, once=True)
-        if exchange.code == self.expected.success:
-            self.budget.count(wrongly=True)
-        return exchange
+    def _one_by_one(self, asks: Iterable[Ask]) -> Iterator[Exchange]:
+        for ask in asks:
+            try:
+                self.budget.reserve_for_refusal()
+            except OutOfMoney:
+                self.cannot_judge("a request that had to be refused was accepted; another could cost too much")
+                return
+            exchange = self.send(ask, once=True)
+            self.note_wrongly_made(exchange)
+            yield exchange
 
     # What is found
 
@@ -229,8 +230,8 @@ class Session:
             return False
         self.ledger.exercise((clause,), "refusing")
         self.exercise("answer/refused/no-task", clause)
-        if exchange.code == self.expected.success and exchange.task_id and self.target.is_local:
-            self.budget.count(wrongly=True)
+        if self.target.is_local:
+            self.note_wrongly_made(exchange)
         return not self.judge(refusal_flaws(exchange, allowed, clause, what, let_in), exchange, also)
 
     def exercise(self, *clauses: str) -> None:
@@ -257,6 +258,11 @@ class Session:
 
     # Money
 
+    def note_wrongly_made(self, exchange: Exchange) -> None:
+        """Count the task that a request made which had to be refused, if it made one."""
+        if exchange.code == self.expected.success:
+            self.budget.count(wrongly=True)
+
     def balance(self) -> Decimal | None:
         """Ask for the balance; ``None`` where the target does not tell it.
 
@@ -273,81 +279,7 @@ class Session:
         self.budget.note(balance, exchange)
         return balance
 
-    # Tasks
-
-    def create(self, request: Any, name: str, *, body: bytes | None = None, path: str = "") -> Exchange | Order:
-        """Ask for a task with a request that keeps the contract.
-
-        Returns:
-            The task, or what came instead of one: a refusal, or nothing.
-
-        Raises:
-            OutOfTime: The time of the run is over.
-            OutOfMoney: The budget does not allow it.
-        """
-        self.budget.reserve()
-        exchange = self.send(self.asks.create(request if body is None else body), once=True)
-        return self.take(exchange, request, name, path=path)
-
-    def take(
-        self, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
-    ) -> Exchange | Order:
-        """Return the task that an exchange made, or the exchange where it made none."""
-        if exchange.answer is None:
-            self.budget.count()  # it may have been made
-        if exchange.code != self.expected.success:
-            paid = self.expected.codes("credits_insufficient") - self.expected.codes("request_invalid")
-            self.budget.is_used_up = self.budget.is_used_up or exchange.code in paid
-            return exchange
-        self.judge(creation_flaws(exchange, self.expected), exchange)
-        self.exercise(*_CREATION)
-        self.budget.count()
-        if not exchange.task_id:
-            return exchange
-        order = Order(name, request, exchange, self.asks, exchange.task_id, path, is_followed)
-        self._keep(order)
-        return order
-
-    def look(self, order: Order) -> Exchange:
-        """Look at a task, and judge what is shown and what has changed.
-
-        Raises:
-            OutOfTime: The time of the run is over.
-        """
-        exchange = self.send(order.asks.record(order.task_id))
-        order.looked_at = time.monotonic()
-        if exchange.code != self.expected.success:
-            self._judge_absence(order, exchange)
-            return exchange
-        self.exercise("createTask/usable", "recordInfo/same")
-        record = exchange.data
-        self.judge(record_flaws(record, order.task_id, order.request, self.expected), exchange)
-        if isinstance(record, dict):
-            self._keep_look(order, record, exchange)
-        return exchange
-
-    def look_around(self) -> None:
-        """Look at the tasks that have not ended and were not looked at for a moment.
-
-        Raises:
-            OutOfTime: The time of the run is over.
-        """
-        for order in [order for order in self.orders if order.is_followed and not order.has_ended]:
-            often = order in self.orders[:_LOOKED_AT_OFTEN]
-            if time.monotonic() - order.looked_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
-                self.look(order)
-
-    def wait_for(self, orders: Sequence[Order], seconds: float) -> bool:
-        """Look at tasks until all have ended, at most so long, and tell whether they have.
-
-        Raises:
-            OutOfTime: The time of the run is over.
-        """
-        limit = time.monotonic() + seconds
-        while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
-            self.look_around()
-            self.pause(_LOOK_EVERY)
-        return all(order.has_ended for order in orders)
+    # What was done lately
 
     def made_within(self, seconds: float) -> int:
         """Return how many tasks were made in the last so many seconds."""
@@ -356,35 +288,3 @@ class Session:
     def calls_within(self, seconds: float) -> int:
         """Return how many calls for a task were answered in the last so many seconds, but for those beyond the rate."""
         return sum(called > time.monotonic() - seconds for called in list(self._called_at))
-
-    def _keep(self, order: Order) -> None:
-        with self._lock:
-            is_known = order.task_id in self._names
-            self._names.add(order.task_id)
-            self.orders.append(order)
-        if is_known:
-            self.judge([Flaw("createTask/unique", "two tasks have the same name")], order.exchange)
-        self.exercise("createTask/unique")
-
-    def _keep_look(self, order: Order, record: Mapping[str, Any], exchange: Exchange) -> None:
-        if order.looks:
-            self.judge(change_flaws(order.record, record), exchange)
-            self.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
-        order.looks.append((record, exchange))
-        if order.has_ended and not order.ended_at:
-            order.ended_at = time.time()
-        self.ledger.exercise_shape("record", record)
-        self.exercise(*clauses_of(record))
-        results = parse_json(str(record.get("resultJson", "")))
-        if isinstance(results, dict):
-            self.ledger.exercise_shape("results", results)
-
-    def _judge_absence(self, order: Order, exchange: Exchange) -> None:
-        """A task may be unknown for a moment after it was made, and never after it was seen."""
-        age = time.time() - order.exchange.ended
-        if exchange.answer is None or not (order.looks or age > _APPEARS_WITHIN):
-            return
-        order.is_followed = False
-        never = Flaw("createTask/usable", "a task cannot be looked at, though its name was given back")
-        gone = Flaw("recordInfo/same", "a task that was shown before cannot be looked at any more")
-        self.judge([gone if order.looks else never], exchange)

@@ -25,7 +25,7 @@ def refuses_wrong_keys(session: Session) -> None:
     wrong = [key for key in wrong_keys(session.target.key) if key.meant == "refuse"]
     keys = session.share(wrong, _LITTLE_OF_THE_TIME)
     asks = [session.asks.with_authorization(key.headers).create(request) for key in keys]
-    for key, exchange in zip(keys, session.send_refused(asks), strict=True):
+    for key, exchange in zip(keys, session.send_refused(asks), strict=False):
         clause = _clause(key.name)
         what = f"a call with {key.name if key.name in _MISSING else 'a wrong key'}"
         session.judge_refusal(exchange, _refused(session), clause, what, key.name, let_in=_let_in(session))

@@ -9,6 +9,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from seedbed_contract import tasks
 from seedbed_contract.cases import accepted
 from seedbed_contract.detection import NOBODY
 from seedbed_contract.orders import Order
@@ -53,7 +54,7 @@ def _machine(session: Session) -> type[RuleBasedStateMachine]:  # noqa: C901 (se
         @rule(case=st.sampled_from(cases))
         def create(self, case: Any) -> None:
             if _takes(session, room, 1):
-                session.create(case.request, case.name, body=case.payload)
+                tasks.create(session, case.request, case.name, body=case.payload)
 
         @rule(at_once=st.integers(2, 3))
         def create_at_once(self, at_once: int) -> None:
@@ -63,7 +64,7 @@ def _machine(session: Session) -> type[RuleBasedStateMachine]:  # noqa: C901 (se
         @rule(number=st.integers(0, _ANY))
         def look(self, number: int) -> None:
             if session.orders:
-                session.look(session.orders[number % len(session.orders)])
+                tasks.look(session, session.orders[number % len(session.orders)])
 
         @rule()
         def look_at_once(self) -> None:
@@ -98,6 +99,6 @@ def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
         session.budget.reserve()
     exchanges = session.send_all([session.asks.create(case.payload) for case in cases], once=True)
     outcomes = [
-        session.take(exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
+        tasks.take(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
     ]
     return [outcome for outcome in outcomes if isinstance(outcome, Order)]

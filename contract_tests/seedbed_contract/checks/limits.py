@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import job_api
 
+from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw, refusal_flaws
 from seedbed_contract.cases import accepted
 
@@ -79,7 +80,7 @@ def _ask(session: Session, *, wait: bool) -> Exchange:
     ask = session.asks.create(_request(session))
     exchange = session.send(ask, once=True) if wait else session.send_plainly(ask, once=True)
     session.judge_form(exchange)
-    session.take(exchange, _request(session), "one of many", is_followed=False)
+    tasks.take(session, exchange, _request(session), "one of many", is_followed=False)
     return exchange
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from seedbed_contract import tasks
 from seedbed_contract.detection import NOBODY
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def stay_as_they_ended(session: Session) -> None:
     if not own:
         session.cannot_judge("there is no task to look at: the balance did not cover one, or none was accepted")
         return
-    if not session.wait_for(own, session.wire.seconds * _OF_THE_TIME):
+    if not tasks.wait_for(session, own, session.wire.seconds * _OF_THE_TIME):
         session.cannot_judge("not every task ended within the time of the run")
     for order in (order for order in own if order.has_ended):
         for _ in range(_LOOKS_AFTER_THE_END):
-            session.look(order)
+            tasks.look(session, order)
     states = {order.state for order in own}
     for state in sorted({"success", "fail"} - states):
         session.cannot_judge(f"no task was seen to end as {state}", f"record/state/enum/{state}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_schemas import job_api
 from seedbed_schemas.profile import profile_of
 
+from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw
 from seedbed_contract.cases import accepted, raw, refused
 from seedbed_contract.checks.packing import CALLBACK, changes, parcels
@@ -37,7 +38,7 @@ def refuses_violations(session: Session) -> None:
     for start in range(0, len(cases), _AT_ONCE):
         chunk = cases[start : start + _AT_ONCE]
         answered = session.send_refused([session.asks.create(case.payload) for case in chunk])
-        for case, exchange in zip(chunk, answered, strict=True):
+        for case, exchange in zip(chunk, answered, strict=False):
             judge_violation(session, exchange, case.clause, case.name)
     _refuses_with_callbacks(session, cases)
 
@@ -59,7 +60,7 @@ def _refuses_with_callbacks(session: Session, cases: Sequence[Refused]) -> None:
         return
     addressed = [session.mailbox.address_of_refused(case.request) for case in first_of_clause.values()]
     answered = session.send_refused([session.asks.create(request) for request in addressed])
-    for case, exchange in zip(first_of_clause.values(), answered, strict=True):
+    for case, exchange in zip(first_of_clause.values(), answered, strict=False):
         judge_violation(session, exchange, case.clause, case.name)
 
 
@@ -75,7 +76,7 @@ def refuses_raw_bodies(session: Session) -> None:
     small = session.share([body for body in bodies if len(body.body) < _LARGE], _LITTLE_OF_THE_TIME)
     answered = session.send_refused([session.asks.create(body.body, body.headers) for body in small])
     allowed = session.expected.codes("body_malformed", "request_invalid", "model_unknown", "field_missing")
-    for body, exchange in zip(small, answered, strict=True):
+    for body, exchange in zip(small, answered, strict=False):
         session.judge_refusal(exchange, allowed, "request/json", "a body that holds no request", body.name)
     for body in (body for body in bodies if len(body.body) >= _LARGE and session.budget.is_free):
         # How a server refuses what is too large for it is its own affair.
@@ -93,7 +94,7 @@ def accepts_valid_requests(session: Session) -> None:
     _order_failure(session, cases[0].request)
     for number, parcel in enumerate(packed[: max(room - 1, 0)]):
         _order_parcel(session, parcel, cases[0].request, number)
-        session.look_around()
+        tasks.look_around(session)
     session.left_over = [case for parcel in packed[max(room - 1, 0) :] for case in parcel.cases]
 
 
@@ -109,7 +110,7 @@ def accepts_more(session: Session) -> None:
         session.budget.reserve()
         exchange = session.send(session.asks.create(body.body, body.headers), once=True)
         _judge_acceptance(session, exchange, "request/spelling", body.name)
-        session.take(exchange, base, body.name, is_followed=False)
+        tasks.take(session, exchange, base, body.name, is_followed=False)
 
 
 def _order_failure(session: Session, base: Any) -> None:
@@ -118,7 +119,7 @@ def _order_failure(session: Session, base: Any) -> None:
         return
     caption, given = profile_of(session.asks.contract).caption, job_api().fields.input
     request, path = session.mailbox.address({**base, given: {**base[given], caption: session.fail_prompt}})
-    outcome = session.create(request, "a task that fails", path=path)
+    outcome = tasks.create(session, request, "a task that fails", path=path)
     if isinstance(outcome, Order):
         outcome.is_meant_to_fail = True
 
@@ -130,7 +131,7 @@ def _order_parcel(session: Session, parcel: Parcel, base: Any, number: int) -> N
         fails_first = number == _CALLED_BACK - 1
         request, path = session.mailbox.address(request, parcel.callback_suffix, fails_first=fails_first)
     name = "; ".join(case.name for case in parcel.cases)
-    outcome = session.create(request, name, path=path)
+    outcome = tasks.create(session, request, name, path=path)
     if isinstance(outcome, Order):
         session.exercise(*(clause for case in parcel.cases for clause in case.clauses))
     elif is_refused(session, outcome):
@@ -147,7 +148,7 @@ def _find_whatis_refused(session: Session, cases: Sequence[Accepted], base: Any,
 
 def _order_case(session: Session, case: Accepted, base: Any) -> bool:
     """Ask with one case, and tell whether it is refused."""
-    outcome = session.create(case.request, case.name, body=case.payload)
+    outcome = tasks.create(session, case.request, case.name, body=case.payload)
     if isinstance(outcome, Order):
         session.exercise(*case.clauses, *(("request/spelling",) if case.body else ()))
         return False
@@ -174,7 +175,7 @@ def _is_too_fast(session: Session, exchange: Exchange) -> bool:
     session.pause(seconds)
     session.budget.reserve()
     again = session.send(exchange.ask, once=True)
-    session.take(again, {}, "once more", is_followed=False)
+    tasks.take(session, again, {}, "once more", is_followed=False)
     return again.code == session.expected.success
 
 

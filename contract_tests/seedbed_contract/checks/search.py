@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
+from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw
 from seedbed_contract.checks.requests import is_refused, judge_violation
 from seedbed_contract.strategies import breakable_clauses, requests, violations
@@ -69,7 +70,7 @@ def _sought(contract: Any) -> list[str]:
 
 
 def _asks_with_violation(session: Session, violation: Any) -> Exchange | None:
-    session.look_around()
+    tasks.look_around(session)
     exchange = session.send_plainly(session.asks.create(violation.request))
     session.judge_form(exchange)
     session.ledger.exercise((violation.clause,), "refusing")
@@ -84,7 +85,7 @@ def _asks_with_request(session: Session, request: Any) -> Exchange | None:
     exchange = session.send_plainly(session.asks.create(request), once=True)
     session.judge_form(exchange)
     _stop_at_rate(session, exchange)
-    session.take(exchange, request, "drawn at random", is_followed=False)
+    tasks.take(session, exchange, request, "drawn at random", is_followed=False)
     return exchange if is_refused(session, exchange) else None
 
 

@@ -1,0 +1,140 @@
+"""Tasks: how a run makes them, looks at them, and what it notes on the way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_contract.answers import Flaw, creation_flaws
+from seedbed_contract.exchange import parse_json
+from seedbed_contract.orders import Order
+from seedbed_contract.records import change_flaws, clauses_of, record_flaws
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from seedbed_contract.exchange import Exchange
+    from seedbed_contract.session import Session
+
+_LOOK_EVERY: Final = 0.1
+_LOOK_AGAIN: Final = 0.4
+_LOOK_OFTEN: Final = 0.1
+_LOOKED_AT_OFTEN: Final = 2
+_APPEARS_WITHIN: Final = 10.0
+_CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
+
+
+def create(session: Session, request: Any, name: str, *, body: bytes | None = None, path: str = "") -> Exchange | Order:
+    """Ask for a task with a request that keeps the contract.
+
+    Returns:
+        The task, or what came instead of one: a refusal, or nothing.
+
+    Raises:
+        OutOfTime: The time of the run is over.
+        OutOfMoney: The budget does not allow it.
+    """
+    session.budget.reserve()
+    exchange = session.send(session.asks.create(request if body is None else body), once=True)
+    if not session.budget.is_free:
+        session.balance()  # what is charged may be more than it should
+    return take(session, exchange, request, name, path=path)
+
+
+def take(
+    session: Session, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
+) -> Exchange | Order:
+    """Return the task that an exchange made, or the exchange where it made none."""
+    if exchange.answer is None:
+        session.budget.count()  # it may have been made
+    if exchange.code != session.expected.success:
+        paid = session.expected.codes("credits_insufficient") - session.expected.codes("request_invalid")
+        session.budget.is_used_up = session.budget.is_used_up or exchange.code in paid
+        return exchange
+    session.judge(creation_flaws(exchange, session.expected), exchange)
+    session.exercise(*_CREATION)
+    session.budget.count()
+    if not exchange.task_id:
+        return exchange
+    order = Order(name, request, exchange, session.asks, exchange.task_id, path, is_followed)
+    _keep(session, order)
+    return order
+
+
+def look(session: Session, order: Order) -> Exchange:
+    """Look at a task, and judge what is shown and what has changed.
+
+    Raises:
+        OutOfTime: The time of the run is over.
+    """
+    exchange = session.send(order.asks.record(order.task_id))
+    order.looked_at = time.monotonic()
+    if exchange.code != session.expected.success:
+        _judge_absence(session, order, exchange)
+        return exchange
+    session.exercise("createTask/usable", "recordInfo/same")
+    record = exchange.data
+    session.judge(record_flaws(record, order.task_id, order.request, session.expected), exchange)
+    if isinstance(record, dict):
+        _keep_look(session, order, record, exchange)
+    return exchange
+
+
+def look_around(session: Session) -> None:
+    """Look at the tasks that have not ended and were not looked at for a moment.
+
+    Raises:
+        OutOfTime: The time of the run is over.
+    """
+    for order in [order for order in session.orders if order.is_followed and not order.has_ended]:
+        often = order in session.orders[:_LOOKED_AT_OFTEN]
+        if time.monotonic() - order.looked_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
+            look(session, order)
+
+
+def wait_for(session: Session, orders: Sequence[Order], seconds: float) -> bool:
+    """Look at tasks until all have ended, at most so long, and tell whether they have.
+
+    Raises:
+        OutOfTime: The time of the run is over.
+    """
+    limit = time.monotonic() + seconds
+    while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
+        look_around(session)
+        session.pause(_LOOK_EVERY)
+    return all(order.has_ended for order in orders)
+
+
+def _keep(session: Session, order: Order) -> None:
+    with session.lock:
+        is_known = order.task_id in session.names
+        session.names.add(order.task_id)
+        session.orders.append(order)
+    if is_known:
+        session.judge([Flaw("createTask/unique", "two tasks have the same name")], order.exchange)
+    session.exercise("createTask/unique")
+
+
+def _keep_look(session: Session, order: Order, record: Mapping[str, Any], exchange: Exchange) -> None:
+    if order.looks:
+        session.judge(change_flaws(order.record, record), exchange)
+        session.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
+    order.looks.append((record, exchange))
+    if order.has_ended and not order.ended_at:
+        order.ended_at = time.time()
+    session.ledger.exercise_shape("record", record)
+    session.exercise(*clauses_of(record))
+    results = parse_json(str(record.get("resultJson", "")))
+    if isinstance(results, dict):
+        session.ledger.exercise_shape("results", results)
+
+
+def _judge_absence(session: Session, order: Order, exchange: Exchange) -> None:
+    """A task may be unknown for a moment after it was made, and never after it was seen."""
+    age = time.time() - order.exchange.ended
+    if exchange.answer is None or not (order.looks or age > _APPEARS_WITHIN):
+        return
+    order.is_followed = False
+    never = Flaw("createTask/usable", "a task cannot be looked at, though its name was given back")
+    gone = Flaw("recordInfo/same", "a task that was shown before cannot be looked at any more")
+    session.judge([gone if order.looks else never], exchange)

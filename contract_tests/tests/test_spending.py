@@ -1,0 +1,115 @@
+"""What a run against a server that is not on this machine may cost: nothing, or what was allowed, and never more."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from seedbed_contract.findings import Judgement
+from seedbed_contract.judge import Options, judge
+from seedbed_contract.pace import Pace
+from seedbed_contract.target import Target, target_of
+from seedbed_mock import Running, running
+from seedbed_schemas import job_api
+from tests.minimal_service import serve
+from tests.mutant import PLAIN
+from tests.mutants import MUTANTS
+
+PRICE = Decimal("6.5")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take servers of this machine for such as cost money, and let the rates pass for this time."""
+    monkeypatch.setattr(Target, "is_local", property(lambda _: False))
+    monkeypatch.setattr(job_api(), "rate", (10_000, 10))
+    monkeypatch.setattr(job_api(), "poll_rate", (10_000, 10))
+
+
+@pytest.fixture
+def paid() -> Iterator[Running]:
+    with running(credits=80, task_seconds=0, rate_limit="off") as server:
+        yield server
+
+
+def check(server: Running, spend: str) -> Judgement:
+    return judge(target_of(server.url, server.key, spend=Decimal(spend)), Options(time_limit=20))
+
+
+def created(server: Running) -> int:
+    return sum(call["operation"] == "createTask" and call["code"] == 200 for call in server.calls)
+
+
+def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: Running) -> None:
+    judgement = check(paid, "0")
+    assert created(paid) == judgement.tasks == judgement.spent == 0
+    assert judgement.conforms
+    assert {"requests.accepted", "requests.more"} <= {each.subject for each in judgement.not_judged}
+    assert any("--spend" in each.reason for each in judgement.not_judged)
+
+
+@pytest.mark.parametrize(("spend", "tasks"), [("6.4", 0), ("6.5", 1), ("20", 3)])
+def test_no_more_is_spent_than_was_allowed(paid: Running, spend: str, tasks: int) -> None:
+    judgement = check(paid, spend)
+    assert created(paid) == judgement.tasks == tasks
+    assert judgement.spent == float(PRICE * tasks)
+    assert judgement.conforms
+
+
+def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends_what_could_cost() -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "no limit to the prompt"]
+    with mutant.serve() as served:
+        target = target_of(served.url, served.key, dialect="documented", http_status="envelope")
+        judgement = judge(target, Options(time_limit=20))
+    assert judgement.tasks == 1
+    assert judgement.spent == float(PRICE)
+    assert [finding.clause for finding in judgement.findings] == ["input.prompt/maxLength"]
+
+
+def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_was_allowed() -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "a task charged twice"]
+    with mutant.serve() as served:
+        target = target_of(served.url, served.key, dialect="documented", http_status="envelope", spend=PRICE * 4)
+        judgement = judge(target, Options(time_limit=20))
+    assert judgement.tasks == 2
+    assert judgement.spent <= float(PRICE * 4)
+
+
+def test_a_command_that_may_spend_asks_on_a_terminal_first() -> None:
+    with serve(PLAIN) as served:
+        words = ["check", served.url.replace("127.0.0.1", "localhost.localdomain"), "--key", "k", "--spend", "13"]
+        told, _ = on_a_terminal(words, answer=b"n\n")
+    assert "2 tasks, which cost up to 13 credits" in told
+    assert "Go on? [y/N]" in told
+    assert "nothing was sent" in told
+
+
+def on_a_terminal(words: list[str], answer: bytes) -> tuple[str, int]:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(["seedbed", *words], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.write(controller, answer)
+    told = b""
+    try:
+        while part := os.read(controller, 4096):
+            told += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(controller)
+    return told.decode(), process.wait()
+
+
+def test_a_rate_is_kept_by_waiting_until_the_oldest_call_is_out_of_the_window() -> None:
+    now, waited = [100.0], list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        now[0] += seconds
+
+    pace = Pace(3, 10, lambda: now[0], wait)
+    for _ in range(7):
+        pace.keep()
+        now[0] += 1
+    assert [seconds for seconds in waited if seconds] == [7, 7]
