@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -53,7 +55,7 @@ def check(
                 check_writable(path)  # before the run takes its time
         options = how.options()
         if har:
-            return _report(_judge_file(har, url or "", whom, options), reports)
+            return _report(_judge_file(har, url or "", whom, options, quiet=how.quiet), reports)
         return _check(whom.target(url), options, how, reports)
     except OutOfTime:
         return _fail("the time was over before the first questions were answered. Give more with --time-limit")
@@ -84,16 +86,22 @@ def _judge(target: Target, options: Options, *, quiet: bool) -> Judgement:
         return run.judgement()
 
 
-def _judge_file(path: Path, base_url: str, whom: TargetFlags, options: Options) -> Judgement:
+def _judge_file(path: Path, base_url: str, whom: TargetFlags, options: Options, *, quiet: bool) -> Judgement:
+    started = time.monotonic()
     recorded = read_har(path.read_bytes())
-    return judge_traffic(
-        recorded,
-        path.name,
-        contract=options.contract,
-        base_url=base_url,
-        dialect=whom.dialect,
-        http_status=whom.http_status,
-    )
+    with RunProgress(Console(stderr=True), 1, quiet=quiet) as progress:
+        progress.check("traffic", f"{path.name}, {len(recorded)} exchanges")
+        judgement = judge_traffic(
+            recorded,
+            path.name,
+            contract=options.contract,
+            base_url=base_url,
+            dialect=whom.dialect,
+            http_status=whom.http_status,
+            signing_key=whom.signing_key,
+            noted=progress.sent,
+        )
+    return replace(judgement, seconds=time.monotonic() - started)
 
 
 def _report(judgement: Judgement, reports: ReportFlags) -> int:

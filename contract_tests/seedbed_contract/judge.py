@@ -33,14 +33,15 @@ from seedbed_contract.target import TargetError
 from seedbed_contract.wire import OutOfTime, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Self
 
     from hypothesis.database import ExampleDatabase
     from seedbed_schemas import Contract
 
     from seedbed_contract.checks import Check
-    from seedbed_contract.exchange import Exchange, Headers
+    from seedbed_contract.detection import Found
+    from seedbed_contract.exchange import Headers
     from seedbed_contract.target import Target
 
 TIME_LIMIT: Final = 60.0
@@ -51,10 +52,6 @@ _OUT_OF_MONEY: Final = "it would cost credits: allow them with --spend"
 _MARK_BITS: Final = 64
 _FAILING: Final = "[[fault: task.fail]]"
 """A phrase that Seedbed's own fake takes for an order to let the task fail."""
-
-
-class _Unreadable(Exception):
-    """No answer of the target can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,34 +107,13 @@ class Run:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        target, options, contract = self.target, self.options, self.options.contract
         with ExitStack() as stack:
-            self.wire = stack.enter_context(Wire(target.base_url, options.time_limit))
-            plain = Asks(contract, bearer(contract, target.key))
-            found = detect(self.wire, plain, target)
-            ledger = Ledger(contract, breakable_clauses(contract))
+            self.wire = stack.enter_context(Wire(self.target.base_url, self.options.time_limit))
+            plain = Asks(self.options.contract, bearer(self.options.contract, self.target.key))
+            found = detect(self.wire, plain, self.target)
             self._is_readable = found.is_readable
-            asks = plain.with_extra(_space(is_fake=found.is_fake))
-            offers = offered(self.wire, asks, found)
-            budget = Budget(profile_of(contract).credits, target.most)
-            self.session = Session(
-                target,
-                self.wire,
-                asks,
-                found.expected,
-                ledger,
-                budget,
-                offers,
-                Mailbox(self._receiver(stack, asks)),
-                target.fail_prompt or (_FAILING if found.is_fake else ""),
-                options.seed,
-                options.max_examples,
-                options.examples,
-                options.is_alone,
-            )
-            for remark in found.remarks:
-                ledger.remark(remark)
-            self._begin(found.exchanges)
+            self.session = self._session(stack, plain.with_extra(_space(is_fake=found.is_fake)), found)
+            self._begin(found)
             self._stack = stack.pop_all()
         return self
 
@@ -150,26 +126,14 @@ class Run:
 
     def make(self, check: Check) -> CheckResult:
         """Make one check, after those tasks that it needs."""
-        session, before, started = self.session, self.session.ledger.count, time.monotonic()
-        session.check = check.name
-        reason = ""
-        try:
-            self._require_readable()
-            if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
-                accepts_valid_requests(session)
-            check.run(session)
-            tasks.look_around(session)
-        except OutOfTime:
-            reason = _OUT_OF_TIME
-        except OutOfMoney:
-            reason = _OUT_OF_MONEY
-        except _Unreadable:
-            reason = _UNREADABLE
-        if reason:
-            session.cannot_judge(reason)
-        result = CheckResult(
-            check.name, check.about, time.monotonic() - started, session.ledger.count - before, self._reason(check)
-        )
+        ledger, started = self.session.ledger, time.monotonic()
+        self.session.check = check.name
+        findings, exercised = ledger.count, ledger.exercised
+        self._attempt(check)
+        reason = next((one.reason for one in ledger.not_judged if one.subject == check.name), "")
+        judged = not reason or ledger.exercised > exercised
+        seconds = time.monotonic() - started
+        result = CheckResult(check.name, check.about, seconds, ledger.count - findings, reason, judged)
         self._results.append(result)
         return result
 
@@ -192,27 +156,59 @@ class Run:
             remarks=list(ledger.remarks),
         )
 
-    def _require_readable(self) -> None:
+    def _session(self, stack: ExitStack, asks: Asks, found: Found) -> Session:
+        target, options = self.target, self.options
+        return Session(
+            target=target,
+            wire=self.wire,
+            asks=asks,
+            expected=found.expected,
+            ledger=Ledger(options.contract, breakable_clauses(options.contract)),
+            budget=Budget(profile_of(options.contract).credits, target.most),
+            offered=offered(self.wire, asks, found),
+            mailbox=Mailbox(self._receiver(stack, asks)),
+            fail_prompt=target.fail_prompt or (_FAILING if found.is_fake else ""),
+            seed=options.seed,
+            max_examples=options.max_examples,
+            examples=options.examples,
+            is_alone=options.is_alone,
+        )
+
+    def _attempt(self, check: Check) -> None:
+        session = self.session
         if not self._is_readable:
-            raise _Unreadable
+            session.cannot_judge(_UNREADABLE)
+            return
+        try:
+            if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
+                accepts_valid_requests(session)
+            check.run(session)
+            tasks.look_around(session)
+        except OutOfTime:
+            session.cannot_judge(_OUT_OF_TIME)
+        except OutOfMoney:
+            session.cannot_judge(_OUT_OF_MONEY)
 
-    def _reason(self, check: Check) -> str:
-        return next((one.reason for one in self.session.ledger.not_judged if one.subject == check.name), "")
-
-    def _begin(self, exchanges: Sequence[tuple[str, Exchange]]) -> None:
+    def _begin(self, found: Found) -> None:
+        """Judge the first answers, and whether everything is there that is required."""
         session = self.session
         session.check = "operations.required"
-        for clause, exchange in exchanges:
+        for remark in found.remarks:
+            session.ledger.remark(remark)
+        for clause, exchange in found.exchanges:
             session.judge_form(exchange)
             if clause:
                 session.note_wrongly_made(exchange)
                 judge_violation(session, exchange, clause, "")
         if not self._is_readable and session.budget.is_free:
-            session.judge_form(session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True))
+            session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True)
         session.balance()
+        self._require()
+
+    def _require(self) -> None:
+        session = self.session
         for name in sorted(self.target.required - session.offered - {"callbacks"}):
-            ask = QUESTIONS.get(name, QUESTIONS["credit"])(session.asks)
-            exchange = session.send(ask, strict=False)
+            exchange = session.send(QUESTIONS.get(name, QUESTIONS["credit"])(session.asks), strict=False)
             session.judge([Flaw(CLAUSES[name], f"the target has no {name}, which is required")], exchange)
 
     def _receiver(self, stack: ExitStack, asks: Asks) -> Receiver | None:

@@ -77,6 +77,11 @@ class Ledger:
         return any(known == clause for known, _ in self._findings)
 
     @property
+    def exercised(self) -> int:
+        """How often any clause was put to the test."""
+        return sum(counter.total() for counter in self._exercised.values())
+
+    @property
     def count(self) -> int:
         """How many findings there are."""
         return len(self._findings)
