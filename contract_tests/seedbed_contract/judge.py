@@ -23,7 +23,7 @@ from seedbed_contract.checks import CHECKS
 from seedbed_contract.checks.requests import accepts_valid_requests, judge_violation
 from seedbed_contract.detection import detect
 from seedbed_contract.findings import CheckResult, Judgement
-from seedbed_contract.ledger import Ledger
+from seedbed_contract.ledger import BEGINNING, Ledger
 from seedbed_contract.mailbox import Mailbox
 from seedbed_contract.offers import CLAUSES, QUESTIONS, offered
 from seedbed_contract.receiver import Receiver
@@ -128,12 +128,12 @@ class Run:
         """Make one check, after those tasks that it needs."""
         ledger, started = self.session.ledger, time.monotonic()
         self.session.check = check.name
-        findings, exercised = ledger.count, ledger.exercised
+        exercised = ledger.exercised
         self._attempt(check)
         reason = next((one.reason for one in ledger.not_judged if one.subject == check.name), "")
         judged = not reason or ledger.exercised > exercised
         seconds = time.monotonic() - started
-        result = CheckResult(check.name, check.about, seconds, ledger.count - findings, reason, judged)
+        result = CheckResult(check.name, check.about, seconds, ledger.found_by(check.name), reason, judged)
         self._results.append(result)
         return result
 
@@ -192,18 +192,22 @@ class Run:
     def _begin(self, found: Found) -> None:
         """Judge the first answers, and whether everything is there that is required."""
         session = self.session
-        session.check = "operations.required"
+        session.check = BEGINNING
         for remark in found.remarks:
             session.ledger.remark(remark)
-        for clause, exchange in found.exchanges:
-            session.judge_form(exchange)
-            if clause:
-                session.note_wrongly_made(exchange)
-                judge_violation(session, exchange, clause, "")
+        if not self.options.only or not found.is_readable:
+            self._judge_first(found)
         if not self._is_readable and session.budget.is_free:
             session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True)
         session.balance()
         self._require()
+
+    def _judge_first(self, found: Found) -> None:
+        for clause, exchange in found.exchanges:
+            self.session.judge_form(exchange)
+            if clause:
+                self.session.note_wrongly_made(exchange)
+                judge_violation(self.session, exchange, clause, "")
 
     def _require(self) -> None:
         session = self.session

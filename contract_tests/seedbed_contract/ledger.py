@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.findings import Covered, Finding, NotJudged, place_of, statement_of, testable_clauses
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from seedbed_contract.answers import Flaw
     from seedbed_contract.findings import Sample, Side
 
-_MOST_ALSO = 8
+BEGINNING: Final = "beginning"
+"""Stands for the check that notes what the first questions of a run show."""
+_MOST_ALSO: Final = 8
 
 
 class Ledger:
@@ -33,6 +35,7 @@ class Ledger:
         self.remarks: list[str] = []
         self._breakable = frozenset(breakable)
         self._findings: dict[tuple[str, str], Finding] = {}
+        self._by_check: dict[str, set[tuple[str, str]]] = {}
         self._not_judged: dict[str, NotJudged] = {}
         self._exercised: dict[Side, Counter[str]] = {"accepting": Counter(), "refusing": Counter()}
         self._lock = threading.Lock()
@@ -47,6 +50,9 @@ class Ledger:
                 known = Finding(flaw.clause, flaw.title, says, place, check, sample, count=0, side=side)
                 self._findings[key] = known
             known.count += 1
+            if known.check == BEGINNING:
+                known.check = check
+            self._by_check.setdefault(check, set()).add(key)
             if sample.size < known.sample.size:
                 known.sample = sample
             if also and also not in known.also and len(known.also) < _MOST_ALSO:
@@ -75,6 +81,10 @@ class Ledger:
     def is_found(self, clause: str) -> bool:
         """Tell whether there is a finding on a clause."""
         return any(known == clause for known, _ in self._findings)
+
+    def found_by(self, check: str) -> int:
+        """Return how many findings a check has noted, those that others noted before included."""
+        return len(self._by_check.get(check, ()))
 
     @property
     def exercised(self) -> int:

@@ -25,11 +25,13 @@ class Mailbox:
     Attributes:
         receiver: Where they are, ``None`` where the target cannot reach this machine.
         failing: Paths whose first callback is answered with an error.
-        refused: Paths that were told in calls which have to be refused.
+        given: All paths that were told.
+        refused: Paths that were told in calls which were refused.
     """
 
     receiver: Receiver | None = None
     failing: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _mark: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(_MARK_BITS):016x}")
@@ -46,16 +48,11 @@ class Mailbox:
             return request, ""
         target = f"/{self._mark}/{next(self._numbers)}{suffix}"
         path = target.partition("?")[0]
+        self.given.add(path)
         if fails_first:
             self.failing.add(path)
             self.receiver.statuses[path] = [_ERROR]
         return {**request, job_api().fields.callback: self.receiver.url(target)}, path
-
-    def address_of_refused(self, request: Any) -> Any:
-        """Return a request that asks for a callback that must never come."""
-        addressed, path = self.address(request)
-        self.refused.add(path)
-        return addressed
 
     def came(self, path: str) -> list[Received]:
         """Return what came to a path."""

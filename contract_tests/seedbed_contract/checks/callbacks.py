@@ -45,13 +45,12 @@ def come_where_asked_for(session: Session) -> None:
         session.cannot_judge("no callback came at all")
         return
     session.exercise("callback/asked")
-    known = {order.path for order in session.orders if order.path}
     for received in receiver.received:
         path = received.target.partition("?")[0]
         if path in session.mailbox.refused:
             title = "there is a callback for a call that was refused"
             session.judge_received([Flaw("callback/asked", title)], received)
-        elif path not in known:
+        elif path not in session.mailbox.given:
             title = "a callback comes to another path than the one that was given"
             session.judge_received([Flaw("callback/form", title)], received)
     for order in (order for order in session.orders if order.path):

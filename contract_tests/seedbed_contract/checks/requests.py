@@ -58,10 +58,12 @@ def _refuses_with_callbacks(session: Session, cases: Sequence[Refused]) -> None:
     first_of_clause = {case.clause: case for case in reversed(cases) if case.clause.startswith(given)}
     if session.mailbox.receiver is None:
         return
-    addressed = [session.mailbox.address_of_refused(case.request) for case in first_of_clause.values()]
-    answered = session.send_refused([session.asks.create(request) for request in addressed])
-    for case, exchange in zip(first_of_clause.values(), answered, strict=False):
+    addressed = [session.mailbox.address(case.request) for case in first_of_clause.values()]
+    answered = session.send_refused([session.asks.create(request) for request, _ in addressed])
+    for case, (_, path), exchange in zip(first_of_clause.values(), addressed, answered, strict=False):
         judge_violation(session, exchange, case.clause, case.name)
+        if exchange.code is not None and exchange.code != session.expected.success:
+            session.mailbox.refused.add(path)
 
 
 def judge_violation(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
