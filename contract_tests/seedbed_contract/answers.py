@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from seedbed_schemas import Schema, job_api
+from seedbed_schemas import Schema, default_contract, job_api
 from seedbed_schemas.refusals import shown
 
 from seedbed_contract.exchange import NOT_JSON
@@ -119,15 +119,13 @@ def refusal_flaws(
 
 
 def _clause_of_code(code: int, clause: str) -> str:
-    documented = any(row == f"code/{code}" for row in _documented())
-    return f"code/{code}" if documented else clause
+    """Return the clause that documents a code; what the page has no code for breaks its own clause."""
+    return f"code/{code}" if code in _documented() else clause
 
 
 @cache
-def _documented() -> frozenset[str]:
-    from seedbed_schemas import default_contract  # noqa: PLC0415
-
-    return frozenset(clause.id for clause in default_contract().clauses() if clause.kind == "code")
+def _documented() -> frozenset[int]:
+    return frozenset(code.number for code in default_contract().codes)
 
 
 def _envelope_flaws(answer: Answer, expected: Expectations) -> Iterator[Flaw]:

@@ -96,5 +96,3 @@ class Budget:
         with self._lock:
             self.made += not wrongly
             self.wrongly_made += wrongly
-            if self.last is not None and not self.is_free:
-                self.last -= self.price
