@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from unittest import SkipTest
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import seed as seeded
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, Unsatisfiable
 
 from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw
 from seedbed_contract.checks.requests import is_refused, judge_violation
 from seedbed_contract.strategies import breakable_clauses, requests, violations
+from seedbed_contract.wire import OutOfTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     Drawn = tuple[Any, Exchange]
 
 _REPEATS: Final = 5
+_AGAIN: Final = (Phase.reuse, Phase.shrink)
+_ANEW: Final = (Phase.generate, Phase.shrink)
 _NO_COMPLAINTS: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
 
 
@@ -32,25 +35,27 @@ class _Shown(AssertionError):
     """A drawn request shows a flaw."""
 
 
-class _Enough(Exception):
-    """The target takes no more requests of this kind for now."""
+class _Enough(BaseException):
+    """The target takes no more requests for now, or the time is over: no failure, which Hypothesis would shrink."""
 
 
 def finds_no_accepted_violation(session: Session) -> None:
-    """Ask with random violations of the clauses on which there is no finding yet."""
-    contract = session.asks.contract
+    """Ask again with violations that were found before, and with random ones of the clauses that have no finding."""
     if not session.budget.is_free:
         session.cannot_judge(
             "random requests would cost the time that the rate allows, and credits where one is accepted"
         )
         return
+    clauses = _sought(session.asks.contract)
+    drawn = violations(session.asks.contract, clauses=clauses)
+    _judge_violations(session, _search(session, drawn, _asks_with_violation, _AGAIN))
     for _ in range(_REPEATS):
-        clauses = [clause for clause in _sought(contract) if not session.ledger.is_found(clause)]
-        found = _smallest(session, violations(contract, clauses=clauses), _asks_with_violation) if clauses else None
-        if found is None:
+        if all(map(session.ledger.is_found, clauses)):
             return
-        violation, exchange = found
-        judge_violation(session, exchange, violation.clause, "found at random")
+        found = _search(session, drawn, _asks_with_new_violation, _ANEW)
+        _judge_violations(session, found)
+        if not found:
+            return
 
 
 def finds_no_refused_request(session: Session) -> None:
@@ -58,10 +63,14 @@ def finds_no_refused_request(session: Session) -> None:
     if not session.budget.is_free:
         session.cannot_judge("random requests that are accepted would cost credits")
         return
-    found = _smallest(session, requests(session.asks.contract), _asks_with_request)
-    if found:
-        title = f"a request that keeps the contract is refused with code {found[1].code}"
-        session.judge([Flaw("request/type", title)], found[1], "found at random")
+    for _, exchange in _search(session, requests(session.asks.contract), _asks_with_request, (*_AGAIN, *_ANEW)):
+        title = f"a request that keeps the contract is refused with code {exchange.code}"
+        session.judge([Flaw("request/type", title)], exchange, "found at random")
+
+
+def _judge_violations(session: Session, found: list[Drawn]) -> None:
+    for violation, exchange in found:
+        judge_violation(session, exchange, violation.clause, "found at random")
 
 
 def _sought(contract: Any) -> list[str]:
@@ -81,6 +90,11 @@ def _asks_with_violation(session: Session, violation: Any) -> Exchange | None:
     return exchange if exchange.code is not None and exchange.code not in allowed else None
 
 
+def _asks_with_new_violation(session: Session, violation: Any) -> Exchange | None:
+    assume(not session.ledger.is_found(violation.clause))
+    return _asks_with_violation(session, violation)
+
+
 def _asks_with_request(session: Session, request: Any) -> Exchange | None:
     exchange = session.send_plainly(session.asks.create(request), once=True)
     session.judge_form(exchange)
@@ -94,27 +108,59 @@ def _stop_at_rate(session: Session, exchange: Exchange) -> None:
         raise _Enough
 
 
-def _smallest(
-    session: Session, drawn: SearchStrategy[Any], ask: Callable[[Session, Any], Exchange | None]
-) -> Drawn | None:
-    """Return the smallest drawn value that shows a flaw, with what shows it; ``None`` where none was drawn."""
-    found: list[Drawn] = []
+def _search(
+    session: Session,
+    drawn: SearchStrategy[Any],
+    ask: Callable[[Session, Any], Exchange | None],
+    phases: tuple[Phase, ...],
+) -> list[Drawn]:
+    """Return the smallest drawn value that shows a flaw, one for each clause, with what shows it.
 
-    @seeded(session.seed)
+    Raises:
+        OutOfTime: The time of the run is over, and nothing was found.
+    """
+    found: dict[str, Drawn] = {}
+    kinds: dict[str, type[_Shown]] = {}
+
     @settings(
         max_examples=session.max_examples,
         deadline=None,
+        derandomize=False,
         database=session.examples,
-        phases=(Phase.reuse, Phase.generate, Phase.shrink),
+        phases=phases,
         suppress_health_check=_NO_COMPLAINTS,
+        report_multiple_bugs=True,
         print_blob=False,
     )
+    @seeded(session.seed)  # under the settings, from which it would take the database
     @given(drawn)
     def search(value: Any) -> None:
-        if exchange := ask(session, value):
-            found[:] = [(value, exchange)]
-            raise _Shown
+        clause = getattr(value, "clause", "")
+        if exchange := _unless_over(session, value, ask):
+            found[clause] = value, exchange
+            # Hypothesis tells one defect from another by the type of what is raised.
+            raise kinds.setdefault(clause, type(_Shown.__name__, (_Shown,), {}))
 
-    with suppress(_Shown, _Enough, Flaky):  # what a target does once, and not again, was still done
-        search()
-    return found[0] if found else None
+    # Hypothesis would make the key from the source, which all searches share, and none under --hypothesis-seed.
+    key = f"seedbed/{session.check}".encode()
+    search._hypothesis_internal_database_key = key  # type: ignore[attr-defined]
+    _run(search, found)
+    return list(found.values())
+
+
+def _unless_over(session: Session, value: Any, ask: Callable[[Session, Any], Exchange | None]) -> Exchange | None:
+    try:
+        return ask(session, value)
+    except OutOfTime as error:
+        raise _Enough from error
+
+
+def _run(search: Callable[[], None], found: dict[str, Drawn]) -> None:
+    try:
+        try:
+            search()
+        except* (_Shown, Flaky, Unsatisfiable, SkipTest):  # what a target does once, and not again, was still done
+            pass
+    except _Enough as enough:
+        if isinstance(enough.__cause__, OutOfTime) and not found:
+            raise enough.__cause__ from None
