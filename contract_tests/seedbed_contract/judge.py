@@ -171,7 +171,7 @@ class Run:
             seed=options.seed,
             max_examples=options.max_examples,
             examples=options.examples,
-            is_alone=options.is_alone,
+            is_alone=options.is_alone or found.is_fake,  # where a run has accounts of its own
         )
 
     def _attempt(self, check: Check) -> None:

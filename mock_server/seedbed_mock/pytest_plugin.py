@@ -1,5 +1,7 @@
 """The pytest plugin: the fixture ``seedbed``, a live fake that begins afresh with every test.
 
+It is also the door of the suite of contract tests, whose options pytest has to know before it collects anything.
+
 Loaded in every test run of every project beside which Seedbed is installed, so it imports nothing but pytest before
 a test asks for the fixture.
 """
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from seedbed_mock.handle import Running
 
 _FIXTURE = "seedbed"
+_SUITE = "seedbed_contract.suite"
 _WORDS: dict[str, Any] = {"task_seconds": 0, "rate_limit": "off", "credits": 1_000_000}
 """How the fixture plays where no marker says otherwise: tests wait for nothing, and money is no object."""
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Load what the suite of contract tests brings, its options above all, in the runs that ask for that suite."""
+    if any(_SUITE in arg.replace("/", ".").replace("\\", ".") for arg in args):
+        early_config.pluginmanager.import_plugin(f"{_SUITE}.plugin")
 
 
 def pytest_configure(config: pytest.Config) -> None:

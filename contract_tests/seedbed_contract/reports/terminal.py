@@ -26,15 +26,23 @@ _STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not judged"
 def show(judgement: Judgement, console: Console) -> None:
     """Print a judgement, the verdict last, where the eye is when a command ends."""
     page = _Page(console)
-    page.line(_short(judgement.target), "bold")
-    page.line(words.basis(judgement), "dim")
-    for remark in judgement.remarks:
-        page.line(_short(remark), "dim")
+    _basis(page, judgement)
     _findings(page, judgement)
-    _coverage(page, judgement)
-    _not_judged(page, judgement)
-    page.line()
-    page.line(f"{words.verdict(judgement)} ({words.figures(judgement)})", _STYLES[words.outcome(judgement)])
+    _outcome(page, judgement)
+
+
+def show_outcome(judgement: Judgement, console: Console) -> None:
+    """Print what a judgement comes to, for where its findings are shown already."""
+    page = _Page(console)
+    _basis(page, judgement)
+    _outcome(page, judgement)
+
+
+def show_finding(
+    finding: Finding, number: int, judgement: Judgement, console: Console, *, flag: str = "--seed"
+) -> None:
+    """Print one finding with all it has; the flag is what takes the seed."""
+    _finding(_Page(console), finding, number, judgement, flag)
 
 
 class _Page:
@@ -70,6 +78,13 @@ class _Page:
         self._console.print(text, soft_wrap=whole, highlight=False, overflow="ignore" if whole else "fold")
 
 
+def _basis(page: _Page, judgement: Judgement) -> None:
+    page.line(_short(judgement.target), "bold")
+    page.line(words.basis(judgement), "dim")
+    for remark in judgement.remarks:
+        page.line(_short(remark), "dim")
+
+
 def _findings(page: _Page, judgement: Judgement) -> None:
     for number, finding in enumerate(judgement.findings[:_IN_FULL], 1):
         page.line()
@@ -82,7 +97,14 @@ def _findings(page: _Page, judgement: Judgement) -> None:
         page.indented(_short(f"{finding.clause}: {finding.title}"))
 
 
-def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement) -> None:
+def _outcome(page: _Page, judgement: Judgement) -> None:
+    _coverage(page, judgement)
+    _not_judged(page, judgement)
+    page.line()
+    page.line(f"{words.verdict(judgement)} ({words.figures(judgement)})", _STYLES[words.outcome(judgement)])
+
+
+def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement, flag: str = "--seed") -> None:
     sample = finding.sample
     page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
     page.field("clause", _short(finding.clause), "cyan")
@@ -96,7 +118,7 @@ def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement) -
     page.field("answer", _excerpt(sample.answer))
     if finding.also:
         page.field("also", words.listed([*map(_short, finding.also)], _MOST_NAMES))
-    page.field("", words.circumstances(finding, judgement), "dim")
+    page.field("", words.circumstances(finding, judgement, flag), "dim")
 
 
 def _coverage(page: _Page, judgement: Judgement) -> None:

@@ -91,10 +91,10 @@ def basis(judgement: Judgement) -> str:
     return f"dialect {dialect}, HTTP status {status}{seed}"
 
 
-def circumstances(finding: Finding, judgement: Judgement) -> str:
-    """Return who found something, how often and how to see it again, in a line."""
+def circumstances(finding: Finding, judgement: Judgement, flag: str = "--seed") -> str:
+    """Return who found something, how often and how to see it again, in a line; the flag is what takes the seed."""
     often = "once" if finding.count == 1 else f"{finding.count:,} times"
-    again = "" if judgement.is_recorded else f", repeat with --seed {judgement.seed}"
+    again = "" if judgement.is_recorded else f", repeat with {flag} {judgement.seed}"
     return f"seen {often} by {on_one_line(finding.check)}{again}"
 
 
