@@ -54,6 +54,8 @@ def form_flaws(exchange: Exchange, expected: Expectations, secrets: Collection[s
         kind = shown(answer.media_type) or "nothing"
         yield Flaw("answer/content-type", f"an answer says that it is {kind} and not {JSON}")
     yield from _envelope_flaws(answer, expected)
+    if exchange.ask.operation == "createTask" and answer.code not in {None, expected.success} and answer.task_id:
+        yield Flaw("answer/refused/no-task", "a call for a task is refused, and its answer names a task")
 
 
 def leaks(answer: Answer, secrets: Collection[str]) -> Iterator[Flaw]:
@@ -114,8 +116,6 @@ def refusal_flaws(
     elif code not in allowed:
         due = " or ".join(map(str, sorted(allowed)))
         yield Flaw(_clause_of_code(min(allowed), clause), f"{what} is refused with code {code} and not with {due}")
-    if code != OK and exchange.task_id:
-        yield Flaw("answer/refused/no-task", f"{what} is refused, and its answer names a task")
 
 
 def _clause_of_code(code: int, clause: str) -> str:
@@ -133,6 +133,8 @@ def _envelope_flaws(answer: Answer, expected: Expectations) -> Iterator[Flaw]:
     code = answer.code
     if code is None:
         return
+    if code != expected.success and not str(answer.json.get("msg") or "").strip() and "msg" in answer.json:
+        yield Flaw("answer/msg/type", "a refusal has an empty msg, which has to tell what is wrong")
     if code not in expected.all_codes:
         yield Flaw("answer/code/enum", f"an answer has the code {code}, which is not documented")
     due = OK if expected.http_status == "envelope" else code

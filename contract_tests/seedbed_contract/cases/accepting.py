@@ -133,12 +133,14 @@ def _proposals(contract: Contract, callback: str | None) -> Iterator[Named]:
 
 
 def _good(schema: Schema) -> Iterator[Named]:
-    """Yield values that keep a schema, or may, those at its limits first."""
+    """Yield values that keep a schema, or may: the text with the most in it, then those at its limits."""
+    if is_free_text(schema):
+        yield _TEXTS[0]
     yield from _at_limits(schema)
     if "properties" not in schema:
         yield from ((f"of {json.dumps(value, ensure_ascii=False)[:_SHOWN]}", value) for value in _plain(schema))
     if is_free_text(schema):
-        yield from _TEXTS
+        yield from _TEXTS[1:]
 
 
 def _at_limits(schema: Schema) -> Iterator[Named]:
@@ -161,7 +163,7 @@ def _plain(schema: Schema) -> Iterator[Any]:
 
 
 def _at_length(limit: int) -> Iterator[Named]:
-    for length in (limit - 1, limit, limit + 1):
+    for length in (limit, limit - 1, limit + 1):
         for script, letter in SCRIPTS.items() if 0 < length <= LONGEST else ():
             yield f"of {length} {script}characters", letter * length
     mixed = "".join(SCRIPTS.values()) * min(limit, LONGEST)

@@ -88,6 +88,12 @@ def _lengths(schema: Schema) -> Iterator[Named]:
     for length in dict.fromkeys((most + 1, most + 2, most + 100, math.ceil(most * 1.5), most * 2, most * 4)):
         for script, letter in SCRIPTS.items() if length <= LONGEST else ():
             yield f"of {length} {script}characters", letter * length
+    if most < LONGEST:
+        yield f"of {most + 1} characters, the last a space", LETTER * most + " "
+        yield (
+            f"of {most // 2 * 2 + 2} characters, every second an accent",
+            "e\N{COMBINING ACUTE ACCENT}" * (most // 2 + 1),
+        )
 
 
 def _short_lengths(schema: Schema) -> Iterator[Named]:

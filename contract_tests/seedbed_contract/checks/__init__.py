@@ -61,6 +61,7 @@ CHECKS: Final = (
         authorisation.guards_every_operation,
         makes_tasks=True,
     ),
+    Check("requests.at_once", "tasks asked for at the same time", life_cycle.keeps_tasks_apart, makes_tasks=True),
     Check("life_cycle.machine", "random sequences of calls", life_cycle.goes_forward, makes_tasks=True),
     Check("records.ended", "records of tasks that have ended", records.stay_as_they_ended, makes_tasks=True),
     Check("results.images", "result images", results.are_images, makes_tasks=True),

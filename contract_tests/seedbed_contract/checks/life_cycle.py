@@ -26,6 +26,16 @@ _FEW: Final = 4
 _ANY: Final = 1000
 
 
+def keeps_tasks_apart(session: Session) -> None:
+    """Ask for tasks at the same time, twice with the same request: each must have a name and a record of its own."""
+    same, *others = [case for case in accepted(session.asks.contract) if case.body is None]
+    if session.budget.room < _MOST_TASKS:
+        session.cannot_judge("the balance does not cover several tasks at once")
+        return
+    for order in create_at_once(session, [same, same, others[-1]]):
+        tasks.look(session, order)
+
+
 def goes_forward(session: Session) -> None:
     """Walk at random; what is wrong is noted by the looks themselves, so that no walk has to be repeated."""
     machine = _machine(session)
@@ -94,7 +104,7 @@ def _takes(session: Session, room: list[int], tasks: int) -> bool:
 
 
 def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
-    """Ask for several tasks at the same time; each must have a name and a record of its own."""
+    """Ask for several tasks at the same time."""
     for _ in cases:
         session.budget.reserve()
     exchanges = session.send_all([session.asks.create(case.payload) for case in cases], once=True)

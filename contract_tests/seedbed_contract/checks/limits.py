@@ -61,9 +61,6 @@ def _judge_burst(session: Session, allowed: int) -> None:
     made = sum(exchange.code == session.expected.success for exchange in exchanges)
     refused = [exchange for exchange in exchanges if exchange.code in session.expected.codes("rate_exceeded")]
     session.exercise("createTask/rate")
-    for exchange in (exchange for exchange in refused if exchange.task_id):
-        title = "a task that the rate does not allow is refused, and the answer names a task"
-        session.judge([Flaw("answer/refused/no-task", title)], exchange)
     if refused and made < allowed and not session.budget.is_used_up:
         limit, seconds = job_api().rate
         title = f"fewer than {limit} new tasks in {seconds} seconds are allowed"
