@@ -130,6 +130,7 @@ _CODES: Final = (
     broken("no message in refusals", *_NO_MSG, envelope=_without("msg", _on_refusal)),
     broken("the message as a number", *_MSG, envelope=_with("msg", 0)),
     broken("null for a message of refusal", *_MSG, envelope=_with("msg", None, _on_refusal)),
+    broken("an empty message of refusal", *_MSG, envelope=_with("msg", "", _on_refusal)),
     broken("a list of messages", *_MSG, envelope=_with("msg", ["one"], _on_refusal)),
     broken("code 0 for success", "code/200", "answer/code/enum", envelope=_with("code", 0, _on_code(200))),
     broken(

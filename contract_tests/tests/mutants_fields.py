@@ -1,6 +1,7 @@
 """Mutants that take fields that are missing, of a wrong type, or too long, or count them in a wrong way."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -126,6 +127,8 @@ _LENGTHS: Final = tuple(
         ("a limit of 4000", lambda _, text: len(text) - 1000),
         ("bytes counted", lambda _, text: len(text.encode("utf-8", "replace"))),
         ("units of UTF-16 counted", lambda _, text: len(text.encode("utf-16-le", "surrogatepass")) // 2),
+        ("white space at the ends not counted", lambda _, text: len(text.strip())),
+        ("an accent counted with its letter", lambda _, text: len(unicodedata.normalize("NFC", text))),
         ("escapes counted", lambda _, text: len(json.dumps(text)) - 2),
         ("the limit on ASCII alone", lambda _, text: len(text) * text.isascii()),
     )

@@ -19,7 +19,10 @@ from tests.mutants_values import VALUES
 
 ODD_VALUES = (None, 1, True, ["1:1"], {"a": 1}, "", "text")
 NEAR_MODELS = (MODEL.upper(), f" {MODEL}", f"{MODEL}-pro", "seedream/4.0", [MODEL])
-LENGTHS = ("x" * 3000, "x" * 3001, "x" * 2500, "x" * 3500, "字" * 3000, "字" * 3001, "🎨" * 3000, '"' * 3000)
+LENGTHS = (
+    *("x" * 3000, "x" * 3001, "x" * 2500, "x" * 3500, "字" * 3000, "字" * 3001, "🎨" * 3000, '"' * 3000),
+    *("x" * 3000 + " ", "e\N{COMBINING ACUTE ACCENT}" * 1501),
+)
 JSON = "application/json"
 
 REQUESTS: tuple[Any, ...] = (
