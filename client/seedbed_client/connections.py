@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import httpx2
@@ -15,6 +14,7 @@ from seedbed_client.errors import UnreadableAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedbed_client.deadline import Limit
     from seedbed_client.steps import Call
 
 C = TypeVar("C")
@@ -64,13 +64,11 @@ class Intake:
     Args:
         call: What is answered.
         response: The answer, whose body is still to come.
-        timeout: Seconds that the client allows for a call.
-        began: When the call began, by the monotonic clock.
+        limit: How long it may take.
     """
 
-    def __init__(self, call: Call, response: httpx2.Response, timeout: float, began: float) -> None:
-        self._call, self._response = call, response
-        self._ends = began + (timeout if call.timeout is None else call.timeout)
+    def __init__(self, call: Call, response: httpx2.Response, limit: Limit) -> None:
+        self._call, self._response, self._limit = call, response, limit
         self._size, self._parts = 0, bytearray()
         self._sink = call.sink or self._parts.extend
         if call.begin:
@@ -86,8 +84,9 @@ class Intake:
         self._size += len(part)
         if self._size > self._call.largest:
             raise UnreadableAnswer(self._response.status_code, f"it is larger than {self._call.largest} bytes")
-        # A large file may take longer than a call, as long as it goes on.
-        if self._call.sink is None and time.monotonic() > self._ends:
+        if self._call.sink:
+            self._limit.extend(len(part))
+        if self._limit.left < 0:
             raise httpx2.ReadTimeout("the answer takes too long", request=self._response.request)
         self._sink(part)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx2
 
 from seedbed_client.connections import HEADERS, Connections, Intake
+from seedbed_client.deadline import Limit
 from seedbed_client.errors import SeedreamError
 from seedbed_client.secret import without_frames
 from seedbed_client.steps import Call, Listen
@@ -79,10 +80,11 @@ class BlockingShell:
         return self._listen(step) if isinstance(step, Listen) else self._sleep(step.seconds)
 
     def _call(self, call: Call) -> httpx2.Response:
-        outer, began = sys.exception(), time.monotonic()
+        outer, limit = sys.exception(), _limit(call, self._timeout)
+        request = _request(call, self._timeout, limit.trace)
         try:
-            with self._http.for_url(call.url).stream(**_request(call, self._timeout)) as response:
-                intake = Intake(call, response, self._timeout, began)
+            with limit.in_force(), self._http.for_url(call.url).stream(**request) as response:
+                intake = Intake(call, response, limit)
                 for part in response.iter_bytes():
                     intake.take(part)
                 return intake.end()
@@ -144,13 +146,15 @@ class AsyncShell:
         return await (self._listen(step) if isinstance(step, Listen) else self._sleep(step.seconds))
 
     async def _call(self, call: Call) -> httpx2.Response:
-        outer, began = sys.exception(), time.monotonic()
+        outer, limit = sys.exception(), _limit(call, self._timeout)
+        request = _request(call, self._timeout, limit.atrace)
         try:
-            async with self._http.for_url(call.url).stream(**_request(call, self._timeout)) as response:
-                intake = Intake(call, response, self._timeout, began)
-                async for part in response.aiter_bytes():
-                    intake.take(part)
-                return intake.end()
+            with limit.in_force():
+                async with self._http.for_url(call.url).stream(**request) as response:
+                    intake = Intake(call, response, limit)
+                    async for part in response.aiter_bytes():
+                        intake.take(part)
+                    return intake.end()
         except BaseException as error:
             raise without_frames(error, outer)  # noqa: B904 (it is the same error)
 
@@ -169,7 +173,12 @@ class AsyncShell:
             leave()
 
 
-def _request(call: Call, timeout: float) -> dict[str, Any]:
+def _limit(call: Call, timeout: float) -> Limit:
+    """Return how long a call may take; one that was given a time of its own has no more."""
+    return Limit(timeout if call.timeout is None else call.timeout, begins_when_sent=call.timeout is None)
+
+
+def _request(call: Call, timeout: float, trace: Callable[..., object]) -> dict[str, Any]:
     """Return what an HTTP client is asked for."""
     return {
         "method": call.method,
@@ -179,6 +188,7 @@ def _request(call: Call, timeout: float) -> dict[str, Any]:
         "params": call.params,
         "content": call.content,
         "timeout": timeout if call.timeout is None else call.timeout,
+        "extensions": {"trace": trace},
     }
 
 
