@@ -96,4 +96,6 @@ def _lines(task: Task) -> str:
         "credits": task.credits_consumed,
         "result": " ".join(task.result_urls),
     }
-    return "\n".join(f"{name:12}{printable(str(value))}" for name, value in values.items() if value not in {None, ""})
+    return "\n".join(
+        f"{name:12}{printable(str(value))}" for name, value in values.items() if value is not None and value != ""
+    )

@@ -82,7 +82,7 @@ def verify_callback(
         SignatureMismatch: It is not signed, or with another key.
         Stale: It was signed too long ago, or in the future.
     """
-    key, signing_key = Secret(_text(signing_key)), ""  # so that no traceback shows it
+    key, signing_key = signing_secret(signing_key), ""  # so that no traceback shows it
     found = {name.lower(): value for name, value in headers.items()}
     signature = found.get(_RULES.signature_header.lower(), "")
     timestamp = found.get(_RULES.timestamp_header.lower(), "")
@@ -112,9 +112,10 @@ def _check_signature(signature: str, timestamp: str, task_id: str, key: Secret) 
 
 def _is_signature(signature: str, key: Secret, task_id: str, timestamp: str) -> bool:
     signed = f"{task_id}.{timestamp}".encode("utf-8", "replace")
-    expected = base64.b64encode(hmac.digest(key.tell().encode(), signed, hashlib.sha256))
+    expected = base64.b64encode(hmac.digest(key.tell().encode("latin-1"), signed, hashlib.sha256))
     return hmac.compare_digest(signature.encode("utf-8", "replace"), expected)
 
 
-def _text(key: str | bytes) -> str:
-    return key if isinstance(key, str) else key.decode("utf-8")
+def signing_secret(key: str | bytes) -> Secret:
+    """Return a signing key as a secret; one of bytes may be any bytes."""
+    return Secret((key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key).decode("latin-1"))

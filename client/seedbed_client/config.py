@@ -91,6 +91,8 @@ def _uri() -> Schema:
 def _parsed(text: str) -> httpx2.URL:
     # httpx2 alone would mend what is not a URI rather than refuse it.
     url = httpx2.URL(text if _uri().accepts(text) else "")
+    if url.userinfo:  # not shown, for it is secret
+        raise ConfigurationError("The URL of a service has no user name or password in it; give the key by itself.")
     is_base = url.scheme in {"http", "https"} and url.host and not (url.query or url.fragment)
     if not is_base or (url.port or 0) > _LAST_PORT:
         raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")

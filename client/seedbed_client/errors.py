@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
 
 class SeedreamError(Exception):
-    """Any of the errors of this package."""
+    """Any of the errors of this package; each can be copied, and sent to another process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Python's own way would make it anew from its sentence alone.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(cls: type[SeedreamError], args: tuple[object, ...]) -> SeedreamError:
+    return cls.__new__(cls, *args)
 
 
 class ConfigurationError(SeedreamError, ValueError):

@@ -10,10 +10,12 @@ import httpx2
 import msgspec
 import seedbed_schemas
 from seedbed_schemas import job_api
+from seedbed_schemas.refusals import shown
 
 from seedbed_client.answers import data_of
 from seedbed_client.errors import (
     ApiError,
+    ConfigurationError,
     FeatureDisabled,
     GenerationFailed,
     InsufficientCredits,
@@ -42,6 +44,10 @@ _JSON: Final = {"Content-Type": "application/json"}
 _REFUSALS: Final = (FeatureDisabled, GenerationFailed, InsufficientCredits, ServiceUnavailable, ValidationError)
 """What says no for certain, whatever its code."""
 
+_LONGEST_CALL: Final = 86_400
+_LONGEST_NAME: Final = 1000
+"""In characters; names of tasks have some tens."""
+
 
 class Context(msgspec.Struct, frozen=True):
     """What a client knows, and its flows go by.
@@ -62,6 +68,12 @@ class Context(msgspec.Struct, frozen=True):
     timeout: float
     clock: Callable[[], float]
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _LONGEST_CALL):
+            raise ConfigurationError(
+                f"The time of a request is more than 0 and at most {_LONGEST_CALL} seconds, not {self.timeout!r}."
+            )
+
     def url(self, path: str) -> str:
         """Return where a path of the service is."""
         return self.endpoint.base_url + path
@@ -80,9 +92,8 @@ def create_task(context: Context, submission: Submission, *, deadline: float = f
 
 def _create_once(context: Context, submission: Submission, body: bytes) -> Flow[str]:
     operation, auth = seedbed_schemas.default_contract().operation, context.endpoint.auth
-    call = Call(
-        operation.method, context.url(operation.path), auth, {**(submission.headers or {}), **_JSON}, content=body
-    )
+    headers = {**submission.own_headers(), **_JSON}
+    call = Call(operation.method, context.url(operation.path), auth, headers, content=body)
     try:
         response = yield call
         return _named(context.data(response), response)
@@ -120,13 +131,19 @@ def _unknown(error: Exception) -> SubmissionUnknown:
 def look(context: Context, task_id: str, timeout: float | None = None) -> Flow[Task]:
     """Return the task as it is now, having asked once."""
     operation = job_api().record_info
-    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: task_id}
+    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: _checked(task_id)}
     response = yield Call(operation.method, url, auth, params=query, timeout=timeout)
     data = context.data(response)
     try:
         return task_of(data if isinstance(data, dict) else {})
     except ValueError as error:
         raise UnreadableAnswer(response.status_code, str(error)) from error
+
+
+def _checked(task_id: str) -> str:
+    if isinstance(task_id, str) and 0 < len(task_id) <= _LONGEST_NAME and task_id.isprintable():
+        return task_id
+    raise ConfigurationError(f"{shown(str(task_id))!r} is not the name of a task: createTask gives one back.")
 
 
 def get_task(context: Context, task_id: str) -> Flow[Task]:

@@ -6,10 +6,9 @@ import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_client.callbacks import TOLERANCE, parse_callback, verify_callback
+from seedbed_client.callbacks import TOLERANCE, parse_callback, signing_secret, verify_callback
 from seedbed_client.errors import SignatureMismatch, Stale, UnreadableCallback
 from seedbed_client.mailbox import Mailbox, Recent
-from seedbed_client.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -51,13 +50,13 @@ class CallbackReceiver:
         tolerance: float = TOLERANCE,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        key = signing_key.decode() if isinstance(signing_key, bytes) else signing_key
-        if key == "":
+        key, signing_key = None if signing_key is None else signing_secret(signing_key), None
+        if key is not None and not key:
             raise ValueError("A signing key has at least one character; leave it out where the account has none.")
         self.mailbox = Mailbox()
         """Tells those who wait."""
         self._handle, self._tolerance, self._clock = handle, tolerance, clock
-        self._key = Secret(key) if key else None
+        self._key = key
         self._taken, self._lock = Recent(), threading.Lock()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -83,7 +82,7 @@ class CallbackReceiver:
         if self._key is None:
             return parse_callback(body)
         now = self._clock() if self._clock else None
-        return verify_callback(headers, body, self._key.tell(), tolerance=self._tolerance, now=now)
+        return verify_callback(headers, body, self._key.tell().encode("latin-1"), tolerance=self._tolerance, now=now)
 
     async def _take(self, callback: Callback) -> None:
         """Have a callback handled, unless it was; one whose handling failed is handled when it comes again."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import seedbed_schemas
@@ -12,9 +14,12 @@ from seedbed_schemas import job_api
 from seedbed_client.errors import ConfigurationError, ValidationError, code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from seedbed_schemas import Contract
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What RFC 9110 lets a header be named."""
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -56,7 +61,21 @@ class Submission(msgspec.Struct, frozen=True):
         if contract:
             _hold(contract, body)
         # Written in ASCII, for then even a prompt that is no proper Unicode travels, and the service can say no to it.
-        return json.dumps(body).encode()
+        with _json_alone():
+            return json.dumps(body, allow_nan=False).encode()
+
+    def own_headers(self) -> Mapping[str, str]:
+        """Return the headers beside those of every request.
+
+        Raises:
+            ConfigurationError: One of them cannot be sent.
+        """
+        for name, value in (self.headers or {}).items():
+            if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
+                raise ConfigurationError(
+                    f"The header {name!r} cannot be sent: headers are of visible ASCII characters."
+                )
+        return self.headers or {}
 
 
 def text_to_image(
@@ -92,12 +111,19 @@ def _defaults(contract: Contract) -> dict[str, Any]:
 
 
 def _hold(contract: Contract, body: dict[str, Any]) -> None:
-    try:
+    with _json_alone():
         broken = [] if contract.request.accepts(body) else contract.request.violations(body)
-    except (ValueError, TypeError, KeyError) as error:  # what is no JSON has no form to be judged by
-        raise _refusal(f"the request cannot be written as JSON ({error})") from error
     if broken:
         raise _refusal("; ".join(violation.message for violation in broken))
+
+
+@contextlib.contextmanager
+def _json_alone() -> Iterator[None]:
+    """Refuse what is no JSON, and so has no form to be judged by, or sent in."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _refusal(f"the request cannot be written as JSON ({error})") from error
 
 
 def _refusal(problem: str) -> ValidationError:

@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import httpx2
 import msgspec
 from seedbed_schemas.files import check_writable, file_mode
+from seedbed_schemas.refusals import shown
 from seedbed_schemas.wire import Envelope
 
 from seedbed_client.errors import BrokenResult
@@ -17,8 +19,6 @@ from seedbed_client.steps import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import httpx2
 
     from seedbed_client.flows import Context
     from seedbed_client.models import Task
@@ -138,8 +138,13 @@ def _fetch(url: str, check: Check) -> Flow[None]:
 
 
 def _check_url(url: str) -> None:
-    if not url.lower().startswith(("http://", "https://")):
-        raise BrokenResult(0, f"{url!r} is not the URL of a result")
+    try:
+        parsed = httpx2.URL(url)
+        is_one = parsed.scheme in {"http", "https"} and bool(parsed.host.encode("idna"))
+    except (httpx2.InvalidURL, ValueError, TypeError):
+        is_one = False
+    if not is_one:
+        raise BrokenResult(0, f"{shown(str(url))!r} is not the URL of a result")
 
 
 def _is_worth_another_try(error: BaseException) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from seedbed_client.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,6 +39,17 @@ class Rhythm(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = (Step(0, 2, 3), Step(30, 5, 10), Step(120, 15, 30))
     timeout: float = 900
     grace: float = 60
+
+    def patience(self, timeout: float | None) -> float:
+        """Return after how many seconds to give up where that many are asked for.
+
+        Raises:
+            ConfigurationError: It is no time.
+        """
+        patience = self.timeout if timeout is None else timeout
+        if not patience >= 0:
+            raise ConfigurationError(f"The time to wait for a task is 0 seconds or more, not {patience}.")
+        return patience
 
     def pause(self, elapsed: float, draw: Callable[[float, float], float] = random.uniform) -> float:
         """Return how long to wait before the next look, in seconds, after so many seconds of waiting."""

@@ -125,15 +125,14 @@ def begin(
     mailbox: Mailbox | None = None,
 ) -> Wait:
     """Return the wait for a task that begins now."""
-    known = Task(task) if isinstance(task, str) else task
-    patience = context.rhythm.timeout if timeout is None else timeout
-    return Wait(context, known, patience, on_update, mailbox, context.clock())
+    known = task if isinstance(task, Task) else Task(task)
+    return Wait(context, known, context.rhythm.patience(timeout), on_update, mailbox, context.clock())
 
 
 def generate(
     context: Context, submission: Submission, *, timeout: float | None, on_update: Callable[[Task], object] | None
 ) -> Flow[Task]:
     """Ask for a task and return it once it has succeeded, all within one time."""
-    patience, began = context.rhythm.timeout if timeout is None else timeout, context.clock()
+    patience, began = context.rhythm.patience(timeout), context.clock()
     task_id = yield from create_task(context, submission, deadline=began + patience)
     return (yield from Wait(context, Task(task_id), patience, on_update, None, began).run())
