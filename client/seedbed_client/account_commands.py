@@ -12,7 +12,7 @@ from seedbed_schemas.refusals import printable
 from seedbed_client.batch import FAILED, UNFINISHED, told
 from seedbed_client.client import SeedreamClient
 from seedbed_client.errors import ConfigurationError, SeedreamError, WaitTimeout
-from seedbed_client.service_flags import INTERRUPTED, USAGE_ERROR, ServiceFlags, fail
+from seedbed_client.service_flags import INTERRUPTED, USAGE_ERROR, ServiceFlags, fail, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def task(
         seen = client.iter_states(task_id, timeout=timeout) if watch else iter([client.get_task(task_id)])
         latest = None
         for latest in seen:
-            print(json.dumps(latest.record) if as_json else _lines(latest), flush=True)
+            say(json.dumps(latest.record) if as_json else _lines(latest))
         return FAILED if latest and latest.failed else 0
 
     return _call("task", service, show)
@@ -63,7 +63,7 @@ def credits_left(
 
     def show(client: SeedreamClient) -> int:
         balance = client.credits()
-        print(json.dumps({"credits": balance}) if as_json else f"{balance:.15g}")
+        say(json.dumps({"credits": balance}) if as_json else f"{balance:.15g}")
         return 0
 
     return _call("credits", service, show)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seedbed_client.async_client import AsyncSeedreamClient
-    from seedbed_client.ledger import Job, Ledger
+    from seedbed_client.ledger import Job, Ledger, Stage
     from seedbed_client.models import Task
     from seedbed_client.naming import Naming
 
@@ -24,6 +26,19 @@ FAILED: Final = 1
 UNKNOWN: Final = 3
 UNFINISHED: Final = 4
 _WORST_FIRST: Final = (UNKNOWN, FAILED, UNFINISHED)
+
+
+_asking: ContextVar[Callable[[Stage], None] | None] = ContextVar("notes the job that is asked for", default=None)
+
+
+async def pause(seconds: float) -> None:
+    """Wait, given seconds; a job whose request is to be sent again is noted as not asked for meanwhile."""
+    note = _asking.get()
+    if note:
+        note("new")
+    await asyncio.sleep(seconds)
+    if note:
+        note("asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,7 @@ class Batch:
             self.on_update(number, f"{job.task_id}: waited for again")
             return
         self.ledger.note(job, "asked", error="")
+        asking = _asking.set(partial(self.ledger.note, job))
         try:
             task_id = await self.client.submit(model=self.model, input=job.input)
         except SubmissionUnknown:
@@ -113,6 +129,8 @@ class Batch:
         except (SeedreamError, httpx2.HTTPError):
             self.ledger.note(job, "new")  # a refusal, or nobody was there: nothing was made
             raise
+        finally:
+            _asking.reset(asking)
         self.ledger.note(job, "made", task_id=task_id)
         self.on_update(number, f"{task_id}: asked for")
 
@@ -148,5 +166,5 @@ def told(error: Exception) -> str:
     if isinstance(error, httpx2.ConnectError):
         url = error.request.url
         return f"nothing answers at {url.scheme}://{url.netloc.decode()}. Start the fake with: seedbed serve"
-    first = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    first = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     return ". ".join([first or type(error).__name__, *getattr(error, "__notes__", ())])

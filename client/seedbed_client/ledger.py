@@ -7,9 +7,10 @@ for and without a name may have been paid for: nobody can tell, so it is not ask
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import msgspec
 from seedbed_schemas.files import check_writable, write_whole
@@ -48,6 +49,7 @@ class _Content(msgspec.Struct):
     service: str
     model: str
     jobs: list[Job]
+    output: str | None = None
     version: int = _VERSION
 
 
@@ -59,10 +61,16 @@ class Ledger:
         model: What makes the images.
         jobs: What is to be made.
         path: Where they are kept; nowhere where there is none.
+        output: Pattern of the names of their images, where one was given.
     """
 
-    def __init__(self, service: str, model: str, jobs: list[Job], path: Path | None) -> None:
-        self._content, self._path = _Content(service, model, jobs), path
+    def __init__(self, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> None:
+        self._content, self._path = _Content(service, model, jobs, output), path
+
+    @property
+    def output(self) -> str | None:
+        """Pattern of the names of the images, where one was given, now or when the run began."""
+        return self._content.output
 
     @property
     def jobs(self) -> list[Job]:
@@ -70,7 +78,7 @@ class Ledger:
         return self._content.jobs
 
     @classmethod
-    def open(cls, service: str, model: str, jobs: list[Job], path: Path | None) -> Ledger:
+    def open(cls, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> Ledger:
         """Return the ledger of these jobs, as an earlier run has left it where there was one.
 
         Raises:
@@ -78,7 +86,7 @@ class Ledger:
             OSError: The file cannot be read or written.
         """
         if path is None or not path.exists():
-            ledger = cls(service, model, jobs, path)
+            ledger = cls(service, model, jobs, path, output)
             ledger._check()
             return ledger
         kept = _read(path)
@@ -90,7 +98,7 @@ class Ledger:
             raise ConfigurationError(
                 f"{path} is of a run with other prompts or options: give the same, or none to go on with those."
             )
-        return cls(service, model, kept.jobs, path)
+        return cls(service, model, kept.jobs, path, output or kept.output)
 
     def note(self, job: Job, stage: Stage, **changes: Any) -> None:
         """Note how far a job has come, on disk before this returns.
@@ -136,12 +144,35 @@ def held(path: Path | None) -> Iterator[None]:
         yield
         return
     check_writable(path)
-    with Path(f"{path}.lock").open("ab") as lock:
+    lock_path = Path(f"{path}.lock")
+    with contextlib.ExitStack() as stack:
         try:
-            _lock(lock.fileno())
-        except OSError as error:
+            lock = stack.enter_context(_locked(lock_path))
+        except BlockingIOError as error:
             raise ConfigurationError(f"{path} is being used by another run: wait for its end.") from error
-        yield  # the file of the lock stays: a run that has it open could not tell that it is gone
+        try:
+            yield
+        finally:
+            if sys.platform == "win32":  # which lets nobody remove a file that is open, or that another run has open
+                lock.close()
+            with contextlib.suppress(OSError):
+                lock_path.unlink()
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Return a file that is locked; one that another run removed meanwhile keeps nobody out, so a new one is made."""
+    while True:
+        file = path.open("ab")
+        try:
+            _lock(file.fileno())
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # removed just now
+        except OSError as error:
+            file.close()
+            raise BlockingIOError from error
+        file.close()
 
 
 if sys.platform == "win32":

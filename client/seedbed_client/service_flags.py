@@ -54,6 +54,12 @@ class ServiceFlags:
         return cls(self.base_url, self.key, **options)
 
 
+def say(text: str) -> None:
+    """Print what a command tells, with escapes for the characters that standard output cannot write."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 def fail(command: str, sentence: str, code: int = 1) -> int:
     """Print why a command failed, and return its exit code."""
     print(f"seedbed {command}: {printable(sentence).rstrip('.')}.", file=sys.stderr)

@@ -112,13 +112,6 @@ def test_what_a_service_says_cannot_steer_the_terminal(
     assert errors.rstrip("\n").isprintable()
 
 
-def test_a_prompt_that_is_no_unicode_is_for_the_service_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "\udcff"]) == 1
-    errors = capsys.readouterr().err
-    assert "422" in errors
-    assert errors.count("\n") == 1
-
-
 def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: Running) -> None:
     with SeedreamClient(server.url) as client:
         before = client.credits()

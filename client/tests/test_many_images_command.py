@@ -255,3 +255,65 @@ def test_the_balance_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
     assert "Exit codes: 0" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_keeps_its_names(server: Running) -> None:
+    server.add_faults("402; op=createTask; prompt=two")
+    assert main(["generate", "one", "two", "-o", "{index:03}.jpg", "--resume", "run.json"]) == 1
+    server.clear_faults()
+    assert main(["generate", "--resume", "run.json"]) == 0
+    assert names() == {"001.jpg", "002.jpg", "run.json"}
+
+
+def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(server: Running) -> None:
+    server.add_faults("429 retry-after=50; op=createTask")
+    command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "--resume", "run.json"]
+    with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
+        while not (Path("run.json").exists() and made(server) and state() == [("one", "new")]):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr
+        assert "may have been made" not in process.stderr.read()
+    server.clear_faults()
+    assert main(["generate", "--resume", "run.json"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a\udcff"], ["one", "-o", "a\udcff.jpg"], ["one", "--timeout", "nan"]], ids=ascii
+)
+def test_what_is_no_text_or_no_number_costs_nothing(
+    server: Running, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(["generate", *arguments, "--resume", "run.json"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert made(server) == []
+
+
+def test_a_terminal_that_cannot_write_a_name_is_told_it_in_escapes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTED, "generate", "丘", "-o", "{prompt}.jpg"]
+    found = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout[:16]) == (0, "Saved \\u4e18.jpg")
+    assert (tmp_path / "丘.jpg").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
+def test_an_image_that_cannot_be_saved_is_told_of_with_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "one", "-o", "/dev/full"]) == 1
+    errors = capsys.readouterr().err
+    assert "None" not in errors
+    assert "No space left on device" in errors
+    assert "The image is still at http://" in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of the size of files on Windows")
+def test_a_disk_that_is_full_loses_no_name_of_a_task(server: Running) -> None:
+    server.add_faults("task.stuck")
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)){STARTED}"
+    command = [sys.executable, "-c", program, "generate", "one", "--resume", "run.json"]
+    found = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False, timeout=30)
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert "File too large" in found.stderr
