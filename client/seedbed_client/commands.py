@@ -50,17 +50,21 @@ def generate(
         how.check()
         model = what.model()
         jobs = what.jobs(prompts, model, options)
-        printer = _printer(report.as_json, open_preview() if report.preview else None)
+        show = open_preview() if report.preview else None
         client = (service or ServiceFlags()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
         with held(how.resume):
             ledger = Ledger.open(client.base_url, model.model, jobs, how.resume, how.output)
             naming = Naming(ledger.output or BY_TASK)
             naming.check([job.prompt for job in ledger.jobs])
-            return _run(_Run(client, ledger, model.model, naming, how.timeout), how.at_once, printer)
+            code = _run(_Run(client, ledger, model.model, naming, how.timeout), how.at_once, _printer(report.as_json))
     except (ConfigurationError, ContractError) as error:
         return fail("generate", str(error), USAGE_ERROR)
     except OSError as error:
         return fail("generate", told(error), USAGE_ERROR)
+    if show:
+        for file in (file for job in ledger.jobs for file in job.files):
+            show(Path(file))
+    return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def _left_behind(job: Job) -> str:
     return f"interrupted while {shown(job.prompt)!r} was being asked for: it may have been made, and paid for"
 
 
-def _printer(as_json: bool, show: Callable[[Path], None] | None) -> Callable[[Outcome, bool], None]:  # noqa: FBT001 (a flag)
+def _printer(as_json: bool) -> Callable[[Outcome, bool], None]:  # noqa: FBT001 (a flag)
     def report(outcome: Outcome, is_one_of_many: bool) -> None:  # noqa: FBT001 (as above)
         job = outcome.job
         if as_json:
@@ -109,9 +113,6 @@ def _printer(as_json: bool, show: Callable[[Path], None] | None) -> Callable[[Ou
                 say(f"Saved {file}{_size(Path(file))}")
         if outcome.exit_code:
             fail("generate", f"{shown(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)
-        elif show:
-            for file in job.files:
-                show(Path(file))
 
     return report
 

@@ -1,31 +1,70 @@
-"""Pictures in terminals that can show them, with a library that is there for those who install it."""
+"""Pictures in the terminal, with a library that is there for those who install it."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_client.errors import ConfigurationError
+from seedbed_client.service_flags import fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_WIDTH = 60
-"""In columns."""
+_COLUMNS: Final = 60
+_PIXELS: Final = 480
+"""Width and height at most, where pixels can be shown: sixels are made by Python, one by one."""
+
+_SIXEL_COLORS: Final = 64
+_ITERM: Final = {"TERM_PROGRAM": "iTerm.app", "LC_TERMINAL": "iTerm2"}
+"""What iTerm2 puts into the environment; its own form has no library that is maintained, and it reads sixels too."""
 
 
 def open_preview() -> Callable[[Path], None]:
-    """Return what shows a picture on standard error.
+    """Return what shows a picture on standard error, where that is a terminal.
 
     Raises:
         ConfigurationError: The library is not installed.
     """
     try:
-        renderable: Any = import_module("textual_image.renderable")
+        import dapple.renderers  # noqa: F401, PLC0415 (there for some, and loaded for those who ask)
     except ImportError as error:
         raise ConfigurationError("--preview needs a library: pip install 'seedbed[preview]'.") from error
-    console = Console(stderr=True)
-    return lambda path: console.print(renderable.Image(path, width=_WIDTH, height="auto"))
+    return _show if sys.stderr.isatty() else lambda _: None
+
+
+def _show(path: Path) -> None:
+    try:
+        renderer, width, height = _renderer()
+        colors = _pixels(path, width, height)
+    except (OSError, SyntaxError, ValueError) as error:  # which is how Pillow says that a file is broken
+        fail("generate", f"{path} cannot be shown: {error}")
+        return
+    renderer.render(colors.mean(axis=2), colors, dest=sys.stderr)
+    print(file=sys.stderr, flush=True)
+
+
+def _renderer() -> tuple[Any, int, int]:
+    """Return what this terminal is written to with, and the pixels that it shows at most, across and down."""
+    from dapple import auto, renderers  # noqa: PLC0415 (as above)
+
+    protocol = auto.detect_protocol()
+    if protocol is auto.Protocol.KITTY:
+        return renderers.kitty(columns=_COLUMNS), _PIXELS, _PIXELS
+    if protocol is auto.Protocol.SIXEL or any(os.environ.get(name) == value for name, value in _ITERM.items()):
+        return renderers.sixel(max_colors=_SIXEL_COLORS), _PIXELS, _PIXELS
+    # Characters of a quarter's blocks, each two pixels wide and two high, and twice as high as wide.
+    return renderers.quadrants, 2 * _COLUMNS, _COLUMNS
+
+
+def _pixels(path: Path, width: int, height: int) -> Any:
+    """Return the colours of a picture, made to fit, from 0 to 1."""
+    import numpy as np  # noqa: PLC0415 (comes with the library)
+    from PIL import Image  # noqa: PLC0415 (loaded for those who ask)
+
+    with Image.open(path) as picture:
+        scale = width / max(picture.size)
+        size = (round(picture.width * scale) or 1, round(picture.height * scale * height / width) or 1)
+        return np.asarray(picture.convert("RGB").resize(size), dtype=np.float32) / 255
