@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -33,7 +34,8 @@ class Connections(Generic[C]):
 
     def __init__(self, make: Callable[[ssl.SSLContext | bool], C], given: C | None = None) -> None:
         self._make, self._given, self._lock = make, given, threading.Lock()
-        self._made: dict[bool, C] = {}
+        # By process, too: what was made before a fork has connections that the other process goes on using.
+        self._made: dict[tuple[int, bool], C] = {}
         self._is_closed = False
 
     def for_url(self, url: str) -> C:
@@ -44,18 +46,17 @@ class Connections(Generic[C]):
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("The client is closed: make another, or use it inside its with block.")
-            if is_secure not in self._made:
+            mine = os.getpid(), is_secure
+            if mine not in self._made:
                 trusted = True if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                self._made[is_secure] = self._make(trusted)
-            return self._made[is_secure]
+                self._made[mine] = self._make(trusted)
+            return self._made[mine]
 
     def take_all(self) -> list[C]:
         """Return those that were made, to be closed, and make no more."""
         with self._lock:
-            made = list(self._made.values())
-            self._made.clear()
             self._is_closed = True
-        return made
+            return [self._made.pop(key) for key in tuple(self._made) if key[0] == os.getpid()]
 
 
 class Intake:

@@ -36,10 +36,12 @@ def open_preview() -> Callable[[Path], None]:
 
 
 def _show(path: Path) -> None:
+    from PIL import Image  # noqa: PLC0415 (loaded for those who ask)
+
     try:
         renderer, width, height = _renderer()
         colors = _pixels(path, width, height)
-    except (OSError, SyntaxError, ValueError) as error:  # which is how Pillow says that a file is broken
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, of a broken file
         fail("generate", f"{path} cannot be shown: {error}")
         return
     renderer.render(colors.mean(axis=2), colors, dest=sys.stderr)
@@ -62,7 +64,7 @@ def _renderer() -> tuple[Any, int, int]:
 def _pixels(path: Path, width: int, height: int) -> Any:
     """Return the colours of a picture, made to fit, from 0 to 1."""
     import numpy as np  # noqa: PLC0415 (comes with the library)
-    from PIL import Image  # noqa: PLC0415 (loaded for those who ask)
+    from PIL import Image  # noqa: PLC0415 (as above)
 
     with Image.open(path) as picture:
         scale = width / max(picture.size)

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +87,7 @@ def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
 
 
 def test_threads_may_share_a_client(server: Running) -> None:
+    server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
     with SeedreamClient(server.url, server.key, rhythm=QUICK) as client, ThreadPoolExecutor(16) as pool:
         tasks = list(pool.map(lambda number: client.generate(f"hill {number}"), range(64)))
     assert len({task.task_id for task in tasks}) == 64
@@ -96,3 +100,33 @@ def test_a_closed_client_says_so(server: Running) -> None:
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
         client.credits()
+
+
+FORKED = """
+import os, sys
+from seedbed_client import SeedreamClient
+
+client = SeedreamClient(sys.argv[1], "seedbed-key")
+client.credits()
+children = []
+for number in range(4):
+    child = os.fork()
+    if not child:
+        with client:
+            prompts = [f"{number} {each}" for each in range(10)]
+            right = [client.get_task(client.create_task(prompt)).input["prompt"] == prompt for prompt in prompts]
+        os._exit(0 if all(right) else 1)
+    children.append(child)
+ends = [os.waitpid(child, 0)[1] for child in children]
+client.credits()
+client.close()
+sys.exit(any(ends))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_client_that_was_made_before_a_fork_shares_no_connection_after_it(server: Running) -> None:
+    server.play(task_seconds=0, rate_limit="off", credits=10**6)
+    command = [sys.executable, "-W", "error", "-c", FORKED, server.url]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (found.returncode, found.stderr) == (0, "")
