@@ -24,6 +24,7 @@ _SHORTEST_SECRET: Final = 6
 _LONGEST_WORD: Final = 16
 _STACK_TRACE: Final = re.compile(
     r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|goroutine \d+ \["
+    r"|SQLSTATE\[\w+\]|\.php:\d+|\bStack trace:"
     r"|\bat [\w.$<>]+ ?\([^()]*:\d+(:\d+)?\)|\bat (/|[A-Za-z]:\\)\S+:\d+:\d+"
 )
 
@@ -34,10 +35,12 @@ class Flaw(NamedTuple):
     Attributes:
         clause: Id of the clause.
         title: What is wrong, a sentence without full stop.
+        kind: What tells it from other flaws of the clause, where that is not the title.
     """
 
     clause: str
     title: str
+    kind: str = ""
 
 
 def form_flaws(exchange: Exchange, expected: Expectations, secrets: Collection[str]) -> Iterator[Flaw]:
@@ -63,7 +66,7 @@ def leaks(answer: Answer, secrets: Collection[str]) -> Iterator[Flaw]:
     text = "\n".join((answer.body.decode("utf-8", "replace"), *(value for _, value in answer.headers)))
     if any(secret in text for secret in secrets if not _may_be_a_word(secret)):
         yield Flaw("answer/no-secret", "an answer repeats the key")
-    if _STACK_TRACE.search(text.replace("\\n", "\n").replace('\\"', '"')):
+    if _STACK_TRACE.search(text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')):
         yield Flaw("answer/no-stack-trace", "an answer shows a stack trace")
 
 
@@ -78,7 +81,8 @@ def shape_flaws(name: str, value: Any) -> Iterator[Flaw]:
     for violation in [] if shape.accepts(value) else shape.violations(value):
         # What is wrong with the frame of an answer is told of the frame, once.
         if name in _SUBJECTS or "/data" in violation.clause:
-            yield Flaw(violation.clause, f"{_SUBJECTS.get(name, 'in the answer')}, {violation.message}")
+            title = f"{_SUBJECTS.get(name, 'in the answer')}, {violation.message}"
+            yield Flaw(violation.clause, title, kind=f"{name} {violation.keyword}")
 
 
 def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Flaw]:
@@ -89,7 +93,8 @@ def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Flaw]
     shape = expected.contract.answer
     for violation in [] if shape.accepts(answer.json) else shape.violations(answer.json):
         if violation.field not in {"code", "msg"}:
-            yield Flaw(violation.clause, f"in the answer to a request that is accepted, {violation.message}")
+            title = f"in the answer to a request that is accepted, {violation.message}"
+            yield Flaw(violation.clause, title, kind=violation.keyword)
     if not answer.task_id:
         yield Flaw("answer/data.taskId/type", "the answer to a request that is accepted names no task")
 

@@ -50,6 +50,13 @@ class Budget:
         return max(gone, self.price * (self.made + self.wrongly_made))
 
     @property
+    def gone(self) -> Decimal:
+        """Credits that are gone, by the balance where it is told, else by what the tasks cost."""
+        if self.first is None or self.last is None:
+            return self.price * (self.made + self.wrongly_made)
+        return self.first - self.last
+
+    @property
     def is_free(self) -> bool:
         """Whether tasks cost nothing."""
         return self.most is None

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import job_api
@@ -42,7 +43,7 @@ def callback_flaws(received: Received, order: Order, expected: Expectations, sig
     if not isinstance(message, dict):
         yield Flaw("callback/form", "a callback is no JSON object")
         return
-    yield from (Flaw(flaw.clause, f"in a callback: {flaw.title}") for flaw in shape_flaws("envelope", message))
+    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in shape_flaws("envelope", message))
     record = message.get("data")
     if not isinstance(record, dict):
         yield Flaw("callback/same", "a callback has no record in its data")
@@ -76,7 +77,7 @@ def _code_flaws(code: Any, record: Mapping[str, Any], expected: Expectations) ->
     if case and code not in expected.codes(case):
         due = " or ".join(map(str, sorted(expected.codes(case))))
         yield Flaw(
-            "callback/code", f"the callback of a task that is {record['state']} has code {shown(code)}, not {due}"
+            "callback/code", f"the callback of a task that is {record['state']} has code {json.dumps(code)}, not {due}"
         )
 
 
@@ -91,7 +92,7 @@ def _record_flaws(
             "callback/final", f"a callback comes while the record still says {shown(received.seen.get('state'))}"
         )
     flaws = record_flaws(record, order.task_id, order.request, expected)
-    yield from (Flaw(flaw.clause, f"in a callback: {flaw.title}") for flaw in flaws)
+    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in flaws)
     if order.has_ended:
         yield from _differences(record, order.record)
 

@@ -65,7 +65,7 @@ class TargetFlags:
             raise TargetError(f"Which server? Give its URL, such as {local.BASE_URL}, or recorded traffic with --har.")
         return target_of(
             url,
-            self.key or os.environ.get(KEY_VARIABLE) or _local_key(url),
+            os.environ.get(KEY_VARIABLE) or _local_key(url) if self.key is None else self.key,
             second_key=self.second_key,
             signing_key=self.signing_key,
             dialect=self.dialect,
@@ -136,6 +136,17 @@ class ReportFlags:
     html: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     json: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     markdown: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def check(self) -> None:
+        """Refuse two reports that would go to one place.
+
+        Raises:
+            TargetError: Two go to the same file, or to standard output.
+        """
+        paths = [path for path, _ in self.asked_for()]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise TargetError(f"Two reports would go to {path}: give each a place of its own.")
 
     def asked_for(self) -> Iterator[tuple[Path, Callable[[Judgement], str]]]:
         """Yield each file with what writes its report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from seedbed_schemas.refusals import printable
 from seedbed_contract.check_flags import STANDARD, ReportFlags, RunFlags, TargetFlags
 from seedbed_contract.detection import CannotJudge
 from seedbed_contract.findings import Judgement
-from seedbed_contract.judge import Options, Run
+from seedbed_contract.judge import OUT_OF_TIME, Options, Run
 from seedbed_contract.plan import most_tasks, planned
 from seedbed_contract.reports import terminal
 from seedbed_contract.reports.progress import RunProgress
@@ -50,6 +51,7 @@ def check(
     """
     whom, how, reports = whom or TargetFlags(), how or RunFlags(), reports or ReportFlags()
     try:
+        reports.check()
         for path, _ in reports.asked_for():
             if path != STANDARD:
                 check_writable(path)  # before the run takes its time
@@ -62,7 +64,8 @@ def check(
     except (TargetError, ContractError, HarError, CannotJudge) as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}")
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror}")
     except KeyboardInterrupt:
         return _fail("stopped; nothing is judged", code=_INTERRUPTED)
 
@@ -105,16 +108,30 @@ def _judge_file(path: Path, base_url: str, whom: TargetFlags, options: Options, 
 
 
 def _report(judgement: Judgement, reports: ReportFlags) -> int:
-    asked = list(reports.asked_for())
-    to_standard = any(path == STANDARD for path, _ in asked)
-    terminal.show(judgement, Console(stderr=to_standard))
-    for path, form in asked:
-        if path == STANDARD:
-            print(form(judgement))
-        else:
+    for path, form in reports.asked_for():
+        if path != STANDARD:
             write_whole(path, form(judgement).encode())
+    try:
+        _print(judgement, reports)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # whoever reads has seen enough; rich would end with a code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _code(judgement)
+
+
+def _print(judgement: Judgement, reports: ReportFlags) -> None:
+    forms = [form for path, form in reports.asked_for() if path == STANDARD]
+    terminal.show(judgement, Console(stderr=bool(forms)))
+    for form in forms:
+        print(form(judgement))
+
+
+def _code(judgement: Judgement) -> int:
+    """Return the exit code: what the time was too short for has not been found to conform."""
     if not judgement.conforms:
         return _FINDINGS
+    if any(not check.judged and check.reason == OUT_OF_TIME for check in judgement.checks):
+        return _NOT_JUDGED
     return 0 if any(check.judged for check in judgement.checks) else _NOT_JUDGED
 
 

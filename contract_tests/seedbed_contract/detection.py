@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas import local
+from seedbed_schemas import default_contract, local
 from seedbed_schemas.dialect import dialects, documented
 
 from seedbed_contract.cases import refused
@@ -57,11 +57,16 @@ def detect(wire: Wire, asks: Asks, target: Target) -> Found:
     """Ask a few questions that have to be refused, and tell from the answers whom one talks to.
 
     Raises:
-        CannotJudge: Nothing answers.
+        CannotJudge: Nothing answers, or the key is refused.
     """
     contract = asks.contract
     questions = list(_questions(asks))
     answered = list(_answered(wire, questions))
+    refused_key = (
+        documented().cases["key_refused"].numbers({**default_contract().codes_by_name, **contract.codes_by_name})
+    )
+    if all(exchange.code in refused_key for _, exchange in answered):
+        raise CannotJudge(f"the key is refused at {wire.base_url}: give a good one with --key, or SEEDBED_API_KEY.")
     is_readable = any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered)
     dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
     expected = Expectations(contract, dialect, http_status, is_told=target.dialect != "auto")
@@ -122,7 +127,7 @@ def _vote(case: str, exchange: Exchange, contract: Contract) -> str:
 
 
 def _fits(dialect: Dialect, case: str, exchange: Exchange, contract: Contract) -> bool:
-    if exchange.code not in dialect.cases[case].numbers(contract.codes_by_name):
+    if exchange.code not in dialect.cases[case].numbers({**default_contract().codes_by_name, **contract.codes_by_name}):
         return False
     if dialect is documented():
         return True

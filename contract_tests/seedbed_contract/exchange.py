@@ -68,6 +68,8 @@ class Answer:
         code = self.json.get("code") if isinstance(self.json, dict) else None
         if isinstance(code, str) and code.isascii() and code.isdigit():
             return int(code)
+        if isinstance(code, float) and code.is_integer():
+            return int(code)  # to JSON Schema, 200.0 is an integer
         return code if isinstance(code, int) and not isinstance(code, bool) else None
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from seedbed_schemas import job_api
+from seedbed_schemas import default_contract, job_api
 
 if TYPE_CHECKING:
     from seedbed_schemas import Contract
@@ -40,7 +40,8 @@ class Expectations:
 
     def codes(self, *cases: str) -> frozenset[int]:
         """Return the codes with which any of these cases may be answered."""
-        by_name = self.contract.codes_by_name
+        # A page that leaves a code out of its table does not change what the service answers.
+        by_name = {**default_contract().codes_by_name, **self.contract.codes_by_name}
         return frozenset().union(*(self.dialect.cases[case].numbers(by_name) for case in cases))
 
     def codes_of_violation(self, clause: str) -> frozenset[int]:

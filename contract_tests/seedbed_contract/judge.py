@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TIME_LIMIT: Final = 60.0
 """Seconds that a run may take."""
-_OUT_OF_TIME: Final = "the time of the run was over; give more with --time-limit"
+OUT_OF_TIME: Final = "the time of the run was over; give more with --time-limit"
 _UNREADABLE: Final = "nothing that the target answers can be read"
 _OUT_OF_MONEY: Final = "it would cost credits: allow them with --spend"
 _MARK_BITS: Final = 64
@@ -148,7 +148,7 @@ class Run:
             requests=self.wire.sent,
             seconds=time.monotonic() - self._started,
             tasks=session.budget.made + session.budget.wrongly_made,
-            spent=float(session.budget.spent),
+            spent=float(session.budget.gone if session.budget.is_free else session.budget.spent),
             findings=ledger.findings,
             checks=list(self._results),
             not_judged=ledger.not_judged,
@@ -185,7 +185,7 @@ class Run:
             check.run(session)
             tasks.look_around(session)
         except OutOfTime:
-            session.cannot_judge(_OUT_OF_TIME)
+            session.cannot_judge(OUT_OF_TIME)
         except OutOfMoney:
             session.cannot_judge(_OUT_OF_MONEY)
 

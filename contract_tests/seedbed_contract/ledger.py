@@ -42,7 +42,7 @@ class Ledger:
 
     def find(self, flaw: Flaw, check: str, sample: Sample, also: str = "", *, side: str = "service") -> None:
         """Note a finding; one that is known already is counted, and shown by the smaller sample."""
-        key = (flaw.clause, flaw.title)
+        key = (flaw.clause, flaw.kind or flaw.title)
         with self._lock:
             known = self._findings.get(key)
             if known is None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from seedbed_contract.answers import JSON
+from seedbed_contract.exchange import NOT_JSON
+from seedbed_contract.expectations import OK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from seedbed_contract.asks import Asks
     from seedbed_contract.detection import Found
-    from seedbed_contract.exchange import Ask
+    from seedbed_contract.exchange import Ask, Exchange
     from seedbed_contract.wire import Wire
 
 FOREIGN_URL: Final = "http://127.0.0.1/picture.jpg"
@@ -43,5 +47,12 @@ def offered(wire: Wire, asks: Asks, found: Found) -> frozenset[str]:
     # A server without the operation answers like for any path that it does not know.
     due = dict.fromkeys(QUESTIONS, expected.codes("done"))
     due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
-    there = {name for name, ask in QUESTIONS.items() if wire.send(ask(asks)).code in due[name]}
+    there = {name for name, ask in QUESTIONS.items() if _is_there(wire.send(ask(asks)), due[name])}
     return frozenset(there | ({"faults"} if found.is_fake else set()))
+
+
+def _is_there(exchange: Exchange, due: frozenset[int]) -> bool:
+    """Tell whether an operation answers, be it with what only says that it is JSON."""
+    answer = exchange.answer
+    is_odd = answer is not None and answer.status == OK and answer.media_type == JSON and answer.json is NOT_JSON
+    return exchange.code in due or is_odd

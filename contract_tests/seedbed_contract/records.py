@@ -26,6 +26,7 @@ _STAYS: Final = ("model", "param", "failCode", "failMsg", *_TIMES[1:], "costTime
 _NOTHING: Final = (None, "")
 _SECOND: Final = 1000
 _HALF_A_SECOND: Final = 500
+_QUARTER, _DAY, _NEAR = 900, 86_400, 5
 
 
 def record_flaws(data: Any, task_id: str, request: Record, expected: Expectations) -> Iterator[Flaw]:
@@ -76,6 +77,22 @@ def clauses_of(record: Record) -> Iterator[str]:
         yield "record/costTime/unit"
 
 
+def zone_flaws(record: Record, sent: float) -> Iterator[Flaw]:
+    """Yield where a time is off by what looks like a time zone; Unix time has none.
+
+    Args:
+        record: The record.
+        sent: When the task was asked for, in Unix seconds.
+    """
+    made = record.get("createTime")
+    if not isinstance(made, int) or isinstance(made, bool):
+        return
+    off = made / _SECOND - sent
+    rest = abs(off) % _QUARTER
+    if _QUARTER <= abs(off) <= _DAY and min(rest, _QUARTER - rest) < _NEAR:
+        yield Flaw("record/times/unit", "createTime is off by a time zone, and not in Unix milliseconds")
+
+
 def result_urls(record: Record) -> list[str]:
     """Return the URLs of the results that a record tells, none where it tells none that can be read."""
     text = record.get("resultJson")
@@ -90,9 +107,9 @@ def _form_flaws(data: Any) -> Iterator[Flaw]:
         if flaw.clause == "record/resultJson/type" and data["resultJson"] is None and data.get("state") not in ENDED:
             continue  # null says no more than the empty text that is known
         if flaw.clause == "record/required/resultJson":
-            yield Flaw("record/resultJson/only-success", flaw.title)
+            yield flaw._replace(clause="record/resultJson/only-success")
         elif flaw.clause.startswith("record/required/") and name in {"costTime", "completeTime"}:
-            yield Flaw("record/times/only-ended", flaw.title)
+            yield flaw._replace(clause="record/times/only-ended")
         else:
             yield flaw
 
@@ -187,6 +204,8 @@ def _cost_flaws(data: Record, expected: Expectations) -> Iterator[Flaw]:
     unit = _unit(data, expected, cost, lived)
     if cost * unit > lived + 2 * _SECOND:
         yield Flaw("record/costTime/unit", f"a task took longer than it lived, if costTime is in {_UNITS[unit]}")
+    elif cost == 0 and lived >= 2 * _SECOND:
+        yield Flaw("record/costTime/unit", f"costTime is 0 for a task that lived for {lived} milliseconds", kind="zero")
     elif unit == 1 and _looks_like_seconds(cost, lived):
         yield Flaw("record/costTime/unit", "costTime is in seconds and not in milliseconds")
 

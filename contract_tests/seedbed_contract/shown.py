@@ -91,7 +91,7 @@ def _quoted(text: str, secrets: Mapping[str, str]) -> str:
     """Quote a word for the shell; where it holds a key, or something made of one, the shell makes it again."""
     for secret, variable in secrets.items():
         for made, expression in _made_of(secret, variable):
-            if len(secret) >= _SHORTEST_SECRET and made and made in text:
+            if made and made in text and (len(secret) >= _SHORTEST_SECRET or text.endswith(f" {made}")):
                 before, _, after = text.partition(made)
                 return f"{_in_double_quotes(before)}{expression}{_closed(after)}"
     return shlex.quote(text)

@@ -17,6 +17,7 @@ OPTIONAL: Final = ("credit", "callbacks", "models", "modelSchema", "downloadUrl"
 """What a target need not have, unless it is required by name."""
 
 _URI: Final = Schema({"type": "string", "format": "uri"}, name="URL")
+_LONGEST_KEY: Final = 4096
 _LAST_PORT: Final = 65_535
 
 
@@ -86,6 +87,8 @@ def target_of(base_url: str, key: str, **known: Any) -> Target:
     """
     target = Target(_checked_url(base_url), key, **known)
     for secret in target.secrets:
+        if len(secret) > _LONGEST_KEY:
+            raise TargetError(f"A key has at most {_LONGEST_KEY} characters, not {len(secret)}.")
         if not (secret.isascii() and secret.isprintable()) or " " in secret:
             raise TargetError("A key is made of visible ASCII characters without spaces.")
     if not key:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_contract.answers import Flaw, creation_flaws
 from seedbed_contract.exchange import parse_json
 from seedbed_contract.orders import Order
-from seedbed_contract.records import change_flaws, clauses_of, record_flaws
+from seedbed_contract.records import change_flaws, clauses_of, record_flaws, zone_flaws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def take(
     """Return the task that an exchange made, or the exchange where it made none."""
     if exchange.answer is None:
         session.budget.count()  # it may have been made
-    if exchange.code != session.expected.success:
+    if not session.has_made(exchange):
         paid = session.expected.codes("credits_insufficient") - session.expected.codes("request_invalid")
         session.budget.is_used_up = session.budget.is_used_up or exchange.code in paid
         return exchange
@@ -76,6 +76,8 @@ def look(session: Session, order: Order) -> Exchange:
     record = exchange.data
     session.judge(record_flaws(record, order.task_id, order.request, session.expected), exchange)
     if isinstance(record, dict):
+        if "faults" not in session.offered:  # the fake's own clock may be turned
+            session.judge(zone_flaws(record, order.exchange.started), exchange)
         _keep_look(session, order, record, exchange)
     return exchange
 

@@ -13,6 +13,8 @@ from seedbed_contract.cases.kinds import KeyHeader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ODD: Final = "~"
+"""A character that stands in hardly any key, so that no neighbour of a good key is one, too."""
 _NEXT: Final = str.maketrans(
     string.ascii_lowercase + string.ascii_uppercase + string.digits,
     "".join(part[1:] + part[0] for part in (string.ascii_lowercase, string.ascii_uppercase, string.digits)),
@@ -95,11 +97,11 @@ def _wrong(key: str) -> dict[str, str]:
         "the key without its first character": key[1:],
         "the first half of the key": key[: len(key) // 2],
         "the first character of the key": key[:1],
-        "the key and a character": f"{key}0",
-        "the key after a character": f"0{key}",
+        "the key and a character": f"{key}{_ODD}",
+        "the key after a character": f"{_ODD}{key}",
         "the key twice": f"{key}{key}",
-        "the key with another last character": key[:-1] + key[-1:].translate(_NEXT),
-        "the key with another first character": key[:1].translate(_NEXT) + key[1:],
+        "the key with another last character": key[:-1] + _ODD,
+        "the key with another first character": _ODD + key[1:],
         "the key in capitals": key.upper(),
         "the key in small letters": key.lower(),
         "the key in the other case": key.swapcase(),

@@ -76,5 +76,6 @@ CHECKS: Final = (
         "search.requests", "random requests that keep the contract", search.finds_no_refused_request, makes_tasks=True
     ),
     Check("accounts.end", "what all tasks cost in the end", accounts.tasks_cost_their_price, makes_tasks=True),
+    Check("records.later", "tasks that ended a while ago", records.stay_for_good, makes_tasks=True),
     Check("callbacks.quiet", "callbacks that nobody asked for", callbacks.come_where_asked_for, makes_tasks=True),
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 _REFUSED = "credits/refused"
+_LEAST = Decimal("0.01")
 
 
 def refusals_are_free(session: Session) -> None:
@@ -38,10 +39,12 @@ def tasks_cost_their_price(session: Session) -> None:
     failed = sum(order.state == STATES.failure for order in ended)
     session.exercise("credits/price", *(("credits/failed",) if failed else ()))
     gone, most = budget.first - balance, budget.price * (budget.made + budget.wrongly_made - failed)
-    if gone < budget.price * done:
+    # A balance may be told in whole credits.
+    slack = Decimal(1) if balance == int(balance) and budget.first == int(budget.first) else Decimal(0)
+    if gone <= budget.price * done - max(slack, _LEAST):
         title = f"tasks that succeeded cost less than {budget.price} credits each"
         session.judge([Flaw("credits/price", title)], budget.told)
-    elif gone > most:
+    elif gone >= most + max(slack, _LEAST):
         session.judge([_too_much(gone - most, budget.price, failed)], budget.told)
     _judge_what_records_tell(session)
 

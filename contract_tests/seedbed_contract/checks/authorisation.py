@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from seedbed_contract.answers import Flaw
 from seedbed_contract.asks import bearer
 from seedbed_contract.cases import accepted, wrong_keys
 
@@ -22,7 +21,8 @@ _STRANGER: Final = "seedbed-check-no-such-key"
 def refuses_wrong_keys(session: Session) -> None:
     """Ask for a task with every kind of wrong key."""
     request = accepted(session.asks.contract)[0].request
-    wrong = [key for key in wrong_keys(session.target.key) if key.meant == "refuse"]
+    other = bearer(session.asks.contract, session.target.second_key)
+    wrong = [key for key in wrong_keys(session.target.key) if key.meant == "refuse" and key.headers != other]
     keys = session.share(wrong, _LITTLE_OF_THE_TIME)
     asks = [session.asks.with_authorization(key.headers).create(request) for key in keys]
     for key, exchange in zip(keys, session.send_refused(asks), strict=False):
@@ -49,7 +49,7 @@ def keeps_accounts_apart(session: Session) -> None:
     other = session.asks.with_key(session.target.second_key)
     known = session.send(other.credit()) if "credit" in session.offered else session.send(other.record(_STRANGER))
     if known.code in session.expected.codes("key_refused"):
-        session.judge([Flaw("authorisation/own-tasks", "the second key is refused")], known)
+        session.cannot_judge("the second key is refused: check --second-key")
         return
     for order in session.orders[:_FEW]:
         exchange = session.send(other.record(order.task_id))
@@ -78,7 +78,7 @@ def _refused(session: Session) -> frozenset[int]:
 def _let_in(session: Session) -> frozenset[int]:
     """Return the codes of calls that were let in and looked at."""
     looked_at = ("request_invalid", "task_unknown", "task_id_missing", "url_wrong", "schema_unknown")
-    return session.expected.codes(*looked_at, "credits_insufficient") - _refused(session)
+    return session.expected.codes(*looked_at) - _refused(session)
 
 
 def _clause(name: str) -> str:

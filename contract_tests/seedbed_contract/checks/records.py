@@ -30,6 +30,15 @@ def refuses_unknown_tasks(session: Session) -> None:
         session.judge_refusal(session.send(ask), unknown | missing, "recordInfo/missing", what)
 
 
+def stay_for_good(session: Session) -> None:
+    """Look once more, at the end of the run, at the tasks that had ended."""
+    ended = [order for order in session.orders if order.is_followed and order.has_ended]
+    for order in ended:
+        tasks.look(session, order)
+    if not ended:
+        session.cannot_judge("no task was seen to end")
+
+
 def stay_as_they_ended(session: Session) -> None:
     """Wait for the tasks, and look at each some times more once it has ended."""
     own = [order for order in session.orders if order.is_followed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import job_api
@@ -139,15 +140,27 @@ def _order_parcel(session: Session, parcel: Parcel, base: Any, number: int) -> N
     if isinstance(outcome, Order):
         session.exercise(*(clause for case in parcel.cases for clause in case.clauses))
     elif is_refused(session, outcome):
-        _find_whatis_refused(session, parcel.cases, base, outcome)
+        _find_what_is_refused(session, parcel.cases, base, outcome)
 
 
-def _find_whatis_refused(session: Session, cases: Sequence[Accepted], base: Any, whole: Exchange) -> None:
+def _find_what_is_refused(session: Session, cases: Sequence[Accepted], base: Any, whole: Exchange) -> None:
     """Ask for the parts of a parcel one by one; where none is refused, it is the whole that is."""
-    alone = [case for case in cases if CALLBACK not in case.request]
-    refused_alone = [case for case in alone if _order_case(session, case, base)]
-    if not refused_alone:
+    alone = [_order_case(session, case, base) for case in cases if CALLBACK not in case.request]
+    url = json.loads(whole.ask.body or b"{}").get(CALLBACK)
+    if not any(alone) and not (url and _refuses_callback(session, url, base)):
         _judge_acceptance(session, whole, _clause(cases[0], base), "; ".join(case.name for case in cases))
+
+
+def _refuses_callback(session: Session, url: str, base: Any) -> bool:
+    """Tell whether a callback is refused, and note that where it is one address that is, and not this machine."""
+    plain, path = session.mailbox.address(base)
+    outcome = tasks.create(session, plain, "with a callback", path=path)
+    if not isinstance(outcome, Order):
+        session.cannot_judge("the target refuses to call this machine back: see --callback-host", "callbacks")
+        session.mailbox.receiver = None
+        return is_refused(session, outcome)
+    again = tasks.create(session, {**base, CALLBACK: url}, "with this callback")
+    return not isinstance(again, Order) and _judge_acceptance(session, again, f"{CALLBACK}/format", "")
 
 
 def _order_case(session: Session, case: Accepted, base: Any) -> bool:
@@ -185,6 +198,8 @@ def _is_too_fast(session: Session, exchange: Exchange) -> bool:
 
 def is_refused(session: Session, exchange: Exchange) -> bool:
     """Tell whether an answer says no for another reason than money."""
+    if session.has_made(exchange):
+        return False
     poor = session.expected.codes("credits_insufficient")
     if exchange.code in poor and (session.budget.is_used_up or not session.budget.room):
         return False
@@ -198,6 +213,13 @@ def _clause(case: Accepted, base: Any) -> str:
         return "request/spelling"
     changed = changes(base, case.request)
     return next(iter(sorted(_candidates(case, changed), key=_rank)), "request/type")
+
+
+def clause_of_request(session: Session, request: Any) -> str:
+    """Return the clause that a request which keeps the contract is most likely refused for."""
+    changed = changes(accepted(session.asks.contract)[0].request, request)
+    fields = [".".join(path) for path in changed] or ["request"]
+    return min((clause for clause in session.ledger.clauses if clause.split("/")[0] in fields), key=_rank)
 
 
 def _candidates(case: Accepted, changed: dict[tuple[str, ...], Any]) -> Iterator[str]:

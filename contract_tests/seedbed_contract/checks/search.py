@@ -11,7 +11,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from seedbed_contract import tasks
 from seedbed_contract.answers import Flaw
-from seedbed_contract.checks.requests import is_refused, judge_violation
+from seedbed_contract.checks.requests import clause_of_request, is_refused, judge_violation
 from seedbed_contract.strategies import breakable_clauses, requests, violations
 from seedbed_contract.wire import OutOfTime
 
@@ -63,9 +63,10 @@ def finds_no_refused_request(session: Session) -> None:
     if not session.budget.is_free:
         session.cannot_judge("random requests that are accepted would cost credits")
         return
-    for _, exchange in _search(session, requests(session.asks.contract), _asks_with_request, (*_AGAIN, *_ANEW)):
-        title = f"a request that keeps the contract is refused with code {exchange.code}"
-        session.judge([Flaw("request/type", title)], exchange, "found at random")
+    for request, exchange in _search(session, requests(session.asks.contract), _asks_with_request, (*_AGAIN, *_ANEW)):
+        clause = clause_of_request(session, request)
+        title = f"a request that keeps {clause} is refused with code {exchange.code}"
+        session.judge([Flaw(clause, title)], exchange, "found at random")
 
 
 def _judge_violations(session: Session, found: list[Drawn]) -> None:
