@@ -30,7 +30,10 @@ def fill_in(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     flags = _read(path)
     if _FLAG in flags:
         raise CycloptsError(msg=f"{path}: a config file cannot name another.")
-    Dict(flags, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+    # Under the name of its command, or a flag that is called like another command would be left out.
+    for command in reversed(commands):
+        flags = {command: flags}
+    Dict(flags, source=str(path))(app, commands, arguments)
 
 
 def _read(path: Path) -> dict[str, Any]:
