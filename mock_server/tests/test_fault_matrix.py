@@ -198,7 +198,7 @@ def wait_for_call(server: Running) -> None:
 
 def is_done(answer: Future[httpx2.Response], server: Running) -> bool:
     """Tell whether a call is answered, after the server has had time to answer others."""
-    for _ in range(3):
+    for _ in range(30):
         server.control("GET", "health")
     return answer.done()
 
