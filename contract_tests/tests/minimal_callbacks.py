@@ -93,7 +93,7 @@ class Callbacks(Tasks):
 
     def callback_record(self, task: Task) -> dict[str, Any]:
         record = self.record(task)
-        return record | {"updateTime": self.changed(task, record["state"])}
+        return record | {"updateTime": self.changed(task, record.get("state") or self.state(task))}
 
     def signature(self, task: Task, body: bytes) -> dict[str, str]:
         if not self.variant.signs:

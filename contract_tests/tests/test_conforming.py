@@ -20,7 +20,10 @@ from tests.mutants_bodies import LENIENT
 EVERYTHING = bool(os.environ.get("SEEDBED_ALL_SEEDS"))
 SEEDS = range(20) if EVERYTHING else range(1)
 ENVELOPES, MIRRORS = CONFORMING[: len(CONFORMING) // 2], CONFORMING[len(CONFORMING) // 2 :]
-JUDGED = CONFORMING if EVERYTHING else (*ENVELOPES[::2], *MIRRORS[1::2])
+JUDGED = CONFORMING if EVERYTHING else (ENVELOPES[0], MIRRORS[2], MIRRORS[10])
+FAKES: tuple[tuple[str, HttpStatus], ...] = (("documented", "envelope"), ("observed", "mirror"))
+if EVERYTHING:
+    FAKES = (*FAKES, ("documented", "mirror"), ("observed", "envelope"))
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 NEVER_EXERCISED = {
     "createTask/rate",  # the balance of a new account is used up before
@@ -55,8 +58,7 @@ def test_where_the_page_is_silent_so_is_the_judge(lenient: Mutant) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("dialect", ["documented", "observed"])
-@pytest.mark.parametrize("http_status", MODES)
+@pytest.mark.parametrize(("dialect", "http_status"), FAKES)
 def test_the_fake_has_no_finding_and_every_clause_is_exercised(
     dialect: str, http_status: HttpStatus, seed: int
 ) -> None:

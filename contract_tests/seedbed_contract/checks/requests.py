@@ -155,6 +155,8 @@ def _refuses_callback(session: Session, url: str, base: Any) -> bool:
     """Tell whether a callback is refused, and note that where it is one address that is, and not this machine."""
     plain, path = session.mailbox.address(base)
     outcome = tasks.create(session, plain, "with a callback", path=path)
+    if not isinstance(outcome, Order) and "callbacks" in session.target.required:
+        return _judge_acceptance(session, outcome, f"{CALLBACK}/format", "with a callback")
     if not isinstance(outcome, Order):
         session.cannot_judge("the target refuses to call this machine back: see --callback-host", "callbacks")
         session.mailbox.receiver = None
