@@ -84,7 +84,8 @@ class Budget:
         Raises:
             OutOfMoney: It may not be made.
         """
-        if self.most is not None and self.spent + self.price > self.most:
+        dearest = max(self.price, self.gone / self.made) if self.made else self.price
+        if self.most is not None and self.spent + dearest > self.most:
             raise OutOfMoney
 
     def reserve_for_refusal(self) -> None:

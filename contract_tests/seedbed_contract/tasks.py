@@ -36,8 +36,6 @@ def create(session: Session, request: Any, name: str, *, body: bytes | None = No
     """
     session.budget.reserve()
     exchange = session.send(session.asks.create(request if body is None else body), once=True)
-    if not session.budget.is_free:
-        session.balance()  # what is charged may be more than it should
     return take(session, exchange, request, name, path=path)
 
 
@@ -54,6 +52,8 @@ def take(
     session.judge(creation_flaws(exchange, session.expected), exchange)
     session.exercise(*_CREATION)
     session.budget.count()
+    if not session.budget.is_free:
+        session.balance()  # what is charged may be more than it should
     if not exchange.task_id:
         return exchange
     order = Order(name, request, exchange, session.asks, exchange.task_id, path, is_followed)

@@ -36,7 +36,7 @@ _ANY: Final = 1000
 def keeps_tasks_apart(session: Session) -> None:
     """Ask for tasks at the same time, twice with the same request: each must have a name and a record of its own."""
     same, *others = [case for case in accepted(session.asks.contract) if case.body is None]
-    if session.budget.room < _MOST_TASKS:
+    if session.budget.room < _MOST_TASKS or not session.budget.is_free:
         session.cannot_judge("the balance does not cover several tasks at once")
         return
     for order in create_at_once(session, [same, same, others[-1]]):
@@ -133,7 +133,7 @@ def _until_the_end(ended: list[Exception]) -> Callable[[Step], Step]:
 
 def _takes(session: Session, room: list[int], tasks: int) -> bool:
     """Tell whether so many more tasks may be made by a walk, and count them if so."""
-    if min(room[0], session.budget.room) < tasks:
+    if min(room[0], session.budget.room) < tasks or (tasks > 1 and not session.budget.is_free):
         return False
     room[0] -= tasks
     return True
