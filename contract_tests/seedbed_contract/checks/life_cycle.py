@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
@@ -20,6 +20,7 @@ from seedbed_contract.wire import OutOfTime
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedbed_contract.cases import Accepted
     from seedbed_contract.session import Session
 
     Step = Callable[..., None]
@@ -45,8 +46,10 @@ def keeps_tasks_apart(session: Session) -> None:
 
 def goes_forward(session: Session) -> None:
     """Walk at random; what is wrong is noted by the looks themselves, so that no walk has to be repeated."""
+    cases = [case for case in accepted(session.asks.contract) if case.body is None]
+    room = [min(_MOST_TASKS, max(session.budget.room - 1, 0))]
     ended: list[Exception] = []
-    machine = _machine(session, ended)
+    machine = type("Walk", (_Walk,), {"session": session, "cases": cases, "room": room, "ended": ended})
     steps = settings(
         max_examples=_EXAMPLES,
         stateful_step_count=_STEPS,
@@ -61,82 +64,83 @@ def goes_forward(session: Session) -> None:
         raise ended[0]
 
 
-def _machine(session: Session, ended: list[Exception]) -> type[RuleBasedStateMachine]:  # noqa: C901 (seven short steps, and no branch)
-    cases = [case for case in accepted(session.asks.contract) if case.body is None]
-    room = [min(_MOST_TASKS, max(session.budget.room - 1, 0))]
+def _step(do: Step) -> Step:
+    """Let a step do nothing once the time or the money is over, which Hypothesis would take for a failure."""
 
-    step = _until_the_end(ended)
+    @functools.wraps(do)
+    def once(self: _Walk, **drawn: Any) -> None:
+        try:
+            if not self.ended:
+                do(self, **drawn)
+        except (OutOfTime, OutOfMoney) as error:
+            self.ended.append(error)
 
-    class Walk(RuleBasedStateMachine):
-        """A walk over the operations that make tasks and look at them.
-
-        What may be done depends on the target, so a step that cannot be taken is left out when its turn comes.
-        """
-
-        @rule(case=st.sampled_from(cases))
-        @step
-        def create(self, case: Any) -> None:
-            if _takes(session, room, 1):
-                tasks.create(session, case.request, case.name, body=case.payload)
-
-        @rule(at_once=st.integers(2, 3))
-        @step
-        def create_at_once(self, at_once: int) -> None:
-            if _takes(session, room, at_once):
-                create_at_once(session, cases[:at_once])
-
-        @rule(number=st.integers(0, _ANY))
-        @step
-        def look(self, number: int) -> None:
-            if session.orders:
-                tasks.look(session, session.orders[number % len(session.orders)])
-
-        @rule()
-        @step
-        def look_at_once(self) -> None:
-            session.send_all([order.asks.record(order.task_id) for order in session.orders[-_FEW:]])
-
-        @rule()
-        @step
-        def look_at_nobody(self) -> None:
-            session.send(session.asks.record(NOBODY))
-
-        @rule()
-        @step
-        def balance(self) -> None:
-            session.balance()
-
-        @rule()
-        @step
-        def wait(self) -> None:
-            session.pause(_SHORT)
-
-    return Walk
+    return once
 
 
-def _until_the_end(ended: list[Exception]) -> Callable[[Step], Step]:
-    """Let steps do nothing once the time or the money is over, which Hypothesis would take for a failure."""
+class _Walk(RuleBasedStateMachine):
+    """A walk over the operations that make tasks and look at them.
 
-    def step(do: Step) -> Step:
-        @functools.wraps(do)
-        def once(*words: Any, **named: Any) -> None:
-            try:
-                if not ended:
-                    do(*words, **named)
-            except (OutOfTime, OutOfMoney) as error:
-                ended.append(error)
+    What may be done depends on the target, so a step that cannot be taken is left out when its turn comes. Its
+    attributes are shared by all walks of a run.
 
-        return once
+    Attributes:
+        session: The run.
+        cases: Requests that keep the contract.
+        room: How many more tasks may be made, in a list of one.
+        ended: What ended the walks, if anything has.
+    """
 
-    return step
+    session: ClassVar[Session]
+    cases: ClassVar[list[Accepted]]
+    room: ClassVar[list[int]]
+    ended: ClassVar[list[Exception]]
 
+    @rule(number=st.integers(0, _ANY))
+    @_step
+    def create(self, number: int) -> None:
+        if self._takes(1):
+            case = self.cases[number % len(self.cases)]
+            tasks.create(self.session, case.request, case.name, body=case.payload)
 
-def _takes(session: Session, room: list[int], tasks: int) -> bool:
-    """Tell whether so many more tasks may be made by a walk, and count them if so."""
-    if min(room[0], session.budget.room) < tasks or (tasks > 1 and not session.budget.is_free):
-        return False
-    room[0] -= tasks
-    return True
+    @rule(at_once=st.integers(2, 3))
+    @_step
+    def create_at_once(self, at_once: int) -> None:
+        if self.session.budget.is_free and self._takes(at_once):
+            create_at_once(self.session, self.cases[:at_once])
+
+    @rule(number=st.integers(0, _ANY))
+    @_step
+    def look(self, number: int) -> None:
+        if orders := self.session.orders:
+            tasks.look(self.session, orders[number % len(orders)])
+
+    @rule()
+    @_step
+    def look_at_once(self) -> None:
+        self.session.send_all([order.asks.record(order.task_id) for order in self.session.orders[-_FEW:]])
+
+    @rule()
+    @_step
+    def look_at_nobody(self) -> None:
+        self.session.send(self.session.asks.record(NOBODY))
+
+    @rule()
+    @_step
+    def balance(self) -> None:
+        self.session.balance()
+
+    @rule()
+    @_step
+    def wait(self) -> None:
+        self.session.pause(_SHORT)
+
+    def _takes(self, several: int) -> bool:
+        """Tell whether so many more tasks may be made by a walk, and count them if so."""
+        if min(self.room[0], self.session.budget.room) < several:
+            return False
+        self.room[0] -= several
+        return True
 
 
 def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
