@@ -14,8 +14,11 @@ from seedbed_schemas import default_contract
 from seedbed_schemas.profile import default_profile
 
 ROUNDS = 15
-LETTERS: int = default_contract().input_fields[default_profile().caption]["maxLength"]
-RATIOS = ("1:1", "21:9")
+RESOLUTION, RATIO = default_profile().size_fields
+FIELDS = default_contract().input_fields
+LETTERS: int = FIELDS[default_profile().caption]["maxLength"]
+RATIOS: tuple[str, ...] = (FIELDS[RATIO]["enum"][0], FIELDS[RATIO]["enum"][-1])
+FINEST: str = FIELDS[RESOLUTION]["enum"][-1]
 
 
 def words(chance: Random, count: int) -> str:
@@ -37,7 +40,7 @@ def asked(kind: str, ratio: str, seed: int) -> Picture:
     """Return what the result of a prompt shows that is another one for each seed."""
     profile = default_profile()
     prompt = KINDS[kind](Random(seed), LETTERS)  # noqa: S311 (a prompt is no secret)
-    values = {profile.caption: prompt, "aspect_ratio": ratio, "quality": "high"}
+    values = {profile.caption: prompt, RATIO: ratio, RESOLUTION: FINEST}
     return picture_of(profile, profile.model, values, seed)
 
 
