@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from seedbed_contract.expectations import Expectations
 
 JSON: Final = "application/json"
+FORM_CLAUSES: Final = (
+    *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
+    "answer/no-stack-trace",
+)
+"""The clauses that every answer puts to the test."""
 _SHORTEST_SECRET: Final = 6
 _LONGEST_WORD: Final = 16
 _STACK_TRACE: Final = re.compile(
@@ -114,9 +119,10 @@ def refusal_flaws(
     code = exchange.code
     if exchange.answer is None or code is None:
         return
+    success = _success()
     if code in let_in:
         yield Flaw(clause, f"{what} is let in: it is answered with code {code} and not with {min(allowed)}")
-    elif code == OK:
+    elif code == success:
         yield Flaw(clause, f"{what} is accepted")
     elif code not in allowed:
         due = " or ".join(map(str, sorted(allowed)))
@@ -126,6 +132,11 @@ def refusal_flaws(
 def _clause_of_code(code: int, clause: str) -> str:
     """Return the clause that documents a code; what the page has no code for breaks its own clause."""
     return f"code/{code}" if code in _documented() else clause
+
+
+@cache
+def _success() -> int:
+    return default_contract().code_named("success").number
 
 
 @cache

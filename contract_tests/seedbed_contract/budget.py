@@ -46,8 +46,7 @@ class Budget:
     @property
     def spent(self) -> Decimal:
         """Credits that were spent: what was seen to be gone, or what the tasks cost, whichever is more."""
-        gone = self.first - self.last if self.first is not None and self.last is not None else Decimal(0)
-        return max(gone, self.price * (self.made + self.wrongly_made))
+        return max(self.gone, self.price * (self.made + self.wrongly_made))
 
     @property
     def gone(self) -> Decimal:

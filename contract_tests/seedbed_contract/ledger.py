@@ -34,6 +34,9 @@ class Ledger:
         self.clauses = testable_clauses(contract)
         self.remarks: list[str] = []
         self._breakable = frozenset(breakable)
+        self._by_shape: dict[str, list[Clause]] = {}
+        for clause in self.clauses.values():
+            self._by_shape.setdefault(clause.id.partition("/")[0], []).append(clause)
         self._findings: dict[tuple[str, str], Finding] = {}
         self._by_check: dict[str, set[tuple[str, str]]] = {}
         self._not_judged: dict[str, NotJudged] = {}
@@ -65,7 +68,7 @@ class Ledger:
 
     def exercise_shape(self, name: str, value: Mapping[str, Any]) -> None:
         """Note that the clauses of a shape were put to the test, those of fields that are not there aside."""
-        own = (clause for clause in self.clauses.values() if clause.id.startswith(f"{name}/"))
+        own = self._by_shape.get(name, ())
         self.exercise(clause.id for clause in own if _speaks_of(clause, value))
 
     def cannot_judge(self, subject: str, reason: str) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 STATES: Final = job_api().states
+APPEARS_WITHIN: Final = 10.0
+"""Seconds for which a new task may be unknown; it was seen for a moment after its creation, nobody says how long."""
 ENDED: Final = frozenset({STATES.success, STATES.failure})
 _ORDER: Final = {state: place for place, state in enumerate(STATES.pending)}
 _TIMES: Final = ("createTime", "updateTime", "completeTime")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from seedbed_schemas import job_api
 
-from seedbed_contract.answers import Flaw, form_flaws, leaks, refusal_flaws, shape_flaws
+from seedbed_contract.answers import FORM_CLAUSES, Flaw, form_flaws, leaks, refusal_flaws, shape_flaws
 from seedbed_contract.budget import OutOfMoney
 from seedbed_contract.mailbox import Mailbox
 from seedbed_contract.pace import Pace
@@ -40,11 +40,6 @@ T = TypeVar("T")
 _AT_ONCE: Final = 8
 _RATE_PAUSE: Final = 0.5
 _CALLS_KEPT: Final = 1000
-
-_FORM: Final = (
-    *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
-    "answer/no-stack-trace",
-)
 
 
 @dataclass
@@ -243,7 +238,7 @@ class Session:
         self.ledger.cannot_judge(subject or self.check, reason)
 
     def _exercise_form(self, exchange: Exchange) -> None:
-        self.ledger.exercise(_FORM)
+        self.ledger.exercise(FORM_CLAUSES)
         if exchange.answer and isinstance(exchange.answer.json, dict):
             self.ledger.exercise((f"code/{exchange.code}",))
             self.ledger.exercise_shape("envelope", exchange.answer.json)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from seedbed_schemas import Schema, default_contract, local
+from seedbed_schemas import Schema, local
 
 DialectName = Literal["documented", "observed", "auto"]
 HttpStatusName = Literal["envelope", "mirror", "auto"]
@@ -108,11 +108,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
-
-
-def is_paid(target: Target) -> bool:
-    """Tell whether a target is the paid service itself."""
-    return urlsplit(target.base_url).hostname == urlsplit(default_contract().operation.server).hostname
 
 
 def _checked_url(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_contract.answers import Flaw, creation_flaws
 from seedbed_contract.exchange import parse_json
 from seedbed_contract.orders import Order
-from seedbed_contract.records import change_flaws, clauses_of, record_flaws, zone_flaws
+from seedbed_contract.records import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws, zone_flaws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ _LOOK_EVERY: Final = 0.1
 _LOOK_AGAIN: Final = 0.4
 _LOOK_OFTEN: Final = 0.1
 _LOOKED_AT_OFTEN: Final = 2
-_APPEARS_WITHIN: Final = 10.0
 _CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
 
 
@@ -134,7 +133,7 @@ def _keep_look(session: Session, order: Order, record: Mapping[str, Any], exchan
 def _judge_absence(session: Session, order: Order, exchange: Exchange) -> None:
     """A task may be unknown for a moment after it was made, and never after it was seen."""
     age = time.time() - order.exchange.ended
-    if exchange.answer is None or not (order.looks or age > _APPEARS_WITHIN):
+    if exchange.answer is None or not (order.looks or age > APPEARS_WITHIN):
         return
     order.is_followed = False
     never = Flaw("createTask/usable", "a task cannot be looked at, though its name was given back")

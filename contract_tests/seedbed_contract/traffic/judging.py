@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from seedbed_schemas import default_contract
 from seedbed_schemas.refusals import shown
 
-from seedbed_contract.answers import Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
+from seedbed_contract.answers import FORM_CLAUSES, Flaw, creation_flaws, form_flaws, refusal_flaws, shape_flaws
 from seedbed_contract.callbacks import clauses_of as clauses_of_callback
 from seedbed_contract.cases.accepting import kept
 from seedbed_contract.expectations import OK
 from seedbed_contract.findings import CheckResult, Judgement, NotJudged
 from seedbed_contract.ledger import Ledger
-from seedbed_contract.records import change_flaws, clauses_of, record_flaws
+from seedbed_contract.records import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws
 from seedbed_contract.reports.words import counted
 from seedbed_contract.shown import KEY_VARIABLE, redacted, sample_of, sample_of_received
 from seedbed_contract.strategies import breakable_clauses
@@ -52,11 +52,6 @@ _SHAPES: Final = {
     "modelSchema": "modelSchemaAnswer",
     "downloadUrl": "downloadUrlAnswer",
 }
-_APPEARS_WITHIN: Final = 10.0
-_FORM: Final = (
-    *("answer/given", "answer/json", "answer/content-type", "answer/http-status", "answer/no-secret"),
-    "answer/no-stack-trace",
-)
 
 
 def judge_traffic(
@@ -131,7 +126,7 @@ class _Judge:
 
     def _form(self, call: Call) -> None:
         self._find("traffic.answers", form_flaws(call.exchange, self._expected, self._keys), call)
-        self._ledger.exercise(_FORM)
+        self._ledger.exercise(FORM_CLAUSES)
         if call.exchange.answer and isinstance(call.exchange.answer.json, dict):
             self._ledger.exercise((f"code/{call.exchange.code}",))
             self._ledger.exercise_shape("envelope", call.exchange.answer.json)
@@ -237,7 +232,7 @@ class _Judge:
         if made is None or not is_of_one_key(made, call, self._expected.contract):
             return
         age = call.recorded.started - made.recorded.ended if made.recorded.started else 0.0
-        if was_seen or age > _APPEARS_WITHIN:
+        if was_seen or age > APPEARS_WITHIN:
             title = "a task cannot be looked at, though its name was given back"
             self._find("traffic.tasks", [Flaw("createTask/usable", title)], call)
 
