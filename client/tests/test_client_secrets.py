@@ -18,7 +18,7 @@ from seedbed_client import (
     SeedreamError,
     verify_callback,
 )
-from seedbed_mock import running
+from seedbed_mock import Running, running
 from seedbed_mock.cli import main
 
 CANARY = "sk-canary-7f3a"
@@ -81,10 +81,11 @@ def test_no_error_of_a_live_call_shows_a_key(fault: str, caplog: pytest.LogCaptu
 
 
 def test_no_error_of_an_interrupted_call_shows_a_key() -> None:
-    async def interrupt(url: str) -> None:
-        async with AsyncSeedreamClient(url, CANARY) as client:
+    async def interrupt(server: Running) -> None:
+        async with AsyncSeedreamClient(server.url, CANARY) as client:
             call = asyncio.create_task(client.credits())
-            await asyncio.sleep(0.1)
+            while not await asyncio.to_thread(lambda: server.calls):
+                pass  # the call is on its way, but has not come
             call.cancel()
             with pytest.raises(asyncio.CancelledError) as error:
                 await call
@@ -92,7 +93,7 @@ def test_no_error_of_an_interrupted_call_shows_a_key() -> None:
 
     with running(key=CANARY) as server:
         server.add_faults("wire.hang")
-        asyncio.run(interrupt(server.url))
+        asyncio.run(interrupt(server))
 
 
 def test_an_error_that_is_being_handled_keeps_its_own_frames() -> None:
