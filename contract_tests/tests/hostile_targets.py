@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-_REFUSAL: Final = b'{"code":401,"msg":"no","data":null}'
+_REFUSAL: Final = b'{"code":422,"msg":"recordInfo is null","data":null}'
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 _WHOLE: Final = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_REFUSAL) + _REFUSAL
 _BUFFER: Final = 1 << 16
