@@ -10,12 +10,12 @@ import tempfile
 import time
 
 from seedbed_mock import running
-from seedbed_mock.endpoint import Endpoint
-from seedbed_mock.steps import CREATE_TASK, answer_by_fault
+from seedbed_mock.asgi import OperationEndpoint
+from seedbed_mock.handlers import CREATE_TASK, apply_fault
 from sides import CREATE, HEADERS, REQUEST
 
 ROUNDS = 12
-WITHOUT = tuple(step for step in CREATE_TASK if step is not answer_by_fault)
+WITHOUT = tuple(step for step in CREATE_TASK if step is not apply_fault)
 
 
 def load(url: str) -> int:
@@ -35,7 +35,7 @@ def main() -> None:
     spent: dict[str, list[float]] = {"with": [], "without": []}
     with running(rate_limit="off", credits=10**9) as server:
         routes = server._stage.app.routes
-        endpoints = [each for route in routes if isinstance(each := getattr(route, "app", None), Endpoint)]
+        endpoints = [each for route in routes if isinstance(each := getattr(route, "app", None), OperationEndpoint)]
         endpoint = next(each for each in endpoints if each._steps is CREATE_TASK)
         load(server.url + CREATE)
         for number in range(ROUNDS):

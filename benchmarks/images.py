@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from PIL import Image
-from seedbed_mock.results.jpeg import QUALITY
+from seedbed_mock.results.drawing import QUALITY
 from seedbed_mock.results.picture import Picture, picture_of
 from seedbed_mock.results.rendering import render
 from seedbed_schemas import default_contract

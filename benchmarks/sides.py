@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 from seedbed_schemas import default_contract, local
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT = default_contract()
 CREATE = CONTRACT.operation.path

@@ -5,76 +5,76 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_client.client import SeedreamClient
+from seedbed_client._client import SeedreamClient
+from seedbed_client._polling import PollingSchedule, PollingStep
 from seedbed_client.models import Task, TaskState
-from seedbed_client.rhythm import Rhythm, Step
 
 if TYPE_CHECKING:
-    from seedbed_client.async_client import AsyncSeedreamClient
-    from seedbed_client.callbacks import Callback, parse_callback, verify_callback
+    from seedbed_client._async_client import AsyncSeedreamClient
+    from seedbed_client.callbacks import Callback, CallbackReceiver, parse_callback, verify_callback
     from seedbed_client.errors import (
         ERRORS,
         ApiError,
-        BrokenResult,
+        AuthenticationError,
         CallbackError,
         ConfigurationError,
-        FeatureDisabled,
-        GenerationFailed,
-        InsufficientCredits,
-        NotFound,
-        RateLimited,
+        DownloadError,
+        FeatureDisabledError,
+        GenerationFailedError,
+        InsufficientCreditsError,
+        InvalidCallbackError,
+        InvalidResponseError,
+        MaintenanceError,
+        NotFoundError,
+        RateLimitError,
         SeedreamError,
         ServerError,
-        ServiceUnavailable,
-        SignatureMismatch,
-        Stale,
-        SubmissionUnknown,
-        Unauthorized,
-        UnreadableAnswer,
-        UnreadableCallback,
+        SignatureMismatchError,
+        StaleCallbackError,
+        SubmissionUnknownError,
         ValidationError,
-        WaitTimeout,
+        WaitTimeoutError,
     )
-    from seedbed_client.receiver import CallbackReceiver
+
 
 __all__ = [
     "ERRORS",
     "ApiError",
     "AsyncSeedreamClient",
-    "BrokenResult",
+    "AuthenticationError",
     "Callback",
     "CallbackError",
     "CallbackReceiver",
     "ConfigurationError",
-    "FeatureDisabled",
-    "GenerationFailed",
-    "InsufficientCredits",
-    "NotFound",
-    "RateLimited",
-    "Rhythm",
+    "DownloadError",
+    "FeatureDisabledError",
+    "GenerationFailedError",
+    "InsufficientCreditsError",
+    "InvalidCallbackError",
+    "InvalidResponseError",
+    "MaintenanceError",
+    "NotFoundError",
+    "PollingSchedule",
+    "PollingStep",
+    "RateLimitError",
     "SeedreamClient",
     "SeedreamError",
     "ServerError",
-    "ServiceUnavailable",
-    "SignatureMismatch",
-    "Stale",
-    "Step",
-    "SubmissionUnknown",
+    "SignatureMismatchError",
+    "StaleCallbackError",
+    "SubmissionUnknownError",
     "Task",
     "TaskState",
-    "Unauthorized",
-    "UnreadableAnswer",
-    "UnreadableCallback",
     "ValidationError",
-    "WaitTimeout",
+    "WaitTimeoutError",
     "parse_callback",
     "verify_callback",
 ]
 
 _MODULES: Final = {
-    "AsyncSeedreamClient": "async_client",
+    "AsyncSeedreamClient": "_async_client",
     "Callback": "callbacks",
-    "CallbackReceiver": "receiver",
+    "CallbackReceiver": "callbacks",
     "parse_callback": "callbacks",
     "verify_callback": "callbacks",
 }

@@ -2,15 +2,15 @@
 
 * SeedreamError
   + ApiError: the service answered with a code other than success
-    - Unauthorized, InsufficientCredits, NotFound, ValidationError, RateLimited, ServiceUnavailable, ServerError,
-      FeatureDisabled
-    - GenerationFailed: the task ended without a result
-  + UnreadableAnswer: something answered, but not in the form of the service
-    - BrokenResult: what is at the URL of a result is no whole image
-  + SubmissionUnknown: nobody can tell whether the task was made, and paid for
-  + WaitTimeout: the task had not ended in time
+    - AuthenticationError, InsufficientCreditsError, NotFoundError, ValidationError, RateLimitError, MaintenanceError,
+      ServerError, FeatureDisabledError
+    - GenerationFailedError: the task ended without a result
+  + InvalidResponseError: something answered, but not in the form of the service
+    - DownloadError: what is at the URL of a result is no whole image
+  + SubmissionUnknownError: nobody can tell whether the task was made, and paid for
+  + WaitTimeoutError: the task had not ended in time
   + CallbackError: a request to the receiver of callbacks is none of the service
-    - SignatureMismatch, Stale, UnreadableCallback
+    - SignatureMismatchError, Stale, InvalidCallbackError
   + ConfigurationError: the client cannot be made or used like this
 
 Where nothing answered at all, the error is httpx2's own.
@@ -19,7 +19,7 @@ Where nothing answered at all, the error is httpx2's own.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import seedbed_schemas
 
@@ -66,15 +66,15 @@ class ApiError(SeedreamError):
         self.retry_after = retry_after
 
 
-class Unauthorized(ApiError):
+class AuthenticationError(ApiError):
     """The key is missing or wrong."""
 
 
-class InsufficientCredits(ApiError):
+class InsufficientCreditsError(ApiError):
     """The balance does not cover the task."""
 
 
-class NotFound(ApiError):
+class NotFoundError(ApiError):
     """There is no such path or task."""
 
 
@@ -82,11 +82,11 @@ class ValidationError(ApiError):
     """A parameter breaks a rule of the contract."""
 
 
-class RateLimited(ApiError):
+class RateLimitError(ApiError):
     """Too many calls in too short a time."""
 
 
-class ServiceUnavailable(ApiError):
+class MaintenanceError(ApiError):
     """The service is down for maintenance."""
 
 
@@ -94,7 +94,7 @@ class ServerError(ApiError):
     """The service failed unexpectedly."""
 
 
-class GenerationFailed(ApiError):
+class GenerationFailedError(ApiError):
     """The task could not be generated: it ended without a result, and cost nothing.
 
     Attributes:
@@ -123,11 +123,11 @@ class GenerationFailed(ApiError):
         return self.task.fail_msg if self.task else self.message
 
 
-class FeatureDisabled(ApiError):
+class FeatureDisabledError(ApiError):
     """The feature is switched off for now."""
 
 
-class UnreadableAnswer(SeedreamError):
+class InvalidResponseError(SeedreamError):
     """Something answered, but not in the form of the service: a proxy, perhaps.
 
     Attributes:
@@ -141,18 +141,18 @@ class UnreadableAnswer(SeedreamError):
         self.retry_after = retry_after
 
 
-class BrokenResult(UnreadableAnswer):
+class DownloadError(InvalidResponseError):
     """What is at the URL of a result is no whole image."""
 
 
-class SubmissionUnknown(SeedreamError):
+class SubmissionUnknownError(SeedreamError):
     """Nobody can tell whether the task was made, and paid for: asking again might pay twice.
 
     The connection broke after the request was sent, or the answer tells neither yes nor no. Why is in ``__cause__``.
     """
 
 
-class WaitTimeout(SeedreamError):
+class WaitTimeoutError(SeedreamError):
     """The task had not ended in time; it goes on all the same, and can be waited for again.
 
     Attributes:
@@ -173,23 +173,36 @@ class CallbackError(SeedreamError):
     """A request to the receiver of callbacks is none of the service, or none to act on."""
 
 
-class SignatureMismatch(CallbackError):
+class SignatureMismatchError(CallbackError):
     """A callback is not signed with the signing key."""
 
 
-class Stale(CallbackError):
+class StaleCallbackError(CallbackError):
     """A callback was signed too long ago, or in the future: a replay, or a clock that is wrong."""
 
 
-class UnreadableCallback(CallbackError):
+class InvalidCallbackError(CallbackError):
     """A callback is not in the form of the service."""
 
 
+_CLASSES: Final[dict[str, type[ApiError]]] = {
+    "unauthorized": AuthenticationError,
+    "insufficient_credits": InsufficientCreditsError,
+    "not_found": NotFoundError,
+    "validation_error": ValidationError,
+    "rate_limited": RateLimitError,
+    "service_unavailable": MaintenanceError,
+    "server_error": ServerError,
+    "generation_failed": GenerationFailedError,
+    "feature_disabled": FeatureDisabledError,
+}
+"""The class of each code, by the name that contracts give the code."""
+
+
 def _class_of(name: str, description: str) -> type[ApiError]:
-    """Return the class that is named like the code; a code that no class was drawn for gets a new one."""
-    title = "".join(part.title() for part in name.split("_"))
-    drawn = {cls.__name__: cls for cls in ApiError.__subclasses__()}
-    return drawn.get(title) or type(title, (ApiError,), {"__doc__": description})
+    """Return the class of a code; a code that no class is written for gets a new one, named after it."""
+    title = "".join(part.title() for part in name.split("_")).removesuffix("Error") + "Error"
+    return _CLASSES.get(name) or type(title, (ApiError,), {"__doc__": description})
 
 
 @cache

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from seedbed_schemas import job_api
-from seedbed_schemas.wire import Record, Results
+from seedbed_schemas.messages import Record, Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 _STATES: Final = job_api().states
 

@@ -11,14 +11,14 @@ import respx
 from seedbed_client import (
     ApiError,
     AsyncSeedreamClient,
-    GenerationFailed,
-    RateLimited,
+    GenerationFailedError,
+    InvalidResponseError,
+    RateLimitError,
     SeedreamClient,
     SeedreamError,
-    SubmissionUnknown,
+    SubmissionUnknownError,
     TaskState,
-    UnreadableAnswer,
-    WaitTimeout,
+    WaitTimeoutError,
 )
 from seedbed_mock import ManualClock
 
@@ -75,14 +75,14 @@ UNREADABLE = [
 def test_an_answer_in_another_form_is_told_apart_from_a_refusal(response: httpx2.Response) -> None:
     with answering(response) as client:
         for ask in (lambda: client.get_task("t1"), client.credits):
-            with pytest.raises(UnreadableAnswer) as error:
+            with pytest.raises(InvalidResponseError) as error:
                 ask()
             assert error.value.http_status == response.status_code
 
 
 @pytest.mark.parametrize("response", UNREADABLE, ids=lambda response: repr(response.content[:12]))
 def test_after_an_unreadable_answer_it_is_not_known_whether_the_task_was_made(response: httpx2.Response) -> None:
-    with answering(response) as client, pytest.raises(SubmissionUnknown):
+    with answering(response) as client, pytest.raises(SubmissionUnknownError):
         client.create_task("a hill")
 
 
@@ -97,7 +97,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("error", BROKEN)
 def test_after_a_broken_connection_it_is_not_known_whether_the_task_was_made(error: type[Exception]) -> None:
-    with answering(error("broken")) as client, pytest.raises(SubmissionUnknown, match="broken"):
+    with answering(error("broken")) as client, pytest.raises(SubmissionUnknownError, match="broken"):
         client.create_task("a hill")
 
 
@@ -114,7 +114,7 @@ def test_a_task_is_asked_for_once_whatever_happens() -> None:
         asked.append(request)
         return httpx2.Response(200, json=envelope(None, 500, "down"))
 
-    with SeedreamClient(transport=httpx2.MockTransport(handle)) as client, pytest.raises(SubmissionUnknown):
+    with SeedreamClient(transport=httpx2.MockTransport(handle)) as client, pytest.raises(SubmissionUnknownError):
         client.generate("a hill")
     assert len(asked) == 1
 
@@ -165,9 +165,9 @@ def test_an_async_wait_outlasts_a_broken_connection() -> None:
 
 
 def test_a_wait_that_only_fails_ends_with_the_last_failure_and_names_the_task() -> None:
-    with answering(envelope(None, 429, "slow down")) as client, pytest.raises(WaitTimeout, match="t1") as error:
+    with answering(envelope(None, 429, "slow down")) as client, pytest.raises(WaitTimeoutError, match="t1") as error:
         client.wait("t1")
-    assert isinstance(error.value.__cause__, RateLimited)
+    assert isinstance(error.value.__cause__, RateLimitError)
     assert error.value.task.state is TaskState.UNKNOWN
 
 
@@ -178,7 +178,7 @@ def test_a_wait_ends_at_once_with_what_does_not_pass() -> None:
 
 def test_a_task_that_failed_is_raised_with_its_record() -> None:
     failed = record(state="fail", failCode="422", failMsg="blocked", resultJson="", costTime=None, completeTime=None)
-    with answering(record(), failed) as client, pytest.raises(GenerationFailed, match="blocked") as error:
+    with answering(record(), failed) as client, pytest.raises(GenerationFailedError, match="blocked") as error:
         client.wait("t1")
     assert (error.value.fail_code, error.value.fail_msg) == ("422", "blocked")
     assert error.value.task
@@ -193,19 +193,19 @@ def test_nulls_and_empty_strings_stand_for_what_is_not_there() -> None:
 
 @pytest.mark.parametrize("results", ["{", '{"resultUrls": 3}', "[]"])
 def test_results_that_cannot_be_read_are_told(results: str) -> None:
-    with answering(record(state="success", resultJson=results)) as client, pytest.raises(UnreadableAnswer):
+    with answering(record(state="success", resultJson=results)) as client, pytest.raises(InvalidResponseError):
         client.get_task("t1")
 
 
 @pytest.mark.parametrize("response", [httpx2.Response(404, json={}), httpx2.Response(200, html="<html>login</html>")])
 def test_a_result_that_is_no_image_is_told(response: httpx2.Response) -> None:
-    with answering(response) as client, pytest.raises(UnreadableAnswer, match="in place of an image"):
+    with answering(response) as client, pytest.raises(InvalidResponseError, match="in place of an image"):
         client.download(URL)
 
 
 def test_a_result_that_is_no_image_is_told_in_the_words_of_the_service() -> None:
     response = httpx2.Response(500, json={"code": 500, "msg": "The image a.jpg is gone.", "data": None})
-    with answering(response) as client, pytest.raises(UnreadableAnswer, match=r": The image a\.jpg is gone\."):
+    with answering(response) as client, pytest.raises(InvalidResponseError, match=r": The image a\.jpg is gone\."):
         client.download(URL)
 
 

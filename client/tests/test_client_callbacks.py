@@ -18,17 +18,17 @@ from seedbed_client import (
     AsyncSeedreamClient,
     Callback,
     CallbackReceiver,
-    GenerationFailed,
+    GenerationFailedError,
+    InvalidCallbackError,
     SeedreamClient,
-    SignatureMismatch,
-    Stale,
+    SignatureMismatchError,
+    StaleCallbackError,
     TaskState,
-    UnreadableCallback,
-    WaitTimeout,
+    WaitTimeoutError,
     parse_callback,
     verify_callback,
 )
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_schemas import job_api
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -51,9 +51,9 @@ def test_a_callback_is_read_into_types() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"code": 200}', b'{"code": 200, "data": {}}', b"[" * 9999])
 def test_what_is_no_callback_is_told(body: bytes) -> None:
-    with pytest.raises(UnreadableCallback):
+    with pytest.raises(InvalidCallbackError):
         parse_callback(body)
-    with pytest.raises(UnreadableCallback):
+    with pytest.raises(InvalidCallbackError):
         verify_callback(signed(), body, KEY, now=NOW)
 
 
@@ -77,23 +77,23 @@ def test_a_callback_that_is_signed_just_now_is_taken(headers: dict[str, str], ke
     ],
 )
 def test_a_callback_that_is_not_signed_with_the_key_is_refused(headers: dict[str, str]) -> None:
-    with pytest.raises(SignatureMismatch):
+    with pytest.raises(SignatureMismatchError):
         verify_callback(headers, BODY, KEY, now=NOW)
 
 
 @pytest.mark.parametrize(("now", "words"), [(NOW + 301, "301 seconds ago"), (NOW - 301, "ahead of this clock")])
 def test_a_callback_of_another_time_is_stale(now: float, words: str) -> None:
-    with pytest.raises(Stale, match=words):
+    with pytest.raises(StaleCallbackError, match=words):
         verify_callback(signed(), BODY, KEY, now=now)
     assert verify_callback(signed(), BODY, KEY, now=now, tolerance=400)
 
 
 def test_a_signature_over_undefined_as_of_the_vendors_sample_is_refused_and_explained() -> None:
     """The sample signs ``data.task_id``, which is not there, and so what holds for every task."""
-    with pytest.raises(SignatureMismatch, match=r"data\.task_id"):
+    with pytest.raises(SignatureMismatchError, match=r"data\.task_id"):
         verify_callback(signed("undefined"), BODY, KEY, now=NOW)
     snaked = BODY.replace(b"taskId", b"task_id")
-    with pytest.raises(UnreadableCallback):
+    with pytest.raises(InvalidCallbackError):
         verify_callback(signed(), snaked, KEY, now=NOW)
 
 
@@ -121,17 +121,17 @@ def served(receiver: CallbackReceiver) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
 
-def play(server: Running, **words: Any) -> None:
+def play(server: MockServer, **words: Any) -> None:
     usual: dict[str, Any] = {"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6}
     server.play(**{**usual, **words})
 
 
-def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(server: Running) -> None:
+def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(server: MockServer) -> None:
     play(server)
     got: list[Callback] = []
     with served(CallbackReceiver(got.append, signing_key=KEY)) as url, SeedreamClient(server.url, "k") as client:
@@ -143,7 +143,7 @@ def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(serv
 
 
 @pytest.mark.parametrize("rule", ["", "callback.twice", "callback.unlike"])
-def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: Running, rule: str) -> None:
+def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: MockServer, rule: str) -> None:
     play(server)
     if rule:
         server.add_faults(rule)
@@ -154,7 +154,7 @@ def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: Running, r
         assert client.wait_for_callback(task_id, receiver, timeout=30).succeeded
 
 
-def test_it_is_heard_of_without_polling(server: Running) -> None:
+def test_it_is_heard_of_without_polling(server: MockServer) -> None:
     play(server, task_seconds=0.3)
     receiver = CallbackReceiver(signing_key=KEY)
     with served(receiver) as url, SeedreamClient(server.url, "k") as client:
@@ -163,7 +163,7 @@ def test_it_is_heard_of_without_polling(server: Running) -> None:
     assert sum(call["operation"] == "recordInfo" for call in server.calls) == 2
 
 
-def test_the_async_client_hears_of_many_at_once(server: Running) -> None:
+def test_the_async_client_hears_of_many_at_once(server: MockServer) -> None:
     play(server, task_seconds=0.3)
     receiver = CallbackReceiver(signing_key=KEY)
 
@@ -180,17 +180,17 @@ def test_the_async_client_hears_of_many_at_once(server: Running) -> None:
         assert all(asyncio.run(flow(url)))
 
 
-def test_a_task_that_fails_is_heard_of_too(server: Running) -> None:
+def test_a_task_that_fails_is_heard_of_too(server: MockServer) -> None:
     play(server)
     server.add_faults("task.fail code=422 after=0")
     receiver = CallbackReceiver(signing_key=KEY)
     with served(receiver) as url, SeedreamClient(server.url, "k") as client:
         task_id = client.create_task("a hill", callback_url=url)
-        with pytest.raises(GenerationFailed):
+        with pytest.raises(GenerationFailedError):
             client.wait_for_callback(task_id, receiver, timeout=30)
 
 
-def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server: Running) -> None:
+def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server: MockServer) -> None:
     play(server, task_seconds=3600)
     receiver = CallbackReceiver(signing_key=KEY)
 
@@ -200,10 +200,10 @@ def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server
 
     with SeedreamClient(server.url, "k") as client:
         task_id = client.create_task("a hill")
-        with pytest.raises(WaitTimeout) as error:
+        with pytest.raises(WaitTimeoutError) as error:
             client.wait_for_callback(task_id, receiver, timeout=0.2)
     assert error.value.task.state is TaskState.WAITING
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeoutError):
         asyncio.run(wait(task_id))
     assert receiver.mailbox._waiting == {}
 

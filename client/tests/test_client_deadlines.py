@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from seedbed_client import AsyncSeedreamClient, SeedreamClient, SubmissionUnknown, WaitTimeout
+from seedbed_client import AsyncSeedreamClient, SeedreamClient, SubmissionUnknownError, WaitTimeoutError
 
 LONG = 30
 """Seconds for which the servers here go on dripping: far more than any of the calls may take."""
@@ -55,8 +55,8 @@ def dripping_body(connection: socket.socket) -> None:
 
 CALLS: list[tuple[Callable[[SeedreamClient], object], type[Exception]]] = [
     (lambda client: client.credits(), httpx2.ReadTimeout),
-    (lambda client: client.create_task("a hill"), SubmissionUnknown),
-    (lambda client: client.wait("t1", timeout=0.2), WaitTimeout),
+    (lambda client: client.create_task("a hill"), SubmissionUnknownError),
+    (lambda client: client.wait("t1", timeout=0.2), WaitTimeoutError),
     (lambda client: client.download(f"{client.base_url}/hill.jpg"), httpx2.ReadTimeout),
 ]
 

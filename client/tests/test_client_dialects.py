@@ -11,19 +11,19 @@ import pytest
 from seedbed_client import (
     ERRORS,
     ApiError,
-    InsufficientCredits,
-    NotFound,
-    RateLimited,
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidResponseError,
+    MaintenanceError,
+    NotFoundError,
+    RateLimitError,
     SeedreamClient,
     ServerError,
-    ServiceUnavailable,
-    SubmissionUnknown,
+    SubmissionUnknownError,
     TaskState,
-    Unauthorized,
-    UnreadableAnswer,
     ValidationError,
 )
-from seedbed_mock import ManualClock, Running, running
+from seedbed_mock import ManualClock, MockServer, running
 from seedbed_mock.settings import HttpStatus
 
 LONG_AGO = 1_765_166_238_000
@@ -31,13 +31,13 @@ FORMS = list(product(["documented", "observed"], get_args(HttpStatus)))
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
 
 @pytest.mark.parametrize(("dialect", "http_status"), FORMS)
-def test_a_task_reads_the_same_in_every_form(server: Running, dialect: str, http_status: HttpStatus) -> None:
+def test_a_task_reads_the_same_in_every_form(server: MockServer, dialect: str, http_status: HttpStatus) -> None:
     clock = ManualClock()
     server.play(clock=clock, dialect=dialect, http_status=http_status, task_seconds=30)
     with SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now) as client:
@@ -56,26 +56,26 @@ def test_a_task_reads_the_same_in_every_form(server: Running, dialect: str, http
 
 
 @pytest.mark.parametrize(("dialect", "http_status"), FORMS)
-def test_a_refusal_is_the_same_class_in_every_form(server: Running, dialect: str, http_status: HttpStatus) -> None:
+def test_a_refusal_is_the_same_class_in_every_form(server: MockServer, dialect: str, http_status: HttpStatus) -> None:
     server.play(dialect=dialect, http_status=http_status, credits=0, rate_limit="off")
     with SeedreamClient(server.url, server.key, max_retries=0) as client:
-        with pytest.raises(InsufficientCredits):
+        with pytest.raises(InsufficientCreditsError):
             client.create_task("a hill")
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             client.get_task("task_seedream_0")
         with pytest.raises(ValidationError):
             client.submit(model="nobody/knows", input={}, validate=False)
         with pytest.raises(ValidationError):
             client.download_url("https://elsewhere.example/a.jpg")
         server.add_faults("455; times=1")
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(MaintenanceError):
             client.create_task("a hill")
-    with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(Unauthorized):
+    with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(AuthenticationError):
         stranger.credits()
 
 
 @pytest.mark.parametrize("words", ["prompt", "aspect_ratio"])
-def test_what_one_dialect_refuses_with_500_is_a_refusal_all_the_same(server: Running, words: str) -> None:
+def test_what_one_dialect_refuses_with_500_is_a_refusal_all_the_same(server: MockServer, words: str) -> None:
     server.play(dialect="observed")
     given = {"prompt": "x" * 3001, "aspect_ratio": "1:1", "quality": "basic"} | (
         {} if words == "prompt" else {words: "5"}
@@ -98,16 +98,16 @@ def answering(status: int, content: object, **headers: str) -> SeedreamClient:
         (200, {"data": 3}, None),
         (200, {"code": 200, "message": "fine", "data": 3}, None),
         (200, {"code": 200, "data": 3, "since": "tomorrow"}, None),
-        (401, {"message": "no"}, Unauthorized),
-        (404, {}, NotFound),
-        (429, b"<html>slow down</html>", RateLimited),
-        (429, b"", RateLimited),
+        (401, {"message": "no"}, AuthenticationError),
+        (404, {}, NotFoundError),
+        (429, b"<html>slow down</html>", RateLimitError),
+        (429, b"", RateLimitError),
         (503, {"msg": "away"}, ApiError),
         (500, {"message": "broken"}, ServerError),
-        (200, {"msg": "no code"}, UnreadableAnswer),
-        (502, b"<html>bad gateway</html>", UnreadableAnswer),
-        (403, b"", UnreadableAnswer),
-        (200, {"code": True, "data": 3}, UnreadableAnswer),
+        (200, {"msg": "no code"}, InvalidResponseError),
+        (502, b"<html>bad gateway</html>", InvalidResponseError),
+        (403, b"", InvalidResponseError),
+        (200, {"code": True, "data": 3}, InvalidResponseError),
     ],
 )
 def test_a_body_may_lack_what_others_have(status: int, content: object, expected: type[Exception] | None) -> None:
@@ -121,7 +121,7 @@ def test_a_body_may_lack_what_others_have(status: int, content: object, expected
 
 
 def test_what_is_called_message_elsewhere_is_told_too() -> None:
-    with answering(200, {"code": 401, "message": "who are you"}) as client, pytest.raises(Unauthorized) as error:
+    with answering(200, {"code": 401, "message": "who are you"}) as client, pytest.raises(AuthenticationError) as error:
         client.credits()
     assert error.value.message == "who are you"
 
@@ -134,13 +134,13 @@ def test_a_new_task_is_named_in_any_form(data: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("data", [None, {}, {"taskId": ""}, {"taskId": 3}, [], "task"])
 def test_a_success_that_names_no_task_leaves_it_open_whether_there_is_one(data: object) -> None:
-    with answering(200, {"code": 200, "msg": "", "data": data}) as client, pytest.raises(SubmissionUnknown):
+    with answering(200, {"code": 200, "msg": "", "data": data}) as client, pytest.raises(SubmissionUnknownError):
         client.create_task("a hill")
 
 
 @pytest.mark.parametrize("code", sorted({500, 502, 503, 504, 524}))
 def test_after_a_code_of_a_broken_server_it_is_open_too(code: int) -> None:
-    with answering(200, {"code": code, "msg": "oops"}) as client, pytest.raises(SubmissionUnknown) as error:
+    with answering(200, {"code": code, "msg": "oops"}) as client, pytest.raises(SubmissionUnknownError) as error:
         client.create_task("a hill")
     assert isinstance(error.value.__cause__, ApiError)
 

@@ -9,22 +9,22 @@ from typing import Any
 import httpx2
 import pytest
 from seedbed_client import (
-    BrokenResult,
     CallbackReceiver,
     ConfigurationError,
-    GenerationFailed,
-    RateLimited,
+    DownloadError,
+    GenerationFailedError,
+    InvalidResponseError,
+    RateLimitError,
     SeedreamClient,
     SeedreamError,
-    SubmissionUnknown,
+    SubmissionUnknownError,
     Task,
-    UnreadableAnswer,
     ValidationError,
-    WaitTimeout,
+    WaitTimeoutError,
     verify_callback,
 )
-from seedbed_client.account_commands import task as show_task
-from seedbed_client.service_flags import ServiceFlags
+from seedbed_client.cli.service_options import ServiceOptions
+from seedbed_client.cli.tasks import task as show_task
 
 
 def unreached(request: httpx2.Request) -> httpx2.Response:
@@ -59,9 +59,9 @@ def test_what_cannot_be_the_name_of_a_task_is_not_asked_for(task_id: Any) -> Non
     ids=ascii,
 )
 def test_what_is_not_the_url_of_a_result_is_not_fetched(url: Any) -> None:
-    with pytest.raises(BrokenResult, match="not the URL of a result"):
+    with pytest.raises(DownloadError, match="not the URL of a result"):
         offline().download(url)
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         offline().result_images(Task("t1", result_urls=(url,)))
 
 
@@ -71,7 +71,7 @@ def test_a_header_that_cannot_be_sent_makes_no_task(headers: dict[str, str]) -> 
         offline().create_task("a hill", extra_headers=headers)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"], ids=["nan", "inf", "object", "bytes"])
 @pytest.mark.parametrize("validate", [True, False])
 def test_what_is_no_json_is_refused_whether_or_not_it_is_held_to_a_contract(value: object, validate: bool) -> None:  # noqa: FBT001
     with pytest.raises(ValidationError):
@@ -100,7 +100,7 @@ def test_a_password_in_the_url_of_a_service_is_refused_and_not_shown() -> None:
 def test_a_state_of_any_type_is_shown(state: object, capsys: pytest.CaptureFixture[str]) -> None:
     answer = json.dumps({"code": 200, "msg": "", "data": {"taskId": "t1", "state": state}})
 
-    class Flags(ServiceFlags):
+    class Flags(ServiceOptions):
         def client(self, cls: Any, **_: Any) -> Any:
             return cls(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=answer)))
 
@@ -109,12 +109,12 @@ def test_a_state_of_any_type_is_shown(state: object, capsys: pytest.CaptureFixtu
 
 
 ERRORS: list[SeedreamError] = [
-    WaitTimeout(Task("t1"), 3),
-    RateLimited(429, "no", retry_after=3),
-    GenerationFailed.of(Task("t1", fail_code="422")),
-    UnreadableAnswer(502, "html", retry_after=1),
-    BrokenResult(200, "no image"),
-    SubmissionUnknown("unknown"),
+    WaitTimeoutError(Task("t1"), 3),
+    RateLimitError(429, "no", retry_after=3),
+    GenerationFailedError.of(Task("t1", fail_code="422")),
+    InvalidResponseError(502, "html", retry_after=1),
+    DownloadError(200, "no image"),
+    SubmissionUnknownError("unknown"),
     ConfigurationError("no"),
 ]
 

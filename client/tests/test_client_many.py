@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from seedbed_client import AsyncSeedreamClient, Rhythm, SeedreamClient, Step
-from seedbed_mock import Running, running
+from seedbed_client import AsyncSeedreamClient, PollingSchedule, PollingStep, SeedreamClient
+from seedbed_mock import MockServer, running
 
 COUNT = 1000
 MOST_CONNECTIONS = 100
 ROUGHLY = 20
-QUICK = Rhythm(steps=(Step(0, 0.1, 0.2),))
+QUICK = PollingSchedule(steps=(PollingStep(0, 0.1, 0.2),))
 HANDLES = Path("/proc/self/fd")
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running(task_seconds=0.2, rate_limit="off", credits=10**6, keep_tasks=10) as server:
         yield server
 
@@ -31,7 +31,7 @@ def handles() -> int:
     return len(list(HANDLES.iterdir()))
 
 
-async def many(server: Running, count: int) -> int:
+async def many(server: MockServer, count: int) -> int:
     """Have so many images made at once, and return the most handles of files that were open meanwhile."""
     most, done = 0, asyncio.Event()
 
@@ -53,7 +53,7 @@ async def many(server: Running, count: int) -> int:
 
 
 @pytest.mark.skipif(not HANDLES.exists(), reason="open handles are counted in /proc, which this system has not")
-def test_a_thousand_images_at_once_take_few_connections_and_leave_none_behind(server: Running) -> None:
+def test_a_thousand_images_at_once_take_few_connections_and_leave_none_behind(server: MockServer) -> None:
     server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
     asyncio.run(many(server, 10))
     before = handles()
@@ -86,14 +86,14 @@ def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
     assert sum(entry.size_diff for entry in after.compare_to(before, "filename")) < 20_000
 
 
-def test_threads_may_share_a_client(server: Running) -> None:
+def test_threads_may_share_a_client(server: MockServer) -> None:
     server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
     with SeedreamClient(server.url, server.key, rhythm=QUICK) as client, ThreadPoolExecutor(16) as pool:
         tasks = list(pool.map(lambda number: client.generate(f"hill {number}"), range(64)))
     assert len({task.task_id for task in tasks}) == 64
 
 
-def test_a_closed_client_says_so(server: Running) -> None:
+def test_a_closed_client_says_so(server: MockServer) -> None:
     client = SeedreamClient(server.url, server.key)
     client.credits()
     client.close()
@@ -125,7 +125,7 @@ sys.exit(any(ends))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
-def test_a_client_that_was_made_before_a_fork_shares_no_connection_after_it(server: Running) -> None:
+def test_a_client_that_was_made_before_a_fork_shares_no_connection_after_it(server: MockServer) -> None:
     server.play(task_seconds=0, rate_limit="off", credits=10**6)
     command = [sys.executable, "-W", "error", "-c", FORKED, server.url]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

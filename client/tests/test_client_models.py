@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from PIL import Image
 from seedbed_client import ApiError, ConfigurationError, SeedreamClient, ValidationError
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.derive import derive
@@ -21,25 +21,25 @@ MEADOW = Contract(json.loads(TEXT))
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running(contracts=[MEADOW], task_seconds=0, rate_limit="off", credits=10**6) as server:
         yield server
 
 
-def test_another_model_is_asked_by_its_own_contract(server: Running) -> None:
+def test_another_model_is_asked_by_its_own_contract(server: MockServer) -> None:
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         task = client.wait(client.submit(model=MEADOW.model, input={"words": "sheep", "copies": 4}))
     assert task.model == MEADOW.model
     assert task.input == {"words": "sheep", "copies": 4}
 
 
-def test_its_defaults_are_its_own(server: Running) -> None:
+def test_its_defaults_are_its_own(server: MockServer) -> None:
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         task_id = client.submit(model=MEADOW.model, input={"words": "sheep"})
         assert client.get_task(task_id).input == {"words": "sheep", "copies": 1}
 
 
-def test_what_breaks_its_contract_is_not_sent_unless_asked_for(server: Running) -> None:
+def test_what_breaks_its_contract_is_not_sent_unless_asked_for(server: MockServer) -> None:
     server.reset()
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         with pytest.raises(ValidationError, match=r"copies must be one of 1, 2, 4, not 3"):
@@ -55,7 +55,7 @@ def test_a_model_without_a_contract_is_named_with_those_that_have_one() -> None:
         client.submit(model="other/model", input={})
 
 
-def test_a_code_that_only_it_documents_has_a_class(server: Running) -> None:
+def test_a_code_that_only_it_documents_has_a_class(server: MockServer) -> None:
     with (
         httpx2.Client(headers={"X-Seedbed-Fault": "499"}, trust_env=False) as http,
         SeedreamClient(server.url, server.key, contracts=[MEADOW], http_client=http) as client,
@@ -66,7 +66,7 @@ def test_a_code_that_only_it_documents_has_a_class(server: Running) -> None:
 
 
 def test_the_command_asks_another_model(
-    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
     monkeypatch.chdir(tmp_path)

@@ -8,21 +8,21 @@ from pathlib import Path
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_client import AsyncSeedreamClient, BrokenResult, SeedreamClient
-from seedbed_mock import Running, running
+from seedbed_client import AsyncSeedreamClient, DownloadError, SeedreamClient
+from seedbed_mock import MockServer, running
 
 PNG = b"\x89PNG\r\n\x1a\n..IEND\xaeB`\x82"
 URL = "http://127.0.0.1:9/a"
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
 
 @pytest.fixture(name="client")
-def make_client(server: Running) -> Iterator[SeedreamClient]:
+def make_client(server: MockServer) -> Iterator[SeedreamClient]:
     server.play(task_seconds=0, rate_limit="off", credits=10**6)
     with SeedreamClient(server.url, server.key, sleep=lambda _: None) as client:
         yield client
@@ -36,7 +36,7 @@ def test_a_result_is_written_to_a_file(client: SeedreamClient, tmp_path: Path) -
     assert client.result_images(task) == client.result_images(task.task_id) == (path.read_bytes(),)
 
 
-def test_the_async_client_does_the_same(server: Running, client: SeedreamClient, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(server: MockServer, client: SeedreamClient, tmp_path: Path) -> None:
     task = client.generate("a hill")
 
     async def fetch() -> tuple[bytes, bytes]:
@@ -51,20 +51,20 @@ def test_the_async_client_does_the_same(server: Running, client: SeedreamClient,
 
 @pytest.mark.parametrize("fault", ["result.empty-url", "result.dead-url", "result.expired", "result.cut"])
 def test_a_result_that_is_broken_leaves_no_file(
-    client: SeedreamClient, server: Running, tmp_path: Path, fault: str
+    client: SeedreamClient, server: MockServer, tmp_path: Path, fault: str
 ) -> None:
     server.add_faults(fault)
     task = client.generate("a hill")
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         client.download(task.result_urls[0], to=tmp_path / "hill.jpg")
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         client.result_images(task)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", ["wire.cut-short", "wire.reset at=middle", "wire.close", "answer.html status=502"])
 def test_a_connection_that_breaks_is_made_again(
-    client: SeedreamClient, server: Running, tmp_path: Path, fault: str
+    client: SeedreamClient, server: MockServer, tmp_path: Path, fault: str
 ) -> None:
     task = client.generate("a hill")
     whole = client.download(task.result_urls[0])
@@ -75,7 +75,7 @@ def test_a_connection_that_breaks_is_made_again(
 
 def test_what_was_there_stays_where_the_result_does_not_come(client: SeedreamClient, tmp_path: Path) -> None:
     (tmp_path / "hill.jpg").write_bytes(b"old")
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         client.download(f"{client.base_url}/results/none.jpg", to=tmp_path / "hill.jpg")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
@@ -104,26 +104,26 @@ def test_images_of_known_kinds_are_taken(content: bytes) -> None:
     ("content", "kind"), [(b"", "image/png"), (PNG[:-1], "image/png"), (b"MZ", "image/png"), (PNG, "text/html")]
 )
 def test_what_is_no_whole_image_is_not(content: bytes, kind: str) -> None:
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         answering(content, kind).download(URL)
 
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "ftp://h/a", "a.jpg"])
 def test_only_what_the_web_has_is_fetched(url: str) -> None:
-    with pytest.raises(BrokenResult):
+    with pytest.raises(DownloadError):
         answering(PNG).download(url)
 
 
 def test_a_result_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("seedbed_client.results.LARGEST_RESULT", 100)
+    monkeypatch.setattr("seedbed_client._downloads.LARGEST_RESULT", 100)
     with pytest.raises(Exception, match="larger than 100 bytes"):
         answering(PNG + bytes(200)).download(URL, to=tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_without_results_has_none_to_fetch(client: SeedreamClient, server: Running) -> None:
+def test_a_task_without_results_has_none_to_fetch(client: SeedreamClient, server: MockServer) -> None:
     server.add_faults("task.stuck")
-    with pytest.raises(BrokenResult, match="waiting"):
+    with pytest.raises(DownloadError, match="waiting"):
         client.result_images(client.create_task("a hill"))
 
 

@@ -12,14 +12,14 @@ import pytest
 from seedbed_client import (
     ApiError,
     AsyncSeedreamClient,
-    RateLimited,
-    Rhythm,
+    InvalidResponseError,
+    MaintenanceError,
+    PollingSchedule,
+    PollingStep,
+    RateLimitError,
     SeedreamClient,
-    ServiceUnavailable,
-    Step,
-    SubmissionUnknown,
-    UnreadableAnswer,
-    WaitTimeout,
+    SubmissionUnknownError,
+    WaitTimeoutError,
 )
 from seedbed_mock import ManualClock
 
@@ -79,7 +79,7 @@ def test_a_task_is_asked_for_again_where_none_can_have_been_made(answer: Any) ->
 @pytest.mark.parametrize("answer", UNSAFE, ids=str)
 def test_it_is_asked_for_once_where_one_may_have_been_made(answer: Any) -> None:
     script = Script(answer, MADE)
-    with pytest.raises(SubmissionUnknown):
+    with pytest.raises(SubmissionUnknownError):
         script.client().create_task("a hill")
     assert (script.calls, script.pauses) == (1, [])
 
@@ -102,7 +102,7 @@ def test_reads_are_repeated_freely(answer: Any) -> None:
 @pytest.mark.parametrize("most", [0, 2])
 def test_no_more_often_than_allowed(most: int) -> None:
     script = Script(code(429))
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitError):
         script.client(max_retries=most).create_task("a hill")
     assert script.calls == most + 1
 
@@ -130,7 +130,7 @@ def test_a_retry_after_that_says_nothing_counts_as_none(text: str) -> None:
 
 def test_who_asks_to_be_left_alone_for_a_day_is() -> None:
     script = Script(code(455, Retry_After="86400"), MADE)
-    with pytest.raises(ServiceUnavailable) as error:
+    with pytest.raises(MaintenanceError) as error:
         script.client().create_task("a hill")
     assert error.value.retry_after == 86400
     assert (script.calls, script.pauses) == (1, [])
@@ -139,7 +139,7 @@ def test_who_asks_to_be_left_alone_for_a_day_is() -> None:
 def test_nothing_is_waited_for_beyond_the_deadline() -> None:
     script = Script(code(429, Retry_After="20"), MADE)
     began = script.clock.now()
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitError):
         script.client().generate("a hill", timeout=15)
     assert script.clock.now() == began
 
@@ -155,23 +155,26 @@ def test_a_look_is_put_off_for_as_long_as_the_service_asks() -> None:
 def test_a_wait_ends_on_time_whatever_it_is_told(answer: Any) -> None:
     script = Script(answer)
     began = script.clock.now()
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeoutError):
         script.client().wait("t1", timeout=100)
     assert script.clock.now() - began == pytest.approx(100)
 
 
 def test_the_rhythm_is_that_of_the_one_who_waits() -> None:
     script = Script({"code": 200, "msg": "", "data": WAITING})
-    rhythm = Rhythm(steps=(Step(0, 1, 1), Step(3, 4, 4)), timeout=11)
-    with pytest.raises(WaitTimeout, match="11 seconds"):
+    rhythm = PollingSchedule(steps=(PollingStep(0, 1, 1), PollingStep(3, 4, 4)), timeout=11)
+    with pytest.raises(WaitTimeoutError, match="11 seconds"):
         script.client(rhythm=rhythm).wait("t1")
     assert script.pauses == pytest.approx([1, 1, 1, 4, 4])
 
 
 def test_the_advised_rhythm_is_two_to_three_then_five_to_ten_then_fifteen_to_thirty_seconds() -> None:
-    looks = [(Rhythm().pause(elapsed, min), Rhythm().pause(elapsed, max)) for elapsed in (0, 29, 30, 119, 120, 899)]
+    looks = [
+        (PollingSchedule().pause(elapsed, min), PollingSchedule().pause(elapsed, max))
+        for elapsed in (0, 29, 30, 119, 120, 899)
+    ]
     assert looks == [(2, 3), (2, 3), (5, 10), (5, 10), (15, 30), (15, 30)]
-    assert Rhythm().timeout == 15 * 60
+    assert PollingSchedule().timeout == 15 * 60
 
 
 @pytest.mark.parametrize("unknown", [404, 422])
@@ -219,5 +222,5 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_without_end() -> No
 def test_an_answer_without_end_is_not_taken_in() -> None:
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Drip(bytes(100_000))))
     client = SeedreamClient(transport=transport, max_retries=0)
-    with pytest.raises(UnreadableAnswer, match="larger than"):
+    with pytest.raises(InvalidResponseError, match="larger than"):
         client.credits()

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seedbed_client import (
     ApiError,
-    GenerationFailed,
+    GenerationFailedError,
     SeedreamClient,
     SeedreamError,
-    SubmissionUnknown,
+    SubmissionUnknownError,
     Task,
-    WaitTimeout,
+    WaitTimeoutError,
 )
-from seedbed_mock import ManualClock, Running, running
+from seedbed_mock import ManualClock, MockServer, running
 from seedbed_mock.faults.scenarios import shipped_scenarios
 from seedbed_schemas import default_contract
 
@@ -36,12 +36,12 @@ class End:
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
 
-def played(server: Running, count: int, **words: Any) -> list[End]:
+def played(server: MockServer, count: int, **words: Any) -> list[End]:
     """Return how some calls of ``generate`` end on a server that plays so, as the client's own clock has it."""
     clock = ManualClock()
     server.play(clock=clock, rate_limit="off", credits=10**6, task_seconds=20, **words)
@@ -53,7 +53,7 @@ def end_of(client: SeedreamClient, clock: ManualClock, prompt: str) -> End:
     began = clock.now()
     try:
         task = client.generate(prompt, timeout=PATIENCE)
-    except WaitTimeout as error:
+    except WaitTimeoutError as error:
         end = End(prompt, clock.now() - began, error=error)
         end.task = waited_for_again(client, error.task)
         return end
@@ -71,13 +71,13 @@ def waited_for_again(client: SeedreamClient, task: Task) -> Task | None:
 
 def found_again(client: SeedreamClient, error: Exception | None) -> Task | None:
     """Return the task that an error names, once the service answers again: what is named is not lost."""
-    if isinstance(error, WaitTimeout):
+    if isinstance(error, WaitTimeoutError):
         return waited_for_again(client, error.task)
     notes = [note.removeprefix("The task is ") for note in getattr(error, "__notes__", ())]
     return waited_for_again(client, Task(notes[0])) if notes else None
 
 
-def calls_by_prompt(server: Running) -> dict[str, list[dict[str, Any]]]:
+def calls_by_prompt(server: MockServer) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for call in server.calls:
         if call["operation"] == "createTask":
@@ -90,26 +90,26 @@ def is_harmless(call: dict[str, Any]) -> bool:
     return call["code"] in HARMLESS or call["case"] == "under_maintenance"
 
 
-def hold(server: Running, ends: list[End]) -> None:
+def hold(server: MockServer, ends: list[End]) -> None:
     """Check what has to hold whatever went wrong."""
     made = calls_by_prompt(server)
     for end in ends:
         assert end.lasted <= PATIENCE + 1e-6
         calls = made.get(end.prompt, [])
         assert all(is_harmless(call) for call in calls[:-1]), f"{end.prompt} was asked for again: {calls}"
-        if calls and calls[-1].get("task_id") and not isinstance(end.error, SubmissionUnknown):
+        if calls and calls[-1].get("task_id") and not isinstance(end.error, SubmissionUnknownError):
             state = server.task(calls[-1]["task_id"])["state"]
             assert (state == "success") <= bool(end.task and end.task.succeeded), (state, end)
 
 
 @pytest.mark.parametrize("name", list(shipped_scenarios()))
-def test_under_every_shipped_scenario_the_client_ends_right(server: Running, name: str) -> None:
+def test_under_every_shipped_scenario_the_client_ends_right(server: MockServer, name: str) -> None:
     # An answer that is delayed by the clock comes not at all while the clock stands still, which takes real time.
     ends = played(server, 8 if name == "slow-day" else 25, scenario=name, seed=4)
     hold(server, ends)
     assert any(end.task for end in ends)
     assert all(
-        isinstance(end.error, GenerationFailed | SubmissionUnknown | WaitTimeout | ApiError)
+        isinstance(end.error, GenerationFailedError | SubmissionUnknownError | WaitTimeoutError | ApiError)
         for end in ends
         if end.error
     )
@@ -136,7 +136,7 @@ def rules(draw: st.DrawFn) -> str:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(faults=st.lists(rules(), min_size=1, max_size=4), dialect=st.sampled_from(["documented", "observed"]))
 def test_under_random_faults_nothing_is_paid_twice_or_lost_or_hangs(
-    server: Running, faults: list[str], dialect: str
+    server: MockServer, faults: list[str], dialect: str
 ) -> None:
     clock = ManualClock()
     server.play(clock=clock, rate_limit="off", credits=10**6, task_seconds=20, dialect=dialect)

@@ -11,14 +11,8 @@ import httpx2
 import pytest
 from rich.console import Console
 from rich.traceback import Traceback
-from seedbed_client import (
-    AsyncSeedreamClient,
-    CallbackReceiver,
-    SeedreamClient,
-    SeedreamError,
-    verify_callback,
-)
-from seedbed_mock import Running, running
+from seedbed_client import AsyncSeedreamClient, CallbackReceiver, SeedreamClient, SeedreamError, verify_callback
+from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
 CANARY = "sk-canary-7f3a"
@@ -81,7 +75,7 @@ def test_no_error_of_a_live_call_shows_a_key(fault: str, caplog: pytest.LogCaptu
 
 
 def test_no_error_of_an_interrupted_call_shows_a_key() -> None:
-    async def interrupt(server: Running) -> None:
+    async def interrupt(server: MockServer) -> None:
         async with AsyncSeedreamClient(server.url, CANARY) as client:
             call = asyncio.create_task(client.credits())
             while not await asyncio.to_thread(lambda: server.calls):
@@ -127,9 +121,9 @@ def test_a_command_shows_no_key_and_keeps_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with running(key=CANARY, task_seconds=0) as server:
-        told = ["--base-url", server.url, "--key", CANARY]
+        told = ["--url", server.url, "--key", CANARY]
         assert main(["generate", "a hill", "--resume", "run.json", "--json", *told]) == 0
-        assert main(["generate", "a hill", "--key", CANARY + "x", "--base-url", server.url]) == 1
+        assert main(["generate", "a hill", "--key", CANARY + "x", "--url", server.url]) == 1
         assert main(["credits", *told]) == 0
         server.add_faults("500")
         assert main(["generate", "a hill", *told]) == 3

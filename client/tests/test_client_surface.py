@@ -14,35 +14,35 @@ from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
 NAMES = [
-    "ERRORS",
     "ApiError",
     "AsyncSeedreamClient",
-    "BrokenResult",
+    "AuthenticationError",
     "Callback",
     "CallbackError",
     "CallbackReceiver",
     "ConfigurationError",
-    "FeatureDisabled",
-    "GenerationFailed",
-    "InsufficientCredits",
-    "NotFound",
-    "RateLimited",
-    "Rhythm",
+    "DownloadError",
+    "ERRORS",
+    "FeatureDisabledError",
+    "GenerationFailedError",
+    "InsufficientCreditsError",
+    "InvalidCallbackError",
+    "InvalidResponseError",
+    "MaintenanceError",
+    "NotFoundError",
+    "PollingSchedule",
+    "PollingStep",
+    "RateLimitError",
     "SeedreamClient",
     "SeedreamError",
     "ServerError",
-    "ServiceUnavailable",
-    "SignatureMismatch",
-    "Stale",
-    "Step",
-    "SubmissionUnknown",
+    "SignatureMismatchError",
+    "StaleCallbackError",
+    "SubmissionUnknownError",
     "Task",
     "TaskState",
-    "Unauthorized",
-    "UnreadableAnswer",
-    "UnreadableCallback",
     "ValidationError",
-    "WaitTimeout",
+    "WaitTimeoutError",
     "parse_callback",
     "verify_callback",
 ]
@@ -141,8 +141,9 @@ from pathlib import Path
 from typing import assert_type
 
 from seedbed_client import (
-    AsyncSeedreamClient, Callback, CallbackReceiver, GenerationFailed, Rhythm, SeedreamClient, Step, Task, TaskState,
-    WaitTimeout, parse_callback, verify_callback,
+    AsyncSeedreamClient, Callback, CallbackReceiver, GenerationFailedError, PollingSchedule, SeedreamClient,
+    PollingStep, Task, TaskState,
+    WaitTimeoutError, parse_callback, verify_callback,
 )
 
 
@@ -167,7 +168,7 @@ def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
 
 
 async def unblocking(receiver: CallbackReceiver) -> None:
-    async with AsyncSeedreamClient(max_retries=1, rhythm=Rhythm(steps=(Step(0, 1, 2),))) as client:
+    async with AsyncSeedreamClient(max_retries=1, rhythm=PollingSchedule(steps=(PollingStep(0, 1, 2),))) as client:
         assert_type(await client.create_task("a hill"), str)
         assert_type(await client.generate("a hill"), Task)
         assert_type(await client.wait_for_callback("t", receiver), Task)
@@ -178,7 +179,7 @@ async def unblocking(receiver: CallbackReceiver) -> None:
         assert_type(await client.credits(), float)
 
 
-def errors(failed: GenerationFailed, late: WaitTimeout) -> None:
+def errors(failed: GenerationFailedError, late: WaitTimeoutError) -> None:
     assert_type(failed.fail_code, str)
     assert_type(failed.task, Task | None)
     assert_type(late.task, Task)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from PIL import Image
 from seedbed_client import SeedreamClient
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 from seedbed_schemas import default_contract
 from seedbed_schemas.files import check_writable
@@ -23,13 +23,13 @@ INPUT = default_contract().part("request")["properties"]["input"]["properties"]
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running(task_seconds=0, rate_limit="off", credits=10**6) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Running) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: MockServer) -> None:
     monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
     monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -61,10 +61,10 @@ def test_without_a_name_the_image_is_saved_under_that_of_its_task(tmp_path: Path
         (["--aspect-ratio", "5:4"], 2, "21:9"),
         (["--quality", "best"], 2, "basic"),
         (["--live"], 2, "SEEDBED_API_KEY"),
-        (["--live", "--base-url", "http://127.0.0.1:1", "--key", "x"], 2, "two services"),
-        (["--base-url", default_contract().operation.server], 2, "--live"),
-        (["--base-url", "nonsense"], 2, "nonsense"),
-        (["--base-url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
+        (["--live", "--url", "http://127.0.0.1:1", "--key", "x"], 2, "two services"),
+        (["--url", default_contract().operation.server], 2, "--live"),
+        (["--url", "nonsense"], 2, "nonsense"),
+        (["--url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
         (["--key", "wrong"], 1, "401"),
         (["--key", "a b"], 2, "visible ASCII"),
         (["-o", "nowhere/out.jpg"], 2, "no such folder"),
@@ -112,7 +112,7 @@ def test_what_a_service_says_cannot_steer_the_terminal(
     assert errors.rstrip("\n").isprintable()
 
 
-def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: Running) -> None:
+def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: MockServer) -> None:
     with SeedreamClient(server.url) as client:
         before = client.credits()
         assert main(["generate", "a hill", "-o", "nowhere/out.jpg"]) == 2
@@ -128,7 +128,7 @@ def test_an_image_that_cannot_be_saved_is_told_with_its_url(
         raise AssertionError
 
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("seedbed_client.results.check_writable", vanish)
+    monkeypatch.setattr("seedbed_client._downloads.check_writable", vanish)
     assert main(["generate", "a hill", "-o", "folder/out.jpg"]) == 1
     errors = capsys.readouterr().err
     assert "no such folder" in errors

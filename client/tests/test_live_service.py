@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from seedbed_client import NotFound, SeedreamClient, Unauthorized
-from seedbed_mock import Running
+from seedbed_client import AuthenticationError, NotFoundError, SeedreamClient
+from seedbed_mock import MockServer
 from seedbed_schemas.profile import default_profile
 
 KEY, SPEND = "SEEDBED_LIVE_KEY", "SEEDBED_LIVE_SPEND"
@@ -22,7 +22,7 @@ def live() -> SeedreamClient:
 
 
 @pytest.fixture(params=["fake", "live"], name="client")
-def make_client(request: pytest.FixtureRequest, seedbed: Running) -> Iterator[SeedreamClient]:
+def make_client(request: pytest.FixtureRequest, seedbed: MockServer) -> Iterator[SeedreamClient]:
     with live() if request.param == "live" else SeedreamClient(seedbed.url, seedbed.key) as client:
         yield client
 
@@ -41,14 +41,14 @@ def test_an_image_is_made_paid_and_fetched(client: SeedreamClient) -> None:
 
 
 def test_a_task_that_is_not_there_is_not_found(client: SeedreamClient) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         client.get_task("task_seedream_0000000000000")
 
 
 @pytest.mark.parametrize("target", ["fake", "live"])
-def test_a_stranger_is_turned_away(target: str, seedbed: Running) -> None:
+def test_a_stranger_is_turned_away(target: str, seedbed: MockServer) -> None:
     if target == "live":
         live().close()
     stranger = SeedreamClient.live("nobody") if target == "live" else SeedreamClient(seedbed.url, "nobody")
-    with stranger, pytest.raises(Unauthorized):
+    with stranger, pytest.raises(AuthenticationError):
         stranger.credits()

@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seedbed_client.preview import open_preview
-from seedbed_mock import Running, running
+from seedbed_client.cli.preview import open_preview
+from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
 
 @pytest.fixture(scope="module", name="server")
-def make_server() -> Iterator[Running]:
+def make_server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Running) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: MockServer) -> None:
     server.play(task_seconds=0, rate_limit="off", credits=10**6)
     monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
     monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
-def made(server: Running) -> list[str]:
+def made(server: MockServer) -> list[str]:
     return sorted(call["request"]["input"]["prompt"] for call in server.calls if call["operation"] == "createTask")
 
 
@@ -40,7 +40,9 @@ def names() -> set[str]:
     return {path.name for path in Path().iterdir()}
 
 
-def test_prompts_come_from_arguments_files_and_standard_input(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_come_from_arguments_files_and_standard_input(
+    server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("prompts.txt").write_text("\ufeffthree\n\n  four  \n", encoding="utf-8")
     assert main(["generate", "one", "two", "--from", "prompts.txt", "-o", "{index}.jpg"]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("five\nsix\n"))
@@ -77,7 +79,7 @@ def test_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence_and_costs_nothing(
-    server: Running, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    server: MockServer, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     Path("latin.txt").write_bytes(b"\xff\xe9")
     Path("empty.txt").write_bytes(b"\n")
@@ -108,7 +110,7 @@ def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(
-    server: Running, capsys: pytest.CaptureFixture[str], rules: list[str], code: int, words: str
+    server: MockServer, capsys: pytest.CaptureFixture[str], rules: list[str], code: int, words: str
 ) -> None:
     server.add_faults(*rules)
     assert main(["generate", "one", "two", "three", "--timeout", "0.3"]) == code
@@ -121,7 +123,7 @@ def state() -> list[tuple[str, str]]:
     return [(job["prompt"], job["stage"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
 
 
-def test_a_run_goes_on_where_the_last_one_ended(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_goes_on_where_the_last_one_ended(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
     command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "0.3"]
     assert main(command) == 3
@@ -140,9 +142,7 @@ def test_a_run_goes_on_where_the_last_one_ended(server: Running, capsys: pytest.
     assert "not known whether the task was made" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["other"], ["one", "--quality", "high"], ["one", "--base-url", "http://127.0.0.1:1"]]
-)
+@pytest.mark.parametrize("arguments", [["other"], ["one", "--quality", "high"], ["one", "--url", "http://127.0.0.1:1"]])
 def test_the_file_of_another_run_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(["generate", "one", "--resume", "run.json"]) == 0
     kept = Path("run.json").read_bytes()
@@ -160,7 +160,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_image_is_paid_twice_after_an_end_by_force(server: Running, number: signal.Signals) -> None:
+def test_no_image_is_paid_twice_after_an_end_by_force(server: MockServer, number: signal.Signals) -> None:
     server.play(task_seconds=3600, rate_limit="off", credits=10**6)
     command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "two", "three", "--resume", "run.json"]
     with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
@@ -227,7 +227,7 @@ def test_a_picture_that_cannot_be_shown_is_told_of_in_a_sentence(
 
 
 def test_without_the_library_pictures_are_refused_before_anything_costs(
-    server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: MockServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "dapple.renderers", None)
     assert main(["generate", "one", "--preview"]) == 2
@@ -235,7 +235,7 @@ def test_without_the_library_pictures_are_refused_before_anything_costs(
     assert made(server) == []
 
 
-def test_a_task_is_shown_and_watched(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "one", "--json"]) == 0
     task_id = json.loads(capsys.readouterr().out)["task_id"]
     assert main(["task", task_id]) == 0
@@ -257,7 +257,7 @@ def test_a_task_is_shown_and_watched(server: Running, capsys: pytest.CaptureFixt
         (["task"], 2, "TASK_ID"),
         (["credits", "--key", "wrong"], 1, "401"),
         (["credits", "--live"], 2, "SEEDBED_API_KEY"),
-        (["credits", "--base-url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
+        (["credits", "--url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_one_sentence(
@@ -269,7 +269,7 @@ def test_a_question_that_cannot_be_answered_is_one_sentence(
     assert words in errors
 
 
-def test_a_watch_ends_on_time(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_watch_ends_on_time(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("task.stuck")
     assert main(["generate", "one", "--json", "--timeout", "0"]) == 4
     task_id = json.loads(capsys.readouterr().out)["task_id"]
@@ -288,7 +288,7 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], command: 
     assert "Exit codes: 0" in capsys.readouterr().out
 
 
-def test_a_run_that_goes_on_keeps_its_names(server: Running) -> None:
+def test_a_run_that_goes_on_keeps_its_names(server: MockServer) -> None:
     server.add_faults("402; op=createTask; prompt=two")
     assert main(["generate", "one", "two", "-o", "{index:03}.jpg", "--resume", "run.json"]) == 1
     server.clear_faults()
@@ -296,7 +296,7 @@ def test_a_run_that_goes_on_keeps_its_names(server: Running) -> None:
     assert names() == {"001.jpg", "002.jpg", "run.json"}
 
 
-def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(server: Running) -> None:
+def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(server: MockServer) -> None:
     server.add_faults("429 retry-after=50; op=createTask")
     command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "--resume", "run.json"]
     with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
@@ -314,7 +314,7 @@ def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(
     "arguments", [["a\udcff"], ["one", "-o", "a\udcff.jpg"], ["one", "--timeout", "nan"]], ids=ascii
 )
 def test_what_is_no_text_or_no_number_costs_nothing(
-    server: Running, capsys: pytest.CaptureFixture[str], arguments: list[str]
+    server: MockServer, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert main(["generate", *arguments, "--resume", "run.json"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -340,7 +340,7 @@ def test_an_image_that_cannot_be_saved_is_told_of_with_where_it_is(capsys: pytes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of the size of files on Windows")
-def test_a_disk_that_is_full_loses_no_name_of_a_task(server: Running) -> None:
+def test_a_disk_that_is_full_loses_no_name_of_a_task(server: MockServer) -> None:
     server.add_faults("task.stuck")
     program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)){STARTED}"
     command = [sys.executable, "-c", program, "generate", "one", "--resume", "run.json"]

@@ -24,6 +24,6 @@ Or without chance, one case for each clause and kind of violation::
         assert my_service(case.request).code == 422, case.clause
 """
 
-from seedbed_contract.strategies import Violation, breakable_clauses, keys, raw_bodies, requests, violations
+from seedbed_contract.strategies import BrokenRequest, breakable_clauses, keys, raw_bodies, requests, violations
 
-__all__ = ["Violation", "breakable_clauses", "keys", "raw_bodies", "requests", "violations"]
+__all__ = ["BrokenRequest", "breakable_clauses", "keys", "raw_bodies", "requests", "violations"]

@@ -1,4 +1,4 @@
-"""Whether there is a service at all, which dialect it speaks, and how it carries its codes."""
+"""Which of the operations that a target need not have it has."""
 
 from __future__ import annotations
 
@@ -11,31 +11,73 @@ from seedbed_schemas import default_contract, local
 from seedbed_schemas.dialect import dialects, documented
 
 from seedbed_contract.cases import refused
-from seedbed_contract.expectations import OK, Expectations
+from seedbed_contract.http import NOT_JSON
+from seedbed_contract.rules.envelope import JSON
+from seedbed_contract.target import OK, Expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
 
-    from seedbed_contract.asks import Asks
-    from seedbed_contract.exchange import Ask, Exchange
-    from seedbed_contract.expectations import HttpStatus
-    from seedbed_contract.target import Target
-    from seedbed_contract.wire import Wire
+    from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
+    from seedbed_contract.target import HttpStatus, Target
+
+
+FOREIGN_URL: Final = "http://127.0.0.1/picture.jpg"
+"""A URL that is no result of any service."""
+
+QUESTIONS: Final[Mapping[str, Callable[[RequestBuilder], TargetRequest]]] = {
+    "credit": lambda asks: asks.credit(),
+    "models": lambda asks: asks.models(),
+    "modelSchema": lambda asks: asks.model_schema(asks.contract.model),
+    "downloadUrl": lambda asks: asks.download_url(FOREIGN_URL),
+}
+"""A question to each operation, which one that is there answers."""
+
+CLAUSES: Final = {
+    "credit": "creditAnswer/required/data",
+    "models": "models/listed",
+    "modelSchema": "models/schema",
+    "downloadUrl": "downloadUrl/own",
+    "faults": "code/500",
+}
+"""The clause that an operation breaks by not being there, where it is required."""
+
+
+def detect_capabilities(wire: HttpTransport, asks: RequestBuilder, found: DetectedService) -> frozenset[str]:
+    """Return the names of the optional operations that a target has.
+
+    Raises:
+        OutOfTimeError: The time of the run is over.
+    """
+    expected = found.expected
+    # A server without the operation answers like for any path that it does not know.
+    due = dict.fromkeys(QUESTIONS, expected.codes("done"))
+    due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
+    there = {name for name, ask in QUESTIONS.items() if _is_there(wire.send(ask(asks)), due[name])}
+    return frozenset(there | ({"faults"} if found.is_fake else set()))
+
+
+def _is_there(exchange: Exchange, due: frozenset[int]) -> bool:
+    """Tell whether an operation answers, be it with what only says that it is JSON."""
+    answer = exchange.answer
+    is_odd = answer is not None and answer.status == OK and answer.media_type == JSON and answer.json is NOT_JSON
+    return exchange.code in due or is_odd
+
 
 NOBODY: Final = "seedbed-check-no-such-task"
 """Name of a task that no service has."""
 _UNREADABLE: Final = "Nothing that it answers is a JSON object: is this the URL of the service?"
 
 
-class CannotJudge(Exception):
+class CannotCheckError(Exception):
     """There is nothing that could be judged; the message is one sentence that tells why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedService:
     """What was found out about a target.
 
     Attributes:
@@ -53,11 +95,11 @@ class Found:
     exchanges: tuple[tuple[str, Exchange], ...]
 
 
-def detect(wire: Wire, asks: Asks, target: Target) -> Found:
+def detect(wire: HttpTransport, asks: RequestBuilder, target: Target) -> DetectedService:
     """Ask a few questions that have to be refused, and tell from the answers whom one talks to.
 
     Raises:
-        CannotJudge: Nothing answers, or the key is refused.
+        CannotCheckError: Nothing answers, or the key is refused.
     """
     contract = asks.contract
     questions = list(_questions(asks))
@@ -66,7 +108,9 @@ def detect(wire: Wire, asks: Asks, target: Target) -> Found:
         documented().cases["key_refused"].numbers({**default_contract().codes_by_name, **contract.codes_by_name})
     )
     if all(exchange.code in refused_key for _, exchange in answered):
-        raise CannotJudge(f"the key is refused at {wire.base_url}: give a good one with --key, or SEEDBED_API_KEY.")
+        raise CannotCheckError(
+            f"the key is refused at {wire.base_url}: give a good one with --key, or SEEDBED_API_KEY."
+        )
     is_readable = any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered)
     dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
     expected = Expectations(contract, dialect, http_status, is_told=target.dialect != "auto")
@@ -74,10 +118,12 @@ def detect(wire: Wire, asks: Asks, target: Target) -> Found:
     remarks = tuple(_remarks(target, dialect, http_status)) if is_readable else (_UNREADABLE,)
     clauses = (clause for _, clause, _ in questions)
     exchanges = tuple(zip(clauses, (exchange for _, exchange in answered), strict=False))
-    return Found(expected, is_fake, is_readable, remarks, exchanges)
+    return DetectedService(expected, is_fake, is_readable, remarks, exchanges)
 
 
-def _answered(wire: Wire, questions: Iterable[tuple[str, str, Ask]]) -> Iterator[tuple[str, Exchange]]:
+def _answered(
+    wire: HttpTransport, questions: Iterable[tuple[str, str, TargetRequest]]
+) -> Iterator[tuple[str, Exchange]]:
     """Yield the case of each question with its answer, until one made a task: that costs, and tells enough."""
     for case, _, ask in questions:
         exchange = _asked(wire, ask)
@@ -86,11 +132,11 @@ def _answered(wire: Wire, questions: Iterable[tuple[str, str, Ask]]) -> Iterator
             return
 
 
-def _questions(asks: Asks) -> Iterator[tuple[str, str, Ask]]:
+def _questions(asks: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]:
     """Yield the case of each question, and the clause that it breaks."""
     yield "task_unknown", "", asks.record(NOBODY)
     yield "key_refused", "", asks.with_authorization(()).record(NOBODY)
-    by_case: dict[str, tuple[str, Ask]] = {}
+    by_case: dict[str, tuple[str, TargetRequest]] = {}
     for case in refused(asks.contract):
         keyword = case.clause.split("/")[1]
         named = {"required": "field_missing", "enum": "option_unknown", "maxLength": "text_too_long"}.get(keyword)
@@ -99,10 +145,10 @@ def _questions(asks: Asks) -> Iterator[tuple[str, str, Ask]]:
     yield from ((named, *question) for named, question in by_case.items())
 
 
-def _asked(wire: Wire, ask: Ask) -> Exchange:
+def _asked(wire: HttpTransport, ask: TargetRequest) -> Exchange:
     exchange = wire.send(ask)
     if exchange.answer is None:
-        raise CannotJudge(
+        raise CannotCheckError(
             f"nothing answers at {wire.base_url} as a service would ({exchange.problem}). "
             "Start the server, or check the URL."
         )

@@ -1,4 +1,4 @@
-"""One run against one target: it sends what the checks ask for, follows the tasks it made, and notes what it finds."""
+"""What a run may spend, and what it has spent: nothing is sent that could cost more than was allowed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,142 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from seedbed_schemas import job_api
 
-from seedbed_contract.answers import FORM_CLAUSES, Flaw, form_flaws, leaks, refusal_flaws, shape_flaws
-from seedbed_contract.budget import OutOfMoney
-from seedbed_contract.mailbox import Mailbox
-from seedbed_contract.pace import Pace
-from seedbed_contract.shown import sample_of, sample_of_received
-from seedbed_contract.wire import OutOfTime
+from seedbed_contract.callback_receiver import CallbackAddresses
+from seedbed_contract.display import sample_of, sample_of_received
+from seedbed_contract.http import OutOfTimeError
+from seedbed_contract.rules.envelope import FORM_CLAUSES, Defect, form_flaws, leaks, refusal_flaws, shape_flaws
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from hypothesis.database import ExampleDatabase
 
-    from seedbed_contract.asks import Asks
-    from seedbed_contract.budget import Budget
-    from seedbed_contract.cases import Accepted
-    from seedbed_contract.exchange import Ask, Exchange
-    from seedbed_contract.expectations import Expectations
-    from seedbed_contract.ledger import Ledger
-    from seedbed_contract.orders import Order
-    from seedbed_contract.receiver import Received
-    from seedbed_contract.target import Target
-    from seedbed_contract.wire import Wire
+    from seedbed_contract.callback_receiver import Received
+    from seedbed_contract.cases import AcceptedCase
+    from seedbed_contract.findings import FindingLog
+    from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
+    from seedbed_contract.rules.tracked_task import TrackedTask
+    from seedbed_contract.target import Expectations, Target
+
+
+_ANY_NUMBER: Final = 10_000
+"""How many tasks may be made where nothing is known that would bound them."""
+
+
+class BudgetExceededError(Exception):
+    """A request could cost more than may be spent."""
+
+
+@dataclass
+class Budget:
+    """Counts what tasks cost, and knows the balance as it was last told.
+
+    Attributes:
+        price: Credits that a task costs.
+        most: Credits that may be spent, ``None`` where they cost nothing.
+        made: How many tasks were made on purpose.
+        wrongly_made: How many were made by requests that had to be refused.
+        first: The balance at the start, ``None`` where it is not told.
+        last: The balance as it was last told.
+        told: The exchange that told it.
+        is_used_up: Whether the target said that the balance does not cover a task.
+    """
+
+    price: Decimal
+    most: Decimal | None = None
+    made: int = 0
+    wrongly_made: int = 0
+    first: Decimal | None = None
+    last: Decimal | None = None
+    told: Exchange | None = None
+    is_used_up: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def spent(self) -> Decimal:
+        """Credits that were spent: what was seen to be gone, or what the tasks cost, whichever is more."""
+        return max(self.gone, self.price * (self.made + self.wrongly_made))
+
+    @property
+    def gone(self) -> Decimal:
+        """Credits that are gone, by the balance where it is told, else by what the tasks cost."""
+        if self.first is None or self.last is None:
+            return self.price * (self.made + self.wrongly_made)
+        return self.first - self.last
+
+    @property
+    def is_free(self) -> bool:
+        """Whether tasks cost nothing."""
+        return self.most is None
+
+    @property
+    def room(self) -> int:
+        """How many more tasks may be made, by what may be spent and by the balance."""
+        bounds = [_ANY_NUMBER]
+        if self.is_used_up:
+            return 0
+        if self.price and self.last is not None:
+            bounds.append(int(max(self.last, Decimal(0)) / self.price))
+        if self.price and self.most is not None:
+            bounds.append(int(max(self.most - self.spent, Decimal(0)) / self.price))
+        return min(bounds)
+
+    def note(self, balance: Decimal, told: Exchange) -> None:
+        """Note the balance."""
+        self.first = balance if self.first is None else self.first
+        self.last, self.told = balance, told
+
+    def reserve(self) -> None:
+        """Allow for one task that is about to be asked for.
+
+        Raises:
+            BudgetExceededError: It may not be made.
+        """
+        dearest = max(self.price, self.gone / self.made) if self.made else self.price
+        if self.most is not None and self.spent + dearest > self.most:
+            raise BudgetExceededError
+
+    def reserve_for_refusal(self) -> None:
+        """Allow for a request that has to be refused: one that is accepted after all costs a task.
+
+        Where nothing may be spent, such requests are sent until the first of them was accepted.
+
+        Raises:
+            BudgetExceededError: It may not be sent.
+        """
+        if self.spent:
+            self.reserve()
+
+    def count(self, *, wrongly: bool = False) -> None:
+        """Note a task that was made, on purpose or by a request that had to be refused."""
+        with self._lock:
+            self.made += not wrongly
+            self.wrongly_made += wrongly
+
+
+class Throttle:
+    """Lets so many calls pass in so many seconds.
+
+    Args:
+        calls: How many.
+        seconds: In how many seconds.
+        clock: Tells the time, in seconds.
+        wait: Waits, given seconds.
+    """
+
+    def __init__(self, calls: int, seconds: float, clock: Callable[[], float], wait: Callable[[float], object]) -> None:
+        self._calls, self._seconds = calls, seconds
+        self._clock, self._wait = clock, wait
+        self._passed: deque[float] = deque(maxlen=calls)
+        self._lock = threading.Lock()
+
+    def keep(self) -> None:
+        """Wait until one more call may pass."""
+        with self._lock:
+            if len(self._passed) == self._calls:
+                self._wait(max(self._passed[0] + self._seconds - self._clock(), 0.0))
+            self._passed.append(self._clock())
+
 
 T = TypeVar("T")
 
@@ -69,33 +183,33 @@ class Session:
     """
 
     target: Target
-    wire: Wire
-    asks: Asks
+    wire: HttpTransport
+    asks: RequestBuilder
     expected: Expectations
-    ledger: Ledger
+    ledger: FindingLog
     budget: Budget
     offered: frozenset[str] = frozenset()
-    mailbox: Mailbox = field(default_factory=Mailbox)
+    mailbox: CallbackAddresses = field(default_factory=CallbackAddresses)
     fail_prompt: str = ""
     seed: int = 0
     max_examples: int = 100
     examples: ExampleDatabase | None = None
     is_alone: bool = True
     check: str = ""
-    orders: list[Order] = field(default_factory=list)
+    orders: list[TrackedTask] = field(default_factory=list)
     is_ordered: bool = False
-    left_over: list[Accepted] = field(default_factory=list)
+    left_over: list[AcceptedCase] = field(default_factory=list)
     _called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     names: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         paces = {self.asks.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
-        self._paces = {path: Pace(*rate, time.monotonic, self.pause) for path, rate in paces.items()}
+        self._paces = {path: Throttle(*rate, time.monotonic, self.pause) for path, rate in paces.items()}
 
     # What is sent
 
-    def send(self, ask: Ask, *, once: bool = False, strict: bool = True) -> Exchange:
+    def send(self, ask: TargetRequest, *, once: bool = False, strict: bool = True) -> Exchange:
         """Send a request, wait where the rate is exceeded, and judge the form of the answer.
 
         Args:
@@ -104,7 +218,7 @@ class Session:
             strict: Whether the answer must have the service's own form; else it must just keep its secrets.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         exchange = self.send_plainly(ask, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
@@ -114,11 +228,11 @@ class Session:
         self.judge_form(exchange, strict=strict)
         return exchange
 
-    def send_plainly(self, ask: Ask, *, once: bool = False) -> Exchange:
+    def send_plainly(self, ask: TargetRequest, *, once: bool = False) -> Exchange:
         """Send a request and judge nothing; on a target that is not local, keep the documented rates.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         pace = self._paces.get(ask.target.partition("?")[0])
         if pace and not self.target.is_local:
@@ -128,23 +242,23 @@ class Session:
             self._called_at.append(time.monotonic())
         return exchange
 
-    def send_all(self, asks: Iterable[Ask], *, once: bool = False) -> list[Exchange]:
+    def send_all(self, asks: Iterable[TargetRequest], *, once: bool = False) -> list[Exchange]:
         """Send requests several at a time, and return what came of each, in order.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         with ThreadPoolExecutor(_AT_ONCE if self.target.is_local else 1) as pool:
             return list(pool.map(lambda ask: self.send(ask, once=once), asks))
 
-    def send_refused(self, asks: Iterable[Ask]) -> list[Exchange]:
+    def send_refused(self, asks: Iterable[TargetRequest]) -> list[Exchange]:
         """Send requests that have to be refused, as :meth:`send_all` does.
 
         Returns:
             What came of each, in order, and of those alone that were sent before the budget ended it.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         if self.target.is_local:
             return self.send_all(asks)
@@ -163,17 +277,17 @@ class Session:
         """Wait.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         if self.wire.seconds_left <= seconds:
-            raise OutOfTime
+            raise OutOfTimeError
         time.sleep(seconds)
 
-    def _one_by_one(self, asks: Iterable[Ask]) -> Iterator[Exchange]:
+    def _one_by_one(self, asks: Iterable[TargetRequest]) -> Iterator[Exchange]:
         for ask in asks:
             try:
                 self.budget.reserve_for_refusal()
-            except OutOfMoney:
+            except BudgetExceededError:
                 self.cannot_judge("a request that had to be refused was accepted; another could cost too much")
                 return
             exchange = self.send(ask, once=True)
@@ -182,7 +296,7 @@ class Session:
 
     # What is found
 
-    def judge(self, flaws: Iterable[Flaw], exchange: Exchange, also: str = "") -> bool:
+    def judge(self, flaws: Iterable[Defect], exchange: Exchange, also: str = "") -> bool:
         """Note flaws that an exchange shows, and tell whether there were any."""
         noted = False
         for flaw in flaws:
@@ -191,7 +305,7 @@ class Session:
             self.ledger.find(flaw, self.check, sample, also)
         return noted
 
-    def judge_received(self, flaws: Iterable[Flaw], received: Received) -> None:
+    def judge_received(self, flaws: Iterable[Defect], received: Received) -> None:
         """Note flaws that a callback shows."""
         for flaw in flaws:
             self.ledger.find(flaw, self.check, sample_of_received(received, self.target.secrets))
@@ -248,7 +362,7 @@ class Session:
         allowed, seconds = job_api().rate
         if exchange.ask.operation == "createTask" and self.calls_within(seconds) < allowed:
             title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
-            self.judge([Flaw("createTask/rate", title)], exchange)
+            self.judge([Defect("createTask/rate", title)], exchange)
         self.judge_form(exchange)
 
     def has_made(self, exchange: Exchange) -> bool:
@@ -267,7 +381,7 @@ class Session:
         """Ask for the balance; ``None`` where the target does not tell it.
 
         Raises:
-            OutOfTime: The time of the run is over.
+            OutOfTimeError: The time of the run is over.
         """
         if "credit" not in self.offered:
             return None

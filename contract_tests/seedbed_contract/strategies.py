@@ -26,20 +26,30 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 from seedbed_schemas import Contract, default_contract, job_api
 
-from seedbed_contract.cases import KeyHeader, RawBody, Refused, accepted, raw, refused, wrong_keys
-from seedbed_contract.cases.accepting import is_free_text, limits
-from seedbed_contract.cases.bodies import JSON
-from seedbed_contract.cases.kinds import written
-from seedbed_contract.cases.places import Path, get, places, put, smallest, without
-from seedbed_contract.instances import characters, instances, json_values
-from seedbed_contract.rules import ABSENT, Rule, of_no_type, rules_of
+from seedbed_contract.cases import KeyHeaderCase, RawBodyCase, RefusedCase, accepted, raw, refused, wrong_keys
+from seedbed_contract.cases.accepted import is_free_text, limits
+from seedbed_contract.cases.case_types import written
+from seedbed_contract.cases.raw import JSON
+from seedbed_contract.generation.instances import characters, instances, json_values
+from seedbed_contract.generation.places import Path, get, places, put, smallest, without
+from seedbed_contract.generation.violations import ABSENT, SchemaRule, of_no_type, schema_rules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["KeyHeader", "RawBody", "Violation", "breakable_clauses", "keys", "raw_bodies", "requests", "violations"]
+
+__all__ = [
+    "BrokenRequest",
+    "KeyHeaderCase",
+    "RawBodyCase",
+    "breakable_clauses",
+    "keys",
+    "raw_bodies",
+    "requests",
+    "violations",
+]
 
 _CONTRACTS: Final = 8
 _AT_A_LIMIT: Final = 3
@@ -49,7 +59,7 @@ _BLANK: Final = ("", " ", "\n", "\u3000")
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class BrokenRequest:
     """A request that breaks one clause.
 
     Attributes:
@@ -84,7 +94,7 @@ def requests(
 
 def violations(
     contract: Contract | None = None, *, clauses: Collection[str] | None = None
-) -> SearchStrategy[Violation]:
+) -> SearchStrategy[BrokenRequest]:
     """Return a strategy for requests that break exactly one clause, and say which.
 
     A value of another type than it should have may break the clauses on its value too; the clause on its type is the
@@ -110,7 +120,7 @@ def violations(
     )
 
 
-def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBody]:
+def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBodyCase]:
     """Return a strategy for what is sent in place of a request, down to the bytes, and what a service has to do then.
 
     Args:
@@ -123,12 +133,12 @@ def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBody]:
     texts = of_no_type("object").map(written)
     return st.one_of(
         st.sampled_from(raw(contract)),
-        cut.map(lambda body: RawBody("a request cut short", body, JSON, "refuse")),
-        texts.map(lambda body: RawBody("JSON but no object", body, JSON, "refuse")),
-        st.binary(max_size=60).map(lambda body: RawBody("random bytes", body, JSON, "refuse")),
-        st.builds(lambda a, b: RawBody("a request amid white space", a + good + b, JSON, "accept"), spaced, spaced),
+        cut.map(lambda body: RawBodyCase("a request cut short", body, JSON, "refuse")),
+        texts.map(lambda body: RawBodyCase("JSON but no object", body, JSON, "refuse")),
+        st.binary(max_size=60).map(lambda body: RawBodyCase("random bytes", body, JSON, "refuse")),
+        st.builds(lambda a, b: RawBodyCase("a request amid white space", a + good + b, JSON, "accept"), spaced, spaced),
         st.builds(
-            lambda at, byte: RawBody(
+            lambda at, byte: RawBodyCase(
                 "a request with one byte changed", good[:at] + byte + good[at + 1 :], JSON, "either"
             ),
             st.integers(0, len(good) - 1),
@@ -137,7 +147,7 @@ def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBody]:
     )
 
 
-def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHeader]:
+def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHeaderCase]:
     """Return a strategy for ways to send a key that a service must not take, or need not.
 
     Args:
@@ -156,7 +166,7 @@ def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHea
     )
     others = (changed | st.text(_TOKEN, min_size=1, max_size=2 * len(key))).filter(lambda other: other not in {"", key})
     values = others.map(lambda other: ((operation.header, f"{operation.scheme} {other}".strip()),))
-    return st.sampled_from(listed) | values.map(lambda headers: KeyHeader("a wrong key", headers, "refuse"))
+    return st.sampled_from(listed) | values.map(lambda headers: KeyHeaderCase("a wrong key", headers, "refuse"))
 
 
 def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
@@ -165,8 +175,8 @@ def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
 
 
 @lru_cache(_CONTRACTS)
-def _rules(contract: Contract) -> dict[str, Rule]:
-    return {rule.clause: rule for rule in rules_of(contract.part("request"))}
+def _rules(contract: Contract) -> dict[str, SchemaRule]:
+    return {rule.clause: rule for rule in schema_rules(contract.part("request"))}
 
 
 @lru_cache(_CONTRACTS)
@@ -220,7 +230,7 @@ def _valid(contract: Contract, request: Any) -> Any:
 
 
 @st.composite
-def _broken(draw: DrawFn, contract: Contract, rules: Sequence[Rule]) -> Violation:
+def _broken(draw: DrawFn, contract: Contract, rules: Sequence[SchemaRule]) -> BrokenRequest:
     schema = contract.part("request")
     rule = draw(st.sampled_from(rules))
     whole = copy.deepcopy(draw(st.sampled_from(_listed(contract, None))))
@@ -229,16 +239,16 @@ def _broken(draw: DrawFn, contract: Contract, rules: Sequence[Rule]) -> Violatio
     found = contract.request.violations(broken)
     if rule.clause not in {each.clause for each in found} or len({each.field for each in found}) > 1:
         raise AssertionError(f"a strategy made {broken!r}, which breaks {found} and not just {rule.clause}")
-    return Violation(rule.clause, broken)
+    return BrokenRequest(rule.clause, broken)
 
 
-def _as_violation(case: Refused) -> Violation:
-    return Violation(case.clause, copy.deepcopy(case.request))
+def _as_violation(case: RefusedCase) -> BrokenRequest:
+    return BrokenRequest(case.clause, copy.deepcopy(case.request))
 
 
-def _at_limits(cases: Iterable[Refused]) -> list[Refused]:
+def _at_limits(cases: Iterable[RefusedCase]) -> list[RefusedCase]:
     """Return the first few cases of each clause on a limit, which are those nearest to it."""
-    by_clause: dict[str, list[Refused]] = {}
+    by_clause: dict[str, list[RefusedCase]] = {}
     for case in cases:
         if case.clause.endswith(_LIMITS):
             by_clause.setdefault(case.clause, []).append(case)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_contract.answers import Flaw, creation_flaws
-from seedbed_contract.exchange import parse_json
-from seedbed_contract.orders import Order
-from seedbed_contract.records import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws, zone_flaws
+from seedbed_contract.http import parse_json
+from seedbed_contract.rules.envelope import Defect, creation_flaws
+from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws, zone_flaws
+from seedbed_contract.rules.tracked_task import TrackedTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seedbed_contract.exchange import Exchange
+    from seedbed_contract.http import Exchange
     from seedbed_contract.session import Session
+
 
 _LOOK_EVERY: Final = 0.1
 _LOOK_AGAIN: Final = 0.4
@@ -23,15 +24,17 @@ _LOOKED_AT_OFTEN: Final = 2
 _CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
 
 
-def create(session: Session, request: Any, name: str, *, body: bytes | None = None, path: str = "") -> Exchange | Order:
+def create(
+    session: Session, request: Any, name: str, *, body: bytes | None = None, path: str = ""
+) -> Exchange | TrackedTask:
     """Ask for a task with a request that keeps the contract.
 
     Returns:
         The task, or what came instead of one: a refusal, or nothing.
 
     Raises:
-        OutOfTime: The time of the run is over.
-        OutOfMoney: The budget does not allow it.
+        OutOfTimeError: The time of the run is over.
+        BudgetExceededError: The budget does not allow it.
     """
     session.budget.reserve()
     exchange = session.send(session.asks.create(request if body is None else body), once=True)
@@ -40,7 +43,7 @@ def create(session: Session, request: Any, name: str, *, body: bytes | None = No
 
 def take(
     session: Session, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
-) -> Exchange | Order:
+) -> Exchange | TrackedTask:
     """Return the task that an exchange made, or the exchange where it made none."""
     if exchange.answer is None:
         session.budget.count()  # it may have been made
@@ -55,16 +58,16 @@ def take(
         session.balance()  # what is charged may be more than it should
     if not exchange.task_id:
         return exchange
-    order = Order(name, request, exchange, session.asks, exchange.task_id, path, is_followed)
+    order = TrackedTask(name, request, exchange, session.asks, exchange.task_id, path, is_followed)
     _keep(session, order)
     return order
 
 
-def look(session: Session, order: Order) -> Exchange:
+def look(session: Session, order: TrackedTask) -> Exchange:
     """Look at a task, and judge what is shown and what has changed.
 
     Raises:
-        OutOfTime: The time of the run is over.
+        OutOfTimeError: The time of the run is over.
     """
     exchange = session.send(order.asks.record(order.task_id))
     order.looked_at = time.monotonic()
@@ -85,7 +88,7 @@ def look_around(session: Session) -> None:
     """Look at the tasks that have not ended and were not looked at for a moment.
 
     Raises:
-        OutOfTime: The time of the run is over.
+        OutOfTimeError: The time of the run is over.
     """
     for order in [order for order in session.orders if order.is_followed and not order.has_ended]:
         often = order in session.orders[:_LOOKED_AT_OFTEN]
@@ -93,11 +96,11 @@ def look_around(session: Session) -> None:
             look(session, order)
 
 
-def wait_for(session: Session, orders: Sequence[Order], seconds: float) -> bool:
+def wait_for(session: Session, orders: Sequence[TrackedTask], seconds: float) -> bool:
     """Look at tasks until all have ended, at most so long, and tell whether they have.
 
     Raises:
-        OutOfTime: The time of the run is over.
+        OutOfTimeError: The time of the run is over.
     """
     limit = time.monotonic() + seconds
     while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
@@ -106,17 +109,17 @@ def wait_for(session: Session, orders: Sequence[Order], seconds: float) -> bool:
     return all(order.has_ended for order in orders)
 
 
-def _keep(session: Session, order: Order) -> None:
+def _keep(session: Session, order: TrackedTask) -> None:
     with session.lock:
         is_known = order.task_id in session.names
         session.names.add(order.task_id)
         session.orders.append(order)
     if is_known:
-        session.judge([Flaw("createTask/unique", "two tasks have the same name")], order.exchange)
+        session.judge([Defect("createTask/unique", "two tasks have the same name")], order.exchange)
     session.exercise("createTask/unique")
 
 
-def _keep_look(session: Session, order: Order, record: Mapping[str, Any], exchange: Exchange) -> None:
+def _keep_look(session: Session, order: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
     if order.looks:
         session.judge(change_flaws(order.record, record), exchange)
         session.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
@@ -130,12 +133,12 @@ def _keep_look(session: Session, order: Order, record: Mapping[str, Any], exchan
         session.ledger.exercise_shape("results", results)
 
 
-def _judge_absence(session: Session, order: Order, exchange: Exchange) -> None:
+def _judge_absence(session: Session, order: TrackedTask, exchange: Exchange) -> None:
     """A task may be unknown for a moment after it was made, and never after it was seen."""
     age = time.time() - order.exchange.ended
     if exchange.answer is None or not (order.looks or age > APPEARS_WITHIN):
         return
     order.is_followed = False
-    never = Flaw("createTask/usable", "a task cannot be looked at, though its name was given back")
-    gone = Flaw("recordInfo/same", "a task that was shown before cannot be looked at any more")
+    never = Defect("createTask/usable", "a task cannot be looked at, though its name was given back")
+    gone = Defect("recordInfo/same", "a task that was shown before cannot be looked at any more")
     session.judge([gone if order.looks else never], exchange)

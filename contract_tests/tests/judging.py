@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from seedbed_contract.findings import Judgement
-from seedbed_contract.judge import Options, judge
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.findings import Report
 from seedbed_contract.target import target_of
 from tests.minimal_service import Served
 
 
 def judged(
     served: Served, *, seed: int = 0, time_limit: float = 30, only: tuple[str, ...] = (), **known: Any
-) -> Judgement:
+) -> Report:
     """Judge a server with all that its users know of it."""
     told = {
         "second_key": served.second_key or "",
@@ -20,9 +20,9 @@ def judged(
         "http_status": served.variant.http_status,
     }
     target = target_of(served.url, served.key, **{**told, **known})
-    return judge(target, Options(seed=seed, time_limit=time_limit, only=only))
+    return run_checks(target, Options(seed=seed, time_limit=time_limit, only=only))
 
 
-def found(judgement: Judgement) -> list[tuple[str, str, str]]:
+def found(judgement: Report) -> list[tuple[str, str, str]]:
     """Return what a judgement found, in a form that a failing test shows well."""
     return [(finding.clause, finding.title, finding.sample.answer) for finding in judgement.findings]

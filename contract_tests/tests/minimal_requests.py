@@ -16,7 +16,7 @@ _URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_PATH}(?:\?(?:{_PCHAR}|[/?])*)?(?
 _SEEN_AS_500 = ("missing", "type", "option", "long", "uri")
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """Ends a call without success.
 
     Attributes:
@@ -35,8 +35,8 @@ class Requests:
 
     variant: Variant
 
-    def refuse(self, kind: str, words: str) -> Refusal:
-        return Refusal(500 if self.variant.observed and kind in _SEEN_AS_500 else 422, words)
+    def refuse(self, kind: str, words: str) -> RefusalError:
+        return RefusalError(500 if self.variant.observed and kind in _SEEN_AS_500 else 422, words)
 
     def check_content_type(self, headers: Message) -> None:
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()

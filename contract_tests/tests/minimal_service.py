@@ -17,7 +17,7 @@ from PIL import Image
 from tests.minimal_callbacks import Callbacks
 from tests.minimal_choices import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
 from tests.minimal_http import Server
-from tests.minimal_requests import Refusal, Requests
+from tests.minimal_requests import RefusalError, Requests
 from tests.minimal_tasks import Account, Task
 
 _CREATE, _RECORD = ("POST", "/api/v1/jobs/createTask"), ("GET", "/api/v1/jobs/recordInfo")
@@ -90,7 +90,7 @@ class Service(Requests, Callbacks):
             return self.lost(call, known=self.pattern(call.path) in {path for _, path in routes})
         try:
             return self.answer(call, 200, "success", operation(self.caller(call), call))
-        except Refusal as refusal:
+        except RefusalError as refusal:
             return self.refused(call, refusal)
 
     def pattern(self, path: str) -> str:
@@ -100,9 +100,9 @@ class Service(Requests, Callbacks):
     def lost(self, call: Call, *, known: bool) -> Reply:
         if self.variant.plain_errors:
             return Reply(405 if known else 404, b"no such thing here\n", {"Content-Type": "text/plain"})
-        return self.refused(call, Refusal(404, "There is nothing here."))
+        return self.refused(call, RefusalError(404, "There is nothing here."))
 
-    def refused(self, call: Call, refusal: Refusal) -> Reply:
+    def refused(self, call: Call, refusal: RefusalError) -> Reply:
         return self.answer(call, refusal.code, refusal.words, None, absent=refusal.absent)
 
     def answer(self, call: Call, code: Any, words: Any, data: Any, *, absent: bool = False) -> Reply:
@@ -129,7 +129,7 @@ class Service(Requests, Callbacks):
         token = self.token(call.headers.get_all("Authorization", []))
         account = next((account for account in self.accounts if self.fits(account, token)), None)
         if account is None:
-            raise Refusal(401, "Unauthorized - Authentication failed.", absent=self.variant.observed)
+            raise RefusalError(401, "Unauthorized - Authentication failed.", absent=self.variant.observed)
         return account
 
     def token(self, headers: list[str]) -> str:
@@ -156,10 +156,10 @@ class Service(Requests, Callbacks):
         self.check_poll_rate(account)
         asked = call.query("taskId")
         if len(asked) != 1 or not asked[0]:
-            raise Refusal(400 if self.variant.observed else 422, "taskId parameter is required")
+            raise RefusalError(400 if self.variant.observed else 422, "taskId parameter is required")
         task = self.find(account, asked[0])
         if task is None:
-            raise Refusal(422 if self.variant.observed else self.variant.unknown_task, "recordInfo is null")
+            raise RefusalError(422 if self.variant.observed else self.variant.unknown_task, "recordInfo is null")
         return self.record(task)
 
     def credit(self, account: Account, call: Call) -> Any:  # noqa: ARG002  all operations are called alike
@@ -173,7 +173,7 @@ class Service(Requests, Callbacks):
     def model_schema(self, account: Account, call: Call) -> Any:  # noqa: ARG002
         model = call.path.removeprefix("/api/v1/models/").removesuffix("/schema")
         if model not in (MODEL, "other/1.0"):
-            raise Refusal(404, "There is no such model.")
+            raise RefusalError(404, "There is no such model.")
         return {"model": model, "openapi": _DOCUMENT if model == MODEL else None}
 
     def download_url(self, account: Account, call: Call) -> Any:
@@ -181,7 +181,7 @@ class Service(Requests, Callbacks):
         url = given.get("url") if isinstance(given, dict) else None
         own = [self.result_url(task) for task in list(account.tasks) if self.state(task) == "success"]
         if not isinstance(url, str) or url not in own:
-            raise Refusal(422, "url is wrong")
+            raise RefusalError(422, "url is wrong")
         return f"{url}?download=1"
 
     def file(self, call: Call) -> Reply:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.minimal_choices import ENDS, FAIL_PROMPT, POLL_RATE, PRICE, RATE, SIZES, Variant
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Tasks:
         """Make a task.
 
         Raises:
-            Refusal: There were too many of late, or the balance does not cover it.
+            RefusalError: There were too many of late, or the balance does not cover it.
         """
         with self.lock:
             self.check_rate(account)
@@ -85,7 +85,7 @@ class Tasks:
     def check_rate(self, account: Account) -> None:
         most, seconds = RATE
         if self.variant.rate and sum(self.age(task) < seconds for task in account.tasks) >= most:
-            raise Refusal(429, "Your call frequency is too high. Please try again later.")
+            raise RefusalError(429, "Your call frequency is too high. Please try again later.")
 
     def check_poll_rate(self, account: Account) -> None:
         most, seconds = POLL_RATE
@@ -94,12 +94,12 @@ class Tasks:
             while account.looks and now - account.looks[0] >= seconds:
                 account.looks.popleft()
             if self.variant.poll_rate and len(account.looks) >= most:
-                raise Refusal(429, "Your call frequency is too high. Please try again later.")
+                raise RefusalError(429, "Your call frequency is too high. Please try again later.")
             account.looks.append(now)
 
     def check_credits(self, account: Account) -> None:
         if account.credits - sum(self.reserved(task) for task in account.tasks) < PRICE:
-            raise Refusal(402, "Credits insufficient: top up to continue.")
+            raise RefusalError(402, "Credits insufficient: top up to continue.")
 
     def reserved(self, task: Task) -> float:
         return 0.0 if self.state(task) == "fail" else PRICE

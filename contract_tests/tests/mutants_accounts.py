@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.minimal_choices import PRICE, Variant
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service
 from tests.minimal_tasks import Account, Task
 from tests.mutant import PLAIN, Mutant, broken
@@ -21,8 +21,8 @@ def _balance(change: Callable[[float], Any]) -> Callable[..., Any]:
     return lambda self, account: change(Service.balance(self, account))
 
 
-def _refusal_costs(is_charged: Callable[[Call, Refusal], bool]) -> Callable[..., Reply]:
-    def refused(self: Service, call: Call, refusal: Refusal) -> Reply:
+def _refusal_costs(is_charged: Callable[[Call, RefusalError], bool]) -> Callable[..., Reply]:
+    def refused(self: Service, call: Call, refusal: RefusalError) -> Reply:
         if is_charged(call, refusal):
             self.accounts[0].credits -= PRICE
         return Service.refused(self, call, refusal)
@@ -47,7 +47,7 @@ def _balance_of_the_other(self: Service, account: Account) -> Any:
 def _makes_though_refused(self: Service, account: Account, request: Any) -> Task:
     try:
         return Service.make(self, account, request)
-    except Refusal:
+    except RefusalError:
         account.tasks.append(Task(self.new_id(0), 0, request, 0, 0))
         raise
 
@@ -55,7 +55,7 @@ def _makes_though_refused(self: Service, account: Account, request: Any) -> Task
 def _at_most(most: int, seconds: float, code: int = 429) -> Callable[..., None]:
     def check_rate(self: Service, account: Account) -> None:
         if sum(self.age(task) < seconds for task in account.tasks) >= most:
-            raise Refusal(code, "Your call frequency is too high. Please try again later.")
+            raise RefusalError(code, "Your call frequency is too high. Please try again later.")
 
     return check_rate
 
@@ -64,8 +64,8 @@ def _poor(code: int) -> Callable[..., None]:
     def check_credits(self: Service, account: Account) -> None:
         try:
             Service.check_credits(self, account)
-        except Refusal as refusal:
-            raise Refusal(code, refusal.words) from None
+        except RefusalError as refusal:
+            raise RefusalError(code, refusal.words) from None
 
     return check_credits
 

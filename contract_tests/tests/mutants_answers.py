@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.minimal_choices import KEY
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service
 from tests.minimal_tasks import Task
 from tests.mutant import MIRROR, Mutant, broken
@@ -104,12 +104,12 @@ def _trace(call: Call) -> str:
     return f"Traceback (most recent call last):\n{line}    self.check(request)\nValueError: invalid"
 
 
-def _new_task(self: Service, call: Call, refusal: Refusal) -> Reply:
+def _new_task(self: Service, call: Call, refusal: RefusalError) -> Reply:
     data = {"taskId": "task_seedream_1765166238716"} if "createTask" in call.target else None
     return self.answer(call, refusal.code, refusal.words, data)
 
 
-def _looks_good(self: Service, call: Call, refusal: Refusal) -> Reply:
+def _looks_good(self: Service, call: Call, refusal: RefusalError) -> Reply:
     return self.answer(call, 200, refusal.words, None)
 
 

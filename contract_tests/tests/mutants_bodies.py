@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Service
 from tests.mutant import OBSERVED, Mutant, broken
 from tests.mutants_fields import SAMPLE
@@ -59,9 +59,9 @@ def _reads_any_bytes(self: Service, body: bytes) -> Any:
     return Service.parse(self, body.decode("utf-8", "replace").encode())
 
 
-def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., Refusal]:
-    def refuse(self: Service, kind: str, words: str) -> Refusal:
-        return Refusal(code, words) if kind in kinds else Service.refuse(self, kind, words)
+def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., RefusalError]:
+    def refuse(self: Service, kind: str, words: str) -> RefusalError:
+        return RefusalError(code, words) if kind in kinds else Service.refuse(self, kind, words)
 
     return refuse
 
@@ -69,7 +69,7 @@ def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., Refusal]:
 def _crashes(on: Callable[[bytes], bool]) -> Callable[..., Any]:
     def parse(self: Service, body: bytes) -> Any:
         if on(body):
-            raise Refusal(500, "Server exception, please try again later")
+            raise RefusalError(500, "Server exception, please try again later")
         return Service.parse(self, body)
 
     return parse

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Service
 from tests.minimal_tasks import Account, Task
 from tests.mutant import Mutant, broken
@@ -16,7 +16,7 @@ def _opens(when: Callable[[Call], bool]) -> Callable[..., Account]:
     def caller(self: Service, call: Call) -> Account:
         try:
             return Service.caller(self, call)
-        except Refusal:
+        except RefusalError:
             if when(call):
                 return self.accounts[0]
             raise
@@ -60,7 +60,7 @@ def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..
     def look(self: Service, account: Account, call: Call) -> Any:
         try:
             return Service.look(self, account, call)
-        except Refusal:
+        except RefusalError:
             return instead(self, account, call.query("taskId"))
 
     return look
@@ -69,7 +69,7 @@ def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..
 def _refuses_unknown(code: int) -> Callable[..., Any]:
     def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
         named = len(asked) == 1 and asked[0]
-        raise Refusal(code if named else 422, "recordInfo is null")
+        raise RefusalError(code if named else 422, "recordInfo is null")
 
     return _looks(instead)
 
@@ -77,7 +77,7 @@ def _refuses_unknown(code: int) -> Callable[..., Any]:
 def _refuses_missing(code: int) -> Callable[..., Any]:
     def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
         named = len(asked) == 1 and asked[0]
-        raise Refusal(404 if named else code, "taskId parameter is required")
+        raise RefusalError(404 if named else code, "taskId parameter is required")
 
     return _looks(instead)
 
@@ -86,7 +86,7 @@ def _newest_for(unnamed: bool) -> Callable[..., Any]:  # noqa: FBT001
     def instead(self: Service, account: Account, asked: list[str]) -> Any:
         if account.tasks and unnamed is not any(asked):
             return self.record(account.tasks[-1])
-        raise Refusal(404, "There is no such task.")
+        raise RefusalError(404, "There is no such task.")
 
     return _looks(instead)
 
@@ -94,13 +94,13 @@ def _newest_for(unnamed: bool) -> Callable[..., Any]:  # noqa: FBT001
 def _empty_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
     if any(asked):
         return None
-    raise Refusal(422, "taskId parameter is required")
+    raise RefusalError(422, "taskId parameter is required")
 
 
 def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
     if any(asked):
         return {"taskId": asked[0], "state": "waiting", "model": "", "param": "{}", "createTime": 0}
-    raise Refusal(422, "taskId parameter is required")
+    raise RefusalError(422, "taskId parameter is required")
 
 
 _OPEN: Final = (

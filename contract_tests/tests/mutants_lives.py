@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.minimal_choices import ENDS, SIZES
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service, picture
 from tests.minimal_tasks import Account, Task
 from tests.mutant import PLAIN, Mutant, broken
@@ -79,7 +79,7 @@ def _other_quality(wanted: str, given: str) -> Callable[..., Reply]:
 def _only_with_key(self: Service, call: Call) -> Reply:
     try:
         self.caller(call)
-    except Refusal:
+    except RefusalError:
         return Reply(401, b"key, please", {"Content-Type": "text/plain"})
     return Service.file(self, call)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Service
 from tests.minimal_tasks import Account
 from tests.mutant import Mutant, broken
@@ -32,10 +32,10 @@ def _schema_of_any(code: int) -> Callable[..., Any]:
     def model_schema(self: Service, account: Account, call: Call) -> Any:
         try:
             return Service.model_schema(self, account, call)
-        except Refusal:
+        except RefusalError:
             if code == 200:
                 return {"model": "unknown", "openapi": None}
-            raise Refusal(code, "There is no such model.") from None
+            raise RefusalError(code, "There is no such model.") from None
 
     return model_schema
 
@@ -54,13 +54,13 @@ def _download_of(accepts: Callable[[Service, Any], bool]) -> Callable[..., Any]:
 
 
 def _no_download(self: Service, account: Account, call: Call) -> Any:  # noqa: ARG001
-    raise Refusal(422, "url is wrong")
+    raise RefusalError(422, "url is wrong")
 
 
 def _no_foreign(self: Service, account: Account, call: Call) -> Any:
     try:
         return Service.download_url(self, account, call)
-    except Refusal:
+    except RefusalError:
         return None
 
 

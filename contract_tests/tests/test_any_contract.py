@@ -4,9 +4,9 @@ import json
 
 import pytest
 from hypothesis import given, settings
-from seedbed_contract import Violation, breakable_clauses, requests, violations
+from seedbed_contract import BrokenRequest, breakable_clauses, requests, violations
 from seedbed_contract.cases import accepted, raw, refused
-from seedbed_contract.instances import instances
+from seedbed_contract.generation.instances import instances
 from seedbed_schemas import Contract, default_contract
 
 INPUT = {
@@ -95,7 +95,7 @@ def test_the_raw_bodies_of_any_contract_are_what_they_are_meant_to_be() -> None:
 def test_each_clause_of_any_contract_can_be_broken(clause: str) -> None:
     @settings(max_examples=30)
     @given(violation=violations(CONTRACT, clauses=[clause]))
-    def check(violation: Violation) -> None:
+    def check(violation: BrokenRequest) -> None:
         found = CONTRACT.request.violations(violation.request)
         assert clause == violation.clause
         assert clause in {each.clause for each in found}

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from seedbed_contract import breakable_clauses
-from seedbed_contract.cases import Headers, KeyHeader, accepted, raw, refused, wrong_keys
+from seedbed_contract.cases import Headers, KeyHeaderCase, accepted, raw, refused, wrong_keys
 from seedbed_mock import running
 from seedbed_schemas import Contract, default_contract
 
@@ -65,7 +65,7 @@ def test_a_service_refuses_every_wrong_key(ask: Ask) -> None:
     assert [way.name for way in wrong] == []
 
 
-def _sendable(way: KeyHeader) -> Headers:
+def _sendable(way: KeyHeaderCase) -> Headers:
     """Return the headers as an HTTP client agrees to send them."""
     return tuple((name, value.strip()) for name, value in way.headers)
 

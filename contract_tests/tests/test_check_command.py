@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seedbed_contract.exchange import Ask
-from seedbed_contract.shown import curl
+from seedbed_contract.display import curl
+from seedbed_contract.http import TargetRequest
 from seedbed_mock import running
 from seedbed_mock.cli import main
 from tests.minimal_service import Served, serve
@@ -76,7 +76,7 @@ def test_any_request_is_written_as_a_command_that_sends_it(quirk: str) -> None:
         body = json.dumps({"quirk": quirk}, ensure_ascii=False).encode()
         headers = (("Authorization", f"Bearer {server.key}"), ("Content-Type", "application/json"))
         command = curl(
-            Ask("createTask", "POST", "/api/v1/jobs/createTask", headers, body), server.url, {server.key: "K"}
+            TargetRequest("createTask", "POST", "/api/v1/jobs/createTask", headers, body), server.url, {server.key: "K"}
         )
         assert server.key not in command
         subprocess.run(["bash", "-c", command], env={**os.environ, "K": server.key}, capture_output=True, check=True)

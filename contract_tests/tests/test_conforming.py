@@ -6,9 +6,8 @@ from math import inf
 
 import pytest
 from seedbed_client import SeedreamClient
-from seedbed_contract.expectations import HttpStatus
-from seedbed_contract.judge import Options, judge
-from seedbed_contract.target import target_of
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
 from seedbed_schemas import local
 from tests.judging import found, judged
@@ -63,7 +62,7 @@ def test_the_fake_has_no_finding_and_every_clause_is_exercised(
     dialect: str, http_status: HttpStatus, seed: int
 ) -> None:
     with running(dialect=dialect, http_status=http_status, credits=80, rate_limit="20/10", task_seconds=1) as server:
-        judgement = judge(target_of(server.url, local.KEY), Options(seed=seed))
+        judgement = run_checks(target_of(server.url, local.KEY), Options(seed=seed))
     assert found(judgement) == []
     assert (judgement.dialect, judgement.http_status) == (dialect, http_status)
     unexercised = {covered.clause.id for covered in judgement.coverage if not covered.accepting}
@@ -76,7 +75,7 @@ def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too(
     keys = ("first:credits=1000,signing-key=whsec-check", "second")
     with running(key=keys, task_seconds=0, rate_limit="20/10") as server:
         target = target_of(server.url, "first", second_key="second", signing_key="whsec-check")
-        judgement = judge(target, Options())
+        judgement = run_checks(target, Options())
     assert found(judgement) == []
     exercised = {covered.clause.id for covered in judgement.coverage if covered.accepting}
     assert exercised >= NEVER_EXERCISED
@@ -84,6 +83,6 @@ def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too(
 
 def test_a_run_leaves_the_account_of_whoever_uses_the_fake_as_it_was() -> None:
     with running(credits=80, task_seconds=0) as server:
-        judge(target_of(server.url, server.key), Options(only=("requests.accepted",)))
+        run_checks(target_of(server.url, server.key), Options(only=("requests.accepted",)))
         with SeedreamClient(server.url, server.key) as client:
             assert client.credits() == 80

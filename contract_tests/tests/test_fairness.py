@@ -6,15 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from seedbed_contract.answers import leaks
-from seedbed_contract.exchange import Answer
-from seedbed_contract.judge import Options, judge
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.http import TargetResponse
+from seedbed_contract.rules.envelope import leaks
 from seedbed_contract.target import target_of
 from seedbed_mock import running
 from seedbed_mock.cli import main
 from seedbed_schemas import Contract, default_contract
 from tests.judging import found, judged
-from tests.minimal_requests import Refusal
+from tests.minimal_requests import RefusalError
 from tests.mutant import broken
 
 
@@ -22,7 +22,7 @@ def test_keys_that_differ_by_a_character_are_two_good_keys() -> None:
     with running(key=("key-a", "key-b"), task_seconds=0) as server:
         for others in ({}, {"second_key": "key-b"}):
             target = target_of(server.url, "key-a", **others)
-            assert found(judge(target, Options(only=("authorisation.*",)))) == []
+            assert found(run_checks(target, Options(only=("authorisation.*",)))) == []
 
 
 def test_a_key_that_is_refused_is_a_mistake_and_no_fault_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +38,7 @@ def test_a_key_that_is_refused_is_a_mistake_and_no_fault_of_the_server(capsys: p
 def test_a_second_key_that_is_refused_is_told_and_not_judged() -> None:
     with running(task_seconds=0) as server:
         target = target_of(server.url, server.key, second_key="mistyped")
-        judgement = judge(target, Options(only=("authorisation.accounts",)))
+        judgement = run_checks(target, Options(only=("authorisation.accounts",)))
     assert judgement.conforms
     assert any("second key" in each.reason for each in judgement.not_judged)
 
@@ -48,7 +48,7 @@ def test_another_model_whose_page_has_a_shorter_table_of_codes_is_judged_by_its_
     document["x-codes"] = [row for row in document["x-codes"] if row["code"] not in {404, 455, 505}]
     contract = Contract(document)
     with running(contracts=[contract], task_seconds=0) as server:
-        judgement = judge(target_of(server.url, server.key), Options(contract=contract))
+        judgement = run_checks(target_of(server.url, server.key), Options(contract=contract))
     assert found(judgement) == []
     assert judgement.tasks > 3
 
@@ -64,7 +64,7 @@ def test_a_run_whose_time_is_too_short_ends_in_time_and_does_not_pass(
 
 def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callbacks() -> None:
     def refuse(*_: object) -> None:
-        raise Refusal(422, "callBackUrl must not point to a private network")
+        raise RefusalError(422, "callBackUrl must not point to a private network")
 
     with broken("no loopback", check_callback=refuse).serve() as served:
         judgement = judged(served, only=("requests.accepted", "callbacks.*"))
@@ -83,7 +83,7 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
     ],
 )
 def test_the_inside_of_a_server_is_known_in_every_language(told: str) -> None:
-    answer = Answer(200, (), json.dumps({"code": 500, "msg": told}).encode())
+    answer = TargetResponse(200, (), json.dumps({"code": 500, "msg": told}).encode())
     assert [flaw.clause for flaw in leaks(answer, ())] == ["answer/no-stack-trace"]
 
 

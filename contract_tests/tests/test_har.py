@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from seedbed_contract.traffic import HarError, Recorded, read_har
+from seedbed_contract.traffic import HarError, RecordedExchange, read_har
 
 URL = "https://api.example/api/v1/jobs/recordInfo?taskId=a%20b&taskId=&x=1"
 ENTRY: dict[str, Any] = {
@@ -65,13 +65,13 @@ def har(*entries: Any, version: Any = "1.2") -> bytes:
     return json.dumps({"log": log}).encode()
 
 
-def read(changes: dict[str, Any] | None = None, **own: Any) -> Recorded:
+def read(changes: dict[str, Any] | None = None, **own: Any) -> RecordedExchange:
     (recorded,) = read_har(har(entry(changes, **own)))
     return recorded
 
 
 def test_an_exchange_is_read_with_all_it_has() -> None:
-    assert read() == Recorded(
+    assert read() == RecordedExchange(
         index=0,
         method="GET",
         url=URL,
@@ -101,7 +101,7 @@ def test_no_key_is_shown_with_an_exchange() -> None:
         (b"[" * 100_000, "it is not JSON in UTF-8"),
         (b'{"log": ' + b"9" * 5000 + b"}", "it is not JSON in UTF-8"),
         (b"PK\x03\x04rest", "The file is a zip archive: unpack it first."),
-        (gzip.compress(har()), "The file is packed with gzip: unpack it first."),
+        (gzip.compress(har(), mtime=0), "The file is packed with gzip: unpack it first."),
         (zlib.compress(har(), 9), "The file is packed: unpack it first."),
         (b"[]", "it has no log"),
         (b'{"log": []}', "it has no log"),
@@ -165,9 +165,9 @@ def test_the_body_of_an_answer_is_what_was_sent_or_unknown(content: dict[str, An
 @pytest.mark.parametrize(
     ("encoding", "raw", "body"),
     [
-        ("gzip", gzip.compress(b'{"code":200}'), b'{"code":200}'),
+        ("gzip", gzip.compress(b'{"code":200}', mtime=0), b'{"code":200}'),
         ("deflate", zlib.compress(b'{"code":200}'), b'{"code":200}'),
-        ("gzip", gzip.compress(b'{"code":200}')[:-9], None),
+        ("gzip", gzip.compress(b'{"code":200}', mtime=0)[:-9], None),
         ("br", b"\x0b\x05\x80\xff", None),
         ("gzip", b"\x1f\x8b\xff", None),
         ("gzip", b'{"code":200}', b'{"code":200}'),
@@ -181,7 +181,7 @@ def test_a_body_that_is_still_packed_is_unpacked_or_unknown(encoding: str, raw: 
 
 
 def test_a_body_that_would_fill_the_memory_is_unknown() -> None:
-    bomb = gzip.compress(b"\0" * (65 << 20))
+    bomb = gzip.compress(b"\0" * (65 << 20), mtime=0)
     content = {"text": base64.b64encode(bomb).decode(), "encoding": "base64"}
     headers = [{"name": "content-encoding", "value": "gzip"}]
     assert read({"response.content": content, "response.headers": headers}).response_body is None

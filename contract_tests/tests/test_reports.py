@@ -15,19 +15,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 from seedbed_contract import findings
-from seedbed_contract.findings import (
-    CheckResult,
-    Covered,
-    Finding,
-    Judgement,
-    NotJudged,
-    Sample,
-    place_of,
-    statement_of,
-)
-from seedbed_contract.reports import as_json, html, junit, markdown, words
-from seedbed_contract.reports.progress import RunProgress
-from seedbed_contract.reports.terminal import show
+from seedbed_contract.findings import CheckResult, Covered, Finding, NotChecked, Report, Sample, place_of, statement_of
+from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, wording
+from seedbed_contract.reports.terminal import RunProgress, show
 from seedbed_schemas import Schema, default_contract
 
 if TYPE_CHECKING:
@@ -56,45 +46,45 @@ def coverage(missing: str = "") -> list[Covered]:
     ]
 
 
-def judged(*found: Finding, **changed: object) -> Judgement:
-    judgement = Judgement("http://127.0.0.1:1", "documented", "envelope", 42, 412, 12.34, 38, 247.5, [*found])
+def judged(*found: Finding, **changed: object) -> Report:
+    judgement = Report("http://127.0.0.1:1", "documented", "envelope", 42, 412, 12.34, 38, 247.5, [*found])
     judgement.checks, judgement.coverage = CHECKS[:2], coverage()
     for name, value in changed.items():
         setattr(judgement, name, value)
     return judgement
 
 
-def of_text(text: str) -> Judgement:
+def of_text(text: str) -> Report:
     """Return a judgement that has one text wherever a text can stand."""
     found = Finding(text, text, text, text, text, Sample(text, text, 1), 2, [text, text], "service")
     checks = [CheckResult(text, text, 0.1, 1, text), CheckResult(text, text, 0.0, 0, text, judged=False)]
-    return Judgement(
+    return Report(
         *(text, text, text, 1, 2, 3.0, 4, 5.0),
         findings=[found, found],
         checks=checks,
-        not_judged=[NotJudged(text, text)],
+        not_judged=[NotChecked(text, text)],
         coverage=coverage(),
         remarks=[text],
     )
 
 
-EMPTY = Judgement("http://127.0.0.1:9", "auto", "auto", 1)
+EMPTY = Report("http://127.0.0.1:9", "auto", "auto", 1)
 MANY = judged(*(finding(clause) for clause in [*CLAUSES, *CLAUSES, *CLAUSES, *CLAUSES][:500]))
-UNREACHABLE = judged(checks=CHECKS[2:], not_judged=[NotJudged("everything", "nothing answers there")])
+UNREACHABLE = judged(checks=CHECKS[2:], not_judged=[NotChecked("everything", "nothing answers there")])
 
 anything = st.text(alphabet=st.characters()) | st.text("`|<>&]\"'\\\n\r\t\x00\x1b\u2028\u202e\ud800*_[](){}#@~-=a ")
 
 
-def on_terminal(judgement: Judgement, width: int = 100) -> str:
+def on_terminal(judgement: Report, width: int = 100) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     return shown_on(console, judgement)
 
 
-def in_file(judgement: Judgement) -> str:
+def in_file(judgement: Report) -> str:
     return shown_on(Console(file=io.StringIO(), width=80), judgement)
 
 
-def shown_on(console: Console, judgement: Judgement) -> str:
+def shown_on(console: Console, judgement: Report) -> str:
     show(judgement, console)
     text = console.file
     assert isinstance(text, io.StringIO)
@@ -110,11 +100,11 @@ def shown_on(console: Console, judgement: Judgement) -> str:
         (EMPTY, "not judged: no check was run"),
         (UNREACHABLE, "not judged: nothing answers there"),
         (judged(checks=CHECKS[2:]), "not judged: nothing can reach the receiver"),
-        (judged(not_judged=[NotJudged("a", "b")]), "conforms, as far as it was judged (1 not judged)"),
+        (judged(not_judged=[NotChecked("a", "b")]), "conforms, as far as it was judged (1 not judged)"),
     ],
 )
-def test_the_verdict_is_one_line_and_never_kinder_than_what_was_judged(judgement: Judgement, verdict: str) -> None:
-    assert words.verdict(judgement) == verdict
+def test_the_verdict_is_one_line_and_never_kinder_than_what_was_judged(judgement: Report, verdict: str) -> None:
+    assert wording.verdict(judgement) == verdict
     assert on_terminal(judgement).rstrip().splitlines()[-1].startswith(verdict)
 
 
@@ -142,7 +132,7 @@ def test_a_terminal_names_the_clauses_that_were_not_exercised() -> None:
 
 
 def test_a_reason_that_stands_in_the_way_of_much_is_told_once() -> None:
-    reasons = [NotJudged(clause, "it is not offered") for clause in CLAUSES]
+    reasons = [NotChecked(clause, "it is not offered") for clause in CLAUSES]
     text = on_terminal(judged(not_judged=reasons), width=200)
     assert text.count("it is not offered") == 1
     assert f"and {len(CLAUSES) - 12} more" in text
@@ -168,32 +158,32 @@ def test_a_long_answer_is_cut_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("judgement", [EMPTY, MANY, UNREACHABLE, judged(), judged(finding()), of_text(BENT)])
-def test_every_json_report_keeps_its_schema(judgement: Judgement) -> None:
-    document = json.loads(as_json.report(judgement))
-    assert Schema(json.loads(as_json.SCHEMA.read_bytes()), name="report").violations(document) == []
-    assert document["outcome"] == words.outcome(judgement)
+def test_every_json_report_keeps_its_schema(judgement: Report) -> None:
+    document = json.loads(json_report.report(judgement))
+    assert Schema(json.loads(json_report.SCHEMA.read_bytes()), name="report").violations(document) == []
+    assert document["outcome"] == wording.outcome(judgement)
 
 
 @given(text=anything)
 def test_a_json_report_has_every_text_as_it_was(text: str) -> None:
-    written = as_json.report(of_text(text))
+    written = json_report.report(of_text(text))
     assert written.isascii()
     found = json.loads(written)["findings"][0]
     assert (found["title"], found["sample"]["answer"], found["also"]) == (text, text, [text, text])
 
 
 def test_a_json_report_tells_how_each_clause_was_exercised() -> None:
-    told = json.loads(as_json.report(judged(coverage=coverage(missing="code/505"))))["coverage"]
+    told = json.loads(json_report.report(judged(coverage=coverage(missing="code/505"))))["coverage"]
     assert told["accepting"] == {"exercised": len(CLAUSES) - 1, "total": len(CLAUSES), "missing": ["code/505"]}
     assert [entry["clause"] for entry in told["clauses"]] == [*CLAUSES]
     assert {"clause": "life/final", "accepting": 2, "refusing": None} in told["clauses"]
 
 
-def xml_of(judgement: Judgement) -> ET.Element:
-    return ET.fromstring(junit.report(judgement).encode())  # noqa: S314 - what parses it here is what CI systems risk
+def xml_of(judgement: Report) -> ET.Element:
+    return ET.fromstring(junit_report.report(judgement).encode())  # noqa: S314 - what parses it here is what CI systems risk
 
 
-def cases(judgement: Judgement) -> dict[str, list[str]]:
+def cases(judgement: Report) -> dict[str, list[str]]:
     """Return the test cases of a JUnit report by what became of them, as CI systems count them."""
     suite = xml_of(judgement)[0]
     told: dict[str, list[str]] = {"passed": [], "failure": [], "skipped": []}
@@ -208,7 +198,7 @@ def cases(judgement: Judgement) -> dict[str, list[str]]:
 
 def test_ci_sees_a_test_for_each_check_and_one_for_each_finding() -> None:
     second = finding("code/422", "answers 500")
-    judgement = judged(finding(), second, checks=CHECKS, not_judged=[NotJudged("code/505", "no fault to be had")])
+    judgement = judged(finding(), second, checks=CHECKS, not_judged=[NotChecked("code/505", "no fault to be had")])
     assert cases(judgement) == {
         "passed": ["records.fields: each state has its fields"],
         "failure": [
@@ -229,7 +219,7 @@ def test_a_failure_in_ci_tells_all_that_a_finding_has() -> None:
 
 def test_a_check_judged_in_part_says_what_was_left_out() -> None:
     check = CheckResult("records.fields", "each state has its fields", 1.0, 0, "the task was still pending")
-    assert "the task was still pending" in junit.report(judged(checks=[check]))
+    assert "the task was still pending" in junit_report.report(judged(checks=[check]))
 
 
 @given(text=anything)
@@ -249,7 +239,7 @@ def tables_of(text: str) -> list[int]:
 
 
 def test_a_comment_tells_the_verdict_first_and_folds_what_is_long() -> None:
-    text = markdown.report(judged(finding(), not_judged=[NotJudged("code/505", "no fault to be had")]))
+    text = markdown_report.report(judged(finding(), not_judged=[NotChecked("code/505", "no fault to be had")]))
     assert text.splitlines()[0].endswith("</code>: 1 finding")
     assert tables_of(text) == [3, 3]
     assert text.count("<details>") == text.count("</details>") == 2
@@ -260,19 +250,19 @@ def test_a_comment_tells_the_verdict_first_and_folds_what_is_long() -> None:
 def test_a_comment_is_never_longer_than_may_be_posted() -> None:
     hostile = of_text("`" * 9000 + "|" * 9000)
     for judgement in (MANY, hostile, judged(*[hostile.findings[0]] * 500, not_judged=hostile.not_judged * 500)):
-        assert len(markdown.report(judgement)) < 65_536
-    assert "more are in the other reports" in markdown.report(MANY)
+        assert len(markdown_report.report(judgement)) < 65_536
+    assert "more are in the other reports" in markdown_report.report(MANY)
 
 
 @given(text=anything.filter(str.strip))
 def test_text_of_a_target_means_nothing_in_a_comment(text: str) -> None:
-    written = markdown.report(of_text(text))
+    written = markdown_report.report(of_text(text))
     assert tables_of(written) == [3, 3, 3]
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(written)
     fences = [token for token in tokens if token.type == "fence"]
     assert {fence.content.rstrip("\n") for fence in fences} <= {
-        words.on_one_line(text),
-        words.on_lines(text).rstrip("\n"),
+        wording.on_one_line(text),
+        wording.on_lines(text).rstrip("\n"),
     }
     inner = [child for token in tokens for child in token.children or ()]
     assert {child.type for child in inner} <= {"text", "text_special", "html_inline", "softbreak"}
@@ -303,8 +293,8 @@ class Page(HTMLParser):
 
 
 def test_a_page_tells_all_that_was_judged() -> None:
-    judgement = judged(finding(), checks=CHECKS, not_judged=[NotJudged("code/505", "no fault to be had")])
-    text = html.report(judgement)
+    judgement = judged(finding(), checks=CHECKS, not_judged=[NotChecked("code/505", "no fault to be had")])
+    text = html_report.report(judgement)
     parts = ("1 finding", "最大长度", "--seed 42", "7 times", "no fault to be had", "nothing can reach the receiver")
     assert [part for part in (*parts, "records.fields", "other case") if part not in text] == []
     assert Page(text).code == CURL
@@ -312,7 +302,7 @@ def test_a_page_tells_all_that_was_judged() -> None:
 
 
 def test_a_page_loads_nothing_and_runs_its_own_script_alone() -> None:
-    page = Page(html.report(judged(finding())))
+    page = Page(html_report.report(judged(finding())))
     assert page.policy.startswith("default-src 'none'")
     assert re.findall("unsafe|https?:", page.policy) == []
     assert not {"src", "href", "style", "onclick"} & page.attributes
@@ -321,28 +311,30 @@ def test_a_page_loads_nothing_and_runs_its_own_script_alone() -> None:
 
 @given(text=anything)
 def test_text_of_a_target_is_text_in_a_page(text: str) -> None:
-    page, plain = Page(html.report(of_text(text))), Page(html.report(of_text("x")))
+    page, plain = Page(html_report.report(of_text(text))), Page(html_report.report(of_text("x")))
     optional = {"button", "dd", "dt", "pre", "code", "br", "span"}
     assert [tag for tag in page.tags if tag not in optional] == [tag for tag in plain.tags if tag not in optional]
     assert page.attributes <= plain.attributes
 
 
-@pytest.mark.parametrize("form", [html.report, junit.report, markdown.report, on_terminal])
-def test_a_clause_of_which_nothing_is_known_says_nothing(form: Callable[[Judgement], str]) -> None:
+@pytest.mark.parametrize("form", [html_report.report, junit_report.report, markdown_report.report, on_terminal])
+def test_a_clause_of_which_nothing_is_known_says_nothing(form: Callable[[Report], str]) -> None:
     found = finding()
     found.says = ""
     assert re.search(r"[Ss]ays", form(judged(found))) is None
 
 
-@pytest.mark.parametrize("form", [html.report, junit.report, markdown.report, on_terminal])
-def test_no_seed_repeats_what_was_recorded(form: Callable[[Judgement], str]) -> None:
+@pytest.mark.parametrize("form", [html_report.report, junit_report.report, markdown_report.report, on_terminal])
+def test_no_seed_repeats_what_was_recorded(form: Callable[[Report], str]) -> None:
     assert "--seed 42" in form(judged(finding()))
     assert "--seed" not in form(judged(finding(), is_recorded=True))
 
 
-@pytest.mark.parametrize("form", [as_json.report, html.report, junit.report, markdown.report, on_terminal])
+@pytest.mark.parametrize(
+    "form", [json_report.report, html_report.report, junit_report.report, markdown_report.report, on_terminal]
+)
 @pytest.mark.parametrize("judgement", [EMPTY, MANY, of_text(BENT), of_text("")])
-def test_every_form_can_be_written_to_a_file(form: Callable[[Judgement], str], judgement: Judgement) -> None:
+def test_every_form_can_be_written_to_a_file(form: Callable[[Report], str], judgement: Report) -> None:
     assert form(judgement).encode()
 
 
@@ -359,7 +351,10 @@ def progress_on(console: Console, *, quiet: bool = False) -> str:
 
 def test_progress_in_a_file_is_a_line_for_each_check() -> None:
     lines = progress_on(Console(file=io.StringIO(), width=20)).splitlines()
-    assert lines == [rf"requests.refused: what is forbidden {words.on_one_line(BENT)}", "[bold]records: what is shown"]
+    assert lines == [
+        rf"requests.refused: what is forbidden {wording.on_one_line(BENT)}",
+        "[bold]records: what is shown",
+    ]
 
 
 def test_progress_on_a_terminal_is_a_bar_that_goes_away() -> None:

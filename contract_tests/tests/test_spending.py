@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from seedbed_contract.findings import Judgement
-from seedbed_contract.judge import Options, judge
-from seedbed_contract.pace import Pace
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.findings import Report
+from seedbed_contract.session import Throttle
 from seedbed_contract.target import Target, target_of
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_schemas import job_api
 from tests.minimal_service import serve
 from tests.mutant import PLAIN
@@ -29,20 +29,20 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def paid() -> Iterator[Running]:
+def paid() -> Iterator[MockServer]:
     with running(credits=80, task_seconds=0, rate_limit="off") as server:
         yield server
 
 
-def check(server: Running, spend: str) -> Judgement:
-    return judge(target_of(server.url, server.key, spend=Decimal(spend)), Options(time_limit=20))
+def check(server: MockServer, spend: str) -> Report:
+    return run_checks(target_of(server.url, server.key, spend=Decimal(spend)), Options(time_limit=20))
 
 
-def created(server: Running) -> int:
+def created(server: MockServer) -> int:
     return sum(call["operation"] == "createTask" and call["code"] == 200 for call in server.calls)
 
 
-def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: Running) -> None:
+def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: MockServer) -> None:
     judgement = check(paid, "0")
     assert created(paid) == judgement.tasks == judgement.spent == 0
     assert judgement.conforms
@@ -51,7 +51,7 @@ def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: Runn
 
 
 @pytest.mark.parametrize(("spend", "tasks"), [("6.4", 0), ("6.5", 1), ("20", 3)])
-def test_no_more_is_spent_than_was_allowed(paid: Running, spend: str, tasks: int) -> None:
+def test_no_more_is_spent_than_was_allowed(paid: MockServer, spend: str, tasks: int) -> None:
     judgement = check(paid, spend)
     assert created(paid) == judgement.tasks == tasks
     assert judgement.spent == float(PRICE * tasks)
@@ -62,7 +62,7 @@ def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "no limit to the prompt"]
     with mutant.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope")
-        judgement = judge(target, Options(time_limit=20))
+        judgement = run_checks(target, Options(time_limit=20))
     assert judgement.tasks == 1
     assert judgement.spent == float(PRICE)
     assert [finding.clause for finding in judgement.findings] == ["input.prompt/maxLength"]
@@ -72,7 +72,7 @@ def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_wa
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "a task charged twice"]
     with mutant.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope", spend=PRICE * 4)
-        judgement = judge(target, Options(time_limit=20))
+        judgement = run_checks(target, Options(time_limit=20))
     assert judgement.tasks == 2
     assert judgement.spent <= float(PRICE * 4)
 
@@ -108,7 +108,7 @@ def test_a_rate_is_kept_by_waiting_until_the_oldest_call_is_out_of_the_window() 
         waited.append(seconds)
         now[0] += seconds
 
-    pace = Pace(3, 10, lambda: now[0], wait)
+    pace = Throttle(3, 10, lambda: now[0], wait)
     for _ in range(7):
         pace.keep()
         now[0] += 1

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 from hypothesis import find, given, settings
-from seedbed_contract import Violation, breakable_clauses, keys, raw_bodies, requests, violations
-from seedbed_contract.cases import Headers, KeyHeader, RawBody, accepted, refused
+from seedbed_contract import BrokenRequest, breakable_clauses, keys, raw_bodies, requests, violations
+from seedbed_contract.cases import Headers, KeyHeaderCase, RawBodyCase, accepted, refused
 from seedbed_mock import running
 from seedbed_schemas import default_contract
 
@@ -45,7 +45,7 @@ def test_a_request_that_keeps_the_contract_is_accepted(service: httpx2.Client, r
 @pytest.mark.parametrize("clause", breakable_clauses())
 def test_a_request_that_breaks_a_clause_is_refused_by_name(service: httpx2.Client, clause: str) -> None:
     @given(violation=violations(clauses=[clause]))
-    def check(violation: Violation) -> None:
+    def check(violation: BrokenRequest) -> None:
         answer = ask(service, violation.payload)
         assert answer["code"] == REFUSED
         assert _field_of(violation.clause) in str(answer["msg"])
@@ -58,13 +58,13 @@ def _field_of(clause: str) -> str:
 
 
 @given(body=raw_bodies())
-def test_a_raw_body_is_treated_as_it_is_meant(service: httpx2.Client, body: RawBody) -> None:
+def test_a_raw_body_is_treated_as_it_is_meant(service: httpx2.Client, body: RawBodyCase) -> None:
     code = ask(service, body.body, body.headers)["code"]
     assert code in {"refuse": {REFUSED}, "accept": {SUCCESS}, "either": {REFUSED, SUCCESS}}[body.meant]
 
 
 @given(way=keys("sk-Seedbed-0123"))
-def test_what_is_drawn_for_a_key_never_is_the_key(way: KeyHeader) -> None:
+def test_what_is_drawn_for_a_key_never_is_the_key(way: KeyHeaderCase) -> None:
     assert way.headers != ((CONTRACT.operation.header, "Bearer sk-Seedbed-0123"),)
     assert "sk-Seedbed-0123" not in repr(way)
 
@@ -88,7 +88,7 @@ def test_only_the_given_url_is_asked_to_be_called(request: Any) -> None:
 
 
 @given(violation=violations())
-def test_a_violation_breaks_the_clause_that_it_names_and_no_other_field(violation: Violation) -> None:
+def test_a_violation_breaks_the_clause_that_it_names_and_no_other_field(violation: BrokenRequest) -> None:
     found = CONTRACT.request.violations(violation.request)
     assert violation.clause in {each.clause for each in found}
     assert len({each.field for each in found}) == 1
@@ -126,7 +126,7 @@ def test_each_limit_is_among_the_first_examples() -> None:
 
     @settings(max_examples=100, database=None, derandomize=True)
     @given(violation=violations())
-    def look_beyond(violation: Violation) -> None:
+    def look_beyond(violation: BrokenRequest) -> None:
         if violation.clause == "input.prompt/maxLength":
             lengths.add(len(violation.request["input"]["prompt"]))
 
@@ -146,7 +146,7 @@ def test_each_limit_is_among_the_first_examples() -> None:
 def test_what_is_too_long_shrinks_to_one_plain_character_many_times(
     is_defect: Callable[[int], bool], smallest: int
 ) -> None:
-    def is_found(violation: Violation) -> bool:
+    def is_found(violation: BrokenRequest) -> bool:
         return violation.clause == "input.prompt/maxLength" and is_defect(len(violation.request["input"]["prompt"]))
 
     found = find(violations(), is_found, settings=settings(max_examples=3000, database=None))
@@ -165,7 +165,7 @@ def test_a_test_may_change_what_it_has_drawn() -> None:
 
     @settings(max_examples=100, database=None)
     @given(request=requests(), violation=violations())
-    def spoil(request: Any, violation: Violation) -> None:
+    def spoil(request: Any, violation: BrokenRequest) -> None:
         for drawn in (request, violation.request):
             if isinstance(drawn, dict):
                 drawn.pop("model", None)

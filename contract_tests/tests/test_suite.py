@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from seedbed_contract.checks import CHECKS
-from seedbed_mock import Running
+from seedbed_mock import MockServer
 from tests.minimal_choices import Variant
 from tests.minimal_service import Served, Service, serve
 from tests.mutant import Mutant, broken
@@ -59,7 +59,7 @@ def theirs(tmp_path: Path) -> TheirProject:
 
 def judge(theirs: TheirProject, served: Served, *words: str) -> tuple[int, str]:
     known = {
-        "--target-key": served.key,
+        "--key": served.key,
         "--second-key": served.second_key,
         "--signing-key": served.signing_key,
         "--fail-prompt": served.fail_prompt,
@@ -73,9 +73,9 @@ def mutant(name: str) -> Mutant:
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
 def test_the_fake_passes_with_a_test_for_each_check(
-    theirs: TheirProject, seedbed: Running, words: tuple[str, ...]
+    theirs: TheirProject, seedbed: MockServer, words: tuple[str, ...]
 ) -> None:
-    code, output = theirs.judge(seedbed.url, "--target-key", seedbed.key, "-rA", *words)
+    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, "-rA", *words)
     assert code == 0, output
     assert all(
         f"::{check.name}" in output for check in CHECKS if not check.name.startswith(("limits", "authorisation.a"))
@@ -110,13 +110,13 @@ def test_a_defect_fails_a_test_that_tells_all_of_it(theirs: TheirProject, name: 
     assert any(clause in output for clause in defect.clauses), output
     assert "curl " in output
     assert "repeat with --hypothesis-seed 0" in output
-    assert served.key not in output.replace(f"--target-key={served.key}", "")
+    assert served.key not in output.replace(f"--key={served.key}", "")
     assert "Traceback" not in output
     assert "finding" in output.rpartition("= contract =")[2]
 
 
-def test_one_check_can_be_asked_for_by_its_name(theirs: TheirProject, seedbed: Running) -> None:
-    code, output = theirs.judge(seedbed.url, "--target-key", seedbed.key, "-k", "authorisation.keys")
+def test_one_check_can_be_asked_for_by_its_name(theirs: TheirProject, seedbed: MockServer) -> None:
+    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, "-k", "authorisation.keys")
     assert code == 0, output
     assert "1 passed" in output
 
@@ -131,7 +131,7 @@ def test_no_target_is_a_mistake_in_the_command_and_no_pass(theirs: TheirProject)
     ("words", "told"),
     [
         (("--target", "nowhere"), "is not the URL of a service"),
-        (("--target", "https://example.com"), "give one with --target-key"),
+        (("--target", "https://example.com"), "give one with --key"),
         (("--target", "http://127.0.0.1:9", "--require", "moon"), "nothing called 'moon'"),
         (("--target", "http://127.0.0.1:9", "--max-examples", "0"), "1 or more"),
         (("--target", "http://127.0.0.1:9", "--spend", "much"), "a number of credits"),
@@ -167,15 +167,15 @@ def test_the_tests_can_be_listed_without_a_target(theirs: TheirProject) -> None:
 def test_the_options_are_those_of_the_suite_alone(theirs: TheirProject) -> None:
     (theirs.folder / "their_spec.py").write_text("def it_works(): ...\n")
     assert "--target" not in theirs.run("--help")[1]
-    assert "--target-key=KEY" in theirs.run("--pyargs", "seedbed_contract.suite", "--help")[1]
+    assert "--key=KEY" in theirs.run("--pyargs", "seedbed_contract.suite", "--help")[1]
     code, output = theirs.run("their_spec.py")
     assert code == 0, output
 
 
-def test_tests_of_their_own_run_beside_the_suite(theirs: TheirProject, seedbed: Running) -> None:
+def test_tests_of_their_own_run_beside_the_suite(theirs: TheirProject, seedbed: MockServer) -> None:
     (theirs.folder / "their_spec.py").write_text("def it_works(): ...\n")
     words = ("their_spec.py", "-n", "2", "-k", "works or authorisation.keys")
-    code, output = theirs.judge(seedbed.url, "--target-key", seedbed.key, *words)
+    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, *words)
     assert code == 0, output
     assert "2 passed" in output
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from seedbed_contract.asks import Asks
 from seedbed_contract.cases import raw, refused, wrong_keys
-from seedbed_contract.exchange import Ask
-from seedbed_contract.reports import as_json, html, junit, markdown
-from seedbed_contract.traffic import HarError, judge_traffic, read_har
+from seedbed_contract.http import RequestBuilder, TargetRequest
+from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report
+from seedbed_contract.traffic import HarError, check_traffic, read_har
 from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract
 from tests.minimal_choices import CONFORMING, Variant
@@ -23,7 +22,7 @@ from tests.minimal_service import serve
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seedbed_contract.findings import Finding, Judgement
+    from seedbed_contract.findings import Finding, Report
 
 KEY = "canary-key-5d1f"
 BASE = "https://api.example"
@@ -75,7 +74,7 @@ class Tape:
         times = {"startedDateTime": started, "time": seconds * 1000}
         self.entries.append({**times, "request": request | own_request, "response": response} | own)
 
-    def sent(self, ask: Ask, answer: httpx2.Response) -> None:
+    def sent(self, ask: TargetRequest, answer: httpx2.Response) -> None:
         """Add an exchange as it went over the wire, byte by byte."""
         encoded = {"text": base64.b64encode(ask.body or b"").decode(), "encoding": "base64"}
         headers = [{"name": name, "value": value} for name, value in ask.headers]
@@ -93,8 +92,8 @@ class Tape:
     def content(self) -> bytes:
         return json.dumps({"log": {"version": "1.2", "entries": self.entries}}).encode()
 
-    def judged(self, **named: Any) -> Judgement:
-        return judge_traffic(read_har(self.content), "traffic.har", **named)
+    def judged(self, **named: Any) -> Report:
+        return check_traffic(read_har(self.content), "traffic.har", **named)
 
 
 def text_of(body: Any) -> str:
@@ -123,11 +122,11 @@ def record(task_id: str = "task-1", state: str = "success", **changed: Any) -> d
     return told | changed
 
 
-def found(judgement: Judgement) -> set[tuple[str, str]]:
+def found(judgement: Report) -> set[tuple[str, str]]:
     return {(finding.side, finding.clause) for finding in judgement.findings}
 
 
-def only(judgement: Judgement) -> Finding:
+def only(judgement: Report) -> Finding:
     (finding,) = judgement.findings
     return finding
 
@@ -186,14 +185,14 @@ def test_no_conforming_service_is_blamed_for_what_callers_send_it(variant: Varia
     assert len(judgement.findings) > 10
 
 
-def asks_of_bad_callers(key: str) -> Iterator[Ask]:
-    asks = Asks(default_contract(), (("Authorization", f"Bearer {key}"),))
+def asks_of_bad_callers(key: str) -> Iterator[TargetRequest]:
+    asks = RequestBuilder(default_contract(), (("Authorization", f"Bearer {key}"),))
     yield from (asks.create(case.payload) for case in refused())
     yield from (asks.create(body.body, body.headers) for body in raw() if len(body.body) < 1 << 16)
     wrong = [header for header in wrong_keys(key) if all(value == value.strip() for _, value in header.headers)]
     yield from (asks.with_authorization(header.headers).record("nobody") for header in wrong)
     yield from (asks.record(name) for name in (None, "", "nobody", ["a", "b"]))
-    yield Ask("createTask", "PUT", CREATE, asks.authorization, b"{}")
+    yield TargetRequest("createTask", "PUT", CREATE, asks.authorization, b"{}")
 
 
 def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
@@ -205,7 +204,7 @@ def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
     assert judgement.conforms
     assert judgement.requests == 3
     assert "authorisation" in {entry.subject for entry in judgement.not_judged}
-    for form in (as_json, html, junit, markdown):
+    for form in (json_report, html_report, junit_report, markdown_report):
         assert KEY not in form.report(judgement)
 
 
@@ -285,7 +284,7 @@ def test_a_wrong_answer_is_the_services_fault(answer: Any, own: dict[str, Any], 
     assert ("service", clause) in found(tape.judged(http_status="envelope"))
 
 
-def states(*told: tuple[str, float]) -> Judgement:
+def states(*told: tuple[str, float]) -> Report:
     tape = Tape()
     tape.created()
     for state, seconds in told:
@@ -352,7 +351,7 @@ def test_a_word_that_is_no_key_is_left_in_the_answers() -> None:
 CALLED = {**REQUEST, "callBackUrl": "http://caller.example/called?x=1"}
 
 
-def called_back(message: Any, *, times: int = 1, method: str = "POST", state: str = "success") -> Judgement:
+def called_back(message: Any, *, times: int = 1, method: str = "POST", state: str = "success") -> Report:
     tape = Tape()
     tape.created(body=CALLED)
     tape.looked(answer=envelope(record(state=state, param=json.dumps(CALLED))))

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from seedbed_mock.app import create_app
     from seedbed_mock.clock import Clock, ManualClock, RealClock
-    from seedbed_mock.flags import Flags
-    from seedbed_mock.handle import ControlError, Running
+    from seedbed_mock.options import ServerOptions
     from seedbed_mock.server import ListenError, running
     from seedbed_mock.settings import Rate, Settings, SettingsError, Span
+    from seedbed_mock.testing import ControlError, MockServer
+
 
 __all__ = [
     "Clock",
     "ControlError",
-    "Flags",
     "ListenError",
     "ManualClock",
+    "MockServer",
     "Rate",
     "RealClock",
-    "Running",
+    "ServerOptions",
     "Settings",
     "SettingsError",
     "Span",
@@ -32,8 +33,8 @@ __all__ = [
 _MODULES: Final = {
     "app": ("create_app",),
     "clock": ("Clock", "ManualClock", "RealClock"),
-    "flags": ("Flags",),
-    "handle": ("ControlError", "Running"),
+    "options": ("ServerOptions",),
+    "testing": ("ControlError", "MockServer"),
     "server": ("ListenError", "running"),
     "settings": ("Rate", "Settings", "SettingsError", "Span"),
 }

@@ -10,6 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 LARGEST_ADVANCE = 10 * 365 * 86_400
 """In seconds; what lasts longer is a mistake of the caller."""
 

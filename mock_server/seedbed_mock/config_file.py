@@ -14,6 +14,7 @@ from seedbed_mock.settings import SEPARATOR
 if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
+
 _FLAG = "config"
 
 

@@ -11,6 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 CALLBACK = "callback"
 """The operation of an entry that is a callback."""
 
@@ -20,7 +21,7 @@ LARGEST_TEXT = 64 * 1024
 """In bytes; what is longer is kept cut, and says so."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that happened.
 
     Attributes:
@@ -103,14 +104,14 @@ class Journal:
     """
 
     def __init__(self, room: Room) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[JournalEntry] = deque()
         self._room = room
 
     def next_number(self) -> int:
         """Return the number for the next entry."""
         return next(self._room.numbers)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: JournalEntry) -> None:
         """Write one entry; the oldest makes room where there are too many."""
         size = entry.size
         self._entries.append(entry)
@@ -130,12 +131,12 @@ class Journal:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[JournalEntry]:
         """Go through the entries, oldest first."""
         return iter(tuple(self._entries))
 
 
-def kept(text: bytes) -> bytes:
+def truncated(text: bytes) -> bytes:
     """Return so much of a text as an entry has room for."""
     if len(text) <= LARGEST_TEXT:
         return text

@@ -15,7 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from seedbed_mock.handle import Running
+    from seedbed_mock.testing import MockServer
+
 
 _FIXTURE = "seedbed"
 _SUITE = "seedbed_contract.suite"
@@ -39,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def seedbed() -> Iterator[Running]:
+def seedbed() -> Iterator[MockServer]:
     """A fake service on a free port, which begins afresh with every test.
 
     Its tasks take no time and can be paid for as long as the test runs; the marker ``seedbed`` says otherwise.
@@ -54,7 +55,7 @@ def seedbed() -> Iterator[Running]:
 def _seedbed_begins_afresh(request: pytest.FixtureRequest) -> None:
     if _FIXTURE not in request.fixturenames:
         return
-    server: Running = request.getfixturevalue(_FIXTURE)
+    server: MockServer = request.getfixturevalue(_FIXTURE)
     words: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers(_FIXTURE))):
         if marker.args:
@@ -80,7 +81,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _taken_errors(item: pytest.Item) -> list[Exception]:
-    server: Running | None = getattr(item, "funcargs", {}).get(_FIXTURE)
+    server: MockServer | None = getattr(item, "funcargs", {}).get(_FIXTURE)
     errors = list(server.errors) if server else []
     if server:
         server.errors.clear()

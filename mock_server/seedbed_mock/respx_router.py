@@ -6,16 +6,19 @@ import http.client
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from seedbed_schemas import default_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
 try:
     import httpx
     import respx
     from respx.mocks import Mocker
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("respx_router needs respx: pip install 'seedbed[respx]'", name=error.name) from error
-from seedbed_schemas import default_contract
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _TIMEOUT_SECONDS = 60
 _HTTPX2 = "httpcore2"

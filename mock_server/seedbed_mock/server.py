@@ -17,11 +17,10 @@ import uvicorn
 from seedbed_schemas import local
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from seedbed_mock.addresses import base_url
-from seedbed_mock.assembly import app_of
-from seedbed_mock.faults.wire import TRANSPORT
-from seedbed_mock.handle import Running
-from seedbed_mock.stage import Stage
+from seedbed_mock.app import app_of
+from seedbed_mock.faults.connection import TRANSPORT
+from seedbed_mock.settings import base_url
+from seedbed_mock.testing import MockServer, SwappableApp
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from seedbed_mock.clock import Clock
-    from seedbed_mock.flags import Words
+    from seedbed_mock.options import ServerKeywords
     from seedbed_mock.settings import ClockKind
+
 
 _UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 
@@ -49,14 +49,14 @@ class ListenError(OSError):
 
 @contextlib.contextmanager
 def running(
-    *, clock: Clock | ClockKind = "real", contracts: Iterable[Contract] = (), **words: Unpack[Words]
-) -> Iterator[Running]:
+    *, clock: Clock | ClockKind = "real", contracts: Iterable[Contract] = (), **words: Unpack[ServerKeywords]
+) -> Iterator[MockServer]:
     """Run a fake in a thread of this process while the block runs, on any free port where none is named.
 
     Args:
         clock: What time it is: a clock of your own, or which of those of the flag ``--clock``.
         contracts: Contracts of models to play beside the shipped one, or in its place.
-        words: The flags of ``seedbed serve``, without their dashes; see :class:`seedbed_mock.flags.Flags`.
+        words: The flags of ``seedbed serve``, without their dashes; see :class:`seedbed_mock.options.ServerOptions`.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -64,15 +64,15 @@ def running(
         StoreError: The file of ``db`` cannot be used.
     """
     with listen(words.get("host", local.HOST), words.get("port", 0)) as listener:
-        stage = Stage(app_of(words, clock, contracts))
+        stage = SwappableApp(app_of(words, clock, contracts))
         with _served_in_thread(stage, listener):
-            yield Running(url_of(listener), stage)
+            yield MockServer(url_of(listener), stage)
 
 
 @contextlib.contextmanager
-def _served_in_thread(stage: Stage, listener: socket.socket) -> Iterator[None]:
+def _served_in_thread(stage: SwappableApp, listener: socket.socket) -> Iterator[None]:
     ready = threading.Event()
-    server = _Server(stage, ready.set)
+    server = _UvicornServer(stage, ready.set)
     thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
     thread.start()
     ready.wait()
@@ -85,7 +85,7 @@ def _served_in_thread(stage: Stage, listener: socket.socket) -> Iterator[None]:
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Answer on a socket until SIGINT or SIGTERM, then return."""
-    server = _Server(Stage(app), on_ready)
+    server = _UvicornServer(SwappableApp(app), on_ready)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -159,10 +159,10 @@ class _Protocol(HttpToolsProtocol):
         super().data_received(data)
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """A uvicorn that says when it answers."""
 
-    def __init__(self, stage: Stage, on_ready: Callable[[], None]) -> None:
+    def __init__(self, stage: SwappableApp, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             stage,
             http=_Protocol,

@@ -13,9 +13,9 @@ import h11
 import httpx2
 import pytest
 from jsonschema import Draft202012Validator
-from seedbed_mock import Running
+from seedbed_mock import MockServer
 from seedbed_schemas import default_contract
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 ROOT = "/__seedbed"
 CONTRACT = default_contract()
@@ -134,7 +134,7 @@ def http() -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def answers_kept(seedbed: Running, http: httpx2.Client) -> Callable[[str, str, int, Any], None]:
+def answers_kept(seedbed: MockServer, http: httpx2.Client) -> Callable[[str, str, int, Any], None]:
     """Return what checks an answer of the control API against its OpenAPI document."""
     document = http.get(f"{seedbed.url}{ROOT}/openapi.json").json()
 
@@ -160,7 +160,7 @@ def _operation(document: dict[str, Any], method: str, path: str) -> dict[str, An
 
 @pytest.fixture
 def control(
-    seedbed: Running, http: httpx2.Client, answers_kept: Callable[[str, str, int, Any], None]
+    seedbed: MockServer, http: httpx2.Client, answers_kept: Callable[[str, str, int, Any], None]
 ) -> Callable[..., tuple[int, Any]]:
     """Return what calls the control API of the fixture's server and gives back the HTTP status and the content."""
 
@@ -189,7 +189,7 @@ def _is_sentence(refusal: str) -> bool:
 
 
 @pytest.fixture
-def create(seedbed: Running, http: httpx2.Client) -> Callable[..., str]:
+def create(seedbed: MockServer, http: httpx2.Client) -> Callable[..., str]:
     def make(*, space: str = "", key: str = "", **more: object) -> str:
         headers = {"Authorization": f"Bearer {key or seedbed.key}"} | ({"X-Seedbed-Space": space} if space else {})
         url = seedbed.url + CONTRACT.operation.path
@@ -200,7 +200,7 @@ def create(seedbed: Running, http: httpx2.Client) -> Callable[..., str]:
 
 
 @pytest.fixture
-def account(seedbed: Running, control: Callable[..., tuple[int, Any]]) -> str:
+def account(seedbed: MockServer, control: Callable[..., tuple[int, Any]]) -> str:
     """Return the fingerprint of the first key."""
     assert seedbed.key
     name: str = control("GET", "/accounts")[1]["accounts"][0]["account"]
@@ -208,7 +208,7 @@ def account(seedbed: Running, control: Callable[..., tuple[int, Any]]) -> str:
 
 
 @pytest.fixture
-def call(seedbed: Running, http: httpx2.Client) -> Callable[..., dict[str, Any]]:
+def call(seedbed: MockServer, http: httpx2.Client) -> Callable[..., dict[str, Any]]:
     """Return what calls the service, raw bytes and all."""
 
     def ask(method: str, path: str, body: object = None, *, key: str = "", **headers: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import Running, SettingsError
+from seedbed_mock import MockServer, SettingsError
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
@@ -33,7 +33,7 @@ def balance(call: Call, **more: str) -> float:
 # Keys and their options
 
 
-def test_each_key_has_the_options_that_it_was_given(seedbed: Running, call: Call) -> None:
+def test_each_key_has_the_options_that_it_was_given(seedbed: MockServer, call: Call) -> None:
     seedbed.play(
         key=["plain", "rich:credits=1000.5", "slow:rate=1/10,credits=13", "free:rate=off", "signs:signing-key=a,b=c:d"],
         credits=80,
@@ -67,7 +67,7 @@ def test_each_key_has_the_options_that_it_was_given(seedbed: Running, call: Call
         ([], "At least one key"),
     ],
 )
-def test_a_key_that_cannot_be_used_is_one_sentence(seedbed: Running, key: Any, words: str) -> None:
+def test_a_key_that_cannot_be_used_is_one_sentence(seedbed: MockServer, key: Any, words: str) -> None:
     with pytest.raises(SettingsError, match=words) as caught:
         seedbed.play(key=key)
     assert str(caught.value).endswith(".")
@@ -77,7 +77,7 @@ def test_a_key_that_cannot_be_used_is_one_sentence(seedbed: Running, key: Any, w
 @pytest.mark.parametrize(
     "key", ["k:credits=80,signing_key=SECRET", "k:rate=1/2,SECRET", "k:signing_key=SECRET", "k:credit=80"]
 )
-def test_an_option_that_is_mistaken_shows_no_secret(seedbed: Running, key: str) -> None:
+def test_an_option_that_is_mistaken_shows_no_secret(seedbed: MockServer, key: str) -> None:
     with pytest.raises(SettingsError, match="credits, rate, signing-key") as caught:
         seedbed.play(key=key)
     assert "SECRET" not in str(caught.value)
@@ -89,7 +89,7 @@ def test_an_option_that_is_mistaken_shows_no_secret(seedbed: Running, key: str) 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
 @pytest.mark.parametrize("dialect", ["documented", "observed"])
 def test_what_cannot_be_paid_for_changes_nothing(
-    seedbed: Running, http: httpx2.Client, control: Control, dialect: str, http_status: Any
+    seedbed: MockServer, http: httpx2.Client, control: Control, dialect: str, http_status: Any
 ) -> None:
     seedbed.play(**with_credits(PRICE - 0.01), dialect=dialect, http_status=http_status)
     headers = {"Authorization": f"Bearer {seedbed.key}"}
@@ -101,7 +101,7 @@ def test_what_cannot_be_paid_for_changes_nothing(
     assert http.get(seedbed.url + CREDIT, headers=headers).json()["data"] == PRICE - 0.01
 
 
-def test_what_is_not_paid_for_counts_for_no_rate(seedbed: Running, call: Call, control: Control) -> None:
+def test_what_is_not_paid_for_counts_for_no_rate(seedbed: MockServer, call: Call, control: Control) -> None:
     seedbed.play(clock="manual", credits=0, rate_limit="1/10")
     assert [call("POST", CREATE, GOOD)["code"] for _ in range(3)] == [402] * 3
     account = control("GET", "/accounts")[1]["accounts"][0]["account"]
@@ -109,20 +109,20 @@ def test_what_is_not_paid_for_counts_for_no_rate(seedbed: Running, call: Call, c
     assert [call("POST", CREATE, GOOD)["code"] for _ in range(2)] == [200, 429]
 
 
-def test_a_balance_is_spent_to_the_last_credit(seedbed: Running, call: Call) -> None:
+def test_a_balance_is_spent_to_the_last_credit(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**with_credits(2 * PRICE))
     assert [call("POST", CREATE, GOOD)["code"] for _ in range(3)] == [200, 200, 402]
     assert call("GET", CREDIT)["data"] == 0
 
 
-def test_tenths_are_spent_exactly(seedbed: Running, call: Call) -> None:
+def test_tenths_are_spent_exactly(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**with_credits("100.3"))
     for _ in range(15):
         call("POST", CREATE, GOOD)
     assert call("GET", CREDIT)["data"] == 2.8
 
 
-def test_a_failure_gives_the_price_back_for_the_next_task(seedbed: Running, call: Call) -> None:
+def test_a_failure_gives_the_price_back_for_the_next_task(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**with_credits(PRICE))
     task_id = call("POST", CREATE, GOOD)["data"]["taskId"]
     assert call("POST", CREATE, GOOD)["code"] == 402
@@ -130,7 +130,7 @@ def test_a_failure_gives_the_price_back_for_the_next_task(seedbed: Running, call
     assert [call("POST", CREATE, GOOD)["code"] for _ in range(2)] == [200, 402]
 
 
-def test_creations_at_once_never_overdraw(seedbed: Running, control: Control) -> None:
+def test_creations_at_once_never_overdraw(seedbed: MockServer, control: Control) -> None:
     seedbed.play(**with_credits(12 * PRICE + 1))
 
     async def create_many() -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_creations_at_once_never_overdraw(seedbed: Running, control: Control) ->
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
 @pytest.mark.parametrize(("dialect", "code"), [("documented", 404), ("observed", 422)])
 def test_a_task_of_another_account_is_as_one_that_never_was(
-    seedbed: Running, http: httpx2.Client, dialect: str, code: int, http_status: Any
+    seedbed: MockServer, http: httpx2.Client, dialect: str, code: int, http_status: Any
 ) -> None:
     seedbed.play(**MANUAL, key=["one", "two"], dialect=dialect, http_status=http_status)
     task_id = http.post(seedbed.url + CREATE, json=GOOD, headers={"Authorization": "Bearer one"}).json()["data"][
@@ -171,7 +171,7 @@ def test_a_task_of_another_account_is_as_one_that_never_was(
 # Rates
 
 
-def test_new_tasks_slide_through_a_window_for_each_account(seedbed: Running, call: Call) -> None:
+def test_new_tasks_slide_through_a_window_for_each_account(seedbed: MockServer, call: Call) -> None:
     requests, seconds = SHARED.rate
     seedbed.play(clock="manual", credits=10_000, key=["one", "two"], rate_limit=f"{requests}/{seconds}")
 
@@ -188,7 +188,7 @@ def test_new_tasks_slide_through_a_window_for_each_account(seedbed: Running, cal
     assert codes(requests // 2 + 1, "one") == [200] * (requests // 2) + [429]
 
 
-def test_what_is_refused_counts_for_no_rate(seedbed: Running, call: Call) -> None:
+def test_what_is_refused_counts_for_no_rate(seedbed: MockServer, call: Call) -> None:
     seedbed.play(clock="manual", rate_limit="1/10")
     refused = [call("POST", CREATE, body)["code"] for body in (b"{", {}, {**GOOD, "model": "none"})]
     refused.append(call("POST", CREATE, GOOD, X_Seedbed_Fault="500")["code"])
@@ -196,7 +196,7 @@ def test_what_is_refused_counts_for_no_rate(seedbed: Running, call: Call) -> Non
     assert [call("POST", CREATE, GOOD)["code"] for _ in range(2)] == [200, 429]
 
 
-def test_queries_have_a_rate_of_their_own(seedbed: Running, call: Call) -> None:
+def test_queries_have_a_rate_of_their_own(seedbed: MockServer, call: Call) -> None:
     seedbed.play(clock="manual", poll_rate_limit="10/1", key=["one", "two"])
     codes = [call("GET", f"{RECORD}?taskId=x", key="one")["code"] for _ in range(12)]
     assert codes == [404] * 10 + [429] * 2
@@ -206,7 +206,7 @@ def test_queries_have_a_rate_of_their_own(seedbed: Running, call: Call) -> None:
     assert call("GET", f"{RECORD}?taskId=x", key="one")["code"] == 404
 
 
-def test_queries_have_no_rate_where_none_is_asked_for(seedbed: Running, call: Call) -> None:
+def test_queries_have_no_rate_where_none_is_asked_for(seedbed: MockServer, call: Call) -> None:
     seedbed.play(clock="manual")
     assert {call("GET", f"{RECORD}?taskId=x")["code"] for _ in range(100)} == {404}
 
@@ -216,7 +216,7 @@ def test_queries_have_no_rate_where_none_is_asked_for(seedbed: Running, call: Ca
 
 @pytest.mark.parametrize("door", ["header", "key"])
 def test_a_space_has_its_own_tasks_balance_and_journal(
-    seedbed: Running, call: Call, control: Control, door: str
+    seedbed: MockServer, call: Call, control: Control, door: str
 ) -> None:
     seedbed.play(**MANUAL)
 
@@ -234,7 +234,7 @@ def test_a_space_has_its_own_tasks_balance_and_journal(
     assert balance(call, **named("a")) == 80 - 2 * PRICE
 
 
-def test_a_space_draws_what_it_draws_alone(seedbed: Running, call: Call) -> None:
+def test_a_space_draws_what_it_draws_alone(seedbed: MockServer, call: Call) -> None:
     def ends(*others: str) -> list[int]:
         seedbed.play(clock="manual", task_seconds="10..60", rate_limit="off", credits=1000, seed=7)
         begun, found = seedbed.control("GET", "clock")["now"], []
@@ -251,7 +251,7 @@ def test_a_space_draws_what_it_draws_alone(seedbed: Running, call: Call) -> None
     assert len(set(alone)) == 4
 
 
-def test_a_space_has_rates_of_its_own(seedbed: Running, call: Call) -> None:
+def test_a_space_has_rates_of_its_own(seedbed: MockServer, call: Call) -> None:
     seedbed.play(clock="manual", rate_limit="1/10")
     codes = [call("POST", CREATE, GOOD, X_Seedbed_Space=space)["code"] for space in ("a", "a", "b", "b")]
     assert codes == [200, 429, 200, 429]
@@ -259,7 +259,9 @@ def test_a_space_has_rates_of_its_own(seedbed: Running, call: Call) -> None:
 
 @pytest.mark.parametrize("space", ["a b", "x" * 65, "../x", "a\tb", "é", "a\\b", '"'])
 @pytest.mark.parametrize("door", ["header", "key"])
-def test_a_name_that_no_space_can_have_is_refused(seedbed: Running, http: httpx2.Client, space: str, door: str) -> None:
+def test_a_name_that_no_space_can_have_is_refused(
+    seedbed: MockServer, http: httpx2.Client, space: str, door: str
+) -> None:
     key = seedbed.key if door == "header" else f"{space}:{seedbed.key}"
     headers = [(b"Authorization", b"Bearer " + key.encode("latin-1"))]
     headers += [(b"X-Seedbed-Space", space.encode("latin-1"))] if door == "header" else []
@@ -272,12 +274,12 @@ def test_a_name_that_no_space_can_have_is_refused(seedbed: Running, http: httpx2
 
 
 @pytest.mark.parametrize("space", ["a", "A.b_c-9", "x" * 64, "...", "default"])
-def test_a_name_that_a_space_can_have_is_let_in(seedbed: Running, call: Call, space: str) -> None:
+def test_a_name_that_a_space_can_have_is_let_in(seedbed: MockServer, call: Call, space: str) -> None:
     assert call("GET", CREDIT, X_Seedbed_Space=space)["code"] == 200
     assert call("GET", CREDIT, key=f"{space}:{seedbed.key}")["code"] == 200
 
 
-def test_a_key_with_a_colon_is_no_space(seedbed: Running, call: Call) -> None:
+def test_a_key_with_a_colon_is_no_space(seedbed: MockServer, call: Call) -> None:
     seedbed.play(key=["a:b", "b"], credits=80)
     call("POST", CREATE, GOOD, key="a:b")
     assert [entry["space"] for entry in seedbed.calls] == ["default"]
@@ -288,12 +290,12 @@ def test_a_key_with_a_colon_is_no_space(seedbed: Running, call: Call) -> None:
 
 
 @pytest.mark.parametrize("inside", ["b", "c", "no space"])
-def test_a_space_in_the_header_wins_over_one_in_the_key(seedbed: Running, call: Call, inside: str) -> None:
+def test_a_space_in_the_header_wins_over_one_in_the_key(seedbed: MockServer, call: Call, inside: str) -> None:
     assert call("GET", CREDIT, key=f"{inside}:{seedbed.key}", X_Seedbed_Space="b")["code"] == 200
     assert [entry["space"] for entry in seedbed.calls] == ["b"]
 
 
-def test_thousands_of_spaces_are_kept_within_bounds(seedbed: Running, http: httpx2.Client, control: Control) -> None:
+def test_thousands_of_spaces_are_kept_within_bounds(seedbed: MockServer, http: httpx2.Client, control: Control) -> None:
     seedbed.play(**MANUAL)
     headers = {"Authorization": f"Bearer {seedbed.key}"}
     for number in range(2000):

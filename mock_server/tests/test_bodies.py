@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_schemas import default_contract
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT = default_contract()
 CREATE = CONTRACT.operation.path
@@ -38,7 +38,7 @@ def make_server() -> Any:
         yield server
 
 
-def send(server: Running, body: bytes, **headers: str) -> dict[str, Any]:
+def send(server: MockServer, body: bytes, **headers: str) -> dict[str, Any]:
     sent = {"Authorization": f"Bearer {server.key}", **headers}
     response = httpx2.post(server.url + CREATE, content=body, headers=sent, trust_env=False)
     assert response.status_code == 200
@@ -47,7 +47,7 @@ def send(server: Running, body: bytes, **headers: str) -> dict[str, Any]:
     return answer
 
 
-def send_json(server: Running, body: object) -> dict[str, Any]:
+def send_json(server: MockServer, body: object) -> dict[str, Any]:
     return send(server, json.dumps(body).encode())
 
 
@@ -77,7 +77,7 @@ def send_json(server: Running, body: object) -> dict[str, Any]:
     ],
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else value,
 )
-def test_a_hostile_body_is_refused_in_the_envelope(server: Running, body: bytes, words: str) -> None:
+def test_a_hostile_body_is_refused_in_the_envelope(server: MockServer, body: bytes, words: str) -> None:
     answer = send(server, body)
     assert answer["code"] == 422
     assert words in answer["msg"]
@@ -108,7 +108,7 @@ def test_a_hostile_body_is_refused_in_the_envelope(server: Running, body: bytes,
     ids=lambda value: str(value)[:20],
 )
 def test_a_broken_rule_is_refused_with_the_field_and_the_rule(
-    server: Running, path: str, value: object, words: str
+    server: MockServer, path: str, value: object, words: str
 ) -> None:
     answer = send_json(server, changed(path, value))
     assert answer["code"] == 422
@@ -117,7 +117,7 @@ def test_a_broken_rule_is_refused_with_the_field_and_the_rule(
 
 
 @pytest.mark.parametrize("path", ["model", "input", "input.prompt", "input.aspect_ratio", "input.quality"])
-def test_a_required_field_that_is_missing_is_refused_by_name(server: Running, path: str) -> None:
+def test_a_required_field_that_is_missing_is_refused_by_name(server: MockServer, path: str) -> None:
     answer = send_json(server, without(path))
     assert answer["code"] == 422
     assert f"{path} is required" in answer["msg"]
@@ -136,20 +136,20 @@ def test_a_required_field_that_is_missing_is_refused_by_name(server: Running, pa
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_keeps_the_contract_is_accepted(server: Running, path: str, value: object) -> None:
+def test_what_keeps_the_contract_is_accepted(server: MockServer, path: str, value: object) -> None:
     assert send_json(server, changed(path, value))["code"] == 200
 
 
-def test_of_a_key_that_stands_twice_the_last_counts(server: Running) -> None:
+def test_of_a_key_that_stands_twice_the_last_counts(server: MockServer) -> None:
     body = json.dumps(GOOD).replace('"quality"', '"quality": "nope", "quality"').encode()
     assert send(server, body)["code"] == 200
 
 
-def test_a_refusal_of_a_huge_value_is_short(server: Running) -> None:
+def test_a_refusal_of_a_huge_value_is_short(server: MockServer) -> None:
     assert len(send_json(server, changed("input.quality", "x" * 900_000))["msg"]) < 300
 
 
-def raw(server: Running, *parts: bytes) -> bytes:
+def raw(server: MockServer, *parts: bytes) -> bytes:
     """Send bytes as they are and return all that comes back until the server closes."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -161,32 +161,32 @@ def raw(server: Running, *parts: bytes) -> bytes:
     return answer
 
 
-def head(server: Running, *lines: str) -> bytes:
+def head(server: MockServer, *lines: str) -> bytes:
     start = [f"POST {CREATE} HTTP/1.1", "Host: x", f"Authorization: Bearer {server.key}", *lines]
     return ("\r\n".join(start) + "\r\n\r\n").encode()
 
 
-def test_an_endless_chunked_body_is_answered_and_the_connection_closed(server: Running) -> None:
+def test_an_endless_chunked_body_is_answered_and_the_connection_closed(server: MockServer) -> None:
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     answer = raw(server, head(server, "Transfer-Encoding: chunked"), *[chunk] * 16, b"1\r\nx\r\n")
     assert b'"code":422' in answer
     assert b"connection: close" in answer.lower()
 
 
-def test_a_chunked_body_is_taken_like_any_other(server: Running) -> None:
+def test_a_chunked_body_is_taken_like_any_other(server: MockServer) -> None:
     body = json.dumps(GOOD, ensure_ascii=False).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     assert b'"code":200' in raw(server, head(server, "Transfer-Encoding: chunked", "Connection: close"), chunks)
 
 
 @pytest.mark.parametrize("offer", ["h2c", "websocket", "something/1"])
-def test_an_offer_to_speak_another_protocol_is_ignored_and_the_body_read(server: Running, offer: str) -> None:
+def test_an_offer_to_speak_another_protocol_is_ignored_and_the_body_read(server: MockServer, offer: str) -> None:
     body = json.dumps(GOOD).encode()
     lines = f"Connection: Upgrade, HTTP2-Settings, close|Upgrade: {offer}|HTTP2-Settings: AAMAAABkAAQ".split("|")
     assert b'"code":200' in raw(server, head(server, *lines, f"Content-Length: {len(body)}") + body)
 
 
-def test_a_body_that_speaks_of_an_upgrade_is_left_alone(server: Running) -> None:
+def test_a_body_that_speaks_of_an_upgrade_is_left_alone(server: MockServer) -> None:
     body = json.dumps(changed("input.prompt", "@")).encode().replace(b"@", b"\\r\\nUpgrade: h2c\\r\\n")
     assert b'"code":200' in raw(server, head(server, "Connection: close", f"Content-Length: {len(body)}"), body)
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import respx
 import trustme
-from seedbed_mock.callbacks import post as post_module
-from seedbed_mock.callbacks.post import Answer, DeliveryFailed, post
-from seedbed_mock.callbacks.targets import Allowed, Target, resolve
+from seedbed_mock.callbacks import sender as post_module
+from seedbed_mock.callbacks.sender import DeliveryError, ReceiverResponse, send_callback
+from seedbed_mock.callbacks.targets import AllowList, CallbackTarget, resolve
 from seedbed_schemas import __version__
 
-LOCAL = Allowed()
+LOCAL = AllowList()
 LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -58,8 +58,8 @@ def certified(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     return context
 
 
-async def deliver(url: str, body: bytes = b"{}", **headers: str) -> Answer:
-    return await post(await resolve(url, LOCAL), body, headers)
+async def deliver(url: str, body: bytes = b"{}", **headers: str) -> ReceiverResponse:
+    return await send_callback(await resolve(url, LOCAL), body, headers)
 
 
 def heads(*lines: str) -> bytes:
@@ -102,7 +102,7 @@ def test_a_callback_arrives_as_it_was_given(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
     headers = {"X-Webhook-Timestamp": "1765166238", "X-Webhook-Signature": "c2lnbg=="}
     answer = run(deliver(f"{receiver.url}/hook?a=b#c", '{"msg":"é"}'.encode(), **headers))
-    assert answer == Answer(200, None)
+    assert answer == ReceiverResponse(200, None)
     (request,) = receiver.requests
     assert (request.method, request.target, request.body) == ("POST", "/hook?a=b", '{"msg":"é"}'.encode())
     assert request.headers == {
@@ -146,7 +146,7 @@ def test_a_header_that_is_given_replaces_the_usual_one(run: Run, receive: Receiv
 )
 def test_the_status_is_read(run: Run, receive: Receive, answer: bytes, status: int, retry_after: float | None) -> None:
     receiver = receive(answer)
-    assert run(deliver(receiver.url)) == Answer(status, retry_after)
+    assert run(deliver(receiver.url)) == ReceiverResponse(status, retry_after)
     assert receiver.left.acquire(timeout=30)
 
 
@@ -175,13 +175,13 @@ FAILURES: dict[str, tuple[Any, str]] = {
 def test_a_receiver_that_gives_no_answer_is_told_of_in_one_sentence(run: Run, receive: Receive, kind: str) -> None:
     behaviour, words = FAILURES[kind]
     receiver = receive(behaviour)
-    with pytest.raises(DeliveryFailed, match=words) as failed:
+    with pytest.raises(DeliveryError, match=words) as failed:
         run(deliver(receiver.url))
     assert_sentence(failed.value, receiver.port)
     assert receiver.left.acquire(timeout=30)
 
 
-def assert_sentence(error: DeliveryFailed, port: int) -> None:
+def assert_sentence(error: DeliveryError, port: int) -> None:
     sentence = str(error)
     assert f"127.0.0.1:{port}" in sentence
     assert sentence.endswith(".")
@@ -198,28 +198,28 @@ def body_for_ever(connection: socket.socket) -> None:
 
 def test_the_body_of_an_answer_is_left_unread(run: Run, receive: Receive) -> None:
     receiver = receive(body_for_ever)
-    assert run(deliver(receiver.url)) == Answer(200, None)
+    assert run(deliver(receiver.url)) == ReceiverResponse(200, None)
     assert receiver.left.acquire(timeout=30)
 
 
 def test_nobody_listening_is_told_of(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(DeliveryFailed, match="refused the connection") as failed:
+    with pytest.raises(DeliveryError, match="refused the connection") as failed:
         run(deliver(f"http://127.0.0.1:{port}/"))
     assert_sentence(failed.value, port)
 
 
 def test_the_next_address_is_tried_where_one_refuses(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
-    target = Target(("127.0.0.9", "127.0.0.1"), receiver.port, None, "hook.test", "/")
-    assert run(post(target, b"{}", {})).status == 200
+    target = CallbackTarget(("127.0.0.9", "127.0.0.1"), receiver.port, None, "hook.test", "/")
+    assert run(send_callback(target, b"{}", {})).status == 200
 
 
 def test_an_unreachable_address_is_told_of(run: Run) -> None:
     # The broadcast address refuses a stream without a packet sent; no target made of a URL has it.
-    with pytest.raises(DeliveryFailed, match=r"could not be reached \([^()]+\)\.$"):
-        run(post(Target(("255.255.255.255",), 9, None, "hook.test", "/"), b"{}", {}))
+    with pytest.raises(DeliveryError, match=r"could not be reached \([^()]+\)\.$"):
+        run(send_callback(CallbackTarget(("255.255.255.255",), 9, None, "hook.test", "/"), b"{}", {}))
 
 
 def test_a_client_that_is_patched_for_a_test_does_not_catch_callbacks(run: Run, receive: Receive) -> None:
@@ -235,26 +235,26 @@ def test_a_certificate_that_names_the_host_is_accepted(
     run: Run, receive: Receive, authority: trustme.CA, name: str, url: str
 ) -> None:
     receiver = receive(OK, tls=certified(authority, name))
-    assert run(post(tls_target(url, receiver.port), b"{}", {})).status == 200
+    assert run(send_callback(tls_target(url, receiver.port), b"{}", {})).status == 200
     assert receiver.left.acquire(timeout=30)
 
 
-def tls_target(url: str, port: int) -> Target:
+def tls_target(url: str, port: int) -> CallbackTarget:
     name = url.removeprefix("https://")
-    return Target(("127.0.0.1",), port, name, f"{name}:{port}", "/")
+    return CallbackTarget(("127.0.0.1",), port, name, f"{name}:{port}", "/")
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_name_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(OK, tls=certified(authority, "other.test"))
-    with pytest.raises(DeliveryFailed, match=r"certificate that is not accepted \(Hostname mismatch.*hook\.test"):
-        run(post(tls_target("https://hook.test", receiver.port), b"{}", {}))
+    with pytest.raises(DeliveryError, match=r"certificate that is not accepted \(Hostname mismatch.*hook\.test"):
+        run(send_callback(tls_target("https://hook.test", receiver.port), b"{}", {}))
     assert receiver.requests == []
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
-    with pytest.raises(DeliveryFailed, match=r"certificate that is not accepted \(unable to get") as failed:
+    with pytest.raises(DeliveryError, match=r"certificate that is not accepted \(unable to get") as failed:
         run(deliver(receiver.url))
     assert_sentence(failed.value, receiver.port)
     assert receiver.requests == []
@@ -266,7 +266,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(run: Run, receive: Rec
 )
 def test_a_plain_receiver_is_told_of_where_tls_was_expected(run: Run, receive: Receive, behaviour: Any) -> None:
     receiver = receive(behaviour)
-    with pytest.raises(DeliveryFailed, match=r"No TLS connection|before it was ready") as failed:
+    with pytest.raises(DeliveryError, match=r"No TLS connection|before it was ready") as failed:
         run(deliver(f"https://127.0.0.1:{receiver.port}/"))
     assert_sentence(failed.value, receiver.port)
 
@@ -275,7 +275,7 @@ def test_a_receiver_of_tls_is_told_of_where_none_was_expected(
     run: Run, receive: Receive, authority: trustme.CA
 ) -> None:
     receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
-    with pytest.raises(DeliveryFailed, match=r"not HTTP/1\.1|before it answered"):
+    with pytest.raises(DeliveryError, match=r"not HTTP/1\.1|before it answered"):
         run(deliver(f"http://127.0.0.1:{receiver.port}/"))
 
 
@@ -290,7 +290,7 @@ def break_off(connection: socket.socket) -> None:
 @pytest.mark.usefixtures("trusted")
 def test_a_tls_connection_that_breaks_is_told_of(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(break_off, tls=certified(authority, "127.0.0.1"))
-    with pytest.raises(DeliveryFailed, match=r"The TLS connection to .* broke"):
+    with pytest.raises(DeliveryError, match=r"The TLS connection to .* broke"):
         run(deliver(receiver.url))
 
 
@@ -379,7 +379,7 @@ def test_two_hundred_posts_to_hostile_receivers_hold_nobody_up(
         return await watch, outcomes
 
     longest, outcomes = run(everything())
-    assert {type(outcome) for outcome in outcomes} == {Answer, DeliveryFailed}
+    assert {type(outcome) for outcome in outcomes} == {ReceiverResponse, DeliveryError}
     assert longest < 0.05
 
 

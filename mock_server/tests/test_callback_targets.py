@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from seedbed_mock.callbacks.post import post
-from seedbed_mock.callbacks.targets import Allowed, Target, TargetRefused, TargetUnknown, resolve
+from seedbed_mock.callbacks.sender import send_callback
+from seedbed_mock.callbacks.targets import AllowList, CallbackTarget, TargetRefusedError, UnknownTargetError, resolve
 from seedbed_mock.settings import SettingsError
 
-LOCAL = Allowed()
+LOCAL = AllowList()
 ANY = str(IPv4Address(0))
 
 
@@ -29,27 +29,33 @@ class Names:
         return [(0, 0, 0, "", (address, port)) for address in self.addresses]
 
 
-def look_up(url: str, *addresses: str, allow: tuple[str, ...] = ()) -> Target:
-    return asyncio.run(resolve(url, Allowed.parse(allow), getaddrinfo=Names(*addresses)))
+def look_up(url: str, *addresses: str, allow: tuple[str, ...] = ()) -> CallbackTarget:
+    return asyncio.run(resolve(url, AllowList.parse(allow), getaddrinfo=Names(*addresses)))
 
 
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("http://127.0.0.1", Target(("127.0.0.1",), 80, None, "127.0.0.1", "/")),
-        ("HTTP://127.8.9.1:80/a?b#c", Target(("127.8.9.1",), 80, None, "127.8.9.1", "/a?b")),
-        ("https://127.0.0.1:/x", Target(("127.0.0.1",), 443, "127.0.0.1", "127.0.0.1", "/x")),
-        ("http://[::1]:8080?q=1", Target(("::1",), 8080, None, "[::1]:8080", "/?q=1")),
-        ("https://[::1]/", Target(("::1",), 443, "::1", "[::1]", "/")),
-        ("http://Hook.Test./é b%20".replace(" ", ""), Target(("127.0.0.1",), 80, None, "hook.test", "/%C3%A9b%20")),
+        ("http://127.0.0.1", CallbackTarget(("127.0.0.1",), 80, None, "127.0.0.1", "/")),
+        ("HTTP://127.8.9.1:80/a?b#c", CallbackTarget(("127.8.9.1",), 80, None, "127.8.9.1", "/a?b")),
+        ("https://127.0.0.1:/x", CallbackTarget(("127.0.0.1",), 443, "127.0.0.1", "127.0.0.1", "/x")),
+        ("http://[::1]:8080?q=1", CallbackTarget(("::1",), 8080, None, "[::1]:8080", "/?q=1")),
+        ("https://[::1]/", CallbackTarget(("::1",), 443, "::1", "[::1]", "/")),
+        (
+            "http://Hook.Test./é b%20".replace(" ", ""),
+            CallbackTarget(("127.0.0.1",), 80, None, "hook.test", "/%C3%A9b%20"),
+        ),
         (
             "https://bücher.test:8443/",
-            Target(("127.0.0.1",), 8443, "xn--bcher-kva.test", "xn--bcher-kva.test:8443", "/"),
+            CallbackTarget(("127.0.0.1",), 8443, "xn--bcher-kva.test", "xn--bcher-kva.test:8443", "/"),
         ),
-        ("http://my_service:65535/[a]|\\", Target(("127.0.0.1",), 65535, None, "my_service:65535", "/[a]%7C%5C")),
+        (
+            "http://my_service:65535/[a]|\\",
+            CallbackTarget(("127.0.0.1",), 65535, None, "my_service:65535", "/[a]%7C%5C"),
+        ),
     ],
 )
-def test_a_url_becomes_a_target(url: str, target: Target) -> None:
+def test_a_url_becomes_a_target(url: str, target: CallbackTarget) -> None:
     assert look_up(url, "127.0.0.1") == target
 
 
@@ -103,7 +109,7 @@ def test_a_mapped_loopback_address_is_the_address_that_it_maps() -> None:
     ids=ascii,
 )
 def test_a_url_of_another_form_is_refused(url: str, words: str) -> None:
-    with pytest.raises(TargetRefused, match=words) as refused:
+    with pytest.raises(TargetRefusedError, match=words) as refused:
         look_up(url, "127.0.0.1")
     assert "secret" not in str(refused.value)
     assert len(str(refused.value)) < 500
@@ -130,14 +136,14 @@ def test_a_url_of_another_form_is_refused(url: str, words: str) -> None:
 def test_only_loopback_may_be_called_unless_more_is_allowed(address: str, refused: str) -> None:
     host = f"[{address}]" if ":" in address else address
     for url, found in ((f"http://{host}/", ()), ("http://hook.test/", (address,))):
-        with pytest.raises(TargetRefused, match=refused) as error:
+        with pytest.raises(TargetRefusedError, match=refused) as error:
             look_up(url, *found)
         assert "--callback-allow " in str(error.value)
 
 
 def test_one_address_that_is_not_allowed_is_enough_to_refuse_a_name() -> None:
     for addresses in (("127.0.0.1", "10.0.0.5"), ("10.0.0.5", "::1"), ("::1", "127.0.0.1", "169.254.169.254")):
-        with pytest.raises(TargetRefused, match=r"hook\.test leads to 1"):
+        with pytest.raises(TargetRefusedError, match=r"hook\.test leads to 1"):
             look_up("http://hook.test/", *addresses)
 
 
@@ -191,16 +197,16 @@ def test_an_entry_allows_what_it_names_beside_loopback(allow: str, address: str)
     ],
 )
 def test_an_entry_allows_no_more_than_it_says(allow: str, address: str, words: str) -> None:
-    with pytest.raises(TargetRefused) as refused:
+    with pytest.raises(TargetRefusedError) as refused:
         look_up("http://hook.test/", address, allow=(allow,))
     assert words in f"{refused.value} "
 
 
 def test_the_refusal_of_an_address_behind_a_gateway_names_what_would_allow_it() -> None:
     url = "http://[64:ff9b::10.0.0.5]/"
-    with pytest.raises(TargetRefused, match="--callback-allow 64:ff9b::a00:5 "):
+    with pytest.raises(TargetRefusedError, match="--callback-allow 64:ff9b::a00:5 "):
         look_up(url)
-    with pytest.raises(TargetRefused, match=r"--callback-allow 10\.0\.0\.5 "):
+    with pytest.raises(TargetRefusedError, match=r"--callback-allow 10\.0\.0\.5 "):
         look_up(url, allow=("64:ff9b::a00:5",))
     assert look_up(url, allow=("64:ff9b::a00:5", "10.0.0.5")).addresses == ("64:ff9b::a00:5",)
 
@@ -238,7 +244,7 @@ def test_the_refusal_of_an_address_behind_a_gateway_names_what_would_allow_it() 
 )
 def test_an_entry_that_allows_nobody_is_refused_at_the_start(entry: str, words: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        Allowed.parse(["app.test", entry])
+        AllowList.parse(["app.test", entry])
     assert words in str(refused.value)
     assert len(str(refused.value)) < 500
 
@@ -254,7 +260,7 @@ def test_a_name_that_does_not_resolve_is_unknown_for_now(failure: Exception | No
             raise failure
         return []
 
-    with pytest.raises(TargetUnknown, match=r"The host hook\.test "):
+    with pytest.raises(UnknownTargetError, match=r"The host hook\.test "):
         asyncio.run(resolve("http://hook.test/", LOCAL, getaddrinfo=fail))
 
 
@@ -277,7 +283,7 @@ def test_a_name_is_resolved_once_and_the_connection_goes_to_the_address_that_was
     async def deliver() -> int:
         target = await resolve(f"http://rebound.test:{receiver.port}/", LOCAL, getaddrinfo=names)
         names.addresses = ("10.0.0.5",)
-        return (await post(target, b"{}", {})).status
+        return (await send_callback(target, b"{}", {})).status
 
     assert asyncio.run(deliver()) == 204
     assert names.asked == ["rebound.test"]
@@ -297,7 +303,7 @@ URLS = st.text() | st.builds(
 def test_any_text_gives_allowed_addresses_or_is_refused(url: str, addresses: list[str]) -> None:
     try:
         target = look_up(url, *addresses, allow=("192.0.2.0/24",))
-    except (TargetRefused, TargetUnknown) as error:
+    except (TargetRefusedError, UnknownTargetError) as error:
         sentence = str(error)
     else:
         sentence = "."
@@ -306,7 +312,7 @@ def test_any_text_gives_allowed_addresses_or_is_refused(url: str, addresses: lis
     assert sentence.isprintable()
 
 
-def check(target: Target) -> None:
+def check(target: CallbackTarget) -> None:
     networks = [ip_network(text) for text in ("127.0.0.0/8", "::1", "192.0.2.0/24")]
     assert target.addresses
     assert all(any(ip_address(address) in network for network in networks) for address in target.addresses)
@@ -319,7 +325,7 @@ def check(target: Target) -> None:
 @given(st.text())
 def test_any_entry_is_read_or_refused(entry: str) -> None:
     try:
-        sentence = f"{Allowed.parse([entry])}."
+        sentence = f"{AllowList.parse([entry])}."
     except SettingsError as error:
         sentence = str(error)
     assert sentence.endswith(".")

@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import ControlError, ManualClock, Running, Settings, create_app, running
+from seedbed_mock import ControlError, ManualClock, MockServer, Settings, create_app, running
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 SHARED, CONTRACT = job_api(), default_contract()
 CREATE = CONTRACT.operation.path
@@ -32,13 +32,13 @@ Receive = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
+def server() -> Iterator[MockServer]:
     with running(clock="manual") as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def _afresh(server: Running) -> None:
+def _afresh(server: MockServer) -> None:
     server.play(clock="manual", task_seconds=30, key=f"k:signing-key={SECRET}", rate_limit="off", credits=10_000)
 
 
@@ -48,23 +48,23 @@ def request(url: str | None) -> dict[str, Any]:
     return body if url is None else {**body, SHARED.fields.callback: url}
 
 
-def create(server: Running, url: str | None, **headers: str) -> str:
+def create(server: MockServer, url: str | None, **headers: str) -> str:
     all_headers = {"Authorization": f"Bearer {server.key}", **headers}
     answer = httpx2.post(server.url + CREATE, json=request(url), headers=all_headers, trust_env=False).json()
     task_id: str = answer["data"]["taskId"]
     return task_id
 
 
-def callback(server: Running, task_id: str) -> dict[str, Any]:
+def callback(server: MockServer, task_id: str) -> dict[str, Any]:
     found: dict[str, Any] = server.task(task_id)["callback"]
     return found
 
 
-def statuses(server: Running, task_id: str) -> list[int | None]:
+def statuses(server: MockServer, task_id: str) -> list[int | None]:
     return [attempt["status"] for attempt in callback(server, task_id)["attempts"]]
 
 
-def test_a_task_that_has_ended_is_told_of_once(server: Running, receive: Receive) -> None:
+def test_a_task_that_has_ended_is_told_of_once(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, f"{receiver.url}/done?id=7")
     server.advance(29)
@@ -82,7 +82,7 @@ def test_a_task_that_has_ended_is_told_of_once(server: Running, receive: Receive
     assert callback(server, task_id)["outcome"] == "delivered"
 
 
-def test_a_failure_is_told_with_its_own_code(server: Running, receive: Receive) -> None:
+def test_a_failure_is_told_with_its_own_code(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     server.fail(task_id, 422, "blocked")
@@ -92,7 +92,7 @@ def test_a_failure_is_told_with_its_own_code(server: Running, receive: Receive) 
     assert (body["data"]["failCode"], body["data"]["failMsg"]) == ("422", "blocked")
 
 
-def test_the_observed_dialect_has_its_own_words_and_record(server: Running, receive: Receive) -> None:
+def test_the_observed_dialect_has_its_own_words_and_record(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual", dialect="observed", task_seconds=0)
     receiver = receive(OK)
     create(server, receiver.url)
@@ -104,7 +104,7 @@ def test_the_observed_dialect_has_its_own_words_and_record(server: Running, rece
     assert isinstance(body["data"]["updateTime"], int)
 
 
-def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: Running, receive: Receive) -> None:
+def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     server.advance(1000)
@@ -115,7 +115,7 @@ def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: Runni
     assert headers[SHARED.callback.signature_header.lower()] == base64.b64encode(digest).decode()
 
 
-def test_an_account_without_a_signing_key_signs_nothing(server: Running, receive: Receive) -> None:
+def test_an_account_without_a_signing_key_signs_nothing(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual")
     receiver = receive(OK)
     create(server, receiver.url)
@@ -123,7 +123,7 @@ def test_an_account_without_a_signing_key_signs_nothing(server: Running, receive
     assert not {name for name in receiver.requests[0].headers if name.startswith("x-webhook")}
 
 
-def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: Running, receive: Receive) -> None:
+def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -138,7 +138,7 @@ def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: R
     assert len(receiver.requests) == 4
 
 
-def test_a_receiver_that_recovers_is_told(server: Running, receive: Receive) -> None:
+def test_a_receiver_that_recovers_is_told(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -146,7 +146,7 @@ def test_a_receiver_that_recovers_is_told(server: Running, receive: Receive) -> 
     assert callback(server, task_id)["outcome"] == "delivered"
 
 
-def test_a_receiver_that_is_gone_is_left_alone(server: Running, receive: Receive) -> None:
+def test_a_receiver_that_is_gone_is_left_alone(server: MockServer, receive: Receive) -> None:
     receiver = receive(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -154,7 +154,7 @@ def test_a_receiver_that_is_gone_is_left_alone(server: Running, receive: Receive
     assert callback(server, task_id)["outcome"] == "failed"
 
 
-def test_a_receiver_may_say_when_to_come_again(server: Running, receive: Receive) -> None:
+def test_a_receiver_may_say_when_to_come_again(server: MockServer, receive: Receive) -> None:
     receiver = receive(b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n", OK)
     task_id = create(server, receiver.url)
     server.advance(30 + 99)
@@ -163,7 +163,7 @@ def test_a_receiver_may_say_when_to_come_again(server: Running, receive: Receive
     assert statuses(server, task_id) == [503, 200]
 
 
-def test_nobody_listening_is_an_attempt_like_any_other(server: Running, receive: Receive) -> None:
+def test_nobody_listening_is_an_attempt_like_any_other(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     receiver.close()
     task_id = create(server, receiver.url)
@@ -176,7 +176,7 @@ def test_nobody_listening_is_an_attempt_like_any_other(server: Running, receive:
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://169.254.169.254/latest", "http://0.0.0.0:80/"])
-def test_only_this_machine_is_called_unless_more_is_allowed(server: Running, url: str) -> None:
+def test_only_this_machine_is_called_unless_more_is_allowed(server: MockServer, url: str) -> None:
     task_id = create(server, url)
     server.advance(3600)
     found = callback(server, task_id)
@@ -196,7 +196,7 @@ def test_only_this_machine_is_called_unless_more_is_allowed(server: Running, url
 )
 @pytest.mark.parametrize("root", ["__seedbed", "%5F_seedbed"])
 def test_no_callback_goes_to_the_control_api_of_the_server_itself(
-    server: Running, host: str, path: str, root: str
+    server: MockServer, host: str, path: str, root: str
 ) -> None:
     task_id = create(server, f"http://{host}:{server.url.rpartition(':')[2]}/{root}{path}")
     server.advance(30)
@@ -206,19 +206,19 @@ def test_no_callback_goes_to_the_control_api_of_the_server_itself(
 
 
 @pytest.mark.parametrize("path", ["/__seedbedding", "/done/__seedbed", "/done?/__seedbed"])
-def test_a_callback_may_go_to_any_other_path_of_the_server(server: Running, path: str) -> None:
+def test_a_callback_may_go_to_any_other_path_of_the_server(server: MockServer, path: str) -> None:
     task_id = create(server, server.url + path)
     server.advance(30)
     assert statuses(server, task_id) == [200]
 
 
-def test_a_callback_may_go_to_such_a_path_of_another_server(server: Running, receive: Receive) -> None:
+def test_a_callback_may_go_to_such_a_path_of_another_server(server: MockServer, receive: Receive) -> None:
     task_id = create(server, f"{receive(OK).url}/__seedbed/reset")
     server.advance(30)
     assert statuses(server, task_id) == [200]
 
 
-def test_a_callback_can_be_had_again(server: Running, receive: Receive) -> None:
+def test_a_callback_can_be_had_again(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     with pytest.raises(ControlError, match="has not ended yet"):
@@ -232,7 +232,7 @@ def test_a_callback_can_be_had_again(server: Running, receive: Receive) -> None:
         server.control("POST", f"callbacks/{create(server, None)}/redeliver")
 
 
-def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: Running, receive: Receive) -> None:
+def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OOPS, OOPS, OOPS, OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -241,7 +241,7 @@ def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: Runn
     assert statuses(server, task_id) == [500] * 5 + [200]
 
 
-def test_the_journal_keeps_every_attempt(server: Running, receive: Receive) -> None:
+def test_the_journal_keeps_every_attempt(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -251,7 +251,7 @@ def test_the_journal_keeps_every_attempt(server: Running, receive: Receive) -> N
     assert entries[0]["request"] == json.loads(receiver.requests[0].body)
 
 
-def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: Running, receive: Receive) -> None:
+def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual", progress="polls:2")
     receiver = receive(OK)
     task_id = create(server, receiver.url)
@@ -266,21 +266,21 @@ def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: Running, recei
     assert len(receiver.requests) == 1
 
 
-def test_callbacks_come_by_themselves_with_the_clock_of_the_day(server: Running, receive: Receive) -> None:
+def test_callbacks_come_by_themselves_with_the_clock_of_the_day(server: MockServer, receive: Receive) -> None:
     server.play(task_seconds=0)
     receiver = receive(OK)
     create(server, receiver.url)
     assert receiver.came.acquire(timeout=30)
 
 
-def test_callbacks_of_a_fast_clock_come_fast(server: Running, receive: Receive) -> None:
+def test_callbacks_of_a_fast_clock_come_fast(server: MockServer, receive: Receive) -> None:
     server.play(task_seconds=3600, speed=100_000)
     receiver = receive(OK)
     create(server, receiver.url)
     assert receiver.came.acquire(timeout=30)
 
 
-def test_a_reset_forgets_callbacks_that_are_not_due_yet(server: Running, receive: Receive) -> None:
+def test_a_reset_forgets_callbacks_that_are_not_due_yet(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     create(server, receiver.url)
     server.reset()

@@ -17,7 +17,7 @@ from seedbed_mock import Rate, Span, running
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.cli import main
 from seedbed_schemas import default_contract
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -195,7 +195,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
 def test_a_mistake_is_one_sentence_and_exit_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda *_: None)
+    monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
     assert main(arguments) == 2
     output, errors = capsys.readouterr()
     assert output == ""
@@ -233,7 +233,7 @@ def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.Monke
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seedbed_mock.commands.listen", interrupt)
+    monkeypatch.setattr("seedbed_mock.serve.listen", interrupt)
     assert main(["serve"]) == 130
 
 
@@ -245,7 +245,7 @@ def test_without_a_subcommand_the_help_names_them_all(capsys: pytest.CaptureFixt
 
 def test_the_server_starts_without_loading_what_only_other_commands_need() -> None:
     code = (
-        "import sys, seedbed_mock.commands;"
+        "import sys, seedbed_mock.serve;"
         "print(sorted({'PIL', 'httpx2', 'hypothesis', 'jsonschema', 'markdown_it'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

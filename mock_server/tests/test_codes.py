@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import ManualClock, Running, running
+from seedbed_mock import ManualClock, MockServer, running
 from seedbed_mock.settings import HttpStatus
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
@@ -17,12 +17,12 @@ REFUSALS = [code.number for code in CONTRACT.codes if code.name != "success"]
 
 
 @pytest.fixture(scope="module", params=["envelope", "mirror"])
-def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+def server(request: pytest.FixtureRequest) -> Iterator[MockServer]:
     with running(http_status=request.param, rate_limit="off", key=(request.param,), credits=10**6) as server:
         yield server
 
 
-def call(server: Running, method: str, path: str, *, key: str = "", **options: Any) -> dict[str, Any]:
+def call(server: MockServer, method: str, path: str, *, key: str = "", **options: Any) -> dict[str, Any]:
     """Make a call and hold its HTTP status to what the server was told."""
     headers = {"Authorization": f"Bearer {key or server.key}", **options.pop("headers", {})}
     response = httpx2.request(method, server.url + path, headers=headers, trust_env=False, **options)
@@ -33,13 +33,13 @@ def call(server: Running, method: str, path: str, *, key: str = "", **options: A
     return answer
 
 
-def test_a_good_request_answers_200(server: Running) -> None:
+def test_a_good_request_answers_200(server: MockServer) -> None:
     assert call(server, "POST", CREATE, json=GOOD)["code"] == 200
 
 
 @pytest.mark.parametrize("code", REFUSALS)
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
-def test_every_code_can_be_asked_for(server: Running, method: str, path: str, code: int) -> None:
+def test_every_code_can_be_asked_for(server: MockServer, method: str, path: str, code: int) -> None:
     answer = call(server, method, path, headers={"X-Seedbed-Fault": str(code)})
     assert answer["code"] == code
     assert answer["msg"]
@@ -48,14 +48,14 @@ def test_every_code_can_be_asked_for(server: Running, method: str, path: str, co
     assert answer["data"] is None
 
 
-def test_a_fault_that_was_asked_for_costs_nothing(server: Running) -> None:
+def test_a_fault_that_was_asked_for_costs_nothing(server: MockServer) -> None:
     before = call(server, "GET", CREDIT)["data"]
     call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})
     assert call(server, "GET", CREDIT)["data"] == before
 
 
 @pytest.mark.parametrize("value", ["", "200", "418", "boom", "0455", "5" * 400])
-def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(server: Running, value: str) -> None:
+def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(server: MockServer, value: str) -> None:
     answer = call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": value})
     assert answer["code"] == 422
     assert "429" in answer["msg"]
@@ -64,18 +64,18 @@ def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(server: Runni
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic seedbed-key", "seedbed-key", "Bearer a b"])
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
-def test_a_wrong_key_answers_401(server: Running, method: str, path: str, header: str) -> None:
+def test_a_wrong_key_answers_401(server: MockServer, method: str, path: str, header: str) -> None:
     answer = call(server, method, path, headers={"Authorization": header})
     assert answer["code"] == 401
     assert "wrong" not in answer["msg"]
 
 
-def test_a_missing_key_answers_401_before_anything_else_is_looked_at(server: Running) -> None:
+def test_a_missing_key_answers_401_before_anything_else_is_looked_at(server: MockServer) -> None:
     response = httpx2.post(server.url + CREATE, content=b"{", trust_env=False)
     assert response.json()["code"] == 401
 
 
-def test_the_scheme_of_the_key_may_be_in_any_case(server: Running) -> None:
+def test_the_scheme_of_the_key_may_be_in_any_case(server: MockServer) -> None:
     assert call(server, "GET", CREDIT, headers={"Authorization": f"bearer {server.key}"})["code"] == 200
 
 
@@ -93,21 +93,21 @@ def test_the_scheme_of_the_key_may_be_in_any_case(server: Running) -> None:
         ("GET", "/%00%ff"),
     ],
 )
-def test_an_unknown_path_answers_404_and_names_those_that_are_known(server: Running, method: str, path: str) -> None:
+def test_an_unknown_path_answers_404_and_names_those_that_are_known(server: MockServer, method: str, path: str) -> None:
     answer = call(server, method, path)
     assert answer["code"] == 404
     assert CREATE in answer["msg"]
 
 
 @pytest.mark.parametrize("task_id", ["task_seedream_1765166238716", "x" * 5000, "\x00", "é😀", "{problem}"])
-def test_an_unknown_task_answers_404(server: Running, task_id: str) -> None:
+def test_an_unknown_task_answers_404(server: MockServer, task_id: str) -> None:
     answer = call(server, "GET", RECORD, params={"taskId": task_id})
     assert answer["code"] == 404
     assert len(answer["msg"]) < 300
 
 
 @pytest.mark.parametrize("query", ["", "?taskId=", "?other=1"])
-def test_a_missing_task_id_answers_422_and_names_it(server: Running, query: str) -> None:
+def test_a_missing_task_id_answers_422_and_names_it(server: MockServer, query: str) -> None:
     answer = call(server, "GET", RECORD + query)
     assert answer["code"] == 422
     assert "taskId" in answer["msg"]
@@ -150,7 +150,7 @@ def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_o
         assert call(server, "GET", CREDIT)["code"] == 200
 
 
-def test_a_refused_request_is_told_by_its_first_cause(server: Running) -> None:
+def test_a_refused_request_is_told_by_its_first_cause(server: MockServer) -> None:
     answer = call(server, "POST", CREATE, json={"model": "other/model", "input": 3})
     assert answer["code"] == 422
     assert "other/model" in answer["msg"]

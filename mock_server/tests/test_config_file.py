@@ -48,7 +48,7 @@ Told = Callable[..., Settings]
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     """Return what gives back the settings with which the server would run that has that file and those flags."""
     served: list[Any] = []
-    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda app, *_: served.append(app))
+    monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda app, *_: served.append(app))
 
     def start(text: str | bytes, *flags: str) -> Settings:
         path = tmp_path / "seedbed.toml"
@@ -158,7 +158,7 @@ def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
 def test_a_mistake_in_a_file_is_one_sentence_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str | bytes, words: str
 ) -> None:
-    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", lambda *_: None)
+    monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
     path = tmp_path / "seedbed.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(["serve", "--config", str(path), *([] if b"port" in path.read_bytes() else ["--port", "0"])]) == 2

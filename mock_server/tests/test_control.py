@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 from openapi_spec_validator import validate
-from seedbed_mock import ControlError, ManualClock, Running
-from seedbed_mock.control.table import OPERATIONS, ROOT
+from seedbed_mock import ControlError, ManualClock, MockServer
+from seedbed_mock.control.api import OPERATIONS, ROOT
 from seedbed_schemas import __version__
 from seedbed_schemas.profile import default_profile
 
@@ -28,7 +28,7 @@ def sentence(answer: tuple[int, Any]) -> str:
 # Health and documentation
 
 
-def test_health_tells_who_answers(seedbed: Running, control: Control, create: Create) -> None:
+def test_health_tells_who_answers(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(dialect="observed")
     create(space="mine")
     expected = {"status": "ok", "version": __version__, "dialect": "observed", "spaces": ["default", "mine"]}
@@ -42,7 +42,7 @@ def test_the_document_is_valid_openapi(control: Control) -> None:
     assert document["info"]["version"] == __version__
 
 
-def test_the_document_has_every_operation_that_is_served_and_no_other(control: Control, seedbed: Running) -> None:
+def test_the_document_has_every_operation_that_is_served_and_no_other(control: Control, seedbed: MockServer) -> None:
     document = control("GET", "/openapi.json")[1]
     written = {(method, path) for path, methods in document["paths"].items() for method in methods}
     app = seedbed._stage.app
@@ -66,7 +66,7 @@ def test_every_operation_in_the_document_says_what_it_does(control: Control) -> 
 
 
 @pytest.mark.parametrize("words", [{"clock": "manual"}, {}, {"speed": 100}], ids=["manual", "real", "scaled"])
-def test_every_clock_can_be_turned(seedbed: Running, control: Control, words: dict[str, Any]) -> None:
+def test_every_clock_can_be_turned(seedbed: MockServer, control: Control, words: dict[str, Any]) -> None:
     seedbed.play(**words)
     before = control("GET", "/clock")[1]
     status, after = control("POST", "/clock", {"advance": 3600})
@@ -77,7 +77,7 @@ def test_every_clock_can_be_turned(seedbed: Running, control: Control, words: di
         assert control("GET", "/clock")[1] == after == {"now": before["now"] + 3_600_000, "speed": 0}
 
 
-def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: Running, control: Control) -> None:
+def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: MockServer, control: Control) -> None:
     clock = ManualClock(start=1_000_000)
     seedbed.play(clock=clock)
     for advance in (0, 0.001, 59.999, 1):
@@ -87,7 +87,7 @@ def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: Running, con
 
 
 @pytest.mark.parametrize("advance", [-1, -0.001, 1e300, 315_360_001, "5", None, [], {}, True])
-def test_a_clock_is_not_turned_by_what_is_no_time(seedbed: Running, control: Control, advance: object) -> None:
+def test_a_clock_is_not_turned_by_what_is_no_time(seedbed: MockServer, control: Control, advance: object) -> None:
     seedbed.play(clock="manual")
     before = control("GET", "/clock")
     answer = control("POST", "/clock", {"advance": advance})
@@ -97,13 +97,13 @@ def test_a_clock_is_not_turned_by_what_is_no_time(seedbed: Running, control: Con
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" * 5000])
-def test_a_clock_is_not_turned_by_what_is_no_number(seedbed: Running, control: Control, number: str) -> None:
+def test_a_clock_is_not_turned_by_what_is_no_number(seedbed: MockServer, control: Control, number: str) -> None:
     seedbed.play(clock="manual")
     assert sentence(control("POST", "/clock", raw=f'{{"advance": {number}}}'.encode()))
 
 
 def test_a_clock_that_cannot_be_turned_so_far_stands_although_a_callback_is_due_on_the_way(
-    seedbed: Running, control: Control, create: Create
+    seedbed: MockServer, control: Control, create: Create
 ) -> None:
     seedbed.play(clock="manual", task_seconds=30)
     create(callBackUrl="http://127.0.0.1:9/")
@@ -115,7 +115,7 @@ def test_a_clock_that_cannot_be_turned_so_far_stands_although_a_callback_is_due_
 # Spaces
 
 
-def test_a_reset_forgets_all_that_happened(seedbed: Running, control: Control, create: Create, account: str) -> None:
+def test_a_reset_forgets_all_that_happened(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
     seedbed.play(**LARGE)
     for space in ("", "mine"):
         create(space=space)
@@ -128,7 +128,7 @@ def test_a_reset_forgets_all_that_happened(seedbed: Running, control: Control, c
 
 @pytest.mark.parametrize("door", ["body", "header"])
 def test_a_reset_of_one_space_leaves_the_others(
-    seedbed: Running, control: Control, create: Create, account: str, door: str
+    seedbed: MockServer, control: Control, create: Create, account: str, door: str
 ) -> None:
     seedbed.play(**LARGE)
     kept, _ = create(), create(space="mine")
@@ -197,7 +197,7 @@ def test_what_is_not_known_or_not_right_is_refused(control: Control, method: str
 )
 @pytest.mark.parametrize("path", ["/reset", "/clock"])
 def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
-    seedbed: Running, control: Control, create: Create, path: str, raw: bytes
+    seedbed: MockServer, control: Control, create: Create, path: str, raw: bytes
 ) -> None:
     task_id = create()
     answer = control("POST", path, raw=raw)
@@ -234,12 +234,12 @@ def test_an_unknown_path_is_told_those_that_are_known(control: Control, method: 
 
 
 def test_a_fault_of_the_server_itself_is_told_in_a_sentence(
-    seedbed: Running, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+    seedbed: MockServer, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("seedbed_mock.service.Service.now", broken)
+    monkeypatch.setattr("seedbed_mock.state.Service.now", broken)
     answer = http.get(f"{seedbed.url}/__seedbed/clock")
     assert answer.status_code == 500
     assert list(answer.json()) == ["error"]
@@ -248,7 +248,7 @@ def test_a_fault_of_the_server_itself_is_told_in_a_sentence(
     seedbed.errors.clear()
 
 
-def test_a_handle_raises_the_sentence(seedbed: Running) -> None:
+def test_a_handle_raises_the_sentence(seedbed: MockServer) -> None:
     seedbed.play(clock="manual")
     with pytest.raises(ControlError, match=r"^There is no task nothing\.$"):
         seedbed.task("nothing")
@@ -280,12 +280,12 @@ def test_a_refusal_reads_as_a_sentence(control: Control, method: str, path: str,
     assert sentence(control(method, path, body)) == refusal
 
 
-def test_a_wrong_method_is_told_the_right_one_in_a_header_too(seedbed: Running, http: httpx2.Client) -> None:
+def test_a_wrong_method_is_told_the_right_one_in_a_header_too(seedbed: MockServer, http: httpx2.Client) -> None:
     answer = http.delete(f"{seedbed.url}{ROOT}/clock")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
-def test_a_clock_that_many_turn_at_once_is_turned_by_all_of_them(seedbed: Running) -> None:
+def test_a_clock_that_many_turn_at_once_is_turned_by_all_of_them(seedbed: MockServer) -> None:
     seedbed.play(clock=ManualClock(start=1000))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(seedbed.advance, [1.5] * 40))

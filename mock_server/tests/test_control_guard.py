@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from seedbed_mock import ControlError, Running, running
+from seedbed_mock import ControlError, MockServer, running
 
 HEALTH = "/__seedbed/health"
 TOKEN = "a-token-of-its-own"  # noqa: S105 (it opens nothing else)
@@ -37,16 +37,16 @@ def _received(connection: socket.socket) -> bytes:
         return b""
 
 
-def host_of(server: Running) -> bytes:
+def host_of(server: MockServer) -> bytes:
     return urlsplit(server.url).netloc.encode()
 
 
-def own_names(server: Running) -> set[bytes]:
+def own_names(server: MockServer) -> set[bytes]:
     port = server.url.rpartition(":")[2].encode()
     return {name + b":" + port for name in (b"localhost", b"127.0.0.1", b"[::1]", b"0.0.0.0", b"[::]")}
 
 
-def test_every_own_name_is_let_in(seedbed: Running) -> None:
+def test_every_own_name_is_let_in(seedbed: MockServer) -> None:
     for name in own_names(seedbed):
         assert ask(seedbed.url, [(b"Host", name)])[0] == 200
         assert ask(seedbed.url, [(b"host", name.upper())])[0] == 200
@@ -85,19 +85,19 @@ def test_every_own_name_is_let_in(seedbed: Running) -> None:
         b"x" * 20_000,
     ],
 )
-def test_another_host_is_not_let_in(seedbed: Running, host: bytes) -> None:
+def test_another_host_is_not_let_in(seedbed: MockServer, host: bytes) -> None:
     port = seedbed.url.rpartition(":")[2].encode()
     status, body = ask(seedbed.url, [(b"Host", host.replace(b"PORT", port))])
     assert status in {400, 421}
     assert status == 400 or "localhost" in json.loads(body)["error"]
 
 
-def test_a_request_without_a_host_is_not_let_in(seedbed: Running) -> None:
+def test_a_request_without_a_host_is_not_let_in(seedbed: MockServer) -> None:
     assert ask(seedbed.url, [])[0] in {400, 421}
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_two_hosts_are_not_let_in(seedbed: Running, first: bool) -> None:  # noqa: FBT001
+def test_two_hosts_are_not_let_in(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
     hosts = [host_of(seedbed), b"evil.com"]
     lines = [(b"Host", host) for host in (hosts if first else hosts[::-1])]
     assert ask(seedbed.url, lines)[0] in {400, 421}
@@ -127,7 +127,7 @@ def test_two_hosts_are_not_let_in(seedbed: Running, first: bool) -> None:  # noq
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
-def test_a_page_of_another_origin_is_not_let_in(seedbed: Running, origin: bytes, method: bytes) -> None:
+def test_a_page_of_another_origin_is_not_let_in(seedbed: MockServer, origin: bytes, method: bytes) -> None:
     port = seedbed.url.rpartition(":")[2].encode()
     lines = [(b"Host", host_of(seedbed)), (b"Origin", origin.replace(b"PORT", port))]
     status, body = ask(seedbed.url, lines, method, "/__seedbed/reset")
@@ -136,7 +136,7 @@ def test_a_page_of_another_origin_is_not_let_in(seedbed: Running, origin: bytes,
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_two_origins_are_not_let_in(seedbed: Running, first: bool) -> None:  # noqa: FBT001
+def test_two_origins_are_not_let_in(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
     own, foreign = (b"Origin", b"http://" + host_of(seedbed)), (b"Origin", b"http://evil.com")
     pair = [own, foreign] if first else [foreign, own]
     assert ask(seedbed.url, [(b"Host", host_of(seedbed)), *pair])[0] == 403
@@ -146,16 +146,16 @@ def test_two_origins_are_not_let_in(seedbed: Running, first: bool) -> None:  # n
     ("site", "status"),
     [(b"none", 200), (b"same-origin", 200), (b"same-site", 403), (b"cross-site", 403), (b"", 403), (b"\xff", 403)],
 )
-def test_a_page_of_another_site_is_not_let_in(seedbed: Running, site: bytes, status: int) -> None:
+def test_a_page_of_another_site_is_not_let_in(seedbed: MockServer, site: bytes, status: int) -> None:
     assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Sec-Fetch-Site", site)])[0] == status
 
 
 @pytest.mark.parametrize("path", ["/__seedbed", "/__seedbed/nowhere", "/__seedbed/openapi.json", "/__seedbed/tasks"])
-def test_nothing_of_it_is_shown_to_another_host(seedbed: Running, path: str) -> None:
+def test_nothing_of_it_is_shown_to_another_host(seedbed: MockServer, path: str) -> None:
     assert ask(seedbed.url, [(b"Host", b"evil.com")], path=path)[0] == 421
 
 
-def test_no_page_is_told_that_it_may_read_an_answer(seedbed: Running) -> None:
+def test_no_page_is_told_that_it_may_read_an_answer(seedbed: MockServer) -> None:
     connection = http.client.HTTPConnection(host_of(seedbed).decode())
     connection.request("GET", HEALTH, headers={"Origin": seedbed.url})
     answer = connection.getresponse()
@@ -174,7 +174,9 @@ origins = st.tuples(st.sampled_from([b"http://", b"https://", b"http:", b"//", b
 @example(b"127.0.0.1:PORT", None)
 @example(b"127.0.0.1:PORT", b"http://localhost:PORT")
 @example(b"127.0.0.1:PORT\r\n\r\n", None)
-def test_no_bytes_of_host_or_origin_break_in_or_break_down(guarded: Running, host: bytes, origin: bytes | None) -> None:
+def test_no_bytes_of_host_or_origin_break_in_or_break_down(
+    guarded: MockServer, host: bytes, origin: bytes | None
+) -> None:
     port = guarded.url.rpartition(":")[2].encode()
     host, origin = host.replace(b"PORT", port), None if origin is None else origin.replace(b"PORT", port)
     status, _ = ask(guarded.url, [(b"Host", host)] + ([] if origin is None else [(b"Origin", origin)]))
@@ -190,7 +192,7 @@ def test_no_bytes_of_host_or_origin_break_in_or_break_down(guarded: Running, hos
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Running]:
+def guarded() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
@@ -215,7 +217,7 @@ def guarded() -> Iterator[Running]:
         b"Bearer " + b"x" * 10_000,
     ],
 )
-def test_without_the_right_token_nobody_is_let_in(seedbed: Running, shown: bytes | None) -> None:
+def test_without_the_right_token_nobody_is_let_in(seedbed: MockServer, shown: bytes | None) -> None:
     lines = [(b"Host", host_of(seedbed))] + ([] if shown is None else [(b"Authorization", shown)])
     for method, path in ((b"GET", HEALTH), (b"POST", "/__seedbed/reset"), (b"GET", "/__seedbed/openapi.json")):
         status, body = ask(seedbed.url, lines, method, path)
@@ -226,14 +228,14 @@ def test_without_the_right_token_nobody_is_let_in(seedbed: Running, shown: bytes
 
 @pytest.mark.seedbed(control_token=TOKEN)
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
-def test_the_right_token_is_let_in(seedbed: Running, scheme: bytes) -> None:
+def test_the_right_token_is_let_in(seedbed: MockServer, scheme: bytes) -> None:
     lines = [(b"Host", host_of(seedbed)), (b"Authorization", scheme + b" " + TOKEN.encode())]
     assert ask(seedbed.url, lines)[0] == 200
     assert seedbed.calls == []
 
 
 @pytest.mark.seedbed(control_token=TOKEN)
-def test_the_right_token_opens_no_door_to_another_host_or_page(seedbed: Running) -> None:
+def test_the_right_token_opens_no_door_to_another_host_or_page(seedbed: MockServer) -> None:
     right = (b"Authorization", b"Bearer " + TOKEN.encode())
     assert ask(seedbed.url, [(b"Host", b"evil.com"), right])[0] == 421
     assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"null"), right])[0] == 403
@@ -291,7 +293,7 @@ def test_a_caller_from_elsewhere_needs_the_token() -> None:
 
 
 @pytest.mark.seedbed(control_token=TOKEN)
-def test_a_handle_shows_the_token_of_its_server(seedbed: Running) -> None:
+def test_a_handle_shows_the_token_of_its_server(seedbed: MockServer) -> None:
     assert seedbed.control("GET", "health")["status"] == "ok"
     with pytest.raises(ControlError):
         seedbed.task("nothing")

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import Running
+from seedbed_mock import MockServer
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
@@ -31,7 +31,9 @@ def sentence(answer: tuple[int, Any]) -> str:
 # Tasks
 
 
-def test_tasks_are_listed_newest_first_by_state_and_space(seedbed: Running, control: Control, create: Create) -> None:
+def test_tasks_are_listed_newest_first_by_state_and_space(
+    seedbed: MockServer, control: Control, create: Create
+) -> None:
     seedbed.play(**LARGE)
     old = create()
     seedbed.advance(30)
@@ -48,7 +50,7 @@ def test_tasks_are_listed_newest_first_by_state_and_space(seedbed: Running, cont
     assert listed(space="nobodys") == []
 
 
-def test_a_task_shows_more_than_its_record(seedbed: Running, control: Control, create: Create, account: str) -> None:
+def test_a_task_shows_more_than_its_record(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
     seedbed.play(**LARGE)
     task_id = create(callBackUrl="http://127.0.0.1:9/done")
     shown = control("GET", f"/tasks/{task_id}")[1]
@@ -66,7 +68,7 @@ def test_a_state_that_no_task_has_is_refused_with_those_that_it_may_have(control
 
 
 @pytest.mark.parametrize("dialect", ["documented", "observed"])
-def test_a_task_is_finished_by_hand(seedbed: Running, control: Control, create: Create, dialect: str) -> None:
+def test_a_task_is_finished_by_hand(seedbed: MockServer, control: Control, create: Create, dialect: str) -> None:
     seedbed.play(**LARGE, dialect=dialect)
     task_id = create()
     seedbed.advance(1)
@@ -92,7 +94,7 @@ KNOWN = list(SHARED.failures.items())
     ],
 )
 def test_a_task_fails_by_hand_with_the_words_that_were_asked_for(
-    seedbed: Running, control: Control, create: Create, asked: dict[str, Any], failure: tuple[str, str]
+    seedbed: MockServer, control: Control, create: Create, asked: dict[str, Any], failure: tuple[str, str]
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
@@ -102,20 +104,20 @@ def test_a_task_fails_by_hand_with_the_words_that_were_asked_for(
     assert (shown["record"]["failCode"], shown["record"]["failMsg"]) == failure
 
 
-def test_a_task_fails_without_a_body_too(seedbed: Running, control: Control, create: Create) -> None:
+def test_a_task_fails_without_a_body_too(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     assert control("POST", f"/tasks/{create()}/fail")[1]["state"] == SHARED.states.failure
 
 
 def test_a_task_that_fails_by_hand_is_shown_with_its_price_given_back(
-    seedbed: Running, control: Control, create: Create
+    seedbed: MockServer, control: Control, create: Create
 ) -> None:
     seedbed.play(**LARGE)
     assert control("POST", f"/tasks/{create()}/fail")[1]["refunded"] is True
 
 
 def test_a_failure_gives_the_price_back_once(
-    seedbed: Running, control: Control, create: Create, http: httpx2.Client
+    seedbed: MockServer, control: Control, create: Create, http: httpx2.Client
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
@@ -129,7 +131,7 @@ def test_a_failure_gives_the_price_back_once(
 
 @pytest.mark.parametrize("first", ["finish", "fail"])
 @pytest.mark.parametrize("then", ["finish", "fail"])
-def test_a_task_ends_once(seedbed: Running, control: Control, create: Create, first: str, then: str) -> None:
+def test_a_task_ends_once(seedbed: MockServer, control: Control, create: Create, first: str, then: str) -> None:
     seedbed.play(**LARGE)
     task_id = create()
     assert control("POST", f"/tasks/{task_id}/{first}")[0] == 200
@@ -151,7 +153,7 @@ def test_an_unknown_task_is_one_sentence(control: Control, path: str, name: str)
 
 @pytest.mark.parametrize("body", [{"code": True}, {"code": 1.5}, {"code": []}, {"message": 1}, {"reason": "x"}])
 def test_a_failure_that_cannot_be_told_is_refused(
-    seedbed: Running, control: Control, create: Create, body: object
+    seedbed: MockServer, control: Control, create: Create, body: object
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
@@ -160,7 +162,7 @@ def test_a_failure_that_cannot_be_told_is_refused(
 
 
 def test_a_task_that_many_end_at_once_ends_once(
-    seedbed: Running, control: Control, create: Create, account: str
+    seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
@@ -173,7 +175,7 @@ def test_a_task_that_many_end_at_once_ends_once(
 # Callbacks
 
 
-def test_callbacks_are_listed_by_what_became_of_them(seedbed: Running, control: Control, create: Create) -> None:
+def test_callbacks_are_listed_by_what_became_of_them(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     refused, waiting = create(callBackUrl="http://192.0.2.1/"), create(callBackUrl="http://127.0.0.1:9/")
     create()
@@ -187,7 +189,9 @@ def test_callbacks_are_listed_by_what_became_of_them(seedbed: Running, control: 
     assert sentence(control("GET", "/callbacks", outcome="lost"))
 
 
-def test_a_callback_is_delivered_once_more_when_asked_for(seedbed: Running, control: Control, create: Create) -> None:
+def test_a_callback_is_delivered_once_more_when_asked_for(
+    seedbed: MockServer, control: Control, create: Create
+) -> None:
     seedbed.play(**LARGE)
     task_id = create(callBackUrl="http://192.0.2.1/")
     early = control("POST", f"/callbacks/{task_id}/redeliver")
@@ -200,7 +204,7 @@ def test_a_callback_is_delivered_once_more_when_asked_for(seedbed: Running, cont
 
 
 def test_a_task_without_a_callback_url_has_nothing_to_deliver(
-    seedbed: Running, control: Control, create: Create
+    seedbed: MockServer, control: Control, create: Create
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
@@ -213,7 +217,7 @@ def test_a_task_without_a_callback_url_has_nothing_to_deliver(
 # Accounts
 
 
-def test_accounts_are_listed_in_the_order_of_their_keys(seedbed: Running, control: Control) -> None:
+def test_accounts_are_listed_in_the_order_of_their_keys(seedbed: MockServer, control: Control) -> None:
     seedbed.play(key=["b", "a:credits=6.5,signing-key=s"], credits=80)
     accounts = control("GET", "/accounts")[1]["accounts"]
     assert [(each["balance"], each["signs"], each["space"]) for each in accounts] == [
@@ -225,14 +229,14 @@ def test_accounts_are_listed_in_the_order_of_their_keys(seedbed: Running, contro
 
 
 @pytest.mark.parametrize("added", [0, 0.5, 0.000000001, 6.5, 999_999_920])
-def test_a_balance_is_topped_up_exactly(seedbed: Running, control: Control, account: str, added: float) -> None:
+def test_a_balance_is_topped_up_exactly(seedbed: MockServer, control: Control, account: str, added: float) -> None:
     seedbed.play(credits=80)
     status, shown = control("POST", f"/accounts/{account}/top-up", {"credits": added})
     assert status == 200
     assert Decimal(str(shown["balance"])) == 80 + Decimal(str(added))
 
 
-def test_a_tenth_three_times_is_three_tenths(seedbed: Running, control: Control, account: str) -> None:
+def test_a_tenth_three_times_is_three_tenths(seedbed: MockServer, control: Control, account: str) -> None:
     seedbed.play(credits=0)
     balances = [control("POST", f"/accounts/{account}/top-up", {"credits": 0.1})[1]["balance"] for _ in range(3)]
     assert balances == [0.1, 0.2, 0.3]
@@ -240,14 +244,14 @@ def test_a_tenth_three_times_is_three_tenths(seedbed: Running, control: Control,
 
 @pytest.mark.parametrize("added", [-1, 999_999_921, 1e300, "5", None, True])
 def test_a_balance_is_not_topped_up_by_what_is_no_amount(
-    seedbed: Running, control: Control, account: str, added: object
+    seedbed: MockServer, control: Control, account: str, added: object
 ) -> None:
     seedbed.play(credits=80)
     assert "credits" in sentence(control("POST", f"/accounts/{account}/top-up", {"credits": added}))
     assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
 
 
-def test_a_balance_opens_again(seedbed: Running, control: Control, create: Create, account: str) -> None:
+def test_a_balance_opens_again(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
     seedbed.play(**LARGE)
     create()
     status, shown = control("POST", f"/accounts/{account}/reset")
@@ -257,7 +261,7 @@ def test_a_balance_opens_again(seedbed: Running, control: Control, create: Creat
 
 
 def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
-    seedbed: Running, control: Control, create: Create, account: str
+    seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
     seedbed.fail(create())
@@ -265,7 +269,7 @@ def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
 
 
 def test_a_task_that_was_paid_for_before_a_balance_opened_again_gives_nothing_back(
-    seedbed: Running, control: Control, create: Create, account: str
+    seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()

@@ -27,7 +27,7 @@ def _no_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("the file was not refused")
 
-    monkeypatch.setattr("seedbed_mock.commands.serve_until_signal", fail)
+    monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", fail)
 
 
 def fill(path: Path, tasks: int = 50) -> Path:

@@ -52,11 +52,11 @@ from typing import assert_type
 
 from seedbed_client import SeedreamClient, Task
 from seedbed_contract import requests
-from seedbed_mock import Running, running
+from seedbed_mock import MockServer, running
 from seedbed_schemas import Contract, default_contract
 
 with running(task_seconds=0) as server:
-    assert_type(server, Running)
+    assert_type(server, MockServer)
     client = SeedreamClient(server.url, server.key)
     assert_type(client.create_task("a hill", aspect_ratio="16:9"), str)
     assert_type(client.generate("a hill"), Task)

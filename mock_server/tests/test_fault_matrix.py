@@ -20,11 +20,10 @@ import httpx2
 import pytest
 import requests
 from PIL import Image
-from seedbed_mock import Running, running
-from seedbed_mock.faults.registry import EFFECTS
-from seedbed_mock.faults.rules import parse_rule
+from seedbed_mock import MockServer, running
+from seedbed_mock.faults.rules import EFFECTS, parse_rule
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
@@ -48,7 +47,7 @@ IMPATIENCE = 0.2
 class Scene:
     """A client whose new tasks come with a rule, or meet one that is in force."""
 
-    server: Running
+    server: MockServer
     http: httpx2.Client
     receive: Callable[..., Any]
     key: str = "k"
@@ -190,13 +189,13 @@ def comes_between(least: float, most: float) -> Callable[[Scene], None]:
     return is_seen
 
 
-def wait_for_call(server: Running) -> None:
+def wait_for_call(server: MockServer) -> None:
     end = time.monotonic() + PATIENCE
     while not server.calls:
         assert time.monotonic() < end
 
 
-def is_done(answer: Future[httpx2.Response], server: Running) -> bool:
+def is_done(answer: Future[httpx2.Response], server: MockServer) -> bool:
     """Tell whether a call is answered, after the server has had time to answer others."""
     for _ in range(30):
         server.control("GET", "health")
@@ -451,13 +450,13 @@ def by_control(scene: Scene, rule: str, _: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
+def server() -> Iterator[MockServer]:
     with running(**WORDS) as server:
         yield server
 
 
 @pytest.fixture(name="scene")
-def make_scene(server: Running, http: httpx2.Client, receive: Callable[..., Any]) -> Iterator[Scene]:
+def make_scene(server: MockServer, http: httpx2.Client, receive: Callable[..., Any]) -> Iterator[Scene]:
     server.play(**WORDS)
     yield Scene(server, http, receive)
     assert list(server.errors) == []

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.faults.effects import Effect
-from seedbed_mock.faults.registry import EFFECTS
-from seedbed_mock.faults.rules import Match, Rule, parse_rule
-from seedbed_mock.faults.words import LONGEST_RULE, RuleError, written
+from seedbed_mock.faults.rules import EFFECTS, LONGEST_RULE, Match, Rule, RuleError, parse_rule, written
 
 EXTRA: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("delay", "seconds"): st.sampled_from(["0", "1", "2.5", "86400"]),

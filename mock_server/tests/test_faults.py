@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from seedbed_mock import ControlError, ManualClock, Running, create_app, running
+from seedbed_mock import ControlError, ManualClock, MockServer, create_app, running
+from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import Delay
-from seedbed_mock.faults.wire import BrokenWire
 from seedbed_schemas import default_contract, job_api, local
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.seedbed(**WORDS)
 class Caller:
     """Calls the service, and tells the codes of the answers."""
 
-    def __init__(self, server: Running, http: httpx2.Client) -> None:
+    def __init__(self, server: MockServer, http: httpx2.Client) -> None:
         self.server = server
         self._http = http
 
@@ -58,44 +58,44 @@ class Caller:
 
 
 @pytest.fixture(name="caller")
-def make_caller(seedbed: Running, http: httpx2.Client) -> Caller:
+def make_caller(seedbed: MockServer, http: httpx2.Client) -> Caller:
     return Caller(seedbed, http)
 
 
-def test_a_rule_without_conditions_meets_every_call(seedbed: Running, caller: Caller) -> None:
+def test_a_rule_without_conditions_meets_every_call(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("455")
     assert [caller.create(), caller.credit(), caller.record()] == [455, 455, 455]
 
 
-def test_an_operation(seedbed: Running, caller: Caller) -> None:
+def test_an_operation(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; op=credit")
     assert [caller.create(), caller.credit(), caller.record()] == [200, 429, 404]
 
 
-def test_a_space_as_a_condition_and_as_where_it_was_added(seedbed: Running, caller: Caller) -> None:
+def test_a_space_as_a_condition_and_as_where_it_was_added(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; space=a")
     seedbed.add_faults("455", space="b")
     assert [caller.create(), caller.create(space="a"), caller.create(space="b")] == [200, 429, 455]
 
 
-def test_a_key_which_is_never_shown(seedbed: Running, caller: Caller) -> None:
+def test_a_key_which_is_never_shown(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("402; key=other")
     assert [caller.create(), caller.create(key="other")] == [200, 402]
     assert "other" not in str(seedbed.control("GET", "faults"))
 
 
-def test_a_model(seedbed: Running, caller: Caller) -> None:
+def test_a_model(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults(f"500; model={CONTRACT.model}", "402; model=meadow/1")
     assert [caller.create(), caller.credit()] == [500, 200]
 
 
-def test_a_prompt_by_text_or_by_expression(seedbed: Running, caller: Caller) -> None:
+def test_a_prompt_by_text_or_by_expression(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults('422; prompt="a cat"', r'455; prompt-like="(?i)^dogs?\\b"', "402; prompt-like=日本")
     prompts = ["I see a cat", "A cat", "Dog in fog", "a dog", "dogma", "日本の丘"]
     assert [caller.create(prompt) for prompt in prompts] == [422, 200, 455, 200, 200, 402]
 
 
-def test_an_expression_takes_no_time_however_it_is_made(seedbed: Running, caller: Caller) -> None:
+def test_an_expression_takes_no_time_however_it_is_made(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults('422; prompt-like="(a+)+$"', "455; prompt-like=(x|x)*y")
     assert caller.create("a" * 2500 + "!") == 200
 
@@ -112,12 +112,12 @@ def test_an_expression_takes_no_time_however_it_is_made(seedbed: Running, caller
         ("nth=4, times=1", "...x......"),
     ],
 )
-def test_counts(seedbed: Running, caller: Caller, conditions: str, seen: str) -> None:
+def test_counts(seedbed: MockServer, caller: Caller, conditions: str, seen: str) -> None:
     seedbed.add_faults(f"429; {conditions}")
     assert caller.many(10) == seen
 
 
-def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: Running, caller: Caller) -> None:
+def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: MockServer, caller: Caller) -> None:
     def drawn(seed: int) -> str:
         seedbed.play(**WORDS, seed=seed)
         seedbed.add_faults("429; p=0.3")
@@ -129,7 +129,7 @@ def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: Running, caller
     assert 15 <= first.count("x") <= 45
 
 
-def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: Running, caller: Caller) -> None:
+def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; p=0.3")
     alone = caller.many(50)
     seedbed.reset()
@@ -137,7 +137,7 @@ def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: Running
     assert caller.many(50) == alone
 
 
-def test_between_two_times_of_the_clock(seedbed: Running, caller: Caller) -> None:
+def test_between_two_times_of_the_clock(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; since=10; until=20")
     seen = []
     for _ in range(5):
@@ -146,14 +146,14 @@ def test_between_two_times_of_the_clock(seedbed: Running, caller: Caller) -> Non
     assert seen == [200, 200, 429, 429, 200]
 
 
-def test_conditions_go_together(seedbed: Running, caller: Caller) -> None:
+def test_conditions_go_together(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; op=createTask; key=other; prompt=cat; nth=2")
     caller.create("cat")
     caller.create("dog", key="other")
     assert [caller.create("cat", key="other") for _ in range(3)] == [200, 429, 200]
 
 
-def test_the_first_that_matches_wins_and_only_it_counts(seedbed: Running, caller: Caller, control: Control) -> None:
+def test_the_first_that_matches_wins_and_only_it_counts(seedbed: MockServer, caller: Caller, control: Control) -> None:
     seedbed.add_faults("429; times=1", "455; times=1", "500; op=createTask")
     assert [caller.credit(), caller.credit(), caller.credit(), caller.create()] == [429, 455, 200, 500]
     faults = control("GET", "/faults")[1]["faults"]
@@ -164,7 +164,7 @@ def test_the_first_that_matches_wins_and_only_it_counts(seedbed: Running, caller
     ]
 
 
-def test_what_comes_with_a_call_goes_before_what_is_in_force(seedbed: Running, caller: Caller) -> None:
+def test_what_comes_with_a_call_goes_before_what_is_in_force(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429")
     assert caller.create("[[fault: 402]]") == 402
     assert caller.create("[[fault: 402]]", **{"X-Seedbed-Fault": "455"}) == 455
@@ -218,7 +218,7 @@ def test_no_more_rules_than_can_be_looked_through(control: Control) -> None:
     assert control("POST", "/faults", {"rules": ["429"]})[0] == 409
 
 
-def test_rules_go_by_number_by_space_and_all_together(seedbed: Running, control: Control) -> None:
+def test_rules_go_by_number_by_space_and_all_together(seedbed: MockServer, control: Control) -> None:
     seedbed.add_faults("429", "455")
     seedbed.add_faults("500", space="a")
     first = control("GET", "/faults")[1]["faults"][0]
@@ -235,7 +235,7 @@ def test_rules_go_by_number_by_space_and_all_together(seedbed: Running, control:
     assert control("GET", "/faults")[1]["faults"] == []
 
 
-def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: Running, control: Control) -> None:
+def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: MockServer, control: Control) -> None:
     seedbed.add_faults("429")
     seedbed.add_faults("500", space="a")
     seedbed.reset(space="a")
@@ -244,12 +244,12 @@ def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: Running, control: Co
     assert control("GET", "/faults")[1]["faults"] == []
 
 
-def test_the_handle_tells_what_is_wrong_with_a_rule(seedbed: Running) -> None:
+def test_the_handle_tells_what_is_wrong_with_a_rule(seedbed: MockServer) -> None:
     with pytest.raises(ControlError, match="no fault boom"):
         seedbed.add_faults("429", "boom")
 
 
-def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: Running, caller: Caller) -> None:
+def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("task.fail; prompt=cat", "429; op=credit; nth=1")
     assert APPLIED not in caller.ask("GET", SHARED.models.path).headers
     assert caller.ask("GET", CREDIT).headers[APPLIED] == "429; op=credit; nth=1"
@@ -260,7 +260,7 @@ def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: Running, 
     assert record.headers[APPLIED] == "task.fail; prompt=cat"
 
 
-def test_the_journal_says_which_rule_it_was_and_how_it_came(seedbed: Running, caller: Caller) -> None:
+def test_the_journal_says_which_rule_it_was_and_how_it_came(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; times=1")
     caller.create()
     caller.create(**{"X-Seedbed-Fault": "402"})
@@ -280,13 +280,13 @@ def test_a_broken_connection_in_process_is_no_error_of_the_server() -> None:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
             await client.get(f"http://testserver{CREDIT}", headers=headers)
 
-    with pytest.raises(BrokenWire):
+    with pytest.raises(BrokenConnectionError):
         asyncio.run(ask())
     assert list(app.state.service.errors) == []
 
 
 def test_many_calls_that_are_delayed_hold_nobody_up_and_end_when_the_clock_is_turned(
-    seedbed: Running, caller: Caller
+    seedbed: MockServer, caller: Caller
 ) -> None:
     seedbed.add_faults("delay seconds=3600; op=credit")
     address = urlsplit(seedbed.url)
@@ -323,13 +323,13 @@ def test_delays_are_fixed_or_even_or_lognormal_about_their_median() -> None:
 
 
 @pytest.fixture(name="clocked")
-def run_with_a_clock() -> Iterator[tuple[Running, ManualClock]]:
+def run_with_a_clock() -> Iterator[tuple[MockServer, ManualClock]]:
     clock = ManualClock()
     with running(clock=clock, key="k") as server:
         yield server, clock
 
 
-def test_a_rule_counts_time_from_when_its_server_began_afresh(clocked: tuple[Running, ManualClock]) -> None:
+def test_a_rule_counts_time_from_when_its_server_began_afresh(clocked: tuple[MockServer, ManualClock]) -> None:
     server, clock = clocked
     with httpx2.Client(trust_env=False) as http:
         caller = Caller(server, http)

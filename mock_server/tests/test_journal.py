@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from seedbed_mock import Running
-from seedbed_mock.journal import Entry, Journal, Room
+from seedbed_mock import MockServer
+from seedbed_mock.journal import Journal, JournalEntry, Room
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
@@ -32,7 +32,7 @@ def asked(prompt: str) -> dict[str, Any]:
     return {**GOOD, "input": {**GOOD["input"], "prompt": prompt}}
 
 
-def test_an_entry_tells_all_of_a_call(seedbed: Running, control: Control, call: Call) -> None:
+def test_an_entry_tells_all_of_a_call(seedbed: MockServer, control: Control, call: Call) -> None:
     seedbed.play(clock="manual")
     answer = call("POST", CREATE, GOOD)
     (entry,) = entries(control)
@@ -69,7 +69,7 @@ def test_every_operation_has_its_name(control: Control, call: Call) -> None:
 
 
 @pytest.mark.seedbed(key=["one", "two"], clock="manual")
-def test_each_filter_narrows_the_journal(seedbed: Running, control: Control, call: Call, create: Create) -> None:
+def test_each_filter_narrows_the_journal(seedbed: MockServer, control: Control, call: Call, create: Create) -> None:
     task_id = create(key="one", callBackUrl="http://192.0.2.1/")
     call("GET", f"{RECORD}?taskId={task_id}", key="two")
     seedbed.advance(5)
@@ -178,7 +178,7 @@ def test_a_query_is_shown_as_it_was_asked(control: Control, call: Call) -> None:
 
 
 def written(journal: Journal, size: int) -> None:
-    journal.add(Entry(number=journal.next_number(), at=0, kind="call", operation="credit", request=b"x" * size))
+    journal.add(JournalEntry(number=journal.next_number(), at=0, kind="call", operation="credit", request=b"x" * size))
 
 
 def test_journals_share_their_room_and_the_one_that_rests_gives_way() -> None:

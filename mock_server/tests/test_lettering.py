@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from seedbed_mock.results import fonts
-from seedbed_mock.results.lettering import set_text
+from seedbed_mock.results import drawing
+from seedbed_mock.results.drawing import set_text
 
 WIDTH, HEIGHT = 2000, 1500
 BOX = (200, 150, 1800, 1350)
@@ -79,9 +79,9 @@ def test_a_character_that_no_font_has_is_shown_as_its_code_point() -> None:
 
 
 def test_a_machine_without_other_fonts_still_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "_SYSTEM_FONTS", ("no-such-font.ttf",))
-    fonts._fonts.cache_clear()
+    monkeypatch.setattr(drawing, "_SYSTEM_FONTS", ("no-such-font.ttf",))
+    drawing._fonts.cache_clear()
     try:
         assert drawn("汉").tobytes() == drawn("[U+6C49]").tobytes()
     finally:
-        fonts._fonts.cache_clear()
+        drawing._fonts.cache_clear()

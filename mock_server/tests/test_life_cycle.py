@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from seedbed_mock import ManualClock, Running, SettingsError, running
+from seedbed_mock import ManualClock, MockServer, SettingsError, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.dialect import dialects
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
@@ -48,7 +48,7 @@ def result_url(call: Call, task_id: str) -> str:
 
 
 @both_dialects
-def test_time_moves_a_task_on(seedbed: Running, call: Call, dialect: str) -> None:
+def test_time_moves_a_task_on(seedbed: MockServer, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, task_seconds=30, dialect=dialect)
     task_id, seen = create(call), []
     for seconds in (0, 9.999, 0.001, 10, 9.999, 0.001, 1000):
@@ -57,7 +57,7 @@ def test_time_moves_a_task_on(seedbed: Running, call: Call, dialect: str) -> Non
     assert seen == [PENDING[0], PENDING[0], PENDING[1], PENDING[2], PENDING[2], SUCCESS, SUCCESS]
 
 
-def test_times_are_drawn_between_the_bounds_alike_for_the_same_seed(seedbed: Running, call: Call) -> None:
+def test_times_are_drawn_between_the_bounds_alike_for_the_same_seed(seedbed: MockServer, call: Call) -> None:
     def drawn(seed: int) -> list[int]:
         seedbed.play(**MANUAL, task_seconds="10..60", seed=seed)
         begun = seedbed.control("GET", "clock")["now"]
@@ -80,7 +80,7 @@ def test_times_are_drawn_between_the_bounds_alike_for_the_same_seed(seedbed: Run
         (6, [PENDING[0], PENDING[1], PENDING[1], PENDING[2], PENDING[2], SUCCESS]),
     ],
 )
-def test_queries_move_a_task_on(seedbed: Running, call: Call, dialect: str, polls: int, states: list[str]) -> None:
+def test_queries_move_a_task_on(seedbed: MockServer, call: Call, dialect: str, polls: int, states: list[str]) -> None:
     seedbed.play(**MANUAL, progress=f"polls:{polls}", dialect=dialect)
     task_id, other = create(call), create(call)
     seedbed.advance(100_000)
@@ -89,7 +89,7 @@ def test_queries_move_a_task_on(seedbed: Running, call: Call, dialect: str, poll
     assert seedbed.task(other)["state"] == PENDING[0]
 
 
-def test_queries_of_others_move_no_task_on(seedbed: Running, call: Call) -> None:
+def test_queries_of_others_move_no_task_on(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, progress="polls:1", key=["one", "two"])
     task_id = create(call, key="one")
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_queries_of_others_move_no_task_on(seedbed: Running, call: Call) -> None
 
 
 @both_dialects
-def test_nothing_but_a_hand_moves_a_task_on(seedbed: Running, call: Call, dialect: str) -> None:
+def test_nothing_but_a_hand_moves_a_task_on(seedbed: MockServer, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, progress="hand", dialect=dialect)
     good, bad = create(call), create(call)
     seedbed.advance(300_000)
@@ -111,7 +111,7 @@ def test_nothing_but_a_hand_moves_a_task_on(seedbed: Running, call: Call, dialec
 
 
 @pytest.mark.parametrize("progress", ["polls:0", "polls:", "polls:-1", "polls:1.5", "polls:x", "", "never", "hand:1"])
-def test_what_can_move_no_task_on_is_refused(seedbed: Running, progress: str) -> None:
+def test_what_can_move_no_task_on_is_refused(seedbed: MockServer, progress: str) -> None:
     with pytest.raises(SettingsError, match="polls:3"):
         seedbed.play(progress=progress)
 
@@ -121,7 +121,7 @@ def test_what_can_move_no_task_on_is_refused(seedbed: Running, progress: str) ->
 
 @every_form
 def test_a_new_task_is_unknown_for_a_while(
-    seedbed: Running, http: httpx2.Client, call: Call, form: dict[str, Any]
+    seedbed: MockServer, http: httpx2.Client, call: Call, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, visible_after=2, task_seconds=1, **form)
     code = {"documented": 404, "observed": 422}[form["dialect"]]
@@ -135,7 +135,7 @@ def test_a_new_task_is_unknown_for_a_while(
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_query_that_sees_nothing_moves_nothing_on(seedbed: Running, call: Call) -> None:
+def test_a_query_that_sees_nothing_moves_nothing_on(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, visible_after=2, progress="polls:1")
     task_id = create(call)
     assert call("GET", f"{RECORD}?taskId={task_id}")["code"] == 404
@@ -145,7 +145,7 @@ def test_a_query_that_sees_nothing_moves_nothing_on(seedbed: Running, call: Call
 # Clocks
 
 
-def test_a_manual_clock_stands(seedbed: Running, call: Call) -> None:
+def test_a_manual_clock_stands(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0.001)
     task_id = create(call)
     assert {state(call, task_id) for _ in range(20)} == {PENDING[0]}
@@ -153,7 +153,7 @@ def test_a_manual_clock_stands(seedbed: Running, call: Call) -> None:
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_clock_of_ones_own_is_as_good(seedbed: Running, call: Call) -> None:
+def test_a_clock_of_ones_own_is_as_good(seedbed: MockServer, call: Call) -> None:
     clock = ManualClock()
     seedbed.play(clock=clock, task_seconds=30)
     task_id = create(call)
@@ -161,7 +161,7 @@ def test_a_clock_of_ones_own_is_as_good(seedbed: Running, call: Call) -> None:
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_fast_clock_ends_a_long_task_soon(seedbed: Running, call: Call) -> None:
+def test_a_fast_clock_ends_a_long_task_soon(seedbed: MockServer, call: Call) -> None:
     seedbed.play(speed=1_000_000, task_seconds=100)
     task_id = create(call)
     for _ in range(1000):
@@ -197,7 +197,7 @@ def test_a_fast_clock_ends_a_long_task_soon(seedbed: Running, call: Call) -> Non
         ({"host": "127.0.0.1"}, "keeps its address"),
     ],
 )
-def test_what_no_server_can_do_is_refused(seedbed: Running, words: dict[str, Any], told: str) -> None:
+def test_what_no_server_can_do_is_refused(seedbed: MockServer, words: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         seedbed.play(**words)
     assert seedbed.control("GET", "health")["status"] == "ok"
@@ -214,7 +214,7 @@ def test_an_unknown_word_of_running_is_told_the_known_ones() -> None:
 
 @every_form
 def test_a_result_is_kept_for_so_long_and_no_longer(
-    seedbed: Running, http: httpx2.Client, call: Call, form: dict[str, Any]
+    seedbed: MockServer, http: httpx2.Client, call: Call, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, task_seconds=5, result_ttl=60, **form)
     task_id = create(call)
@@ -229,7 +229,7 @@ def test_a_result_is_kept_for_so_long_and_no_longer(
     assert call("POST", DOWNLOAD, {"url": url})["msg"] == "url is wrong"
 
 
-def test_a_task_that_failed_has_no_result(seedbed: Running, http: httpx2.Client, call: Call) -> None:
+def test_a_task_that_failed_has_no_result(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, progress="hand")
     good, bad = create(call), create(call)
     seedbed.finish(good)
@@ -240,7 +240,7 @@ def test_a_task_that_failed_has_no_result(seedbed: Running, http: httpx2.Client,
 
 
 @both_dialects
-def test_a_download_holds_for_its_minutes(seedbed: Running, http: httpx2.Client, call: Call, dialect: str) -> None:
+def test_a_download_holds_for_its_minutes(seedbed: MockServer, http: httpx2.Client, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, task_seconds=0, dialect=dialect)
     url = result_url(call, create(call))
     answer = call("POST", DOWNLOAD, {"url": url})
@@ -280,7 +280,7 @@ def test_a_download_holds_for_its_minutes(seedbed: Running, http: httpx2.Client,
     ],
 )
 def test_a_url_that_is_no_result_of_this_server_is_wrong(
-    seedbed: Running, http: httpx2.Client, call: Call, wrong: object, form: dict[str, Any]
+    seedbed: MockServer, http: httpx2.Client, call: Call, wrong: object, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, task_seconds=0, **form)
     parts = urlsplit(result_url(call, create(call)))
@@ -321,7 +321,7 @@ def test_a_download_is_asked_for_with_a_key(call: Call) -> None:
     ],
 )
 def test_a_download_that_was_tampered_with_is_not_there(
-    seedbed: Running, http: httpx2.Client, call: Call, tampered: str
+    seedbed: MockServer, http: httpx2.Client, call: Call, tampered: str
 ) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     url = result_url(call, create(call))
@@ -333,7 +333,7 @@ def test_a_download_that_was_tampered_with_is_not_there(
     assert (answer.status_code, answer.json()["code"]) == (404, 404)
 
 
-def test_a_mark_holds_for_its_own_result_alone(seedbed: Running, http: httpx2.Client, call: Call) -> None:
+def test_a_mark_holds_for_its_own_result_alone(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     one, two = (result_url(call, create(call)) for _ in range(2))
     link = call("POST", DOWNLOAD, {"url": one})["data"]
@@ -342,7 +342,7 @@ def test_a_mark_holds_for_its_own_result_alone(seedbed: Running, http: httpx2.Cl
     assert http.get(f"{two}?x=1").status_code == 200
 
 
-def test_another_server_knows_no_link_of_the_last(seedbed: Running, http: httpx2.Client, call: Call) -> None:
+def test_another_server_knows_no_link_of_the_last(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     url = result_url(call, create(call))
     seedbed.play(**MANUAL, task_seconds=0)

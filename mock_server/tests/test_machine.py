@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from seedbed_mock import ControlError, Running, running
+from seedbed_mock import ControlError, MockServer, running
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), default_profile().credits
@@ -54,7 +54,7 @@ class Known:
 class Fake(RuleBasedStateMachine):
     """Drives one account that can pay for some tasks and one that can pay for none."""
 
-    server: Running
+    server: MockServer
     http: httpx2.Client
     folder: Path | None
 
@@ -176,7 +176,7 @@ class Fake(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
+def server() -> Iterator[MockServer]:
     with running() as server:
         yield server
 
@@ -193,7 +193,7 @@ has_sqlite = find_spec("seedbed_mock.stores.sqlite") is not None
         ),
     ],
 )
-def test_every_walk_is_as_the_model_has_it(server: Running, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
+def test_every_walk_is_as_the_model_has_it(server: MockServer, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
     with TemporaryDirectory() as folder:
 
         class Walk(Fake):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from seedbed_mock import Running, create_app
+from seedbed_mock import MockServer, create_app
 from seedbed_schemas import default_contract
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 THEIR_TEST = """
 import json, urllib.request
@@ -48,7 +48,7 @@ def theirs(tmp_path: Path) -> TheirProject:
     return TheirProject(tmp_path)
 
 
-def test_the_fixture_is_a_live_server(seedbed: Running) -> None:
+def test_the_fixture_is_a_live_server(seedbed: MockServer) -> None:
     contract = default_contract()
     headers = {"Authorization": f"Bearer {seedbed.key}"}
     body = example_of(contract.part("request"))
@@ -133,7 +133,7 @@ import seedbed_mock.steps
 
 def test_theirs(seedbed, monkeypatch):
     def broken(*_, **__): raise RuntimeError("a bug of the server")
-    monkeypatch.setattr(seedbed_mock.steps, "record", broken)
+    monkeypatch.setattr(seedbed_mock.handlers, "record", broken)
     task = create(seedbed)
     ask(seedbed, f"/api/v1/jobs/recordInfo?taskId={task}")
 

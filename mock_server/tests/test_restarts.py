@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import Running, SettingsError, running
+from seedbed_mock import MockServer, SettingsError, running
 from seedbed_mock.cli import main
-from seedbed_mock.faults import player as player_module
+from seedbed_mock.faults import scenarios as player_module
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 CREATE, CREDIT = CONTRACT.operation.path, SHARED.credit.path
@@ -67,12 +67,12 @@ rules = ["402"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
+def server() -> Iterator[MockServer]:
     with running(**WORDS) as server:
         yield server
 
 
-def ask(server: Running, http: httpx2.Client, method: str = "GET", path: str = CREDIT, **options: Any) -> int:
+def ask(server: MockServer, http: httpx2.Client, method: str = "GET", path: str = CREDIT, **options: Any) -> int:
     headers = {"Authorization": "Bearer k"}
     code: int = http.request(method, server.url + path, headers=headers, **options).json()["code"]
     return code
@@ -95,12 +95,12 @@ def look_at_the_file_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(player_module, "_PAUSE", 0)
 
 
-def scenario(server: Running) -> dict[str, Any]:
+def scenario(server: MockServer) -> dict[str, Any]:
     shown: dict[str, Any] = server.control("GET", "faults")["scenario"]
     return shown
 
 
-def test_phases_follow_one_another_by_the_clock(server: Running, http: httpx2.Client, tmp_path: Path) -> None:
+def test_phases_follow_one_another_by_the_clock(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
     server.play(**WORDS, scenario=written(tmp_path, TIMED))
     seen = []
     for seconds in (9.9, 0.1, 4.9, 0.1, 0, 4.9, 0.1):
@@ -119,7 +119,7 @@ def test_phases_follow_one_another_by_the_clock(server: Running, http: httpx2.Cl
 
 
 def test_phases_follow_one_another_by_calls_again_and_again(
-    server: Running, http: httpx2.Client, tmp_path: Path
+    server: MockServer, http: httpx2.Client, tmp_path: Path
 ) -> None:
     server.play(**WORDS, scenario=written(tmp_path, COUNTED))
     assert [ask(server, http) for _ in range(7)] == [200, 200, 429, 200, 200, 429, 200]
@@ -127,7 +127,7 @@ def test_phases_follow_one_another_by_calls_again_and_again(
     assert (fault["door"], fault["on"], fault["seen"], fault["hits"]) == ("scenario", False, 2, 2)
 
 
-def test_a_reset_begins_the_scenario_again(server: Running, http: httpx2.Client, tmp_path: Path) -> None:
+def test_a_reset_begins_the_scenario_again(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
     server.play(**WORDS, scenario=written(tmp_path, TIMED))
     server.advance(12)
     assert ask(server, http) == 429
@@ -140,7 +140,7 @@ def test_a_reset_begins_the_scenario_again(server: Running, http: httpx2.Client,
 
 
 def test_rules_that_are_added_go_before_those_of_the_scenario(
-    server: Running, http: httpx2.Client, tmp_path: Path
+    server: MockServer, http: httpx2.Client, tmp_path: Path
 ) -> None:
     server.play(**WORDS, scenario=written(tmp_path, OTHER))
     server.add_faults("429")
@@ -151,7 +151,7 @@ def test_rules_that_are_added_go_before_those_of_the_scenario(
 
 @pytest.mark.usefixtures("at_once")
 def test_a_file_that_changed_is_read_again_and_begins_anew(
-    server: Running, http: httpx2.Client, tmp_path: Path
+    server: MockServer, http: httpx2.Client, tmp_path: Path
 ) -> None:
     path = written(tmp_path, TIMED)
     server.play(**WORDS, scenario=path)
@@ -164,7 +164,7 @@ def test_a_file_that_changed_is_read_again_and_begins_anew(
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("text", ["phase = 1", OTHER.replace("402", "boom"), OTHER.replace("402", "999"), "\x00", None])
 def test_a_bad_new_version_is_told_of_and_the_old_one_goes_on(
-    server: Running, http: httpx2.Client, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str | None
+    server: MockServer, http: httpx2.Client, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str | None
 ) -> None:
     path = written(tmp_path, OTHER)
     server.play(**WORDS, scenario=path)
@@ -182,7 +182,7 @@ def test_a_bad_new_version_is_told_of_and_the_old_one_goes_on(
 
 
 def test_the_file_is_not_looked_at_with_every_call(
-    server: Running, http: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: MockServer, http: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(player_module, "_PAUSE", 3600)
     path = written(tmp_path, TIMED)
@@ -242,11 +242,11 @@ def test_the_scenarios_that_are_shipped_are_described(capsys: pytest.CaptureFixt
     assert all(re.search(r"  [A-Z].*\.$", line) for line in lines)
 
 
-def codes(server: Running, http: httpx2.Client, count: int) -> list[int | str]:
+def codes(server: MockServer, http: httpx2.Client, count: int) -> list[int | str]:
     return [outcome(server, http) for _ in range(count)]
 
 
-def outcome(server: Running, http: httpx2.Client) -> int | str:
+def outcome(server: MockServer, http: httpx2.Client) -> int | str:
     try:
         answer = http.post(server.url + CREATE, json=GOOD, headers={"Authorization": "Bearer k"})
     except httpx2.HTTPError as error:
@@ -255,7 +255,7 @@ def outcome(server: Running, http: httpx2.Client) -> int | str:
     return code
 
 
-def test_a_storm_comes_in_bursts(server: Running, http: httpx2.Client) -> None:
+def test_a_storm_comes_in_bursts(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="storm")
     for _ in range(2):
         assert set(codes(server, http, 20)) == {200}
@@ -264,7 +264,7 @@ def test_a_storm_comes_in_bursts(server: Running, http: httpx2.Client) -> None:
         server.advance(10)
 
 
-def test_maintenance_is_announced_and_over_in_the_end(server: Running, http: httpx2.Client) -> None:
+def test_maintenance_is_announced_and_over_in_the_end(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="maintenance")
     seen = []
     for _ in range(3):
@@ -275,13 +275,13 @@ def test_maintenance_is_announced_and_over_in_the_end(server: Running, http: htt
     assert set(codes(server, http, 5)) == {200}
 
 
-def test_credits_run_out_after_twenty_calls(server: Running, http: httpx2.Client) -> None:
+def test_credits_run_out_after_twenty_calls(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="broke")
     assert set(codes(server, http, 20)) == {200}
     assert set(codes(server, http, 40)) == {200, 402, 500}
 
 
-def test_a_double_charge_costs_more_than_was_answered_well(server: Running, http: httpx2.Client) -> None:
+def test_a_double_charge_costs_more_than_was_answered_well(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="double-charge")
     seen = Counter(codes(server, http, 60))
     assert seen.keys() == {200, 500, "ReadError"}
@@ -289,7 +289,7 @@ def test_a_double_charge_costs_more_than_was_answered_well(server: Running, http
     assert 10**6 - balance == 60 * 6.5
 
 
-def test_moderation_looks_at_the_words(server: Running, http: httpx2.Client) -> None:
+def test_moderation_looks_at_the_words(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="moderation", task_seconds=0)
     body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": "Blood on snow"}}
     answer = http.post(server.url + CREATE, json=body, headers={"Authorization": "Bearer k"}).json()
@@ -299,7 +299,7 @@ def test_moderation_looks_at_the_words(server: Running, http: httpx2.Client) -> 
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_scenario_that_is_shipped_plays(server: Running, http: httpx2.Client, name: str) -> None:
+def test_every_scenario_that_is_shipped_plays(server: MockServer, http: httpx2.Client, name: str) -> None:
     assert load_scenario(scenario_path(name)).description
     words: dict[str, Any] = {**WORDS, "clock": "real", "speed": 100_000, "scenario": name}
     server.play(**words)
@@ -310,7 +310,7 @@ def test_every_scenario_that_is_shipped_plays(server: Running, http: httpx2.Clie
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_same_seed_and_order_meet_the_same_faults(server: Running, http: httpx2.Client, name: str) -> None:
+def test_the_same_seed_and_order_meet_the_same_faults(server: MockServer, http: httpx2.Client, name: str) -> None:
     def played() -> list[str]:
         server.play(**WORDS, seed=7, scenario=name)
         for _ in range(30):
@@ -321,7 +321,7 @@ def test_the_same_seed_and_order_meet_the_same_faults(server: Running, http: htt
     assert played() == played()
 
 
-def ask_quickly(server: Running, http: httpx2.Client) -> None:
+def ask_quickly(server: MockServer, http: httpx2.Client) -> None:
     try:
         http.post(server.url + CREATE, json=GOOD, headers={"Authorization": "Bearer k"}, timeout=0.05)
     except httpx2.HTTPError:
@@ -331,7 +331,7 @@ def ask_quickly(server: Running, http: httpx2.Client) -> None:
 # From the command line.
 
 
-def test_the_command_adds_lists_and_clears(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.play(**WORDS, scenario="storm")
     assert main(["faults", "add", "429; p=0.2", "wire.reset; times=3", "--url", server.url, "--space", "a"]) == 0
     assert main(["faults", "list", "--url", server.url]) == 0
@@ -363,7 +363,7 @@ def test_the_command_adds_lists_and_clears(server: Running, capsys: pytest.Captu
     ],
 )
 def test_the_command_says_in_one_sentence_what_is_wrong(
-    server: Running, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: str
+    server: MockServer, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: str
 ) -> None:
     server.play(**WORDS)
     url = [] if "--url" in words else ["--url", server.url]
@@ -374,11 +374,11 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert told.err.count("\n") == 1
 
 
-def test_the_command_shows_the_token(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_the_token(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.play(**WORDS, control_token="t")  # noqa: S106 (guards nothing but this test)
     assert main(["faults", "list", "--url", server.url]) == 1
     assert "token" in capsys.readouterr().err
-    assert main(["faults", "list", "--url", server.url, "--token", "t"]) == 0
+    assert main(["faults", "list", "--url", server.url, "--control-token", "t"]) == 0
     assert capsys.readouterr().out == "No rule is in force.\n"
 
 

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 import httpx2
-from seedbed_mock.flags import Flags
+from seedbed_mock.options import ServerOptions
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
@@ -72,6 +72,6 @@ def told_of_a_run(url: str) -> str:
 
 def test_no_secret_shows_where_settings_do() -> None:
     key = f"{KEY}:signing-key={SIGNING}"
-    flags = Flags(key=(key,), control_token=TOKEN)
+    flags = ServerOptions(key=(key,), control_token=TOKEN)
     shown = f"{flags} {flags.settings()} {flags.settings().accounts}"
     assert not {secret for secret in (KEY, SIGNING, TOKEN) if secret in shown}

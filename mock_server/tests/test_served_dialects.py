@@ -9,7 +9,7 @@ import pytest
 from seedbed_client import SeedreamClient
 from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 CREATE, RECORD = CONTRACT.operation.path, SHARED.record_info.path

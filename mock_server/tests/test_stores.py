@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 from seedbed_mock.accounts import Account
-from seedbed_mock.delivery import Attempt, Callback
-from seedbed_mock.quantities import MOST_CREDITS, SettingsError
+from seedbed_mock.settings import MOST_CREDITS, SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
-from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTaken, Overdrawn, Store
-from seedbed_mock.tasks import Failure, Task, ended, even_timeline, polled
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store
+from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, even_timeline, polled
 
 START = 1_765_166_238_716
 PRICE = Decimal("6.5")
@@ -58,7 +57,7 @@ def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: in
 
 
 def called_back(number: int, due: int | None, **others: Any) -> Task:
-    return task(number, callback=Callback(url="http://127.0.0.1:2/done", due=due), **others)
+    return task(number, callback=CallbackDelivery(url="http://127.0.0.1:2/done", due=due), **others)
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -91,7 +90,7 @@ def test_a_price_without_a_task_is_taken_where_the_balance_covers_it(store: Stor
     before = store.balance(ONE, START)
     store.charge(ONE, Decimal("0.5"), START)
     assert store.balance(ONE, START) == before - Decimal("0.5")
-    with pytest.raises(Overdrawn) as refusal:
+    with pytest.raises(OverdrawnError) as refusal:
         store.charge(ONE, before, START)
     assert refusal.value.balance == store.balance(ONE, START) == before - Decimal("0.5")
     assert store.tasks(limit=10) == []
@@ -100,7 +99,7 @@ def test_a_price_without_a_task_is_taken_where_the_balance_covers_it(store: Stor
 def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> None:
     for number in range(12):
         store.create(task(number), ONE)
-    with pytest.raises(Overdrawn) as refusal:
+    with pytest.raises(OverdrawnError) as refusal:
         store.create(task(12), ONE)
     assert refusal.value.balance == store.balance(ONE, START) == 2
     assert store.find("task_000012") is None
@@ -109,7 +108,7 @@ def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> Non
 
 def test_a_name_that_is_taken_costs_nothing(store: Store) -> None:
     store.create(task(1), ONE)
-    with pytest.raises(NameTaken):
+    with pytest.raises(NameTakenError):
         store.create(replace(task(2), task_id=task(1).task_id), ONE)
     assert store.balance(ONE, START) == 80 - PRICE
     assert store.tasks(limit=9) == [task(1)]
@@ -187,7 +186,7 @@ def test_callbacks_are_claimed_when_they_are_due_the_oldest_first_and_once(store
 def test_a_callback_that_was_delivered_is_due_no_more(store: Store) -> None:
     def delivered(task: Task) -> Task:
         assert task.callback
-        return replace(task, callback=task.callback.attempted(Attempt(at=START, duration=1, status=200), START))
+        return replace(task, callback=task.callback.attempted(DeliveryAttempt(at=START, duration=1, status=200), START))
 
     store.create(called_back(1, START), ONE)
     store.change("task_000001", delivered)
@@ -311,9 +310,11 @@ def test_many_tasks_make_room_in_time(open_store: Open) -> None:
 texts = st.text()
 whole = st.integers(-(2**62), 2**62)
 amounts = st.decimals(0, 10**9, places=9) | st.decimals(0, 10**9, allow_nan=False, allow_infinity=False)
-attempts = st.builds(Attempt, at=whole, duration=whole, status=st.none() | whole, error=texts, is_refused=st.booleans())
+attempts = st.builds(
+    DeliveryAttempt, at=whole, duration=whole, status=st.none() | whole, error=texts, is_refused=st.booleans()
+)
 callbacks = st.builds(
-    Callback,
+    CallbackDelivery,
     url=texts,
     due=st.none() | whole,
     tries=whole,
@@ -358,9 +359,9 @@ def outcome(ask: Callable[[Store], Any], store: Store) -> object:
     """Return what a store answers, or how it refuses."""
     try:
         return ask(store)
-    except Overdrawn as error:
+    except OverdrawnError as error:
         return "overdrawn", error.balance
-    except (NameTaken, SettingsError) as error:
+    except (NameTakenError, SettingsError) as error:
         return type(error), str(error)
 
 
@@ -419,7 +420,7 @@ class Agreement(RuleBasedStateMachine):
         number = self.made if again is None else min(again, self.made)
         made = task(number, owner, seconds=seconds, at=self.now, failure=failure, price=price)
         if is_called_back:
-            made = replace(made, callback=Callback(url="http://h", due=made.ends))
+            made = replace(made, callback=CallbackDelivery(url="http://h", due=made.ends))
         self.both(lambda store: store.create(made, owner))
 
     @rule(seconds=st.integers(0, 30))
@@ -440,7 +441,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(number=numbers, status=st.sampled_from([200, 410, 500, None]))
     def attempt(self, number: int, status: int | None) -> None:
-        made = Attempt(at=self.now, duration=1, status=status)
+        made = DeliveryAttempt(at=self.now, duration=1, status=status)
 
         def attempted(task: Task) -> Task:
             return replace(task, callback=task.callback.attempted(made, self.now)) if task.callback else task
@@ -529,7 +530,7 @@ def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
 
 def test_two_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
     def spend(number: int) -> Any:
-        return with_store(tmp_path / "one.db", lambda store: made_until(Overdrawn, store, number * 100))
+        return with_store(tmp_path / "one.db", lambda store: made_until(OverdrawnError, store, number * 100))
 
     assert sum(at_once(spend)) == 12
     assert with_store(tmp_path / "one.db", lambda store: store.balance(ONE, START)) == 2

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import to_builtins
 from seedbed_mock.clock import ManualClock, RealClock
-from seedbed_mock.delivery import Callback
-from seedbed_mock.tasks import Failure, Task, ended, even_timeline, polled, record
+from seedbed_mock.tasks import CallbackDelivery, Failure, Task, ended, even_timeline, polled, record
 from seedbed_schemas import job_api
 from seedbed_schemas.dialect import Dialect, dialects
 
@@ -35,7 +34,7 @@ def task(timeline: tuple[int, ...] = (), failure: Failure | None = None, *, call
         visible=START,
         timeline=timeline,
         failure=failure,
-        callback=Callback(url="http://127.0.0.1:9/") if callback else None,
+        callback=CallbackDelivery(url="http://127.0.0.1:9/") if callback else None,
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from seedbed_mock import Running
+from seedbed_mock import MockServer
 from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.example import example_of
+from seedbed_schemas.openapi import example_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
@@ -205,7 +205,7 @@ def test_a_verdict_may_ask_for_an_account_and_a_space(control: Control, call: Ca
     assert not control("POST", "/verify", {"operation": "credit"}, headers=headers)[1]["verified"]
 
 
-def test_a_test_may_check_its_calls_in_a_line(seedbed: Running, call: Call) -> None:
+def test_a_test_may_check_its_calls_in_a_line(seedbed: MockServer, call: Call) -> None:
     call("POST", CREATE, asked("a hill"))
     seedbed.assert_called()
     seedbed.assert_called("createTask", 1, prompt="a hill", model=CONTRACT.model, code=200)

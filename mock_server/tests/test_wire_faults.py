@@ -19,21 +19,21 @@ import pytest
 import requests
 from seedbed_mock import create_app
 from seedbed_mock import server as server_module
-from seedbed_mock.answers import Answer
-from seedbed_mock.bodies import read_body
-from seedbed_mock.faults.waiting import sleep_until_left
-from seedbed_mock.faults.wire import (
-    AnswerToNothing,
-    BrokenWire,
+from seedbed_mock.faults.connection import (
+    BrokenConnectionError,
+    ClientConnection,
     CloseAfterHeaders,
-    CutShort,
-    Hang,
-    OnWire,
-    Reset,
-    Trickle,
-    Wire,
+    ConnectionEffect,
+    HangingResponse,
+    ResetConnection,
+    TrickledResponse,
+    TruncatedResponse,
+    UnrequestedResponse,
+    sleep_until_left,
 )
-from seedbed_mock.stage import Stage
+from seedbed_mock.handlers import read_body
+from seedbed_mock.responses import ApiResponse
+from seedbed_mock.testing import SwappableApp
 from seedbed_schemas import job_api
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -56,21 +56,21 @@ class Late:
         self.seconds = seconds
         self.left: list[bool] = []
 
-    async def send(self, answer: Response, wire: Wire) -> None:
+    async def send(self, answer: Response, wire: ClientConnection) -> None:
         self.left.append(await sleep_until_left(self.seconds, wire.receive))
         if not self.left[-1]:
             await answer(wire.scope, wire.receive, wire.send)
 
 
-EFFECTS: dict[str, OnWire | Late] = {
-    "reset-before": Reset(),
-    "reset-middle": Reset(at="middle"),
+EFFECTS: dict[str, ConnectionEffect | Late] = {
+    "reset-before": ResetConnection(),
+    "reset-middle": ResetConnection(at="middle"),
     "close-after-headers": CloseAfterHeaders(),
-    "cut-short": CutShort(),
-    "trickle": Trickle(seconds=0.01),
-    "hang": Hang(),
-    "answer-to-nothing": AnswerToNothing(),
-    "trickle-for-hours": Trickle(seconds=3600),
+    "cut-short": TruncatedResponse(),
+    "trickle": TrickledResponse(seconds=0.01),
+    "hang": HangingResponse(),
+    "answer-to-nothing": UnrequestedResponse(),
+    "trickle-for-hours": TrickledResponse(seconds=3600),
     "late-a-little": Late(0.01),
     "late-for-hours": Late(3600),
 }
@@ -80,12 +80,12 @@ LASTING = ["hang", "trickle-for-hours", "late-for-hours"]
 async def spoil(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer as the last part of the path says, with as long a body as the query says."""
     await read_body(receive)
-    answer = Answer(200, "done", LONG if scope["query_string"] == b"long" else BODY, 200)
-    await EFFECTS[scope["path"].rpartition("/")[2]].send(answer, Wire.of(scope, receive, send))
+    answer = ApiResponse(200, "done", LONG if scope["query_string"] == b"long" else BODY, 200)
+    await EFFECTS[scope["path"].rpartition("/")[2]].send(answer, ClientConnection.of(scope, receive, send))
 
 
 @dataclass
-class SpoilingStage(Stage):
+class SpoilingStage(SwappableApp):
     """A fake that answers well, beside paths where answers are spoilt."""
 
     began: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -122,7 +122,7 @@ class Spoiler:
     url: str
     address: tuple[str, int]
     stage: SpoilingStage
-    server: server_module._Server
+    server: server_module._UvicornServer
     thread: threading.Thread
 
     def stop(self) -> None:
@@ -140,7 +140,7 @@ class Spoiler:
 def spoiling(loop: Any = LOOPS[-1]) -> Iterator[Spoiler]:
     stage, ready = SpoilingStage(), threading.Event()
     with server_module.listen("127.0.0.1", 0) as listener:
-        server = server_module._Server(stage, ready.set)
+        server = server_module._UvicornServer(stage, ready.set)
         server.config.loop = loop
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -425,7 +425,7 @@ def ask_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Respons
     ],
 )
 def test_in_process_an_error_stands_for_the_broken_connection(effect: str, words: str) -> None:
-    with pytest.raises(BrokenWire, match=f"the connection was {words}"):
+    with pytest.raises(BrokenConnectionError, match=f"the connection was {words}"):
         ask_in_process(effect)
 
 

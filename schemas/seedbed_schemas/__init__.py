@@ -10,7 +10,8 @@ from seedbed_schemas.job_api import JobApi, job_api
 if TYPE_CHECKING:
     from seedbed_schemas.clauses import Clause
     from seedbed_schemas.contract import Code, Contract, ContractError, Operation, default_contract, shipped_contracts
-    from seedbed_schemas.schema import Schema, Violation
+    from seedbed_schemas.validation import Schema, Violation
+
 
 __all__ = [
     "Clause",
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 _MODULES: Final = {
     "clauses": ("Clause",),
     "contract": ("Code", "Contract", "ContractError", "Operation", "default_contract", "shipped_contracts"),
-    "schema": ("Schema", "Violation"),
+    "validation": ("Schema", "Violation"),
 }
 
 

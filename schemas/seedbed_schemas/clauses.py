@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+
 CODE: Final = "code"
 """The field of an answer that carries the code."""
 _UNTESTABLE: Final = frozenset({"description", "examples", "properties", "required", "items"})

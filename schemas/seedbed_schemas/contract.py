@@ -12,11 +12,11 @@ import msgspec
 
 from seedbed_schemas.clauses import Clause, Node, clauses, nodes
 from seedbed_schemas.job_api import job_api
-from seedbed_schemas.refusals import shown
-from seedbed_schemas.schema import Schema
+from seedbed_schemas.validation import Schema, for_display
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 _HERE = Path(__file__).parent
 _FOLDER = _HERE / "contracts"
@@ -179,7 +179,7 @@ def _check_rules(node: Node) -> None:
     own = {keyword: value for keyword, value in node.schema.items() if keyword not in {"properties", "items"}}
     for keyword, value in own.items():
         if not jsonschema_rs.meta.is_valid({keyword: value}) or not _can_be_judged({keyword: value}):
-            raise ContractError(f"{node.id} has the {keyword} {shown(value)}, which is no rule of JSON Schema.")
+            raise ContractError(f"{node.id} has the {keyword} {for_display(value)}, which is no rule of JSON Schema.")
     for least, most in _BOUNDS:
         if least in own and most in own and own[least] > own[most]:
             raise ContractError(f"{node.id} has a {least} of {own[least]} above its {most} of {own[most]}.")

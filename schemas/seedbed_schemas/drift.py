@@ -24,7 +24,7 @@ class Change(StrEnum):
     CHANGED = "changed"
 
 
-class Effect(StrEnum):
+class Impact(StrEnum):
     """What a change does to those who go on as before."""
 
     BREAKING = "breaking"
@@ -48,8 +48,8 @@ class Difference:
     change: Change
     old: Any
     new: Any
-    callers: Effect
-    answerers: Effect
+    callers: Impact
+    answerers: Impact
 
 
 _WIDER_ABOVE: Final = frozenset({"maxLength", "maxItems", "maximum", "exclusiveMaximum"})
@@ -60,25 +60,25 @@ _HARMLESS: Final = frozenset({"deprecated"})
 _FOR_ALL: Final = frozenset({"operation", "default"})
 """Clauses whose every change is felt on both sides."""
 
-_BOTH_BREAK: Final = (Effect.BREAKING, Effect.BREAKING)
+_BOTH_BREAK: Final = (Impact.BREAKING, Impact.BREAKING)
 _EFFECTS: Final = {
     # What may be asked: a caller is hurt where less is allowed, who answers where more is.
-    ("request", "narrower"): (Effect.BREAKING, Effect.COMPATIBLE),
-    ("request", "wider"): (Effect.COMPATIBLE, Effect.BREAKING),
+    ("request", "narrower"): (Impact.BREAKING, Impact.COMPATIBLE),
+    ("request", "wider"): (Impact.COMPATIBLE, Impact.BREAKING),
     # What may be answered: the other way round.
-    ("answer", "narrower"): (Effect.COMPATIBLE, Effect.BREAKING),
-    ("answer", "wider"): (Effect.BREAKING, Effect.COMPATIBLE),
+    ("answer", "narrower"): (Impact.COMPATIBLE, Impact.BREAKING),
+    ("answer", "wider"): (Impact.BREAKING, Impact.COMPATIBLE),
 }
 _FIELD_EFFECTS: Final = {
-    ("request", Change.ADDED, False): (Effect.COMPATIBLE, Effect.BREAKING),
+    ("request", Change.ADDED, False): (Impact.COMPATIBLE, Impact.BREAKING),
     ("request", Change.ADDED, True): _BOTH_BREAK,
-    ("request", Change.REMOVED, False): (Effect.BREAKING, Effect.COMPATIBLE),
-    ("request", Change.REMOVED, True): (Effect.BREAKING, Effect.COMPATIBLE),
+    ("request", Change.REMOVED, False): (Impact.BREAKING, Impact.COMPATIBLE),
+    ("request", Change.REMOVED, True): (Impact.BREAKING, Impact.COMPATIBLE),
     # A caller reads over a field that it does not know.
-    ("answer", Change.ADDED, False): (Effect.COMPATIBLE, Effect.COMPATIBLE),
-    ("answer", Change.ADDED, True): (Effect.COMPATIBLE, Effect.BREAKING),
-    ("answer", Change.REMOVED, False): (Effect.BREAKING, Effect.COMPATIBLE),
-    ("answer", Change.REMOVED, True): (Effect.BREAKING, Effect.COMPATIBLE),
+    ("answer", Change.ADDED, False): (Impact.COMPATIBLE, Impact.COMPATIBLE),
+    ("answer", Change.ADDED, True): (Impact.COMPATIBLE, Impact.BREAKING),
+    ("answer", Change.REMOVED, False): (Impact.BREAKING, Impact.COMPATIBLE),
+    ("answer", Change.REMOVED, True): (Impact.BREAKING, Impact.COMPATIBLE),
 }
 
 
@@ -144,7 +144,7 @@ def _field(node: Node, change: Change) -> Difference:
 
 def _difference(part: str, clause: Clause, change: Change, old: Any, new: Any) -> Difference:
     if clause.kind in _HARMLESS:
-        effects = (Effect.COMPATIBLE, Effect.COMPATIBLE)
+        effects = (Impact.COMPATIBLE, Impact.COMPATIBLE)
     else:
         effects = _EFFECTS.get((part, _direction(clause.kind, change, old, new)), _BOTH_BREAK)
     return Difference(clause.id, change, old, new, *effects)

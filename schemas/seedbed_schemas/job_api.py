@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seedbed_schemas.clauses import Clause
-    from seedbed_schemas.schema import Schema
+    from seedbed_schemas.validation import Schema
+
 
 _SHAPES = (
     *("envelope", "record", "results", "creditAnswer"),
@@ -50,7 +51,7 @@ class RequestFields(msgspec.Struct, frozen=True):
     callback: str
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class EndpointSpec(msgspec.Struct, frozen=True):
     """A shared operation.
 
     Attributes:
@@ -115,7 +116,7 @@ class JobApi:
 
     def shape(self, name: str) -> Schema:
         """Return the judge of one of the shared shapes, such as ``recordAnswer``."""
-        from seedbed_schemas.schema import Schema  # noqa: PLC0415 (who judges nothing does not load it)
+        from seedbed_schemas.validation import Schema  # noqa: PLC0415 (who judges nothing does not load it)
 
         return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name, prefix=f"{name}/")
 
@@ -140,8 +141,8 @@ def _behaviour(clause: dict[str, str]) -> Clause:
     return Clause(clause["id"], "behaviour", clause["says"], {"source": clause["source"]})
 
 
-def _endpoint(operation: dict[str, str]) -> Endpoint:
-    return Endpoint(operation["method"], operation["path"], operation.get("query", ""), operation.get("field", ""))
+def _endpoint(operation: dict[str, str]) -> EndpointSpec:
+    return EndpointSpec(operation["method"], operation["path"], operation.get("query", ""), operation.get("field", ""))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A contract as an OpenAPI 3.1 document: every operation of the flow, for everyone else's tools."""
+"""A small valid instance of a schema, for people to read and to paste."""
 
 from __future__ import annotations
 
@@ -7,16 +7,88 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from seedbed_schemas.example import example_of
 from seedbed_schemas.job_api import job_api
-from seedbed_schemas.wire import Envelope, Record, Results
+from seedbed_schemas.messages import Envelope, Record, Results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from seedbed_schemas.contract import Code, Contract
-    from seedbed_schemas.job_api import Endpoint
-    from seedbed_schemas.schema import Schema
+    from seedbed_schemas.job_api import EndpointSpec
+    from seedbed_schemas.validation import Schema
+
+
+_TEXT: Final = "A hill at dawn"
+_MOST_ITEMS: Final = 8
+"""A longer example serves nobody, even where the contract asks for more items."""
+_OF_FORMAT: Final = {"uri": "https://example.com/done"}
+
+
+def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
+    """Return an instance that keeps the rules of a contract.
+
+    Args:
+        schema: The rules; a ``pattern`` is not followed, nor a ``minItems`` beyond reason.
+        whole: Whether to give every field that is not deprecated, rather than those alone that are required.
+    """
+    for keyword in ("const", "default"):
+        if keyword in schema:
+            return schema[keyword]
+    for keyword in ("examples", "enum"):
+        if schema.get(keyword):
+            return schema[keyword][0]
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return _of_type(kind[0] if isinstance(kind, list) else kind, schema, whole=whole)
+
+
+def _of_type(kind: str, schema: Mapping[str, Any], *, whole: bool) -> Any:
+    if kind == "object":
+        fields: dict[str, Any] = schema.get("properties", {})
+        names = [name for name, field in fields.items() if not field.get("deprecated")] if whole else fields
+        required = schema.get("required", ())
+        return {name: example_of(fields[name], whole=whole) for name in names if whole or name in required}
+    if kind == "array":
+        return [example_of(schema.get("items", {}), whole=whole)] * min(schema.get("minItems", int(whole)), _MOST_ITEMS)
+    if kind in {"integer", "number"}:
+        return _number(schema)
+    return {"boolean": True, "null": None}.get(kind, _text(schema))
+
+
+def _number(schema: Mapping[str, Any]) -> int | float:
+    above: int | float = schema.get("exclusiveMinimum", min(0, schema.get("maximum", 1) - 1)) + 1
+    least: int | float = schema.get("minimum", above)
+    step: int | float = schema.get("multipleOf", least or 1)
+    return least + -least % step
+
+
+def _text(schema: Mapping[str, Any]) -> str:
+    text = _OF_FORMAT.get(schema.get("format", ""), _TEXT)
+    least: int = schema.get("minLength", 0)
+    return text.ljust(least, ".")[: schema.get("maxLength")]
+
+
+def models_data(contracts: Iterable[Contract]) -> dict[str, Any]:
+    """Return the ``data`` that answers the request for the list of models."""
+    models = [_model(contract.model) for contract in contracts]
+    return {"total": len(models), "models": models}
+
+
+def schema_data(contract: Contract) -> dict[str, Any]:
+    """Return the ``data`` that answers the request for a model's schema; deriving from it gives the contract back."""
+    return {"model": contract.model, "openapi": openapi_document(contract)}
+
+
+def _model(model: str) -> dict[str, Any]:
+    """Tell of a model what its name tells, such as ``maker/2-text-to-image``."""
+    provider, _, name = model.rpartition("/")
+    return {
+        "model": model,
+        "title": re.sub(r"[^\w.]+", " ", model).title(),
+        "provider": provider or name,
+        "taskType": re.findall(r"[a-z]+-to-[a-z]+", name),
+        "description": f"Played by Seedbed from the contract of {model}.",
+    }
+
 
 HttpStatus = Literal["envelope", "mirror"]
 """How an outcome travels: in the body of an answer with HTTP status 200, or as the HTTP status too."""
@@ -85,7 +157,7 @@ class _Document:
             **self._callbacks(),
         }
 
-    def _ask(self, name: str, endpoint: Endpoint, shape: str, data: Any) -> dict[str, Any]:
+    def _ask(self, name: str, endpoint: EndpointSpec, shape: str, data: Any) -> dict[str, Any]:
         query = {"name": endpoint.query, "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
         return {
             "operationId": name,

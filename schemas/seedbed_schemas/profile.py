@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from seedbed_schemas.contract import Contract
 
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 

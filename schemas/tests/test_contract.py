@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_schemas import Schema, default_contract, job_api
 from seedbed_schemas.dialect import documented
-from seedbed_schemas.example import example_of
+from seedbed_schemas.messages import Created, Envelope, Record, Results
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
-from seedbed_schemas.refusals import shown
-from seedbed_schemas.schema import FORMATS
-from seedbed_schemas.wire import Created, Envelope, Record, Results
+from seedbed_schemas.validation import FORMATS, for_display
 
 CONTRACT, SHARED, DIALECT, PROFILE = default_contract(), job_api(), documented(), default_profile()
 
@@ -129,7 +128,7 @@ def test_each_missing_field_is_named_once() -> None:
 
 @given(value=st.text() | st.integers() | st.lists(st.text()))
 def test_a_value_is_shown_short_and_on_one_line(value: object) -> None:
-    text = shown(value)
+    text = for_display(value)
     assert text.isprintable() or text == ""
     assert len(text) <= 60 * len("\\U0001f600") + 3
 

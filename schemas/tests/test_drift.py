@@ -9,10 +9,10 @@ import pytest
 import yaml12
 from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.derive import derive_page
-from seedbed_schemas.drift import Change, Difference, Effect, drift
+from seedbed_schemas.drift import Change, Difference, Impact, drift
 
 PAGES = Path(__file__).parent / "pages"
-BAD, GOOD = Effect.BREAKING, Effect.COMPATIBLE
+BAD, GOOD = Impact.BREAKING, Impact.COMPATIBLE
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -84,14 +84,14 @@ def test_words_examples_and_order_in_a_contract_are_no_drift() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_one_change_is_one_difference(edit: Edit, change: str, clause: str, callers: Effect, answerers: Effect) -> None:
+def test_one_change_is_one_difference(edit: Edit, change: str, clause: str, callers: Impact, answerers: Impact) -> None:
     (difference,) = drift(edited(lambda _: None), edited(edit))
     assert (difference.change, difference.id) == (change, clause)
     assert (difference.callers, difference.answerers) == (callers, answerers)
 
 
 @pytest.mark.parametrize(("part", "clause", "callers"), [("request", "mood", BAD), ("answer", "answer/mood", GOOD)])
-def test_a_new_field_that_is_required_is_one_difference(part: str, clause: str, callers: Effect) -> None:
+def test_a_new_field_that_is_required_is_one_difference(part: str, clause: str, callers: Impact) -> None:
     def edit(contract: dict[str, Any]) -> None:
         contract["$defs"][part]["properties"]["mood"] = {"type": "string"}
         contract["$defs"][part].setdefault("required", []).append("mood")

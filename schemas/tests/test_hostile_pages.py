@@ -10,7 +10,7 @@ from seedbed_mock.cli import main
 from seedbed_schemas import Contract
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.derive import PageError, derive_page
-from seedbed_schemas.drift import Effect, drift
+from seedbed_schemas.drift import Impact, drift
 
 PAGES = Path(__file__).parent / "pages"
 OPENAPI = (PAGES / "collage" / "openapi.en.md").read_text(encoding="utf-8")
@@ -105,8 +105,8 @@ def contract_with(**rules: Any) -> Contract:
 
 
 INTEGER_OR_NULL, NUMBER_OR_NULL = {"type": ["integer", "null"]}, {"type": ["number", "null"]}
-WIDER = (Effect.COMPATIBLE, Effect.BREAKING)
-NARROWER = (Effect.BREAKING, Effect.COMPATIBLE)
+WIDER = (Impact.COMPATIBLE, Impact.BREAKING)
+NARROWER = (Impact.BREAKING, Impact.COMPATIBLE)
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ NARROWER = (Effect.BREAKING, Effect.COMPATIBLE)
         (INTEGER_OR_NULL, {"type": "integer"}, NARROWER),
         ({"type": "integer"}, INTEGER_OR_NULL, WIDER),
         (INTEGER_OR_NULL, NUMBER_OR_NULL, WIDER),
-        ({"type": "integer"}, {"type": "string"}, (Effect.BREAKING, Effect.BREAKING)),
+        ({"type": "integer"}, {"type": "string"}, (Impact.BREAKING, Impact.BREAKING)),
         ({"type": "number", "multipleOf": 0.5}, {"type": "number", "multipleOf": 0.25}, WIDER),
         ({"type": "number", "multipleOf": 0.25}, {"type": "number", "multipleOf": 0.5}, NARROWER),
-        ({"type": "number", "multipleOf": 2}, {"type": "number", "multipleOf": 3}, (Effect.BREAKING, Effect.BREAKING)),
+        ({"type": "number", "multipleOf": 2}, {"type": "number", "multipleOf": 3}, (Impact.BREAKING, Impact.BREAKING)),
     ],
 )
 def test_a_change_is_marked_by_what_it_allows(
-    old: dict[str, Any], new: dict[str, Any], effects: tuple[Effect, Effect]
+    old: dict[str, Any], new: dict[str, Any], effects: tuple[Impact, Impact]
 ) -> None:
     (difference,) = drift(contract_with(**old), contract_with(**new))
     assert (difference.callers, difference.answerers) == effects

@@ -8,10 +8,8 @@ import pytest
 import yaml12
 from openapi_spec_validator import validate
 from seedbed_schemas import Contract, Schema, default_contract, job_api
-from seedbed_schemas.catalogue import models_data, schema_data
 from seedbed_schemas.derive import derive_page
-from seedbed_schemas.example import example_of
-from seedbed_schemas.openapi import HttpStatus, openapi_document
+from seedbed_schemas.openapi import HttpStatus, example_of, models_data, openapi_document, schema_data
 
 COLLAGE = Path(__file__).parent / "pages" / "collage" / "tables.en.md"
 CONTRACTS = [default_contract(), Contract(derive_page(COLLAGE.read_text(encoding="utf-8")).contract)]

@@ -10,14 +10,12 @@ import yaml12
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seedbed_schemas import Contract
-from seedbed_schemas.catalogue import schema_data
-from seedbed_schemas.derive import derive_page
-from seedbed_schemas.derive.facts import Code, Field, Operation, PageFacts, Place, Rule
-from seedbed_schemas.derive.writer import write_contract
-from seedbed_schemas.openapi import openapi_document
+from seedbed_schemas.derive import derive_page, write_contract
+from seedbed_schemas.derive.facts import CodeFact, Field, OperationFacts, PageFacts, Place, RuleFact
+from seedbed_schemas.openapi import openapi_document, schema_data
 
 SOMEWHERE = Place("Somewhere")
-REQUIRED = Rule(value=True, place=SOMEWHERE)
+REQUIRED = RuleFact(value=True, place=SOMEWHERE)
 ZH = {
     "method": "请求方法", "path": "请求路径", "request": "请求参数", "answer": "响应", "name": "参数名", "type": "类型",
     "required": "必填", "default": "默认值", "description": "说明", "yes": "是", "no": "否", "inside": "对象属性",
@@ -48,8 +46,8 @@ SCALARS: dict[str, tuple[st.SearchStrategy[Any], tuple[str, ...]]] = {
 }
 
 
-def rules(stated: dict[str, Any]) -> dict[str, Rule]:
-    return {keyword: Rule(value, SOMEWHERE) for keyword, value in stated.items()}
+def rules(stated: dict[str, Any]) -> dict[str, RuleFact]:
+    return {keyword: RuleFact(value, SOMEWHERE) for keyword, value in stated.items()}
 
 
 def ascending(values: st.SearchStrategy[int]) -> st.SearchStrategy[list[int]]:
@@ -75,7 +73,7 @@ def scalars(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def fields(draw: st.DrawFn, names: Iterator[str], depth: int, *, flags: bool) -> Field:
-    required = Rule(draw(st.booleans()), SOMEWHERE) if flags else None
+    required = RuleFact(draw(st.booleans()), SOMEWHERE) if flags else None
     field = Field(next(names), required=required)
     shape = draw(st.sampled_from(["scalar", "scalar", "object", "array", "objects"] if depth else ["scalar"]))
     stated: dict[str, Any] = draw(scalars()) if shape == "scalar" else {}
@@ -104,12 +102,12 @@ def pages(draw: st.DrawFn) -> PageFacts:
     told = [draw(fields(names, 2, flags=False)) for _ in range(draw(st.integers(0, 2)))]
     code = Field("code", rules({"type": "integer", "enum": codes}))
     return PageFacts(
-        operation=Operation(
-            *(Rule(value, SOMEWHERE) for value in ("POST", "/v1/a", "https://a.test", "X-Key", "Token"))
+        operation=OperationFacts(
+            *(RuleFact(value, SOMEWHERE) for value in ("POST", "/v1/a", "https://a.test", "X-Key", "Token"))
         ),
         request=Field("", rules({"type": "object"}), fields=(model, *asked)),
         answer=Field("", rules({"type": "object"}), fields=(code, *told)),
-        codes=tuple(Code(number, SOMEWHERE) for number in codes),
+        codes=tuple(CodeFact(number, SOMEWHERE) for number in codes),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 from seedbed_schemas import Contract, default_contract
-from seedbed_schemas.commands import clauses, derive, openapi
+from seedbed_schemas.cli import clauses, derive, openapi
 
 PAGES = Path(__file__).parent / "pages"
 PAGE = PAGES / "collage" / "tables.en.md"

@@ -5,19 +5,18 @@ carry no good key. They are what a service is asked first; :mod:`seedbed_contrac
 what nobody listed.
 """
 
-from seedbed_contract.cases.accepting import accepted
-from seedbed_contract.cases.bodies import raw
-from seedbed_contract.cases.headers import wrong_keys
-from seedbed_contract.cases.kinds import Accepted, Headers, KeyHeader, Meant, RawBody, Refused
-from seedbed_contract.cases.refusing import refused
+from seedbed_contract.cases.accepted import accepted
+from seedbed_contract.cases.case_types import AcceptedCase, Headers, KeyHeaderCase, Meant, RawBodyCase, RefusedCase
+from seedbed_contract.cases.raw import raw, wrong_keys
+from seedbed_contract.cases.rejected import refused
 
 __all__ = [
-    "Accepted",
+    "AcceptedCase",
     "Headers",
-    "KeyHeader",
+    "KeyHeaderCase",
     "Meant",
-    "RawBody",
-    "Refused",
+    "RawBodyCase",
+    "RefusedCase",
     "accepted",
     "raw",
     "refused",

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.checks import (
-    accounts,
-    authorisation,
-    callbacks,
-    faults,
+    authentication,
+    balance,
+    callback_delivery,
+    endpoints,
+    error_codes,
     life_cycle,
-    limits,
-    operations,
-    records,
-    requests,
-    results,
-    search,
+    random_search,
+    request_validation,
+    result_images,
+    task_records,
 )
 
 if TYPE_CHECKING:
@@ -43,39 +42,49 @@ class Check:
 
 
 CHECKS: Final = (
-    Check("requests.refused", "what breaks a clause is refused", requests.refuses_violations),
-    Check("requests.raw", "what is no request is refused", requests.refuses_raw_bodies),
-    Check("authorisation.keys", "wrong keys are refused", authorisation.refuses_wrong_keys),
-    Check("accounts.refusals", "what is refused costs nothing", accounts.refusals_are_free),
+    Check("requests.refused", "what breaks a clause is refused", request_validation.refuses_violations),
+    Check("requests.raw", "what is no request is refused", request_validation.refuses_raw_bodies),
+    Check("authorisation.keys", "wrong keys are refused", authentication.refuses_wrong_keys),
+    Check("accounts.refusals", "what is refused costs nothing", balance.refusals_are_free),
     Check(
-        "requests.accepted", "what keeps the contract is accepted", requests.accepts_valid_requests, makes_tasks=True
+        "requests.accepted",
+        "what keeps the contract is accepted",
+        request_validation.accepts_valid_requests,
+        makes_tasks=True,
     ),
-    Check("records.unknown", "tasks that are not there", records.refuses_unknown_tasks),
-    Check("operations.models", "models and their schemas", operations.lists_models),
-    Check("operations.paths", "paths and methods", operations.knows_its_paths),
-    Check("faults.codes", "every documented code can be had", faults.has_every_code),
-    Check("search.violations", "random violations", search.finds_no_accepted_violation),
+    Check("records.unknown", "tasks that are not there", task_records.refuses_unknown_tasks),
+    Check("operations.models", "models and their schemas", endpoints.lists_models),
+    Check("operations.paths", "paths and methods", endpoints.knows_its_paths),
+    Check("faults.codes", "every documented code can be had", error_codes.has_every_code),
+    Check("search.violations", "random violations", random_search.finds_no_accepted_violation),
     Check(
         "authorisation.operations",
         "every operation needs a key",
-        authorisation.guards_every_operation,
+        authentication.guards_every_operation,
         makes_tasks=True,
     ),
     Check("requests.at_once", "tasks asked for at the same time", life_cycle.keeps_tasks_apart, makes_tasks=True),
     Check("life_cycle.machine", "random sequences of calls", life_cycle.goes_forward, makes_tasks=True),
-    Check("records.ended", "records of tasks that have ended", records.stay_as_they_ended, makes_tasks=True),
-    Check("results.images", "result images", results.are_images, makes_tasks=True),
-    Check("operations.download_url", "URLs of downloads", operations.links_downloads, makes_tasks=True),
-    Check("callbacks.delivered", "callbacks", callbacks.are_delivered, makes_tasks=True),
-    Check("accounts.tasks", "what tasks cost", accounts.tasks_cost_their_price, makes_tasks=True),
-    Check("authorisation.accounts", "tasks of another account", authorisation.keeps_accounts_apart, makes_tasks=True),
-    Check("requests.more", "further requests that keep the contract", requests.accepts_more, makes_tasks=True),
-    Check("limits.rate", "more tasks than the rate allows", limits.keeps_the_rate, makes_tasks=True),
-    Check("limits.credits", "more tasks than the balance covers", limits.keeps_the_balance, makes_tasks=True),
+    Check("records.ended", "records of tasks that have ended", task_records.stay_as_they_ended, makes_tasks=True),
+    Check("results.images", "result images", result_images.are_images, makes_tasks=True),
+    Check("operations.download_url", "URLs of downloads", endpoints.links_downloads, makes_tasks=True),
+    Check("callbacks.delivered", "callbacks", callback_delivery.are_delivered, makes_tasks=True),
+    Check("accounts.tasks", "what tasks cost", balance.tasks_cost_their_price, makes_tasks=True),
+    Check("authorisation.accounts", "tasks of another account", authentication.keeps_accounts_apart, makes_tasks=True),
     Check(
-        "search.requests", "random requests that keep the contract", search.finds_no_refused_request, makes_tasks=True
+        "requests.more", "further requests that keep the contract", request_validation.accepts_more, makes_tasks=True
     ),
-    Check("accounts.end", "what all tasks cost in the end", accounts.tasks_cost_their_price, makes_tasks=True),
-    Check("records.later", "tasks that ended a while ago", records.stay_for_good, makes_tasks=True),
-    Check("callbacks.quiet", "callbacks that nobody asked for", callbacks.come_where_asked_for, makes_tasks=True),
+    Check("limits.rate", "more tasks than the rate allows", error_codes.keeps_the_rate, makes_tasks=True),
+    Check("limits.credits", "more tasks than the balance covers", error_codes.keeps_the_balance, makes_tasks=True),
+    Check(
+        "search.requests",
+        "random requests that keep the contract",
+        random_search.finds_no_refused_request,
+        makes_tasks=True,
+    ),
+    Check("accounts.end", "what all tasks cost in the end", balance.tasks_cost_their_price, makes_tasks=True),
+    Check("records.later", "tasks that ended a while ago", task_records.stay_for_good, makes_tasks=True),
+    Check(
+        "callbacks.quiet", "callbacks that nobody asked for", callback_delivery.come_where_asked_for, makes_tasks=True
+    ),
 )

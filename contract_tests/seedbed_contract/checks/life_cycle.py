@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from seedbed_contract import tasks
-from seedbed_contract.budget import OutOfMoney
 from seedbed_contract.cases import accepted
 from seedbed_contract.detection import NOBODY
-from seedbed_contract.orders import Order
-from seedbed_contract.wire import OutOfTime
+from seedbed_contract.http import OutOfTimeError
+from seedbed_contract.rules.tracked_task import TrackedTask
+from seedbed_contract.session import BudgetExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedbed_contract.cases import Accepted
+    from seedbed_contract.cases import AcceptedCase
     from seedbed_contract.session import Session
 
     Step = Callable[..., None]
@@ -72,7 +72,7 @@ def _step(do: Step) -> Step:
         try:
             if not self.ended:
                 do(self, **drawn)
-        except (OutOfTime, OutOfMoney) as error:
+        except (OutOfTimeError, BudgetExceededError) as error:
             self.ended.append(error)
 
     return once
@@ -92,7 +92,7 @@ class _Walk(RuleBasedStateMachine):
     """
 
     session: ClassVar[Session]
-    cases: ClassVar[list[Accepted]]
+    cases: ClassVar[list[AcceptedCase]]
     room: ClassVar[list[int]]
     ended: ClassVar[list[Exception]]
 
@@ -143,7 +143,7 @@ class _Walk(RuleBasedStateMachine):
         return True
 
 
-def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
+def create_at_once(session: Session, cases: list[Any]) -> list[TrackedTask]:
     """Ask for several tasks at the same time."""
     for _ in cases:
         session.budget.reserve()
@@ -151,4 +151,4 @@ def create_at_once(session: Session, cases: list[Any]) -> list[Order]:
     outcomes = [
         tasks.take(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
     ]
-    return [outcome for outcome in outcomes if isinstance(outcome, Order)]
+    return [outcome for outcome in outcomes if isinstance(outcome, TrackedTask)]

@@ -1,19 +1,68 @@
-"""The report on a terminal, or in the log of a CI run."""
+"""How a run gets on: a bar that moves on a terminal, a line for each check elsewhere, nothing where none is wanted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from seedbed_contract.reports import words
+from seedbed_contract.reports import wording
+from seedbed_contract.reports.wording import counted, on_one_line
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from rich.console import Console
 
-    from seedbed_contract.findings import Finding, Judgement
+    from seedbed_contract.findings import Finding, Report
+
+
+class RunProgress:
+    """Shows a run while a ``with`` block lasts; a terminal is left as it was.
+
+    Args:
+        console: Where to show it, which should not be where the report goes.
+        total_checks: How many checks will be run.
+        quiet: Show nothing at all.
+    """
+
+    def __init__(self, console: Console, total_checks: int, *, quiet: bool = False) -> None:
+        self._console = console
+        self._lines = not quiet and not console.is_terminal
+        columns = (
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[sent]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._task = self._bar.add_task("", total=total_checks, sent=counted(0, "request"))
+        self._begun = self._sent = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def check(self, name: str, about: str) -> None:
+        """Tell which check begins, which ends the one before."""
+        text = on_one_line(f"{name}: {about}")
+        self._bar.update(self._task, completed=self._begun, description=text)
+        self._begun += 1
+        if self._lines:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def sent(self, requests: int = 1) -> None:
+        """Tell of requests that were sent since the last time."""
+        self._sent += requests
+        self._bar.update(self._task, sent=counted(self._sent, "request"))
+
 
 _IN_FULL: Final = 25
 """So many findings are shown with all they have; of the others their title, since nobody reads more on a terminal."""
@@ -23,7 +72,7 @@ _MOST_LINES: Final = 20
 _STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not judged": "bold yellow"}
 
 
-def show(judgement: Judgement, console: Console) -> None:
+def show(judgement: Report, console: Console) -> None:
     """Print a judgement, the verdict last, where the eye is when a command ends."""
     page = _Page(console)
     _basis(page, judgement)
@@ -31,16 +80,14 @@ def show(judgement: Judgement, console: Console) -> None:
     _outcome(page, judgement)
 
 
-def show_outcome(judgement: Judgement, console: Console) -> None:
+def show_outcome(judgement: Report, console: Console) -> None:
     """Print what a judgement comes to, for where its findings are shown already."""
     page = _Page(console)
     _basis(page, judgement)
     _outcome(page, judgement)
 
 
-def show_finding(
-    finding: Finding, number: int, judgement: Judgement, console: Console, *, flag: str = "--seed"
-) -> None:
+def show_finding(finding: Finding, number: int, judgement: Report, console: Console, *, flag: str = "--seed") -> None:
     """Print one finding with all it has; the flag is what takes the seed."""
     _finding(_Page(console), finding, number, judgement, flag)
 
@@ -78,14 +125,14 @@ class _Page:
         self._console.print(text, soft_wrap=whole, highlight=False, overflow="ignore" if whole else "fold")
 
 
-def _basis(page: _Page, judgement: Judgement) -> None:
+def _basis(page: _Page, judgement: Report) -> None:
     page.line(_short(judgement.target), "bold")
-    page.line(words.basis(judgement), "dim")
+    page.line(wording.basis(judgement), "dim")
     for remark in judgement.remarks:
         page.line(_short(remark), "dim")
 
 
-def _findings(page: _Page, judgement: Judgement) -> None:
+def _findings(page: _Page, judgement: Report) -> None:
     for number, finding in enumerate(judgement.findings[:_IN_FULL], 1):
         page.line()
         _finding(page, finding, number, judgement)
@@ -97,14 +144,14 @@ def _findings(page: _Page, judgement: Judgement) -> None:
         page.indented(_short(f"{finding.clause}: {finding.title}"))
 
 
-def _outcome(page: _Page, judgement: Judgement) -> None:
+def _outcome(page: _Page, judgement: Report) -> None:
     _coverage(page, judgement)
     _not_judged(page, judgement)
     page.line()
-    page.line(f"{words.verdict(judgement)} ({words.figures(judgement)})", _STYLES[words.outcome(judgement)])
+    page.line(f"{wording.verdict(judgement)} ({wording.figures(judgement)})", _STYLES[wording.outcome(judgement)])
 
 
-def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement, flag: str = "--seed") -> None:
+def _finding(page: _Page, finding: Finding, number: int, judgement: Report, flag: str = "--seed") -> None:
     sample = finding.sample
     page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
     page.field("clause", _short(finding.clause), "cyan")
@@ -114,38 +161,38 @@ def _finding(page: _Page, finding: Finding, number: int, judgement: Judgement, f
     if finding.side != "service":
         page.field("side", f"the {_short(finding.side)} breaks it")
     if sample.curl:
-        page.whole_line(f"    {words.on_one_line(sample.curl)}")
+        page.whole_line(f"    {wording.on_one_line(sample.curl)}")
     page.field("answer", _excerpt(sample.answer))
     if finding.also:
-        page.field("also", words.listed([*map(_short, finding.also)], _MOST_NAMES))
-    page.field("", words.circumstances(finding, judgement, flag), "dim")
+        page.field("also", wording.listed([*map(_short, finding.also)], _MOST_NAMES))
+    page.field("", wording.circumstances(finding, judgement, flag), "dim")
 
 
-def _coverage(page: _Page, judgement: Judgement) -> None:
+def _coverage(page: _Page, judgement: Report) -> None:
     if not judgement.coverage:
         return
     page.line()
-    page.line(words.coverage_line(judgement), "bold")
-    for side in words.coverage(judgement):
+    page.line(wording.coverage_line(judgement), "bold")
+    for side in wording.coverage(judgement):
         if side.missing:
-            page.indented(f"not exercised ({side.name}): {words.listed(side.missing, _MOST_NAMES)}", "dim")
+            page.indented(f"not exercised ({side.name}): {wording.listed(side.missing, _MOST_NAMES)}", "dim")
 
 
-def _not_judged(page: _Page, judgement: Judgement) -> None:
+def _not_judged(page: _Page, judgement: Report) -> None:
     if not judgement.not_judged:
         return
     page.line()
     page.line("not judged:", "bold yellow")
-    for reason, subjects in words.not_judged(judgement).items():
+    for reason, subjects in wording.not_judged(judgement).items():
         page.indented(_short(reason))
-        page.indented(words.listed(subjects, _MOST_NAMES), "dim", by=8)
+        page.indented(wording.listed(subjects, _MOST_NAMES), "dim", by=8)
 
 
 def _excerpt(text: str) -> str:
-    lines = [line for line in words.on_lines(text).split("\n") if line]
-    more = f"\n... ({words.counted(len(lines) - _MOST_LINES, 'more line')})" if len(lines) > _MOST_LINES else ""
-    return words.clipped("\n".join(lines[:_MOST_LINES]), _LONGEST) + more
+    lines = [line for line in wording.on_lines(text).split("\n") if line]
+    more = f"\n... ({wording.counted(len(lines) - _MOST_LINES, 'more line')})" if len(lines) > _MOST_LINES else ""
+    return wording.clipped("\n".join(lines[:_MOST_LINES]), _LONGEST) + more
 
 
 def _short(text: str) -> str:
-    return words.clipped(words.on_one_line(text), _LONGEST)
+    return wording.clipped(wording.on_one_line(text), _LONGEST)

@@ -1,4 +1,4 @@
-"""What the suite brings to a run of pytest; loaded in those runs alone that ask for it."""
+"""One test for each check, named after it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,64 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pytest
 
-from seedbed_contract.suite.contract import SuiteFile
-from seedbed_contract.suite.judging import Suite
+from seedbed_contract.checks import CHECKS
+from seedbed_contract.detection import CannotCheckError
+from seedbed_contract.http import OutOfTimeError
+from seedbed_contract.suite.run import BrokenClauseError, Suite
 from seedbed_contract.target import DialectName, HttpStatusName
 
 if TYPE_CHECKING:
-    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped, unused-ignore]
+    from collections.abc import Iterator
+
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+
+    from seedbed_contract.checks import Check
+
+
+class SuiteFile(pytest.File):
+    """Collects the checks."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield a test for each check."""
+        for check in CHECKS:
+            yield CheckItem.from_parent(self, name=check.name, check=check)
+
+
+class CheckItem(pytest.Item):
+    """A check as a test."""
+
+    def __init__(self, *, check: Check, **words: Any) -> None:
+        super().__init__(**words)
+        self.check = check
+
+    def runtest(self) -> None:
+        """Make the check.
+
+        Raises:
+            BrokenClauseError: It found something.
+        """
+        result, found = Suite.of(self.config).make(self.check)
+        if result.reason:
+            self.user_properties.append(("not judged", result.reason))
+        if found:
+            raise BrokenClauseError(found)
+        if not result.judged:
+            pytest.skip(result.reason)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Tell what is wrong with the target without how this was found out."""
+        if isinstance(excinfo.value, BrokenClauseError | CannotCheckError | OutOfTimeError):
+            return Suite.of(self.config).told(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        """Return where the test is, and what it is called."""
+        return self.path, None, self.name
+
 
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--target": {"metavar": "URL", "help": "Where the server is that shall be judged."},
-    "--target-key": {"metavar": "KEY", "help": "A key to it; else SEEDBED_API_KEY, else the local fake's own."},
+    "--key": {"metavar": "KEY", "help": "A key to it; else SEEDBED_API_KEY, else the local fake's own."},
     "--second-key": {"metavar": "KEY", "default": "", "help": "A key of another account."},
     "--signing-key": {"metavar": "KEY", "default": "", "help": "What signs the callbacks of the account."},
     "--dialect": {"choices": get_args(DialectName), "default": "auto", "help": "How it answers."},

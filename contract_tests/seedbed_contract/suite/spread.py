@@ -12,6 +12,7 @@ from seedbed_contract.checks import CHECKS
 if TYPE_CHECKING:
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
+
 _OURS: Final = "contract.py"
 _ALL: Final = "seedbed"
 _MAKES_TASKS: Final = {check.name: check.makes_tasks for check in CHECKS}

@@ -1,7 +1,6 @@
 """Traffic that somebody recorded, read and judged without sending anything."""
 
-from seedbed_contract.traffic.har import HarError, read_har
-from seedbed_contract.traffic.judging import judge_traffic
-from seedbed_contract.traffic.recorded import Recorded
+from seedbed_contract.traffic.har import HarError, RecordedExchange, read_har
+from seedbed_contract.traffic.traffic_checker import check_traffic
 
-__all__ = ["HarError", "Recorded", "judge_traffic", "read_har"]
+__all__ = ["HarError", "RecordedExchange", "check_traffic", "read_har"]

@@ -58,16 +58,16 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _KEPT_IN_PATH = "!$%&'()*+,/:;=?@[]"
 
 
-class TargetRefused(Exception):
+class TargetRefusedError(Exception):
     """The URL may not be called, now or later; the message is one sentence that says why."""
 
 
-class TargetUnknown(Exception):
+class UnknownTargetError(Exception):
     """The name of the receiver does not resolve, which may change; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CallbackTarget:
     """A receiver whose addresses have been checked.
 
     Attributes:
@@ -86,7 +86,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowList:
     """Who may receive callbacks, beside receivers on this machine's loopback addresses.
 
     Attributes:
@@ -98,7 +98,7 @@ class Allowed:
     names: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, entries: Iterable[str]) -> Allowed:
+    def parse(cls, entries: Iterable[str]) -> AllowList:
         """Read host names, IP addresses and networks.
 
         Raises:
@@ -112,16 +112,16 @@ class Allowed:
         """Check an address that a host of this name has.
 
         Raises:
-            TargetRefused: The address is not allowed.
+            TargetRefusedError: The address is not allowed.
         """
         for reached in _reached(address):
             if _is_in(reached, _NOBODY):
-                raise TargetRefused(
+                raise TargetRefusedError(
                     f"{_leads(host, reached)} is none that a receiver can have, so no callback is sent."
                 )
             if not self._includes(reached, host):
                 entry = host if _name(host) and not _is_in(reached, _LINK_LOCAL) else reached
-                raise TargetRefused(
+                raise TargetRefusedError(
                     f"{_leads(host, reached)} is not allowed to receive callbacks;"
                     f" seedbed serve --callback-allow {entry} would allow it."
                 )
@@ -133,7 +133,7 @@ class Allowed:
         return named or any(address in own and own.prefixlen >= bound for own in (*_LOOPBACK, *self.networks))
 
 
-async def resolve(url: str, allowed: Allowed, *, getaddrinfo: Resolver | None = None) -> Target:
+async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:
     """Return whom a URL leads to, having checked all its addresses.
 
     Args:
@@ -142,8 +142,8 @@ async def resolve(url: str, allowed: Allowed, *, getaddrinfo: Resolver | None = 
         getaddrinfo: Resolves names, as the event loop's method of this name does, which is the default.
 
     Raises:
-        TargetRefused: The URL is none that a callback may go to.
-        TargetUnknown: The name does not resolve.
+        TargetRefusedError: The URL is none that a callback may go to.
+        UnknownTargetError: The name does not resolve.
     """
     scheme, place, port, path = _read(url)
     host = str(place)
@@ -152,7 +152,7 @@ async def resolve(url: str, allowed: Allowed, *, getaddrinfo: Resolver | None = 
     for address in addresses:
         allowed.check(address, host)
     shown = f"[{host}]" if isinstance(place, IPv6Address) else host
-    return Target(
+    return CallbackTarget(
         addresses=tuple(dict.fromkeys(map(str, addresses))),
         port=port,
         server_name=host if scheme == "https" else None,
@@ -166,24 +166,26 @@ async def _addresses(name: str, port: int, getaddrinfo: Resolver) -> list[Addres
         found = await getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "the name cannot be looked up"
-        raise TargetUnknown(f"The host {name} was not found: {reason}.") from error
+        raise UnknownTargetError(f"The host {name} was not found: {reason}.") from error
     if not found:
-        raise TargetUnknown(f"The host {name} has no address.")
+        raise UnknownTargetError(f"The host {name} has no address.")
     return [_unmapped(ip_address(place[0])) for *_, place in found]
 
 
 def _read(url: str) -> tuple[str, Address | str, int, str]:
     """Return scheme, host, port, and path with query."""
     if len(url) > _LONGEST_URL:
-        raise TargetRefused(f"The callback URL is longer than {_LONGEST_URL} characters.")
+        raise TargetRefusedError(f"The callback URL is longer than {_LONGEST_URL} characters.")
     if _UNPRINTABLE.search(url):
-        raise TargetRefused("The callback URL has a space or an unprintable character in it; percent-encode it.")
+        raise TargetRefusedError("The callback URL has a space or an unprintable character in it; percent-encode it.")
     match = _URL.fullmatch(url)
     if not match:
-        raise TargetRefused("A callback URL begins with http:// or https:// and a host.")
+        raise TargetRefusedError("A callback URL begins with http:// or https:// and a host.")
     scheme, authority, path = match[1].lower(), match[2], match[3]
     if "@" in authority:
-        raise TargetRefused("A callback URL has no user name or password; leave out the @ and what stands before it.")
+        raise TargetRefusedError(
+            "A callback URL has no user name or password; leave out the @ and what stands before it."
+        )
     host, port = _host_and_port(authority)
     path = path if path.startswith("/") else f"/{path}"
     return scheme, host, port or _DEFAULT_PORTS[scheme], quote(path, safe=_KEPT_IN_PATH)
@@ -193,13 +195,13 @@ def _host_and_port(authority: str) -> tuple[Address | str, int | None]:
     match = _AUTHORITY.fullmatch(authority)
     host = match and _host(match[1])
     if not match or not host:
-        raise TargetRefused(
+        raise TargetRefusedError(
             "The host of a callback URL is a name, an IPv4 address in four decimal numbers,"
             f" or an IPv6 address in brackets without a zone; not {_clipped(authority)}."
         )
     port = int(match[2]) if match[2] else None
     if port is not None and not 0 < port <= _LARGEST_PORT:
-        raise TargetRefused(f"The port of a callback URL is from 1 to {_LARGEST_PORT}, not {port}.")
+        raise TargetRefusedError(f"The port of a callback URL is from 1 to {_LARGEST_PORT}, not {port}.")
     return host, port
 
 

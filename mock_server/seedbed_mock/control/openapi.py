@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from seedbed_schemas import __version__
 
-from seedbed_mock.control.shapes import Nothing, Problem
+from seedbed_mock.control.schemas import NoInput, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from msgspec import Struct
 
-    from seedbed_mock.control.table import Operation
+    from seedbed_mock.control.api import ControlOperation
+
 
 _REF = "#/components/schemas/{name}"
 
 
-def document(operations: Iterable[Operation], root: str, own_path: str) -> dict[str, Any]:
+def document(operations: Iterable[ControlOperation], root: str, own_path: str) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of some operations below a path, and of itself.
 
     Args:
@@ -29,7 +30,7 @@ def document(operations: Iterable[Operation], root: str, own_path: str) -> dict[
         own_path: Path of the document below the root.
     """
     operations = tuple(operations)
-    types = {kind for each in operations for kind in (each.answer, each.body, each.query)} - {Nothing} | {Problem}
+    types = {kind for each in operations for kind in (each.answer, each.body, each.query)} - {NoInput} | {Problem}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -60,7 +61,7 @@ _OF_ITSELF = {
 }
 
 
-def _operation(operation: Operation, components: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(operation: ControlOperation, components: Mapping[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.run.__name__,
         "summary": (operation.run.__doc__ or "").strip(),
@@ -70,23 +71,23 @@ def _operation(operation: Operation, components: Mapping[str, Any]) -> dict[str,
             "4XX": {"$ref": "#/components/responses/Problem"},
         },
     }
-    if operation.body is not Nothing:
+    if operation.body is not NoInput:
         described["requestBody"] = _content("", operation.body) | {"required": _has_required(operation, components)}
         del described["requestBody"]["description"]
     return described
 
 
-def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+def _path_parameters(operation: ControlOperation) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", operation.path)
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
-def _query_parameters(operation: Operation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(operation: ControlOperation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
     properties: dict[str, Any] = components.get(operation.query.__name__, {}).get("properties", {})
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
-def _has_required(operation: Operation, components: Mapping[str, Any]) -> bool:
+def _has_required(operation: ControlOperation, components: Mapping[str, Any]) -> bool:
     return bool(components[operation.body.__name__].get("required"))
 
 

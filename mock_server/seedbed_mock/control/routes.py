@@ -9,18 +9,17 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec.structs import replace
 from seedbed_schemas import local
-from seedbed_schemas.refusals import shown
+from seedbed_schemas.validation import for_display
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from seedbed_mock.answers import FAKE, Refusal
-from seedbed_mock.bodies import parse_json, read_body
-from seedbed_mock.control import shapes
-from seedbed_mock.control.guard import Forbidden, let_in
+from seedbed_mock.control import schemas
+from seedbed_mock.control.api import DOCUMENTATION, OPERATIONS, ROOT, ConflictError, UnknownResourceError
+from seedbed_mock.control.auth import ForbiddenError, check_access
 from seedbed_mock.control.openapi import document
-from seedbed_mock.control.operations import Conflict, Unknown
-from seedbed_mock.control.table import DOCUMENTATION, OPERATIONS, ROOT
+from seedbed_mock.handlers import parse_json, read_body
+from seedbed_mock.responses import MOCK_HEADERS, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -28,15 +27,14 @@ if TYPE_CHECKING:
     from msgspec import Struct
     from starlette.types import Receive, Scope, Send
 
-    from seedbed_mock.control.operations import Control
-    from seedbed_mock.control.table import Operation
+    from seedbed_mock.control.api import ControlApi, ControlOperation
 
     _Run = Callable[[Scope, Mapping[bytes, bytes], bytes | None], Awaitable[object]]
 
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 
 
-def routes(control: Control, token: str) -> list[Route]:
+def routes(control: ControlApi, token: str) -> list[Route]:
     """Return the routes of the control API.
 
     Args:
@@ -62,7 +60,7 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         try:
-            let_in(scope, self._token)
+            check_access(scope, self._token)
             body = await read_body(receive)
             answer = _json(200, await self._run(scope, headers, body))
         except ClientDisconnect:
@@ -75,7 +73,7 @@ class _Guarded:
 class _Runner:
     """An operation, fed from a request."""
 
-    def __init__(self, operation: Operation, control: Control) -> None:
+    def __init__(self, operation: ControlOperation, control: ControlApi) -> None:
         self._operation = operation
         self._control = control
 
@@ -91,12 +89,12 @@ class _Runner:
 
 def _in_space(asked: Struct, space: str) -> Struct:
     """Return what was asked, in the space of the header where it names none itself."""
-    if not space or not isinstance(asked, shapes.InSpace) or asked.space is not None:
+    if not space or not isinstance(asked, schemas.InSpace) or asked.space is not None:
         return asked
-    return replace(asked, space=msgspec.convert({"space": space}, shapes.InSpace).space)
+    return replace(asked, space=msgspec.convert({"space": space}, schemas.InSpace).space)
 
 
-class _WrongMethod(Exception):
+class _WrongMethodError(Exception):
     """There is such a path, but not for that method.
 
     Args:
@@ -121,11 +119,14 @@ class _Elsewhere:
 
     async def __call__(self, scope: Scope, *_: object) -> object:
         near = [route for route in self._found if route.matches(scope)[0] is Match.PARTIAL]
-        called, known = f"{shown(scope['method'])} {shown(scope['path'])}", ", ".join(map(_call, near or self._found))
+        called, known = (
+            f"{for_display(scope['method'])} {for_display(scope['path'])}",
+            ", ".join(map(_call, near or self._found)),
+        )
         sentence = f"The control API has no {called}; it has {known}."
         if near:
-            raise _WrongMethod({method for route in near for method in route.methods or ()}, sentence)
-        raise Unknown(sentence)
+            raise _WrongMethodError({method for route in near for method in route.methods or ()}, sentence)
+        raise UnknownResourceError(sentence)
 
 
 def _call(route: Route) -> str:
@@ -142,7 +143,7 @@ def _read(body: bytes | None, shape: type[Struct]) -> Struct:
         return msgspec.convert({}, shape)
     try:
         return msgspec.convert(parse_json(body)[0], shape)
-    except Refusal as error:
+    except ServiceError as error:
         raise ValueError(error.details["problem"]) from error
 
 
@@ -150,32 +151,32 @@ _PLACE = re.compile(r" - at `\$\.(.+)`$")
 """Where msgspec found a value that is not as it should be."""
 
 _STATUSES: dict[type[Exception], int] = {
-    Unknown: 404,
-    _WrongMethod: 405,
-    Conflict: 409,
+    UnknownResourceError: 404,
+    _WrongMethodError: 405,
+    ConflictError: 409,
     msgspec.ValidationError: 422,
     ValueError: 422,
 }
 
 
 def _refusal(error: Exception) -> Response:
-    if isinstance(error, Forbidden):
-        return _json(error.status, shapes.Problem(str(error)))
+    if isinstance(error, ForbiddenError):
+        return _json(error.status, schemas.Problem(str(error)))
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
     if status is None:
         raise error
     sentence = _PLACE.sub(r" for \1", " ".join(str(error).split())).removesuffix(" - at `$`")
     sentence = sentence[:1].upper() + sentence[1:]
-    answer = _json(status, shapes.Problem(sentence if sentence.endswith(".") else f"{sentence}."))
-    if isinstance(error, _WrongMethod):
+    answer = _json(status, schemas.Problem(sentence if sentence.endswith(".") else f"{sentence}."))
+    if isinstance(error, _WrongMethodError):
         answer.headers["allow"] = error.allowed
     return answer
 
 
 def at_fault() -> Response:
     """Return the answer where the server itself is at fault."""
-    return _json(500, shapes.Problem("The server itself is at fault, which is a bug of Seedbed."))
+    return _json(500, schemas.Problem("The server itself is at fault, which is a bug of Seedbed."))
 
 
 def _json(status: int, value: object) -> Response:
-    return Response(msgspec.json.encode(value), status, FAKE, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, MOCK_HEADERS, media_type="application/json")

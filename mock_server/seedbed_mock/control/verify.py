@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
-from seedbed_schemas.refusals import shown
+from seedbed_schemas.validation import for_display
 
-from seedbed_mock.control.shapes import Difference, NearMiss, Verdict
-from seedbed_mock.control.shown import value_of
+from seedbed_mock.control.schemas import FieldDifference, NearMiss, Verdict, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from seedbed_mock.control.shapes import Verification
-    from seedbed_mock.journal import Entry
+    from seedbed_mock.control.schemas import VerifyRequest
+    from seedbed_mock.journal import JournalEntry
+
 
 _SHOWN_MISSES = 3
 _WHOLE = "body"
 
 
-def verify(wanted: Verification, entries: Iterable[Entry]) -> Verdict:
+def verify(wanted: VerifyRequest, entries: Iterable[JournalEntry]) -> Verdict:
     """Return the verdict over the calls of a journal.
 
     Raises:
@@ -40,7 +40,7 @@ def verify(wanted: Verification, entries: Iterable[Entry]) -> Verdict:
     return replace(verdict, message=_sentence(wanted, verdict, (least, most), calls))
 
 
-def _bounds(wanted: Verification) -> tuple[int, int | None]:
+def _bounds(wanted: VerifyRequest) -> tuple[int, int | None]:
     if wanted.times is not None:
         if wanted.at_least is not None or wanted.at_most is not None:
             raise ValueError("give times, or at_least and at_most, but not both")
@@ -51,16 +51,16 @@ def _bounds(wanted: Verification) -> tuple[int, int | None]:
     return least, wanted.at_most
 
 
-def _differences(wanted: Verification, entry: Entry) -> Iterator[Difference]:
+def _differences(wanted: VerifyRequest, entry: JournalEntry) -> Iterator[FieldDifference]:
     if wanted.code is not None and entry.code != wanted.code:
-        yield Difference("code", wanted.code, entry.code)
+        yield FieldDifference("code", wanted.code, entry.code)
     if wanted.account is not None and entry.account != wanted.account:
-        yield Difference("account", wanted.account, entry.account)
+        yield FieldDifference("account", wanted.account, entry.account)
     if wanted.request not in ({}, None):
         yield from _unlike(wanted.request, value_of(entry.request), "")
 
 
-def _unlike(expected: Any, found: Any, where: str) -> Iterator[Difference]:
+def _unlike(expected: Any, found: Any, where: str) -> Iterator[FieldDifference]:
     """Yield where a value lacks what is expected of it; an object may have more than that."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for name, value in expected.items():
@@ -68,15 +68,17 @@ def _unlike(expected: Any, found: Any, where: str) -> Iterator[Difference]:
             if name in found:
                 yield from _unlike(value, found[name], place)
             else:
-                yield Difference(place, value)
+                yield FieldDifference(place, value)
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for number, (one, other) in enumerate(zip(expected, found, strict=True)):
             yield from _unlike(one, other, f"{where or _WHOLE}[{number}]")
     elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
-        yield Difference(where or _WHOLE, expected, found)
+        yield FieldDifference(where or _WHOLE, expected, found)
 
 
-def _sentence(wanted: Verification, verdict: Verdict, bounds: tuple[int, int | None], calls: list[Entry]) -> str:
+def _sentence(
+    wanted: VerifyRequest, verdict: Verdict, bounds: tuple[int, int | None], calls: list[JournalEntry]
+) -> str:
     like = f" with {listed}" if (listed := _listed(wanted)) else ""
     found = f"{wanted.operation}{like} was {_called(verdict.matched)}"
     if verdict.verified:
@@ -84,7 +86,7 @@ def _sentence(wanted: Verification, verdict: Verdict, bounds: tuple[int, int | N
     return f"{found}; it should {_wanted(*bounds)}.{_hint(verdict, calls)}"
 
 
-def _hint(verdict: Verdict, calls: list[Entry]) -> str:
+def _hint(verdict: Verdict, calls: list[JournalEntry]) -> str:
     """Return what may have been the mistake."""
     if verdict.near_misses:
         nearest = verdict.near_misses[0]
@@ -96,7 +98,7 @@ def _hint(verdict: Verdict, calls: list[Entry]) -> str:
     return f" What was called: {told}." if told else " Nothing was called at all."
 
 
-def _listed(wanted: Verification) -> str:
+def _listed(wanted: VerifyRequest) -> str:
     parts = [f"{where} {_shown(value)}" for where, value in _leaves(wanted.request)]
     parts += [f"{name} {_shown(value)}" for name in ("code", "account") if (value := getattr(wanted, name)) is not None]
     return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
@@ -126,11 +128,11 @@ def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _told(difference: Difference) -> str:
+def _told(difference: FieldDifference) -> str:
     if difference.found is UNSET:
         return f"no {difference.where}, not {_shown(difference.expected)}"
     return f"{difference.where} {_shown(difference.found)}, not {_shown(difference.expected)}"
 
 
 def _shown(value: Any) -> str:
-    return shown(json.dumps(value, ensure_ascii=False))
+    return for_display(json.dumps(value, ensure_ascii=False))

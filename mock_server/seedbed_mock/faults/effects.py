@@ -12,15 +12,21 @@ from msgspec import Meta
 from msgspec.structs import replace
 from seedbed_schemas import job_api
 
-from seedbed_mock.delivery import CallbackQuirk  # noqa: TC001 (msgspec reads the annotations when it runs)
-from seedbed_mock.quantities import Span
-from seedbed_mock.tasks import Failure, ResultQuirk, even_timeline, on_timeline, stuck_in
+from seedbed_mock.settings import Span
+from seedbed_mock.tasks import (
+    CallbackFault,
+    Failure,
+    ResultFault,
+    even_timeline,
+    on_timeline,
+    stuck_in,
+)
 
 if TYPE_CHECKING:
     from random import Random
 
-    from seedbed_mock.delivery import Callback
-    from seedbed_mock.tasks import Task
+    from seedbed_mock.tasks import CallbackDelivery, Task
+
 
 _DAY = 86_400
 Seconds = Annotated[float, Meta(ge=0, le=_DAY)]
@@ -45,11 +51,11 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operations: ClassVar[frozenset[str]] = frozenset()
 
 
-class OnAnswer(Effect, frozen=True):
+class ResponseEffect(Effect, frozen=True):
     """Puts another answer in the place of the service's, which does not hear of the call."""
 
 
-class OnTask(Effect, frozen=True):
+class TaskEffect(Effect, frozen=True):
     """Changes what becomes of a task as it is made."""
 
     operations: ClassVar[frozenset[str]] = frozenset({"createTask"})
@@ -59,24 +65,24 @@ class OnTask(Effect, frozen=True):
         return task
 
 
-class OnResult(OnTask, frozen=True):
+class ResultEffect(TaskEffect, frozen=True):
     """Breaks the result of a task."""
 
-    quirk: ClassVar[ResultQuirk]
+    quirk: ClassVar[ResultFault]
 
     def changed(self, task: Task) -> Task:
         return replace(task, quirk=self.quirk)
 
 
-class OnCallback(OnTask, frozen=True):
+class CallbackEffect(TaskEffect, frozen=True):
     """Breaks the callback of a task; one without a callback URL stays as it is."""
 
-    quirk: ClassVar[CallbackQuirk] = ""
+    quirk: ClassVar[CallbackFault] = ""
 
     def changed(self, task: Task) -> Task:
         return replace(task, callback=self.told(task.callback, task)) if task.callback else task
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         """Return the callback as it is sent instead."""
         return replace(callback, quirk=self.quirk)
 
@@ -84,7 +90,7 @@ class OnCallback(OnTask, frozen=True):
 # Answers
 
 
-class Code(OnAnswer, frozen=True):
+class CodeEffect(ResponseEffect, frozen=True):
     """A documented code, in the dialect's words or in others."""
 
     name = "CODE"
@@ -93,7 +99,7 @@ class Code(OnAnswer, frozen=True):
     retry_after: Pause | None = None
 
 
-class Status(OnAnswer, frozen=True):
+class StatusEffect(ResponseEffect, frozen=True):
     """An HTTP status without a body: a load balancer answers in the place of the service."""
 
     name = "answer.status"
@@ -101,39 +107,39 @@ class Status(OnAnswer, frozen=True):
     retry_after: Pause | None = None
 
 
-class Html(OnAnswer, frozen=True):
+class HtmlResponse(ResponseEffect, frozen=True):
     """A page of HTML: a proxy refuses a script (403), or finds nobody behind it (502)."""
 
     name = "answer.html"
     status: HttpStatus = 502
 
 
-class Empty(OnAnswer, frozen=True):
+class EmptyResponse(ResponseEffect, frozen=True):
     """HTTP 200 and an empty body: a worker that died after its headers."""
 
     name = "answer.empty"
 
 
-class WrongType(OnAnswer, frozen=True):
+class WrongMediaType(ResponseEffect, frozen=True):
     """Success as JSON that calls itself something else: a server that is set up wrongly."""
 
     name = "answer.type"
     type: MediaType = "text/plain; charset=utf-8"
 
 
-class NotJson(OnAnswer, frozen=True):
+class NotJsonResponse(ResponseEffect, frozen=True):
     """Half a JSON document with a Content-Length that fits: an answer cut by a proxy that hides it."""
 
     name = "answer.not-json"
 
 
-class OtherShape(OnAnswer, frozen=True):
+class OtherShapeResponse(ResponseEffect, frozen=True):
     """JSON of another shape, a list where an object was: a version of the API that nobody announced."""
 
     name = "answer.shape"
 
 
-class NoData(OnAnswer, frozen=True):
+class NoDataResponse(ResponseEffect, frozen=True):
     """Success without ``data``: an answer written before its outcome was known."""
 
     name = "answer.no-data"
@@ -165,7 +171,7 @@ class Delay(Effect, frozen=True):
 # Tasks
 
 
-class Fail(OnTask, frozen=True):
+class FailTask(TaskEffect, frozen=True):
     """A task that fails: moderation says no minutes later, or the model breaks down."""
 
     name = "task.fail"
@@ -178,7 +184,7 @@ class Fail(OnTask, frozen=True):
         return _timed(replace(task, failure=Failure(self.code, message)), self.after)
 
 
-class Stuck(OnTask, frozen=True):
+class StuckTask(TaskEffect, frozen=True):
     """A task that stays in a state for ever: a job that a worker lost."""
 
     name = "task.stuck"
@@ -188,7 +194,7 @@ class Stuck(OnTask, frozen=True):
         return stuck_in(task, self.state)
 
 
-class Slow(OnTask, frozen=True):
+class SlowTask(TaskEffect, frozen=True):
     """A task that takes longer: a queue at its worst."""
 
     name = "task.slow"
@@ -198,7 +204,7 @@ class Slow(OnTask, frozen=True):
         return _timed(task, self.seconds)
 
 
-class Late(OnTask, frozen=True):
+class LateTask(TaskEffect, frozen=True):
     """A task that recordInfo does not know at first: a replica that lags behind."""
 
     name = "task.late"
@@ -208,13 +214,13 @@ class Late(OnTask, frozen=True):
         return replace(task, visible=task.visible + round(self.seconds * 1000))
 
 
-class Lost(OnTask, frozen=True):
+class LostTask(TaskEffect, frozen=True):
     """Charged, never created, and answered with 500: a crash between the till and the queue."""
 
     name = "task.lost"
 
 
-class Orphan(OnTask, frozen=True):
+class OrphanTask(TaskEffect, frozen=True):
     """Created and charged, but answered with 500: who tries again pays twice."""
 
     name = "task.orphan"
@@ -223,28 +229,28 @@ class Orphan(OnTask, frozen=True):
 # Results
 
 
-class EmptyUrl(OnResult, frozen=True):
+class EmptyResultUrl(ResultEffect, frozen=True):
     """Success with an empty URL."""
 
     name = "result.empty-url"
     quirk = "empty-url"
 
 
-class DeadUrl(OnResult, frozen=True):
+class DeadResultUrl(ResultEffect, frozen=True):
     """Success with the URL of a result that is not there."""
 
     name = "result.dead-url"
     quirk = "dead-url"
 
 
-class Expired(OnResult, frozen=True):
+class ExpiredResult(ResultEffect, frozen=True):
     """A result that has expired before anybody fetched it."""
 
     name = "result.expired"
     quirk = "expired"
 
 
-class OtherSize(OnResult, frozen=True):
+class OtherResultSize(ResultEffect, frozen=True):
     """An image of another size than was asked for."""
 
     name = "result.size"
@@ -256,7 +262,7 @@ class OtherSize(OnResult, frozen=True):
         return replace(task, quirk=self.quirk, size=(self.width, self.height))
 
 
-class CutImage(OnResult, frozen=True):
+class TruncatedImage(ResultEffect, frozen=True):
     """An image that ends in the middle, its Content-Length true to that: an upload that broke."""
 
     name = "result.cut"
@@ -266,100 +272,100 @@ class CutImage(OnResult, frozen=True):
 # Callbacks
 
 
-class Never(OnCallback, frozen=True):
+class NoCallback(CallbackEffect, frozen=True):
     """A callback that never comes."""
 
     name = "callback.never"
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return replace(callback, due=None, quirk="never", outcome="withheld")
 
 
-class LateCallback(OnCallback, frozen=True):
+class LateCallback(CallbackEffect, frozen=True):
     """A callback that comes long after the task has ended."""
 
     name = "callback.late"
     seconds: Seconds = 60
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return _put_off(callback, self.seconds)
 
 
-class Twice(OnCallback, frozen=True):
+class RepeatedCallback(CallbackEffect, frozen=True):
     """A callback that comes twice, as the service says that it may."""
 
     name = "callback.twice"
     quirk = "twice"
 
 
-class OutOfOrder(OnCallback, frozen=True):
+class OutOfOrderCallback(CallbackEffect, frozen=True):
     """A callback that lets the next one of its space go first; alone, it comes after so many seconds."""
 
     name = "callback.out-of-order"
     seconds: Seconds = 60
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return replace(_put_off(callback, self.seconds), quirk="out-of-order")
 
 
-class Early(OnCallback, frozen=True):
+class EarlyCallback(CallbackEffect, frozen=True):
     """A callback that tells of success so many seconds before recordInfo does."""
 
     name = "callback.early"
     seconds: Seconds = 1
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         due = None if callback.due is None else max(callback.due - round(self.seconds * 1000), task.created)
         return replace(callback, due=due)
 
 
-class Unsigned(OnCallback, frozen=True):
+class UnsignedCallback(CallbackEffect, frozen=True):
     """A callback without a signature, though the account has a signing key."""
 
     name = "callback.unsigned"
     quirk = "unsigned"
 
 
-class WrongSignature(OnCallback, frozen=True):
+class WrongSignatureCallback(CallbackEffect, frozen=True):
     """A callback whose signature was made with another key: somebody else's, or a key that was changed."""
 
     name = "callback.wrong-signature"
     quirk = "wrong-signature"
 
 
-class OtherId(OnCallback, frozen=True):
+class OtherIdCallback(CallbackEffect, frozen=True):
     """A callback signed over ``undefined``, as by those who copy the vendor's own sample."""
 
     name = "callback.other-id"
     quirk = "other-id"
 
 
-class Stale(OnCallback, frozen=True):
+class StaleCallback(CallbackEffect, frozen=True):
     """A callback whose timestamp is old: a replay, or a clock that is wrong."""
 
     name = "callback.stale"
     quirk = "stale"
     seconds: Seconds = 3600
 
-    def told(self, callback: Callback, task: Task) -> Callback:
+    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return replace(callback, quirk=self.quirk, age=round(self.seconds * 1000))
 
 
-class Unlike(OnCallback, frozen=True):
+class ContradictingCallback(CallbackEffect, frozen=True):
     """A callback that says the contrary of the record, which the signature does not keep anybody from."""
 
     name = "callback.unlike"
     quirk = "unlike"
 
 
-class Again(OnCallback, frozen=True):
+class RedeliveredCallback(CallbackEffect, frozen=True):
     """A callback that is retried although it was answered with 200."""
 
     name = "callback.again"
     quirk = "again"
 
 
-def _put_off(callback: Callback, seconds: float) -> Callback:
+def _put_off(callback: CallbackDelivery, seconds: float) -> CallbackDelivery:
     pause = round(seconds * 1000)
     return replace(callback, pause=pause, due=None if callback.due is None else callback.due + pause)
 

@@ -9,16 +9,16 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from seedbed_mock.faults.effects import Code
-from seedbed_mock.faults.rules import expression, parse_rule
-from seedbed_mock.faults.words import RuleError
+from seedbed_mock.faults.effects import CodeEffect
+from seedbed_mock.faults.rules import RuleError, expression, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from seedbed_mock.faults.rules import Rule
 
-Door = Literal["header", "key", "prompt", "scenario", "control"]
+
+RuleSource = Literal["header", "key", "prompt", "scenario", "control"]
 
 _PHRASE = re.compile(r"\[\[fault:(.*?)\]\]", re.DOTALL)
 _KEPT_PASSING = 1000
@@ -28,7 +28,7 @@ MOST_RULES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MatchContext:
     """What is known of a call when it is asked which fault it meets.
 
     Attributes:
@@ -49,7 +49,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Standing:
+class ActiveRule:
     """A rule in force, and what has come of it.
 
     Attributes:
@@ -65,7 +65,7 @@ class Standing:
 
     number: int
     rule: Rule
-    door: Door
+    door: RuleSource
     chance: Random
     scope: str = ""
     seen: int = 0
@@ -76,7 +76,7 @@ class Standing:
         """Return which rule it is and how it came in, for those who look at what it did."""
         return f"{self.rule} (rule {self.number}, by {self.door})"
 
-    def meets(self, question: Question) -> bool:
+    def meets(self, question: MatchContext) -> bool:
         """Tell whether a call meets this fault, and count it."""
         if not self.is_on or not self._applies(question):
             return False
@@ -86,7 +86,7 @@ class Standing:
         self.hits += 1
         return True
 
-    def _applies(self, question: Question) -> bool:
+    def _applies(self, question: MatchContext) -> bool:
         match, operations = self.rule.match, self.rule.effect.operations
         return (
             (not operations or question.operation in operations)
@@ -112,7 +112,7 @@ class Standing:
         )
 
 
-class Engine:
+class FaultEngine:
     """The rules in force.
 
     Args:
@@ -126,12 +126,12 @@ class Engine:
     def __init__(self, seed: int, codes: Iterable[int] = ()) -> None:
         self._seed = seed
         self._codes = frozenset(codes)
-        self.standing: list[Standing] = []
-        self._passing: OrderedDict[tuple[Door, str, str], Standing] = OrderedDict()
+        self.standing: list[ActiveRule] = []
+        self._passing: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
         self._number = 0
         self._met: set[str] = set()
 
-    def __iter__(self) -> Iterator[Standing]:
+    def __iter__(self) -> Iterator[ActiveRule]:
         return iter(tuple(self.standing))
 
     def read(self, text: str) -> Rule:
@@ -141,25 +141,25 @@ class Engine:
             RuleError: The text is no rule, or has a code that nobody knows.
         """
         rule = parse_rule(text)
-        if isinstance(rule.effect, Code) and rule.effect.code not in self._codes:
+        if isinstance(rule.effect, CodeEffect) and rule.effect.code not in self._codes:
             known = ", ".join(map(str, sorted(self._codes)))
             raise RuleError(f"There is no code {rule.effect.code} to answer with; there are {known}.")
         return rule
 
-    def add(self, rules: Iterable[Rule], door: Door, scope: str = "") -> list[Standing]:
+    def add(self, rules: Iterable[Rule], door: RuleSource, scope: str = "") -> list[ActiveRule]:
         """Put rules in force, after those that are but before those of a scenario, and return how they stand."""
         added = [self._stand(rule, door, scope) for rule in rules]
         # What somebody says while a scenario plays is meant to be heard.
         self.standing = sorted(self.standing + added, key=lambda each: each.door == "scenario")
         return added
 
-    def _stand(self, rule: Rule, door: Door, scope: str) -> Standing:
+    def _stand(self, rule: Rule, door: RuleSource, scope: str) -> ActiveRule:
         self._number += 1
         # A share is drawn for each rule by itself, so that one rule more changes nothing for the others.
         chance = Random(f"{self._seed}/{scope}/{rule}")  # noqa: S311 (drawn again alike by the same seed, on purpose)
-        return Standing(self._number, rule, door, chance, scope)
+        return ActiveRule(self._number, rule, door, chance, scope)
 
-    def clear(self, *, door: Door | None = None, scope: str | None = None, number: int | None = None) -> int:
+    def clear(self, *, door: RuleSource | None = None, scope: str | None = None, number: int | None = None) -> int:
         """Take rules out of force: all, those of a door or of a space, or one; return how many."""
         kept = [
             each
@@ -176,7 +176,7 @@ class Engine:
             )
         return gone
 
-    def passing(self, text: str, door: Door, space: str) -> Standing:
+    def passing(self, text: str, door: RuleSource, space: str) -> ActiveRule:
         """Return a rule that comes with a call, whose counts go on from call to call of the same space.
 
         Raises:
@@ -191,7 +191,7 @@ class Engine:
             self._passing.popitem(last=False)
         return standing
 
-    def met(self, question: Question, passing: Iterable[Standing]) -> Standing | None:
+    def met(self, question: MatchContext, passing: Iterable[ActiveRule]) -> ActiveRule | None:
         """Return the first rule that a call meets: those that came with it, then those in force, in their order."""
         for standing in (*passing, *self.standing):
             if standing.meets(question):

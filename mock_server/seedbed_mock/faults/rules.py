@@ -1,22 +1,125 @@
-"""A rule: what goes wrong (its effect), and when and for whom (its match), as one line of text.
-
-``wire.reset; p=0.2; times=3`` has an effect, a share of the calls and a bound. ``429 retry-after=5; op=createTask`` has
-an effect that is told something. Values with spaces stand in double quotes, as in JSON.
-"""
+"""Words of a rule: how a value is read from text and written back, so that what was written reads as the same."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import jsonschema_rs
 import msgspec
 from msgspec import Meta
 
 from seedbed_mock.accounts import fingerprint
-from seedbed_mock.faults.effects import Code, Effect
-from seedbed_mock.faults.registry import EFFECTS
-from seedbed_mock.faults.words import RuleError, segments, written
+from seedbed_mock.faults import connection, effects
+from seedbed_mock.faults.effects import CodeEffect, Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+LONGEST_RULE = 2000
+"""In characters."""
+
+_BARE = r"[^\s,;=\"\[\]]+"
+_QUOTED = r'"(?:[^"\\\x00-\x1f]|\\.)*"'
+_GAP = r"[\s,]*"
+_WORD = re.compile(rf"{_GAP}(?:({_BARE})(?:=({_QUOTED}|{_BARE}))?){_GAP}")
+
+
+class RuleError(ValueError):
+    """A text is no rule; the message is one sentence that says what was expected."""
+
+
+def segments(text: str) -> Iterator[list[tuple[str, str | None]]]:
+    """Yield the parts of a rule between semicolons, each as its words: names, with values where they have some.
+
+    Raises:
+        RuleError: The text cannot be read.
+    """
+    if len(text) > LONGEST_RULE:
+        raise RuleError(f"A rule is at most {LONGEST_RULE} characters long, not {len(text)}.")
+    place = 0
+    while True:
+        words: list[tuple[str, str | None]] = []
+        while match := _WORD.match(text, place):
+            words.append((match[1], None if match[2] is None else _value(match[2])))
+            place = match.end()
+        yield words
+        if place == len(text):
+            return
+        if text[place] != ";":
+            raise RuleError(
+                f"A rule is an effect and conditions, such as wire.reset; p=0.2; times=3, but from"
+                f" {text[place : place + 20]!r} on it cannot be read; values with spaces stand in double quotes."
+            )
+        place += 1
+
+
+def _value(written: str) -> str:
+    if not written.startswith('"'):
+        return written
+    try:
+        value: str = json.loads(written)
+    except ValueError as error:
+        raise RuleError(f"The text {written[:20]} is no JSON string.") from error
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RuleError(f"The text {written[:20]} holds half a character.") from error
+    return value
+
+
+def written(value: str) -> str:
+    """Return a value as it stands in a rule, in visible ASCII, so that it can travel in a header."""
+    is_plain = value.isascii() and value.isprintable() and re.fullmatch(_BARE, value)
+    return value if is_plain else json.dumps(value).replace("\x7f", "\\u007f")
+
+
+EFFECTS: dict[str, type[Effect]] = {
+    effect.name: effect
+    for effect in (
+        effects.CodeEffect,
+        effects.StatusEffect,
+        effects.HtmlResponse,
+        effects.EmptyResponse,
+        effects.WrongMediaType,
+        effects.NotJsonResponse,
+        effects.OtherShapeResponse,
+        effects.NoDataResponse,
+        connection.ResetConnection,
+        connection.CloseAfterHeaders,
+        connection.TruncatedResponse,
+        connection.TrickledResponse,
+        connection.HangingResponse,
+        connection.UnrequestedResponse,
+        effects.Delay,
+        effects.FailTask,
+        effects.StuckTask,
+        effects.SlowTask,
+        effects.LateTask,
+        effects.LostTask,
+        effects.OrphanTask,
+        effects.EmptyResultUrl,
+        effects.DeadResultUrl,
+        effects.ExpiredResult,
+        effects.OtherResultSize,
+        effects.TruncatedImage,
+        effects.NoCallback,
+        effects.LateCallback,
+        effects.RepeatedCallback,
+        effects.OutOfOrderCallback,
+        effects.EarlyCallback,
+        effects.UnsignedCallback,
+        effects.WrongSignatureCallback,
+        effects.OtherIdCallback,
+        effects.StaleCallback,
+        effects.ContradictingCallback,
+        effects.RedeliveredCallback,
+    )
+}
+"""In the order in which they are documented."""
+
 
 _OPERATIONS = ("createTask", "recordInfo", "credit", "downloadUrl", "models", "modelSchema")
 _FINGERPRINT = r"key-[0-9a-f]{12}"
@@ -78,8 +181,8 @@ class Rule(msgspec.Struct, frozen=True):
     match: Match = Match()
 
     def __str__(self) -> str:
-        name = str(self.effect.code) if isinstance(self.effect, Code) else self.effect.name
-        told = _told(self.effect, leave_out=isinstance(self.effect, Code))
+        name = str(self.effect.code) if isinstance(self.effect, CodeEffect) else self.effect.name
+        told = _told(self.effect, leave_out=isinstance(self.effect, CodeEffect))
         return "; ".join([" ".join([name, *told]), *_told(self.match)])
 
 
@@ -113,9 +216,9 @@ def _effect(name: str, words: list[tuple[str, str | None]]) -> Effect:
     if re.fullmatch(r"[1-9]\d{2}", name):
         if "code" in values:
             raise RuleError(f"The code is {name} already; leave out code=.")
-        return _made(Code, {**values, "code": name}, name)
+        return _made(CodeEffect, {**values, "code": name}, name)
     kind = EFFECTS.get(name)
-    if kind is None or kind is Code:
+    if kind is None or kind is CodeEffect:
         raise RuleError(f"There is no fault {name[:40]}; known are {_known()}.")
     return _made(kind, values, name)
 

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageOps
-from seedbed_schemas.refusals import printable
+from seedbed_schemas.validation import printable
 
 from seedbed_mock.results.picture import ResultError
 from seedbed_mock.settings import SettingsError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seedbed_mock.results.picture import Picture
+
 
 _GROUND = (250, 250, 245, 255)
 """What shows where an image is transparent."""

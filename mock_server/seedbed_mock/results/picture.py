@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seedbed_schemas.profile import Profile, Size
 
+
 RESULTS = "/results"
 """Folder of the result images on the server."""
 

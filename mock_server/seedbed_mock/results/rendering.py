@@ -1,4 +1,4 @@
-"""Result images, each made once: kept while there is room, and shared by all who ask for one at the same time."""
+"""Result images, each rendered once: kept while there is room, and shared by all who ask for one at the same time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from anyio import CapacityLimiter, Lock, to_thread
 if TYPE_CHECKING:
     from seedbed_mock.results.gallery import Gallery
     from seedbed_mock.results.picture import Picture
+
 
 _MOST_BYTES = 64 * 1024 * 1024
 
@@ -42,8 +43,7 @@ def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
         ResultError: The gallery's image cannot be read.
     """
     # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
-    from seedbed_mock.results.drawing import draw  # noqa: PLC0415
-    from seedbed_mock.results.jpeg import encode  # noqa: PLC0415
+    from seedbed_mock.results.drawing import draw, encode  # noqa: PLC0415
 
     content = encode(gallery.show(picture) if gallery else draw(picture), picture)
     return Rendered(content, f'"{sha256(content).hexdigest()}"')

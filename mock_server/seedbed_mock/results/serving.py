@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from seedbed_mock.answers import FAKE
+from seedbed_mock.responses import MOCK_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedbed_mock.results.rendering import Rendered
+
 
 _RANGE = re.compile(r"(?i:bytes)=([0-9]{0,18})-([0-9]{0,18})")
 """One range; several, or one of another unit, may be answered with the whole, which costs the least."""
@@ -28,7 +29,7 @@ def respond(rendered: Rendered, method: str, headers: Mapping[str, str]) -> Resp
     """
     size = len(rendered.content)
     # To be asked for again each time: a result may go, or be another one on the next server with that address.
-    fixed = {**FAKE, "ETag": rendered.etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
+    fixed = {**MOCK_HEADERS, "ETag": rendered.etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
     if _is_known(rendered.etag, headers.get("if-none-match", "")):
         return Response(status_code=304, headers=fixed)
     if method == "HEAD":

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from seedbed_mock.quantities import exact_credits, given_back
-from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTaken, Overdrawn
+from seedbed_mock.settings import exact_credits, given_back
+from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenError, OverdrawnError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
+
 
 _Due = list[tuple[int, str]]
 """A heap of moments, each with the name of the task that it matters to; some of them no longer do."""
@@ -69,12 +70,12 @@ class MemoryStore:
     def charge(self, account: Account, price: Decimal, now: int) -> None:
         balance = self.balance(account, now)
         if balance < price:
-            raise Overdrawn(balance)
+            raise OverdrawnError(balance)
         self._balances[account.space, account.name] = balance - price
 
     def create(self, task: Task, account: Account) -> None:
         if task.task_id in self._tasks:
-            raise NameTaken(task.task_id)
+            raise NameTakenError(task.task_id)
         self.charge(account, task.price, task.created)
         self._keep_task(task)
         if self._uncounted >= self._spare:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
 
+
 SPARE_SHARE = 16
 """A sixteenth more tasks than are to be kept may gather: to forget many at once costs far less than one at a time."""
 
@@ -18,7 +19,7 @@ UNFINISHED_SHARE = 10
 """Tasks that have not ended are forgotten, too, where there are so many times more than are to be kept."""
 
 
-class Overdrawn(Exception):
+class OverdrawnError(Exception):
     """The balance does not cover the price.
 
     Args:
@@ -30,7 +31,7 @@ class Overdrawn(Exception):
         self.balance = balance
 
 
-class NameTaken(Exception):
+class NameTakenError(Exception):
     """There is a task of that name."""
 
 
@@ -66,7 +67,7 @@ class Store(Protocol):
         """Take a price from a balance.
 
         Raises:
-            Overdrawn: The balance does not cover it; nothing was done.
+            OverdrawnError: The balance does not cover it; nothing was done.
         """
         ...
 
@@ -74,8 +75,8 @@ class Store(Protocol):
         """Take the price of a new task from its account and keep the task.
 
         Raises:
-            Overdrawn: The balance does not cover it; nothing was done.
-            NameTaken: There is a task of that name; nothing was done.
+            OverdrawnError: The balance does not cover it; nothing was done.
+            NameTakenError: There is a task of that name; nothing was done.
         """
         ...
 

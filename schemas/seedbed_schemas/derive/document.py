@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
+
 _COLONS = (":", "：")
 
 

@@ -6,15 +6,31 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas.derive import lexicon
-from seedbed_schemas.derive.entries import Entry, entries, is_table_of_fields, properties_of
-from seedbed_schemas.derive.facts import Code, Field, Operation, PageError, PageFacts, Place, Rule, codes_of_options
-from seedbed_schemas.derive.fields import code_lines, read_fields
+from seedbed_schemas.derive import layouts
+from seedbed_schemas.derive.facts import (
+    CodeFact,
+    Field,
+    OperationFacts,
+    PageError,
+    PageFacts,
+    Place,
+    RuleFact,
+    codes_of_options,
+)
+from seedbed_schemas.derive.layouts import (
+    FieldEntry,
+    code_lines,
+    entries,
+    is_table_of_fields,
+    properties_of,
+    read_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from seedbed_schemas.derive.document import Section, Segment
+
 
 _HEADER: Final = re.compile(r"(?P<header>[\w-]{1,100}): (?P<scheme>\S{1,100}) \S{1,1000}")
 
@@ -40,53 +56,53 @@ def read_markdown(sections: list[Section]) -> PageFacts:
 
 
 def _part(sections: list[Section], concept: str) -> list[Section]:
-    part = [section for section in sections if any(lexicon.means(title, concept) for title in section.headings)]
+    part = [section for section in sections if any(layouts.means(title, concept) for title in section.headings)]
     if not part:
-        raise PageError(f"The page has no section {lexicon.words(concept)}.")
+        raise PageError(f"The page has no section {layouts.words_for(concept)}.")
     return part
 
 
 def _is_authorization(section: Section) -> bool:
-    return any(lexicon.means(title, "authorization") for title in section.headings)
+    return any(layouts.means(title, "authorization") for title in section.headings)
 
 
-def _entries(part: list[Section]) -> list[Entry]:
+def _entries(part: list[Section]) -> list[FieldEntry]:
     """Return the entries of a part in page order, each field known before a heading is inside it."""
-    found = list[Entry]()
+    found = list[FieldEntry]()
     for section in part:
         found.extend(entries(section, [entry.name for entry in found]))
     return found
 
 
-def _whole(part: list[Section], listed: list[Entry], what: str, unread: list[str]) -> Field:
-    bodies = [section.heading for section in part if lexicon.BODY.fullmatch(section.heading)]
+def _whole(part: list[Section], listed: list[FieldEntry], what: str, unread: list[str]) -> Field:
+    bodies = [section.heading for section in part if layouts.BODY.fullmatch(section.heading)]
     place = Place(bodies[0] if bodies else part[0].heading)
     fields = read_fields(listed, what, unread)
     told = {entry.parent.rpartition(".")[2] for entry in listed}
     for announced in filter(None, (properties_of(section.heading) for section in part)):
         if announced.rpartition(".")[2] not in told:
             raise PageError(f"The page announces the properties of {announced!r}, but lists none that can be read.")
-    return Field("", {"type": Rule("object", place)}, fields=fields)
+    return Field("", {"type": RuleFact("object", place)}, fields=fields)
 
 
 # --- the operation ---------------------------------------------------------------------------------------------------
 
 
-def _operation(sections: list[Section], request: list[Section]) -> Operation:
+def _operation(sections: list[Section], request: list[Section]) -> OperationFacts:
     path = _labelled(sections, "path")
     header, scheme = _authorization(request)
-    return Operation(_labelled(sections, "method"), path, server(sections, path.value), header, scheme)
+    return OperationFacts(_labelled(sections, "method"), path, server(sections, path.value), header, scheme)
 
 
-def _labelled(sections: list[Section], concept: str) -> Rule:
+def _labelled(sections: list[Section], concept: str) -> RuleFact:
     for section in sections:
         for line in section.lines():
-            if lexicon.means(line.label, concept) and line.text:
-                return Rule(line.text, Place(section.heading, label=line.label))
-    raise PageError(f"The page does not say {lexicon.words(concept)}.")
+            if layouts.means(line.label, concept) and line.text:
+                return RuleFact(line.text, Place(section.heading, label=line.label))
+    raise PageError(f"The page does not say {layouts.words_for(concept)}.")
 
 
-def server(sections: list[Section], path: str) -> Rule:
+def server(sections: list[Section], path: str) -> RuleFact:
     """Learn the server from the page's example calls of that path.
 
     Raises:
@@ -95,7 +111,7 @@ def server(sections: list[Section], path: str) -> Rule:
     for section in sections:
         for word in (word for fence in section.fences for word in _shell_words(fence)):
             if word.startswith("https://") and word.endswith(path):
-                return Rule(word.removesuffix(path), Place(section.heading))
+                return RuleFact(word.removesuffix(path), Place(section.heading))
     raise PageError(f"The page has no example call of https://.../{path.lstrip('/')} from which to learn the server.")
 
 
@@ -106,30 +122,30 @@ def _shell_words(fence: str) -> list[str]:
         return []
 
 
-def _authorization(request: list[Section]) -> tuple[Rule, Rule]:
+def _authorization(request: list[Section]) -> tuple[RuleFact, RuleFact]:
     for section in filter(_is_authorization, request):
         for entry in entries(section, ()):
             for code in (code for line in entry.cells["description"].segments for code in line.codes):
                 if (match := _HEADER.fullmatch(code)) and match["header"] == entry.name:
-                    return Rule(entry.name, entry.at("name")), Rule(match["scheme"], entry.at("description"))
-    raise PageError(f"The page has no table {lexicon.words('authorization')} that shows the header to send.")
+                    return RuleFact(entry.name, entry.at("name")), RuleFact(match["scheme"], entry.at("description"))
+    raise PageError(f"The page has no table {layouts.words_for('authorization')} that shows the header to send.")
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
 
 
-def _codes(sections: list[Section], answer: list[Entry]) -> Iterator[Code]:
+def _codes(sections: list[Section], answer: list[FieldEntry]) -> Iterator[CodeFact]:
     for entry in answer:
         lines = entry.cells["description"].segments
-        labels = [line.label for line in lines if lexicon.means(line.label, "codes")]
+        labels = [line.label for line in lines if layouts.means(line.label, "codes")]
         for number, _ in code_lines(lines):
-            yield Code(number, entry.at("description", labels[0]))
+            yield CodeFact(number, entry.at("description", labels[0]))
     for section in sections:
         for table in section.tables:
-            columns = [column for column in table.columns if lexicon.means(column, "status")]
+            columns = [column for column in table.columns if layouts.means(column, "status")]
             for text in (row[column].text for column in columns for row in table.rows):
                 if re.fullmatch(r"\d{3,5}", text):
-                    yield Code(int(text), Place(section.heading, text, columns[0]))
+                    yield CodeFact(int(text), Place(section.heading, text, columns[0]))
 
 
 # --- what is left ----------------------------------------------------------------------------------------------------
@@ -139,20 +155,20 @@ def _unread(sections: Iterable[Section]) -> Iterator[str]:
     """Yield what outside the entries is neither fact nor prose."""
     for section in sections:
         heading = repr(section.heading)
-        if (match := lexicon.BODY.fullmatch(section.heading)) and match["media"] != "application/json":
+        if (match := layouts.BODY.fullmatch(section.heading)) and match["media"] != "application/json":
             yield f"the media type {match['media']!r}"
         for table in section.tables:
             yield from (f"the column {column!r} of the table under {heading}" for column in _strange(table.columns))
         for line in _loose(section):
-            if line.colon and line.text and not lexicon.means(line.label, *lexicon.OPERATION, "prose"):
+            if line.colon and line.text and not layouts.means(line.label, *layouts.OPERATION, "prose"):
                 yield f"{line.label!r} under {heading}"
 
 
 def _strange(columns: tuple[str, ...]) -> list[str]:
     """Return the columns that mean nothing known; in a table of codes, the words beside the code are prose."""
-    if any(lexicon.means(column, "status") for column in columns):
+    if any(layouts.means(column, "status") for column in columns):
         return []
-    return [column for column in columns if not lexicon.means(column, *lexicon.COLUMNS)]
+    return [column for column in columns if not layouts.means(column, *layouts.COLUMNS)]
 
 
 def _loose(section: Section) -> Iterator[Segment]:

@@ -1,0 +1,1 @@
+"""The subcommands ``seedbed generate``, ``seedbed task`` and ``seedbed credits``."""
