@@ -1,4 +1,4 @@
-"""The client that does not block: the same as the one that does, to be awaited."""
+"""An asynchronous client of the service: it runs the operations over HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMEOUT = 30.0
 
 
 class AsyncSeedreamClient:
-    """A client that blocks; threads may share it.
+    """An asynchronous client of the Seedream job API; the tasks of an event loop may share it.
 
     Args:
         base_url: Where the service is; else ``SEEDBED_BASE_URL``, else the local fake. Never the paid service.

@@ -1,4 +1,5 @@
-"""The client that blocks: a shell that puts HTTP around the flows."""
+# Generated from _async_client.py by client/generate_sync.py: do not edit.
+"""A blocking client of the service: it runs the operations over HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ TIMEOUT = 30.0
 
 
 class SeedreamClient:
-    """A client that blocks; threads may share it.
+    """A blocking client of the Seedream job API; threads may share it.
 
     Args:
         base_url: Where the service is; else ``SEEDBED_BASE_URL``, else the local fake. Never the paid service.
@@ -58,7 +59,7 @@ class SeedreamClient:
         rhythm: PollingSchedule = DEFAULT_SCHEDULE,
         transport: httpx2.BaseTransport | None = None,
         http_client: httpx2.Client | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # so that no traceback shows it
@@ -77,7 +78,7 @@ class SeedreamClient:
         rhythm: PollingSchedule = DEFAULT_SCHEDULE,
         transport: httpx2.BaseTransport | None = None,
         http_client: httpx2.Client | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
         """Return a client of the paid service, where every task costs credits; the rest is as for the class.
