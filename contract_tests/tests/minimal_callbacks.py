@@ -13,8 +13,8 @@ from math import isinf
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.minimal_choices import ENDS, SIGNING_KEY
 from tests.minimal_tasks import Task, Tasks
+from tests.minimal_variants import ENDS, SIGNING_KEY
 
 _TRIES = 4
 _TIMEOUT = 15

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import httpx2
-from tests.minimal_choices import ENDS, MODEL
 from tests.minimal_service import Served
+from tests.minimal_variants import ENDS, MODEL
 
 GOOD: dict[str, Any] = {"model": MODEL, "input": {"prompt": "a café 🎨", "aspect_ratio": "4:3", "quality": "basic"}}
 CREATE, LOOK, CREDIT = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/api/v1/chat/credit"

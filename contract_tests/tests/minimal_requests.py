@@ -6,7 +6,7 @@ import re
 from email.message import Message
 from typing import Any
 
-from tests.minimal_choices import LONGEST_PROMPT, MODEL, QUALITIES, RATIOS, Variant
+from tests.minimal_variants import LONGEST_PROMPT, MODEL, QUALITIES, RATIOS, Variant
 
 _UNRESERVED = r"[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}"
 _PCHAR = rf"(?:{_UNRESERVED}|[:@])"

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import Image
 from tests.minimal_callbacks import Callbacks
-from tests.minimal_choices import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
 from tests.minimal_http import Server
 from tests.minimal_requests import RefusalError, Requests
 from tests.minimal_tasks import Account, Task
+from tests.minimal_variants import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
 
 _CREATE, _RECORD = ("POST", "/api/v1/jobs/createTask"), ("GET", "/api/v1/jobs/recordInfo")
 _CREDIT, _MODELS = ("GET", "/api/v1/chat/credit"), ("GET", "/api/v1/models")

@@ -9,8 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.minimal_choices import ENDS, FAIL_PROMPT, POLL_RATE, PRICE, RATE, SIZES, Variant
 from tests.minimal_requests import RefusalError
+from tests.minimal_variants import ENDS, FAIL_PROMPT, POLL_RATE, PRICE, RATE, SIZES, Variant
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from seedbed_contract.http import TargetRequest
 from seedbed_mock import running
 from seedbed_mock.cli import main
 from tests.minimal_service import Served, serve
-from tests.mutant import PLAIN
-from tests.mutants import MUTANTS
+from tests.seeded_defect import PLAIN
+from tests.seeded_defects import SEEDED_DEFECTS
 
 FAST = ["--only", "requests.refused", "--quiet"]
 
@@ -30,8 +30,8 @@ def conforming() -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def too_long() -> Iterator[Served]:
     """A server that accepts prompts that are too long by one character."""
-    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "one character too many"]
-    with mutant.serve() as served:
+    (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "one character too many"]
+    with defect.serve() as served:
         yield served
 
 

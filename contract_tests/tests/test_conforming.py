@@ -11,10 +11,10 @@ from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
 from seedbed_schemas import local
 from tests.judging import found, judged
-from tests.minimal_choices import CONFORMING, Variant
 from tests.minimal_service import serve
-from tests.mutant import Mutant
-from tests.mutants_bodies import LENIENT
+from tests.minimal_variants import CONFORMING, Variant
+from tests.seeded_defect import SeededDefect
+from tests.seeded_defects_bodies import LENIENT
 
 EVERYTHING = bool(os.environ.get("SEEDBED_ALL_SEEDS"))
 SEEDS = range(20) if EVERYTHING else range(1)
@@ -51,7 +51,7 @@ def test_how_a_server_answers_is_found_out(variant: Variant, mode: HttpStatus) -
 
 
 @pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)
-def test_where_the_page_is_silent_so_is_the_judge(lenient: Mutant) -> None:
+def test_where_the_page_is_silent_so_is_the_judge(lenient: SeededDefect) -> None:
     with lenient.serve() as served:
         assert found(judged(served, only=("requests.*",))) == []
 

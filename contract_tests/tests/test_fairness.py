@@ -15,7 +15,7 @@ from seedbed_mock.cli import main
 from seedbed_schemas import Contract, default_contract
 from tests.judging import found, judged
 from tests.minimal_requests import RefusalError
-from tests.mutant import broken
+from tests.seeded_defect import seeded
 
 
 def test_keys_that_differ_by_a_character_are_two_good_keys() -> None:
@@ -66,7 +66,7 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
     def refuse(*_: object) -> None:
         raise RefusalError(422, "callBackUrl must not point to a private network")
 
-    with broken("no loopback", check_callback=refuse).serve() as served:
+    with seeded("no loopback", check_callback=refuse).serve() as served:
         judgement = judged(served, only=("requests.accepted", "callbacks.*"))
     assert [clause for clause, _, _ in found(judgement)] == []
     assert any("refuses to call this machine back" in each.reason for each in judgement.not_judged)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import httpx2
 import pytest
 from tests.minimal_caller import GOOD, Caller, Receiver, with_prompt
-from tests.minimal_choices import CONFORMING, FAIL_PROMPT, Variant
 from tests.minimal_service import serve
+from tests.minimal_variants import CONFORMING, FAIL_PROMPT, Variant
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from PIL import Image
 from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, with_input, with_prompt, without
-from tests.minimal_choices import CONFORMING, ENDS, FAIL_PROMPT, KEY, MODEL, PRICE, SECOND_KEY, SIZES, Variant
 from tests.minimal_service import serve
+from tests.minimal_variants import CONFORMING, ENDS, FAIL_PROMPT, KEY, MODEL, PRICE, SECOND_KEY, SIZES, Variant
 
 QUICK = Variant(seconds=0)
 

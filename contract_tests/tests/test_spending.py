@@ -14,8 +14,8 @@ from seedbed_contract.target import Target, target_of
 from seedbed_mock import MockServer, running
 from seedbed_schemas import job_api
 from tests.minimal_service import serve
-from tests.mutant import PLAIN
-from tests.mutants import MUTANTS
+from tests.seeded_defect import PLAIN
+from tests.seeded_defects import SEEDED_DEFECTS
 
 PRICE = Decimal("6.5")
 
@@ -59,8 +59,8 @@ def test_no_more_is_spent_than_was_allowed(paid: MockServer, spend: str, tasks: 
 
 
 def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends_what_could_cost() -> None:
-    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "no limit to the prompt"]
-    with mutant.serve() as served:
+    (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "no limit to the prompt"]
+    with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope")
         judgement = run_checks(target, Options(time_limit=20))
     assert judgement.tasks == 1
@@ -69,8 +69,8 @@ def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends
 
 
 def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_was_allowed() -> None:
-    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "a task charged twice"]
-    with mutant.serve() as served:
+    (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "a task charged twice"]
+    with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope", spend=PRICE * 4)
         judgement = run_checks(target, Options(time_limit=20))
     assert judgement.tasks == 2

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from seedbed_contract.checks import CHECKS
 from seedbed_mock import MockServer
-from tests.minimal_choices import Variant
 from tests.minimal_service import Served, Service, serve
-from tests.mutant import Mutant, broken
-from tests.mutants import MUTANTS
+from tests.minimal_variants import Variant
+from tests.seeded_defect import SeededDefect, seeded
+from tests.seeded_defects import SEEDED_DEFECTS
 
 PROFILE = """
 from hypothesis import settings
@@ -67,8 +67,8 @@ def judge(theirs: TheirProject, served: Served, *words: str) -> tuple[int, str]:
     return theirs.judge(served.url, *(f"{name}={value}" for name, value in known.items() if value), *words)
 
 
-def mutant(name: str) -> Mutant:
-    return next(mutant for mutant in MUTANTS if mutant.name == name)
+def defect_named(name: str) -> SeededDefect:
+    return next(defect for defect in SEEDED_DEFECTS if defect.name == name)
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
@@ -103,7 +103,7 @@ def test_an_independent_server_passes(theirs: TheirProject, words: tuple[str, ..
     ],
 )
 def test_a_defect_fails_a_test_that_tells_all_of_it(theirs: TheirProject, name: str, words: tuple[str, ...]) -> None:
-    defect = mutant(name)
+    defect = defect_named(name)
     with defect.serve() as served:
         code, output = judge(theirs, served, *words)
     assert code == 1, output
@@ -191,7 +191,7 @@ def _takes_a_rare_quality(self: Service, request: Any) -> None:
     Service.check(self, request)
 
 
-RARE = broken("a quality that no list of cases holds", "input.quality/enum", check=_takes_a_rare_quality)
+RARE = seeded("a quality that no list of cases holds", "input.quality/enum", check=_takes_a_rare_quality)
 SEARCH = ("-k", "search.violations")
 MANY, FEW = ("--max-examples=1500", "--hypothesis-seed=1"), ("--max-examples=10", "--hypothesis-seed=7")
 

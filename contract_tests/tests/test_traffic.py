@@ -16,8 +16,8 @@ from seedbed_contract.reports import html_report, json_report, junit_report, mar
 from seedbed_contract.traffic import HarError, check_traffic, read_har
 from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract
-from tests.minimal_choices import CONFORMING, Variant
 from tests.minimal_service import serve
+from tests.minimal_variants import CONFORMING, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

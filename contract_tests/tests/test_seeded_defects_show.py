@@ -1,4 +1,4 @@
-"""No mutant is dead, continued: those that show themselves in answers, records, results, accounts and callbacks.
+"""No defect is dead, continued: those that show themselves in answers, records, results, accounts and callbacks.
 
 The age of tasks is turned by hand, so nothing here waits for a task.
 """
@@ -19,22 +19,22 @@ from typing import Any, Self
 import httpx2
 import pytest
 from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, Received, Receiver, with_input, with_prompt
-from tests.minimal_choices import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
 from tests.minimal_service import Service, serve
 from tests.minimal_tasks import Task
-from tests.mutant import Mutant
-from tests.mutants import MUTANTS
-from tests.mutants_accounts import ACCOUNTS
-from tests.mutants_answers import ANSWERS
-from tests.mutants_bodies import BODIES
-from tests.mutants_callbacks import CALLBACKS
-from tests.mutants_fields import FIELDS
-from tests.mutants_keys import KEYS
-from tests.mutants_lives import LIVES
-from tests.mutants_offers import OFFERS
-from tests.mutants_records import RECORDS
-from tests.mutants_signatures import SIGNATURES
-from tests.mutants_values import VALUES
+from tests.minimal_variants import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
+from tests.seeded_defect import SeededDefect
+from tests.seeded_defects import SEEDED_DEFECTS
+from tests.seeded_defects_accounts import ACCOUNTS
+from tests.seeded_defects_bodies import BODIES
+from tests.seeded_defects_callbacks import CALLBACKS
+from tests.seeded_defects_capabilities import CAPABILITIES
+from tests.seeded_defects_fields import FIELDS
+from tests.seeded_defects_keys import KEYS
+from tests.seeded_defects_life_cycle import LIFE_CYCLE
+from tests.seeded_defects_records import RECORDS
+from tests.seeded_defects_responses import RESPONSES
+from tests.seeded_defects_signatures import SIGNATURES
+from tests.seeded_defects_values import VALUES
 
 LIFE = 100.0
 AGES = (0.0, 20.0, 60.0, 100.0, 120.0, 160.0, 190.0)
@@ -191,14 +191,14 @@ def callbacks(stage: Stage) -> Iterator[object]:
         yield len(receiver.calls)
 
 
-SCRIPTS: tuple[tuple[Script, tuple[Mutant, ...]], ...] = (
-    *((answers, ANSWERS), (keys, KEYS), (records, RECORDS), (lives, LIVES)),
-    *((accounts, ACCOUNTS), (offers, OFFERS), (callbacks, (*CALLBACKS, *SIGNATURES))),
+SCRIPTS: tuple[tuple[Script, tuple[SeededDefect, ...]], ...] = (
+    *((answers, RESPONSES), (keys, KEYS), (records, RECORDS), (lives, LIFE_CYCLE)),
+    *((accounts, ACCOUNTS), (offers, CAPABILITIES), (callbacks, (*CALLBACKS, *SIGNATURES))),
 )
 
 
-def is_early(mutant: Mutant) -> bool:
-    return bool({"callback_delay", "keep_promise"} & mutant.hooks.keys())
+def is_early(defect: SeededDefect) -> bool:
+    return bool({"callback_delay", "keep_promise"} & defect.hooks.keys())
 
 
 @pytest.fixture(scope="module")
@@ -222,19 +222,19 @@ def conforming(variant: Variant, script: Script) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    ("script", "mutant"),
+    ("script", "defect"),
     [
-        pytest.param(script, mutant, id=mutant.name)
-        for script, mutants in SCRIPTS
-        for mutant in mutants
-        if not is_early(mutant)
+        pytest.param(script, defect, id=defect.name)
+        for script, defects in SCRIPTS
+        for defect in defects
+        if not is_early(defect)
     ],
 )
-def test_a_mutant_shows_itself(script: Script, mutant: Mutant, client: httpx2.Client) -> None:
-    assert play(mutant.variant, client, script, mutant.service_class()) != conforming(mutant.variant, script)
+def test_a_seeded_defect_shows_itself(script: Script, defect: SeededDefect, client: httpx2.Client) -> None:
+    assert play(defect.variant, client, script, defect.service_class()) != conforming(defect.variant, script)
 
 
-STAGED = list(dict.fromkeys((script, mutant.variant) for script, mutants in SCRIPTS for mutant in mutants))
+STAGED = list(dict.fromkeys((script, defect.variant) for script, defects in SCRIPTS for defect in defects))
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,15 @@ def test_the_server_itself_shows_the_same_each_time(script: Script, variant: Var
     assert play(variant, client, script, Service) == conforming(variant, script) != []
 
 
-def test_every_mutant_is_on_one_list() -> None:
-    shown = [mutant.name for _, mutants in SCRIPTS for mutant in mutants]
-    assert sorted([*shown, *(mutant.name for mutant in (*FIELDS, *VALUES, *BODIES))]) == sorted(m.name for m in MUTANTS)
+def test_every_seeded_defect_is_on_one_list() -> None:
+    shown = [defect.name for _, defects in SCRIPTS for defect in defects]
+    assert sorted([*shown, *(defect.name for defect in (*FIELDS, *VALUES, *BODIES))]) == sorted(
+        m.name for m in SEEDED_DEFECTS
+    )
 
 
-@pytest.mark.parametrize("mutant", [mutant for mutant in CALLBACKS if is_early(mutant)], ids=lambda mutant: mutant.name)
-def test_an_early_callback_comes_before_the_end(mutant: Mutant, client: httpx2.Client) -> None:
-    with Receiver() as receiver, Stage(mutant.variant, client, mutant.service_class()).open() as stage:
+@pytest.mark.parametrize("defect", [defect for defect in CALLBACKS if is_early(defect)], ids=lambda defect: defect.name)
+def test_an_early_callback_comes_before_the_end(defect: SeededDefect, client: httpx2.Client) -> None:
+    with Receiver() as receiver, Stage(defect.variant, client, defect.service_class()).open() as stage:
         stage.caller.create({**GOOD, "callBackUrl": receiver.url})
         assert receiver.came.acquire(timeout=10)

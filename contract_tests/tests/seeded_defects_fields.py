@@ -1,13 +1,13 @@
-"""Mutants that take fields that are missing, of a wrong type, or too long, or count them in a wrong way."""
+"""Seeded defects that take fields that are missing, of a wrong type, or too long, or count them in a wrong way."""
 
 import json
 import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_choices import MODEL
 from tests.minimal_service import Service
-from tests.mutant import Mutant, broken
+from tests.minimal_variants import MODEL
+from tests.seeded_defect import SeededDefect, seeded
 
 _INPUT: Final = {"prompt": "a default", "aspect_ratio": "1:1", "quality": "basic"}
 SAMPLE: Final = {"model": MODEL, "input": _INPUT}
@@ -72,16 +72,16 @@ _KINDS: Final[dict[str, Accepts]] = {
 }
 
 _REQUIRED: Final = tuple(
-    broken(f"{name} may be missing", f"{holder}/required/{name}", required=_fills(name))
+    seeded(f"{name} may be missing", f"{holder}/required/{name}", required=_fills(name))
     for holder, names in (("request", ("model", "input")), ("input", ("prompt", "aspect_ratio", "quality")))
     for name in names
 )
 
 _TYPES: Final = (
-    broken("a prompt of any type", _PROMPT, check_prompt=_prompt_if(lambda value: not isinstance(value, str))),
-    *(broken(f"{kind} for a prompt", _PROMPT, check_prompt=_prompt_if(is_kind)) for kind, is_kind in _KINDS.items()),
+    seeded("a prompt of any type", _PROMPT, check_prompt=_prompt_if(lambda value: not isinstance(value, str))),
+    *(seeded(f"{kind} for a prompt", _PROMPT, check_prompt=_prompt_if(is_kind)) for kind, is_kind in _KINDS.items()),
     *(
-        broken(
+        seeded(
             f"{kind} for {field}",
             *(f"input.{field}/type", f"input.{field}/enum"),
             check_option=option_if(field, is_kind),
@@ -90,23 +90,23 @@ _TYPES: Final = (
         for kind, is_kind in _KINDS.items()
     ),
     *(
-        broken(f"{kind} for model", "model/type", "model/const", check_model=_model_if(is_kind))
+        seeded(f"{kind} for model", "model/type", "model/const", check_model=_model_if(is_kind))
         for kind, is_kind in _KINDS.items()
     ),
-    broken("input as a JSON string", "input/type", check_input=_reads_json_input),
+    seeded("input as a JSON string", "input/type", check_input=_reads_json_input),
     *(
-        broken(f"{kind} for input", "input/type", check_input=_input_if(_KINDS[kind]))
+        seeded(f"{kind} for input", "input/type", check_input=_input_if(_KINDS[kind]))
         for kind in ("null", "a list", "a number")
     ),
     *(
-        broken(f"{kind} for a body", "request/type", "request/json", parse=_stands_for(_KINDS[kind]))
+        seeded(f"{kind} for a body", "request/type", "request/json", parse=_stands_for(_KINDS[kind]))
         for kind in ("null", "a list", "a number")
     ),
-    broken("text for a body", "request/type", "request/json", parse=_stands_for(lambda value: isinstance(value, str))),
+    seeded("text for a body", "request/type", "request/json", parse=_stands_for(lambda value: isinstance(value, str))),
 )
 
 _MODELS: Final = tuple(
-    broken(name, "model/const", check_model=_model_like(accepts))
+    seeded(name, "model/const", check_model=_model_like(accepts))
     for name, accepts in (
         ("any model", lambda _: True),
         ("an empty model", lambda value: not value),
@@ -118,7 +118,7 @@ _MODELS: Final = tuple(
 )
 
 _LENGTHS: Final = tuple(
-    broken(name, _LENGTH, length=length)
+    seeded(name, _LENGTH, length=length)
     for name, length in (
         ("no limit to the prompt", lambda *_: 0),
         ("one character too many", lambda _, text: len(text) - 1),
@@ -134,4 +134,4 @@ _LENGTHS: Final = tuple(
     )
 )
 
-FIELDS: Final[tuple[Mutant, ...]] = (*_REQUIRED, *_TYPES, *_MODELS, *_LENGTHS)
+FIELDS: Final[tuple[SeededDefect, ...]] = (*_REQUIRED, *_TYPES, *_MODELS, *_LENGTHS)

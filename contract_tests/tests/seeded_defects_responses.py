@@ -1,14 +1,14 @@
-"""Mutants whose answers are of a wrong form, whoever asks for what."""
+"""Seeded defects whose answers are of a wrong form, whoever asks for what."""
 
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_choices import KEY
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service
 from tests.minimal_tasks import Task
-from tests.mutant import MIRROR, Mutant, broken
+from tests.minimal_variants import KEY
+from tests.seeded_defect import MIRROR, SeededDefect, seeded
 
 _CODE, _MSG = ("envelope/code/type", "answer/code/type"), ("envelope/msg/type", "answer/msg/type")
 _NO_CODE = ("envelope/required/code", *_CODE)
@@ -114,35 +114,35 @@ def _looks_good(self: Service, call: Call, refusal: RefusalError) -> Reply:
 
 
 _CODES: Final = (
-    broken(
+    seeded(
         "the code as text", *_CODE, envelope=_envelope(lambda document: {**document, "code": str(document["code"])})
     ),
-    broken(
+    seeded(
         "the code of refusals as text",
         *_CODE,
         envelope=_envelope(lambda document: {**document, "code": str(document["code"])}, _on_refusal),
     ),
-    broken("the code with a fraction", *_CODE, envelope=_envelope(lambda d: {**d, "code": d["code"] + 0.5})),
-    broken("no code", *_NO_CODE, envelope=_without("code")),
-    broken("no code in records", *_NO_CODE, envelope=_without("code", on_path("recordInfo"))),
-    broken("no code in refusals", *_NO_CODE, envelope=_without("code", _on_refusal)),
-    broken("no message", *_NO_MSG, envelope=_without("msg")),
-    broken("no message in refusals", *_NO_MSG, envelope=_without("msg", _on_refusal)),
-    broken("the message as a number", *_MSG, envelope=_with("msg", 0)),
-    broken("null for a message of refusal", *_MSG, envelope=_with("msg", None, _on_refusal)),
-    broken("an empty message of refusal", *_MSG, envelope=_with("msg", "", _on_refusal)),
-    broken("a list of messages", *_MSG, envelope=_with("msg", ["one"], _on_refusal)),
-    broken("code 0 for success", "code/200", "answer/code/enum", envelope=_with("code", 0, _on_code(200))),
-    broken(
+    seeded("the code with a fraction", *_CODE, envelope=_envelope(lambda d: {**d, "code": d["code"] + 0.5})),
+    seeded("no code", *_NO_CODE, envelope=_without("code")),
+    seeded("no code in records", *_NO_CODE, envelope=_without("code", on_path("recordInfo"))),
+    seeded("no code in refusals", *_NO_CODE, envelope=_without("code", _on_refusal)),
+    seeded("no message", *_NO_MSG, envelope=_without("msg")),
+    seeded("no message in refusals", *_NO_MSG, envelope=_without("msg", _on_refusal)),
+    seeded("the message as a number", *_MSG, envelope=_with("msg", 0)),
+    seeded("null for a message of refusal", *_MSG, envelope=_with("msg", None, _on_refusal)),
+    seeded("an empty message of refusal", *_MSG, envelope=_with("msg", "", _on_refusal)),
+    seeded("a list of messages", *_MSG, envelope=_with("msg", ["one"], _on_refusal)),
+    seeded("code 0 for success", "code/200", "answer/code/enum", envelope=_with("code", 0, _on_code(200))),
+    seeded(
         "code 201 for a new task", "code/200", "answer/code/enum", envelope=_with("code", 201, on_path("createTask"))
     ),
-    broken("a refusal with code 200", "code/422", "request/type", "request/json", refused=_looks_good),
-    broken(
+    seeded("a refusal with code 200", "code/422", "request/type", "request/json", refused=_looks_good),
+    seeded(
         "403 for a wrong key",
         *("code/401", "answer/code/enum", "authorisation/wrong", "authorisation/missing"),
         envelope=_with("code", 403, _on_code(401)),
     ),
-    broken(
+    seeded(
         "500 for a wrong key",
         *("code/401", "authorisation/wrong", "authorisation/missing"),
         envelope=_with("code", 500, _on_code(401)),
@@ -150,14 +150,14 @@ _CODES: Final = (
 )
 
 _DATAS: Final = (
-    broken(
+    seeded(
         "no data for a new task", _DATA, _TASK_ID, "createTask/usable", envelope=_without("data", on_path("createTask"))
     ),
-    broken("null for the data of a new task", _DATA, _TASK_ID, "createTask/usable", created=_created(lambda _: None)),
-    broken("a list for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: [task.id])),
-    broken("the bare name for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: task.id)),
-    broken("no taskId", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"recordId": task.id})),
-    broken(
+    seeded("null for the data of a new task", _DATA, _TASK_ID, "createTask/usable", created=_created(lambda _: None)),
+    seeded("a list for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: [task.id])),
+    seeded("the bare name for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: task.id)),
+    seeded("no taskId", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"recordId": task.id})),
+    seeded(
         "an empty taskId",
         _TASK_ID,
         "createTask/usable",
@@ -165,60 +165,60 @@ _DATAS: Final = (
         "record/taskId/minLength",
         created=_created(lambda _: {"taskId": ""}),
     ),
-    broken("null for a taskId", _TASK_ID, "createTask/usable", created=_created(lambda _: {"taskId": None})),
-    broken("taskId as a number", _TASK_ID, created=_created(lambda task: {"taskId": task.number})),
-    broken("task_id", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"task_id": task.id})),
-    broken(
+    seeded("null for a taskId", _TASK_ID, "createTask/usable", created=_created(lambda _: {"taskId": None})),
+    seeded("taskId as a number", _TASK_ID, created=_created(lambda task: {"taskId": task.number})),
+    seeded("task_id", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"task_id": task.id})),
+    seeded(
         "a taskId that nothing knows", "createTask/usable", created=_created(lambda task: {"taskId": task.id[::-1]})
     ),
-    broken(
+    seeded(
         "a taskId for all", "createTask/unique", "createTask/usable", "record/param/same", new_id=lambda *_: "task_1"
     ),
-    broken(
+    seeded(
         "a taskId twice",
         "createTask/unique",
         "createTask/usable",
         "record/param/same",
         new_id=lambda _, number: f"task_{number // 2}",
     ),
-    broken("a task handed out by a refusal", "answer/refused/no-task", refused=_new_task),
+    seeded("a task handed out by a refusal", "answer/refused/no-task", refused=_new_task),
 )
 
 _FORMS: Final = (
-    broken("text/html for a type", "answer/content-type", content_type=lambda *_: "text/html"),
-    broken("text/plain for a type", "answer/content-type", content_type=lambda *_: "text/plain; charset=utf-8"),
-    broken("text/plain for refusals", "answer/content-type", answer=_type("text/plain", _on_refusal)),
-    broken(
+    seeded("text/html for a type", "answer/content-type", content_type=lambda *_: "text/html"),
+    seeded("text/plain for a type", "answer/content-type", content_type=lambda *_: "text/plain; charset=utf-8"),
+    seeded("text/plain for refusals", "answer/content-type", answer=_type("text/plain", _on_refusal)),
+    seeded(
         "no real type for records",
         "answer/content-type",
         answer=_type("application/octet-stream", on_path("recordInfo")),
     ),
-    broken("a page of HTML for refusals", "answer/json", "answer/content-type", answer=_page(_on_refusal)),
-    broken(
+    seeded("a page of HTML for refusals", "answer/json", "answer/content-type", answer=_page(_on_refusal)),
+    seeded(
         "a page of HTML for a wrong key", "answer/json", "answer/content-type", "code/401", answer=_page(_on_code(401))
     ),
-    broken(
+    seeded(
         "a page of HTML for an unknown task",
         "answer/json",
         "answer/content-type",
         "recordInfo/unknown",
         answer=_page(lambda call, code: code == 404 and "recordInfo" in call.target),
     ),
-    broken("no body for a wrong key", "answer/json", encode=_body(lambda _: b"", _on_code(401))),
-    broken("no body for refusals", "answer/json", encode=_body(lambda _: b"", _on_refusal)),
-    broken("NaN in answers", "answer/json", envelope=_envelope(_nan)),
-    broken("NaN in records", "answer/json", envelope=_envelope(_nan, on_path("recordInfo"))),
-    broken("JSON cut short", "answer/json", encode=_body(lambda body: body[:-1], _on_refusal)),
-    broken("JSON in UTF-16", "answer/json", encode=_body(lambda body: body.decode().encode("utf-16"))),
-    broken("JSON with something after it", "answer/json", encode=_body(lambda body: body + b";")),
-    broken("JSON twice", "answer/json", encode=_body(lambda body: body * 2, on_path("recordInfo"))),
-    broken(
+    seeded("no body for a wrong key", "answer/json", encode=_body(lambda _: b"", _on_code(401))),
+    seeded("no body for refusals", "answer/json", encode=_body(lambda _: b"", _on_refusal)),
+    seeded("NaN in answers", "answer/json", envelope=_envelope(_nan)),
+    seeded("NaN in records", "answer/json", envelope=_envelope(_nan, on_path("recordInfo"))),
+    seeded("JSON cut short", "answer/json", encode=_body(lambda body: body[:-1], _on_refusal)),
+    seeded("JSON in UTF-16", "answer/json", encode=_body(lambda body: body.decode().encode("utf-16"))),
+    seeded("JSON with something after it", "answer/json", encode=_body(lambda body: body + b";")),
+    seeded("JSON twice", "answer/json", encode=_body(lambda body: body * 2, on_path("recordInfo"))),
+    seeded(
         "bytes that are not UTF-8 in messages",
         "answer/json",
         encode=_body(lambda body: body.replace(b'"msg": "', b'"msg": "\xe9 '), _on_refusal),
     ),
-    broken("a list for an answer", "envelope/type", "answer/type", encode=_body(lambda body: b"[" + body + b"]")),
-    broken(
+    seeded("a list for an answer", "envelope/type", "answer/type", encode=_body(lambda body: b"[" + body + b"]")),
+    seeded(
         "text for an answer of refusal",
         "envelope/type",
         "answer/type",
@@ -227,23 +227,23 @@ _FORMS: Final = (
 )
 
 _STATUSES: Final = (
-    broken("HTTP 422 for a 422 alone", _STATUS, status=_status(422, _on_code(422))),
-    broken("HTTP 401 for a wrong key alone", _STATUS, status=_status(401, _on_code(401))),
-    broken(
+    seeded("HTTP 422 for a 422 alone", _STATUS, status=_status(422, _on_code(422))),
+    seeded("HTTP 401 for a wrong key alone", _STATUS, status=_status(401, _on_code(401))),
+    seeded(
         "HTTP 404 for an unknown task alone",
         _STATUS,
         status=_status(404, lambda call, code: code == 404 and "recordInfo" in call.target),
     ),
-    broken("HTTP 500 for a 422", _STATUS, status=_status(500, _on_code(422))),
-    broken(
+    seeded("HTTP 500 for a 422", _STATUS, status=_status(500, _on_code(422))),
+    seeded(
         "HTTP 201 for a new task",
         _STATUS,
         status=_status(201, lambda call, code: code == 200 and "createTask" in call.target),
     ),
-    broken("HTTP 200 for a 422 alone", _STATUS, variant=MIRROR, status=_status(200, _on_code(422))),
-    broken("HTTP 400 for a 422", _STATUS, variant=MIRROR, status=_status(400, _on_code(422))),
-    broken("HTTP 403 for a 401", _STATUS, variant=MIRROR, status=_status(403, _on_code(401))),
-    broken(
+    seeded("HTTP 200 for a 422 alone", _STATUS, variant=MIRROR, status=_status(200, _on_code(422))),
+    seeded("HTTP 400 for a 422", _STATUS, variant=MIRROR, status=_status(400, _on_code(422))),
+    seeded("HTTP 403 for a 401", _STATUS, variant=MIRROR, status=_status(403, _on_code(401))),
+    seeded(
         "HTTP 200 for an unknown task alone",
         _STATUS,
         variant=MIRROR,
@@ -252,20 +252,20 @@ _STATUSES: Final = (
 )
 
 _SECRETS: Final = (
-    broken("the key in refusals", "answer/no-secret", envelope=_says(_echo, _on_code(422))),
-    broken("the wrong key in refusals of it", "answer/no-secret", envelope=_says(_echo, _on_code(401))),
-    broken(
+    seeded("the key in refusals", "answer/no-secret", envelope=_says(_echo, _on_code(422))),
+    seeded("the wrong key in refusals of it", "answer/no-secret", envelope=_says(_echo, _on_code(401))),
+    seeded(
         "the key in records",
         "answer/no-secret",
         envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("recordInfo")),
     ),
-    broken(
+    seeded(
         "the key in the answer to a new task",
         "answer/no-secret",
         envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("createTask")),
     ),
-    broken("a stack trace in refusals", "answer/no-stack-trace", envelope=_says(_trace, _on_code(422))),
-    broken("a stack trace for an unknown task", "answer/no-stack-trace", envelope=_says(_trace, _on_code(404))),
+    seeded("a stack trace in refusals", "answer/no-stack-trace", envelope=_says(_trace, _on_code(422))),
+    seeded("a stack trace for an unknown task", "answer/no-stack-trace", envelope=_says(_trace, _on_code(404))),
 )
 
-ANSWERS: Final[tuple[Mutant, ...]] = (*_CODES, *_DATAS, *_FORMS, *_STATUSES, *_SECRETS)
+RESPONSES: Final[tuple[SeededDefect, ...]] = (*_CODES, *_DATAS, *_FORMS, *_STATUSES, *_SECRETS)

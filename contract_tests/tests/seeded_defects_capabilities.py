@@ -1,4 +1,4 @@
-"""Mutants whose lists of models, schemas or downloads are wrong."""
+"""Seeded defects whose lists of models, schemas or downloads are wrong."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Service
 from tests.minimal_tasks import Account
-from tests.mutant import Mutant, broken
+from tests.seeded_defect import SeededDefect, seeded
 
 _LISTED, _SCHEMA = "models/listed", "models/schema"
 _OWN, _FOREIGN = "downloadUrl/own", "downloadUrl/foreign"
@@ -65,78 +65,78 @@ def _no_foreign(self: Service, account: Account, call: Call) -> Any:
 
 
 _MODELS: Final = (
-    broken("a total too high", _LISTED, models=_listed(lambda listed: {**listed, "total": 3})),
-    broken(
+    seeded("a total too high", _LISTED, models=_listed(lambda listed: {**listed, "total": 3})),
+    seeded(
         "the total as text", "modelsAnswer/data.total/type", models=_listed(lambda listed: {**listed, "total": "2"})
     ),
-    broken("no total", "modelsAnswer/data/required/total", models=_listed(lambda listed: {"models": listed["models"]})),
-    broken(
+    seeded("no total", "modelsAnswer/data/required/total", models=_listed(lambda listed: {"models": listed["models"]})),
+    seeded(
         "this model not listed", _LISTED, models=_listed(lambda listed: {"total": 1, "models": listed["models"][:1]})
     ),
-    broken("a bare list of models", "modelsAnswer/data/type", models=_listed(lambda listed: listed["models"])),
-    broken("names for models", "modelsAnswer/data.models[]/type", models=_each_model(lambda model: model["model"])),
+    seeded("a bare list of models", "modelsAnswer/data/type", models=_listed(lambda listed: listed["models"])),
+    seeded("names for models", "modelsAnswer/data.models[]/type", models=_each_model(lambda model: model["model"])),
     *(
-        broken(
+        seeded(
             f"models without {name}",
             *(f"modelsAnswer/data.models[]/required/{name}", *more),
             models=_each_model_without(name),
         )
         for name, *more in (("title",), ("provider",), ("taskType",), ("model", _LISTED))
     ),
-    broken(
+    seeded(
         "the taskType as text",
         "modelsAnswer/data.models[].taskType/type",
         models=_each_model(lambda model: {**model, "taskType": "text-to-image"}),
     ),
-    broken(
+    seeded(
         "the schema of another model",
         _SCHEMA,
         "modelSchemaAnswer/data.model/type",
         model_schema=_schema(lambda data: {**data, "model": "other/1.0"}),
     ),
-    broken(
+    seeded(
         "the schema as text",
         "modelSchemaAnswer/data.openapi/type",
         _SCHEMA,
         model_schema=_schema(lambda data: {**data, "openapi": "openapi: 3.1.0"}),
     ),
-    broken(
+    seeded(
         "a schema of Swagger 2",
         _SCHEMA,
         model_schema=_schema(lambda data: {**data, "openapi": {"swagger": "2.0", "info": {}, "paths": {}}}),
     ),
-    broken(
+    seeded(
         "no openapi",
         "modelSchemaAnswer/data/required/openapi",
         _SCHEMA,
         model_schema=_schema(lambda data: {"model": data["model"]}),
     ),
-    broken("a schema of an unknown model", _SCHEMA, model_schema=_schema_of_any(200)),
-    broken("500 for an unknown model's schema", _SCHEMA, "code/404", model_schema=_schema_of_any(500)),
+    seeded("a schema of an unknown model", _SCHEMA, model_schema=_schema_of_any(200)),
+    seeded("500 for an unknown model's schema", _SCHEMA, "code/404", model_schema=_schema_of_any(500)),
 )
 
 _DOWNLOADS: Final = (
-    broken("no download", _OWN, download_url=_no_download),
-    broken("an object for a download", "downloadUrlAnswer/data/type", download_url=_download(lambda url: {"url": url})),
-    broken(
+    seeded("no download", _OWN, download_url=_no_download),
+    seeded("an object for a download", "downloadUrlAnswer/data/type", download_url=_download(lambda url: {"url": url})),
+    seeded(
         "a relative download",
         "downloadUrlAnswer/data/format",
         _OWN,
         download_url=_download(lambda url: "/files/" + url.rpartition("/")[2]),
     ),
-    broken(
+    seeded(
         "a download that is not there",
         _OWN,
         "results/given",
         download_url=_download(lambda url: url.replace("/files/", "/gone/")),
     ),
-    broken("any URL for a download", _FOREIGN, download_url=_download_of(lambda _, url: isinstance(url, str))),
-    broken(
+    seeded("any URL for a download", _FOREIGN, download_url=_download_of(lambda _, url: isinstance(url, str))),
+    seeded(
         "any file of the server for a download",
         _FOREIGN,
         download_url=_download_of(lambda self, url: str(url).startswith(self.url)),
     ),
-    broken("null for a foreign URL", _FOREIGN, download_url=_no_foreign),
+    seeded("null for a foreign URL", _FOREIGN, download_url=_no_foreign),
 )
 
-OFFERS: Final[tuple[Mutant, ...]] = (*_MODELS, *_DOWNLOADS)
+CAPABILITIES: Final[tuple[SeededDefect, ...]] = (*_MODELS, *_DOWNLOADS)

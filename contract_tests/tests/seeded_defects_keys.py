@@ -1,4 +1,4 @@
-"""Mutants that let in who has no key, show what belongs to another, or look things up in a wrong way."""
+"""Seeded defects that let in who has no key, show what belongs to another, or look things up in a wrong way."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Service
 from tests.minimal_tasks import Account, Task
-from tests.mutant import Mutant, broken
+from tests.seeded_defect import SeededDefect, seeded
 
 _MISSING, _WRONG, _SCHEME = "authorisation/missing", "authorisation/wrong", "authorisation/scheme"
 _UNKNOWN, _NO_TASK = "recordInfo/unknown", "recordInfo/missing"
@@ -105,42 +105,42 @@ def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:  
 
 _OPEN: Final = (
     *(
-        broken(f"{part} open to all", _MISSING, _WRONG, _SCHEME, caller=_open_at(part))
+        seeded(f"{part} open to all", _MISSING, _WRONG, _SCHEME, caller=_open_at(part))
         for part in ("createTask", "recordInfo", "chat/credit", "api/v1/models", "download-url")
     ),
-    broken("every operation open to all", _MISSING, _WRONG, _SCHEME, caller=_opens(lambda _: True)),
-    broken("no key needed, but no wrong one taken", _MISSING, caller=_open_to(lambda header: not header)),
-    broken("an empty key taken", _WRONG, _MISSING, _SCHEME, caller=_open_to(lambda header: header.strip() == "Bearer")),
+    seeded("every operation open to all", _MISSING, _WRONG, _SCHEME, caller=_opens(lambda _: True)),
+    seeded("no key needed, but no wrong one taken", _MISSING, caller=_open_to(lambda header: not header)),
+    seeded("an empty key taken", _WRONG, _MISSING, _SCHEME, caller=_open_to(lambda header: header.strip() == "Bearer")),
 )
 
 _NEAR: Final = (
-    broken("any key taken", _WRONG, fits=_fits(lambda _, token: bool(token))),
-    broken("any key of the same form taken", _WRONG, fits=_fits(lambda key, token: token[:3] == key[:3])),
-    broken(
+    seeded("any key taken", _WRONG, fits=_fits(lambda _, token: bool(token))),
+    seeded("any key of the same form taken", _WRONG, fits=_fits(lambda key, token: token[:3] == key[:3])),
+    seeded(
         "the beginning of a key taken", _WRONG, fits=_fits(lambda key, token: len(token) > 4 and key.startswith(token))
     ),
-    broken("a key with something after it taken", _WRONG, fits=_fits(lambda key, token: token.startswith(key))),
-    broken("a key in any case taken", _WRONG, fits=_fits(lambda key, token: token.lower() == key.lower())),
-    broken("a key backwards taken", _WRONG, fits=_fits(lambda key, token: token in (key, key[::-1]))),
-    broken("Basic taken", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
-    broken("Token taken", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
-    broken("a bare key taken", _SCHEME, token=_token(lambda header: header)),
-    broken("any scheme taken", _SCHEME, token=_token(lambda header: header.rpartition(" ")[2])),
-    broken("a foreign task shown", "authorisation/own-tasks", find=_shows_all),
+    seeded("a key with something after it taken", _WRONG, fits=_fits(lambda key, token: token.startswith(key))),
+    seeded("a key in any case taken", _WRONG, fits=_fits(lambda key, token: token.lower() == key.lower())),
+    seeded("a key backwards taken", _WRONG, fits=_fits(lambda key, token: token in (key, key[::-1]))),
+    seeded("Basic taken", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
+    seeded("Token taken", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
+    seeded("a bare key taken", _SCHEME, token=_token(lambda header: header)),
+    seeded("any scheme taken", _SCHEME, token=_token(lambda header: header.rpartition(" ")[2])),
+    seeded("a foreign task shown", "authorisation/own-tasks", find=_shows_all),
 )
 
 _LOOKS: Final = (
-    broken("null for an unknown task", _UNKNOWN, look=_looks(_empty_record)),
-    broken("a made-up record for an unknown task", _UNKNOWN, look=_looks(_made_up_record)),
-    broken("the newest task for an unknown one", _UNKNOWN, look=_newest_for(unnamed=False)),
-    broken("the newest task for none", _NO_TASK, look=_newest_for(unnamed=True)),
-    broken("500 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(500)),
-    broken("401 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(401)),
-    broken("500 for no task", _NO_TASK, look=_refuses_missing(500)),
-    broken("401 for no task", _NO_TASK, look=_refuses_missing(401)),
-    broken(
+    seeded("null for an unknown task", _UNKNOWN, look=_looks(_empty_record)),
+    seeded("a made-up record for an unknown task", _UNKNOWN, look=_looks(_made_up_record)),
+    seeded("the newest task for an unknown one", _UNKNOWN, look=_newest_for(unnamed=False)),
+    seeded("the newest task for none", _NO_TASK, look=_newest_for(unnamed=True)),
+    seeded("500 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(500)),
+    seeded("401 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(401)),
+    seeded("500 for no task", _NO_TASK, look=_refuses_missing(500)),
+    seeded("401 for no task", _NO_TASK, look=_refuses_missing(401)),
+    seeded(
         "a task by the beginning of its name", _UNKNOWN, find=_finds(lambda name, asked: name.startswith(asked[:-1]))
     ),
 )
 
-KEYS: Final[tuple[Mutant, ...]] = (*_OPEN, *_NEAR, *_LOOKS)
+KEYS: Final[tuple[SeededDefect, ...]] = (*_OPEN, *_NEAR, *_LOOKS)

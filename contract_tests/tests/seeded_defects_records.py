@@ -1,4 +1,4 @@
-"""Mutants that show another record than that of the task, or one of a wrong form."""
+"""Seeded defects that show another record than that of the task, or one of a wrong form."""
 
 import html
 import json
@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.minimal_choices import ENDS, Variant
 from tests.minimal_service import Service
 from tests.minimal_tasks import Task
-from tests.mutant import OBSERVED, Mutant, broken
+from tests.minimal_variants import ENDS, Variant
+from tests.seeded_defect import OBSERVED, SeededDefect, seeded
 
 _PARAM, _SAME = "record/param/same", "recordInfo/same"
 _UNIT, _ORDER, _ENDED = "record/times/unit", "record/times/order", "record/times/only-ended"
@@ -91,14 +91,14 @@ def _now() -> int:
 
 _FIELDS: Final = (
     *(
-        broken(f"a record without {name}", f"record/required/{name}", *more, record=_without(name))
+        seeded(f"a record without {name}", f"record/required/{name}", *more, record=_without(name))
         for name, *more in (
             *(("taskId", "record/taskId/same"), ("model", "record/model/same"), ("state", "record/state/enum")),
             *(("param", _PARAM), ("createTime",)),
         )
     ),
     *(
-        broken(f"{name} in records: {value!r}", f"record/{name}/type", *more, record=_set(name, value, *states))
+        seeded(f"{name} in records: {value!r}", f"record/{name}/type", *more, record=_set(name, value, *states))
         for name, value, states, *more in (
             ("taskId", 7, (), "record/taskId/same"),
             ("model", None, (), "record/model/same"),
@@ -114,16 +114,16 @@ _FIELDS: Final = (
             ("creditsConsumed", "6.5", ENDS),
         )
     ),
-    broken("costTime below zero", "record/costTime/minimum", _COST, record=_set("costTime", -1, *ENDS)),
-    broken("creditsConsumed below zero", "record/creditsConsumed/minimum", record=_set("creditsConsumed", -6.5, *ENDS)),
-    broken("another taskId", "record/taskId/same", record=_record(lambda shown, _: {"taskId": shown["taskId"] + "0"})),
-    broken("another model", "record/model/same", record=_set("model", "bytedance/seedream-v4")),
-    broken("a shortened model", "record/model/same", record=_set("model", "4.5-text-to-image")),
+    seeded("costTime below zero", "record/costTime/minimum", _COST, record=_set("costTime", -1, *ENDS)),
+    seeded("creditsConsumed below zero", "record/creditsConsumed/minimum", record=_set("creditsConsumed", -6.5, *ENDS)),
+    seeded("another taskId", "record/taskId/same", record=_record(lambda shown, _: {"taskId": shown["taskId"] + "0"})),
+    seeded("another model", "record/model/same", record=_set("model", "bytedance/seedream-v4")),
+    seeded("a shortened model", "record/model/same", record=_set("model", "4.5-text-to-image")),
 )
 
 _PARAMS: Final = (
     *(
-        broken(name, _PARAM, param=_prompt(change))
+        seeded(name, _PARAM, param=_prompt(change))
         for name, change in (
             ("a prompt without white space at its ends", str.strip),
             ("a prompt in lower case", str.lower),
@@ -136,152 +136,152 @@ _PARAMS: Final = (
             ("a prompt in compatible letters", lambda prompt: unicodedata.normalize("NFKC", prompt)),
         )
     ),
-    broken("a param without callBackUrl", _PARAM, param=_param_without("callBackUrl")),
-    broken("a param without model", _PARAM, param=_param_without("model")),
-    broken("a param without quality", _PARAM, param=_param_without("input", "quality")),
-    broken("a param that is the input alone", _PARAM, param=lambda _, task: json.dumps(task.request["input"])),
-    broken("a param as Python writes it", _PARAM, param=lambda _, task: repr(task.request)),
-    broken("an empty param", _PARAM, param=lambda *_: ""),
-    broken("a param of another task made at once", _PARAM, param=_param_of_a_neighbour),
+    seeded("a param without callBackUrl", _PARAM, param=_param_without("callBackUrl")),
+    seeded("a param without model", _PARAM, param=_param_without("model")),
+    seeded("a param without quality", _PARAM, param=_param_without("input", "quality")),
+    seeded("a param that is the input alone", _PARAM, param=lambda _, task: json.dumps(task.request["input"])),
+    seeded("a param as Python writes it", _PARAM, param=lambda _, task: repr(task.request)),
+    seeded("an empty param", _PARAM, param=lambda *_: ""),
+    seeded("a param of another task made at once", _PARAM, param=_param_of_a_neighbour),
 )
 
 _RESULT_JSON: Final = (
-    broken(
+    seeded(
         "results before the end",
         _RESULTS,
         record=_set("resultJson", '{"resultUrls": ["http://127.0.0.1/a"]}', "waiting", "generating"),
     ),
-    broken(
+    seeded(
         "results of a failure", _RESULTS, record=_set("resultJson", '{"resultUrls": ["http://127.0.0.1/a"]}', "fail")
     ),
-    broken(
+    seeded(
         "no resultJson",
         _RESULTS,
         "results/required/resultUrls",
         record=_without("resultJson", "success"),
     ),
-    broken("an empty resultJson", _RESULTS, "results/type", "record/resultJson/type", record=_results(lambda *_: "")),
-    broken(
+    seeded("an empty resultJson", _RESULTS, "results/type", "record/resultJson/type", record=_results(lambda *_: "")),
+    seeded(
         "a resultJson that is no JSON",
         _RESULTS,
         "results/type",
         "record/resultJson/type",
         record=_results(lambda self, task: self.result_url(task)),
     ),
-    broken(
+    seeded(
         "an object for resultJson",
         "record/resultJson/type",
         record=_results(lambda self, task: {"resultUrls": [self.result_url(task)]}),
     ),
-    broken(
+    seeded(
         "a list in resultJson", "results/type", record=_results(lambda self, task: json.dumps([self.result_url(task)]))
     ),
-    broken("no resultUrls", "results/required/resultUrls", record=_results(lambda *_: "{}")),
-    broken(
+    seeded("no resultUrls", "results/required/resultUrls", record=_results(lambda *_: "{}")),
+    seeded(
         "resultUrl",
         "results/required/resultUrls",
         record=_results(lambda self, task: json.dumps({"resultUrl": self.result_url(task)})),
     ),
-    broken("an empty list of resultUrls", "results/resultUrls/minItems", record=_urls(lambda _: [])),
-    broken("one text for resultUrls", "results/resultUrls/type", record=_urls(lambda url: url)),
-    broken("objects for resultUrls", "results/resultUrls[]/type", record=_urls(lambda url: [{"url": url}])),
-    broken(
+    seeded("an empty list of resultUrls", "results/resultUrls/minItems", record=_urls(lambda _: [])),
+    seeded("one text for resultUrls", "results/resultUrls/type", record=_urls(lambda url: url)),
+    seeded("objects for resultUrls", "results/resultUrls[]/type", record=_urls(lambda url: [{"url": url}])),
+    seeded(
         "relative resultUrls",
         "results/resultUrls[]/format",
         "results/given",
         record=_urls(lambda url: ["/files/" + url.rpartition("/")[2]]),
     ),
-    broken("resultUrls with a space", "results/resultUrls[]/format", record=_urls(lambda url: [url + "?name=a b"])),
-    broken(
+    seeded("resultUrls with a space", "results/resultUrls[]/format", record=_urls(lambda url: [url + "?name=a b"])),
+    seeded(
         "another result at every look", _SAME, "life/final", record=_urls(lambda url: [f"{url}-{time.monotonic_ns()}"])
     ),
 )
 
 _FAILURES: Final = (
-    broken("no failCode", _FAILURE, record=_without("failCode", "fail")),
-    broken("no failMsg", _FAILURE, record=_without("failMsg", "fail")),
-    broken("an empty failCode", _FAILURE, record=_set("failCode", "", "fail")),
-    broken("null for failCode and failMsg", _FAILURE, variant=OBSERVED, failure=lambda *_: (None, None)),
-    broken("a failCode of success", _FAILURE, record=_set("failCode", "0", "success")),
-    broken("a failMsg of success", _FAILURE, record=_set("failMsg", "success", "success")),
-    broken("a failCode before the end", _FAILURE, record=_set("failCode", "500", "waiting", "generating")),
+    seeded("no failCode", _FAILURE, record=_without("failCode", "fail")),
+    seeded("no failMsg", _FAILURE, record=_without("failMsg", "fail")),
+    seeded("an empty failCode", _FAILURE, record=_set("failCode", "", "fail")),
+    seeded("null for failCode and failMsg", _FAILURE, variant=OBSERVED, failure=lambda *_: (None, None)),
+    seeded("a failCode of success", _FAILURE, record=_set("failCode", "0", "success")),
+    seeded("a failMsg of success", _FAILURE, record=_set("failMsg", "success", "success")),
+    seeded("a failCode before the end", _FAILURE, record=_set("failCode", "500", "waiting", "generating")),
 )
 
 _TIMES: Final = (
-    broken(
+    seeded(
         "times in seconds", _UNIT, record=_each(("createTime", "updateTime", "completeTime"), lambda ms: ms // 1000)
     ),
-    broken(
+    seeded(
         "times in microseconds", _UNIT, record=_each(("createTime", "updateTime", "completeTime"), lambda ms: ms * 1000)
     ),
-    broken("completeTime in seconds", _UNIT, _ORDER, record=_each(("completeTime",), lambda ms: ms // 1000)),
-    broken("createTime in seconds", _UNIT, record=_each(("createTime",), lambda ms: ms // 1000)),
-    broken("updateTime in seconds", _UNIT, _ORDER, record=_each(("updateTime",), lambda ms: ms // 1000)),
-    broken(
+    seeded("completeTime in seconds", _UNIT, _ORDER, record=_each(("completeTime",), lambda ms: ms // 1000)),
+    seeded("createTime in seconds", _UNIT, record=_each(("createTime",), lambda ms: ms // 1000)),
+    seeded("updateTime in seconds", _UNIT, _ORDER, record=_each(("updateTime",), lambda ms: ms // 1000)),
+    seeded(
         "times of another time zone",
         _UNIT,
         _ORDER,
         record=_each(("createTime", "updateTime", "completeTime"), lambda ms: ms + 8 * 3_600_000),
     ),
-    broken(
+    seeded(
         "completed before it was made",
         _ORDER,
         record=_record(lambda shown, _: {"completeTime": shown["createTime"] - 1000}, *ENDS),
     ),
-    broken(
+    seeded(
         "changed before it was made",
         _ORDER,
         record=_record(lambda shown, _: {"updateTime": shown["createTime"] - 1000}),
     ),
-    broken(
+    seeded(
         "changed after its end",
         _ORDER,
         record=_record(lambda shown, _: {"updateTime": shown["completeTime"] + 1000}, *ENDS),
     ),
-    broken("a createTime that moves", _ORDER, _SAME, "life/final", record=_record(lambda *_: {"createTime": _now()})),
-    broken(
+    seeded("a createTime that moves", _ORDER, _SAME, "life/final", record=_record(lambda *_: {"createTime": _now()})),
+    seeded(
         "a completeTime that moves",
         _SAME,
         "life/final",
         _COST,
         record=_record(lambda *_: {"completeTime": _now()}, *ENDS),
     ),
-    broken(
+    seeded(
         "an updateTime that moves",
         _SAME,
         "life/final",
         _ORDER,
         record=_record(lambda *_: {"updateTime": _now()}, *ENDS),
     ),
-    broken(
+    seeded(
         "a costTime that moves",
         _SAME,
         "life/final",
         _COST,
         record=_record(lambda shown, _: {"costTime": _now() - shown["createTime"]}, *ENDS),
     ),
-    broken(
+    seeded(
         "a completeTime before the end",
         _ENDED,
         record=_record(lambda shown, _: {"completeTime": shown["createTime"] + 1}, "waiting", "generating"),
     ),
-    broken("completeTime 0 before the end", _ENDED, record=_set("completeTime", 0, "waiting", "generating")),
-    broken("a costTime before the end", _ENDED, record=_set("costTime", 5, "generating")),
-    broken(
+    seeded("completeTime 0 before the end", _ENDED, record=_set("completeTime", 0, "waiting", "generating")),
+    seeded("a costTime before the end", _ENDED, record=_set("costTime", 5, "generating")),
+    seeded(
         "no completeTime",
         _ENDED,
         _ORDER,
         "record/completeTime/type",
         record=_without("completeTime", "success"),
     ),
-    broken(
+    seeded(
         "no costTime",
         _COST,
         _ENDED,
         "record/costTime/type",
         record=_without("costTime", "success"),
     ),
-    broken(
+    seeded(
         "null for completeTime at the end",
         "record/completeTime/type",
         _ENDED,
@@ -289,10 +289,10 @@ _TIMES: Final = (
         variant=OBSERVED,
         record=_set("completeTime", None, *ENDS),
     ),
-    broken("costTime in seconds", _COST, variant=_LONG, record=_each(("costTime",), lambda ms: ms // 1000)),
-    broken("costTime in microseconds", _COST, record=_each(("costTime",), lambda ms: ms * 1000)),
-    broken("costTime in milliseconds, as observed", _COST, variant=OBSERVED, record=_set("costTime", 300, *ENDS)),
-    broken("a costTime longer than it lived", _COST, record=_each(("costTime",), lambda ms: ms + 60_000)),
+    seeded("costTime in seconds", _COST, variant=_LONG, record=_each(("costTime",), lambda ms: ms // 1000)),
+    seeded("costTime in microseconds", _COST, record=_each(("costTime",), lambda ms: ms * 1000)),
+    seeded("costTime in milliseconds, as observed", _COST, variant=OBSERVED, record=_set("costTime", 300, *ENDS)),
+    seeded("a costTime longer than it lived", _COST, record=_each(("costTime",), lambda ms: ms + 60_000)),
 )
 
-RECORDS: Final[tuple[Mutant, ...]] = (*_FIELDS, *_PARAMS, *_RESULT_JSON, *_FAILURES, *_TIMES)
+RECORDS: Final[tuple[SeededDefect, ...]] = (*_FIELDS, *_PARAMS, *_RESULT_JSON, *_FAILURES, *_TIMES)

@@ -1,4 +1,4 @@
-"""No mutant is dead: each answers some plain call otherwise than the server that it was made from."""
+"""No defect is dead: each answers some plain call otherwise than the server that it was made from."""
 
 import json
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ import httpx2
 import pytest
 from seedbed_schemas import default_contract, job_api
 from tests.minimal_caller import CREATE, GOOD, Caller, with_input, with_prompt, without
-from tests.minimal_choices import MODEL, SIZES, Variant
 from tests.minimal_service import Served, Service, serve
-from tests.mutant import Mutant
-from tests.mutants import MUTANTS
-from tests.mutants_bodies import BODIES
-from tests.mutants_fields import FIELDS
-from tests.mutants_values import VALUES
+from tests.minimal_variants import MODEL, SIZES, Variant
+from tests.seeded_defect import SeededDefect
+from tests.seeded_defects import SEEDED_DEFECTS
+from tests.seeded_defects_bodies import BODIES
+from tests.seeded_defects_fields import FIELDS
+from tests.seeded_defects_values import VALUES
 
 ODD_VALUES = (None, 1, True, ["1:1"], {"a": 1}, "", "text")
 NEAR_MODELS = (MODEL.upper(), f" {MODEL}", f"{MODEL}-pro", "seedream/4.0", [MODEL])
@@ -79,17 +79,17 @@ def conforming_answers(variant: Variant) -> list[object]:
         return list(answers_to_requests(served, client))
 
 
-def test_mutants_have_names_of_their_own_and_break_methods_and_clauses_that_there_are() -> None:
+def test_seeded_defects_have_names_of_their_own_and_break_methods_and_clauses_that_there_are() -> None:
     stated = {clause.id for clause in (*default_contract().clauses(), *job_api().clauses())}
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert not {clause for mutant in MUTANTS for clause in mutant.clauses} - stated
-    assert not {hook for mutant in MUTANTS for hook in mutant.hooks if not hasattr(Service, hook)}
-    assert all(mutant.clauses and mutant.hooks for mutant in MUTANTS)
+    assert len({defect.name for defect in SEEDED_DEFECTS}) == len(SEEDED_DEFECTS)
+    assert not {clause for defect in SEEDED_DEFECTS for clause in defect.clauses} - stated
+    assert not {hook for defect in SEEDED_DEFECTS for hook in defect.hooks if not hasattr(Service, hook)}
+    assert all(defect.clauses and defect.hooks for defect in SEEDED_DEFECTS)
 
 
-@pytest.mark.parametrize("mutant", [*FIELDS, *VALUES, *BODIES], ids=lambda mutant: mutant.name)
-def test_a_mutant_answers_some_request_otherwise(mutant: Mutant, client: httpx2.Client) -> None:
-    expected = conforming_answers(mutant.variant)
-    with mutant.serve() as served:
+@pytest.mark.parametrize("defect", [*FIELDS, *VALUES, *BODIES], ids=lambda defect: defect.name)
+def test_a_seeded_defect_answers_some_request_otherwise(defect: SeededDefect, client: httpx2.Client) -> None:
+    expected = conforming_answers(defect.variant)
+    with defect.serve() as served:
         pairs = zip(answers_to_requests(served, client), expected, strict=True)
         assert any(answer != right for answer, right in pairs)

@@ -1,12 +1,12 @@
-"""A mutant: the independent server with one of its methods broken."""
+"""A seeded defect: the independent server with some of its methods replaced by defective ones."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tests.minimal_choices import Variant
 from tests.minimal_service import Served, Service, serve
+from tests.minimal_variants import Variant
 
 PLAIN: Final = Variant()
 OBSERVED: Final = Variant(name="observed", dialect="observed", blanks=True)
@@ -14,14 +14,14 @@ MIRROR: Final = Variant(name="mirror", http_status="mirror")
 
 
 @dataclass(frozen=True)
-class Mutant:
+class SeededDefect:
     """One defective server.
 
     Attributes:
-        name: What is wrong with it.
-        clauses: Ids of clauses; a finding that names one of them names the defect.
-        variant: The lawful choices beside the defect.
-        hooks: The methods that are broken, by name.
+        name: A short description of the defect.
+        clauses: Ids of the clauses that the defect violates. The checker finds the defect if it reports one of them.
+        variant: The lawful choices of the server.
+        hooks: The defective methods by name.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Mutant:
     hooks: Mapping[str, Callable[..., Any]]
 
     def serve(self, **choices: Any) -> AbstractContextManager[Served]:
-        """Serve with the defect; choices, such as ``seconds``, replace those of the variant."""
+        """Serve with the defect. Choices such as ``seconds`` replace those of the variant."""
         return serve(replace(self.variant, **choices), self.service_class())
 
     def service_class(self) -> type[Service]:
-        return type("Broken", (Service,), dict(self.hooks))
+        return type("Defective", (Service,), dict(self.hooks))
 
 
-def broken(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> Mutant:
-    return Mutant(name, clauses, variant, hooks)
+def seeded(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> SeededDefect:
+    return SeededDefect(name, clauses, variant, hooks)

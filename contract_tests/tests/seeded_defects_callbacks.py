@@ -1,4 +1,4 @@
-"""Mutants that call back in a wrong way, or do not."""
+"""Seeded defects that call back in a wrong way, or do not."""
 
 import contextlib
 import json
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from tests.minimal_choices import ENDS
 from tests.minimal_service import Service
 from tests.minimal_tasks import Task
-from tests.mutant import Mutant, broken
+from tests.minimal_variants import ENDS
+from tests.seeded_defect import SeededDefect, seeded
 
 _SENT, _FORM, _CODE, _ONCE = "callback/sent", "callback/form", "callback/code", "callback/once"
 _FINAL, _SAME, _RETRIED, _ASKED = "callback/final", "callback/same", "callback/retried", "callback/asked"
@@ -109,54 +109,54 @@ def _for_refusals(self: Service, request: Any) -> None:
 
 
 _SENDING: Final = (
-    broken("no callback", _SENT, send_until_taken=lambda *_: None),
-    broken("no callback of failure", _SENT, send_until_taken=_only_if(lambda state: state == "success")),
-    broken("no callback of success", _SENT, send_until_taken=_only_if(lambda state: state == "fail")),
-    broken("a callback twice", _ONCE, send_until_taken=_twice),
-    broken("a callback again though it was taken", _ONCE, send_until_taken=_never_content),
-    broken("a callback of every state", _FINAL, "record/state/enum", _ONCE, keep_promise=_every_state),
-    broken("a callback before the end", _FINAL, callback_delay=lambda *_: 0.0, callback=_early),
-    broken("a callback at the beginning", _FINAL, "callback/same", callback_delay=lambda *_: 0.0),
-    broken("a callback that is not sent again", _RETRIED, send_until_taken=_once_only),
-    broken("a callback that was not asked for", _ASKED, "record/param/same", promise=_unasked),
-    broken("a callback for what is refused", _ASKED, check=_for_refusals),
+    seeded("no callback", _SENT, send_until_taken=lambda *_: None),
+    seeded("no callback of failure", _SENT, send_until_taken=_only_if(lambda state: state == "success")),
+    seeded("no callback of success", _SENT, send_until_taken=_only_if(lambda state: state == "fail")),
+    seeded("a callback twice", _ONCE, send_until_taken=_twice),
+    seeded("a callback again though it was taken", _ONCE, send_until_taken=_never_content),
+    seeded("a callback of every state", _FINAL, "record/state/enum", _ONCE, keep_promise=_every_state),
+    seeded("a callback before the end", _FINAL, callback_delay=lambda *_: 0.0, callback=_early),
+    seeded("a callback at the beginning", _FINAL, "callback/same", callback_delay=lambda *_: 0.0),
+    seeded("a callback that is not sent again", _RETRIED, send_until_taken=_once_only),
+    seeded("a callback that was not asked for", _ASKED, "record/param/same", promise=_unasked),
+    seeded("a callback for what is refused", _ASKED, check=_for_refusals),
 )
 
 _FORMS: Final = (
-    broken("a callback by GET", _FORM, callback_method=lambda _: "GET"),
-    broken("a callback by PUT", _FORM, callback_method=lambda _: "PUT"),
-    broken("a callback as a form", _FORM, post=_post(_form)),
-    broken("a callback without body", _FORM, post=_post(lambda _: b"")),
-    broken("a callback cut short", _FORM, post=_post(lambda body: body[:-1])),
-    broken("a callback in a list", _FORM, "envelope/type", post=_post(lambda body: b"[" + body + b"]")),
-    broken(
+    seeded("a callback by GET", _FORM, callback_method=lambda _: "GET"),
+    seeded("a callback by PUT", _FORM, callback_method=lambda _: "PUT"),
+    seeded("a callback as a form", _FORM, post=_post(_form)),
+    seeded("a callback without body", _FORM, post=_post(lambda _: b"")),
+    seeded("a callback cut short", _FORM, post=_post(lambda body: body[:-1])),
+    seeded("a callback in a list", _FORM, "envelope/type", post=_post(lambda body: b"[" + body + b"]")),
+    seeded(
         "a callback that is the record alone",
         *(_FORM, _CODE, _SAME, "envelope/required/code"),
         callback=_callback(lambda document: document["data"]),
     ),
-    broken(
+    seeded(
         "a callback whose data is text",
         _FORM,
         _SAME,
         "record/type",
         callback=_callback(lambda document: {**document, "data": json.dumps(document["data"])}),
     ),
-    broken(
+    seeded(
         "a callback without message",
         "envelope/required/msg",
         "envelope/msg/type",
         _FORM,
         callback=_callback(lambda document: {**document, "msg": None}),
     ),
-    broken(
+    seeded(
         "a callback to another path",
         _FORM,
         _SENT,
         callback_target=_target(lambda path, query: f"{path.rstrip('/')}/done?{query}"),
     ),
-    broken("a callback without the query", _FORM, _SENT, callback_target=_target(lambda path, _: path)),
-    broken("a callback to the root", _FORM, _SENT, callback_target=_target(lambda *_: "/")),
-    broken(
+    seeded("a callback without the query", _FORM, _SENT, callback_target=_target(lambda path, _: path)),
+    seeded("a callback to the root", _FORM, _SENT, callback_target=_target(lambda *_: "/")),
+    seeded(
         "a callback with more in its query",
         _FORM,
         callback_target=_target(lambda path, query: f"{path}?{query}&state=done"),
@@ -164,30 +164,30 @@ _FORMS: Final = (
 )
 
 _CONTENTS: Final = (
-    broken("code 200 for failures", _CODE, callback_code=lambda *_: 200),
-    broken("code 500 for failures", _CODE, callback_code=lambda _, state: 500 if state == "fail" else 200),
-    broken("code 0 for successes", _CODE, callback_code=lambda _, state: 501 if state == "fail" else 0),
-    broken(
+    seeded("code 200 for failures", _CODE, callback_code=lambda *_: 200),
+    seeded("code 500 for failures", _CODE, callback_code=lambda _, state: 500 if state == "fail" else 200),
+    seeded("code 0 for successes", _CODE, callback_code=lambda _, state: 501 if state == "fail" else 0),
+    seeded(
         "the code of callbacks as text",
         _CODE,
         "envelope/code/type",
         callback_code=lambda _, state: "501" if state == "fail" else "200",
     ),
-    broken(
+    seeded(
         "a callback without code",
         _CODE,
         "envelope/required/code",
         callback=_callback(lambda document: {key: document[key] for key in ("msg", "data")}),
     ),
-    broken("a callback of another task", _SAME, "record/taskId/same", callback_record=_with("taskId", "another")),
-    broken(
+    seeded("a callback of another task", _SAME, "record/taskId/same", callback_record=_with("taskId", "another")),
+    seeded(
         "a callback without taskId",
         _SAME,
         "record/required/taskId",
         "record/taskId/same",
         callback_record=_without("taskId"),
     ),
-    broken(
+    seeded(
         "task_id in callbacks",
         _SAME,
         "record/required/taskId",
@@ -195,47 +195,47 @@ _CONTENTS: Final = (
             lambda record: {("task_id" if key == "taskId" else key): value for key, value in record.items()}
         ),
     ),
-    broken("generating in callbacks", _FINAL, _SAME, callback_record=_with("state", "generating", *ENDS)),
-    broken("success in callbacks of failure", _SAME, _CODE, callback_record=_with("state", "success", "fail")),
-    broken(
+    seeded("generating in callbacks", _FINAL, _SAME, callback_record=_with("state", "generating", *ENDS)),
+    seeded("success in callbacks of failure", _SAME, _CODE, callback_record=_with("state", "success", "fail")),
+    seeded(
         "a callback without results",
         _SAME,
         "record/resultJson/only-success",
         callback_record=_without("resultJson", "success"),
     ),
-    broken(
+    seeded(
         "other results in callbacks",
         _SAME,
         callback_record=_with("resultJson", '{"resultUrls": ["http://127.0.0.1/b.jpg"]}', "success"),
     ),
-    broken(
+    seeded(
         "a callback without param",
         _SAME,
         "record/required/param",
         "record/param/same",
         callback_record=_without("param"),
     ),
-    broken("another param in callbacks", _SAME, "record/param/same", callback_record=_with("param", "{}")),
-    broken(
+    seeded("another param in callbacks", _SAME, "record/param/same", callback_record=_with("param", "{}")),
+    seeded(
         "another time in callbacks",
         _SAME,
         "record/times/order",
         callback_record=_record(lambda record: {**record, "createTime": record["createTime"] - 5000}),
     ),
-    broken(
+    seeded(
         "seconds in callbacks",
         _SAME,
         "record/times/unit",
         callback_record=_record(lambda record: {**record, "completeTime": record["completeTime"] // 1000}),
     ),
-    broken(
+    seeded(
         "a callback of failure without failCode",
         _SAME,
         "record/failure/only-fail",
         callback_record=_without("failCode", "fail"),
     ),
-    broken("a callback of failure with another failCode", _SAME, callback_record=_with("failCode", "500", "fail")),
-    broken("another model in callbacks", _SAME, "record/model/same", callback_record=_with("model", "seedream")),
+    seeded("a callback of failure with another failCode", _SAME, callback_record=_with("failCode", "500", "fail")),
+    seeded("another model in callbacks", _SAME, "record/model/same", callback_record=_with("model", "seedream")),
 )
 
-CALLBACKS: Final[tuple[Mutant, ...]] = (*_SENDING, *_FORMS, *_CONTENTS)
+CALLBACKS: Final[tuple[SeededDefect, ...]] = (*_SENDING, *_FORMS, *_CONTENTS)

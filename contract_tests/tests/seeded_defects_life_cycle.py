@@ -1,14 +1,14 @@
-"""Mutants whose tasks live in a wrong way, or whose results are no images of the right size."""
+"""Seeded defects whose tasks live in a wrong way, or whose results are no images of the right size."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from tests.minimal_choices import ENDS, SIZES
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service, picture
 from tests.minimal_tasks import Account, Task
-from tests.mutant import PLAIN, Mutant, broken
+from tests.minimal_variants import ENDS, SIZES
+from tests.seeded_defect import PLAIN, SeededDefect, seeded
 
 _FORWARD, _FINAL, _STATE = "life/forward", "life/final", "record/state/enum"
 _GIVEN, _IMAGE, _SIZE = "results/given", "results/image", "results/size"
@@ -86,58 +86,58 @@ def _only_with_key(self: Service, call: Call) -> Reply:
 
 _STATES: Final = (
     *(
-        broken(f"{name} for {state}", _STATE, record=_called({state: name}))
+        seeded(f"{name} for {state}", _STATE, record=_called({state: name}))
         for state, name in (
             *(("waiting", "pending"), ("generating", "processing"), ("success", "completed")),
             *(("success", "Success"), ("fail", "failed"), ("fail", "error")),
         )
     ),
-    broken("back to waiting", _FORWARD, record=_shown_by_age((0, "generating"), (0.5, "waiting"), (1, "usual"))),
-    broken(
+    seeded("back to waiting", _FORWARD, record=_shown_by_age((0, "generating"), (0.5, "waiting"), (1, "usual"))),
+    seeded(
         "a state and back",
         _FORWARD,
         variant=replace(PLAIN, seconds=2),
         record=_shown_by_age(*((n / 10, ("waiting", "generating")[n % 2]) for n in range(10)), (1, "usual")),
     ),
-    broken("generating again after the end", _FINAL, _FORWARD, record=_shown_by_age((0, "usual"), (1.5, "generating"))),
-    broken("waiting again after the end", _FINAL, _FORWARD, state=_by_age((0, "usual"), (1.5, "waiting"))),
-    broken("failure after success", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "fail"))),
-    broken("success after failure", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "success"))),
-    broken("a task that is gone once its end was seen", "recordInfo/same", _FINAL, look=_gone_at_the_end),
-    broken(
+    seeded("generating again after the end", _FINAL, _FORWARD, record=_shown_by_age((0, "usual"), (1.5, "generating"))),
+    seeded("waiting again after the end", _FINAL, _FORWARD, state=_by_age((0, "usual"), (1.5, "waiting"))),
+    seeded("failure after success", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "fail"))),
+    seeded("success after failure", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "success"))),
+    seeded("a task that is gone once its end was seen", "recordInfo/same", _FINAL, look=_gone_at_the_end),
+    seeded(
         "a task that goes back once its end was seen", "recordInfo/same", _FINAL, _FORWARD, look=_restarted_by_looks
     ),
 )
 
 _RESULTS: Final = (
-    broken("no such result", _GIVEN, image=_file(404, b"no such file", "text/plain")),
-    broken("500 for a result", _GIVEN, image=_file(500, b"", "text/plain")),
-    broken("a result for those with a key", _GIVEN, file=_only_with_key),
-    broken("a page for a result", _IMAGE, _GIVEN, image=_file(200, b"<html></html>", "text/html")),
-    broken("a page for a result that says JPEG", _IMAGE, image=_file(200, b"<html></html>", "image/jpeg")),
-    broken("an empty result", _IMAGE, image=_file(200, b"", "image/jpeg")),
-    broken("a result cut short", _IMAGE, image=lambda _, task: Reply(200, picture(task.size)[:300], _JPEG)),
-    broken(
+    seeded("no such result", _GIVEN, image=_file(404, b"no such file", "text/plain")),
+    seeded("500 for a result", _GIVEN, image=_file(500, b"", "text/plain")),
+    seeded("a result for those with a key", _GIVEN, file=_only_with_key),
+    seeded("a page for a result", _IMAGE, _GIVEN, image=_file(200, b"<html></html>", "text/html")),
+    seeded("a page for a result that says JPEG", _IMAGE, image=_file(200, b"<html></html>", "image/jpeg")),
+    seeded("an empty result", _IMAGE, image=_file(200, b"", "image/jpeg")),
+    seeded("a result cut short", _IMAGE, image=lambda _, task: Reply(200, picture(task.size)[:300], _JPEG)),
+    seeded(
         "a JPEG that says PNG",
         _IMAGE,
         image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "image/png"}),
     ),
-    broken(
+    seeded(
         "a JPEG that says text",
         _IMAGE,
         image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "text/plain"}),
     ),
-    broken("a small result", _SIZE, image=_image(lambda size: (size[0] // 4, size[1] // 4))),
-    broken("a square result always", _SIZE, image=_image(lambda _: (2048, 2048))),
-    broken("a result on its side", _SIZE, image=_image(lambda size: (size[1], size[0]))),
-    broken("2K for high", _SIZE, image=_other_quality("high", "basic")),
-    broken("4K for basic", _SIZE, image=_other_quality("basic", "high")),
-    broken("16:9 for 21:9", _SIZE, image=_image(lambda size: (2848, 1600) if size == (3136, 1344) else size)),
-    broken(
+    seeded("a small result", _SIZE, image=_image(lambda size: (size[0] // 4, size[1] // 4))),
+    seeded("a square result always", _SIZE, image=_image(lambda _: (2048, 2048))),
+    seeded("a result on its side", _SIZE, image=_image(lambda size: (size[1], size[0]))),
+    seeded("2K for high", _SIZE, image=_other_quality("high", "basic")),
+    seeded("4K for basic", _SIZE, image=_other_quality("basic", "high")),
+    seeded("16:9 for 21:9", _SIZE, image=_image(lambda size: (2848, 1600) if size == (3136, 1344) else size)),
+    seeded(
         "the size of the first task for all",
         _SIZE,
         image=lambda self, _: Reply(200, picture(self.accounts[0].tasks[0].size), _JPEG),
     ),
 )
 
-LIVES: Final[tuple[Mutant, ...]] = (*_STATES, *_RESULTS)
+LIFE_CYCLE: Final[tuple[SeededDefect, ...]] = (*_STATES, *_RESULTS)

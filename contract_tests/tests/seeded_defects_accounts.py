@@ -1,14 +1,14 @@
-"""Mutants that count credits or tasks in a wrong way."""
+"""Seeded defects that count credits or tasks in a wrong way."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from tests.minimal_choices import PRICE, Variant
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Reply, Service
 from tests.minimal_tasks import Account, Task
-from tests.mutant import PLAIN, Mutant, broken
+from tests.minimal_variants import PRICE, Variant
+from tests.seeded_defect import PLAIN, SeededDefect, seeded
 
 _DATA, _PRICE_CLAUSE, _REFUSED = "creditAnswer/data/type", "credits/price", "credits/refused"
 _ENOUGH, _FAILED, _RATE = "credits/enough", "credits/failed", "createTask/rate"
@@ -71,42 +71,42 @@ def _poor(code: int) -> Callable[..., None]:
 
 
 _CREDITS: Final = (
-    broken("the balance as text", _DATA, balance=_balance(str)),
-    broken("the balance in an object", _DATA, balance=_balance(lambda balance: {"credits": balance})),
-    broken("null for a balance", _DATA, balance=_balance(lambda _: None)),
-    broken("a balance below zero", "creditAnswer/data/minimum", balance=_balance(lambda balance: -balance)),
-    broken("a balance that never changes", _PRICE_CLAUSE, charged=lambda *_: 0),
-    broken("a task charged twice", _PRICE_CLAUSE, charged=lambda self, task: 2 * Service.charged(self, task)),
-    broken("another price", _PRICE_CLAUSE, charged=lambda self, task: Service.charged(self, task) * 7 / 6.5),
-    broken(
+    seeded("the balance as text", _DATA, balance=_balance(str)),
+    seeded("the balance in an object", _DATA, balance=_balance(lambda balance: {"credits": balance})),
+    seeded("null for a balance", _DATA, balance=_balance(lambda _: None)),
+    seeded("a balance below zero", "creditAnswer/data/minimum", balance=_balance(lambda balance: -balance)),
+    seeded("a balance that never changes", _PRICE_CLAUSE, charged=lambda *_: 0),
+    seeded("a task charged twice", _PRICE_CLAUSE, charged=lambda self, task: 2 * Service.charged(self, task)),
+    seeded("another price", _PRICE_CLAUSE, charged=lambda self, task: Service.charged(self, task) * 7 / 6.5),
+    seeded(
         "twice the price for high",
         _PRICE_CLAUSE,
         charged=lambda self, task: Service.charged(self, task) * (1 + (task.wish("quality") == "high")),
     ),
-    broken("a failed task charged", _FAILED, charged=lambda *_: PRICE),
-    broken(
+    seeded("a failed task charged", _FAILED, charged=lambda *_: PRICE),
+    seeded(
         "a failed task charged when it ends",
         _FAILED,
         variant=_PAID_LATE,
         charged=lambda self, task: PRICE if task and self.state(task) in ("fail", "success") else 0,
     ),
-    broken(
+    seeded(
         "a refused request charged",
         _REFUSED,
         refused=_refusal_costs(lambda call, refusal: refusal.code == 422 and "createTask" in call.target),
     ),
-    broken(
+    seeded(
         "a wrong key charged", _REFUSED, _PRICE_CLAUSE, refused=_refusal_costs(lambda _, refusal: refusal.code == 401)
     ),
-    broken("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, look=_look_costs),
-    broken("a look at the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_asking_costs),
-    broken(
+    seeded("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, look=_look_costs),
+    seeded("a look at the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_asking_costs),
+    seeded(
         "the balance of another account",
         _PRICE_CLAUSE,
         variant=replace(PLAIN, second_credits=500.0),
         balance=_balance_of_the_other,
     ),
-    broken(
+    seeded(
         "tasks beyond the balance",
         _ENOUGH,
         "creditAnswer/data/minimum",
@@ -114,7 +114,7 @@ _CREDITS: Final = (
         variant=_POOR,
         check_credits=lambda *_: None,
     ),
-    broken(
+    seeded(
         "tasks beyond the balance, which stays at zero",
         _ENOUGH,
         "code/402",
@@ -123,7 +123,7 @@ _CREDITS: Final = (
         check_credits=lambda *_: None,
         balance=_balance(lambda balance: max(balance, 0)),
     ),
-    broken(
+    seeded(
         "422 for what the balance does not cover",
         _ENOUGH,
         "code/402",
@@ -131,7 +131,7 @@ _CREDITS: Final = (
         variant=_POOR,
         check_credits=_poor(422),
     ),
-    broken(
+    seeded(
         "403 for what the balance does not cover",
         _ENOUGH,
         "code/402",
@@ -139,7 +139,7 @@ _CREDITS: Final = (
         variant=_POOR,
         check_credits=_poor(403),
     ),
-    broken(
+    seeded(
         "a charge for what the balance does not cover",
         _REFUSED,
         _ENOUGH,
@@ -150,12 +150,12 @@ _CREDITS: Final = (
 )
 
 _RATES: Final = (
-    broken("5 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(5, 10)),
-    broken("10 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(10, 10)),
-    broken(
+    seeded("5 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(5, 10)),
+    seeded("10 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(10, 10)),
+    seeded(
         "a task for what exceeds the rate", _RATE, _REFUSED, _PRICE_CLAUSE, variant=_LIMITED, make=_makes_though_refused
     ),
-    broken(
+    seeded(
         "503 for what exceeds the rate",
         _RATE,
         "code/429",
@@ -163,7 +163,7 @@ _RATES: Final = (
         variant=_LIMITED,
         check_rate=_at_most(20, 10, 503),
     ),
-    broken(
+    seeded(
         "422 for what exceeds the rate",
         _RATE,
         "code/429",
@@ -171,7 +171,7 @@ _RATES: Final = (
         variant=_LIMITED,
         check_rate=_at_most(20, 10, 422),
     ),
-    broken(
+    seeded(
         "a charge for what exceeds the rate",
         _REFUSED,
         _RATE,
@@ -181,4 +181,4 @@ _RATES: Final = (
     ),
 )
 
-ACCOUNTS: Final[tuple[Mutant, ...]] = (*_CREDITS, *_RATES)
+ACCOUNTS: Final[tuple[SeededDefect, ...]] = (*_CREDITS, *_RATES)

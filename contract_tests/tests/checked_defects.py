@@ -3,13 +3,13 @@
 from typing import Final
 
 from tests.judging import found, judged
-from tests.mutants import MUTANTS
-from tests.mutants_bodies import BODIES
-from tests.mutants_fields import FIELDS
-from tests.mutants_keys import KEYS
-from tests.mutants_values import VALUES
+from tests.seeded_defects import SEEDED_DEFECTS
+from tests.seeded_defects_bodies import BODIES
+from tests.seeded_defects_fields import FIELDS
+from tests.seeded_defects_keys import KEYS
+from tests.seeded_defects_values import VALUES
 
-READING: Final = frozenset(mutant.name for mutant in (*FIELDS, *VALUES, *BODIES, *KEYS))
+READING: Final = frozenset(defect.name for defect in (*FIELDS, *VALUES, *BODIES, *KEYS))
 """Defects in how requests are read, for which no task has to end."""
 QUICKLY, ENOUGH = 15, 45
 """Seconds: the longest that a run takes is the wait for a callback that does not come again."""
@@ -19,11 +19,11 @@ Findings = list[tuple[str, str, str]]
 
 def findings_of(number: int) -> Findings:
     """Judge one of the defects, which are told by their number since they cannot be sent to a process."""
-    mutant = MUTANTS[number]
-    required = frozenset({"callbacks"} if mutant.variant.callbacks else ())
-    limit = ENOUGH if "again" in mutant.name else QUICKLY
-    only = ("requests.*", "authorisation.*", "records.unknown") if mutant.name in READING else ()
-    with mutant.serve() as served:
+    defect = SEEDED_DEFECTS[number]
+    required = frozenset({"callbacks"} if defect.variant.callbacks else ())
+    limit = ENOUGH if "again" in defect.name else QUICKLY
+    only = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
+    with defect.serve() as served:
         judgement = judged(served, required=required, only=only, time_limit=limit)
     assert all(finding.says and finding.place for finding in judgement.findings)
     return found(judgement)

@@ -1,4 +1,4 @@
-"""Mutants that sign their callbacks in a wrong way, or do not."""
+"""Seeded defects that sign their callbacks in a wrong way, or do not."""
 
 import hashlib
 import hmac
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.minimal_service import Service
-from tests.mutant import Mutant, broken
+from tests.seeded_defect import SeededDefect, seeded
 
 _SIGNATURE, _STAMP = "callback/signature", "callback/timestamp"
 
@@ -24,20 +24,20 @@ def _hex(self: Service, key: str, text: bytes) -> str:  # noqa: ARG001
     return hmac.digest(key.encode(), text, hashlib.sha256).hex()
 
 
-SIGNATURES: Final[tuple[Mutant, ...]] = (
-    broken("unsigned", _SIGNATURE, signature=lambda *_: {}),
-    broken(
+SIGNATURES: Final[tuple[SeededDefect, ...]] = (
+    seeded("unsigned", _SIGNATURE, signature=lambda *_: {}),
+    seeded(
         "a signature without timestamp",
         _STAMP,
         _SIGNATURE,
         signature=_headers(lambda headers: {"X-Webhook-Signature": headers["X-Webhook-Signature"]}),
     ),
-    broken(
+    seeded(
         "a timestamp without signature",
         _SIGNATURE,
         signature=_headers(lambda headers: {"X-Webhook-Timestamp": headers["X-Webhook-Timestamp"]}),
     ),
-    broken(
+    seeded(
         "the signature in another header",
         _SIGNATURE,
         signature=_headers(
@@ -48,7 +48,7 @@ SIGNATURES: Final[tuple[Mutant, ...]] = (
         ),
     ),
     *(
-        broken(f"a signature {words}", _SIGNATURE, signed_text=signed_text)
+        seeded(f"a signature {words}", _SIGNATURE, signed_text=signed_text)
         for words, signed_text in (
             ("over the body", lambda _, task, stamp, body: body),  # noqa: ARG005
             ("over the timestamp and the body", lambda _, task, stamp, body: stamp.encode() + b"." + body),  # noqa: ARG005
@@ -58,16 +58,16 @@ SIGNATURES: Final[tuple[Mutant, ...]] = (
             ("the other way round", lambda _, task, stamp, body: f"{stamp}.{task.id}".encode()),  # noqa: ARG005
         )
     ),
-    broken("a signature in hex", _SIGNATURE, sign=_hex),
-    broken(
+    seeded("a signature in hex", _SIGNATURE, sign=_hex),
+    seeded(
         "a signature with another key", _SIGNATURE, sign=lambda self, key, text: Service.sign(self, key[::-1], text)
     ),
-    broken("a signature with no key", _SIGNATURE, sign=lambda self, _, text: Service.sign(self, "", text)),
-    broken("the timestamp in milliseconds", _STAMP, stamp=_stamp(lambda now: str(int(now * 1000)))),
-    broken("the timestamp with a fraction", _STAMP, stamp=_stamp(lambda now: f"{now:.3f}")),
-    broken("a timestamp of an hour ago", _STAMP, stamp=_stamp(lambda now: str(int(now - 3600)))),
-    broken("a timestamp of tomorrow", _STAMP, stamp=_stamp(lambda now: str(int(now + 86_400)))),
-    broken(
+    seeded("a signature with no key", _SIGNATURE, sign=lambda self, _, text: Service.sign(self, "", text)),
+    seeded("the timestamp in milliseconds", _STAMP, stamp=_stamp(lambda now: str(int(now * 1000)))),
+    seeded("the timestamp with a fraction", _STAMP, stamp=_stamp(lambda now: f"{now:.3f}")),
+    seeded("a timestamp of an hour ago", _STAMP, stamp=_stamp(lambda now: str(int(now - 3600)))),
+    seeded("a timestamp of tomorrow", _STAMP, stamp=_stamp(lambda now: str(int(now + 86_400)))),
+    seeded(
         "a timestamp in words", _STAMP, stamp=_stamp(lambda now: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
     ),
 )

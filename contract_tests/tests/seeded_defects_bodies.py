@@ -1,4 +1,4 @@
-"""Mutants that read what is no JSON, or refuse with a wrong code."""
+"""Seeded defects that read what is no JSON, or refuse with a wrong code."""
 
 import ast
 import json
@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Service
-from tests.mutant import OBSERVED, Mutant, broken
-from tests.mutants_fields import SAMPLE
+from tests.seeded_defect import OBSERVED, SeededDefect, seeded
+from tests.seeded_defects_fields import SAMPLE
 
 _JSON, _LENGTH, _INVALID = "request/json", "input.prompt/maxLength", "code/422"
 _ALL_KINDS: Final = ("missing", "type", "option", "long", "uri", "model", "malformed")
@@ -91,30 +91,30 @@ def _leaves(self: Service, body: bytes) -> Any:
 
 _BODIES: Final = (
     *(
-        broken(name, _JSON, "request/type", load=_reads(read))
+        seeded(name, _JSON, "request/type", load=_reads(read))
         for name, read in (
             ("any text for a body", lambda _: SAMPLE),
             ("an empty body", _reads_nothing),
         )
     ),
-    broken("500 for a body that is no JSON", _JSON, _INVALID, refuse=_codes(("malformed",), 500)),
-    broken("500 for an empty body", _JSON, _INVALID, parse=_crashes(lambda body: not body)),
-    broken("500 for bytes that are not UTF-8", _JSON, _INVALID, parse=_crashes(_is_not_utf8)),
+    seeded("500 for a body that is no JSON", _JSON, _INVALID, refuse=_codes(("malformed",), 500)),
+    seeded("500 for an empty body", _JSON, _INVALID, parse=_crashes(lambda body: not body)),
+    seeded("500 for bytes that are not UTF-8", _JSON, _INVALID, parse=_crashes(_is_not_utf8)),
 )
 
 LENIENT: Final = (
-    broken("a body with something after it", load=_reads(_reads_what_comes_first)),
-    broken("a comma too many", load=_reads(_reads_commas)),
-    broken("single quotes", load=_reads(_reads_quotes)),
-    broken("NaN", no_number=lambda *_: 0.0),
-    broken("bytes that are not UTF-8", parse=_reads_any_bytes),
-    broken("500 for what is nested deeply", parse=_crashes(_is_deep)),
-    broken("no answer to what is nested deeply", parse=_leaves),
+    seeded("a body with something after it", load=_reads(_reads_what_comes_first)),
+    seeded("a comma too many", load=_reads(_reads_commas)),
+    seeded("single quotes", load=_reads(_reads_quotes)),
+    seeded("NaN", no_number=lambda *_: 0.0),
+    seeded("bytes that are not UTF-8", parse=_reads_any_bytes),
+    seeded("500 for what is nested deeply", parse=_crashes(_is_deep)),
+    seeded("no answer to what is nested deeply", parse=_leaves),
 )
 """Servers that take what is no JSON, or give up on what is too deep, which RFC 8259 leaves to them in its section 9."""
 
 _CODES: Final = tuple(
-    broken(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refuse=_codes(kinds, code))
+    seeded(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refuse=_codes(kinds, code))
     for code, words, kinds, clauses in (
         (400, "a field that is missing", ("missing",), _REQUIRED),
         (400, "every refusal", _ALL_KINDS, (*_REQUIRED, *_TYPES, *_ENUMS, _LENGTH, "model/const", _JSON)),
@@ -130,7 +130,7 @@ _CODES: Final = tuple(
 )
 
 _OBSERVED: Final = (
-    broken(
+    seeded(
         "404 for a field that is missing, as observed",
         *(*_REQUIRED, "code/500", "code/404", _INVALID),
         variant=OBSERVED,
@@ -138,4 +138,4 @@ _OBSERVED: Final = (
     ),
 )
 
-BODIES: Final[tuple[Mutant, ...]] = (*_BODIES, *_CODES, *_OBSERVED)
+BODIES: Final[tuple[SeededDefect, ...]] = (*_BODIES, *_CODES, *_OBSERVED)

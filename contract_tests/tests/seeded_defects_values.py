@@ -1,4 +1,4 @@
-"""Mutants that take values near to the right ones, or refuse right ones and right ways to write them."""
+"""Seeded defects that take values near to the right ones, or refuse right ones and right ways to write them."""
 
 import re
 import unicodedata
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.minimal_service import Call, Service
-from tests.mutant import Mutant, broken
-from tests.mutants_fields import option_if
+from tests.seeded_defect import SeededDefect, seeded
+from tests.seeded_defects_fields import option_if
 
 _PROMPT, _RATIO, _QUALITY = "input.prompt/type", "input.aspect_ratio/enum", "input.quality/enum"
 _URL, _SPELLING = "callBackUrl/format", "request/spelling"
@@ -79,7 +79,7 @@ def _narrow(text: str) -> str:
 
 
 _NEAR: Final = tuple(
-    broken(f"{field} {words}", f"input.{field}/enum", check_option=hook)
+    seeded(f"{field} {words}", f"input.{field}/enum", check_option=hook)
     for field in ("quality", "aspect_ratio")
     for words, hook in (
         ("with white space", _option_as(field, str.strip)),
@@ -90,14 +90,14 @@ _NEAR: Final = tuple(
 )
 
 _OPTIONS: Final = (
-    broken("quality in any case", _QUALITY, check_option=_option_as("quality", str.lower)),
+    seeded("quality in any case", _QUALITY, check_option=_option_as("quality", str.lower)),
     *(
-        broken(f"{ratio} refused", f"{_RATIO}/{ratio}", _RATIO, check=_refuses_option("aspect_ratio", ratio))
+        seeded(f"{ratio} refused", f"{_RATIO}/{ratio}", _RATIO, check=_refuses_option("aspect_ratio", ratio))
         for ratio in ("21:9", "3:4")
     ),
-    broken("high refused", f"{_QUALITY}/high", _QUALITY, check=_refuses_option("quality", "high")),
+    seeded("high refused", f"{_QUALITY}/high", _QUALITY, check=_refuses_option("quality", "high")),
     *(
-        broken(
+        seeded(
             f"{quality} with {ratio} refused",
             *(f"{_RATIO}/{ratio}", f"{_QUALITY}/{quality}", _RATIO, _QUALITY, *_TAKEN),
             check=_refuses_pair(quality, ratio),
@@ -107,18 +107,18 @@ _OPTIONS: Final = (
 )
 
 _CALLBACK_URLS: Final = (
-    broken("a callBackUrl of any kind", "callBackUrl/type", _URL, check_callback=lambda *_: None),
-    broken("null for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda value: value is None)),
-    broken("a number for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda v: type(v) is int)),
-    broken("a list for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda v: isinstance(v, list))),
-    broken("any text for callBackUrl", _URL, check_callback=_callback_if(lambda value: isinstance(value, str))),
-    broken("no text for callBackUrl", _URL, check_callback=_callback_if(lambda value: value == "")),
-    broken(
+    seeded("a callBackUrl of any kind", "callBackUrl/type", _URL, check_callback=lambda *_: None),
+    seeded("null for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda value: value is None)),
+    seeded("a number for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda v: type(v) is int)),
+    seeded("a list for callBackUrl", "callBackUrl/type", check_callback=_callback_if(lambda v: isinstance(v, list))),
+    seeded("any text for callBackUrl", _URL, check_callback=_callback_if(lambda value: isinstance(value, str))),
+    seeded("no text for callBackUrl", _URL, check_callback=_callback_if(lambda value: value == "")),
+    seeded(
         "no request with a callBackUrl",
         *("callBackUrl/type", _URL, "callback/sent", *_TAKEN),
         check=_refuses(lambda request: "callBackUrl" in request),
     ),
-    broken(
+    seeded(
         "no request without a callBackUrl",
         *("callBackUrl/type", _URL, *_TAKEN),
         check=_refuses(lambda request: "callBackUrl" not in request),
@@ -126,19 +126,19 @@ _CALLBACK_URLS: Final = (
 )
 
 _SPELLINGS: Final = (
-    broken("a charset refused", _SPELLING, create=_refuses_type(lambda kind: ";" in kind)),
-    broken("a media type in capitals refused", _SPELLING, create=_refuses_type(_has_capitals)),
-    broken("escapes not decoded", _SPELLING, "record/param/same", load=_keeps_escapes),
-    broken("escapes refused", _SPELLING, _PROMPT, load=_refuses_text(lambda text: "\\u" in text)),
-    broken("escaped slashes refused", _SPELLING, load=_refuses_text(lambda text: "\\/" in text)),
-    broken("line ends refused", _SPELLING, load=_refuses_text(lambda text: "\n" in text)),
-    broken(
+    seeded("a charset refused", _SPELLING, create=_refuses_type(lambda kind: ";" in kind)),
+    seeded("a media type in capitals refused", _SPELLING, create=_refuses_type(_has_capitals)),
+    seeded("escapes not decoded", _SPELLING, "record/param/same", load=_keeps_escapes),
+    seeded("escapes refused", _SPELLING, _PROMPT, load=_refuses_text(lambda text: "\\u" in text)),
+    seeded("escaped slashes refused", _SPELLING, load=_refuses_text(lambda text: "\\/" in text)),
+    seeded("line ends refused", _SPELLING, load=_refuses_text(lambda text: "\n" in text)),
+    seeded(
         "another order of fields refused",
         _SPELLING,
         load=_refuses_text(lambda text: text.find('"model"') > text.find('"input"') > 0),
     ),
     *(
-        broken(name, *(_PROMPT, _SPELLING, "input.prompt/maxLength", *_TAKEN), check=_refuses_prompt(is_hated))
+        seeded(name, *(_PROMPT, _SPELLING, "input.prompt/maxLength", *_TAKEN), check=_refuses_prompt(is_hated))
         for name, is_hated in (
             ("letters beyond ASCII refused", lambda prompt: not prompt.isascii()),
             ("letters beyond the BMP refused", lambda prompt: max(prompt, default="") > "\uffff"),
@@ -147,4 +147,4 @@ _SPELLINGS: Final = (
     ),
 )
 
-VALUES: Final[tuple[Mutant, ...]] = (*_NEAR, *_OPTIONS, *_CALLBACK_URLS, *_SPELLINGS)
+VALUES: Final[tuple[SeededDefect, ...]] = (*_NEAR, *_OPTIONS, *_CALLBACK_URLS, *_SPELLINGS)
