@@ -76,11 +76,11 @@ class Pages:
             rendered = await self._renderer.render(self._picture(task))
         except ResultError as error:
             return self._answers.refused_file("internal_error", str(error))
-        if task.quirk == "cut":
+        if task.result_fault.is_truncated:
             rendered = rendered.cut()
         answer = respond(rendered, request.method, request.headers)
-        if task.fault:
-            answer.headers[APPLIED_HEADER] = task.fault
+        if task.fault_rule:
+            answer.headers[APPLIED_HEADER] = task.fault_rule
         return answer
 
     def _picture(self, task: Task) -> Picture:
@@ -89,7 +89,7 @@ class Pages:
         profile = models.get(task.model, self._service.catalogue.shipped).profile
         asked = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
         picture = picture_of(profile, task.model, asked, self._service.settings.seed)
-        return replace(picture, size=task.size) if task.size else picture
+        return replace(picture, size=size) if (size := task.result_fault.size) else picture
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Answer to a path or a method that leads nowhere."""

@@ -325,7 +325,7 @@ def _keep_task(service: Service, call: RequestContext, effect: Effect | None) ->
     while True:
         task = _new_task(service, call, timeline)
         if isinstance(effect, TaskEffect):
-            task = replace(effect.changed(task), fault=str(call.fault.rule) if call.fault else "")
+            task = replace(effect.changed(task), fault_rule=str(call.fault.rule) if call.fault else "")
         # Another server on the same file may have come by the same name.
         with contextlib.suppress(NameTakenError):
             service.store.create(task, call.caller)
@@ -381,7 +381,7 @@ def _own_task(service: Service, call: RequestContext, task_id: str) -> Task | No
     task, account = service.store.find(task_id), call.caller
     if task is None or task.account != account.name or task.space != account.space:
         return None
-    call.task_id, call.applied = task_id, task.fault
+    call.task_id, call.applied = task_id, task.fault_rule
     return task
 
 

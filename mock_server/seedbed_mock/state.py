@@ -178,7 +178,7 @@ class Service:
             or task.result_name != name
             or task.ends is None
             or task.failure
-            or task.quirk == "expired"
+            or task.result_fault.is_expired
             or not task.has_ended(now)
         ):
             return None

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["waiting", "delivered", "failed", "refused", "withheld"]
 
-CallbackFault = Literal[
-    "", "never", "twice", "out-of-order", "unsigned", "wrong-signature", "other-id", "stale", "unlike", "again"
-]
-"""What is wrong with a callback, where a fault was asked for."""
-
 _RETRIES = job_api().callback.retries
 _BACKOFF_SECONDS = (2, 8, 32)
 """Our own choice: the service's spacing is not known."""
@@ -53,6 +48,28 @@ class DeliveryAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_refused: bool = False
 
 
+class CallbackFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What is wrong with the callback of a task; by default nothing.
+
+    Attributes:
+        deliveries: How many successful attempts complete the delivery.
+        lets_next_go_first: Whether it waits until another callback of its space is delivered.
+        is_unsigned: Whether it has no signature.
+        signed_id: ID that is signed in place of the task's, empty for the task's.
+        signing_key: Key that signs in place of the account's, empty for the account's.
+        age: Age of the signature's timestamp, in milliseconds.
+        contradicts_record: Whether it reports the opposite outcome.
+    """
+
+    deliveries: int = 1
+    lets_next_go_first: bool = False
+    is_unsigned: bool = False
+    signed_id: str = ""
+    signing_key: str = ""
+    age: int = 0
+    contradicts_record: bool = False
+
+
 class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is POSTed when a task has ended.
 
@@ -62,9 +79,8 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tries: How many attempts count towards the present delivery.
         outcome: What became of it.
         attempts: All attempts, oldest first.
-        quirk: What is wrong with it.
-        pause: How long after the end of the task it comes, in milliseconds.
-        age: How old the timestamp of its signature is, in milliseconds.
+        delay: How long after the end of the task it is sent, in milliseconds.
+        fault: What is wrong with it.
     """
 
     url: str
@@ -72,20 +88,19 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tries: int = 0
     outcome: Outcome = "waiting"
     attempts: tuple[DeliveryAttempt, ...] = ()
-    quirk: CallbackFault = ""
-    pause: int = 0
-    age: int = 0
+    delay: int = 0
+    fault: CallbackFault = CallbackFault()
 
     def is_held(self, now: int) -> bool:
         """Tell whether it waits, though its task has ended, for another one to go first."""
-        is_first = self.quirk == "out-of-order" and not self.tries
-        return is_first and self.due is not None and self.due - self.pause <= now < self.due
+        is_first = self.fault.lets_next_go_first and not self.tries
+        return is_first and self.due is not None and self.due - self.delay <= now < self.due
 
     def claimed(self, until: int) -> CallbackDelivery:
         """Return it as being delivered by somebody, who has given up if nothing came of it until that moment."""
         return replace(self, due=until)
 
-    def asked_for(self, now: int) -> CallbackDelivery:
+    def redelivered(self, now: int) -> CallbackDelivery:
         """Return it as due once more, with all its retries."""
         return replace(self, due=now, tries=0, outcome="waiting")
 
@@ -110,12 +125,9 @@ def _outcome(attempt: DeliveryAttempt, tries: int, callback: CallbackDelivery) -
     if attempt.is_refused:
         return "refused"
     if attempt.status is not None and 200 <= attempt.status < 300:  # noqa: PLR2004 (the class of success)
-        return "waiting" if tries < _WANTED.get(callback.quirk, 1) else "delivered"
+        return "waiting" if tries < callback.fault.deliveries else "delivered"
     return "failed" if attempt.status == _GONE or tries > _RETRIES else "waiting"
 
-
-_WANTED: dict[CallbackFault, int] = {"twice": 2, "again": _RETRIES + 1}
-"""How many attempts that were answered well make a delivery, where that is not one."""
 
 _KEPT = 100
 """Attempts that are kept of one callback, however often it is redelivered."""
@@ -126,8 +138,22 @@ _STEPS = len(_STATES.pending)
 """How often a task changes its state: from each that is pending to the next, and from the last to its end."""
 
 
-ResultFault = Literal["", "empty-url", "dead-url", "expired", "size", "cut"]
-"""What is wrong with a result, where a fault was asked for."""
+class ResultFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What is wrong with the result of a task; by default nothing.
+
+    Attributes:
+        has_empty_url: Whether the record gives an empty URL.
+        has_dead_url: Whether the record gives a URL without a file behind it.
+        is_expired: Whether the result is gone as soon as the task has ended.
+        is_truncated: Whether the file ends in the middle.
+        size: Width and height in pixels, ``None`` for the requested size.
+    """
+
+    has_empty_url: bool = False
+    has_dead_url: bool = False
+    is_expired: bool = False
+    is_truncated: bool = False
+    size: tuple[int, int] | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -162,9 +188,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         is_refunded: Whether its price was given back.
         is_written_off: Whether the balance that it was paid from is no more, since the account has opened again.
         is_stuck: Whether polls do not move it on.
-        quirk: What is wrong with its result.
-        size: Size of its result in pixels, where that is not what was asked for.
-        fault: The rule by which something is wrong with it, empty where nothing is.
+        result_fault: What is wrong with its result.
+        fault_rule: Text of the fault rule that changed it, empty for none.
         callback: What is POSTed when it has ended.
     """
 
@@ -184,9 +209,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     is_refunded: bool = False
     is_written_off: bool = False
     is_stuck: bool = False
-    quirk: ResultFault = ""
-    size: tuple[int, int] | None = None
-    fault: str = ""
+    result_fault: ResultFault = ResultFault()
+    fault_rule: str = ""
     callback: CallbackDelivery | None = None
 
     @property
@@ -195,7 +219,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         return self.timeline[-1] if len(self.timeline) == _STEPS else None
 
     @property
-    def owes(self) -> bool:
+    def owes_refund(self) -> bool:
         """Whether its price is still to be given back once it has ended."""
         return self.failure is not None and not (self.is_refunded or self.is_written_off)
 
@@ -210,7 +234,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
             return _STATES.pending[reached]
         return _STATES.failure if self.failure else _STATES.success
 
-    def changed(self, now: int) -> int:
+    def state_since(self, now: int) -> int:
         """Return when it came to be in its state at that time, both in Unix milliseconds."""
         reached = bisect_right(self.timeline, now)
         return self.timeline[reached - 1] if reached else self.created
@@ -232,7 +256,7 @@ def polled(task: Task, now: int, polls: int) -> Task:
 
 def on_timeline(task: Task, timeline: tuple[int, ...]) -> Task:
     """Return the task with another timeline, all of it known, and its callback due accordingly."""
-    callback = replace(task.callback, due=timeline[-1] + task.callback.pause) if task.callback else None
+    callback = replace(task.callback, due=timeline[-1] + task.callback.delay) if task.callback else None
     return replace(task, timeline=timeline, callback=callback)
 
 
@@ -258,9 +282,9 @@ def _reaching(task: Task, reached: int, now: int) -> Task:
 
 def result_url(task: Task, base_url: str) -> str:
     """Return where the result of a task is said to be."""
-    if task.quirk == "empty-url":
+    if task.result_fault.has_empty_url:
         return ""
-    name = f"gone-{task.result_name}" if task.quirk == "dead-url" else task.result_name
+    name = f"gone-{task.result_name}" if task.result_fault.has_dead_url else task.result_name
     return f"{base_url or task.base_url}{RESULTS}/{quote(name)}"
 
 
@@ -290,7 +314,7 @@ def record(
         None if ends is None else ends - task.created,
         ends,
         task.created,
-        task.changed(now),
+        task.state_since(now),
         0.0 if failure else float(task.price),
     )
     return dialect.record(dict(zip(_RECORD_FIELDS, values, strict=True)), state, channel=channel)

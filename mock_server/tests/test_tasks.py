@@ -99,7 +99,7 @@ def test_a_callback_carries_a_record_that_keeps_the_contract(made: Task, now: in
 
 @given(made=tasks, now=moments)
 def test_a_state_began_when_the_record_says_that_it_did(made: Task, now: int) -> None:
-    changed = made.changed(now)
+    changed = made.state_since(now)
     assert made.state(changed) == made.state(max(now, START))
     if changed > START:
         assert made.state(changed - 1) != made.state(now)

@@ -18,7 +18,7 @@ from seedbed_schemas import job_api
 from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.settings import CONTROL_ROOT
-from seedbed_mock.tasks import DeliveryAttempt, Failure, record
+from seedbed_mock.tasks import CallbackFault, DeliveryAttempt, Failure, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
 
 _RULES = job_api().callback
 _CONTRARY = Failure(*next(iter(job_api().failures.items())))
-_OTHER_KEY = b"a key that nobody knows"
 
 
 def callback_body(task: Task, now: int, answers: ResponseWriter, dialect: Dialect) -> bytes:
     """Return the body for a task that has ended by now, in Unix milliseconds, or is told of before."""
-    if task.callback and task.callback.quirk == "unlike":
+    if task.callback and task.callback.fault.contradicts_record:
         task = replace(task, failure=None if task.failure else _CONTRARY)
     now = max(now, task.ends or now)
     case = "callback_failed" if task.failure else "callback_done"
@@ -50,12 +49,12 @@ def signature_headers(task: Task, now: int, signing_key: bytes) -> dict[str, str
 
     The body is not covered, as is known of the service.
     """
-    quirk, age = (task.callback.quirk, task.callback.age) if task.callback else ("", 0)
-    if not signing_key or quirk == "unsigned":
+    fault = task.callback.fault if task.callback else CallbackFault()
+    if not signing_key or fault.is_unsigned:
         return {}
-    task_id = "undefined" if quirk == "other-id" else task.task_id
-    signing_key = _OTHER_KEY if quirk == "wrong-signature" else signing_key
-    timestamp = str((now - age) // 1000)
+    task_id = fault.signed_id or task.task_id
+    signing_key = fault.signing_key.encode() or signing_key
+    timestamp = str((now - fault.age) // 1000)
     digest = hmac.digest(signing_key, f"{task_id}.{timestamp}".encode(), hashlib.sha256)
     return {_RULES.timestamp_header: timestamp, _RULES.signature_header: base64.b64encode(digest).decode()}
 

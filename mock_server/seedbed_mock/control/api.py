@@ -158,7 +158,7 @@ class ControlApi:
     async def _end(self, task_id: str, failure: Failure | None) -> TaskInfo:
         now = self._service.now()
         task = await self._change(task_id, lambda task: ended(_unended(task, now), now, failure))
-        if task and task.owes:
+        if task and task.owes_refund:
             task = self._paid_back(task)
         return self._shown(task, task_id)
 
@@ -276,7 +276,7 @@ def _asked_for(task: Task, now: int) -> Task:
         raise ConflictError(f"The task {task.task_id} was made without a callback URL.")
     if not task.has_ended(now):
         raise ConflictError(f"The task {task.task_id} has not ended yet; its callback comes when it has.")
-    return replace(task, callback=task.callback.asked_for(now))
+    return replace(task, callback=task.callback.redelivered(now))
 
 
 ROOT = CONTROL_ROOT

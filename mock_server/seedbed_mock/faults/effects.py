@@ -68,23 +68,23 @@ class TaskEffect(Effect, frozen=True):
 class ResultEffect(TaskEffect, frozen=True):
     """Breaks the result of a task."""
 
-    quirk: ClassVar[ResultFault]
+    fault: ClassVar[ResultFault]
 
     def changed(self, task: Task) -> Task:
-        return replace(task, quirk=self.quirk)
+        return replace(task, result_fault=self.fault)
 
 
 class CallbackEffect(TaskEffect, frozen=True):
     """Breaks the callback of a task; one without a callback URL stays as it is."""
 
-    quirk: ClassVar[CallbackFault] = ""
+    fault: ClassVar[CallbackFault] = CallbackFault()
 
     def changed(self, task: Task) -> Task:
         return replace(task, callback=self.told(task.callback, task)) if task.callback else task
 
     def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         """Return the callback as it is sent instead."""
-        return replace(callback, quirk=self.quirk)
+        return replace(callback, fault=self.fault)
 
 
 # Answers
@@ -233,40 +233,39 @@ class EmptyResultUrl(ResultEffect, frozen=True):
     """Success with an empty URL."""
 
     name = "result.empty-url"
-    quirk = "empty-url"
+    fault = ResultFault(has_empty_url=True)
 
 
 class DeadResultUrl(ResultEffect, frozen=True):
     """Success with the URL of a result that is not there."""
 
     name = "result.dead-url"
-    quirk = "dead-url"
+    fault = ResultFault(has_dead_url=True)
 
 
 class ExpiredResult(ResultEffect, frozen=True):
     """A result that has expired before anybody fetched it."""
 
     name = "result.expired"
-    quirk = "expired"
+    fault = ResultFault(is_expired=True)
 
 
 class OtherResultSize(ResultEffect, frozen=True):
     """An image of another size than was asked for."""
 
     name = "result.size"
-    quirk = "size"
     width: Pixels = 512
     height: Pixels = 512
 
     def changed(self, task: Task) -> Task:
-        return replace(task, quirk=self.quirk, size=(self.width, self.height))
+        return replace(task, result_fault=ResultFault(size=(self.width, self.height)))
 
 
 class TruncatedImage(ResultEffect, frozen=True):
     """An image that ends in the middle, its Content-Length true to that: an upload that broke."""
 
     name = "result.cut"
-    quirk = "cut"
+    fault = ResultFault(is_truncated=True)
 
 
 # Callbacks
@@ -278,7 +277,7 @@ class NoCallback(CallbackEffect, frozen=True):
     name = "callback.never"
 
     def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        return replace(callback, due=None, quirk="never", outcome="withheld")
+        return replace(callback, due=None, outcome="withheld")
 
 
 class LateCallback(CallbackEffect, frozen=True):
@@ -295,7 +294,7 @@ class RepeatedCallback(CallbackEffect, frozen=True):
     """A callback that comes twice, as the service says that it may."""
 
     name = "callback.twice"
-    quirk = "twice"
+    fault = CallbackFault(deliveries=2)
 
 
 class OutOfOrderCallback(CallbackEffect, frozen=True):
@@ -305,7 +304,7 @@ class OutOfOrderCallback(CallbackEffect, frozen=True):
     seconds: Seconds = 60
 
     def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        return replace(_put_off(callback, self.seconds), quirk="out-of-order")
+        return replace(_put_off(callback, self.seconds), fault=CallbackFault(lets_next_go_first=True))
 
 
 class EarlyCallback(CallbackEffect, frozen=True):
@@ -323,51 +322,50 @@ class UnsignedCallback(CallbackEffect, frozen=True):
     """A callback without a signature, though the account has a signing key."""
 
     name = "callback.unsigned"
-    quirk = "unsigned"
+    fault = CallbackFault(is_unsigned=True)
 
 
 class WrongSignatureCallback(CallbackEffect, frozen=True):
     """A callback whose signature was made with another key: somebody else's, or a key that was changed."""
 
     name = "callback.wrong-signature"
-    quirk = "wrong-signature"
+    fault = CallbackFault(signing_key="a key that nobody knows")
 
 
 class OtherIdCallback(CallbackEffect, frozen=True):
     """A callback signed over ``undefined``, as by those who copy the vendor's own sample."""
 
     name = "callback.other-id"
-    quirk = "other-id"
+    fault = CallbackFault(signed_id="undefined")
 
 
 class StaleCallback(CallbackEffect, frozen=True):
     """A callback whose timestamp is old: a replay, or a clock that is wrong."""
 
     name = "callback.stale"
-    quirk = "stale"
     seconds: Seconds = 3600
 
     def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        return replace(callback, quirk=self.quirk, age=round(self.seconds * 1000))
+        return replace(callback, fault=CallbackFault(age=round(self.seconds * 1000)))
 
 
 class ContradictingCallback(CallbackEffect, frozen=True):
     """A callback that says the contrary of the record, which the signature does not keep anybody from."""
 
     name = "callback.unlike"
-    quirk = "unlike"
+    fault = CallbackFault(contradicts_record=True)
 
 
 class RedeliveredCallback(CallbackEffect, frozen=True):
     """A callback that is retried although it was answered with 200."""
 
     name = "callback.again"
-    quirk = "again"
+    fault = CallbackFault(deliveries=job_api().callback.retries + 1)
 
 
 def _put_off(callback: CallbackDelivery, seconds: float) -> CallbackDelivery:
-    pause = round(seconds * 1000)
-    return replace(callback, pause=pause, due=None if callback.due is None else callback.due + pause)
+    delay = round(seconds * 1000)
+    return replace(callback, delay=delay, due=None if callback.due is None else callback.due + delay)
 
 
 def _timed(task: Task, seconds: float | None) -> Task:

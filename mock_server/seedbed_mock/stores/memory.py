@@ -57,7 +57,7 @@ class MemoryStore:
 
     def _paid_back(self, task_id: str, now: int) -> Decimal:
         task = self._tasks.get(task_id)
-        if task is None or not task.owes or not task.has_ended(now):
+        if task is None or not task.owes_refund or not task.has_ended(now):
             return Decimal()
         self._tasks[task_id] = replace(task, is_refunded=True)
         return task.price
@@ -168,7 +168,7 @@ class MemoryStore:
             self._forget(task)
 
     def _forget(self, task: Task) -> None:
-        if task.owes and task.ends is not None:
+        if task.owes_refund and task.ends is not None:
             owner = (task.space, task.account)
             if owner in self._balances:
                 self._balances[owner] = given_back(self._balances[owner], task.price)
@@ -182,7 +182,7 @@ def _due(task: Task) -> int | None:
 
 def _owed(task: Task) -> int | None:
     """Return when its price is to be given back."""
-    return task.ends if task.owes else None
+    return task.ends if task.owes_refund else None
 
 
 def _is_new(moment: Callable[[Task], int | None], task: Task, before: Task | None) -> bool:

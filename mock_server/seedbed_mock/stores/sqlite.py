@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _APPLICATION = int.from_bytes(b"Seed", "big")
 """What SQLite writes into the head of the file, so that it is known for one of ours."""
 
-_VERSION = 1
+_VERSION = 2
 """Of the tables, which is in the head as well."""
 
 _PATIENCE = 5.0
@@ -375,7 +375,7 @@ class SqliteStore:
 def _changing(task: Task) -> tuple[int | None, int | None, int | None, str]:
     """Return the columns of a task that may become others."""
     ends, due = task.ends, task.callback.due if task.callback else None
-    return ends, due, ends if task.owes else None, _encode(task).decode()
+    return ends, due, ends if task.owes_refund else None, _encode(task).decode()
 
 
 _encode = msgspec.json.Encoder().encode
