@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from seedbed_mock.journal import Journal, Room
+from seedbed_mock.journal import Journal, JournalBudget
 from seedbed_mock.settings import exact_credits
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Space:
         chance: Decides what is drawn at random in it.
     """
 
-    def __init__(self, name: str, settings: Settings, room: Room) -> None:
+    def __init__(self, name: str, settings: Settings, room: JournalBudget) -> None:
         self.name = name
         self.accounts = open_accounts(settings, name)
         self.journal = Journal(room)
@@ -150,7 +150,7 @@ class Spaces:
     def __init__(self, settings: Settings, forgotten: Callable[[str], None]) -> None:
         self._settings = settings
         self._forgotten = forgotten
-        self._room = Room()
+        self._room = JournalBudget()
         self.default = self._open(DEFAULT_SPACE)
         self._others: OrderedDict[str, Space] = OrderedDict()
 

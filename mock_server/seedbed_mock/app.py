@@ -29,7 +29,7 @@ from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.rendering import Renderer
 from seedbed_mock.results.serving import respond
 from seedbed_mock.settings import CONTROL_ROOT, Settings
-from seedbed_mock.state import Catalogue, Service
+from seedbed_mock.state import ModelCatalogue, Service
 from seedbed_mock.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
-class Pages:
+class ResultPages:
     """Results, and answers to calls that lead nowhere.
 
     Args:
@@ -71,11 +71,11 @@ class Pages:
         name = request.path_params["name"]
         task = self._service.result(name)
         if task is None or handlers.is_over(self._service, name, request.query_params):
-            return self._answers.refused_file("result_unknown")
+            return self._answers.file_error("result_unknown")
         try:
             rendered = await self._renderer.render(self._picture(task))
         except ResultError as error:
-            return self._answers.refused_file("internal_error", str(error))
+            return self._answers.file_error("internal_error", str(error))
         if task.result_fault.is_truncated:
             rendered = rendered.cut()
         answer = respond(rendered, request.method, request.headers)
@@ -94,7 +94,7 @@ class Pages:
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Answer to a path or a method that leads nowhere."""
         method, path = for_display(request.method), for_display(request.url.path)
-        return self._answers.refused(ServiceError("path_unknown", method=method, path=path, known=self._known))
+        return self._answers.error(ServiceError("path_unknown", method=method, path=path, known=self._known))
 
     async def last_resort(self, request: Request, error: Exception) -> Response:
         """Answer where the server itself is at fault."""
@@ -104,8 +104,8 @@ class Pages:
         if request.url.path.startswith(CONTROL_ROOT):
             return at_fault()
         if request.url.path.startswith(RESULTS):
-            return self._answers.refused_file("internal_error")
-        return self._answers.refused(ServiceError("internal_error"))
+            return self._answers.file_error("internal_error")
+        return self._answers.error(ServiceError("internal_error"))
 
 
 def create_app(
@@ -127,7 +127,7 @@ def create_app(
         SettingsError: The folder of results cannot be used, or no callback can be allowed as is told.
     """
     settings = settings or Settings()
-    catalogue, shared, dialect = Catalogue(contracts), job_api(), dialects()[settings.dialect]
+    catalogue, shared, dialect = ModelCatalogue(contracts), job_api(), dialects()[settings.dialect]
     service = Service(
         settings=settings,
         clock=clock or RealClock(),
@@ -147,27 +147,27 @@ def create_app(
         Route(path.replace("{model}", f"{{{MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
         for (method, path), endpoint in endpoints.items()
     ]
-    courier = CallbackDispatcher(service, answers)
+    dispatcher = CallbackDispatcher(service, answers)
     known = ", ".join(f"{method} {path}" for _, method, path in operations)
-    pages = Pages(service, answers, Renderer(_gallery(settings)), known)
+    pages = ResultPages(service, answers, Renderer(_gallery(settings)), known)
     app = _MockServiceApp(
         endpoints,
         routes=[
             *routes,
             Route(f"{RESULTS}/{{name}}", pages.result),
             *control_routes(
-                ControlApi(service, courier, [name for name, *_ in operations]), settings.control_token or ""
+                ControlApi(service, dispatcher, [name for name, *_ in operations]), settings.control_token or ""
             ),
         ],
         exception_handlers={HTTPException: pages.unknown_path, Exception: pages.last_resort},
     )
     # The service knows its paths without a slash at the end only, and a redirect would repeat the client's Host.
     app.router.redirect_slashes = False
-    app.state.service, app.state.courier = service, courier
+    app.state.service, app.state.dispatcher = service, dispatcher
     return app
 
 
-def _operations(catalogue: Catalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Handler, ...]]:
+def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Handler, ...]]:
     """Return the steps of each operation by its name, method and path."""
     creations = {model.contract.operation for model in catalogue.models.values()}
     return {

@@ -52,7 +52,7 @@ class OperationEndpoint:
         except Exception as error:
             _log.exception("Seedbed itself failed at %s", scope["path"])
             self._service.errors.append(error)
-            answer = self._answers.refused(ServiceError("internal_error"))
+            answer = self._answers.error(ServiceError("internal_error"))
         if body is None:
             # What is left of it may still be on its way, and must not be taken for the next request.
             answer.headers["connection"] = "close"
@@ -91,10 +91,10 @@ class OperationEndpoint:
             for step in self._steps:
                 step(self._service, call)
         except ServiceError as refusal:
-            return self._answers.refused(refusal)
+            return self._answers.error(refusal)
         except ResponseReplacedError as fault:
             return replacement(fault.effect, self._answers)
-        return self._answers.done(call.data)
+        return self._answers.success(call.data)
 
     def _write_down(self, scope: Scope, call: RequestContext, answer: ApiResponse) -> None:
         query, journal = scope["query_string"], call.space.journal

@@ -119,7 +119,7 @@ _PHRASE = b"[[fault:"
 
 def may_match_fault(service: Service, call: RequestContext) -> bool:
     """Tell whether there is anything that a call could meet; this is all that most calls cost."""
-    if service.faults.standing or service.player or call.key_rule or _HEADER in call.headers:
+    if service.faults.standing or service.scenario_runner or call.key_rule or _HEADER in call.headers:
         return True
     # One byte is found far sooner than several, and most bodies have none of it.
     return call.body is not None and _PHRASE[0] in call.body and _PHRASE in call.body
@@ -127,8 +127,8 @@ def may_match_fault(service: Service, call: RequestContext) -> bool:
 
 def match_fault(service: Service, call: RequestContext) -> None:
     """Find the fault that the call meets: one that came with it, or one in force."""
-    if service.player:
-        service.player.count_call()
+    if service.scenario_runner:
+        service.scenario_runner.count_call()
     asked = _asked(call.body)
     prompt = _prompt(service, asked)
     passing: list[ActiveRule] = []
@@ -169,7 +169,7 @@ def _question(service: Service, call: RequestContext, asked: Any, prompt: str) -
         account=call.caller.name,
         model=model if isinstance(model, str) else "",
         prompt=prompt,
-        seconds=call.now / 1000 - service.begun,
+        seconds=call.now / 1000 - service.started_at,
     )
 
 
@@ -305,7 +305,7 @@ def create_task(service: Service, call: RequestContext) -> None:
     try:
         if isinstance(effect, LostTask):
             service.store.charge(account, call.model.profile.credits, call.now)
-            raise ServiceError("internal_error", is_caused=False)
+            raise ServiceError("internal_error", is_simulated=True)
         task = _keep_task(service, call, effect)
     except OverdrawnError as error:
         price = call.model.profile.credits
@@ -317,7 +317,7 @@ def create_task(service: Service, call: RequestContext) -> None:
     call.task_id = task.task_id
     call.data = dict.fromkeys(service.dialect.created, task.task_id)
     if isinstance(effect, OrphanTask):
-        raise ServiceError("internal_error", is_caused=False)
+        raise ServiceError("internal_error", is_simulated=True)
 
 
 def _keep_task(service: Service, call: RequestContext, effect: Effect | None) -> Task:

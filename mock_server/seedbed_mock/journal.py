@@ -66,7 +66,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return len(self.request) + len(self.answer)
 
 
-class Room:
+class JournalBudget:
     """What the journals of all spaces share: the numbers of their entries, and the room that these may take.
 
     Args:
@@ -103,7 +103,7 @@ class Journal:
         room: What it shares with those of the other spaces.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: JournalBudget) -> None:
         self._entries: deque[JournalEntry] = deque()
         self._room = room
 

@@ -34,14 +34,14 @@ class ServiceError(Exception):
 
     Args:
         case: Name of the case, as in the dialect.
-        is_caused: Whether something caused it, or somebody just asked for it.
+        is_simulated: Whether a fault raises it, so that there are no details.
         details: What the dialect's words mention of the cause.
     """
 
-    def __init__(self, case: str, *, is_caused: bool = True, **details: object) -> None:
+    def __init__(self, case: str, *, is_simulated: bool = False, **details: object) -> None:
         super().__init__(case)
         self.case = case
-        self.is_caused = is_caused
+        self.is_simulated = is_simulated
         self.details = details
 
 
@@ -101,18 +101,18 @@ class ResponseWriter:
         """Names of the cases that stand for the documented codes."""
         self._mirrors = http_status == "mirror"
 
-    def done(self, data: Any) -> ApiResponse:
+    def success(self, data: Any) -> ApiResponse:
         """Return the answer to a request that succeeded."""
         words = self._words["done"]
         return self._answer("done", words.code, words.caused, data)
 
-    def refused(self, refusal: ServiceError) -> ApiResponse:
+    def error(self, refusal: ServiceError) -> ApiResponse:
         """Return the answer to a request that was refused."""
         words = self._words[refusal.case]
-        message = words.caused.format_map(refusal.details) if refusal.is_caused else words.asked_for
+        message = words.asked_for if refusal.is_simulated else words.caused.format_map(refusal.details)
         return self._answer(refusal.case, words.code, message, words.empty)
 
-    def refused_file(self, case: str, message: str = "") -> ApiResponse:
+    def file_error(self, case: str, message: str = "") -> ApiResponse:
         """Return the answer in place of a file: files are no API, their HTTP status always tells the truth.
 
         Args:
@@ -124,13 +124,13 @@ class ResponseWriter:
         answer.status_code = words.code
         return answer
 
-    def of_code(self, number: int, message: str | None = None) -> ApiResponse:
+    def for_code(self, number: int, message: str | None = None) -> ApiResponse:
         """Return the answer with a documented code that nobody caused, in the dialect's words or in others."""
         case = self.cases_of_codes[number]
         words = self._words[case]
         return self._answer(case, words.code, words.asked_for if message is None else message, words.empty)
 
-    def without_data(self) -> bytes:
+    def success_without_data(self) -> bytes:
         """Return the body of a success that has no ``data``."""
         words = self._words["done"]
         return msgspec.json.encode(Envelope(words.code, words.caused, UNSET))

@@ -44,7 +44,7 @@ class Model:
     profile: Profile
 
 
-class Catalogue:
+class ModelCatalogue:
     """The shipped models, which are those of the folder ``contracts``, and more.
 
     Args:
@@ -133,7 +133,7 @@ class Service:
         *,
         settings: Settings,
         clock: Clock,
-        catalogue: Catalogue,
+        catalogue: ModelCatalogue,
         shared: JobApi,
         dialect: Dialect,
         store: Store,
@@ -155,11 +155,11 @@ class Service:
         self._secret = store.note_once("secret", token_bytes(32))
         self._numbers = Random()  # noqa: S311 (names are no secret)
         self.key_header = self.operation.header.lower().encode()
-        self.begun = clock.now()
+        self.started_at = clock.now()
         """When the server began, by its clock, in Unix seconds."""
         codes = (code.number for code in catalogue.codes.values() if dialect.case_of_code(code.name) != "done")
         self.faults = FaultEngine(settings.seed, codes)
-        self.player = ScenarioRunner(settings.scenario, self.faults, clock) if settings.scenario else None
+        self.scenario_runner = ScenarioRunner(settings.scenario, self.faults, clock) if settings.scenario else None
         """Plays the scenario, where there is one."""
 
     def _forget(self, space: str) -> None:
@@ -205,6 +205,6 @@ class Service:
         self.spaces.reset(space)
         self.faults.clear(scope=space)
         if space is None:
-            self.begun = self.clock.now()
-            if self.player:
-                self.player.begin()
+            self.started_at = self.clock.now()
+            if self.scenario_runner:
+                self.scenario_runner.begin()

@@ -44,7 +44,7 @@ class SwappableApp:
     def open(self) -> None:
         """Begin, in the event loop of the server: what a server before this one left undelivered goes out."""
         self._loop = asyncio.get_running_loop()
-        self.app.state.courier.wake()
+        self.app.state.dispatcher.wake()
 
     def show(self, app: Starlette) -> None:
         """Play another fake from now on; for a thread beside that of the server, and done when it returns.
@@ -59,7 +59,7 @@ class SwappableApp:
     async def _change(self, app: Starlette) -> None:
         before, self.app = self.app, app
         await _end(before)
-        app.state.courier.wake()
+        app.state.dispatcher.wake()
 
     async def close(self) -> None:
         """End: what is not delivered is kept for who goes on."""
@@ -67,7 +67,7 @@ class SwappableApp:
 
 
 async def _end(app: Starlette) -> None:
-    await app.state.courier.close()
+    await app.state.dispatcher.close()
     app.state.service.store.close()
 
 

@@ -355,7 +355,7 @@ async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
         assert turned.status_code == 200
         listed = (await client.get("/__seedbed/callbacks", params={"limit": 1000})).json()["callbacks"]
     watching.cancel()
-    await app.state.courier.close()
+    await app.state.dispatcher.close()
     return listed, watchdog
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from seedbed_mock import MockServer
-from seedbed_mock.journal import Journal, JournalEntry, Room
+from seedbed_mock.journal import Journal, JournalBudget, JournalEntry
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 
@@ -182,7 +182,7 @@ def written(journal: Journal, size: int) -> None:
 
 
 def test_journals_share_their_room_and_the_one_that_rests_gives_way() -> None:
-    room = Room(most_bytes=100)
+    room = JournalBudget(most_bytes=100)
     resting, busy = Journal(room), Journal(room)
     for _ in range(2):
         written(resting, 30)

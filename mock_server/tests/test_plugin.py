@@ -129,7 +129,7 @@ def test_theirs(seedbed):
 
 def test_an_error_of_the_server_is_raised_in_the_test(theirs: TheirProject) -> None:
     output = theirs.run("""
-import seedbed_mock.steps
+import seedbed_mock.handlers
 
 def test_theirs(seedbed, monkeypatch):
     def broken(*_, **__): raise RuntimeError("a bug of the server")

@@ -246,7 +246,7 @@ class ControlApi:
         return self._faults()
 
     def _faults(self, space: str | None = None) -> FaultList:
-        return fault_list(self._service.faults, self._service.player, space)
+        return fault_list(self._service.faults, self._service.scenario_runner, space)
 
     async def reset(self, _names: Mapping[str, str], _query: NoInput, reset: ResetRequest) -> Confirmation:
         """Forget all that happened, in one space or everywhere."""

@@ -39,7 +39,7 @@ def replacement(effect: ResponseEffect, answers: ResponseWriter) -> ApiResponse:
 
 
 def _code(effect: effects.CodeEffect, answers: ResponseWriter) -> ApiResponse:
-    return _with_retry_after(answers.of_code(effect.code, effect.message), effect.retry_after)
+    return _with_retry_after(answers.for_code(effect.code, effect.message), effect.retry_after)
 
 
 def _status(effect: effects.StatusEffect, _: ResponseWriter) -> ApiResponse:
@@ -60,11 +60,11 @@ def _empty(_: effects.EmptyResponse, __: ResponseWriter) -> ApiResponse:
 
 
 def _wrong_type(effect: effects.WrongMediaType, answers: ResponseWriter) -> ApiResponse:
-    return _answer(200, answers.done(None).body, effect.type)
+    return _answer(200, answers.success(None).body, effect.type)
 
 
 def _not_json(_: effects.NotJsonResponse, answers: ResponseWriter) -> ApiResponse:
-    body = answers.done(None).body
+    body = answers.success(None).body
     return _answer(200, body[: len(body) // 2], _JSON)
 
 
@@ -73,7 +73,7 @@ def _other_shape(_: effects.OtherShapeResponse, __: ResponseWriter) -> ApiRespon
 
 
 def _no_data(_: effects.NoDataResponse, answers: ResponseWriter) -> ApiResponse:
-    return _answer(200, answers.without_data(), _JSON)
+    return _answer(200, answers.success_without_data(), _JSON)
 
 
 def _answer(status: int, body: bytes, media_type: str) -> ApiResponse:
