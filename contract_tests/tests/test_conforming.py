@@ -1,6 +1,5 @@
 """Servers that keep the contract, each by lawful choices of its own, are found to keep it."""
 
-import os
 from dataclasses import replace
 from math import inf
 
@@ -16,13 +15,10 @@ from tests.minimal_variants import CONFORMING, Variant
 from tests.seeded_defect import SeededDefect
 from tests.seeded_defects_bodies import LENIENT
 
-EVERYTHING = bool(os.environ.get("SEEDBED_ALL_SEEDS"))
-SEEDS = range(20) if EVERYTHING else range(1)
+SEEDS = range(20)
 ENVELOPES, MIRRORS = CONFORMING[: len(CONFORMING) // 2], CONFORMING[len(CONFORMING) // 2 :]
-JUDGED = CONFORMING if EVERYTHING else (ENVELOPES[0], MIRRORS[2], MIRRORS[10])
-FAKES: tuple[tuple[str, HttpStatus], ...] = (("documented", "envelope"), ("observed", "mirror"))
-if EVERYTHING:
-    FAKES = (*FAKES, ("documented", "mirror"), ("observed", "envelope"))
+QUICK_VARIANTS = (ENVELOPES[0], MIRRORS[2], MIRRORS[10])
+QUICK_MODES = (("documented", "envelope"), ("observed", "mirror"))
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 NEVER_EXERCISED = {
     "createTask/rate",  # the balance of a new account is used up before
@@ -32,8 +28,24 @@ NEVER_EXERCISED = {
 }
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("variant", JUDGED, ids=lambda variant: variant.name)
+def slow_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the mark of a case that runs only with ``pytest -m slow``, unless it is one of the quick ones."""
+    return () if is_quick else (pytest.mark.slow,)
+
+
+@pytest.mark.parametrize(
+    ("variant", "seed"),
+    [
+        pytest.param(
+            variant,
+            seed,
+            id=f"{variant.name}-{seed}",
+            marks=slow_unless(is_quick=variant in QUICK_VARIANTS and seed == 0),
+        )
+        for variant in CONFORMING
+        for seed in SEEDS
+    ],
+)
 def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None:
     limit = 6 if variant.seconds == inf else 30
     with serve(variant) as served:
@@ -56,8 +68,15 @@ def test_where_the_page_is_silent_so_is_the_judge(lenient: SeededDefect) -> None
         assert found(judged(served, only=("requests.*",))) == []
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("dialect", "http_status"), FAKES)
+@pytest.mark.parametrize(
+    ("dialect", "http_status", "seed"),
+    [
+        pytest.param(dialect, mode, seed, marks=slow_unless(is_quick=(dialect, mode) in QUICK_MODES and seed == 0))
+        for dialect in ("documented", "observed")
+        for mode in MODES
+        for seed in SEEDS
+    ],
+)
 def test_the_fake_has_no_finding_and_every_clause_is_exercised(
     dialect: str, http_status: HttpStatus, seed: int
 ) -> None:
