@@ -24,10 +24,9 @@ PROCESSES = 3
 @pytest.fixture(scope="module")
 def all_findings(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Findings]]]:
     """Check the selected defects in parallel processes and return their findings by name."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    selected = [
-        item.callspec.params["defect"] for item in items if item.originalname == test_a_defect_is_found.__name__
-    ]
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    own = [item for item in items if item.originalname == test_a_defect_is_found.__name__]
+    selected: list[Any] = [item.callspec.params["defect"] for item in own]
     # Defects hold lambdas, which cannot be pickled, so a process gets the index of its defect.
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:
