@@ -1,10 +1,8 @@
 """``seedbed generate`` for many images: where prompts come from, names, JSON, exit codes, and going on after an end."""
 
-import contextlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seedbed_client.cli.preview import open_preview
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
@@ -179,60 +176,6 @@ def test_no_image_is_paid_twice_after_an_end_by_force(server: MockServer, number
     assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 0
     assert made(server) == ["one", "three", "two"]
     assert state() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
-
-
-SHOWN: list[tuple[dict[str, str], str]] = [
-    ({"KITTY_WINDOW_ID": "1"}, r"\x1b_Ga=T,f=100,c=60,m=[01];[A-Za-z0-9+/=]+\x1b\\"),
-    ({"TERM_PROGRAM": "WezTerm"}, r"\x1bPq#0;2;[^\x1b]+\x1b\\"),
-    ({"TERM_PROGRAM": "iTerm.app"}, r"\x1bPq#0;2;[^\x1b]+\x1b\\"),
-    ({"TERM": "xterm-256color"}, "(\x1b\\[[0-9;]+m)+[\u2580-\u259f ]"),
-]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
-@pytest.mark.parametrize(("terminal", "expected"), SHOWN, ids=lambda value: "-".join(value) if value else "")
-def test_pictures_are_shown_in_the_form_that_the_terminal_reads(terminal: dict[str, str], expected: str) -> None:
-    told = {"KITTY_WINDOW_ID", "GHOSTTY_RESOURCES_DIR", "TERM_PROGRAM", "LC_TERMINAL", "XTERM_VERSION", "NO_COLOR"}
-    rest = {name: value for name, value in os.environ.items() if name not in told}
-    master, slave = os.openpty()
-    command = [sys.executable, "-c", STARTED, "generate", "one", "-o", "one.jpg", "--preview"]
-    with subprocess.Popen(command, env={**rest, "TERM": "xterm", **terminal}, stderr=slave) as process:
-        os.close(slave)
-        assert re.search(expected, read_to_the_end(master))
-    assert process.returncode == 0
-
-
-def read_to_the_end(terminal: int) -> str:
-    read = bytearray()
-    with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):
-        while part := file.read(65536):  # Linux tells the end of a pseudo-terminal as an error
-            read += part
-    return read.decode()
-
-
-def test_no_picture_is_written_to_what_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "one", "-o", "one.jpg", "--preview"]) == 0
-    assert "\x1b" not in "".join(capfd.readouterr())
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff no picture \xff\xd9", b"\x89PNG\r\n\x1a\n\0\0"], ids=len)
-def test_a_picture_that_cannot_be_shown_is_told_of_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    show = open_preview()
-    Path("one.jpg").write_bytes(content)
-    show(Path("one.jpg"))
-    assert capsys.readouterr().err.startswith("seedbed generate: one.jpg cannot be shown")
-
-
-def test_without_the_library_pictures_are_refused_before_anything_costs(
-    server: MockServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "dapple.renderers", None)
-    assert main(["generate", "one", "--preview"]) == 2
-    assert "seedbed[preview]" in capsys.readouterr().err
-    assert made(server) == []
 
 
 def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,6 @@ from seedbed_schemas.validation import for_display
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
 from seedbed_client.cli.batch import BY_TASK, FAILED, BatchRunner, Naming, Outcome, TaskProgress, pause, told
-from seedbed_client.cli.preview import open_preview
 from seedbed_client.cli.run_state import Job, RunState, held
 from seedbed_client.cli.service_options import (
     INTERRUPTED,
@@ -111,11 +110,9 @@ class OutputOptions:
 
     Attributes:
         as_json: Print a line of JSON for each image.
-        preview: Show the images in the terminal, if it can (pip install 'seedbed[preview]').
     """
 
     as_json: Annotated[bool, Parameter(name="--json")] = False
-    preview: bool = False
 
 
 def _lines(source: str) -> Iterator[str]:
@@ -159,23 +156,18 @@ def generate(
         how.check()
         model = what.model()
         jobs = what.jobs(prompts, model, options)
-        show = open_preview() if report.preview else None
         client = (service or ServiceOptions()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
         with held(how.resume):
             ledger = RunState.open(client.base_url, model.model, jobs, how.resume, how.output)
             naming = Naming(ledger.output or BY_TASK)
             naming.check([job.prompt for job in ledger.jobs])
-            code = _run(
+            return _run(
                 _Run(client, ledger, model.model, naming, how.timeout), how.concurrency, _printer(report.as_json)
             )
     except (ConfigurationError, ContractError) as error:
         return fail("generate", str(error), USAGE_ERROR)
     except OSError as error:
         return fail("generate", told(error), USAGE_ERROR)
-    if show:
-        for file in (file for job in ledger.jobs for file in job.files):
-            show(Path(file))
-    return code
 
 
 @dataclass(frozen=True, slots=True)
