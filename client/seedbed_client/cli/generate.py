@@ -18,7 +18,7 @@ from seedbed_schemas.validation import for_display
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
 from seedbed_client.cli.batch import BY_TASK, FAILED, BatchRunner, Naming, Outcome, TaskProgress, pause, told
-from seedbed_client.cli.run_state import Job, RunState, held
+from seedbed_client.cli.run_state import Job, RunState, locked
 from seedbed_client.cli.service_options import (
     INTERRUPTED,
     USAGE_ERROR,
@@ -157,7 +157,7 @@ def generate(
         model = what.model()
         jobs = what.jobs(prompts, model, options)
         client = (service or ServiceOptions()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
-        with held(how.resume):
+        with locked(how.resume):
             ledger = RunState.open(client.base_url, model.model, jobs, how.resume, how.output)
             naming = Naming(ledger.output or BY_TASK)
             naming.check([job.prompt for job in ledger.jobs])

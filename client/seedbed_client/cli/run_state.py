@@ -7,10 +7,8 @@ for and without a name may have been paid for: nobody can tell, so it is not ask
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from seedbed_schemas.files import check_writable, write_whole
@@ -134,58 +132,35 @@ def _read(path: Path) -> _Content:
 
 
 @contextlib.contextmanager
-def held(path: Path | None) -> Iterator[None]:
-    """Keep other runs from a file while the block runs; the end of the process lets go of it, however it comes.
+def locked(path: Path | None) -> Iterator[None]:
+    """Keep other runs from using a progress file while the block runs.
+
+    Args:
+        path: The progress file; without one, there is nothing to lock.
 
     Raises:
-        ConfigurationError: Another run has it.
-        OSError: Its folder cannot be written.
+        ConfigurationError: Another run is using the file.
+        OSError: The lock file cannot be written.
     """
     if path is None:
         yield
         return
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (costs as much as asyncio; only --resume needs it)
+
     check_writable(path)
     lock_path = Path(f"{path}.lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(_locked(lock_path))
-        except BlockingIOError as error:
-            raise ConfigurationError(f"{path} is being used by another run: wait for its end.") from error
-        try:
-            yield
-        finally:
-            if sys.platform == "win32":  # which lets nobody remove a file that is open, or that another run has open
-                lock.close()
-            with contextlib.suppress(OSError):
-                lock_path.unlink()
-
-
-def _locked(path: Path) -> BinaryIO:
-    """Return a file that is locked; one that another run removed meanwhile keeps nobody out, so a new one is made."""
-    while True:
-        file = path.open("ab")
-        try:
-            _lock(file.fileno())
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass  # removed just now
-        except OSError as error:
-            file.close()
-            raise BlockingIOError from error
-        file.close()
-
-
-if sys.platform == "win32":
-
-    def _lock(handle: int) -> None:
-        import msvcrt  # noqa: PLC0415 (on Windows alone)
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-
-else:
-
-    def _lock(handle: int) -> None:
-        import fcntl  # noqa: PLC0415 (not on Windows)
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # A soft lock outlives a process that is killed, and so would refuse every later run.
+    lock = FileLock(lock_path, blocking=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigurationError(f"{path} is in use by another run; wait until that run ends.") from error
+    try:
+        yield
+    finally:
+        # On POSIX, filelock leaves the file in place. It may only be removed while it is locked: a run that has opened
+        # it meanwhile notices the removal and does not take its lock for a valid one. Windows refuses to remove an open
+        # file; there, filelock removes it after the release.
+        with contextlib.suppress(OSError):
+            lock_path.unlink()
+        lock.release()
