@@ -21,7 +21,7 @@ from seedbed_mock.control.api import ControlApi
 from seedbed_mock.control.routes import at_fault
 from seedbed_mock.control.routes import routes as control_routes
 from seedbed_mock.faults.connection import BrokenConnectionError
-from seedbed_mock.faults.replacements import APPLIED_HEADER
+from seedbed_mock.faults.effects import APPLIED_HEADER
 from seedbed_mock.handlers import CREATE_TASK, CREDIT, DOWNLOAD_URL, MODEL_PARAMETER, MODEL_SCHEMA, MODELS, RECORD_INFO
 from seedbed_mock.options import ServerOptions
 from seedbed_mock.responses import ResponseWriter, ServiceError

@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
-from seedbed_mock.faults.effects import Delay
-from seedbed_mock.faults.replacements import APPLIED_HEADER, ResponseReplacedError, replacement
+from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
 from seedbed_mock.handlers import read_body
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.responses import ServiceError
@@ -93,7 +92,7 @@ class OperationEndpoint:
         except ServiceError as refusal:
             return self._answers.error(refusal)
         except ResponseReplacedError as fault:
-            return replacement(fault.effect, self._answers)
+            return fault.effect.respond(self._answers)
         return self._answers.success(call.data)
 
     def _write_down(self, scope: Scope, call: RequestContext, answer: ApiResponse) -> None:

@@ -15,9 +15,8 @@ from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 from starlette.requests import ClientDisconnect
 
-from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, TaskEffect
+from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, phrases
-from seedbed_mock.faults.replacements import ResponseReplacedError
 from seedbed_mock.faults.rules import RuleError, is_begun
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
@@ -325,7 +324,7 @@ def _keep_task(service: Service, call: RequestContext, effect: Effect | None) ->
     while True:
         task = _new_task(service, call, timeline)
         if isinstance(effect, TaskEffect):
-            task = replace(effect.changed(task), fault_rule=str(call.fault.rule) if call.fault else "")
+            task = replace(effect.apply(task), fault_rule=str(call.fault.rule) if call.fault else "")
         # Another server on the same file may have come by the same name.
         with contextlib.suppress(NameTakenError):
             service.store.create(task, call.caller)

@@ -136,7 +136,7 @@ def test_every_rule_that_there_can_be_is_read_as_it_was_written(rule: Rule) -> N
         ("task.fail; op=credit", "op=createTask"),
         ("wire.reset at=end", "at"),
         ("wire.trickle seconds=61", "seconds"),
-        ("delay seconds=3..1", "in order"),
+        ("delay seconds=3..1", "lower bound first"),
         ("delay seconds=1..2 sigma=1", "sigma"),
         ("delay seconds=fast", "SECONDS"),
         ("task.stuck state=success", "state"),

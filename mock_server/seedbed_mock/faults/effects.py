@@ -1,6 +1,7 @@
-"""What a fault does: one small class for each effect, which says what it imitates.
+"""Effects: what a fault changes about a response, a task, a result or a callback.
 
-The fields of a class are what a rule may tell it, as ``name=value``.
+Each effect is one class. Its ``name`` is how a rule calls it, its fields are the options that a rule can set
+(``name=value``), and its methods are all of its behaviour. The docstrings name the failures that the effects imitate.
 """
 
 from __future__ import annotations
@@ -12,144 +13,178 @@ from msgspec import Meta
 from msgspec.structs import replace
 from seedbed_schemas import job_api
 
+from seedbed_mock.responses import ApiResponse
 from seedbed_mock.settings import Span
-from seedbed_mock.tasks import (
-    CallbackFault,
-    Failure,
-    ResultFault,
-    even_timeline,
-    on_timeline,
-    stuck_in,
-)
+from seedbed_mock.tasks import CallbackFault, Failure, ResultFault, even_timeline, on_timeline, stuck_in
 
 if TYPE_CHECKING:
     from random import Random
 
+    from seedbed_mock.responses import ResponseWriter
     from seedbed_mock.tasks import CallbackDelivery, Task
 
 
+APPLIED_HEADER = "x-seedbed-fault-applied"
+"""Header of every response that a rule changed; its value is the rule."""
+
 _DAY = 86_400
+_JSON = "application/json"
+_HTML = "text/html; charset=utf-8"
+
 Seconds = Annotated[float, Meta(ge=0, le=_DAY)]
-Pause = Annotated[int, Meta(ge=0, le=_DAY)]
+WholeSeconds = Annotated[int, Meta(ge=0, le=_DAY)]
 HttpStatus = Annotated[int, Meta(ge=200, le=599)]
 Text = Annotated[str, Meta(max_length=500)]
+# \Z and not $, which also matches before a newline: the value becomes a header.
 MediaType = Annotated[str, Meta(pattern=r"^[!-~]([ -~]{0,198}[!-~])?\Z")]
 Pixels = Annotated[int, Meta(ge=1, le=8192)]
 
-_STATES = job_api().states
-
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """What a fault does.
+    """Base class of all effects.
 
     Attributes:
-        name: How a rule names it.
-        operations: Names of the operations that can carry it, empty for all.
+        name: Name of the effect in a rule.
+        operations: Operations that the effect applies to; empty for all.
     """
 
     name: ClassVar[str]
     operations: ClassVar[frozenset[str]] = frozenset()
 
 
+# Responses
+
+
 class ResponseEffect(Effect, frozen=True):
-    """Puts another answer in the place of the service's, which does not hear of the call."""
+    """Replaces the response; the call itself has no effect on the service."""
+
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        """Return the response to send.
+
+        Args:
+            writer: Writes the responses of the service.
+        """
+        raise NotImplementedError
 
 
-class TaskEffect(Effect, frozen=True):
-    """Changes what becomes of a task as it is made."""
+class ResponseReplacedError(Exception):
+    """Stop the handlers of a call: a fault replaces its response.
 
-    operations: ClassVar[frozenset[str]] = frozenset({"createTask"})
+    Args:
+        effect: Effect that gives the response.
+    """
 
-    def changed(self, task: Task) -> Task:
-        """Return the task as it is made instead."""
-        return task
-
-
-class ResultEffect(TaskEffect, frozen=True):
-    """Breaks the result of a task."""
-
-    fault: ClassVar[ResultFault]
-
-    def changed(self, task: Task) -> Task:
-        return replace(task, result_fault=self.fault)
-
-
-class CallbackEffect(TaskEffect, frozen=True):
-    """Breaks the callback of a task; one without a callback URL stays as it is."""
-
-    fault: ClassVar[CallbackFault] = CallbackFault()
-
-    def changed(self, task: Task) -> Task:
-        return replace(task, callback=self.told(task.callback, task)) if task.callback else task
-
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        """Return the callback as it is sent instead."""
-        return replace(callback, fault=self.fault)
-
-
-# Answers
+    def __init__(self, effect: ResponseEffect) -> None:
+        super().__init__(effect.name)
+        self.effect = effect
 
 
 class CodeEffect(ResponseEffect, frozen=True):
-    """A documented code, in the dialect's words or in others."""
+    """A documented code, with the message of the dialect or another one."""
 
     name = "CODE"
     code: int
     message: Text | None = None
-    retry_after: Pause | None = None
+    retry_after: WholeSeconds | None = None
+
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _with_retry_after(writer.for_code(self.code, self.message), self.retry_after)
 
 
 class StatusEffect(ResponseEffect, frozen=True):
-    """An HTTP status without a body: a load balancer answers in the place of the service."""
+    """An HTTP status without a body: a load balancer answers instead of the service."""
 
     name = "answer.status"
     status: HttpStatus = 503
-    retry_after: Pause | None = None
+    retry_after: WholeSeconds | None = None
+
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _with_retry_after(_fault_response(b"", _HTML, self.status), self.retry_after)
 
 
 class HtmlResponse(ResponseEffect, frozen=True):
-    """A page of HTML: a proxy refuses a script (403), or finds nobody behind it (502)."""
+    """An HTML page: a proxy refuses a script (403) or cannot reach the service (502)."""
 
     name = "answer.html"
     status: HttpStatus = 502
 
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        # HTTP allows no body with these.
+        if self.status in {204, 205, 304}:
+            return _fault_response(b"", _HTML, self.status)
+        title = {403: "403 Forbidden", 502: "502 Bad Gateway"}.get(self.status, str(self.status))
+        page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+        page += "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+        return _fault_response(page.encode(), _HTML, self.status)
+
 
 class EmptyResponse(ResponseEffect, frozen=True):
-    """HTTP 200 and an empty body: a worker that died after its headers."""
+    """HTTP 200 with an empty body: a worker died after sending the headers."""
 
     name = "answer.empty"
 
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _fault_response(b"", _JSON)
+
 
 class WrongMediaType(ResponseEffect, frozen=True):
-    """Success as JSON that calls itself something else: a server that is set up wrongly."""
+    """A successful JSON response with another Content-Type: a misconfigured server."""
 
     name = "answer.type"
     type: MediaType = "text/plain; charset=utf-8"
 
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _fault_response(writer.success(None).body, self.type)
+
 
 class NotJsonResponse(ResponseEffect, frozen=True):
-    """Half a JSON document with a Content-Length that fits: an answer cut by a proxy that hides it."""
+    """Half a JSON document whose Content-Length is correct: a proxy cut the response and hid that."""
 
     name = "answer.not-json"
 
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        body = writer.success(None).body
+        return _fault_response(body[: len(body) // 2], _JSON)
+
 
 class OtherShapeResponse(ResponseEffect, frozen=True):
-    """JSON of another shape, a list where an object was: a version of the API that nobody announced."""
+    """JSON of another shape, a list instead of an object: an unannounced version of the API."""
 
     name = "answer.shape"
 
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _fault_response(b'[{"status":"ok"}]', _JSON)
+
 
 class NoDataResponse(ResponseEffect, frozen=True):
-    """Success without ``data``: an answer written before its outcome was known."""
+    """A successful response without ``data``: it was written before the result was known."""
 
     name = "answer.no-data"
+
+    def respond(self, writer: ResponseWriter) -> ApiResponse:
+        return _fault_response(writer.success_without_data(), _JSON)
+
+
+def _fault_response(body: bytes, media_type: str, status: int = 200) -> ApiResponse:
+    return ApiResponse(0, "fault", body, status, media_type)
+
+
+def _with_retry_after(response: ApiResponse, seconds: int | None) -> ApiResponse:
+    if seconds is not None:
+        response.headers["retry-after"] = str(seconds)
+    return response
 
 
 # Latency
 
 
 class Delay(Effect, frozen=True):
-    """An answer that takes its time: fixed, between two bounds, or lognormal about a median, as networks have it."""
+    """A slow response: a fixed delay, one between two bounds, or a lognormal one, as network latencies are.
+
+    Attributes:
+        seconds: Delay in seconds or its bounds, such as ``1..3``; the median if ``sigma`` is set.
+        sigma: Standard deviation of the logarithm of the delay.
+    """
 
     name = "delay"
     seconds: Text = "1"
@@ -158,111 +193,146 @@ class Delay(Effect, frozen=True):
     def __post_init__(self) -> None:
         span = Span.parse(self.seconds)
         if not span.least <= span.most <= _DAY:
-            raise ValueError(f"a delay is at most {_DAY} seconds, its bounds in order, not {self.seconds}")
+            raise ValueError(f"invalid delay {self.seconds!r}: use at most {_DAY} seconds, the lower bound first")
         if self.sigma and span.least != span.most:
-            raise ValueError("sigma goes with one length of time, the median")
+            raise ValueError(f"sigma requires a single number of seconds, the median, not {self.seconds!r}")
 
-    def draw(self, chance: Random) -> float:
-        """Return how long it takes this time, in seconds."""
+    def draw(self, random: Random) -> float:
+        """Return the delay of one call, in seconds."""
         span = Span.parse(self.seconds)
-        return min(span.least * chance.lognormvariate(0, self.sigma), _DAY) if self.sigma else span.draw(chance)
+        # A lognormal distribution has no upper bound, but a client must not wait for years.
+        return min(span.least * random.lognormvariate(0, self.sigma), _DAY) if self.sigma else span.draw(random)
 
 
 # Tasks
 
 
+class TaskEffect(Effect, frozen=True):
+    """Changes a task when it is created."""
+
+    operations: ClassVar[frozenset[str]] = frozenset({"createTask"})
+
+    def apply(self, task: Task) -> Task:
+        """Return the task to create instead."""
+        return task
+
+
 class FailTask(TaskEffect, frozen=True):
-    """A task that fails: moderation says no minutes later, or the model breaks down."""
+    """A failed task: moderation refuses it after minutes, or the model breaks down.
+
+    Attributes:
+        code: ``failCode`` of its record.
+        message: ``failMsg`` of its record; by default the one observed with this code.
+        after: Time until it fails, in seconds; by default the duration of any task.
+    """
 
     name = "task.fail"
     code: Text = next(iter(job_api().failures))
     message: Text | None = None
     after: Seconds | None = None
 
-    def changed(self, task: Task) -> Task:
+    def apply(self, task: Task) -> Task:
         message = job_api().failures.get(self.code, "") if self.message is None else self.message
-        return _timed(replace(task, failure=Failure(self.code, message)), self.after)
+        failing = replace(task, failure=Failure(self.code, message))
+        return failing if self.after is None else _with_duration(failing, self.after)
 
 
 class StuckTask(TaskEffect, frozen=True):
-    """A task that stays in a state for ever: a job that a worker lost."""
+    """A task that stays in one state forever: a worker lost the job."""
 
     name = "task.stuck"
     state: Literal["waiting", "queuing", "generating"] = "waiting"
 
-    def changed(self, task: Task) -> Task:
+    def apply(self, task: Task) -> Task:
         return stuck_in(task, self.state)
 
 
 class SlowTask(TaskEffect, frozen=True):
-    """A task that takes longer: a queue at its worst."""
+    """A task that takes longer: a long queue."""
 
     name = "task.slow"
     seconds: Seconds = 600
 
-    def changed(self, task: Task) -> Task:
-        return _timed(task, self.seconds)
+    def apply(self, task: Task) -> Task:
+        return _with_duration(task, self.seconds)
 
 
 class LateTask(TaskEffect, frozen=True):
-    """A task that recordInfo does not know at first: a replica that lags behind."""
+    """A task that recordInfo does not find at first: a database replica lags behind."""
 
     name = "task.late"
     seconds: Seconds = 3
 
-    def changed(self, task: Task) -> Task:
+    def apply(self, task: Task) -> Task:
         return replace(task, visible=task.visible + round(self.seconds * 1000))
 
 
 class LostTask(TaskEffect, frozen=True):
-    """Charged, never created, and answered with 500: a crash between the till and the queue."""
+    """A task that is charged but not created, with code 500: a crash between payment and queue."""
 
     name = "task.lost"
 
 
 class OrphanTask(TaskEffect, frozen=True):
-    """Created and charged, but answered with 500: who tries again pays twice."""
+    """A task that is created and charged, with code 500: a client that retries pays twice."""
 
     name = "task.orphan"
+
+
+def _with_duration(task: Task, seconds: float) -> Task:
+    return on_timeline(task, even_timeline(task.created, round(seconds * 1000)))
 
 
 # Results
 
 
+class ResultEffect(TaskEffect, frozen=True):
+    """Changes the result of a task.
+
+    Attributes:
+        fault: What is wrong with the result.
+    """
+
+    fault: ClassVar[ResultFault]
+
+    def apply(self, task: Task) -> Task:
+        return replace(task, result_fault=self.fault)
+
+
 class EmptyResultUrl(ResultEffect, frozen=True):
-    """Success with an empty URL."""
+    """A successful task whose result URL is empty."""
 
     name = "result.empty-url"
     fault = ResultFault(has_empty_url=True)
 
 
 class DeadResultUrl(ResultEffect, frozen=True):
-    """Success with the URL of a result that is not there."""
+    """A successful task whose result URL leads to no file."""
 
     name = "result.dead-url"
     fault = ResultFault(has_dead_url=True)
 
 
 class ExpiredResult(ResultEffect, frozen=True):
-    """A result that has expired before anybody fetched it."""
+    """A result that expires before it can be downloaded."""
 
     name = "result.expired"
     fault = ResultFault(is_expired=True)
 
 
 class OtherResultSize(ResultEffect, frozen=True):
-    """An image of another size than was asked for."""
+    """An image of another size than requested."""
 
     name = "result.size"
     width: Pixels = 512
     height: Pixels = 512
 
-    def changed(self, task: Task) -> Task:
+    def apply(self, task: Task) -> Task:
         return replace(task, result_fault=ResultFault(size=(self.width, self.height)))
 
 
 class TruncatedImage(ResultEffect, frozen=True):
-    """An image that ends in the middle, its Content-Length true to that: an upload that broke."""
+    """An image file that ends in the middle, with a matching Content-Length: an interrupted upload."""
 
     name = "result.cut"
     fault = ResultFault(is_truncated=True)
@@ -271,104 +341,121 @@ class TruncatedImage(ResultEffect, frozen=True):
 # Callbacks
 
 
+class CallbackEffect(TaskEffect, frozen=True):
+    """Changes the callback of a task; a task without a callback URL stays as it is.
+
+    Attributes:
+        fault: What is wrong with the callback.
+    """
+
+    fault: ClassVar[CallbackFault] = CallbackFault()
+
+    def apply(self, task: Task) -> Task:
+        return replace(task, callback=self.apply_to_callback(task.callback, task)) if task.callback else task
+
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+        """Return the callback to send instead.
+
+        Args:
+            callback: Callback of the task.
+            task: Task that is created.
+        """
+        return replace(callback, fault=self.fault)
+
+
 class NoCallback(CallbackEffect, frozen=True):
-    """A callback that never comes."""
+    """A callback that never arrives."""
 
     name = "callback.never"
 
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return replace(callback, due=None, outcome="withheld")
 
 
 class LateCallback(CallbackEffect, frozen=True):
-    """A callback that comes long after the task has ended."""
+    """A callback that arrives long after the task has ended."""
 
     name = "callback.late"
     seconds: Seconds = 60
 
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        return _put_off(callback, self.seconds)
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+        return _postponed(callback, self.seconds)
 
 
 class RepeatedCallback(CallbackEffect, frozen=True):
-    """A callback that comes twice, as the service says that it may."""
+    """A callback that arrives twice, which the service documents as possible."""
 
     name = "callback.twice"
     fault = CallbackFault(deliveries=2)
 
 
 class OutOfOrderCallback(CallbackEffect, frozen=True):
-    """A callback that lets the next one of its space go first; alone, it comes after so many seconds."""
+    """A callback that is sent after the next one of its space, or after ``seconds`` if no other is sent."""
 
     name = "callback.out-of-order"
     seconds: Seconds = 60
 
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        return replace(_put_off(callback, self.seconds), fault=CallbackFault(lets_next_go_first=True))
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+        return replace(_postponed(callback, self.seconds), fault=CallbackFault(lets_next_go_first=True))
 
 
 class EarlyCallback(CallbackEffect, frozen=True):
-    """A callback that tells of success so many seconds before recordInfo does."""
+    """A callback that reports success some seconds before recordInfo does."""
 
     name = "callback.early"
     seconds: Seconds = 1
 
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
-        due = None if callback.due is None else max(callback.due - round(self.seconds * 1000), task.created)
-        return replace(callback, due=due)
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+        if callback.due is None:
+            return callback
+        return replace(callback, due=max(callback.due - round(self.seconds * 1000), task.created))
 
 
 class UnsignedCallback(CallbackEffect, frozen=True):
-    """A callback without a signature, though the account has a signing key."""
+    """A callback without a signature although the account has a signing key."""
 
     name = "callback.unsigned"
     fault = CallbackFault(is_unsigned=True)
 
 
 class WrongSignatureCallback(CallbackEffect, frozen=True):
-    """A callback whose signature was made with another key: somebody else's, or a key that was changed."""
+    """A callback that is signed with another key: a forged one, or a changed key."""
 
     name = "callback.wrong-signature"
-    fault = CallbackFault(signing_key="a key that nobody knows")
+    fault = CallbackFault(signing_key="not the key of the account")
 
 
 class OtherIdCallback(CallbackEffect, frozen=True):
-    """A callback signed over ``undefined``, as by those who copy the vendor's own sample."""
+    """A callback whose signature covers ``undefined`` instead of the task ID, as the vendor's sample code makes it."""
 
     name = "callback.other-id"
     fault = CallbackFault(signed_id="undefined")
 
 
 class StaleCallback(CallbackEffect, frozen=True):
-    """A callback whose timestamp is old: a replay, or a clock that is wrong."""
+    """A callback with an old timestamp: a replayed request or a wrong clock."""
 
     name = "callback.stale"
     seconds: Seconds = 3600
 
-    def told(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
+    def apply_to_callback(self, callback: CallbackDelivery, task: Task) -> CallbackDelivery:
         return replace(callback, fault=CallbackFault(age=round(self.seconds * 1000)))
 
 
 class ContradictingCallback(CallbackEffect, frozen=True):
-    """A callback that says the contrary of the record, which the signature does not keep anybody from."""
+    """A callback that contradicts the record: the signature does not cover the body."""
 
     name = "callback.unlike"
     fault = CallbackFault(contradicts_record=True)
 
 
 class RedeliveredCallback(CallbackEffect, frozen=True):
-    """A callback that is retried although it was answered with 200."""
+    """A callback that is retried although the receiver responds with 200."""
 
     name = "callback.again"
     fault = CallbackFault(deliveries=job_api().callback.retries + 1)
 
 
-def _put_off(callback: CallbackDelivery, seconds: float) -> CallbackDelivery:
+def _postponed(callback: CallbackDelivery, seconds: float) -> CallbackDelivery:
     delay = round(seconds * 1000)
     return replace(callback, delay=delay, due=None if callback.due is None else callback.due + delay)
-
-
-def _timed(task: Task, seconds: float | None) -> Task:
-    if seconds is None:
-        return task
-    return on_timeline(task, even_timeline(task.created, round(seconds * 1000)))
