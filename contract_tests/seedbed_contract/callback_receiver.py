@@ -160,12 +160,12 @@ class CallbackAddresses:
 
     receiver: Receiver | None = None
     failing: set[str] = field(default_factory=set)
-    given: set[str] = field(default_factory=set)
+    assigned: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _mark: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(_MARK_BITS):016x}")
 
-    def address(self, request: Any, suffix: str = "", *, fails_first: bool = False) -> tuple[Any, str]:
+    def assign(self, request: Any, suffix: str = "", *, fails_first: bool = False) -> tuple[Any, str]:
         """Return a request that asks for a callback, and the path where to await it; empty where there is no receiver.
 
         Args:
@@ -177,12 +177,12 @@ class CallbackAddresses:
             return request, ""
         target = f"/{self._mark}/{next(self._numbers)}{suffix}"
         path = target.partition("?")[0]
-        self.given.add(path)
+        self.assigned.add(path)
         if fails_first:
             self.failing.add(path)
             self.receiver.statuses[path] = [_ERROR]
         return {**request, job_api().fields.callback: self.receiver.url(target)}, path
 
-    def came(self, path: str) -> list[Received]:
+    def received_at(self, path: str) -> list[Received]:
         """Return what came to a path."""
         return self.receiver.at(path) if self.receiver and path else []

@@ -19,8 +19,8 @@ from seedbed_contract.callback_receiver import CallbackAddresses, Receiver
 from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
 from seedbed_contract.checks.request_validation import accepts_valid_requests, judge_violation
-from seedbed_contract.detection import CLAUSES, QUESTIONS, detect, detect_capabilities
-from seedbed_contract.findings import BEGINNING, CheckResult, FindingLog, Report
+from seedbed_contract.detection import CAPABILITY_CLAUSES, CAPABILITY_PROBES, detect, detect_capabilities
+from seedbed_contract.findings import SETUP, CheckResult, FindingLog, Report
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.session import Budget, BudgetExceededError, Session
@@ -69,8 +69,8 @@ class Options:
     time_limit: float = TIME_LIMIT
     only: tuple[str, ...] = ()
     contract: Contract = field(default_factory=default_contract)
-    examples: ExampleDatabase | None = None
-    is_alone: bool = True
+    example_database: ExampleDatabase | None = None
+    is_exclusive: bool = True
 
     def checks(self) -> list[Check]:
         """Return the checks that were asked for, in order.
@@ -104,9 +104,9 @@ class Run:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.wire = stack.enter_context(HttpTransport(self.target.base_url, self.options.time_limit))
+            self.transport = stack.enter_context(HttpTransport(self.target.base_url, self.options.time_limit))
             plain = RequestBuilder(self.options.contract, bearer(self.options.contract, self.target.key))
-            found = detect(self.wire, plain, self.target)
+            found = detect(self.transport, plain, self.target)
             self._is_readable = found.is_readable
             self.session = self._session(stack, plain.with_extra(_space(is_fake=found.is_fake)), found)
             self._begin(found)
@@ -122,7 +122,7 @@ class Run:
 
     def make(self, check: Check) -> CheckResult:
         """Make one check, after those tasks that it needs."""
-        ledger, started = self.session.ledger, time.monotonic()
+        ledger, started = self.session.log, time.monotonic()
         self.session.check = check.name
         exercised = ledger.exercised
         self._attempt(check)
@@ -135,16 +135,16 @@ class Run:
 
     def judgement(self) -> Report:
         """Return what the run has found so far."""
-        session, ledger = self.session, self.session.ledger
+        session, ledger = self.session, self.session.log
         return Report(
             target=self.target.base_url,
             dialect=session.expected.dialect.title,
             http_status=session.expected.http_status,
             seed=self.options.seed,
-            requests=self.wire.sent,
+            requests=self.transport.sent,
             seconds=time.monotonic() - self._started,
-            tasks=session.budget.made + session.budget.wrongly_made,
-            spent=float(session.budget.gone if session.budget.is_free else session.budget.spent),
+            tasks=session.budget.created + session.budget.wrongly_created,
+            spent=float(session.budget.charged if session.budget.is_free else session.budget.spent),
             findings=ledger.findings,
             checks=list(self._results),
             not_judged=ledger.not_judged,
@@ -156,66 +156,68 @@ class Run:
         target, options = self.target, self.options
         return Session(
             target=target,
-            wire=self.wire,
-            asks=asks,
+            transport=self.transport,
+            builder=asks,
             expected=found.expected,
-            ledger=FindingLog(options.contract, breakable_clauses(options.contract)),
+            log=FindingLog(options.contract, breakable_clauses(options.contract)),
             budget=Budget(profile_of(options.contract).credits, target.most),
-            offered=detect_capabilities(self.wire, asks, found),
-            mailbox=CallbackAddresses(self._receiver(stack, asks)),
+            capabilities=detect_capabilities(self.transport, asks, found),
+            callback_addresses=CallbackAddresses(self._receiver(stack, asks)),
             fail_prompt=target.fail_prompt or (_FAILING if found.is_fake else ""),
             seed=options.seed,
             max_examples=options.max_examples,
-            examples=options.examples,
-            is_alone=options.is_alone or found.is_fake,  # where a run has accounts of its own
+            example_database=options.example_database,
+            is_exclusive=options.is_exclusive or found.is_fake,  # where a run has accounts of its own
         )
 
     def _attempt(self, check: Check) -> None:
         session = self.session
         if not self._is_readable:
-            session.cannot_judge(_UNREADABLE)
+            session.mark_unchecked(_UNREADABLE)
             return
         try:
-            if check.makes_tasks and not session.is_ordered and check.run is not accepts_valid_requests:
+            if check.makes_tasks and not session.has_requested_tasks and check.run is not accepts_valid_requests:
                 accepts_valid_requests(session)
             check.run(session)
-            tasks.look_around(session)
+            tasks.poll_pending(session)
         except OutOfTimeError:
-            session.cannot_judge(OUT_OF_TIME)
+            session.mark_unchecked(OUT_OF_TIME)
         except BudgetExceededError:
-            session.cannot_judge(_OUT_OF_MONEY)
+            session.mark_unchecked(_OUT_OF_MONEY)
 
     def _begin(self, found: DetectedService) -> None:
         """Judge the first answers, and whether everything is there that is required."""
         session = self.session
-        session.check = BEGINNING
+        session.check = SETUP
         for remark in found.remarks:
-            session.ledger.remark(remark)
+            session.log.remark(remark)
         if not self.options.only or not found.is_readable:
             self._judge_first(found)
         if not self._is_readable and session.budget.is_free:
-            session.send(session.asks.create(accepted(session.asks.contract)[0].request), once=True)
-        session.balance()
+            session.send(session.builder.create(accepted(session.builder.contract)[0].request), once=True)
+        session.fetch_balance()
         self._require()
 
     def _judge_first(self, found: DetectedService) -> None:
         for clause, exchange in found.exchanges:
-            self.session.judge_form(exchange)
+            self.session.check_form(exchange)
             if clause:
-                self.session.note_wrongly_made(exchange)
+                self.session.count_wrongly_accepted(exchange)
                 judge_violation(self.session, exchange, clause, "")
 
     def _require(self) -> None:
         session = self.session
-        for name in sorted(self.target.required - session.offered - {"callbacks"}):
-            exchange = session.send(QUESTIONS.get(name, QUESTIONS["credit"])(session.asks), strict=False)
-            session.judge([Defect(CLAUSES[name], f"the target has no {name}, which is required")], exchange)
+        for name in sorted(self.target.required - session.capabilities - {"callbacks"}):
+            exchange = session.send(
+                CAPABILITY_PROBES.get(name, CAPABILITY_PROBES["credit"])(session.builder), strict=False
+            )
+            session.report([Defect(CAPABILITY_CLAUSES[name], f"the target has no {name}, which is required")], exchange)
 
     def _receiver(self, stack: ExitStack, asks: RequestBuilder) -> Receiver | None:
         host = self.target.callback_host or ("127.0.0.1" if self.target.is_local else "")
         if not host:
             return None
-        return stack.enter_context(Receiver(host, look=lambda _path, body: _record_now(self.wire, asks, body)))
+        return stack.enter_context(Receiver(host, look=lambda _path, body: _record_now(self.transport, asks, body)))
 
 
 def run_checks(target: Target, options: Options, on_check: Callable[[Check], object] = lambda _: None) -> Report:

@@ -234,7 +234,7 @@ def _accepted(options: Options) -> Iterator[Planned]:
 
 def most_tasks(target: Target, options: Options) -> int | None:
     """Return how many tasks a run may make at most; ``None`` where they cost nothing."""
-    return None if target.most is None else Budget(profile_of(options.contract).credits, target.most).room
+    return None if target.most is None else Budget(profile_of(options.contract).credits, target.most).remaining_tasks
 
 
 _FINDINGS = 1
@@ -295,7 +295,7 @@ def _judge(target: Target, options: Options, *, quiet: bool) -> Report:
     with Run(target, options) as run:
         checks = run.checks()
         with RunProgress(Console(stderr=True), len(checks), quiet=quiet) as progress:
-            run.wire.on_sent = progress.sent
+            run.transport.on_sent = progress.sent
             for check in checks:
                 progress.check(check.name, check.about)
                 run.make(check)

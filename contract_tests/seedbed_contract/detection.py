@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOREIGN_URL: Final = "http://127.0.0.1/picture.jpg"
 """A URL that is no result of any service."""
 
-QUESTIONS: Final[Mapping[str, Callable[[RequestBuilder], TargetRequest]]] = {
+CAPABILITY_PROBES: Final[Mapping[str, Callable[[RequestBuilder], TargetRequest]]] = {
     "credit": lambda asks: asks.credit(),
     "models": lambda asks: asks.models(),
     "modelSchema": lambda asks: asks.model_schema(asks.contract.model),
@@ -36,7 +36,7 @@ QUESTIONS: Final[Mapping[str, Callable[[RequestBuilder], TargetRequest]]] = {
 }
 """A question to each operation, which one that is there answers."""
 
-CLAUSES: Final = {
+CAPABILITY_CLAUSES: Final = {
     "credit": "creditAnswer/required/data",
     "models": "models/listed",
     "modelSchema": "models/schema",
@@ -54,20 +54,20 @@ def detect_capabilities(wire: HttpTransport, asks: RequestBuilder, found: Detect
     """
     expected = found.expected
     # A server without the operation answers like for any path that it does not know.
-    due = dict.fromkeys(QUESTIONS, expected.codes("done"))
+    due = dict.fromkeys(CAPABILITY_PROBES, expected.codes("done"))
     due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
-    there = {name for name, ask in QUESTIONS.items() if _is_there(wire.send(ask(asks)), due[name])}
+    there = {name for name, ask in CAPABILITY_PROBES.items() if _is_there(wire.send(ask(asks)), due[name])}
     return frozenset(there | ({"faults"} if found.is_fake else set()))
 
 
 def _is_there(exchange: Exchange, due: frozenset[int]) -> bool:
     """Tell whether an operation answers, be it with what only says that it is JSON."""
-    answer = exchange.answer
+    answer = exchange.response
     is_odd = answer is not None and answer.status == OK and answer.media_type == JSON and answer.json is NOT_JSON
     return exchange.code in due or is_odd
 
 
-NOBODY: Final = "seedbed-check-no-such-task"
+UNKNOWN_TASK_ID: Final = "seedbed-check-no-such-task"
 """Name of a task that no service has."""
 _UNREADABLE: Final = "Nothing that it answers is a JSON object: is this the URL of the service?"
 
@@ -111,10 +111,10 @@ def detect(wire: HttpTransport, asks: RequestBuilder, target: Target) -> Detecte
         raise CannotCheckError(
             f"the key is refused at {wire.base_url}: give a good one with --key, or SEEDBED_API_KEY."
         )
-    is_readable = any(exchange.answer and isinstance(exchange.answer.json, dict) for _, exchange in answered)
+    is_readable = any(exchange.response and isinstance(exchange.response.json, dict) for _, exchange in answered)
     dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
-    expected = Expectations(contract, dialect, http_status, is_told=target.dialect != "auto")
-    is_fake = any(exchange.answer and exchange.answer.header(local.MARK_HEADER) for _, exchange in answered)
+    expected = Expectations(contract, dialect, http_status, is_dialect_given=target.dialect != "auto")
+    is_fake = any(exchange.response and exchange.response.header(local.MARK_HEADER) for _, exchange in answered)
     remarks = tuple(_remarks(target, dialect, http_status)) if is_readable else (_UNREADABLE,)
     clauses = (clause for _, clause, _ in questions)
     exchanges = tuple(zip(clauses, (exchange for _, exchange in answered), strict=False))
@@ -134,8 +134,8 @@ def _answered(
 
 def _questions(asks: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]:
     """Yield the case of each question, and the clause that it breaks."""
-    yield "task_unknown", "", asks.record(NOBODY)
-    yield "key_refused", "", asks.with_authorization(()).record(NOBODY)
+    yield "task_unknown", "", asks.record(UNKNOWN_TASK_ID)
+    yield "key_refused", "", asks.with_authorization(()).record(UNKNOWN_TASK_ID)
     by_case: dict[str, tuple[str, TargetRequest]] = {}
     for case in refused(asks.contract):
         keyword = case.clause.split("/")[1]
@@ -147,7 +147,7 @@ def _questions(asks: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]
 
 def _asked(wire: HttpTransport, ask: TargetRequest) -> Exchange:
     exchange = wire.send(ask)
-    if exchange.answer is None:
+    if exchange.response is None:
         raise CannotCheckError(
             f"nothing answers at {wire.base_url} as a service would ({exchange.problem}). "
             "Start the server, or check the URL."
@@ -178,14 +178,16 @@ def _fits(dialect: Dialect, case: str, exchange: Exchange, contract: Contract) -
     if dialect is documented():
         return True
     words = re.sub(r"\\{\w+\\}", ".+", re.escape(dialect.cases[case].message))
-    message = exchange.answer.json.get("msg") if exchange.answer and isinstance(exchange.answer.json, dict) else ""
+    message = (
+        exchange.response.json.get("msg") if exchange.response and isinstance(exchange.response.json, dict) else ""
+    )
     return re.fullmatch(words, str(message)) is not None
 
 
 def _http_status(answered: list[tuple[str, Exchange]], target: Target) -> HttpStatus:
     if target.http_status != "auto":
         return target.http_status
-    statuses = [(exchange.answer.status, exchange.code) for _, exchange in answered if exchange.answer]
+    statuses = [(exchange.response.status, exchange.code) for _, exchange in answered if exchange.response]
     mirrored = sum(status == code != OK for status, code in statuses)
     enveloped = sum(status == OK != code for status, code in statuses)
     return "mirror" if mirrored > enveloped else "envelope"

@@ -30,7 +30,11 @@ def sample_of(exchange: Exchange, base_url: str, secrets: Mapping[str, str]) -> 
         base_url: Where the target is.
         secrets: Name of the shell variable by the key that it stands for.
     """
-    return Sample(curl(exchange.ask, base_url, secrets), shown_answer(exchange, secrets), len(exchange.ask.body or b""))
+    return Sample(
+        curl(exchange.request, base_url, secrets),
+        describe_response(exchange, secrets),
+        len(exchange.request.body or b""),
+    )
 
 
 def sample_of_received(received: Received, secrets: Mapping[str, str]) -> Sample:
@@ -39,7 +43,7 @@ def sample_of_received(received: Received, secrets: Mapping[str, str]) -> Sample
     text = (
         f"{received.method} {received.target} | {headers}{received.body[:_LONGEST_ANSWER].decode('utf-8', 'replace')}"
     )
-    return Sample("", printable(redacted(text, secrets)), len(received.body))
+    return Sample("", printable(redact(text, secrets)), len(received.body))
 
 
 def curl(ask: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> str:
@@ -57,18 +61,18 @@ def curl(ask: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> str:
     return f"printf '%b' {shlex.quote(octal)} | {' '.join(words)} --data-binary @-"
 
 
-def shown_answer(exchange: Exchange, secrets: Mapping[str, str]) -> str:
+def describe_response(exchange: Exchange, secrets: Mapping[str, str]) -> str:
     """Return what came back, as text without control characters and keys."""
-    answer = exchange.answer
+    answer = exchange.response
     if answer is None:
         return f"no answer: {exchange.problem}"
-    text = redacted(answer.body[:_LONGEST_ANSWER].decode("utf-8", "replace"), secrets)
+    text = redact(answer.body[:_LONGEST_ANSWER].decode("utf-8", "replace"), secrets)
     more = "" if answer.is_whole and len(answer.body) <= _LONGEST_ANSWER else "..."
     kind = answer.header("content-type")
-    return printable(f"HTTP {answer.status} {redacted(kind, secrets)} | {text}{more}")
+    return printable(f"HTTP {answer.status} {redact(kind, secrets)} | {text}{more}")
 
 
-def redacted(text: str, secrets: Mapping[str, str]) -> str:
+def redact(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with the names of shell variables in place of keys."""
     for secret, variable in secrets.items():
         if secret:

@@ -177,7 +177,7 @@ def statement_of(clause: Clause) -> str:
     return f"{clause.kind}: {clause.value}"
 
 
-BEGINNING: Final = "beginning"
+SETUP: Final = "beginning"
 """Stands for the check that notes what the first questions of a run show."""
 _MOST_ALSO: Final = 8
 
@@ -213,7 +213,7 @@ class FindingLog:
                 known = Finding(flaw.clause, flaw.title, says, place, check, sample, count=0, side=side)
                 self._findings[key] = known
             known.count += 1
-            if known.check == BEGINNING:
+            if known.check == SETUP:
                 known.check = check
             self._by_check.setdefault(check, set()).add(key)
             if sample.size < known.sample.size:
@@ -231,7 +231,7 @@ class FindingLog:
         own = self._by_shape.get(name, ())
         self.exercise(clause.id for clause in own if _speaks_of(clause, value))
 
-    def cannot_judge(self, subject: str, reason: str) -> None:
+    def mark_unchecked(self, subject: str, reason: str) -> None:
         """Note that something could not be judged; the first reason stays."""
         with self._lock:
             self._not_judged.setdefault(subject, NotChecked(subject, reason))
@@ -241,7 +241,7 @@ class FindingLog:
         if text not in self.remarks:
             self.remarks.append(text)
 
-    def is_found(self, clause: str) -> bool:
+    def has_finding(self, clause: str) -> bool:
         """Tell whether there is a finding on a clause."""
         return any(known == clause for known, _ in self._findings)
 

@@ -109,8 +109,8 @@ class Exchange:
         ended: When the answer had been read, in Unix seconds.
     """
 
-    ask: TargetRequest
-    answer: TargetResponse | None
+    request: TargetRequest
+    response: TargetResponse | None
     problem: str = ""
     started: float = 0.0
     ended: float = 0.0
@@ -118,17 +118,17 @@ class Exchange:
     @property
     def code(self) -> int | None:
         """The outcome, ``None`` where it cannot be told."""
-        return self.answer.code if self.answer else None
+        return self.response.code if self.response else None
 
     @property
     def data(self) -> Any:
         """What was given back, ``None`` where nothing was."""
-        return self.answer.data if self.answer else None
+        return self.response.data if self.response else None
 
     @property
     def task_id(self) -> str:
         """The name of the task that was given back, empty where none was."""
-        return self.answer.task_id if self.answer else ""
+        return self.response.task_id if self.response else ""
 
 
 def parse_json(body: bytes | str) -> Any:
@@ -176,7 +176,7 @@ class RequestBuilder:
     def create(self, body: Any, headers: Headers = JSON_BODY, *, method: str = "") -> TargetRequest:
         """Return a request for a task; the body is bytes, or a value that JSON can say."""
         operation = self.contract.operation
-        content = body if isinstance(body, bytes) else written(body)
+        content = body if isinstance(body, bytes) else to_json(body)
         return self._ask("createTask", method or operation.method, operation.path, content, headers)
 
     def record(self, task_id: str | Sequence[str] | None) -> TargetRequest:
@@ -202,7 +202,7 @@ class RequestBuilder:
     def download_url(self, url: Any) -> TargetRequest:
         """Return the question for the URL of a download."""
         operation = job_api().download_url
-        return self._ask("downloadUrl", operation.method, operation.path, written({operation.field: url}), JSON_BODY)
+        return self._ask("downloadUrl", operation.method, operation.path, to_json({operation.field: url}), JSON_BODY)
 
     def path(self, path: str) -> TargetRequest:
         """Return a question for a path that the service does not document."""
@@ -219,7 +219,7 @@ def bearer(contract: Contract, key: str) -> Headers:
     return ((contract.operation.header, f"{contract.operation.scheme} {key}"),)
 
 
-def written(request: Any) -> bytes:
+def to_json(request: Any) -> bytes:
     """Return a request as the bytes of a body."""
     return json.dumps(request).encode()
 
@@ -282,7 +282,7 @@ class HttpTransport:
             OutOfTimeError: The time is over.
         """
         exchange = self._send(ask, self._once if once else self._client)
-        if exchange.answer is None and not once and not exchange.problem.startswith("no answer within"):
+        if exchange.response is None and not once and not exchange.problem.startswith("no answer within"):
             return self._send(ask, self._once)
         return exchange
 

@@ -15,7 +15,14 @@ from seedbed_schemas import job_api
 from seedbed_contract.callback_receiver import CallbackAddresses
 from seedbed_contract.display import sample_of, sample_of_received
 from seedbed_contract.http import OutOfTimeError
-from seedbed_contract.rules.envelope import FORM_CLAUSES, Defect, form_flaws, leaks, refusal_flaws, shape_flaws
+from seedbed_contract.rules.envelope import (
+    FORM_CLAUSES,
+    Defect,
+    form_defects,
+    leak_defects,
+    refusal_defects,
+    shape_defects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -46,34 +53,34 @@ class Budget:
         price: Credits that a task costs.
         most: Credits that may be spent, ``None`` where they cost nothing.
         made: How many tasks were made on purpose.
-        wrongly_made: How many were made by requests that had to be refused.
+        wrongly_created: How many were made by requests that had to be refused.
         first: The balance at the start, ``None`` where it is not told.
         last: The balance as it was last told.
         told: The exchange that told it.
-        is_used_up: Whether the target said that the balance does not cover a task.
+        is_exhausted: Whether the target said that the balance does not cover a task.
     """
 
     price: Decimal
     most: Decimal | None = None
-    made: int = 0
-    wrongly_made: int = 0
-    first: Decimal | None = None
-    last: Decimal | None = None
-    told: Exchange | None = None
-    is_used_up: bool = False
+    created: int = 0
+    wrongly_created: int = 0
+    first_balance: Decimal | None = None
+    last_balance: Decimal | None = None
+    balance_exchange: Exchange | None = None
+    is_exhausted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def spent(self) -> Decimal:
         """Credits that were spent: what was seen to be gone, or what the tasks cost, whichever is more."""
-        return max(self.gone, self.price * (self.made + self.wrongly_made))
+        return max(self.charged, self.price * (self.created + self.wrongly_created))
 
     @property
-    def gone(self) -> Decimal:
+    def charged(self) -> Decimal:
         """Credits that are gone, by the balance where it is told, else by what the tasks cost."""
-        if self.first is None or self.last is None:
-            return self.price * (self.made + self.wrongly_made)
-        return self.first - self.last
+        if self.first_balance is None or self.last_balance is None:
+            return self.price * (self.created + self.wrongly_created)
+        return self.first_balance - self.last_balance
 
     @property
     def is_free(self) -> bool:
@@ -81,21 +88,21 @@ class Budget:
         return self.most is None
 
     @property
-    def room(self) -> int:
+    def remaining_tasks(self) -> int:
         """How many more tasks may be made, by what may be spent and by the balance."""
         bounds = [_ANY_NUMBER]
-        if self.is_used_up:
+        if self.is_exhausted:
             return 0
-        if self.price and self.last is not None:
-            bounds.append(int(max(self.last, Decimal(0)) / self.price))
+        if self.price and self.last_balance is not None:
+            bounds.append(int(max(self.last_balance, Decimal(0)) / self.price))
         if self.price and self.most is not None:
             bounds.append(int(max(self.most - self.spent, Decimal(0)) / self.price))
         return min(bounds)
 
     def note(self, balance: Decimal, told: Exchange) -> None:
         """Note the balance."""
-        self.first = balance if self.first is None else self.first
-        self.last, self.told = balance, told
+        self.first_balance = balance if self.first_balance is None else self.first_balance
+        self.last_balance, self.balance_exchange = balance, told
 
     def reserve(self) -> None:
         """Allow for one task that is about to be asked for.
@@ -103,7 +110,7 @@ class Budget:
         Raises:
             BudgetExceededError: It may not be made.
         """
-        dearest = max(self.price, self.gone / self.made) if self.made else self.price
+        dearest = max(self.price, self.charged / self.created) if self.created else self.price
         if self.most is not None and self.spent + dearest > self.most:
             raise BudgetExceededError
 
@@ -121,8 +128,8 @@ class Budget:
     def count(self, *, wrongly: bool = False) -> None:
         """Note a task that was made, on purpose or by a request that had to be refused."""
         with self._lock:
-            self.made += not wrongly
-            self.wrongly_made += wrongly
+            self.created += not wrongly
+            self.wrongly_created += wrongly
 
 
 class Throttle:
@@ -183,28 +190,28 @@ class Session:
     """
 
     target: Target
-    wire: HttpTransport
-    asks: RequestBuilder
+    transport: HttpTransport
+    builder: RequestBuilder
     expected: Expectations
-    ledger: FindingLog
+    log: FindingLog
     budget: Budget
-    offered: frozenset[str] = frozenset()
-    mailbox: CallbackAddresses = field(default_factory=CallbackAddresses)
+    capabilities: frozenset[str] = frozenset()
+    callback_addresses: CallbackAddresses = field(default_factory=CallbackAddresses)
     fail_prompt: str = ""
     seed: int = 0
     max_examples: int = 100
-    examples: ExampleDatabase | None = None
-    is_alone: bool = True
+    example_database: ExampleDatabase | None = None
+    is_exclusive: bool = True
     check: str = ""
-    orders: list[TrackedTask] = field(default_factory=list)
-    is_ordered: bool = False
-    left_over: list[AcceptedCase] = field(default_factory=list)
+    tasks: list[TrackedTask] = field(default_factory=list)
+    has_requested_tasks: bool = False
+    deferred_cases: list[AcceptedCase] = field(default_factory=list)
     _called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
-    names: set[str] = field(default_factory=set)
+    task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        paces = {self.asks.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
+        paces = {self.builder.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
         self._paces = {path: Throttle(*rate, time.monotonic, self.pause) for path, rate in paces.items()}
 
     # What is sent
@@ -220,15 +227,15 @@ class Session:
         Raises:
             OutOfTimeError: The time of the run is over.
         """
-        exchange = self.send_plainly(ask, once=once)
+        exchange = self.send_unchecked(ask, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
             self._note_rate(exchange)
             self.pause(_RATE_PAUSE)
-            exchange = self.send_plainly(ask, once=once)
-        self.judge_form(exchange, strict=strict)
+            exchange = self.send_unchecked(ask, once=once)
+        self.check_form(exchange, strict=strict)
         return exchange
 
-    def send_plainly(self, ask: TargetRequest, *, once: bool = False) -> Exchange:
+    def send_unchecked(self, ask: TargetRequest, *, once: bool = False) -> Exchange:
         """Send a request and judge nothing; on a target that is not local, keep the documented rates.
 
         Raises:
@@ -237,7 +244,7 @@ class Session:
         pace = self._paces.get(ask.target.partition("?")[0])
         if pace and not self.target.is_local:
             pace.keep()
-        exchange = self.wire.send(ask, once=once)
+        exchange = self.transport.send(ask, once=once)
         if ask.operation == "createTask" and exchange.code not in self.expected.codes("rate_exceeded"):
             self._called_at.append(time.monotonic())
         return exchange
@@ -251,7 +258,7 @@ class Session:
         with ThreadPoolExecutor(_AT_ONCE if self.target.is_local else 1) as pool:
             return list(pool.map(lambda ask: self.send(ask, once=once), asks))
 
-    def send_refused(self, asks: Iterable[TargetRequest]) -> list[Exchange]:
+    def send_invalid(self, asks: Iterable[TargetRequest]) -> list[Exchange]:
         """Send requests that have to be refused, as :meth:`send_all` does.
 
         Returns:
@@ -264,13 +271,13 @@ class Session:
             return self.send_all(asks)
         return list(self._one_by_one(asks))
 
-    def share(self, cases: Sequence[T], part: float) -> Sequence[T]:
+    def fit_in_time(self, cases: Sequence[T], part: float) -> Sequence[T]:
         """Return the cases that there is time for: a target that is not local is asked at the documented rate."""
         calls, seconds = job_api().rate
-        room = max(int(self.wire.seconds * part * calls / seconds), 1)
+        room = max(int(self.transport.seconds * part * calls / seconds), 1)
         if self.target.is_local or len(cases) <= room:
             return cases
-        self.cannot_judge(f"the rate left no time for {len(cases) - room} of {len(cases)} cases; see --time-limit")
+        self.mark_unchecked(f"the rate left no time for {len(cases) - room} of {len(cases)} cases; see --time-limit")
         return cases[:room]
 
     def pause(self, seconds: float) -> None:
@@ -279,7 +286,7 @@ class Session:
         Raises:
             OutOfTimeError: The time of the run is over.
         """
-        if self.wire.seconds_left <= seconds:
+        if self.transport.seconds_left <= seconds:
             raise OutOfTimeError
         time.sleep(seconds)
 
@@ -288,43 +295,43 @@ class Session:
             try:
                 self.budget.reserve_for_refusal()
             except BudgetExceededError:
-                self.cannot_judge("a request that had to be refused was accepted; another could cost too much")
+                self.mark_unchecked("a request that had to be refused was accepted; another could cost too much")
                 return
             exchange = self.send(ask, once=True)
-            self.note_wrongly_made(exchange)
+            self.count_wrongly_accepted(exchange)
             yield exchange
 
     # What is found
 
-    def judge(self, flaws: Iterable[Defect], exchange: Exchange, also: str = "") -> bool:
+    def report(self, flaws: Iterable[Defect], exchange: Exchange, also: str = "") -> bool:
         """Note flaws that an exchange shows, and tell whether there were any."""
         noted = False
         for flaw in flaws:
             noted = True
             sample = sample_of(exchange, self.target.base_url, self.target.secrets)
-            self.ledger.find(flaw, self.check, sample, also)
+            self.log.find(flaw, self.check, sample, also)
         return noted
 
-    def judge_received(self, flaws: Iterable[Defect], received: Received) -> None:
+    def report_received(self, flaws: Iterable[Defect], received: Received) -> None:
         """Note flaws that a callback shows."""
         for flaw in flaws:
-            self.ledger.find(flaw, self.check, sample_of_received(received, self.target.secrets))
+            self.log.find(flaw, self.check, sample_of_received(received, self.target.secrets))
 
-    def judge_form(self, exchange: Exchange, *, strict: bool = True) -> None:
+    def check_form(self, exchange: Exchange, *, strict: bool = True) -> None:
         """Note what is wrong with the form of an answer."""
         if strict:
-            self.judge(form_flaws(exchange, self.expected, self.target.secrets), exchange)
+            self.report(form_defects(exchange, self.expected, self.target.secrets), exchange)
             self._exercise_form(exchange)
-        elif exchange.answer:
-            self.judge(leaks(exchange.answer, self.target.secrets), exchange)
+        elif exchange.response:
+            self.report(leak_defects(exchange.response, self.target.secrets), exchange)
 
-    def judge_shape(self, name: str, exchange: Exchange) -> None:
+    def check_shape(self, name: str, exchange: Exchange) -> None:
         """Note what is wrong with an answer of one of the shared shapes."""
-        if exchange.answer and isinstance(exchange.answer.json, dict):
-            self.judge(shape_flaws(name, exchange.answer.json), exchange)
-            self.ledger.exercise_shape(name, exchange.answer.json)
+        if exchange.response and isinstance(exchange.response.json, dict):
+            self.report(shape_defects(name, exchange.response.json), exchange)
+            self.log.exercise_shape(name, exchange.response.json)
 
-    def judge_refusal(
+    def check_refusal(
         self,
         exchange: Exchange,
         allowed: Collection[int],
@@ -335,58 +342,58 @@ class Session:
         let_in: Collection[int] = (),
     ) -> bool:
         """Judge the answer to a call that has to be refused, and tell whether it was refused as it should be."""
-        if exchange.answer is None:
+        if exchange.response is None:
             return False
-        self.ledger.exercise((clause,), "refusing")
+        self.log.exercise((clause,), "refusing")
         self.exercise("answer/refused/no-task", clause)
         if self.target.is_local:
-            self.note_wrongly_made(exchange)
-        return not self.judge(refusal_flaws(exchange, allowed, clause, what, let_in), exchange, also)
+            self.count_wrongly_accepted(exchange)
+        return not self.report(refusal_defects(exchange, allowed, clause, what, let_in), exchange, also)
 
     def exercise(self, *clauses: str) -> None:
         """Note that clauses were put to the test by what keeps them."""
-        self.ledger.exercise(clauses)
+        self.log.exercise(clauses)
 
-    def cannot_judge(self, reason: str, subject: str = "") -> None:
+    def mark_unchecked(self, reason: str, subject: str = "") -> None:
         """Note that the present check, or something else, cannot be judged."""
-        self.ledger.cannot_judge(subject or self.check, reason)
+        self.log.mark_unchecked(subject or self.check, reason)
 
     def _exercise_form(self, exchange: Exchange) -> None:
-        self.ledger.exercise(FORM_CLAUSES)
-        if exchange.answer and isinstance(exchange.answer.json, dict):
-            self.ledger.exercise((f"code/{exchange.code}",))
-            self.ledger.exercise_shape("envelope", exchange.answer.json)
-            self.ledger.exercise_shape("answer", exchange.answer.json)
+        self.log.exercise(FORM_CLAUSES)
+        if exchange.response and isinstance(exchange.response.json, dict):
+            self.log.exercise((f"code/{exchange.code}",))
+            self.log.exercise_shape("envelope", exchange.response.json)
+            self.log.exercise_shape("answer", exchange.response.json)
 
     def _note_rate(self, exchange: Exchange) -> None:
         allowed, seconds = job_api().rate
-        if exchange.ask.operation == "createTask" and self.calls_within(seconds) < allowed:
+        if exchange.request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
             title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
-            self.judge([Defect("createTask/rate", title)], exchange)
-        self.judge_form(exchange)
+            self.report([Defect("createTask/rate", title)], exchange)
+        self.check_form(exchange)
 
-    def has_made(self, exchange: Exchange) -> bool:
+    def has_created_task(self, exchange: Exchange) -> bool:
         """Tell whether an answer hands out a task, be it with a code that no page knows."""
         is_accepted = exchange.code == self.expected.success
         return is_accepted or bool(exchange.task_id and exchange.code not in self.expected.all_codes)
 
     # Money
 
-    def note_wrongly_made(self, exchange: Exchange) -> None:
+    def count_wrongly_accepted(self, exchange: Exchange) -> None:
         """Count the task that a request made which had to be refused, if it made one."""
         if exchange.code == self.expected.success:
             self.budget.count(wrongly=True)
 
-    def balance(self) -> Decimal | None:
+    def fetch_balance(self) -> Decimal | None:
         """Ask for the balance; ``None`` where the target does not tell it.
 
         Raises:
             OutOfTimeError: The time of the run is over.
         """
-        if "credit" not in self.offered:
+        if "credit" not in self.capabilities:
             return None
-        exchange = self.send(self.asks.credit())
-        self.judge_shape("creditAnswer", exchange)
+        exchange = self.send(self.builder.credit())
+        self.check_shape("creditAnswer", exchange)
         if isinstance(exchange.data, bool) or not isinstance(exchange.data, int | float):
             return None
         balance = Decimal(str(exchange.data))
@@ -395,10 +402,10 @@ class Session:
 
     # What was done lately
 
-    def made_within(self, seconds: float) -> int:
+    def tasks_created_within(self, seconds: float) -> int:
         """Return how many tasks were made in the last so many seconds."""
-        return sum(order.exchange.ended > time.time() - seconds for order in list(self.orders))
+        return sum(order.exchange.ended > time.time() - seconds for order in list(self.tasks))
 
-    def calls_within(self, seconds: float) -> int:
+    def creation_calls_within(self, seconds: float) -> int:
         """Return how many calls for a task were answered in the last so many seconds, but for those beyond the rate."""
         return sum(called > time.monotonic() - seconds for called in list(self._called_at))

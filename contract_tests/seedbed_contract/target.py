@@ -145,13 +145,13 @@ class Expectations:
         contract: The contract.
         dialect: How the target answers.
         http_status: How it carries codes.
-        is_told: Whether the dialect was named; where it was found out, a mixture of both is let pass.
+        is_dialect_given: Whether the dialect was named; where it was found out, a mixture of both is let pass.
     """
 
     contract: Contract
     dialect: Dialect
     http_status: HttpStatus
-    is_told: bool = True
+    is_dialect_given: bool = True
 
     @property
     def success(self) -> int:

@@ -6,8 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_contract.http import parse_json
-from seedbed_contract.rules.envelope import Defect, creation_flaws
-from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws, zone_flaws
+from seedbed_contract.rules.envelope import Defect, creation_defects
+from seedbed_contract.rules.task_record import (
+    APPEARS_WITHIN,
+    change_defects,
+    exercised_clauses,
+    record_defects,
+    time_zone_defects,
+)
 from seedbed_contract.rules.tracked_task import TrackedTask
 
 if TYPE_CHECKING:
@@ -37,63 +43,63 @@ def create(
         BudgetExceededError: The budget does not allow it.
     """
     session.budget.reserve()
-    exchange = session.send(session.asks.create(request if body is None else body), once=True)
-    return take(session, exchange, request, name, path=path)
+    exchange = session.send(session.builder.create(request if body is None else body), once=True)
+    return track(session, exchange, request, name, path=path)
 
 
-def take(
+def track(
     session: Session, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
 ) -> Exchange | TrackedTask:
     """Return the task that an exchange made, or the exchange where it made none."""
-    if exchange.answer is None:
+    if exchange.response is None:
         session.budget.count()  # it may have been made
-    if not session.has_made(exchange):
+    if not session.has_created_task(exchange):
         paid = session.expected.codes("credits_insufficient") - session.expected.codes("request_invalid")
-        session.budget.is_used_up = session.budget.is_used_up or exchange.code in paid
+        session.budget.is_exhausted = session.budget.is_exhausted or exchange.code in paid
         return exchange
-    session.judge(creation_flaws(exchange, session.expected), exchange)
+    session.report(creation_defects(exchange, session.expected), exchange)
     session.exercise(*_CREATION)
     session.budget.count()
     if not session.budget.is_free:
-        session.balance()  # what is charged may be more than it should
+        session.fetch_balance()  # what is charged may be more than it should
     if not exchange.task_id:
         return exchange
-    order = TrackedTask(name, request, exchange, session.asks, exchange.task_id, path, is_followed)
+    order = TrackedTask(name, request, exchange, session.builder, exchange.task_id, path, is_followed)
     _keep(session, order)
     return order
 
 
-def look(session: Session, order: TrackedTask) -> Exchange:
+def poll(session: Session, order: TrackedTask) -> Exchange:
     """Look at a task, and judge what is shown and what has changed.
 
     Raises:
         OutOfTimeError: The time of the run is over.
     """
-    exchange = session.send(order.asks.record(order.task_id))
-    order.looked_at = time.monotonic()
+    exchange = session.send(order.builder.record(order.task_id))
+    order.polled_at = time.monotonic()
     if exchange.code != session.expected.success:
         _judge_absence(session, order, exchange)
         return exchange
     session.exercise("createTask/usable", "recordInfo/same")
     record = exchange.data
-    session.judge(record_flaws(record, order.task_id, order.request, session.expected), exchange)
+    session.report(record_defects(record, order.task_id, order.request, session.expected), exchange)
     if isinstance(record, dict):
-        if "faults" not in session.offered:  # the fake's own clock may be turned
-            session.judge(zone_flaws(record, order.exchange.started), exchange)
+        if "faults" not in session.capabilities:  # the fake's own clock may be turned
+            session.report(time_zone_defects(record, order.exchange.started), exchange)
         _keep_look(session, order, record, exchange)
     return exchange
 
 
-def look_around(session: Session) -> None:
+def poll_pending(session: Session) -> None:
     """Look at the tasks that have not ended and were not looked at for a moment.
 
     Raises:
         OutOfTimeError: The time of the run is over.
     """
-    for order in [order for order in session.orders if order.is_followed and not order.has_ended]:
-        often = order in session.orders[:_LOOKED_AT_OFTEN]
-        if time.monotonic() - order.looked_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
-            look(session, order)
+    for order in [order for order in session.tasks if order.is_followed and not order.has_ended]:
+        often = order in session.tasks[:_LOOKED_AT_OFTEN]
+        if time.monotonic() - order.polled_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
+            poll(session, order)
 
 
 def wait_for(session: Session, orders: Sequence[TrackedTask], seconds: float) -> bool:
@@ -104,41 +110,41 @@ def wait_for(session: Session, orders: Sequence[TrackedTask], seconds: float) ->
     """
     limit = time.monotonic() + seconds
     while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
-        look_around(session)
+        poll_pending(session)
         session.pause(_LOOK_EVERY)
     return all(order.has_ended for order in orders)
 
 
 def _keep(session: Session, order: TrackedTask) -> None:
     with session.lock:
-        is_known = order.task_id in session.names
-        session.names.add(order.task_id)
-        session.orders.append(order)
+        is_known = order.task_id in session.task_ids
+        session.task_ids.add(order.task_id)
+        session.tasks.append(order)
     if is_known:
-        session.judge([Defect("createTask/unique", "two tasks have the same name")], order.exchange)
+        session.report([Defect("createTask/unique", "two tasks have the same name")], order.exchange)
     session.exercise("createTask/unique")
 
 
 def _keep_look(session: Session, order: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
-    if order.looks:
-        session.judge(change_flaws(order.record, record), exchange)
+    if order.polls:
+        session.report(change_defects(order.record, record), exchange)
         session.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
-    order.looks.append((record, exchange))
+    order.polls.append((record, exchange))
     if order.has_ended and not order.ended_at:
         order.ended_at = time.time()
-    session.ledger.exercise_shape("record", record)
-    session.exercise(*clauses_of(record))
+    session.log.exercise_shape("record", record)
+    session.exercise(*exercised_clauses(record))
     results = parse_json(str(record.get("resultJson", "")))
     if isinstance(results, dict):
-        session.ledger.exercise_shape("results", results)
+        session.log.exercise_shape("results", results)
 
 
 def _judge_absence(session: Session, order: TrackedTask, exchange: Exchange) -> None:
     """A task may be unknown for a moment after it was made, and never after it was seen."""
     age = time.time() - order.exchange.ended
-    if exchange.answer is None or not (order.looks or age > APPEARS_WITHIN):
+    if exchange.response is None or not (order.polls or age > APPEARS_WITHIN):
         return
     order.is_followed = False
     never = Defect("createTask/usable", "a task cannot be looked at, though its name was given back")
     gone = Defect("recordInfo/same", "a task that was shown before cannot be looked at any more")
-    session.judge([gone if order.looks else never], exchange)
+    session.report([gone if order.polls else never], exchange)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from seedbed_contract.checker import Options, run_checks
 from seedbed_contract.http import TargetResponse
-from seedbed_contract.rules.envelope import leaks
+from seedbed_contract.rules.envelope import leak_defects
 from seedbed_contract.target import target_of
 from seedbed_mock import running
 from seedbed_mock.cli import main
@@ -84,7 +84,7 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
 )
 def test_the_inside_of_a_server_is_known_in_every_language(told: str) -> None:
     answer = TargetResponse(200, (), json.dumps({"code": 500, "msg": told}).encode())
-    assert [flaw.clause for flaw in leaks(answer, ())] == ["answer/no-stack-trace"]
+    assert [flaw.clause for flaw in leak_defects(answer, ())] == ["answer/no-stack-trace"]
 
 
 def test_a_short_key_is_not_shown_either(tmp_path: Path) -> None:

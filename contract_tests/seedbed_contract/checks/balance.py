@@ -20,33 +20,38 @@ _LEAST = Decimal("0.01")
 def refusals_are_free(session: Session) -> None:
     """Hold the balance after many refused calls against the balance before them."""
     budget = session.budget
-    if budget.first is None or not session.is_alone or session.orders:
-        session.cannot_judge(_why_not(session))
+    if budget.first_balance is None or not session.is_exclusive or session.tasks:
+        session.mark_unchecked(_why_not(session))
         return
-    balance = session.balance()
+    balance = session.fetch_balance()
     session.exercise(_REFUSED)
-    if balance is not None and budget.first - balance > budget.price * budget.wrongly_made:
+    if balance is not None and budget.first_balance - balance > budget.price * budget.wrongly_created:
         _show_what_costs(session)
 
 
 def tasks_cost_their_price(session: Session) -> None:
     """Hold what is gone from the balance against the tasks that succeeded, and those that may still succeed."""
-    budget, ended = session.budget, [order for order in session.orders if order.has_ended]
-    balance = session.balance()
-    if budget.first is None or balance is None or budget.told is None or not (session.is_alone and budget.is_free):
-        session.cannot_judge(_why_not(session))
+    budget, ended = session.budget, [order for order in session.tasks if order.has_ended]
+    balance = session.fetch_balance()
+    if (
+        budget.first_balance is None
+        or balance is None
+        or budget.balance_exchange is None
+        or not (session.is_exclusive and budget.is_free)
+    ):
+        session.mark_unchecked(_why_not(session))
         return
     done = sum(order.state == STATES.success for order in ended)
     failed = sum(order.state == STATES.failure for order in ended)
     session.exercise("credits/price", *(("credits/failed",) if failed else ()))
-    gone, most = budget.first - balance, budget.price * (budget.made + budget.wrongly_made - failed)
+    gone, most = budget.first_balance - balance, budget.price * (budget.created + budget.wrongly_created - failed)
     # A balance may be told in whole credits.
-    slack = Decimal(1) if balance == int(balance) and budget.first == int(budget.first) else Decimal(0)
+    slack = Decimal(1) if balance == int(balance) and budget.first_balance == int(budget.first_balance) else Decimal(0)
     if gone <= budget.price * done - max(slack, _LEAST):
         title = f"tasks that succeeded cost less than {budget.price} credits each"
-        session.judge([Defect("credits/price", title)], budget.told)
+        session.report([Defect("credits/price", title)], budget.balance_exchange)
     elif gone >= most + max(slack, _LEAST):
-        session.judge([_too_much(gone - most, budget.price, failed)], budget.told)
+        session.report([_too_much(gone - most, budget.price, failed)], budget.balance_exchange)
     _judge_what_records_tell(session)
 
 
@@ -58,7 +63,7 @@ def _too_much(excess: Decimal, price: Decimal, failed: int) -> Defect:
 
 def _judge_what_records_tell(session: Session) -> None:
     """Where a record tells what the task cost, that has to be its price."""
-    for order in (order for order in session.orders if order.has_ended):
+    for order in (order for order in session.tasks if order.has_ended):
         told = order.record.get("creditsConsumed")
         if isinstance(told, bool) or not isinstance(told, int | float):
             continue
@@ -67,30 +72,30 @@ def _judge_what_records_tell(session: Session) -> None:
             clause, due = "credits/failed", Decimal(0)
         if Decimal(str(told)) != due:
             title = f"the record of a task that is {order.state} tells of {told} credits and not of {due}"
-            session.judge([Defect(clause, title)], order.looks[-1][1])
+            session.report([Defect(clause, title)], order.polls[-1][1])
 
 
 def _show_what_costs(session: Session) -> None:
     """Ask once more for each clause, with a look at the balance after each, to show the one that costs."""
-    first_of_clause = {case.clause: case for case in reversed(refused(session.asks.contract))}
+    first_of_clause = {case.clause: case for case in reversed(refused(session.builder.contract))}
     flaw = Defect(_REFUSED, "a call that is refused costs credits")
-    before = session.balance()
+    before = session.fetch_balance()
     for case in first_of_clause.values():
-        exchange = session.send(session.asks.create(case.payload))
-        after = session.balance()
+        exchange = session.send(session.builder.create(case.payload))
+        after = session.fetch_balance()
         if before is not None and after is not None and after < before and exchange.code != session.expected.success:
-            session.judge([flaw], exchange, case.name)
+            session.report([flaw], exchange, case.name)
             return
         before = after
-    if session.budget.told:
-        session.judge([flaw], session.budget.told)
+    if session.budget.balance_exchange:
+        session.report([flaw], session.budget.balance_exchange)
 
 
 def _why_not(session: Session) -> str:
-    if session.budget.first is None:
+    if session.budget.first_balance is None:
         return "the target has no operation credit that tells the balance"
-    if session.budget.is_free and session.orders:
+    if session.budget.is_free and session.tasks:
         return "tasks were made before"
-    if not session.is_alone:
+    if not session.is_exclusive:
         return "others use the account at the same time"
     return "the balance of a target that is not local is used by others, too"

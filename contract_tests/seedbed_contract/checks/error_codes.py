@@ -9,7 +9,7 @@ from seedbed_schemas import job_api, local
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted
-from seedbed_contract.rules.envelope import Defect, refusal_flaws
+from seedbed_contract.rules.envelope import Defect, refusal_defects
 
 if TYPE_CHECKING:
     from seedbed_contract.http import Exchange
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 def has_every_code(session: Session) -> None:
     """Ask for a task with each documented code as the fault that it shall meet."""
-    if "faults" not in session.offered:
-        session.cannot_judge("the target cannot be told to fail", "faults")
+    if "faults" not in session.capabilities:
+        session.mark_unchecked("the target cannot be told to fail", "faults")
         return
-    request = accepted(session.asks.contract)[0].request
-    for code in (code for code in session.asks.contract.codes if code.number != session.expected.success):
+    request = accepted(session.builder.contract)[0].request
+    for code in (code for code in session.builder.contract.codes if code.number != session.expected.success):
         case = session.expected.dialect.case_of_code(code.name)
         allowed = session.expected.codes(case) if case in session.expected.dialect.cases else {code.number}
-        asks = session.asks.with_extra(((local.FAULT_HEADER, str(code.number)),))
-        exchange = session.send_plainly(asks.create(request), once=True)
-        session.judge_form(exchange)
+        asks = session.builder.with_extra(((local.FAULT_HEADER, str(code.number)),))
+        exchange = session.send_unchecked(asks.create(request), once=True)
+        session.check_form(exchange)
         session.exercise(f"code/{code.number}")
-        flaws = refusal_flaws(exchange, allowed, f"code/{code.number}", f"a call that shall meet {code.number}")
-        session.judge(flaws, exchange)
+        flaws = refusal_defects(exchange, allowed, f"code/{code.number}", f"a call that shall meet {code.number}")
+        session.report(flaws, exchange)
 
 
 _BEYOND: Final = 5
@@ -41,26 +41,26 @@ def keeps_the_rate(session: Session) -> None:
     """Ask for more tasks than the rate allows, in a moment; a target may allow more, but no less."""
     allowed, seconds = job_api().rate
     if not session.budget.is_free:
-        session.cannot_judge("it would cost as many tasks as the rate allows")
+        session.mark_unchecked("it would cost as many tasks as the rate allows")
         return
-    if session.budget.room < allowed:
-        session.cannot_judge("the balance does not cover as many tasks as the rate allows")
+    if session.budget.remaining_tasks < allowed:
+        session.mark_unchecked("the balance does not cover as many tasks as the rate allows")
         return
-    _judge_burst(session, max(allowed - session.calls_within(seconds), 0))
+    _judge_burst(session, max(allowed - session.creation_calls_within(seconds), 0))
 
 
 def keeps_the_balance(session: Session) -> None:
     """Use up the balance, and ask for one task more."""
     if not session.budget.is_free:
-        session.cannot_judge("it would cost all credits that there are")
+        session.mark_unchecked("it would cost all credits that there are")
         return
-    if session.balance() is None:
-        session.cannot_judge("the target has no operation credit, so it is not known when the balance is used up")
+    if session.fetch_balance() is None:
+        session.mark_unchecked("the target has no operation credit, so it is not known when the balance is used up")
         return
-    if session.budget.room > _MOST_TASKS:
-        session.cannot_judge("the balance is too large to be used up")
+    if session.budget.remaining_tasks > _MOST_TASKS:
+        session.mark_unchecked("the balance is too large to be used up")
         return
-    while (balance := session.balance()) is not None and balance >= session.budget.price:
+    while (balance := session.fetch_balance()) is not None and balance >= session.budget.price:
         if _ask(session, wait=True).code != session.expected.success:
             return
     _judge_beyond(session, _ask(session, wait=False))
@@ -69,8 +69,8 @@ def keeps_the_balance(session: Session) -> None:
 def _judge_beyond(session: Session, exchange: Exchange) -> None:
     session.exercise("credits/enough")
     allowed = session.expected.codes("credits_insufficient", "rate_exceeded")
-    session.judge(
-        refusal_flaws(exchange, allowed, "credits/enough", "a task that the balance does not cover"), exchange
+    session.report(
+        refusal_defects(exchange, allowed, "credits/enough", "a task that the balance does not cover"), exchange
     )
 
 
@@ -79,10 +79,10 @@ def _judge_burst(session: Session, allowed: int) -> None:
     made = sum(exchange.code == session.expected.success for exchange in exchanges)
     refused = [exchange for exchange in exchanges if exchange.code in session.expected.codes("rate_exceeded")]
     session.exercise("createTask/rate")
-    if refused and made < allowed and not session.budget.is_used_up:
+    if refused and made < allowed and not session.budget.is_exhausted:
         limit, seconds = job_api().rate
         title = f"fewer than {limit} new tasks in {seconds} seconds are allowed"
-        session.judge([Defect("createTask/rate", title)], refused[0])
+        session.report([Defect("createTask/rate", title)], refused[0])
 
 
 def _ask_at_once(session: Session, tasks: int) -> list[Exchange]:
@@ -92,12 +92,12 @@ def _ask_at_once(session: Session, tasks: int) -> list[Exchange]:
 
 def _ask(session: Session, *, wait: bool) -> Exchange:
     session.budget.reserve()
-    ask = session.asks.create(_request(session))
-    exchange = session.send(ask, once=True) if wait else session.send_plainly(ask, once=True)
-    session.judge_form(exchange)
-    tasks.take(session, exchange, _request(session), "one of many", is_followed=False)
+    ask = session.builder.create(_request(session))
+    exchange = session.send(ask, once=True) if wait else session.send_unchecked(ask, once=True)
+    session.check_form(exchange)
+    tasks.track(session, exchange, _request(session), "one of many", is_followed=False)
     return exchange
 
 
 def _request(session: Session) -> Any:
-    return accepted(session.asks.contract)[0].request
+    return accepted(session.builder.contract)[0].request

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted
-from seedbed_contract.detection import NOBODY
+from seedbed_contract.detection import UNKNOWN_TASK_ID
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.rules.tracked_task import TrackedTask
 from seedbed_contract.session import BudgetExceededError
@@ -36,18 +36,18 @@ _ANY: Final = 1000
 
 def keeps_tasks_apart(session: Session) -> None:
     """Ask for tasks at the same time, twice with the same request: each must have a name and a record of its own."""
-    same, *others = [case for case in accepted(session.asks.contract) if case.body is None]
-    if session.budget.room < _MOST_TASKS or not session.budget.is_free:
-        session.cannot_judge("the balance does not cover several tasks at once")
+    same, *others = [case for case in accepted(session.builder.contract) if case.body is None]
+    if session.budget.remaining_tasks < _MOST_TASKS or not session.budget.is_free:
+        session.mark_unchecked("the balance does not cover several tasks at once")
         return
     for order in create_at_once(session, [same, same, others[-1]]):
-        tasks.look(session, order)
+        tasks.poll(session, order)
 
 
 def goes_forward(session: Session) -> None:
     """Walk at random; what is wrong is noted by the looks themselves, so that no walk has to be repeated."""
-    cases = [case for case in accepted(session.asks.contract) if case.body is None]
-    room = [min(_MOST_TASKS, max(session.budget.room - 1, 0))]
+    cases = [case for case in accepted(session.builder.contract) if case.body is None]
+    room = [min(_MOST_TASKS, max(session.budget.remaining_tasks - 1, 0))]
     ended: list[Exception] = []
     machine = type("Walk", (_Walk,), {"session": session, "cases": cases, "room": room, "ended": ended})
     steps = settings(
@@ -112,23 +112,23 @@ class _Walk(RuleBasedStateMachine):
     @rule(number=st.integers(0, _ANY))
     @_step
     def look(self, number: int) -> None:
-        if orders := self.session.orders:
-            tasks.look(self.session, orders[number % len(orders)])
+        if orders := self.session.tasks:
+            tasks.poll(self.session, orders[number % len(orders)])
 
     @rule()
     @_step
     def look_at_once(self) -> None:
-        self.session.send_all([order.asks.record(order.task_id) for order in self.session.orders[-_FEW:]])
+        self.session.send_all([order.builder.record(order.task_id) for order in self.session.tasks[-_FEW:]])
 
     @rule()
     @_step
     def look_at_nobody(self) -> None:
-        self.session.send(self.session.asks.record(NOBODY))
+        self.session.send(self.session.builder.record(UNKNOWN_TASK_ID))
 
     @rule()
     @_step
     def balance(self) -> None:
-        self.session.balance()
+        self.session.fetch_balance()
 
     @rule()
     @_step
@@ -137,7 +137,7 @@ class _Walk(RuleBasedStateMachine):
 
     def _takes(self, several: int) -> bool:
         """Tell whether so many more tasks may be made by a walk, and count them if so."""
-        if min(self.room[0], self.session.budget.room) < several:
+        if min(self.room[0], self.session.budget.remaining_tasks) < several:
             return False
         self.room[0] -= several
         return True
@@ -147,8 +147,8 @@ def create_at_once(session: Session, cases: list[Any]) -> list[TrackedTask]:
     """Ask for several tasks at the same time."""
     for _ in cases:
         session.budget.reserve()
-    exchanges = session.send_all([session.asks.create(case.payload) for case in cases], once=True)
+    exchanges = session.send_all([session.builder.create(case.payload) for case in cases], once=True)
     outcomes = [
-        tasks.take(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
+        tasks.track(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
     ]
     return [outcome for outcome in outcomes if isinstance(outcome, TrackedTask)]

@@ -42,15 +42,15 @@ class _SearchDoneError(BaseException):
 def finds_no_accepted_violation(session: Session) -> None:
     """Ask again with violations that were found before, and with random ones of the clauses that have no finding."""
     if not session.budget.is_free:
-        session.cannot_judge(
+        session.mark_unchecked(
             "random requests would cost the time that the rate allows, and credits where one is accepted"
         )
         return
-    clauses = _sought(session.asks.contract)
-    drawn = violations(session.asks.contract, clauses=clauses)
+    clauses = _sought(session.builder.contract)
+    drawn = violations(session.builder.contract, clauses=clauses)
     _judge_violations(session, _search(session, drawn, _asks_with_violation, _AGAIN))
     for _ in range(_REPEATS):
-        if all(map(session.ledger.is_found, clauses)):
+        if all(map(session.log.has_finding, clauses)):
             return
         found = _search(session, drawn, _asks_with_new_violation, _ANEW)
         _judge_violations(session, found)
@@ -61,12 +61,14 @@ def finds_no_accepted_violation(session: Session) -> None:
 def finds_no_refused_request(session: Session) -> None:
     """Ask with random requests that keep the contract; without money, the refusal has to say so."""
     if not session.budget.is_free:
-        session.cannot_judge("random requests that are accepted would cost credits")
+        session.mark_unchecked("random requests that are accepted would cost credits")
         return
-    for request, exchange in _search(session, requests(session.asks.contract), _asks_with_request, (*_AGAIN, *_ANEW)):
+    for request, exchange in _search(
+        session, requests(session.builder.contract), _asks_with_request, (*_AGAIN, *_ANEW)
+    ):
         clause = clause_of_request(session, request)
         title = f"a request that keeps {clause} is refused with code {exchange.code}"
-        session.judge([Defect(clause, title)], exchange, "found at random")
+        session.report([Defect(clause, title)], exchange, "found at random")
 
 
 def _judge_violations(session: Session, found: list[Drawn]) -> None:
@@ -80,10 +82,10 @@ def _sought(contract: Any) -> list[str]:
 
 
 def _asks_with_violation(session: Session, violation: Any) -> Exchange | None:
-    tasks.look_around(session)
-    exchange = session.send_plainly(session.asks.create(violation.request))
-    session.judge_form(exchange)
-    session.ledger.exercise((violation.clause,), "refusing")
+    tasks.poll_pending(session)
+    exchange = session.send_unchecked(session.builder.create(violation.request))
+    session.check_form(exchange)
+    session.log.exercise((violation.clause,), "refusing")
     _stop_at_rate(session, exchange)
     if exchange.code == session.expected.success and exchange.task_id:
         session.budget.count(wrongly=True)
@@ -92,15 +94,15 @@ def _asks_with_violation(session: Session, violation: Any) -> Exchange | None:
 
 
 def _asks_with_new_violation(session: Session, violation: Any) -> Exchange | None:
-    assume(not session.ledger.is_found(violation.clause))
+    assume(not session.log.has_finding(violation.clause))
     return _asks_with_violation(session, violation)
 
 
 def _asks_with_request(session: Session, request: Any) -> Exchange | None:
-    exchange = session.send_plainly(session.asks.create(request), once=True)
-    session.judge_form(exchange)
+    exchange = session.send_unchecked(session.builder.create(request), once=True)
+    session.check_form(exchange)
     _stop_at_rate(session, exchange)
-    tasks.take(session, exchange, request, "drawn at random", is_followed=False)
+    tasks.track(session, exchange, request, "drawn at random", is_followed=False)
     return exchange if is_refused(session, exchange) else None
 
 
@@ -127,7 +129,7 @@ def _search(
         max_examples=session.max_examples,
         deadline=None,
         derandomize=False,
-        database=session.examples,
+        database=session.example_database,
         phases=phases,
         suppress_health_check=_NO_COMPLAINTS,
         report_multiple_bugs=True,

@@ -142,10 +142,10 @@ _UNUSED: Final = "http://127.0.0.1"
 
 def refuses_violations(session: Session) -> None:
     """Ask with one request for each clause and kind of violation."""
-    cases = session.share(_spread(refused(session.asks.contract)), _OF_THE_TIME)
+    cases = session.fit_in_time(_spread(refused(session.builder.contract)), _OF_THE_TIME)
     for start in range(0, len(cases), _AT_ONCE):
         chunk = cases[start : start + _AT_ONCE]
-        answered = session.send_refused([session.asks.create(case.payload) for case in chunk])
+        answered = session.send_invalid([session.builder.create(case.payload) for case in chunk])
         for case, exchange in zip(chunk, answered, strict=False):
             judge_violation(session, exchange, case.clause, case.name)
     _refuses_with_callbacks(session, cases)
@@ -164,71 +164,71 @@ def _refuses_with_callbacks(session: Session, cases: Sequence[RefusedCase]) -> N
     """Ask once for each clause with the address of a callback, which must never come."""
     given = job_api().fields.input
     first_of_clause = {case.clause: case for case in reversed(cases) if case.clause.startswith(given)}
-    if session.mailbox.receiver is None:
+    if session.callback_addresses.receiver is None:
         return
-    addressed = [session.mailbox.address(case.request) for case in first_of_clause.values()]
-    answered = session.send_refused([session.asks.create(request) for request, _ in addressed])
+    addressed = [session.callback_addresses.assign(case.request) for case in first_of_clause.values()]
+    answered = session.send_invalid([session.builder.create(request) for request, _ in addressed])
     for case, (_, path), exchange in zip(first_of_clause.values(), addressed, answered, strict=False):
         judge_violation(session, exchange, case.clause, case.name)
         if exchange.code is not None and exchange.code != session.expected.success:
-            session.mailbox.refused.add(path)
+            session.callback_addresses.refused.add(path)
 
 
 def judge_violation(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
     """Judge the answer to a request that breaks a clause."""
     allowed = session.expected.codes_of_violation(clause)
-    return session.judge_refusal(exchange, allowed, clause, f"a request that breaks {clause}", name)
+    return session.check_refusal(exchange, allowed, clause, f"a request that breaks {clause}", name)
 
 
 def refuses_raw_bodies(session: Session) -> None:
     """Ask with bodies that hold no request, however lenient the parser."""
-    bodies = [body for body in raw(session.asks.contract) if body.meant == "refuse"]
-    small = session.share([body for body in bodies if len(body.body) < _LARGE], _LITTLE_OF_THE_TIME)
-    answered = session.send_refused([session.asks.create(body.body, body.headers) for body in small])
+    bodies = [body for body in raw(session.builder.contract) if body.meant == "refuse"]
+    small = session.fit_in_time([body for body in bodies if len(body.body) < _LARGE], _LITTLE_OF_THE_TIME)
+    answered = session.send_invalid([session.builder.create(body.body, body.headers) for body in small])
     allowed = session.expected.codes("body_malformed", "request_invalid", "model_unknown", "field_missing")
     for body, exchange in zip(small, answered, strict=False):
-        session.judge_refusal(exchange, allowed, "request/json", "a body that holds no request", body.name)
+        session.check_refusal(exchange, allowed, "request/json", "a body that holds no request", body.name)
     for body in (body for body in bodies if len(body.body) >= _LARGE and session.budget.is_free):
         # How a server refuses what is too large for it is its own affair.
-        exchange = session.send(session.asks.create(body.body, body.headers), strict=False)
+        exchange = session.send(session.builder.create(body.body, body.headers), strict=False)
         if exchange.code == session.expected.success:
-            session.judge([Defect("request/json", "a body that holds no request is accepted")], exchange, body.name)
+            session.report([Defect("request/json", "a body that holds no request is accepted")], exchange, body.name)
 
 
 def accepts_valid_requests(session: Session) -> None:
     """Ask for tasks with requests that together hold every value that is allowed, and each limit."""
-    session.is_ordered = True
-    cases = accepted(session.asks.contract, callback=_UNUSED)
-    packed = request_batches([case for case in cases if case.body is None], session.asks.contract)
-    room = min(session.budget.room - _FOR_LATER, _MOST_AT_FIRST)
+    session.has_requested_tasks = True
+    cases = accepted(session.builder.contract, callback=_UNUSED)
+    packed = request_batches([case for case in cases if case.body is None], session.builder.contract)
+    room = min(session.budget.remaining_tasks - _FOR_LATER, _MOST_AT_FIRST)
     _order_failure(session, cases[0].request)
     for number, parcel in enumerate(packed[: max(room, 0)]):
         _order_parcel(session, parcel, cases[0].request, number)
-        tasks.look_around(session)
-    session.left_over = [case for parcel in packed[max(room, 0) :] for case in parcel.cases]
+        tasks.poll_pending(session)
+    session.deferred_cases = [case for parcel in packed[max(room, 0) :] for case in parcel.cases]
 
 
 def accepts_more(session: Session) -> None:
     """Ask with the cases that there was no room for at first; without money, a refusal has to say so."""
-    base = accepted(session.asks.contract, callback=_UNUSED)[0].request
-    while session.left_over:
-        case = session.left_over.pop(0)
+    base = accepted(session.builder.contract, callback=_UNUSED)[0].request
+    while session.deferred_cases:
+        case = session.deferred_cases.pop(0)
         if CALLBACK not in case.request:
             _order_case(session, case, base)
-    written = [body for body in raw(session.asks.contract) if body.meant == "accept"]
+    written = [body for body in raw(session.builder.contract) if body.meant == "accept"]
     for body in written:
         session.budget.reserve()
-        exchange = session.send(session.asks.create(body.body, body.headers), once=True)
+        exchange = session.send(session.builder.create(body.body, body.headers), once=True)
         _judge_acceptance(session, exchange, "request/spelling", body.name)
-        tasks.take(session, exchange, base, body.name, is_followed=False)
+        tasks.track(session, exchange, base, body.name, is_followed=False)
 
 
 def _order_failure(session: Session, base: Any) -> None:
     if not session.fail_prompt:
-        session.cannot_judge("no prompt is known that makes a task fail: give one with --fail-prompt", "failure")
+        session.mark_unchecked("no prompt is known that makes a task fail: give one with --fail-prompt", "failure")
         return
-    caption, given = profile_of(session.asks.contract).caption, job_api().fields.input
-    request, path = session.mailbox.address({**base, given: {**base[given], caption: session.fail_prompt}})
+    caption, given = profile_of(session.builder.contract).caption, job_api().fields.input
+    request, path = session.callback_addresses.assign({**base, given: {**base[given], caption: session.fail_prompt}})
     outcome = tasks.create(session, request, "a task that fails", path=path)
     if isinstance(outcome, TrackedTask):
         outcome.is_meant_to_fail = True
@@ -239,7 +239,7 @@ def _order_parcel(session: Session, parcel: RequestBatch, base: Any, number: int
     request.pop(CALLBACK, None)
     if number < _CALLED_BACK:
         fails_first = number == _CALLED_BACK - 1
-        request, path = session.mailbox.address(request, parcel.callback_suffix, fails_first=fails_first)
+        request, path = session.callback_addresses.assign(request, parcel.callback_suffix, fails_first=fails_first)
     name = "; ".join(case.name for case in parcel.cases)
     outcome = tasks.create(session, request, name, path=path)
     if isinstance(outcome, TrackedTask):
@@ -251,20 +251,20 @@ def _order_parcel(session: Session, parcel: RequestBatch, base: Any, number: int
 def _find_what_is_refused(session: Session, cases: Sequence[AcceptedCase], base: Any, whole: Exchange) -> None:
     """Ask for the parts of a parcel one by one; where none is refused, it is the whole that is."""
     alone = [_order_case(session, case, base) for case in cases if CALLBACK not in case.request]
-    url = json.loads(whole.ask.body or b"{}").get(CALLBACK)
+    url = json.loads(whole.request.body or b"{}").get(CALLBACK)
     if not any(alone) and not (url and _refuses_callback(session, url, base)):
         _judge_acceptance(session, whole, _clause(cases[0], base), "; ".join(case.name for case in cases))
 
 
 def _refuses_callback(session: Session, url: str, base: Any) -> bool:
     """Tell whether a callback is refused, and note that where it is one address that is, and not this machine."""
-    plain, path = session.mailbox.address(base)
+    plain, path = session.callback_addresses.assign(base)
     outcome = tasks.create(session, plain, "with a callback", path=path)
     if not isinstance(outcome, TrackedTask) and "callbacks" in session.target.required:
         return _judge_acceptance(session, outcome, f"{CALLBACK}/format", "with a callback")
     if not isinstance(outcome, TrackedTask):
-        session.cannot_judge("the target refuses to call this machine back: see --callback-host", "callbacks")
-        session.mailbox.receiver = None
+        session.mark_unchecked("the target refuses to call this machine back: see --callback-host", "callbacks")
+        session.callback_addresses.receiver = None
         return is_refused(session, outcome)
     again = tasks.create(session, {**base, CALLBACK: url}, "with this callback")
     return not isinstance(again, TrackedTask) and _judge_acceptance(session, again, f"{CALLBACK}/format", "")
@@ -287,28 +287,28 @@ def _judge_acceptance(session: Session, exchange: Exchange, clause: str, name: s
     title = f"a request that keeps {clause} is refused with code {exchange.code}"
     if _is_too_fast(session, exchange):
         clause, title = "createTask/rate", f"a task beyond the rate is refused with code {exchange.code}"
-    return session.judge([Defect(clause, title)], exchange, name)
+    return session.report([Defect(clause, title)], exchange, name)
 
 
 def _is_too_fast(session: Session, exchange: Exchange) -> bool:
     """Tell whether the same request is accepted once the rate surely allows it."""
     allowed, seconds = job_api().rate
     # Where more were made already, there is no such limit.
-    if session.made_within(seconds) != allowed or session.ledger.is_found("createTask/rate"):
+    if session.tasks_created_within(seconds) != allowed or session.log.has_finding("createTask/rate"):
         return False
     session.pause(seconds)
     session.budget.reserve()
-    again = session.send(exchange.ask, once=True)
-    tasks.take(session, again, {}, "once more", is_followed=False)
+    again = session.send(exchange.request, once=True)
+    tasks.track(session, again, {}, "once more", is_followed=False)
     return again.code == session.expected.success
 
 
 def is_refused(session: Session, exchange: Exchange) -> bool:
     """Tell whether an answer says no for another reason than money."""
-    if session.has_made(exchange):
+    if session.has_created_task(exchange):
         return False
     poor = session.expected.codes("credits_insufficient")
-    if exchange.code in poor and (session.budget.is_used_up or not session.budget.room):
+    if exchange.code in poor and (session.budget.is_exhausted or not session.budget.remaining_tasks):
         return False
     lawful = {session.expected.success, *(poor - session.expected.codes("request_invalid"))}
     return exchange.code is not None and exchange.code not in lawful
@@ -324,9 +324,9 @@ def _clause(case: AcceptedCase, base: Any) -> str:
 
 def clause_of_request(session: Session, request: Any) -> str:
     """Return the clause that a request which keeps the contract is most likely refused for."""
-    changed = changes(accepted(session.asks.contract)[0].request, request)
+    changed = changes(accepted(session.builder.contract)[0].request, request)
     fields = [".".join(path) for path in changed] or ["request"]
-    return min((clause for clause in session.ledger.clauses if clause.split("/")[0] in fields), key=_rank)
+    return min((clause for clause in session.log.clauses if clause.split("/")[0] in fields), key=_rank)
 
 
 def _candidates(case: AcceptedCase, changed: dict[tuple[str, ...], Any]) -> Iterator[str]:

@@ -34,12 +34,12 @@ _ASIDE: Final = {"downloadUrl/own": "downloadUrl/own"}
 
 def are_images(session: Session) -> None:
     """Fetch what the tasks that succeeded give, and look at its size and type."""
-    done = [order for order in session.orders if order.state == STATES.success and order.is_followed]
+    done = [order for order in session.tasks if order.state == STATES.success and order.is_followed]
     if not done:
-        session.cannot_judge("no task was seen to succeed")
+        session.mark_unchecked("no task was seen to succeed")
     for order in done[:_ENOUGH]:
         for url in result_urls(order.record):
-            judge_image(session, url, order, order.looks[-1][1])
+            judge_image(session, url, order, order.polls[-1][1])
 
 
 def judge_image(session: Session, url: str, order: TrackedTask, shown: Exchange, clause: str = "results/given") -> None:
@@ -54,25 +54,25 @@ def judge_image(session: Session, url: str, order: TrackedTask, shown: Exchange,
     """
     host = urlsplit(url).hostname if url.startswith(("http://", "https://")) else None
     if host is None:
-        session.judge([Defect(clause, "the URL of a result is not one that can be fetched")], shown)
+        session.report([Defect(clause, "the URL of a result is not one that can be fetched")], shown)
         return
     if session.target.is_local and not is_loopback(host):
-        session.cannot_judge("results are on another host, and a local target shall not make one call strangers")
+        session.mark_unchecked("results are on another host, and a local target shall not make one call strangers")
         return
-    exchange = session.wire.fetch(url, _LARGEST_IMAGE)
+    exchange = session.transport.fetch(url, _LARGEST_IMAGE)
     session.exercise(clause, "results/given", "results/image", "results/size")
-    answer = exchange.answer
+    answer = exchange.response
     if answer is None or answer.status != OK:
         what = f"HTTP {answer.status}" if answer else "nothing"
-        session.judge([Defect(clause, f"the URL of a result answers {what}")], exchange, order.name)
+        session.report([Defect(clause, f"the URL of a result answers {what}")], exchange, order.name)
         return
     flaws = _image_flaws(answer, _due_size(session, order))
-    session.judge((Defect(_ASIDE.get(clause, flaw.clause), flaw.title) for flaw in flaws), exchange, order.name)
+    session.report((Defect(_ASIDE.get(clause, flaw.clause), flaw.title) for flaw in flaws), exchange, order.name)
 
 
 def _due_size(session: Session, order: TrackedTask) -> tuple[int, int] | None:
     """Return the size that was asked for, ``None`` where nobody knows it."""
-    profile, given = profile_of(session.asks.contract), order.request.get(job_api().fields.input)
+    profile, given = profile_of(session.builder.contract), order.request.get(job_api().fields.input)
     return profile.size(given) if profile.pixels and isinstance(given, dict) else None
 
 

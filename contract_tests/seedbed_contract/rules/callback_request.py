@@ -13,8 +13,8 @@ from seedbed_schemas import job_api
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import parse_json
-from seedbed_contract.rules.envelope import JSON, Defect, shape_flaws
-from seedbed_contract.rules.task_record import ENDED, STATES, record_flaws
+from seedbed_contract.rules.envelope import JSON, Defect, shape_defects
+from seedbed_contract.rules.task_record import ENDED, STATES, record_defects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _RULES: Final = job_api().callback
 _COMPARED: Final = tuple(job_api().document["$defs"]["record"]["properties"].keys() - _NOT_COMPARED)
 
 
-def callback_flaws(
+def callback_defects(
     received: Received, order: TrackedTask, expected: Expectations, signing_key: str
 ) -> Iterator[Defect]:
     """Yield what is wrong with a callback.
@@ -46,7 +46,7 @@ def callback_flaws(
     if not isinstance(message, dict):
         yield Defect("callback/form", "a callback is no JSON object")
         return
-    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in shape_flaws("envelope", message))
+    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in shape_defects("envelope", message))
     record = message.get("data")
     if not isinstance(record, dict):
         yield Defect("callback/same", "a callback has no record in its data")
@@ -57,7 +57,7 @@ def callback_flaws(
         yield from _signature_flaws(received, order.task_id, signing_key)
 
 
-def clauses_of(signing_key: str) -> tuple[str, ...]:
+def exercised_callback_clauses(signing_key: str) -> tuple[str, ...]:
     """Return the clauses that a callback puts to the test."""
     signed = ("callback/signature", "callback/timestamp") if signing_key else ()
     return ("callback/form", "callback/code", "callback/final", "callback/same", *signed)
@@ -94,7 +94,7 @@ def _record_flaws(
         yield Defect(
             "callback/final", f"a callback comes while the record still says {for_display(received.seen.get('state'))}"
         )
-    flaws = record_flaws(record, order.task_id, order.request, expected)
+    flaws = record_defects(record, order.task_id, order.request, expected)
     yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in flaws)
     if order.has_ended:
         yield from _differences(record, order.record)

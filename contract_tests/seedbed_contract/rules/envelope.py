@@ -49,25 +49,25 @@ class Defect(NamedTuple):
     kind: str = ""
 
 
-def form_flaws(exchange: Exchange, expected: Expectations, secrets: Collection[str]) -> Iterator[Defect]:
+def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection[str]) -> Iterator[Defect]:
     """Yield what is wrong with the form of an answer, whatever it says."""
-    answer = exchange.answer
+    answer = exchange.response
     if answer is None:
-        yield Defect("answer/given", f"{exchange.ask.operation} is not answered")
+        yield Defect("answer/given", f"{exchange.request.operation} is not answered")
         return
-    yield from leaks(answer, secrets)
+    yield from leak_defects(answer, secrets)
     if answer.json is NOT_JSON:
-        yield Defect("answer/json", f"{exchange.ask.operation} is answered with what is no JSON")
+        yield Defect("answer/json", f"{exchange.request.operation} is answered with what is no JSON")
         return
     if answer.media_type != JSON:
         kind = for_display(answer.media_type) or "nothing"
         yield Defect("answer/content-type", f"an answer says that it is {kind} and not {JSON}")
     yield from _envelope_flaws(answer, expected)
-    if exchange.ask.operation == "createTask" and answer.code not in {None, expected.success} and answer.task_id:
+    if exchange.request.operation == "createTask" and answer.code not in {None, expected.success} and answer.task_id:
         yield Defect("answer/refused/no-task", "a call for a task is refused, and its answer names a task")
 
 
-def leaks(answer: TargetResponse, secrets: Collection[str]) -> Iterator[Defect]:
+def leak_defects(answer: TargetResponse, secrets: Collection[str]) -> Iterator[Defect]:
     """Yield what an answer should have kept to itself."""
     text = "\n".join((answer.body.decode("utf-8", "replace"), *(value for _, value in answer.headers)))
     if any(secret in text for secret in secrets if not _may_be_a_word(secret)):
@@ -81,7 +81,7 @@ def _may_be_a_word(secret: str) -> bool:
     return len(secret) < _SHORTEST_SECRET or (secret.isalpha() and len(secret) < _LONGEST_WORD)
 
 
-def shape_flaws(name: str, value: Any) -> Iterator[Defect]:
+def shape_defects(name: str, value: Any) -> Iterator[Defect]:
     """Yield the rules of a shared shape that a value breaks."""
     shape = _shape(name)
     for violation in [] if shape.accepts(value) else shape.violations(value):
@@ -91,9 +91,9 @@ def shape_flaws(name: str, value: Any) -> Iterator[Defect]:
             yield Defect(violation.clause, title, kind=f"{name} {violation.keyword}")
 
 
-def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Defect]:
+def creation_defects(exchange: Exchange, expected: Expectations) -> Iterator[Defect]:
     """Yield what is wrong with the answer to a request that made a task."""
-    answer = exchange.answer
+    answer = exchange.response
     if answer is None or not isinstance(answer.json, dict):
         return
     shape = expected.contract.answer
@@ -105,7 +105,7 @@ def creation_flaws(exchange: Exchange, expected: Expectations) -> Iterator[Defec
         yield Defect("answer/data.taskId/type", "the answer to a request that is accepted names no task")
 
 
-def refusal_flaws(
+def refusal_defects(
     exchange: Exchange, allowed: Collection[int], clause: str, what: str, let_in: Collection[int] = ()
 ) -> Iterator[Defect]:
     """Yield what is wrong with the answer to a call that has to be refused.
@@ -118,7 +118,7 @@ def refusal_flaws(
         let_in: Codes of a call that was let in, and refused for another reason than the one that is due.
     """
     code = exchange.code
-    if exchange.answer is None or code is None:
+    if exchange.response is None or code is None:
         return
     success = _success()
     if code in let_in:
@@ -146,7 +146,7 @@ def _documented() -> frozenset[int]:
 
 
 def _envelope_flaws(answer: TargetResponse, expected: Expectations) -> Iterator[Defect]:
-    yield from shape_flaws("envelope", answer.json)
+    yield from shape_defects("envelope", answer.json)
     code = answer.code
     if code is None:
         return

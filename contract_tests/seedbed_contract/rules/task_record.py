@@ -8,7 +8,7 @@ from seedbed_schemas import job_api
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import NOT_JSON, parse_json
-from seedbed_contract.rules.envelope import Defect, shape_flaws
+from seedbed_contract.rules.envelope import Defect, shape_defects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ _HALF_A_SECOND: Final = 500
 _QUARTER, _DAY, _NEAR = 900, 86_400, 5
 
 
-def record_flaws(data: Any, task_id: str, request: Record, expected: Expectations) -> Iterator[Defect]:
+def record_defects(data: Any, task_id: str, request: Record, expected: Expectations) -> Iterator[Defect]:
     """Yield what is wrong with a record by itself.
 
     Args:
@@ -51,7 +51,7 @@ def record_flaws(data: Any, task_id: str, request: Record, expected: Expectation
     yield from _cost_flaws(data, expected)
 
 
-def change_flaws(before: Record, after: Record) -> Iterator[Defect]:
+def change_defects(before: Record, after: Record) -> Iterator[Defect]:
     """Yield what a task may not do between two looks."""
     was, now = before.get("state"), after.get("state")
     if was in ENDED and now != was:
@@ -69,7 +69,7 @@ def change_flaws(before: Record, after: Record) -> Iterator[Defect]:
         yield Defect("recordInfo/same", "param or model changes from one look to the next")
 
 
-def clauses_of(record: Record) -> Iterator[str]:
+def exercised_clauses(record: Record) -> Iterator[str]:
     """Yield the behaviours that a look at a record puts to the test."""
     yield from ("record/taskId/same", "record/model/same", "record/param/same", "record/times/unit")
     yield from ("record/resultJson/only-success", "record/failure/only-fail", "record/times/only-ended")
@@ -79,7 +79,7 @@ def clauses_of(record: Record) -> Iterator[str]:
         yield "record/costTime/unit"
 
 
-def zone_flaws(record: Record, sent: float) -> Iterator[Defect]:
+def time_zone_defects(record: Record, sent: float) -> Iterator[Defect]:
     """Yield where a time is off by what looks like a time zone; Unix time has none.
 
     Args:
@@ -104,7 +104,7 @@ def result_urls(record: Record) -> list[str]:
 
 
 def _form_flaws(data: Any) -> Iterator[Defect]:
-    for flaw in shape_flaws("record", data):
+    for flaw in shape_defects("record", data):
         name = flaw.clause.split("/")[-1]
         if flaw.clause == "record/resultJson/type" and data["resultJson"] is None and data.get("state") not in ENDED:
             continue  # null says no more than the empty text that is known
@@ -133,7 +133,7 @@ def _param_flaws(text: str, request: Record, expected: Expectations) -> Iterator
         yield Defect(clause, "param is no JSON object")
         return
     told = param.get(fields.input)
-    if expected.is_told and isinstance(told, str) != expected.dialect.input_is_text:
+    if expected.is_dialect_given and isinstance(told, str) != expected.dialect.input_is_text:
         form = "a JSON string of its own" if expected.dialect.input_is_text else "an object"
         yield Defect(clause, f"the input in param is not {form}")
     given = parse_json(told) if isinstance(told, str) else told
@@ -164,7 +164,7 @@ def _result_flaws(data: Record) -> Iterator[Defect]:
     if results is NOT_JSON:
         yield Defect("record/resultJson/only-success", "the resultJson of a task that succeeded is no JSON")
     else:
-        yield from shape_flaws("results", results)
+        yield from shape_defects("results", results)
 
 
 def _failure_flaws(data: Record) -> Iterator[Defect]:
@@ -222,7 +222,7 @@ def _unit(data: Record, expected: Expectations, cost: int, lived: int) -> int:
     probe = 10**6
     written = expected.dialect.written("costTime", probe, str(data["state"]))
     unit = probe // written if isinstance(written, int) and written else 1
-    if expected.is_told:
+    if expected.is_dialect_given:
         return unit
     return _SECOND if _looks_like_seconds(cost, lived) else 1
 

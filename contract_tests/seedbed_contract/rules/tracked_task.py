@@ -27,26 +27,26 @@ class TrackedTask:
         is_followed: Whether it is looked at until it has ended.
         is_meant_to_fail: Whether its prompt makes it fail.
         looks: Its records, each with the exchange that showed it, in order.
-        looked_at: When it was last looked at, by the monotonic clock.
+        polled_at: When it was last looked at, by the monotonic clock.
         ended_at: When it was first seen to have ended, in Unix seconds; 0 before.
     """
 
     name: str
     request: Mapping[str, Any]
     exchange: Exchange
-    asks: RequestBuilder
+    builder: RequestBuilder
     task_id: str
-    path: str = ""
+    callback_path: str = ""
     is_followed: bool = True
     is_meant_to_fail: bool = False
-    looks: list[tuple[Mapping[str, Any], Exchange]] = field(default_factory=list)
-    looked_at: float = 0.0
+    polls: list[tuple[Mapping[str, Any], Exchange]] = field(default_factory=list)
+    polled_at: float = 0.0
     ended_at: float = 0.0
 
     @property
     def record(self) -> Mapping[str, Any]:
         """The record as it was last seen, empty before."""
-        return self.looks[-1][0] if self.looks else {}
+        return self.polls[-1][0] if self.polls else {}
 
     @property
     def state(self) -> str:

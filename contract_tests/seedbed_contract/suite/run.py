@@ -159,9 +159,9 @@ class Suite:
     def make(self, check: Check) -> tuple[CheckResult, list[Finding]]:
         """Make a check, and return how it went and what it found that was not known."""
         run = self.enter()
-        known = {id(finding) for finding in run.session.ledger.findings}
+        known = {id(finding) for finding in run.session.log.findings}
         result = run.make(check)
-        return result, [finding for finding in run.session.ledger.findings if id(finding) not in known]
+        return result, [finding for finding in run.session.log.findings if id(finding) not in known]
 
     def order(self, items: list[pytest.Item]) -> None:
         """Bring the checks among tests into their order; other tests stay where they are."""
@@ -244,8 +244,8 @@ def _options(config: pytest.Config) -> Options:
         checked.time_limit,
         contract=checked.contract,
         # Of the profile that is loaded: a directory, or a Redis that a team shares.
-        examples=cast("Any", settings.default).database,
-        is_alone=workers == 1,
+        example_database=cast("Any", settings.default).database,
+        is_exclusive=workers == 1,
     )
 
 

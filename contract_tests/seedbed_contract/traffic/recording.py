@@ -12,7 +12,7 @@ from seedbed_schemas import job_api
 
 from seedbed_contract.callback_receiver import Received
 from seedbed_contract.http import Exchange, RequestBuilder, TargetRequest, TargetResponse, parse_json
-from seedbed_contract.rules.callback_request import callback_flaws
+from seedbed_contract.rules.callback_request import callback_defects
 from seedbed_contract.rules.tracked_task import TrackedTask
 from seedbed_contract.traffic.har import HarError, RecordedExchange, header, is_kept, sent_key, shown_header
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from seedbed_contract.rules.envelope import Defect
     from seedbed_contract.target import Expectations
+
 
 CREATE: Final = "createTask"
 RECORD: Final = "recordInfo"
@@ -235,8 +236,8 @@ def flaws_of_callback(
     looks = [(record, call.exchange) for record, call in seen]
     request = asked(story, None, expected.contract)
     asks = RequestBuilder(expected.contract, ())
-    order = TrackedTask("", request, story.creation.exchange, asks, story.task_id, received.target, looks=looks)
-    yield from callback_flaws(received, order, expected, signing_key)
+    order = TrackedTask("", request, story.creation.exchange, asks, story.task_id, received.target, polls=looks)
+    yield from callback_defects(received, order, expected, signing_key)
 
 
 def _callback_url(story: TaskHistory) -> str:

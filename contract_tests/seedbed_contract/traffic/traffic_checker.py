@@ -11,13 +11,20 @@ from seedbed_schemas.dialect import dialects, documented
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.cases.accepted import kept
-from seedbed_contract.display import KEY_VARIABLE, redacted, sample_of, sample_of_received
+from seedbed_contract.display import KEY_VARIABLE, redact, sample_of, sample_of_received
 from seedbed_contract.findings import CheckResult, FindingLog, NotChecked, Report
 from seedbed_contract.http import NOT_JSON, parse_json
 from seedbed_contract.reports.wording import counted
-from seedbed_contract.rules.callback_request import clauses_of as clauses_of_callback
-from seedbed_contract.rules.envelope import FORM_CLAUSES, Defect, creation_flaws, form_flaws, refusal_flaws, shape_flaws
-from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_flaws, clauses_of, record_flaws
+from seedbed_contract.rules.callback_request import exercised_callback_clauses as clauses_of_callback
+from seedbed_contract.rules.envelope import (
+    FORM_CLAUSES,
+    Defect,
+    creation_defects,
+    form_defects,
+    refusal_defects,
+    shape_defects,
+)
+from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_defects, exercised_clauses, record_defects
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import OK, Expectations
 from seedbed_contract.traffic.callers import (
@@ -89,7 +96,7 @@ def expectations_of(
     """
     spoken = _dialect(recording, contract) if dialect == "auto" else dialects()[dialect]
     carried = _http_status(recording) if http_status == "auto" else http_status
-    return Expectations(contract, spoken, carried, is_told=dialect != "auto")
+    return Expectations(contract, spoken, carried, is_dialect_given=dialect != "auto")
 
 
 def _http_status(recording: Recording) -> HttpStatus:
@@ -188,7 +195,7 @@ class _TrafficChecker:
         """Judge one call by itself, the caller's side and the service's."""
         other = other_model(call, self._expected) if call.operation == CREATE else ""
         if other:
-            self._ledger.cannot_judge(f"tasks of {for_display(other)}", "the contract is about another model")
+            self._ledger.mark_unchecked(f"tasks of {for_display(other)}", "the contract is about another model")
             return
         self._judged["traffic.requests"] += 1
         for flaw, particulars in request_flaws(call, self._expected.contract):
@@ -205,17 +212,17 @@ class _TrafficChecker:
             self._refusal(call, "recordInfo/missing", "a query that names no task", ("task_id_missing", "task_unknown"))
 
     def _form(self, call: RecordedCall) -> None:
-        self._find("traffic.answers", form_flaws(call.exchange, self._expected, self._keys), call)
+        self._find("traffic.answers", form_defects(call.exchange, self._expected, self._keys), call)
         self._ledger.exercise(FORM_CLAUSES)
-        if call.exchange.answer and isinstance(call.exchange.answer.json, dict):
+        if call.exchange.response and isinstance(call.exchange.response.json, dict):
             self._ledger.exercise((f"code/{call.exchange.code}",))
-            self._ledger.exercise_shape("envelope", call.exchange.answer.json)
-            self._ledger.exercise_shape("answer", call.exchange.answer.json)
+            self._ledger.exercise_shape("envelope", call.exchange.response.json)
+            self._ledger.exercise_shape("answer", call.exchange.response.json)
 
     def _shape(self, call: RecordedCall, name: str) -> None:
-        answer = call.exchange.answer
+        answer = call.exchange.response
         if answer and isinstance(answer.json, dict):
-            self._find("traffic.answers", shape_flaws(name, answer.json), call)
+            self._find("traffic.answers", shape_defects(name, answer.json), call)
             self._ledger.exercise_shape(name, answer.json)
 
     def _creation(self, call: RecordedCall) -> None:
@@ -244,13 +251,13 @@ class _TrafficChecker:
     def _refused(self, call: RecordedCall, clause: str, what: str, codes: frozenset[int]) -> None:
         allowed = codes | codes_at_any_time(self._expected)
         self._ledger.exercise((clause,), "refusing")
-        self._find("traffic.answers", refusal_flaws(call.exchange, allowed, clause, what), call)
+        self._find("traffic.answers", refusal_defects(call.exchange, allowed, clause, what), call)
 
     def _accepted(self, call: RecordedCall) -> None:
         self._ledger.exercise(kept(self._expected.contract, call.request))
         code = call.exchange.code
         if code == self._expected.success:
-            self._find("traffic.answers", creation_flaws(call.exchange, self._expected), call)
+            self._find("traffic.answers", creation_defects(call.exchange, self._expected), call)
         elif code in codes_of_bad_requests(self._expected) and is_beyond_doubt(call, self._expected.contract):
             flaw = Defect(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
             self._find("traffic.answers", [flaw], call)
@@ -293,18 +300,18 @@ class _TrafficChecker:
     def _look(self, story: TaskHistory, call: RecordedCall, seen: list[Look]) -> None:
         record = call.exchange.data
         request = asked(story, record, self._expected.contract)
-        self._find("traffic.tasks", record_flaws(record, story.task_id, request, self._expected), call)
+        self._find("traffic.tasks", record_defects(record, story.task_id, request, self._expected), call)
         if story.creation:
             self._ledger.exercise(("createTask/usable",))
         if not isinstance(record, dict):
             return
         before = last_before(call, seen)
         if before is not None:
-            self._find("traffic.tasks", change_flaws(before, record), call)
+            self._find("traffic.tasks", change_defects(before, record), call)
             self._ledger.exercise(("life/forward", "recordInfo/same"))
         seen.append((record, call))
         self._ledger.exercise_shape("record", record)
-        self._ledger.exercise(clauses_of(record))
+        self._ledger.exercise(exercised_clauses(record))
 
     def _absence(self, story: TaskHistory, call: RecordedCall, *, was_seen: bool) -> None:
         """A task may be unknown for a moment after it was made, and at any time to another account."""
@@ -321,7 +328,7 @@ class _TrafficChecker:
     def _find(
         self, check: str, flaws: Iterable[Defect], call: RecordedCall, also: str = "", *, side: str = "service"
     ) -> None:
-        particulars = redacted(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
+        particulars = redact(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
         sample = partial(sample_of, call.exchange, self._recording.base_url, self._shown_as)
         self._judged[check] = max(self._judged[check], 1)
         self._note(check, flaws, sample, particulars, side=side)
@@ -343,7 +350,7 @@ class _TrafficChecker:
     def judgement(self, target: str) -> Report:
         """Return what was found."""
         ledger, recording, expected = self._ledger, self._recording, self._expected
-        ledger.cannot_judge(
+        ledger.mark_unchecked(
             "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
         )
         judgement = Report(
