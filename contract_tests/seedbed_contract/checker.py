@@ -126,14 +126,14 @@ class Run:
         self.session.check = check.name
         exercised = ledger.exercised
         self._attempt(check)
-        reason = next((one.reason for one in ledger.not_judged if one.subject == check.name), "")
-        judged = not reason or ledger.exercised > exercised
+        reason = next((one.reason for one in ledger.not_checked if one.subject == check.name), "")
+        is_checked = not reason or ledger.exercised > exercised
         seconds = time.monotonic() - started
-        result = CheckResult(check.name, check.about, seconds, ledger.found_by(check.name), reason, judged)
+        result = CheckResult(check.name, check.about, seconds, ledger.found_by(check.name), reason, is_checked)
         self._results.append(result)
         return result
 
-    def judgement(self) -> Report:
+    def report(self) -> Report:
         """Return what the run has found so far."""
         session, ledger = self.session, self.session.log
         return Report(
@@ -147,7 +147,7 @@ class Run:
             spent=float(session.budget.charged if session.budget.is_free else session.budget.spent),
             findings=ledger.findings,
             checks=list(self._results),
-            not_judged=ledger.not_judged,
+            not_checked=ledger.not_checked,
             coverage=ledger.coverage,
             remarks=list(ledger.remarks),
         )
@@ -235,7 +235,7 @@ def run_checks(target: Target, options: Options, on_check: Callable[[Check], obj
         for check in run.checks():
             on_check(check)
             run.make(check)
-        return run.judgement()
+        return run.report()
 
 
 def _space(*, is_fake: bool) -> Headers:

@@ -164,10 +164,10 @@ class ReportOptions:
     def asked_for(self) -> Iterator[tuple[Path, Callable[[Report], str]]]:
         """Yield each file with what writes its report."""
         forms = (
-            (self.junit, junit_report.report),
-            (self.html, html_report.report),
-            (self.json, json_report.report),
-            (self.markdown, markdown_report.report),
+            (self.junit, junit_report.render),
+            (self.html, html_report.render),
+            (self.json, json_report.render),
+            (self.markdown, markdown_report.render),
         )
         yield from ((path, form) for path, form in forms if path)
 
@@ -299,7 +299,7 @@ def _judge(target: Target, options: Options, *, quiet: bool) -> Report:
             for check in checks:
                 progress.check(check.name, check.about)
                 run.make(check)
-        return run.judgement()
+        return run.report()
 
 
 def _judge_file(path: Path, base_url: str, whom: TargetOptions, options: Options, *, quiet: bool) -> Report:
@@ -307,7 +307,7 @@ def _judge_file(path: Path, base_url: str, whom: TargetOptions, options: Options
     recorded = read_har(path.read_bytes())
     with RunProgress(Console(stderr=True), 1, quiet=quiet) as progress:
         progress.check("traffic", f"{path.name}, {len(recorded)} exchanges")
-        judgement = check_traffic(
+        report = check_traffic(
             recorded,
             path.name,
             contract=options.contract,
@@ -317,35 +317,35 @@ def _judge_file(path: Path, base_url: str, whom: TargetOptions, options: Options
             signing_key=whom.signing_key,
             noted=progress.sent,
         )
-    return replace(judgement, seconds=time.monotonic() - started)
+    return replace(report, seconds=time.monotonic() - started)
 
 
-def _report(judgement: Report, reports: ReportOptions) -> int:
+def _report(report: Report, reports: ReportOptions) -> int:
     for path, form in reports.asked_for():
         if path != STANDARD:
-            write_whole(path, form(judgement).encode())
+            write_whole(path, form(report).encode())
     try:
-        _print(judgement, reports)
+        _print(report, reports)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # whoever reads has seen enough; rich would end with a code of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _code(judgement)
+    return _code(report)
 
 
-def _print(judgement: Report, reports: ReportOptions) -> None:
+def _print(report: Report, reports: ReportOptions) -> None:
     forms = [form for path, form in reports.asked_for() if path == STANDARD]
-    terminal.show(judgement, Console(stderr=bool(forms)))
+    terminal.show(report, Console(stderr=bool(forms)))
     for form in forms:
-        print(form(judgement))
+        print(form(report))
 
 
-def _code(judgement: Report) -> int:
+def _code(report: Report) -> int:
     """Return the exit code: what the time was too short for has not been found to conform."""
-    if not judgement.conforms:
+    if not report.conforms:
         return _FINDINGS
-    if any(not check.judged and check.reason == OUT_OF_TIME for check in judgement.checks):
+    if any(not check.is_checked and check.reason == OUT_OF_TIME for check in report.checks):
         return _NOT_JUDGED
-    return 0 if any(check.judged for check in judgement.checks) else _NOT_JUDGED
+    return 0 if any(check.is_checked for check in report.checks) else _NOT_JUDGED
 
 
 def _list(target: Target, options: Options) -> int:

@@ -1,4 +1,4 @@
-"""What a judgement is made of: findings, what was exercised, and what could not be judged."""
+"""What a report is made of: findings, what was exercised, and what could not be judged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sample:
     """
 
     curl: str
-    answer: str
+    response: str
     size: int = 0
 
 
@@ -98,7 +98,7 @@ class CheckResult:
     seconds: float
     findings: int
     reason: str = ""
-    judged: bool = True
+    is_checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Report:
         spent: Credits that the run cost, as far as is known.
         findings: What is wrong, in the order of the clauses.
         checks: How each check went.
-        not_judged: What could not be judged.
+        not_checked: What could not be judged.
         coverage: Every clause, with how it was exercised.
         remarks: What was found out about the target, such as the dialect where that was asked for.
         is_recorded: Whether it is about recorded traffic, of which no seed repeats anything.
@@ -147,7 +147,7 @@ class Report:
     spent: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
-    not_judged: list[NotChecked] = field(default_factory=list)
+    not_checked: list[NotChecked] = field(default_factory=list)
     coverage: list[Covered] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     is_recorded: bool = False
@@ -266,7 +266,7 @@ class FindingLog:
         return sorted(self._findings.values(), key=lambda finding: order.get(finding.clause, len(order)))
 
     @property
-    def not_judged(self) -> list[NotChecked]:
+    def not_checked(self) -> list[NotChecked]:
         """What could not be judged, in the order in which that was noted."""
         return list(self._not_judged.values())
 

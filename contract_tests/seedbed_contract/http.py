@@ -77,7 +77,7 @@ class TargetResponse:
 
     @property
     def code(self) -> int | None:
-        """The outcome; a number written as text is taken for one, so that a judgement can go on."""
+        """The outcome; a number written as text is taken for one, so that a report can go on."""
         code = self.json.get("code") if isinstance(self.json, dict) else None
         if isinstance(code, str) and code.isascii() and code.isdigit():
             return int(code)

@@ -1,4 +1,4 @@
-"""Whom a judgement is about, and what it may cost."""
+"""Whom a report is about, and what it may cost."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One defect judged, in a module that a process of its own can import."""
+"""One defect checked, in a module that a process of its own can import."""
 
 from typing import Final
 
-from tests.judging import found, judged
+from tests.checking import found, run_against
 from tests.seeded_defects import SEEDED_DEFECTS
 from tests.seeded_defects_bodies import BODIES
 from tests.seeded_defects_fields import FIELDS
@@ -24,6 +24,6 @@ def findings_of(number: int) -> Findings:
     limit = ENOUGH if "again" in defect.name else QUICKLY
     only = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
     with defect.serve() as served:
-        judgement = judged(served, required=required, only=only, time_limit=limit)
-    assert all(finding.says and finding.place for finding in judgement.findings)
-    return found(judgement)
+        report = run_against(served, required=required, only=only, time_limit=limit)
+    assert all(finding.says and finding.place for finding in report.findings)
+    return found(report)

@@ -9,7 +9,7 @@ from seedbed_contract.checker import Options, run_checks
 from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
 from seedbed_schemas import local
-from tests.judging import found, judged
+from tests.checking import found, run_against
 from tests.minimal_service import serve
 from tests.minimal_variants import CONFORMING, Variant
 from tests.seeded_defect import SeededDefect
@@ -49,23 +49,23 @@ def slow_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
 def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None:
     limit = 6 if variant.seconds == inf else 30
     with serve(variant) as served:
-        assert found(judged(served, seed=seed * 100 + CONFORMING.index(variant), time_limit=limit)) == []
+        assert found(run_against(served, seed=seed * 100 + CONFORMING.index(variant), time_limit=limit)) == []
 
 
 @pytest.mark.parametrize("variant", CONFORMING[:3], ids=lambda variant: variant.name)
 @pytest.mark.parametrize("mode", MODES)
 def test_how_a_server_answers_is_found_out(variant: Variant, mode: HttpStatus) -> None:
     with serve(replace(variant, http_status=mode)) as served:
-        judgement = judged(served, dialect="auto", http_status="auto", only=("requests.refused", "records.*"))
-    assert (judgement.dialect, judgement.http_status) == (variant.dialect, mode)
-    assert found(judgement) == []
-    assert len(judgement.remarks) == 2
+        report = run_against(served, dialect="auto", http_status="auto", only=("requests.refused", "records.*"))
+    assert (report.dialect, report.http_status) == (variant.dialect, mode)
+    assert found(report) == []
+    assert len(report.remarks) == 2
 
 
 @pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)
 def test_where_the_page_is_silent_so_is_the_judge(lenient: SeededDefect) -> None:
     with lenient.serve() as served:
-        assert found(judged(served, only=("requests.*",))) == []
+        assert found(run_against(served, only=("requests.*",))) == []
 
 
 @pytest.mark.parametrize(
@@ -81,22 +81,22 @@ def test_the_fake_has_no_finding_and_every_clause_is_exercised(
     dialect: str, http_status: HttpStatus, seed: int
 ) -> None:
     with running(dialect=dialect, http_status=http_status, credits=80, rate_limit="20/10", task_seconds=1) as server:
-        judgement = run_checks(target_of(server.url, local.KEY), Options(seed=seed))
-    assert found(judgement) == []
-    assert (judgement.dialect, judgement.http_status) == (dialect, http_status)
-    unexercised = {covered.clause.id for covered in judgement.coverage if not covered.accepting}
+        report = run_checks(target_of(server.url, local.KEY), Options(seed=seed))
+    assert found(report) == []
+    assert (report.dialect, report.http_status) == (dialect, http_status)
+    unexercised = {covered.clause.id for covered in report.coverage if not covered.accepting}
     told_in_the_other_dialect = {clause for clause in unexercised if clause.startswith("record/")}
     assert unexercised - told_in_the_other_dialect <= NEVER_EXERCISED
-    assert not [covered.clause.id for covered in judgement.coverage if covered.refusing == 0]
+    assert not [covered.clause.id for covered in report.coverage if covered.refusing == 0]
 
 
 def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too() -> None:
     keys = ("first:credits=1000,signing-key=whsec-check", "second")
     with running(key=keys, task_seconds=0, rate_limit="20/10") as server:
         target = target_of(server.url, "first", second_key="second", signing_key="whsec-check")
-        judgement = run_checks(target, Options())
-    assert found(judgement) == []
-    exercised = {covered.clause.id for covered in judgement.coverage if covered.accepting}
+        report = run_checks(target, Options())
+    assert found(report) == []
+    exercised = {covered.clause.id for covered in report.coverage if covered.accepting}
     assert exercised >= NEVER_EXERCISED
 
 

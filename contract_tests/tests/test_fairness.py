@@ -13,7 +13,7 @@ from seedbed_contract.target import target_of
 from seedbed_mock import running
 from seedbed_mock.cli import main
 from seedbed_schemas import Contract, default_contract
-from tests.judging import found, judged
+from tests.checking import found, run_against
 from tests.minimal_requests import RefusalError
 from tests.seeded_defect import seeded
 
@@ -38,9 +38,9 @@ def test_a_key_that_is_refused_is_a_mistake_and_no_fault_of_the_server(capsys: p
 def test_a_second_key_that_is_refused_is_told_and_not_judged() -> None:
     with running(task_seconds=0) as server:
         target = target_of(server.url, server.key, second_key="mistyped")
-        judgement = run_checks(target, Options(only=("authorisation.accounts",)))
-    assert judgement.conforms
-    assert any("second key" in each.reason for each in judgement.not_judged)
+        report = run_checks(target, Options(only=("authorisation.accounts",)))
+    assert report.conforms
+    assert any("second key" in each.reason for each in report.not_checked)
 
 
 def test_another_model_whose_page_has_a_shorter_table_of_codes_is_judged_by_its_own_contract() -> None:
@@ -48,9 +48,9 @@ def test_another_model_whose_page_has_a_shorter_table_of_codes_is_judged_by_its_
     document["x-codes"] = [row for row in document["x-codes"] if row["code"] not in {404, 455, 505}]
     contract = Contract(document)
     with running(contracts=[contract], task_seconds=0) as server:
-        judgement = run_checks(target_of(server.url, server.key), Options(contract=contract))
-    assert found(judgement) == []
-    assert judgement.tasks > 3
+        report = run_checks(target_of(server.url, server.key), Options(contract=contract))
+    assert found(report) == []
+    assert report.tasks > 3
 
 
 @pytest.mark.parametrize("limit", [0.8, 1.5, 2.5])
@@ -67,9 +67,9 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
         raise RefusalError(422, "callBackUrl must not point to a private network")
 
     with seeded("no loopback", check_callback=refuse).serve() as served:
-        judgement = judged(served, only=("requests.accepted", "callbacks.*"))
-    assert [clause for clause, _, _ in found(judgement)] == []
-    assert any("refuses to call this machine back" in each.reason for each in judgement.not_judged)
+        report = run_against(served, only=("requests.accepted", "callbacks.*"))
+    assert [clause for clause, _, _ in found(report)] == []
+    assert any("refuses to call this machine back" in each.reason for each in report.not_checked)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reports say what was judged, whoever reads them and whatever the target answered."""
+"""Reports show the whole outcome of a run, and they are safe to display whatever the target responded."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLAUSES = findings.testable_clauses(default_contract())
-BENT = "\x1b[2J\x07\x00\x9b\u202e\u2028\ud800"
+CONTROLS = "\x1b[2J\x07\x00\x9b\u202e\u2028\ud800"
 CURL = 'curl -sS http://127.0.0.1:1/api -H "Authorization: Bearer $SEEDBED_API_KEY" -d \'' + "a" * 3001 + "'"
 CHECKS = [
     CheckResult("requests.refused", "what the contract forbids is refused", 1.5, 1),
     CheckResult("records.fields", "each state has its fields", 0.5, 0),
-    CheckResult("callbacks.sent", "a callback is sent", 0.0, 0, "nothing can reach the receiver", judged=False),
+    CheckResult("callbacks.sent", "a callback is sent", 0.0, 0, "nothing can reach the receiver", is_checked=False),
 ]
 
 
@@ -46,190 +46,197 @@ def coverage(missing: str = "") -> list[Covered]:
     ]
 
 
-def judged(*found: Finding, **changed: object) -> Report:
-    judgement = Report("http://127.0.0.1:1", "documented", "envelope", 42, 412, 12.34, 38, 247.5, [*found])
-    judgement.checks, judgement.coverage = CHECKS[:2], coverage()
+def report_with(*found: Finding, **changed: object) -> Report:
+    report = Report("http://127.0.0.1:1", "documented", "envelope", 42, 412, 12.34, 38, 247.5, [*found])
+    report.checks, report.coverage = CHECKS[:2], coverage()
     for name, value in changed.items():
-        setattr(judgement, name, value)
-    return judgement
+        setattr(report, name, value)
+    return report
 
 
-def of_text(text: str) -> Report:
-    """Return a judgement that has one text wherever a text can stand."""
+def report_of_text(text: str) -> Report:
+    """Return a report that has the same text in every place that holds text."""
     found = Finding(text, text, text, text, text, Sample(text, text, 1), 2, [text, text], "service")
-    checks = [CheckResult(text, text, 0.1, 1, text), CheckResult(text, text, 0.0, 0, text, judged=False)]
+    checks = [CheckResult(text, text, 0.1, 1, text), CheckResult(text, text, 0.0, 0, text, is_checked=False)]
     return Report(
         *(text, text, text, 1, 2, 3.0, 4, 5.0),
         findings=[found, found],
         checks=checks,
-        not_judged=[NotChecked(text, text)],
+        not_checked=[NotChecked(text, text)],
         coverage=coverage(),
         remarks=[text],
     )
 
 
 EMPTY = Report("http://127.0.0.1:9", "auto", "auto", 1)
-MANY = judged(*(finding(clause) for clause in [*CLAUSES, *CLAUSES, *CLAUSES, *CLAUSES][:500]))
-UNREACHABLE = judged(checks=CHECKS[2:], not_judged=[NotChecked("everything", "nothing answers there")])
+MANY = report_with(*(finding(clause) for clause in [*CLAUSES, *CLAUSES, *CLAUSES, *CLAUSES][:500]))
+UNREACHABLE = report_with(checks=CHECKS[2:], not_checked=[NotChecked("everything", "nothing answers there")])
 
 anything = st.text(alphabet=st.characters()) | st.text("`|<>&]\"'\\\n\r\t\x00\x1b\u2028\u202e\ud800*_[](){}#@~-=a ")
 
 
-def on_terminal(judgement: Report, width: int = 100) -> str:
+def render_on_terminal(report: Report, width: int = 100) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
-    return shown_on(console, judgement)
+    return render_on(console, report)
 
 
-def in_file(judgement: Report) -> str:
-    return shown_on(Console(file=io.StringIO(), width=80), judgement)
+def render_in_file(report: Report) -> str:
+    return render_on(Console(file=io.StringIO(), width=80), report)
 
 
-def shown_on(console: Console, judgement: Report) -> str:
-    show(judgement, console)
+def render_on(console: Console, report: Report) -> str:
+    show(report, console)
     text = console.file
     assert isinstance(text, io.StringIO)
     return text.getvalue()
 
 
+READABLE = [html_report.render, junit_report.render, markdown_report.render, render_on_terminal]
+
+
 @pytest.mark.parametrize(
-    ("judgement", "verdict"),
+    ("report", "verdict"),
     [
-        (judged(), "conforms"),
-        (judged(finding()), "1 finding"),
+        (report_with(), "conforms"),
+        (report_with(finding()), "1 finding"),
         (MANY, "500 findings"),
-        (EMPTY, "not judged: no check was run"),
-        (UNREACHABLE, "not judged: nothing answers there"),
-        (judged(checks=CHECKS[2:]), "not judged: nothing can reach the receiver"),
-        (judged(not_judged=[NotChecked("a", "b")]), "conforms, as far as it was judged (1 not judged)"),
+        (EMPTY, "not checked: no check was run"),
+        (UNREACHABLE, "not checked: nothing answers there"),
+        (report_with(checks=CHECKS[2:]), "not checked: nothing can reach the receiver"),
+        (report_with(not_checked=[NotChecked("a", "b")]), "conforms, as far as it was checked (1 not checked)"),
     ],
 )
-def test_the_verdict_is_one_line_and_never_kinder_than_what_was_judged(judgement: Report, verdict: str) -> None:
-    assert wording.verdict(judgement) == verdict
-    assert on_terminal(judgement).rstrip().splitlines()[-1].startswith(verdict)
+def test_the_verdict_is_one_line_and_mentions_what_was_not_checked(report: Report, verdict: str) -> None:
+    assert wording.verdict(report) == verdict
+    assert render_on_terminal(report).rstrip().splitlines()[-1].startswith(verdict)
 
 
-def test_a_terminal_shows_all_that_a_finding_has() -> None:
-    text = on_terminal(judged(finding()))
-    told = ("3001 characters", "input.prompt/maxLength", "maxLength: 3000", "最大长度", '{"code": 200}', "other case")
-    assert [part for part in (*told, "7 times", "--seed 42", "requests.refused") if part not in text] == []
+def test_a_terminal_shows_every_part_of_a_finding() -> None:
+    text = render_on_terminal(report_with(finding()))
+    parts = ("3001 characters", "input.prompt/maxLength", "maxLength: 3000", "最大长度", '{"code": 200}', "other case")
+    assert [part for part in (*parts, "7 times", "--seed 42", "requests.refused") if part not in text] == []
 
 
 @pytest.mark.parametrize("width", [20, 100])
-def test_the_command_to_paste_is_one_line_however_narrow_the_terminal(width: int) -> None:
-    assert f"    {CURL}\n" in on_terminal(judged(finding()), width)
+def test_the_curl_command_is_not_folded_on_a_narrow_terminal(width: int) -> None:
+    assert f"    {CURL}\n" in render_on_terminal(report_with(finding()), width)
 
 
-def test_a_file_gets_whole_lines() -> None:
-    lines = in_file(judged(finding(title="a long title " * 30))).splitlines()
+def test_lines_are_not_folded_in_a_file() -> None:
+    lines = render_in_file(report_with(finding(title="a long title " * 30))).splitlines()
     assert any(line.endswith("a long title " * 29 + "a long title ") for line in lines)
     assert any(line.strip() == CURL for line in lines)
 
 
-def test_a_terminal_names_the_clauses_that_were_not_exercised() -> None:
-    text = on_terminal(judged(coverage=coverage(missing="code/505")), width=200)
+def test_a_terminal_lists_the_clauses_that_were_not_exercised() -> None:
+    text = render_on_terminal(report_with(coverage=coverage(missing="code/505")), width=200)
     assert f"clauses: {len(CLAUSES) - 1} of {len(CLAUSES)} exercised (accepting)" in text
     assert "not exercised (accepting): code/505" in text
 
 
-def test_a_reason_that_stands_in_the_way_of_much_is_told_once() -> None:
-    reasons = [NotChecked(clause, "it is not offered") for clause in CLAUSES]
-    text = on_terminal(judged(not_judged=reasons), width=200)
-    assert text.count("it is not offered") == 1
+def test_a_reason_for_several_unchecked_clauses_is_printed_once() -> None:
+    reasons = [NotChecked(clause, "it is not supported") for clause in CLAUSES]
+    text = render_on_terminal(report_with(not_checked=reasons), width=200)
+    assert text.count("it is not supported") == 1
     assert f"and {len(CLAUSES) - 12} more" in text
 
 
-def test_findings_without_end_are_told_by_their_titles() -> None:
-    text = on_terminal(MANY, width=200)
+def test_only_the_titles_of_the_findings_beyond_the_limit_are_printed() -> None:
+    text = render_on_terminal(MANY, width=200)
     assert text.count(CURL) == 25
     assert text.count("accepts a prompt of 3001 characters") == 500
 
 
 @given(text=anything)
-def test_nothing_that_a_target_sends_acts_on_a_terminal(text: str) -> None:
-    for shown in (on_terminal(of_text(text)), in_file(of_text(text))):
+def test_text_of_a_target_contains_no_control_characters_on_a_terminal(text: str) -> None:
+    for shown in (render_on_terminal(report_of_text(text)), render_in_file(report_of_text(text))):
         assert [char for char in shown if not char.isprintable() and char != "\n"] == []
         shown.encode()
 
 
-def test_a_long_answer_is_cut_and_says_so() -> None:
+def test_a_long_response_is_shortened_with_a_note() -> None:
     found = finding()
     found.sample = Sample("", "x" * 5000)
-    assert "... (4,200 more characters)" in on_terminal(judged(found), width=2000)
+    assert "... (4,200 more characters)" in render_on_terminal(report_with(found), width=2000)
 
 
-@pytest.mark.parametrize("judgement", [EMPTY, MANY, UNREACHABLE, judged(), judged(finding()), of_text(BENT)])
-def test_every_json_report_keeps_its_schema(judgement: Report) -> None:
-    document = json.loads(json_report.report(judgement))
+@pytest.mark.parametrize(
+    "report", [EMPTY, MANY, UNREACHABLE, report_with(), report_with(finding()), report_of_text(CONTROLS)]
+)
+def test_every_json_report_matches_its_schema(report: Report) -> None:
+    document = json.loads(json_report.render(report))
     assert Schema(json.loads(json_report.SCHEMA.read_bytes()), name="report").violations(document) == []
-    assert document["outcome"] == wording.outcome(judgement)
+    assert document["outcome"] == wording.outcome(report).replace("not checked", "not judged")
 
 
 @given(text=anything)
-def test_a_json_report_has_every_text_as_it_was(text: str) -> None:
-    written = json_report.report(of_text(text))
+def test_a_json_report_contains_every_text_unchanged(text: str) -> None:
+    written = json_report.render(report_of_text(text))
     assert written.isascii()
     found = json.loads(written)["findings"][0]
     assert (found["title"], found["sample"]["answer"], found["also"]) == (text, text, [text, text])
 
 
-def test_a_json_report_tells_how_each_clause_was_exercised() -> None:
-    told = json.loads(json_report.report(judged(coverage=coverage(missing="code/505"))))["coverage"]
-    assert told["accepting"] == {"exercised": len(CLAUSES) - 1, "total": len(CLAUSES), "missing": ["code/505"]}
-    assert [entry["clause"] for entry in told["clauses"]] == [*CLAUSES]
-    assert {"clause": "life/final", "accepting": 2, "refusing": None} in told["clauses"]
+def test_a_json_report_counts_how_often_each_clause_was_exercised() -> None:
+    counts = json.loads(json_report.render(report_with(coverage=coverage(missing="code/505"))))["coverage"]
+    assert counts["accepting"] == {"exercised": len(CLAUSES) - 1, "total": len(CLAUSES), "missing": ["code/505"]}
+    assert [entry["clause"] for entry in counts["clauses"]] == [*CLAUSES]
+    assert {"clause": "life/final", "accepting": 2, "refusing": None} in counts["clauses"]
 
 
-def xml_of(judgement: Report) -> ET.Element:
-    return ET.fromstring(junit_report.report(judgement).encode())  # noqa: S314 - what parses it here is what CI systems risk
+def xml_of(report: Report) -> ET.Element:
+    return ET.fromstring(junit_report.render(report).encode())  # noqa: S314 - our own output, parsed as CI systems do
 
 
-def cases(judgement: Report) -> dict[str, list[str]]:
-    """Return the test cases of a JUnit report by what became of them, as CI systems count them."""
-    suite = xml_of(judgement)[0]
-    told: dict[str, list[str]] = {"passed": [], "failure": [], "skipped": []}
+def cases(report: Report) -> dict[str, list[str]]:
+    """Return the test cases of a JUnit report by outcome, counted as CI systems do."""
+    suite = xml_of(report)[0]
+    by_outcome: dict[str, list[str]] = {"passed": [], "failure": [], "skipped": []}
     for case in suite.iter("testcase"):
-        ends = [child.tag for child in case if child.tag in told] or ["passed"]
+        ends = [child.tag for child in case if child.tag in by_outcome] or ["passed"]
         assert len(ends) == 1
-        told[ends[0]].append(f"{case.get('classname')}: {case.get('name')}")
+        by_outcome[ends[0]].append(f"{case.get('classname')}: {case.get('name')}")
     counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
-    assert counts == [str(n) for n in (sum(map(len, told.values())), len(told["failure"]), 0, len(told["skipped"]))]
-    return told
+    assert counts == [
+        str(n) for n in (sum(map(len, by_outcome.values())), len(by_outcome["failure"]), 0, len(by_outcome["skipped"]))
+    ]
+    return by_outcome
 
 
-def test_ci_sees_a_test_for_each_check_and_one_for_each_finding() -> None:
+def test_junit_has_a_test_case_for_each_check_and_each_finding() -> None:
     second = finding("code/422", "answers 500")
-    judgement = judged(finding(), second, checks=CHECKS, not_judged=[NotChecked("code/505", "no fault to be had")])
-    assert cases(judgement) == {
+    report = report_with(finding(), second, checks=CHECKS, not_checked=[NotChecked("code/505", "faults unsupported")])
+    assert cases(report) == {
         "passed": ["records.fields: each state has its fields"],
         "failure": [
             "requests.refused: input.prompt/maxLength: accepts a prompt of 3001 characters",
             "requests.refused: code/422: answers 500",
         ],
-        "skipped": ["callbacks.sent: a callback is sent", "not judged: code/505"],
+        "skipped": ["callbacks.sent: a callback is sent", "not checked: code/505"],
     }
 
 
-def test_a_failure_in_ci_tells_all_that_a_finding_has() -> None:
-    failure = xml_of(judged(finding())).find(".//failure")
+def test_a_junit_failure_contains_every_part_of_a_finding() -> None:
+    failure = xml_of(report_with(finding())).find(".//failure")
     assert failure is not None
-    told = f"{failure.get('message')}\n{failure.text}"
+    text = f"{failure.get('message')}\n{failure.text}"
     parts = (CURL, '{"code": 200}', "最大长度", "maxLength: 3000", "--seed 42", "other case", "7 times")
-    assert [part for part in parts if part not in told] == []
+    assert [part for part in parts if part not in text] == []
 
 
-def test_a_check_judged_in_part_says_what_was_left_out() -> None:
+def test_junit_says_why_a_check_was_only_partly_run() -> None:
     check = CheckResult("records.fields", "each state has its fields", 1.0, 0, "the task was still pending")
-    assert "the task was still pending" in junit_report.report(judged(checks=[check]))
+    assert "the task was still pending" in junit_report.render(report_with(checks=[check]))
 
 
 @given(text=anything)
-def test_xml_survives_whatever_a_target_sends(text: str) -> None:
-    root = xml_of(of_text(text))
+def test_junit_is_well_formed_whatever_the_target_sends(text: str) -> None:
+    root = xml_of(report_of_text(text))
     assert len(root.findall(".//failure")) == 2
 
 
-def tables_of(text: str) -> list[int]:
-    """Return how many cells each row of the tables of a comment has."""
+def cells_per_row(text: str) -> list[int]:
+    """Return the number of cells in each table row of a comment."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     rows, cells = [], 0
     for token in tokens:
@@ -238,26 +245,26 @@ def tables_of(text: str) -> list[int]:
     return rows
 
 
-def test_a_comment_tells_the_verdict_first_and_folds_what_is_long() -> None:
-    text = markdown_report.report(judged(finding(), not_judged=[NotChecked("code/505", "no fault to be had")]))
+def test_a_comment_starts_with_the_verdict_and_folds_the_details() -> None:
+    text = markdown_report.render(report_with(finding(), not_checked=[NotChecked("code/505", "faults unsupported")]))
     assert text.splitlines()[0].endswith("</code>: 1 finding")
-    assert tables_of(text) == [3, 3]
+    assert cells_per_row(text) == [3, 3]
     assert text.count("<details>") == text.count("</details>") == 2
     assert CURL in text
     assert "Clauses: " in text
 
 
-def test_a_comment_is_never_longer_than_may_be_posted() -> None:
-    hostile = of_text("`" * 9000 + "|" * 9000)
-    for judgement in (MANY, hostile, judged(*[hostile.findings[0]] * 500, not_judged=hostile.not_judged * 500)):
-        assert len(markdown_report.report(judgement)) < 65_536
-    assert "more are in the other reports" in markdown_report.report(MANY)
+def test_a_comment_never_exceeds_the_limit_of_github() -> None:
+    hostile = report_of_text("`" * 9000 + "|" * 9000)
+    for report in (MANY, hostile, report_with(*[hostile.findings[0]] * 500, not_checked=hostile.not_checked * 500)):
+        assert len(markdown_report.render(report)) < 65_536
+    assert "more are in the other reports" in markdown_report.render(MANY)
 
 
 @given(text=anything.filter(str.strip))
-def test_text_of_a_target_means_nothing_in_a_comment(text: str) -> None:
-    written = markdown_report.report(of_text(text))
-    assert tables_of(written) == [3, 3, 3]
+def test_text_of_a_target_is_not_markup_in_a_comment(text: str) -> None:
+    written = markdown_report.render(report_of_text(text))
+    assert cells_per_row(written) == [3, 3, 3]
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(written)
     fences = [token for token in tokens if token.type == "fence"]
     assert {fence.content.rstrip("\n") for fence in fences} <= {
@@ -271,7 +278,7 @@ def test_text_of_a_target_means_nothing_in_a_comment(text: str) -> None:
 
 
 class Page(HTMLParser):
-    """The tags of an HTML page, with what stands in each kind of element."""
+    """The tags and attributes of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -292,17 +299,24 @@ class Page(HTMLParser):
             self.code = data
 
 
-def test_a_page_tells_all_that_was_judged() -> None:
-    judgement = judged(finding(), checks=CHECKS, not_judged=[NotChecked("code/505", "no fault to be had")])
-    text = html_report.report(judgement)
-    parts = ("1 finding", "最大长度", "--seed 42", "7 times", "no fault to be had", "nothing can reach the receiver")
+def test_a_page_contains_the_whole_report() -> None:
+    report = report_with(finding(), checks=CHECKS, not_checked=[NotChecked("code/505", "faults unsupported")])
+    text = html_report.render(report)
+    parts = (
+        "1 finding",
+        "最大长度",
+        "--seed 42",
+        "7 times",
+        "faults unsupported",
+        "nothing can reach the receiver",
+    )
     assert [part for part in (*parts, "records.fields", "other case") if part not in text] == []
     assert Page(text).code == CURL
     assert text.count('class="cell') == len(CLAUSES)
 
 
-def test_a_page_loads_nothing_and_runs_its_own_script_alone() -> None:
-    page = Page(html_report.report(judged(finding())))
+def test_a_page_loads_nothing_and_runs_only_its_own_script() -> None:
+    page = Page(html_report.render(report_with(finding())))
     assert page.policy.startswith("default-src 'none'")
     assert re.findall("unsafe|https?:", page.policy) == []
     assert not {"src", "href", "style", "onclick"} & page.attributes
@@ -310,61 +324,65 @@ def test_a_page_loads_nothing_and_runs_its_own_script_alone() -> None:
 
 
 @given(text=anything)
-def test_text_of_a_target_is_text_in_a_page(text: str) -> None:
-    page, plain = Page(html_report.report(of_text(text))), Page(html_report.report(of_text("x")))
+def test_text_of_a_target_is_escaped_in_a_page(text: str) -> None:
+    page, plain = Page(html_report.render(report_of_text(text))), Page(html_report.render(report_of_text("x")))
     optional = {"button", "dd", "dt", "pre", "code", "br", "span"}
     assert [tag for tag in page.tags if tag not in optional] == [tag for tag in plain.tags if tag not in optional]
     assert page.attributes <= plain.attributes
 
 
-@pytest.mark.parametrize("form", [html_report.report, junit_report.report, markdown_report.report, on_terminal])
-def test_a_clause_of_which_nothing_is_known_says_nothing(form: Callable[[Report], str]) -> None:
+@pytest.mark.parametrize(
+    "render", [html_report.render, junit_report.render, markdown_report.render, render_on_terminal]
+)
+def test_the_statement_of_an_unknown_clause_is_left_out(render: Callable[[Report], str]) -> None:
     found = finding()
     found.says = ""
-    assert re.search(r"[Ss]ays", form(judged(found))) is None
-
-
-@pytest.mark.parametrize("form", [html_report.report, junit_report.report, markdown_report.report, on_terminal])
-def test_no_seed_repeats_what_was_recorded(form: Callable[[Report], str]) -> None:
-    assert "--seed 42" in form(judged(finding()))
-    assert "--seed" not in form(judged(finding(), is_recorded=True))
+    assert re.search(r"[Ss]ays", render(report_with(found))) is None
 
 
 @pytest.mark.parametrize(
-    "form", [json_report.report, html_report.report, junit_report.report, markdown_report.report, on_terminal]
+    "render", [html_report.render, junit_report.render, markdown_report.render, render_on_terminal]
 )
-@pytest.mark.parametrize("judgement", [EMPTY, MANY, of_text(BENT), of_text("")])
-def test_every_form_can_be_written_to_a_file(form: Callable[[Report], str], judgement: Report) -> None:
-    assert form(judgement).encode()
+def test_a_report_on_recorded_traffic_names_no_seed(render: Callable[[Report], str]) -> None:
+    assert "--seed 42" in render(report_with(finding()))
+    assert "--seed" not in render(report_with(finding(), is_recorded=True))
+
+
+@pytest.mark.parametrize(
+    "render", [json_report.render, html_report.render, junit_report.render, markdown_report.render, render_on_terminal]
+)
+@pytest.mark.parametrize("report", [EMPTY, MANY, report_of_text(CONTROLS), report_of_text("")])
+def test_every_format_can_be_encoded(render: Callable[[Report], str], report: Report) -> None:
+    assert render(report).encode()
 
 
 def progress_on(console: Console, *, quiet: bool = False) -> str:
     with RunProgress(console, 2, quiet=quiet) as progress:
-        progress.check("requests.refused", f"what is forbidden {BENT}")
+        progress.check("requests.refused", f"invalid requests {CONTROLS}")
         progress.sent(1200)
         progress.sent()
-        progress.check("[bold]records", "what is shown")
+        progress.check("[bold]records", "record fields")
     text = console.file
     assert isinstance(text, io.StringIO)
     return text.getvalue()
 
 
-def test_progress_in_a_file_is_a_line_for_each_check() -> None:
+def test_progress_in_a_file_is_one_line_for_each_check() -> None:
     lines = progress_on(Console(file=io.StringIO(), width=20)).splitlines()
     assert lines == [
-        rf"requests.refused: what is forbidden {wording.on_one_line(BENT)}",
-        "[bold]records: what is shown",
+        rf"requests.refused: invalid requests {wording.on_one_line(CONTROLS)}",
+        "[bold]records: record fields",
     ]
 
 
-def test_progress_on_a_terminal_is_a_bar_that_goes_away() -> None:
+def test_progress_on_a_terminal_is_a_bar_that_disappears() -> None:
     text = progress_on(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None))
     assert "1/2" in text
     assert "1,201 requests" in text
-    assert "[bold]records: what is shown" in text
+    assert "[bold]records: record fields" in text
     assert text.endswith("\x1b[2K")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_says_nothing_where_nothing_is_wanted(*, terminal: bool) -> None:
+def test_quiet_progress_prints_nothing(*, terminal: bool) -> None:
     assert progress_on(Console(file=io.StringIO(), force_terminal=terminal), quiet=True) == ""

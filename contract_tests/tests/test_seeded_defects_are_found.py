@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.checked_defects import READING, Findings, findings_of
-from tests.judging import found, judged
+from tests.checking import found, run_against
 from tests.minimal_service import serve
 from tests.seeded_defect import SeededDefect
 from tests.seeded_defects import SEEDED_DEFECTS
@@ -54,6 +54,7 @@ def test_a_defect_is_found(defect: SeededDefect, all_findings: dict[str, Future[
 
 def test_a_server_with_another_dialect_or_mode_than_stated_is_found() -> None:
     with serve(replace(SEEDED_DEFECTS[0].variant, http_status="mirror", dialect="observed")) as served:
-        assert "answer/http-status" in {clause for clause, _, _ in found(judged(served, http_status="envelope"))}
-        clauses = {clause for clause, _, _ in found(judged(served, dialect="documented", only=("requests.refused",)))}
+        assert "answer/http-status" in {clause for clause, _, _ in found(run_against(served, http_status="envelope"))}
+        report = run_against(served, dialect="documented", only=("requests.refused",))
+        clauses = {clause for clause, _, _ in found(report)}
         assert "code/422" in clauses

@@ -43,38 +43,38 @@ def created(server: MockServer) -> int:
 
 
 def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: MockServer) -> None:
-    judgement = check(paid, "0")
-    assert created(paid) == judgement.tasks == judgement.spent == 0
-    assert judgement.conforms
-    assert {"requests.accepted", "requests.more"} <= {each.subject for each in judgement.not_judged}
-    assert any("--spend" in each.reason for each in judgement.not_judged)
+    report = check(paid, "0")
+    assert created(paid) == report.tasks == report.spent == 0
+    assert report.conforms
+    assert {"requests.accepted", "requests.more"} <= {each.subject for each in report.not_checked}
+    assert any("--spend" in each.reason for each in report.not_checked)
 
 
 @pytest.mark.parametrize(("spend", "tasks"), [("6.4", 0), ("6.5", 1), ("20", 3)])
 def test_no_more_is_spent_than_was_allowed(paid: MockServer, spend: str, tasks: int) -> None:
-    judgement = check(paid, spend)
-    assert created(paid) == judgement.tasks == tasks
-    assert judgement.spent == float(PRICE * tasks)
-    assert judgement.conforms
+    report = check(paid, spend)
+    assert created(paid) == report.tasks == tasks
+    assert report.spent == float(PRICE * tasks)
+    assert report.conforms
 
 
 def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends_what_could_cost() -> None:
     (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "no limit to the prompt"]
     with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope")
-        judgement = run_checks(target, Options(time_limit=20))
-    assert judgement.tasks == 1
-    assert judgement.spent == float(PRICE)
-    assert [finding.clause for finding in judgement.findings] == ["input.prompt/maxLength"]
+        report = run_checks(target, Options(time_limit=20))
+    assert report.tasks == 1
+    assert report.spent == float(PRICE)
+    assert [finding.clause for finding in report.findings] == ["input.prompt/maxLength"]
 
 
 def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_was_allowed() -> None:
     (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "a task charged twice"]
     with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope", spend=PRICE * 4)
-        judgement = run_checks(target, Options(time_limit=20))
-    assert judgement.tasks == 2
-    assert judgement.spent <= float(PRICE * 4)
+        report = run_checks(target, Options(time_limit=20))
+    assert report.tasks == 2
+    assert report.spent <= float(PRICE * 4)
 
 
 def test_a_command_that_may_spend_asks_on_a_terminal_first() -> None:

@@ -92,7 +92,7 @@ class Tape:
     def content(self) -> bytes:
         return json.dumps({"log": {"version": "1.2", "entries": self.entries}}).encode()
 
-    def judged(self, **named: Any) -> Report:
+    def check(self, **named: Any) -> Report:
         return check_traffic(read_har(self.content), "traffic.har", **named)
 
 
@@ -122,12 +122,12 @@ def record(task_id: str = "task-1", state: str = "success", **changed: Any) -> d
     return told | changed
 
 
-def found(judgement: Report) -> set[tuple[str, str]]:
-    return {(finding.side, finding.clause) for finding in judgement.findings}
+def found(report: Report) -> set[tuple[str, str]]:
+    return {(finding.side, finding.clause) for finding in report.findings}
 
 
-def only(judgement: Report) -> Finding:
-    (finding,) = judgement.findings
+def only(report: Report) -> Finding:
+    (finding,) = report.findings
     return finding
 
 
@@ -140,11 +140,11 @@ def test_traffic_of_a_conforming_service_has_findings_of_the_caller_alone(dialec
         for call in calls_of_a_caller(clock):
             play(tape, *call)
     for named in ({}, {"dialect": dialect, "http_status": http_status}):
-        judgement = tape.judged(**named)
-        assert (judgement.dialect, judgement.http_status) == (dialect, http_status)
-        assert found(judgement) == {("caller", "input.prompt/maxLength"), ("caller", "recordInfo/missing")}
-        assert judgement.tasks == 1
-        covered = {entry.clause.id for entry in judgement.coverage if entry.accepting}
+        report = tape.check(**named)
+        assert (report.dialect, report.http_status) == (dialect, http_status)
+        assert found(report) == {("caller", "input.prompt/maxLength"), ("caller", "recordInfo/missing")}
+        assert report.tasks == 1
+        covered = {entry.clause.id for entry in report.coverage if entry.accepting}
         assert {"life/forward", "record/param/same", "input.quality/enum/basic", "creditAnswer/data/type"} <= covered
 
 
@@ -179,10 +179,10 @@ def test_no_conforming_service_is_blamed_for_what_callers_send_it(variant: Varia
         for ask in asks_of_bad_callers(served.key):
             answer = client.request(ask.method, served.url + ask.target, headers=list(ask.headers), content=ask.body)
             tape.sent(ask, answer)
-    judgement = tape.judged()
-    assert judgement.requests > 300
-    assert [finding for finding in judgement.findings if finding.side != "caller"] == []
-    assert len(judgement.findings) > 10
+    report = tape.check()
+    assert report.requests > 300
+    assert [finding for finding in report.findings if finding.side != "caller"] == []
+    assert len(report.findings) > 10
 
 
 def asks_of_bad_callers(key: str) -> Iterator[TargetRequest]:
@@ -200,12 +200,12 @@ def test_a_clean_recording_conforms_and_says_what_it_cannot_tell() -> None:
     tape.created()
     tape.looked(answer=envelope(record(state="waiting")))
     tape.looked()
-    judgement = tape.judged()
-    assert judgement.conforms
-    assert judgement.requests == 3
-    assert "authorisation" in {entry.subject for entry in judgement.not_judged}
+    report = tape.check()
+    assert report.conforms
+    assert report.requests == 3
+    assert "authorisation" in {entry.subject for entry in report.not_checked}
     for form in (json_report, html_report, junit_report, markdown_report):
-        assert KEY not in form.report(judgement)
+        assert KEY not in form.render(report)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_a_broken_request_is_the_callers_fault_and_its_acceptance_the_services(b
     refused, accepted = Tape(), Tape()
     refused.add(CREATE, body, envelope(None, 422))
     accepted.created(body=body)
-    assert ("caller", clause) in found(refused.judged())
-    assert {side for side, _ in found(refused.judged())} == {"caller"}
-    assert {("caller", clause), ("service", clause)} <= found(accepted.judged())
-    assert accepted.judged().tasks == 1
+    assert ("caller", clause) in found(refused.check())
+    assert {side for side, _ in found(refused.check())} == {"caller"}
+    assert {("caller", clause), ("service", clause)} <= found(accepted.check())
+    assert accepted.check().tasks == 1
 
 
 TWICE = json.dumps(REQUEST).replace('"quality": "basic"', '"quality": "best", "quality": "basic"')
@@ -239,17 +239,17 @@ def test_what_a_lenient_parser_may_take_may_be_taken_or_refused(body: str) -> No
     taken, refused_ = Tape(), Tape()
     taken.created(body=body)
     refused_.add(CREATE, body, envelope(None, 422))
-    assert {side for side, _ in found(taken.judged()) | found(refused_.judged())} <= {"caller"}
+    assert {side for side, _ in found(taken.check()) | found(refused_.check())} <= {"caller"}
 
 
 def test_the_sample_of_a_finding_is_a_command_with_a_variable_in_place_of_the_key() -> None:
     tape = Tape()
     tape.add(CREATE, with_input(quality="best"), envelope(None, 422))
-    finding = only(tape.judged())
+    finding = only(tape.check())
     assert '"Authorization: Bearer ${SEEDBED_API_KEY}"' in finding.sample.curl
     assert f"{BASE}{CREATE}" in finding.sample.curl
     assert '"best"' in finding.sample.curl
-    assert "HTTP 200" in finding.sample.answer
+    assert "HTTP 200" in finding.sample.response
     assert (finding.side, finding.check) == ("caller", "traffic.requests")
 
 
@@ -257,7 +257,7 @@ def test_the_same_fault_is_one_finding_however_often_it_is_made() -> None:
     tape = Tape()
     for more in (1, 2, 3):
         tape.add(CREATE, with_input(prompt="a" * (3000 + more)), envelope(None, 422))
-    finding = only(tape.judged())
+    finding = only(tape.check())
     assert finding.count == 3
     assert "3001" in finding.also[0]
 
@@ -281,7 +281,7 @@ def test_a_wrong_answer_is_the_services_fault(answer: Any, own: dict[str, Any], 
     tape = Tape()
     tape.created()
     tape.looked(answer=answer, **own)
-    assert ("service", clause) in found(tape.judged(http_status="envelope"))
+    assert ("service", clause) in found(tape.check(http_status="envelope"))
 
 
 def states(*told: tuple[str, float]) -> Report:
@@ -289,7 +289,7 @@ def states(*told: tuple[str, float]) -> Report:
     tape.created()
     for state, seconds in told:
         tape.looked(answer=envelope(record(state=state)), seconds=seconds)
-    return tape.judged()
+    return tape.check()
 
 
 def test_a_task_that_goes_back_is_found() -> None:
@@ -307,7 +307,7 @@ def test_looks_are_taken_in_order_of_time_and_not_of_the_file() -> None:
     tape.looked(answer=envelope(record(state="waiting")))
     tape.looked()
     tape.entries.reverse()
-    assert tape.judged().conforms
+    assert tape.check().conforms
 
 
 def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -> None:
@@ -318,8 +318,8 @@ def test_a_task_that_vanishes_is_found_and_one_that_is_late_to_appear_is_not() -
     gone.created()
     gone.looked()
     gone.looked(answer=envelope(None, 422))
-    assert late.judged().conforms
-    assert found(gone.judged()) == {("service", "createTask/usable")}
+    assert late.check().conforms
+    assert found(gone.check()) == {("service", "createTask/usable")}
 
 
 @pytest.mark.parametrize("key", ["Bearer another-key", "Bearer [REDACTED]", None])
@@ -328,14 +328,14 @@ def test_a_task_may_be_unknown_to_another_key(key: str | None) -> None:
     tape.created()
     tape.looked()
     tape.looked(answer=envelope(None, 422), key=key)
-    assert tape.judged().conforms
+    assert tape.check().conforms
 
 
 def test_of_two_keys_of_which_one_begins_like_the_other_neither_is_shown() -> None:
     tape = Tape()
     tape.created(key=f"Bearer {KEY[:-1]}")
     tape.created("task-2", with_input(quality="best"), key=f"Bearer {KEY}")
-    for finding in tape.judged().findings:
+    for finding in tape.check().findings:
         assert "Bearer ${SEEDBED_API_KEY_2}" in finding.sample.curl
 
 
@@ -343,9 +343,9 @@ def test_a_word_that_is_no_key_is_left_in_the_answers() -> None:
     tape = Tape()
     tape.created(key="Bearer msg")
     tape.looked(answer="<html> msg", key="Bearer Bearer")
-    finding = only(tape.judged())
+    finding = only(tape.check())
     assert finding.clause == "answer/json"
-    assert "<html> msg" in finding.sample.answer
+    assert "<html> msg" in finding.sample.response
 
 
 CALLED = {**REQUEST, "callBackUrl": "http://caller.example/called?x=1"}
@@ -357,14 +357,14 @@ def called_back(message: Any, *, times: int = 1, method: str = "POST", state: st
     tape.looked(answer=envelope(record(state=state, param=json.dumps(CALLED))))
     for _ in range(times):
         tape.add("", message, "ok", request={"url": CALLED["callBackUrl"], "method": method}, key=None)
-    return tape.judged()
+    return tape.check()
 
 
 def test_a_callback_is_judged_beside_the_record_of_its_task() -> None:
     told = record(param=json.dumps(CALLED))
-    judgement = called_back(envelope(told))
-    assert judgement.conforms
-    assert [entry.subject for entry in judgement.not_judged] == ["authorisation"]
+    report = called_back(envelope(told))
+    assert report.conforms
+    assert [entry.subject for entry in report.not_checked] == ["authorisation"]
     assert found(called_back(envelope(told, 501))) == {("service", "callback/code")}
     assert found(called_back(envelope({**told, "costTime": 4000}))) == {("service", "callback/same")}
     assert found(called_back(envelope({**told, "state": "waiting"}))) == {("service", "callback/final")}
@@ -372,35 +372,35 @@ def test_a_callback_is_judged_beside_the_record_of_its_task() -> None:
     assert found(called_back(envelope(told), times=2)) == {("service", "callback/once")}
     finding = only(called_back(envelope(told, 501)))
     assert (finding.check, finding.sample.curl) == ("traffic.callbacks", "")
-    assert "POST /called?x=1" in finding.sample.answer
+    assert "POST /called?x=1" in finding.sample.response
 
 
 @pytest.mark.parametrize(
     "message", ["", "[]", {"data": 1}, {"data": {"taskId": []}}, envelope({"taskId": "task-9"}, 501)]
 )
 def test_what_else_comes_to_the_caller_is_none_of_the_services_callbacks(message: Any) -> None:
-    judgement = called_back(message)
-    assert judgement.conforms
-    assert {check.name for check in judgement.checks if not check.judged} == {"traffic.callbacks"}
-    assert "1 exchange" in {entry.subject for entry in judgement.not_judged}
+    report = called_back(message)
+    assert report.conforms
+    assert {check.name for check in report.checks if not check.is_checked} == {"traffic.callbacks"}
+    assert "1 exchange" in {entry.subject for entry in report.not_checked}
 
 
 def test_two_tasks_of_one_name_are_found_and_one_exchange_recorded_twice_is_not() -> None:
     tape = Tape()
     tape.created()
     tape.entries.append(tape.entries[0])
-    assert tape.judged().conforms
+    assert tape.check().conforms
     tape.created()
-    assert found(tape.judged()) == {("service", "createTask/unique")}
+    assert found(tape.check()) == {("service", "createTask/unique")}
 
 
 def test_a_task_made_before_the_recording_began_is_judged_by_its_record_alone() -> None:
     told = {"model": "another/model", "param": json.dumps({**REQUEST, "model": "another/model"})}
     tape = Tape()
     tape.looked(answer=envelope(record(**told)))
-    assert tape.judged().conforms
+    assert tape.check().conforms
     tape.looked(answer=envelope(record(state="fail", **told)))
-    assert ("service", "life/final") in found(tape.judged())
+    assert ("service", "life/final") in found(tape.check())
 
 
 @pytest.mark.parametrize(
@@ -421,9 +421,9 @@ def test_a_refusal_is_a_fault_where_the_page_leaves_no_room_for_it(body: Any, co
     tape = Tape()
     tape.add(CREATE, body, envelope(None if code != 200 else {"taskId": "a"}, code))
     tape.looked("b", envelope(record("b")))
-    assert found(tape.judged()) == ({("service", f"code/{code}")} if is_found else set())
+    assert found(tape.check()) == ({("service", f"code/{code}")} if is_found else set())
     tape.entries[0]["request"]["headers"][1]["value"] = "text/plain"
-    assert tape.judged().conforms
+    assert tape.check().conforms
 
 
 @pytest.mark.parametrize(
@@ -441,9 +441,9 @@ def test_a_request_for_another_model_is_not_judged_by_this_contract(model: str, 
     tape.add(
         CREATE, {"model": model, "input": REQUEST["input"]}, envelope({"taskId": "a"} if code == 200 else None, code)
     )
-    judgement = tape.judged()
-    assert found(judgement) == ({("caller", "model/const")} if is_found else set())
-    assert (f"tasks of {model}" in {entry.subject for entry in judgement.not_judged}) is not is_found
+    report = tape.check()
+    assert found(report) == ({("caller", "model/const")} if is_found else set())
+    assert (f"tasks of {model}" in {entry.subject for entry in report.not_checked}) is not is_found
 
 
 @pytest.mark.parametrize("key", [None, "Bearer [REDACTED]", "Bearer ***", "Bearer", "<hidden>", "Basic <redacted>"])
@@ -451,7 +451,7 @@ def test_a_key_that_the_recorder_took_out_is_nobodys_fault(key: str | None) -> N
     tape = Tape()
     tape.created(key=key)
     tape.add(CREATE, with_input(quality="best"), envelope(None, 422), key=key)
-    finding = only(tape.judged())
+    finding = only(tape.check())
     assert finding.clause == "input.quality/enum"
     assert "SEEDBED_API_KEY}" in finding.sample.curl
 
@@ -459,14 +459,14 @@ def test_a_key_that_the_recorder_took_out_is_nobodys_fault(key: str | None) -> N
 def test_a_key_in_another_scheme_is_the_callers_fault() -> None:
     tape = Tape()
     tape.created(key=f"Basic {KEY}")
-    assert found(tape.judged()) == {("caller", "operation/scheme")}
+    assert found(tape.check()) == {("caller", "operation/scheme")}
 
 
 def test_another_method_is_the_callers_fault_and_how_it_is_refused_is_the_services_affair() -> None:
     tape = Tape()
     tape.add(CREATE, REQUEST, "no such method", status=405, kind="text/plain", request={"method": "PUT"})
     tape.add(RECORD, {}, "no such method", status=405, kind="text/plain")
-    assert found(tape.judged()) == {("caller", "operation/method"), ("caller", "recordInfo/missing")}
+    assert found(tape.check()) == {("caller", "operation/method"), ("caller", "recordInfo/missing")}
 
 
 def test_what_is_not_of_the_service_is_counted_and_left_out() -> None:
@@ -478,10 +478,10 @@ def test_what_is_not_of_the_service_is_counted_and_left_out() -> None:
     tape.looked(response={"status": 0, "headers": [], "content": {}})
     tape.looked(response={"status": 200, "headers": [], "content": {"size": 40}})
     tape.looked(_resourceType="websocket")
-    judgement = tape.judged()
-    assert judgement.conforms
-    assert judgement.requests == 1
-    told = {entry.reason: entry.subject for entry in judgement.not_judged}
+    report = tape.check()
+    assert report.conforms
+    assert report.requests == 1
+    told = {entry.reason: entry.subject for entry in report.not_checked}
     assert told["it goes elsewhere than to an operation of the service"] == "2 exchanges"
     assert len(told) == 6
 
@@ -490,17 +490,17 @@ def test_the_service_can_be_named_and_may_stand_under_a_path() -> None:
     tape = Tape(f"{BASE}/proxy")
     tape.created()
     tape.add(CREATE, REQUEST, "<html>", request={"url": f"https://other.example{CREATE}"})
-    assert tape.judged().remarks == [f"The traffic of {BASE}/proxy as it was recorded; nothing was sent."]
-    assert found(tape.judged(base_url="https://other.example/")) == {("service", "answer/json")}
+    assert tape.check().remarks == [f"The traffic of {BASE}/proxy as it was recorded; nothing was sent."]
+    assert found(tape.check(base_url="https://other.example/")) == {("service", "answer/json")}
     with pytest.raises(HarError, match="no call of this service: of its 2 exchanges none goes to http://nowhere/"):
-        tape.judged(base_url="http://nowhere")
+        tape.check(base_url="http://nowhere")
 
 
 def test_a_recording_of_something_else_cannot_be_judged() -> None:
     tape = Tape()
     tape.add("/index.html", None, "<html>", kind="text/html")
     with pytest.raises(HarError, match="of its 1 exchanges none goes to a path such as"):
-        tape.judged()
+        tape.check()
 
 
 def test_who_waits_is_told_how_it_gets_on() -> None:
@@ -508,5 +508,5 @@ def test_who_waits_is_told_how_it_gets_on() -> None:
     tape.created()
     tape.looked()
     told: list[int] = []
-    tape.judged(noted=told.append)
+    tape.check(noted=told.append)
     assert sum(told) == 2

@@ -1,1 +1,1 @@
-"""The outcome of a run in the forms that people and machines read; each a pure function of the judgement."""
+"""Reports of a run for people and for programs; each renderer is a pure function of the report."""

@@ -1,4 +1,4 @@
-"""The report to look at: one HTML file that loads nothing, runs no script but its own and shows any text as text."""
+"""The report as one HTML file, which loads nothing, runs only its own script and escapes all text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -19,57 +19,53 @@ if TYPE_CHECKING:
     from seedbed_contract.findings import Covered, Report
 
 
-_HERE: Final = Path(__file__).parent
-_OPEN: Final = 10
-"""So many findings are shown open; more would have to be scrolled past."""
+_FOLDER: Final = Path(__file__).parent
+_OPEN_FINDINGS: Final = 10
+"""Number of findings that are unfolded when the page opens."""
 
 
-def report(judgement: Report) -> str:
-    """Return a judgement as an HTML page that is whole in one file."""
-    style, script = (Markup(_text(name)) for name in ("report.css", "report.js"))  # noqa: S704 - our own files
+def render(report: Report) -> str:
+    """Return a report as one self-contained HTML page."""
+    style, script = (Markup(_read(name)) for name in ("report.css", "report.js"))  # noqa: S704 - our own files
+    # The page shows responses of the target. Should escaping ever fail, the browser still runs nothing but our script.
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"style-src {_hash_source(style)}; script-src {_hash_source(script)}"
+    )
     return _template().render(
-        judgement=judgement,
+        report=report,
         words=wording,
-        outcome=wording.outcome(judgement),
-        sides=wording.coverage(judgement),
-        open_findings=_OPEN,
+        outcome=wording.outcome(report),
+        sides=wording.coverage(report),
+        open_findings=_OPEN_FINDINGS,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=policy,
     )
 
 
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"line": _line, "lines": _lines, "state": _state}
-    return environment.from_string(_text("report.html.jinja"))
+    environment.filters |= {
+        "line": lambda value: wording.on_one_line(str(value)),
+        "lines": lambda value: wording.on_lines(str(value)),
+        "state": _css_classes,
+    }
+    return environment.from_string(_read("report.html.jinja"))
 
 
 @cache
-def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """Return what a browser may load and run: this style and this script, which it tells by their hashes."""
-    nothing_else = "default-src 'none'; base-uri 'none'; form-action 'none'"
-    return f"{nothing_else}; style-src {_hash(style)}; script-src {_hash(script)}"
-
-
-def _hash(text: str) -> str:
+def _hash_source(text: str) -> str:
+    """Return the hash of a style or a script as a source of a Content Security Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _line(value: Any) -> str:
-    return wording.on_one_line(str(value))
-
-
-def _lines(value: Any) -> str:
-    return wording.on_lines(str(value))
-
-
-def _state(entry: Covered) -> str:
-    """Return how a clause was exercised, as the names of the classes that colour it."""
+def _css_classes(entry: Covered) -> str:
+    """Return the CSS classes that colour the two halves of a clause."""
     refusing = {None: "never", 0: "missed"}.get(entry.refusing, "done")
     return f"a-{'done' if entry.accepting else 'missed'} r-{refusing}"

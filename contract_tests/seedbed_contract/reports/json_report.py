@@ -1,4 +1,4 @@
-"""The report for programs: a JSON document whose form ``report.schema.json`` states."""
+"""The report as a JSON document for programs; ``report.schema.json`` describes it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,41 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_contract.reports import wording
 
 if TYPE_CHECKING:
-    from seedbed_contract.findings import Covered, Report
+    from seedbed_contract.findings import Report
 
 
 SCHEMA: Final = Path(__file__).parent / "report.schema.json"
-"""The JSON Schema of the document."""
+"""Path of the JSON Schema of the document."""
 
 _VERSION: Final = 1
+_NOT_CHECKED: Final = "not judged"
 
 
-def report(judgement: Report) -> str:
-    """Return a judgement as a JSON document, every text as the target sent it.
+def render(report: Report) -> str:
+    """Return a report as a JSON document in ASCII, with every text as the target sent it.
 
-    All of it is ASCII: characters beyond, lone surrogates too, are written as escapes.
+    Characters outside ASCII, including lone surrogates, are written as escapes.
     """
-    return json.dumps(as_data(judgement), indent=2) + "\n"
+    return json.dumps(to_json(report), indent=2) + "\n"
 
 
-def as_data(judgement: Report) -> dict[str, Any]:
-    """Return a judgement as the JSON document has it."""
-    whole = {"version": _VERSION, "outcome": wording.outcome(judgement), **asdict(judgement)}
-    return {**whole, "coverage": _coverage(judgement)}
-
-
-def _coverage(judgement: Report) -> dict[str, Any]:
-    sides = {
+def to_json(report: Report) -> dict[str, Any]:
+    """Return the JSON document as Python objects."""
+    # Programs read these names, so the document keeps them when an attribute is renamed.
+    document = {"version": _VERSION, **asdict(report)}
+    document["outcome"] = _NOT_CHECKED if wording.outcome(report) == "not checked" else wording.outcome(report)
+    document["not_judged"] = document.pop("not_checked")
+    for check in document["checks"]:
+        check["judged"] = check.pop("is_checked")
+    for finding in document["findings"]:
+        finding["sample"]["answer"] = finding["sample"].pop("response")
+    document["coverage"] = {
         side.name: {"exercised": side.exercised, "total": side.total, "missing": list(side.missing)}
-        for side in wording.coverage(judgement)
+        for side in wording.coverage(report)
+    } | {
+        "clauses": [
+            {"clause": entry.clause.id, "accepting": entry.accepting, "refusing": entry.refusing}
+            for entry in report.coverage
+        ]
     }
-    return {**sides, "clauses": [_covered(entry) for entry in judgement.coverage]}
-
-
-def _covered(entry: Covered) -> dict[str, Any]:
-    return {"clause": entry.clause.id, "accepting": entry.accepting, "refusing": entry.refusing}
+    return document

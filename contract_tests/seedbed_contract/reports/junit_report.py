@@ -1,11 +1,11 @@
-"""The report for CI systems: JUnit XML, as Jenkins, GitLab, Azure and the like read it."""
+"""The report as JUnit XML for CI systems such as Jenkins, GitLab and Azure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from seedbed_contract.reports import wording
+from seedbed_contract.reports.wording import circumstances, coverage_line, listed, on_lines, on_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,91 +14,83 @@ if TYPE_CHECKING:
 
 
 _NAME: Final = "seedbed check"
-_UNTOLD: Final = "no reason was given"
+_MAX_CASES: Final = 50
+_PROPERTIES: Final = ("target", "dialect", "http_status", "seed", "requests", "tasks", "spent")
+_COUNTS: Final = {
+    "tests": "testcase",
+    "failures": "testcase/failure",
+    "errors": "testcase/error",
+    "skipped": "testcase/skipped",
+}
 
 
-def report(judgement: Report) -> str:
-    """Return a judgement as JUnit XML: one test case per check, or per finding of a check that found some.
+def render(report: Report) -> str:
+    """Return a report as JUnit XML, with one test case for each finding and for each check without findings.
 
-    What was not judged is skipped. Characters that XML cannot carry are written as escapes.
+    A check that was not run is skipped. Characters that XML cannot carry are written as escapes.
     """
-    suite = Element("testsuite", name=f"{_NAME} {wording.on_one_line(judgement.target)}")
-    suite.append(_properties(judgement))
-    suite.extend(_cases(judgement))
-    suite.attrib |= _counts(suite, judgement.seconds)
+    suite = Element("testsuite", name=f"{_NAME} {on_one_line(report.target)}")
+    properties = SubElement(suite, "properties")
+    for name in _PROPERTIES:
+        SubElement(properties, "property", name=name, value=on_one_line(str(getattr(report, name))))
+    SubElement(properties, "property", name="coverage", value=coverage_line(report))
+    suite.extend(_cases(report))
+    suite.attrib |= {name: str(len(suite.findall(path))) for name, path in _COUNTS.items()}
+    suite.set("time", f"{report.seconds:.3f}")
     root = Element("testsuites", name=_NAME)
     root.append(suite)
     indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _properties(judgement: Report) -> Element:
-    names = ("target", "dialect", "http_status", "seed", "requests", "tasks", "spent")
-    properties = Element("properties")
-    for name in names:
-        SubElement(properties, "property", name=name, value=wording.on_one_line(str(getattr(judgement, name))))
-    SubElement(properties, "property", name="coverage", value=wording.coverage_line(judgement))
-    return properties
-
-
-def _counts(suite: Element, seconds: float) -> dict[str, str]:
-    counts = {"tests": "testcase", "failures": "testcase/failure", "errors": "testcase/error"}
-    counts["skipped"] = "testcase/skipped"
-    return {name: str(len(suite.findall(path))) for name, path in counts.items()} | {"time": f"{seconds:.3f}"}
-
-
-def _cases(judgement: Report) -> Iterator[Element]:
-    found: dict[str, list[Finding]] = {check.name: [] for check in judgement.checks}
-    for finding in judgement.findings:
-        found.setdefault(finding.check, []).append(finding)
-    for check in judgement.checks:
-        if not found[check.name]:
-            yield _of_check(check)
-    # A reader of JUnit XML takes one failure of a test case and drops the others: each finding is a case of its own.
-    for findings in found.values():
-        yield from (_of_finding(finding, judgement) for finding in findings)
-    for entry in judgement.not_judged:
-        if entry.subject not in found:
-            yield _skipped(_case("not judged", entry.subject, 0.0), entry.reason)
+def _cases(report: Report) -> Iterator[Element]:
+    by_check: dict[str, list[Finding]] = {check.name: [] for check in report.checks}
+    for finding in report.findings:
+        by_check.setdefault(finding.check, []).append(finding)
+    for check in report.checks:
+        if not by_check[check.name]:
+            yield _case_of_check(check)
+    # CI systems keep one failure of a test case and drop the others, so each finding is a test case.
+    for findings in by_check.values():
+        yield from (_case_of_finding(finding, report) for finding in findings)
+    for entry in report.not_checked:
+        if entry.subject not in by_check:
+            yield _skipped(_case("not checked", entry.subject, 0.0), entry.reason)
 
 
 def _case(group: str, name: str, seconds: float) -> Element:
-    return Element(
-        "testcase", classname=wording.on_one_line(group), name=wording.on_one_line(name), time=f"{seconds:.3f}"
-    )
+    return Element("testcase", classname=on_one_line(group), name=on_one_line(name), time=f"{seconds:.3f}")
 
 
-def _of_check(check: CheckResult) -> Element:
+def _case_of_check(check: CheckResult) -> Element:
     case = _case(check.name, check.about, check.seconds)
-    if not check.judged:
+    if not check.is_checked:
         return _skipped(case, check.reason)
     if check.reason:
-        SubElement(case, "system-out").text = f"not judged in whole: {wording.on_one_line(check.reason)}"
+        SubElement(case, "system-out").text = f"partly checked: {on_one_line(check.reason)}"
     return case
 
 
 def _skipped(case: Element, reason: str) -> Element:
-    SubElement(case, "skipped", message=wording.on_one_line(reason) or _UNTOLD)
+    SubElement(case, "skipped", message=on_one_line(reason) or "no reason given")
     return case
 
 
-def _of_finding(finding: Finding, judgement: Report) -> Element:
+def _case_of_finding(finding: Finding, report: Report) -> Element:
     case = _case(finding.check, f"{finding.clause}: {finding.title}", 0.0)
-    failure = SubElement(case, "failure", type=wording.on_one_line(finding.clause), message=_message(finding))
-    failure.text = "\n\n".join(filter(None, _told(finding, judgement)))
+    says = f"; the contract says: {finding.says}" if finding.says else ""
+    failure = SubElement(
+        case, "failure", type=on_one_line(finding.clause), message=on_one_line(f"{finding.title}{says}")
+    )
+    failure.text = "\n\n".join(filter(None, _paragraphs(finding, report)))
     return case
 
 
-def _message(finding: Finding) -> str:
-    says = f"; the contract says: {finding.says}" if finding.says else ""
-    return wording.on_one_line(f"{finding.title}{says}")
-
-
-def _told(finding: Finding, judgement: Report) -> Iterator[str]:
-    yield f"{wording.on_one_line(finding.clause)}: {wording.on_one_line(finding.says)}"
-    yield f"stated in: {wording.on_one_line(finding.place)}"
-    yield "" if finding.side == "service" else f"broken by: the {wording.on_one_line(finding.side)}"
-    yield wording.on_one_line(finding.sample.curl)
-    yield wording.on_lines(finding.sample.answer)
-    yield "also: " + wording.listed([*map(wording.on_one_line, finding.also)], 50) if finding.also else ""
-    yield wording.circumstances(finding, judgement)
+def _paragraphs(finding: Finding, report: Report) -> Iterator[str]:
+    yield f"{on_one_line(finding.clause)}: {on_one_line(finding.says)}"
+    yield f"stated in: {on_one_line(finding.place)}"
+    yield "" if finding.side == "service" else f"broken by: the {on_one_line(finding.side)}"
+    yield on_one_line(finding.sample.curl)
+    yield on_lines(finding.sample.response)
+    yield "also seen with: " + listed([*map(on_one_line, finding.also)], _MAX_CASES) if finding.also else ""
+    yield circumstances(finding, report)

@@ -1,4 +1,4 @@
-"""How a run gets on: a bar that moves on a terminal, a line for each check elsewhere, nothing where none is wanted."""
+"""The report and the progress of a run on a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seedbed_contract.reports import wording
-from seedbed_contract.reports.wording import counted, on_one_line
+from seedbed_contract.reports.wording import clipped, counted, listed, on_lines, on_one_line
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 
 class RunProgress:
-    """Shows a run while a ``with`` block lasts; a terminal is left as it was.
+    """Shows the progress of a run: a bar on a terminal, one line for each check elsewhere.
+
+    Use it as a context manager. The bar disappears at the end of the block.
 
     Args:
-        console: Where to show it, which should not be where the report goes.
-        total_checks: How many checks will be run.
-        quiet: Show nothing at all.
+        console: Console to write to. It should not be the one that the report goes to.
+        total_checks: Number of checks that will be run.
+        quiet: Write nothing.
     """
 
     def __init__(self, console: Console, total_checks: int, *, quiet: bool = False) -> None:
@@ -51,7 +53,7 @@ class RunProgress:
         self._bar.stop()
 
     def check(self, name: str, about: str) -> None:
-        """Tell which check begins, which ends the one before."""
+        """Show that a check begins; this completes the check before it."""
         text = on_one_line(f"{name}: {about}")
         self._bar.update(self._task, completed=self._begun, description=text)
         self._begun += 1
@@ -59,41 +61,51 @@ class RunProgress:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def sent(self, requests: int = 1) -> None:
-        """Tell of requests that were sent since the last time."""
+        """Add to the number of requests that were sent."""
         self._sent += requests
         self._bar.update(self._task, sent=counted(self._sent, "request"))
 
 
-_IN_FULL: Final = 25
-"""So many findings are shown with all they have; of the others their title, since nobody reads more on a terminal."""
-_LONGEST: Final = 800
-_MOST_NAMES: Final = 12
-_MOST_LINES: Final = 20
-_STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not judged": "bold yellow"}
+_MAX_FULL_FINDINGS: Final = 25
+"""Findings that are shown in full; of the others, only the title is."""
+_MAX_TEXT: Final = 800
+_MAX_NAMES: Final = 12
+_MAX_LINES: Final = 20
+_STYLES: Final = {"conforms": "bold green", "findings": "bold red", "not checked": "bold yellow"}
 
 
-def show(judgement: Report, console: Console) -> None:
-    """Print a judgement, the verdict last, where the eye is when a command ends."""
+def show(report: Report, console: Console) -> None:
+    """Print a report. The verdict is the last line, next to the prompt that follows."""
     page = _Page(console)
-    _basis(page, judgement)
-    _findings(page, judgement)
-    _outcome(page, judgement)
+    _print_basis(page, report)
+    for number, finding in enumerate(report.findings[:_MAX_FULL_FINDINGS], 1):
+        page.line()
+        _print_finding(page, finding, number, report)
+    rest = report.findings[_MAX_FULL_FINDINGS:]
+    if rest:
+        page.line()
+        page.line(f"{len(rest):,} more, shown in full in the other reports:", "bold")
+    for finding in rest:
+        page.indented(_short(f"{finding.clause}: {finding.title}"))
+    _print_outcome(page, report)
 
 
-def show_outcome(judgement: Report, console: Console) -> None:
-    """Print what a judgement comes to, for where its findings are shown already."""
+def show_outcome(report: Report, console: Console) -> None:
+    """Print a report without its findings, for callers that have printed them."""
     page = _Page(console)
-    _basis(page, judgement)
-    _outcome(page, judgement)
+    _print_basis(page, report)
+    _print_outcome(page, report)
 
 
-def show_finding(finding: Finding, number: int, judgement: Report, console: Console, *, flag: str = "--seed") -> None:
-    """Print one finding with all it has; the flag is what takes the seed."""
-    _finding(_Page(console), finding, number, judgement, flag)
+def show_finding(
+    finding: Finding, number: int, report: Report, console: Console, *, seed_option: str = "--seed"
+) -> None:
+    """Print one finding in full, with the option that sets the seed."""
+    _print_finding(_Page(console), finding, number, report, seed_option)
 
 
 class _Page:
-    """Lines on a console: folded to its width on a terminal, whole in a file."""
+    """Lines on a console: folded to its width on a terminal, unfolded in a file."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -108,15 +120,15 @@ class _Page:
             self.line(f"{' ' * by}{text}", style)
 
     def whole_line(self, text: str) -> None:
-        """Print what is copied: however narrow the terminal, it stays one line."""
+        """Print a line that users copy: it is not folded, however narrow the terminal is."""
         self._print(Text(text), whole=True)
 
     def field(self, label: str, text: str, style: str = "") -> None:
         if not self._console.is_terminal:
-            self._print(Text.assemble((f"    {label:<8}", "dim"), (text, style)), whole=True)
+            self._print(Text.assemble((f"    {label:<10}", "dim"), (text, style)), whole=True)
             return
         row = Table.grid(padding=0)
-        row.add_column(width=12, style="dim")
+        row.add_column(width=14, style="dim")
         row.add_column(overflow="fold")
         row.add_row(Text(f"    {label}"), Text(text, style))
         self._console.print(row)
@@ -125,74 +137,51 @@ class _Page:
         self._console.print(text, soft_wrap=whole, highlight=False, overflow="ignore" if whole else "fold")
 
 
-def _basis(page: _Page, judgement: Report) -> None:
-    page.line(_short(judgement.target), "bold")
-    page.line(wording.basis(judgement), "dim")
-    for remark in judgement.remarks:
+def _print_basis(page: _Page, report: Report) -> None:
+    page.line(_short(report.target), "bold")
+    page.line(wording.basis(report), "dim")
+    for remark in report.remarks:
         page.line(_short(remark), "dim")
 
 
-def _findings(page: _Page, judgement: Report) -> None:
-    for number, finding in enumerate(judgement.findings[:_IN_FULL], 1):
-        page.line()
-        _finding(page, finding, number, judgement)
-    rest = judgement.findings[_IN_FULL:]
-    if rest:
-        page.line()
-        page.line(f"{len(rest):,} more, which the other reports show in full:", "bold")
-    for finding in rest:
-        page.indented(_short(f"{finding.clause}: {finding.title}"))
-
-
-def _outcome(page: _Page, judgement: Report) -> None:
-    _coverage(page, judgement)
-    _not_judged(page, judgement)
-    page.line()
-    page.line(f"{wording.verdict(judgement)} ({wording.figures(judgement)})", _STYLES[wording.outcome(judgement)])
-
-
-def _finding(page: _Page, finding: Finding, number: int, judgement: Report, flag: str = "--seed") -> None:
-    sample = finding.sample
+def _print_finding(page: _Page, finding: Finding, number: int, report: Report, seed_option: str = "--seed") -> None:
     page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
     page.field("clause", _short(finding.clause), "cyan")
     if finding.says:
         page.field("says", _short(finding.says))
-    page.field("where", _short(finding.place))
+    page.field("stated in", _short(finding.place))
     if finding.side != "service":
-        page.field("side", f"the {_short(finding.side)} breaks it")
-    if sample.curl:
-        page.whole_line(f"    {wording.on_one_line(sample.curl)}")
-    page.field("answer", _excerpt(sample.answer))
+        page.field("broken by", f"the {_short(finding.side)}")
+    if finding.sample.curl:
+        page.whole_line(f"    {on_one_line(finding.sample.curl)}")
+    page.field("response", _excerpt(finding.sample.response))
     if finding.also:
-        page.field("also", wording.listed([*map(_short, finding.also)], _MOST_NAMES))
-    page.field("", wording.circumstances(finding, judgement, flag), "dim")
+        page.field("also with", listed([*map(_short, finding.also)], _MAX_NAMES))
+    page.field("", wording.circumstances(finding, report, seed_option), "dim")
 
 
-def _coverage(page: _Page, judgement: Report) -> None:
-    if not judgement.coverage:
-        return
+def _print_outcome(page: _Page, report: Report) -> None:
+    if report.coverage:
+        page.line()
+        page.line(wording.coverage_line(report), "bold")
+        for side in wording.coverage(report):
+            if side.missing:
+                page.indented(f"not exercised ({side.name}): {listed(side.missing, _MAX_NAMES)}", "dim")
+    if report.not_checked:
+        page.line()
+        page.line("not checked:", "bold yellow")
+        for reason, subjects in wording.not_checked(report).items():
+            page.indented(_short(reason))
+            page.indented(listed(subjects, _MAX_NAMES), "dim", by=8)
     page.line()
-    page.line(wording.coverage_line(judgement), "bold")
-    for side in wording.coverage(judgement):
-        if side.missing:
-            page.indented(f"not exercised ({side.name}): {wording.listed(side.missing, _MOST_NAMES)}", "dim")
-
-
-def _not_judged(page: _Page, judgement: Report) -> None:
-    if not judgement.not_judged:
-        return
-    page.line()
-    page.line("not judged:", "bold yellow")
-    for reason, subjects in wording.not_judged(judgement).items():
-        page.indented(_short(reason))
-        page.indented(wording.listed(subjects, _MOST_NAMES), "dim", by=8)
+    page.line(f"{wording.verdict(report)} ({wording.figures(report)})", _STYLES[wording.outcome(report)])
 
 
 def _excerpt(text: str) -> str:
-    lines = [line for line in wording.on_lines(text).split("\n") if line]
-    more = f"\n... ({wording.counted(len(lines) - _MOST_LINES, 'more line')})" if len(lines) > _MOST_LINES else ""
-    return wording.clipped("\n".join(lines[:_MOST_LINES]), _LONGEST) + more
+    lines = [line for line in on_lines(text).split("\n") if line]
+    more = f"\n... ({counted(len(lines) - _MAX_LINES, 'more line')})" if len(lines) > _MAX_LINES else ""
+    return clipped("\n".join(lines[:_MAX_LINES]), _MAX_TEXT) + more
 
 
 def _short(text: str) -> str:
-    return wording.clipped(wording.on_one_line(text), _LONGEST)
+    return clipped(on_one_line(text), _MAX_TEXT)

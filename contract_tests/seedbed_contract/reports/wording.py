@@ -1,4 +1,4 @@
-"""What every report for people says in the same words: the verdict, the coverage, and text that is safe to show."""
+"""What all reports for people share: the verdict, the figures, the coverage, and text that is safe to display."""
 
 from __future__ import annotations
 
@@ -12,39 +12,25 @@ if TYPE_CHECKING:
     from seedbed_contract.findings import Covered, Finding, Report
 
 
-Outcome = Literal["conforms", "findings", "not judged"]
-"""What a run comes to; a target of which nothing was judged does not conform."""
+Outcome = Literal["conforms", "findings", "not checked"]
+"""The outcome of a run. A target that was not checked at all does not conform."""
 
 
-@dataclass(frozen=True, slots=True)
-class SideCovered:
-    """How many clauses were exercised on one side.
-
-    Attributes:
-        name: ``accepting`` or ``refusing``.
-        exercised: How many clauses were.
-        total: How many could be.
-        missing: Ids of those that were not, in the order of the page.
-    """
-
-    name: str
-    exercised: int
-    total: int
-    missing: tuple[str, ...]
+# Text. Responses of a target are untrusted: they may hold terminal escapes, bidirectional marks or line breaks.
 
 
 def on_one_line(text: str) -> str:
-    """Return a text of whatever origin as one line without anything that acts on what shows it."""
+    """Return an untrusted text as one line without control characters."""
     return printable(text)
 
 
 def on_lines(text: str) -> str:
-    """Return a text of whatever origin, with its lines kept, without anything that acts on what shows it."""
+    """Return an untrusted text with its line breaks, but without other control characters."""
     return "\n".join(map(printable, text.replace("\r\n", "\n").split("\n")))
 
 
 def clipped(text: str, characters: int) -> str:
-    """Return a text, cut where it is longer, which then says how much is left out."""
+    """Return a text, shortened to a number of characters, with a note of how many were left out."""
     left = len(text) - characters
     return text if left <= 0 else f"{text[:characters]}... ({counted(left, 'more character')})"
 
@@ -54,55 +40,82 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def outcome(judgement: Report) -> Outcome:
-    """Return what a run comes to, in a word."""
-    if judgement.findings:
+def listed(names: list[str] | tuple[str, ...], limit: int) -> str:
+    """Return names separated by commas; names beyond the limit are only counted."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+# Verdict and figures
+
+
+def outcome(report: Report) -> Outcome:
+    """Return the outcome of a run."""
+    if report.findings:
         return "findings"
-    return "conforms" if any(check.judged for check in judgement.checks) else "not judged"
+    return "conforms" if any(check.is_checked for check in report.checks) else "not checked"
 
 
-def verdict(judgement: Report) -> str:
-    """Return what a run comes to, in a line."""
-    kind, left_out = outcome(judgement), len(judgement.not_judged)
+def verdict(report: Report) -> str:
+    """Return the outcome of a run as a line of text."""
+    kind, left_out = outcome(report), len(report.not_checked)
     if kind == "findings":
-        return counted(len(judgement.findings), "finding")
-    if kind == "not judged":
-        return f"not judged: {_main_reason(judgement)}"
-    return f"conforms, as far as it was judged ({left_out:,} not judged)" if left_out else "conforms"
+        return counted(len(report.findings), "finding")
+    if kind == "not checked":
+        reasons = Counter(
+            [entry.reason for entry in report.not_checked] or [check.reason for check in report.checks if check.reason]
+        )
+        main_reason = on_one_line(reasons.most_common(1)[0][0]) if reasons else "no check was run"
+        return f"not checked: {main_reason}"
+    return f"conforms, as far as it was checked ({left_out:,} not checked)" if left_out else "conforms"
 
 
-def _main_reason(judgement: Report) -> str:
-    given = [entry.reason for entry in judgement.not_judged]
-    reasons = Counter(given or [check.reason for check in judgement.checks if check.reason])
-    return on_one_line(reasons.most_common(1)[0][0]) if reasons else "no check was run"
+def figures(report: Report) -> str:
+    """Return the requests, tasks, credits and seconds of a run as a line of text."""
+    parts = [counted(report.requests, "request"), counted(report.tasks, "task")]
+    if report.spent:
+        parts.append(f"{report.spent:,.10g} credits")
+    return ", ".join((*parts, f"{report.seconds:.1f} s"))
 
 
-def figures(judgement: Report) -> str:
-    """Return what a run took, in a line."""
-    parts = [counted(judgement.requests, "request"), counted(judgement.tasks, "task")]
-    if judgement.spent:
-        parts.append(f"{judgement.spent:,.10g} credits")
-    return ", ".join((*parts, f"{judgement.seconds:.1f} s"))
-
-
-def basis(judgement: Report) -> str:
-    """Return what a run was judged by, in a line."""
-    dialect, status = on_one_line(judgement.dialect), on_one_line(judgement.http_status)
-    seed = "" if judgement.is_recorded else f", seed {judgement.seed}"
+def basis(report: Report) -> str:
+    """Return the dialect, the HTTP status mode and the seed of a run as a line of text."""
+    dialect, status = on_one_line(report.dialect), on_one_line(report.http_status)
+    seed = "" if report.is_recorded else f", seed {report.seed}"
     return f"dialect {dialect}, HTTP status {status}{seed}"
 
 
-def circumstances(finding: Finding, judgement: Report, flag: str = "--seed") -> str:
-    """Return who found something, how often and how to see it again, in a line; the flag is what takes the seed."""
+def circumstances(finding: Finding, report: Report, seed_option: str = "--seed") -> str:
+    """Return how often a check saw a finding, and the option that repeats the run, as a line of text."""
     often = "once" if finding.count == 1 else f"{finding.count:,} times"
-    again = "" if judgement.is_recorded else f", repeat with {flag} {judgement.seed}"
+    again = "" if report.is_recorded else f", repeat with {seed_option} {report.seed}"
     return f"seen {often} by {on_one_line(finding.check)}{again}"
 
 
-def coverage(judgement: Report) -> tuple[SideCovered, SideCovered]:
-    """Return how the clauses were exercised, on the accepting and on the refusing side."""
-    accepting = [(entry.clause.id, entry.accepting) for entry in judgement.coverage]
-    refusing = [(entry.clause.id, entry.refusing) for entry in judgement.coverage if entry.refusing is not None]
+# Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class SideCovered:
+    """How many clauses were exercised on one side.
+
+    Attributes:
+        name: ``accepting`` or ``refusing``.
+        exercised: Number of clauses that were exercised.
+        total: Number of clauses that can be exercised.
+        missing: Ids of the clauses that were not exercised, in the order of the page.
+    """
+
+    name: str
+    exercised: int
+    total: int
+    missing: tuple[str, ...]
+
+
+def coverage(report: Report) -> tuple[SideCovered, SideCovered]:
+    """Return the coverage of the accepting side and of the refusing side."""
+    accepting = [(entry.clause.id, entry.accepting) for entry in report.coverage]
+    refusing = [(entry.clause.id, entry.refusing) for entry in report.coverage if entry.refusing is not None]
     return _side("accepting", accepting), _side("refusing", refusing)
 
 
@@ -111,34 +124,28 @@ def _side(name: str, counts: list[tuple[str, int]]) -> SideCovered:
     return SideCovered(name, len(counts) - len(missing), len(counts), missing)
 
 
-def coverage_line(judgement: Report) -> str:
-    """Return how many clauses were exercised on each side, in a line."""
-    accepting, refusing = coverage(judgement)
+def coverage_line(report: Report) -> str:
+    """Return the number of exercised clauses of each side as a line of text."""
+    accepting, refusing = coverage(report)
     return (
         f"clauses: {accepting.exercised} of {accepting.total} exercised (accepting), "
         f"{refusing.exercised} of {refusing.total} (refusing)"
     )
 
 
-def subjects(judgement: Report) -> dict[str, list[Covered]]:
-    """Return the coverage by what the clauses are about, in the order of the page."""
-    found: dict[str, list[Covered]] = {}
-    for entry in judgement.coverage:
-        found.setdefault(entry.clause.id.partition("/")[0], []).append(entry)
-    return found
+def subjects(report: Report) -> dict[str, list[Covered]]:
+    """Return the coverage grouped by the subject of the clauses, in the order of the page."""
+    grouped: dict[str, list[Covered]] = {}
+    for entry in report.coverage:
+        grouped.setdefault(entry.clause.id.partition("/")[0], []).append(entry)
+    return grouped
 
 
-def not_judged(judgement: Report) -> dict[str, list[str]]:
-    """Return what was not judged, by reason: one reason often stands in the way of much."""
-    found: dict[str, list[str]] = {}
-    for entry in judgement.not_judged:
-        subjects_of_reason = found.setdefault(on_one_line(entry.reason), [])
-        if (subject := on_one_line(entry.subject)) not in subjects_of_reason:
-            subjects_of_reason.append(subject)
-    return found
-
-
-def listed(names: list[str] | tuple[str, ...], most: int) -> str:
-    """Return names with commas between, the last ones of a long list only counted."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+def not_checked(report: Report) -> dict[str, list[str]]:
+    """Return what was not checked, grouped by reason: one reason often applies to many checks."""
+    grouped: dict[str, list[str]] = {}
+    for entry in report.not_checked:
+        names = grouped.setdefault(on_one_line(entry.reason), [])
+        if (name := on_one_line(entry.subject)) not in names:
+            names.append(name)
+    return grouped

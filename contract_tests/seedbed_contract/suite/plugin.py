@@ -48,7 +48,7 @@ class CheckItem(pytest.Item):
             self.user_properties.append(("not judged", result.reason))
         if found:
             raise BrokenClauseError(found)
-        if not result.judged:
+        if not result.is_checked:
             pytest.skip(result.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from seedbed_contract.target import Target
 
 
-_PARTS: Any = {"checks": CheckResult, "not_judged": NotChecked}
+_PARTS: Any = {"checks": CheckResult, "not_checked": NotChecked}
 
 
-def packed(judgement: Report) -> str:
-    """Return a judgement as text in ASCII."""
-    coverage = [(entry.clause.id, entry.accepting, entry.refusing) for entry in judgement.coverage]
-    return json.dumps({**asdict(replace(judgement, coverage=[])), "coverage": coverage})
+def packed(report: Report) -> str:
+    """Return a report as text in ASCII."""
+    coverage = [(entry.clause.id, entry.accepting, entry.refusing) for entry in report.coverage]
+    return json.dumps({**asdict(replace(report, coverage=[])), "coverage": coverage})
 
 
 def unpacked(text: str, contract: Contract) -> Report:
-    """Return the judgement that was packed."""
+    """Return the report that was packed."""
     data, clauses = json.loads(text), testable_clauses(contract)
     for name, kind in _PARTS.items():
         data[name] = [kind(**entry) for entry in data[name]]
@@ -53,40 +53,40 @@ def unpacked(text: str, contract: Contract) -> Report:
     return Report(**data)
 
 
-def merged(judgements: Sequence[Report]) -> Report:
-    """Return what several judgements of one target come to."""
-    first = judgements[0]
+def merged(reports: Sequence[Report]) -> Report:
+    """Return what several reports of one target come to."""
+    first = reports[0]
     return replace(
         first,
-        requests=sum(one.requests for one in judgements),
-        seconds=max(one.seconds for one in judgements),
-        tasks=sum(one.tasks for one in judgements),
-        spent=max(one.spent for one in judgements),  # each saw the one balance
-        findings=_findings(judgements),
-        checks=[check for one in judgements for check in one.checks],
-        not_judged=list({entry.subject: entry for one in judgements for entry in one.not_judged}.values()),
-        coverage=_coverage(judgements),
-        remarks=list(dict.fromkeys(remark for one in judgements for remark in one.remarks)),
+        requests=sum(one.requests for one in reports),
+        seconds=max(one.seconds for one in reports),
+        tasks=sum(one.tasks for one in reports),
+        spent=max(one.spent for one in reports),  # each saw the one balance
+        findings=_findings(reports),
+        checks=[check for one in reports for check in one.checks],
+        not_checked=list({entry.subject: entry for one in reports for entry in one.not_checked}.values()),
+        coverage=_coverage(reports),
+        remarks=list(dict.fromkeys(remark for one in reports for remark in one.remarks)),
     )
 
 
-def _findings(judgements: Sequence[Report]) -> list[Finding]:
+def _findings(reports: Sequence[Report]) -> list[Finding]:
     found: dict[tuple[str, str], Finding] = {}
-    for finding in (finding for one in judgements for finding in one.findings):
+    for finding in (finding for one in reports for finding in one.findings):
         key = (finding.clause, finding.title)
         known = found.get(key)
         found[key] = replace(known, count=known.count + finding.count) if known else finding
     return list(found.values())
 
 
-def _coverage(judgements: Sequence[Report]) -> list[Covered]:
+def _coverage(reports: Sequence[Report]) -> list[Covered]:
     accepting, refusing = Counter[str](), Counter[str]()
-    for entry in (entry for one in judgements for entry in one.coverage):
+    for entry in (entry for one in reports for entry in one.coverage):
         accepting[entry.clause.id] += entry.accepting
         refusing[entry.clause.id] += entry.refusing or 0
     return [
         Covered(clause, accepting[clause.id], None if entry.refusing is None else refusing[clause.id])
-        for entry in judgements[0].coverage
+        for entry in reports[0].coverage
         for clause in [entry.clause]
     ]
 
@@ -173,8 +173,8 @@ class Suite:
     def told(self, failure: BrokenClauseError | CannotCheckError | OutOfTimeError) -> str:
         """Return in words what made a test fail."""
         if isinstance(failure, BrokenClauseError):
-            judgement = self.enter().judgement()
-            return _printed(lambda console: _show(failure.findings, judgement, console))
+            report = self.enter().report()
+            return _printed(lambda console: _show(failure.findings, report, console))
         return wording.on_one_line(str(failure) or _LATE)
 
     # Hooks
@@ -193,12 +193,12 @@ class Suite:
         with self._stack:
             if self._run is None:
                 return
-            judgement = self._run.judgement()
+            report = self._run.report()
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
         if output is not None:
-            output[_SENT] = packed(judgement)
+            output[_SENT] = packed(report)
         else:
-            self._judgements.append(judgement)
+            self._judgements.append(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -210,9 +210,9 @@ class Suite:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell what the checks come to."""
         if self._judgements:
-            judgement = merged(self._judgements)
+            report = merged(self._judgements)
             terminalreporter.section("contract")
-            terminalreporter.write(_printed(lambda console: terminal.show_outcome(judgement, console)) + "\n")
+            terminalreporter.write(_printed(lambda console: terminal.show_outcome(report, console)) + "\n")
 
 
 def _asked(config: pytest.Config) -> tuple[Target | None, Options]:
@@ -259,9 +259,9 @@ def _seed(config: pytest.Config) -> int:
         raise TargetError(f"The seed is a whole number or random, not {given!r}; see {_SEED_FLAG}.") from None
 
 
-def _show(findings: list[Finding], judgement: Report, console: Console) -> None:
+def _show(findings: list[Finding], report: Report, console: Console) -> None:
     for number, finding in enumerate(findings, 1):
-        terminal.show_finding(finding, number, judgement, console, flag=_SEED_FLAG)
+        terminal.show_finding(finding, number, report, console, seed_option=_SEED_FLAG)
 
 
 def _printed(show: Callable[[Console], None]) -> str:

@@ -152,7 +152,7 @@ def check_traffic(
     signing_key: str = "",
     noted: Callable[[int], None] = lambda _calls: None,
 ) -> Report:
-    """Return the judgement of recorded traffic, of both sides; nothing is sent.
+    """Return the report of recorded traffic, of both sides; nothing is sent.
 
     Args:
         recorded: Every exchange of the file.
@@ -175,7 +175,7 @@ def check_traffic(
         judge.call(call)
         noted(1)
     judge.stories(recording.stories(), recorded, signing_key)
-    return judge.judgement(target)
+    return judge.report(target)
 
 
 class _TrafficChecker:
@@ -347,29 +347,27 @@ class _TrafficChecker:
             self._ledger.find(flaw, check, sample(), also, side=side)
             self._found[check] += self._ledger.count - known
 
-    def judgement(self, target: str) -> Report:
+    def report(self, target: str) -> Report:
         """Return what was found."""
         ledger, recording, expected = self._ledger, self._recording, self._expected
         ledger.mark_unchecked(
             "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
         )
-        judgement = Report(
-            target, expected.dialect.title, expected.http_status, 0, len(recording.calls), is_recorded=True
-        )
-        judgement.tasks = len(self._names)
-        judgement.findings, judgement.coverage = ledger.findings, ledger.coverage
+        report = Report(target, expected.dialect.title, expected.http_status, 0, len(recording.calls), is_recorded=True)
+        report.tasks = len(self._names)
+        report.findings, report.coverage = ledger.findings, ledger.coverage
         # A callback goes elsewhere than to the service, and is judged all the same.
         aside = recording.aside - Counter({ELSEWHERE: self._judged["traffic.callbacks"]})
         counts = (NotChecked(counted(count, "exchange"), reason) for reason, count in aside.items())
-        judgement.not_judged = [*ledger.not_judged, *counts]
-        judgement.checks = [self._result(name) for name in _CHECKS]
-        judgement.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
-        return judgement
+        report.not_checked = [*ledger.not_checked, *counts]
+        report.checks = [self._result(name) for name in _CHECKS]
+        report.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
+        return report
 
     def _result(self, name: str) -> CheckResult:
-        judged = bool(self._judged[name])
-        reason = "" if judged else "the recording has none"
-        return CheckResult(name, _CHECKS[name], 0.0, self._found[name], reason, judged=judged)
+        is_checked = bool(self._judged[name])
+        reason = "" if is_checked else "the recording has none"
+        return CheckResult(name, _CHECKS[name], 0.0, self._found[name], reason, is_checked=is_checked)
 
 
 _CHECKS: Final = {

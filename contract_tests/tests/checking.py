@@ -8,7 +8,7 @@ from seedbed_contract.target import target_of
 from tests.minimal_service import Served
 
 
-def judged(
+def run_against(
     served: Served, *, seed: int = 0, time_limit: float = 30, only: tuple[str, ...] = (), **known: Any
 ) -> Report:
     """Judge a server with all that its users know of it."""
@@ -23,6 +23,6 @@ def judged(
     return run_checks(target, Options(seed=seed, time_limit=time_limit, only=only))
 
 
-def found(judgement: Report) -> list[tuple[str, str, str]]:
-    """Return what a judgement found, in a form that a failing test shows well."""
-    return [(finding.clause, finding.title, finding.sample.answer) for finding in judgement.findings]
+def found(report: Report) -> list[tuple[str, str, str]]:
+    """Return what a report found, in a form that a failing test shows well."""
+    return [(finding.clause, finding.title, finding.sample.response) for finding in report.findings]
