@@ -1,27 +1,22 @@
-"""Requests and checks made from the contract, for any service that claims to keep it.
+"""Hypothesis strategies and a conformance checker for services that implement the contract.
 
-In tests of your own, with Hypothesis::
+Test your service with random requests::
 
     from hypothesis import given
-    from seedbed_contract import Violation, requests, violations
+    from seedbed_contract import BrokenRequest, requests, violations
 
 
     @given(request=requests())
-    def test_my_service_accepts_what_keeps_the_contract(request: dict[str, object]) -> None:
+    def test_a_valid_request_is_accepted(request: dict[str, object]) -> None:
         assert my_service(request).code == 200
 
 
-    @given(violation=violations())
-    def test_my_service_refuses_what_breaks_a_clause(violation: Violation) -> None:
-        assert my_service(violation.request).code == 422, violation.clause
+    @given(broken=violations())
+    def test_an_invalid_request_is_refused(broken: BrokenRequest) -> None:
+        assert my_service(broken.request).code == 422, broken.clause
 
-Or without chance, one case for each clause and kind of violation::
-
-    from seedbed_contract import cases
-
-    @pytest.mark.parametrize("case", cases.refused(), ids=lambda case: case.name)
-    def test_my_service_refuses(case: cases.Refused) -> None:
-        assert my_service(case.request).code == 422, case.clause
+:mod:`seedbed_contract.strategies` describes all strategies. :mod:`seedbed_contract.cases` lists the same kinds of
+requests without randomness, one for each clause and kind of violation.
 """
 
 from seedbed_contract.strategies import BrokenRequest, breakable_clauses, keys, raw_bodies, requests, violations

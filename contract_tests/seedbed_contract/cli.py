@@ -219,16 +219,16 @@ def planned(target: Target, options: Options) -> Iterator[Planned]:
 def _refused(target: Target, options: Options) -> Iterator[Planned]:
     for case in refused(options.contract):
         yield Planned("requests.refused", case.name, f"refused, for it breaks {case.clause}")
-    for body in (body for body in raw(options.contract) if body.meant == "refuse"):
+    for body in (body for body in raw(options.contract) if body.expected == "refuse"):
         yield Planned("requests.raw", body.name, "refused, for it holds no request")
-    for key in (key for key in wrong_keys(target.key, contract=options.contract) if key.meant == "refuse"):
+    for key in (key for key in wrong_keys(target.key, contract=options.contract) if key.expected == "refuse"):
         yield Planned("authorisation.keys", key.name, "refused, for the key is wrong")
 
 
 def _accepted(options: Options) -> Iterator[Planned]:
     for case in accepted(options.contract, callback=_CALLBACK):
         yield Planned("requests.accepted", case.name, "accepted, several in one request", is_task=True)
-    for body in (body for body in raw(options.contract) if body.meant == "accept"):
+    for body in (body for body in raw(options.contract) if body.expected == "accept"):
         yield Planned("requests.more", body.name, "accepted", is_task=True)
 
 

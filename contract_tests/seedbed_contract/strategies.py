@@ -1,18 +1,23 @@
-"""Requests, bodies and keys to draw with Hypothesis, made from a contract: good ones, and such as break one rule each.
+"""Hypothesis strategies for requests, raw bodies and API keys, generated from a contract.
 
-For tests of your own, of a service that claims to keep the contract or of a client that must not break it::
+Use them to test a service that implements the contract, or a client that has to keep it::
 
     from hypothesis import given
-    from seedbed_contract.strategies import Violation, violations
+    from seedbed_contract import BrokenRequest, requests, violations
 
 
-    @given(violation=violations(clauses=["input.prompt/maxLength"]))
-    def test_a_prompt_that_is_too_long_is_refused(violation: Violation) -> None:
-        assert my_service(violation.request).code == 422
+    @given(request=requests())
+    def test_a_valid_request_is_accepted(request: dict[str, object]) -> None:
+        assert my_service(request).code == 200
 
-What is drawn first is at a limit of the contract or another listed case
-(:mod:`seedbed_contract.cases`); the rest is random. Every drawn request has been put before jsonschema, so that a fault
-of a strategy never passes for one of the service.
+
+    @given(broken=violations(clauses=["input.prompt/maxLength"]))
+    def test_a_long_prompt_is_refused(broken: BrokenRequest) -> None:
+        assert my_service(broken.request).code == 422
+
+The strategies mix values at the limits of the contract, the other cases from :mod:`seedbed_contract.cases`, and random
+values. jsonschema validates every drawn request, so a failing test never comes from a wrong strategy. A drawn request
+is a fresh copy: a test can change it.
 """
 
 from __future__ import annotations
@@ -27,15 +32,15 @@ from hypothesis import strategies as st
 from seedbed_schemas import Contract, default_contract, job_api
 
 from seedbed_contract.cases import KeyHeaderCase, RawBodyCase, RefusedCase, accepted, raw, refused, wrong_keys
-from seedbed_contract.cases.accepted import is_free_text, limits
-from seedbed_contract.cases.case_types import written
-from seedbed_contract.cases.raw import JSON
+from seedbed_contract.cases.case_types import encode
+from seedbed_contract.cases.raw_bodies import JSON_HEADERS
+from seedbed_contract.cases.requests import is_free_text, limits
 from seedbed_contract.generation.instances import characters, instances, json_values
-from seedbed_contract.generation.places import Path, get, places, put, smallest, without
-from seedbed_contract.generation.violations import ABSENT, SchemaRule, of_no_type, schema_rules
+from seedbed_contract.generation.locations import get_at, locations, remove_at, set_at, smallest
+from seedbed_contract.generation.violations import ABSENT, SchemaRule, of_other_types, schema_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -52,19 +57,19 @@ __all__ = [
 ]
 
 _CONTRACTS: Final = 8
-_AT_A_LIMIT: Final = 3
-_LIMITS: Final = ("Length", "Items", "minimum", "maximum", "Minimum", "Maximum")
-_TOKEN: Final = string.ascii_letters + string.digits + "-._~+/"
-_BLANK: Final = ("", " ", "\n", "\u3000")
+_PER_LIMIT: Final = 3
+_LIMIT_KEYWORDS: Final = ("Length", "Items", "minimum", "maximum", "Minimum", "Maximum")
+_TOKEN_CHARACTERS: Final = string.ascii_letters + string.digits + "-._~+/"
+_BLANK_TEXTS: Final = ("", " ", "\n", "\u3000")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenRequest:
-    """A request that breaks one clause.
+    """A request that violates one clause of the contract.
 
     Attributes:
-        clause: Id of the clause, such as ``input.prompt/maxLength``.
-        request: The request, as a value that JSON can say.
+        clause: Id of the violated clause, such as ``input.prompt/maxLength``.
+        request: The request as a JSON value. It is not always an object.
     """
 
     clause: str
@@ -72,105 +77,146 @@ class BrokenRequest:
 
     @property
     def payload(self) -> bytes:
-        """The request as the bytes of a body."""
-        return written(self.request)
+        """The request body to send."""
+        return encode(self.request)
 
 
 def requests(
     contract: Contract | None = None, *, callback: str | None = None, unstated: bool = False
 ) -> SearchStrategy[Any]:
-    """Return a strategy for requests that keep the contract, so that a service has to accept them.
+    """Return a strategy for valid requests, which a service has to accept.
+
+    Example::
+
+        @given(request=requests(callback="http://127.0.0.1:8000/done"))
+        def test_a_request_survives_a_round_trip(request: dict[str, object]) -> None:
+            assert json.loads(json.dumps(request)) == request
 
     Args:
         contract: The contract to keep, by default that of the shipped model.
-        callback: A URL that the service may call; without one, no request asks for a callback.
-        unstated: Whether to draw, too, what no rule forbids although the page says nothing of it, so that a service may
-            refuse it: unknown fields, blank texts.
+        callback: A URL that the service may call. Without it, no request asks for a callback.
+        unstated: Whether to include what no rule forbids but the page does not mention either: unknown fields and blank
+            texts. A service may accept or refuse these requests.
     """
     contract = contract or default_contract()
     strategy = _requests(contract, callback)
-    return _unstated(strategy, contract) if unstated else strategy
+    return _with_unstated(strategy, contract) if unstated else strategy
 
 
 def violations(
     contract: Contract | None = None, *, clauses: Collection[str] | None = None
 ) -> SearchStrategy[BrokenRequest]:
-    """Return a strategy for requests that break exactly one clause, and say which.
+    """Return a strategy for requests that violate exactly one clause, which a service has to refuse.
 
-    A value of another type than it should have may break the clauses on its value too; the clause on its type is the
-    one that is named.
+    A value of a wrong type may also violate other clauses on the same value; the clause on the type is reported then.
+
+    Example::
+
+        @given(broken=violations(clauses=["input.quality/enum", "input.quality/type"]))
+        def test_a_wrong_quality_is_refused(broken: BrokenRequest) -> None:
+            assert my_service(broken.request).code == 422, broken.clause
 
     Args:
-        contract: The contract to break, by default that of the shipped model.
-        clauses: Clauses to break, by default all of :func:`breakable_clauses`.
+        contract: The contract to violate, by default that of the shipped model.
+        clauses: The ids of the clauses to violate, by default all of :func:`breakable_clauses`.
 
     Raises:
-        KeyError: The contract has no such clause.
-        ValueError: There are no clauses.
+        KeyError: The contract has no such clause, or a request cannot violate it.
+        ValueError: ``clauses`` is empty.
     """
     contract = contract or default_contract()
     rules = _rules(contract)
     chosen = tuple(rules) if clauses is None else tuple(clauses)
     if not chosen:
-        raise ValueError("there is no clause to break; name one of breakable_clauses()")
+        raise ValueError("there is no clause to break; name at least one of breakable_clauses()")
     listed = [case for case in refused(contract) if case.clause in chosen]
     return st.one_of(
-        *(st.sampled_from(cases).map(_as_violation) for cases in (_at_limits(listed), listed) if cases),
-        _broken(contract, [rules[clause] for clause in chosen]),
+        *(st.sampled_from(cases).map(_from_case) for cases in (_nearest_to_limits(listed), listed) if cases),
+        _random_violations(contract, [rules[clause] for clause in chosen]),
     )
 
 
 def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBodyCase]:
-    """Return a strategy for what is sent in place of a request, down to the bytes, and what a service has to do then.
+    """Return a strategy for raw request bodies, each with what a service has to do with it.
+
+    Example::
+
+        @given(body=raw_bodies())
+        def test_a_raw_body_is_handled(body: RawBodyCase) -> None:
+            code = my_service(body.body, headers=body.headers).code
+            assert code in {"accept": {200}, "refuse": {422}, "either": {200, 422}}[body.expected]
 
     Args:
-        contract: The contract to keep or break, by default that of the shipped model.
+        contract: The contract that decides what a valid request is, by default that of the shipped model.
     """
     contract = contract or default_contract()
-    good = written(smallest(contract.part("request")))
-    cut = st.integers(0, len(good) - 1).map(lambda length: good[:length])
-    spaced = st.text(" \t\r\n", max_size=9).map(str.encode)
-    texts = of_no_type("object").map(written)
+    good = encode(smallest(contract.part("request")))
+    positions = st.integers(0, len(good) - 1)
+    white_space = st.text(" \t\r\n", max_size=9).map(str.encode)
+
+    def padded(before: bytes, after: bytes) -> RawBodyCase:
+        return RawBodyCase("a request amid white space", before + good + after, JSON_HEADERS, "accept")
+
+    def changed(at: int, byte: bytes) -> RawBodyCase:
+        body = good[:at] + byte + good[at + 1 :]
+        return RawBodyCase("a request with one byte changed", body, JSON_HEADERS, "either")
+
+    def refused_as(name: str, bodies: SearchStrategy[bytes]) -> SearchStrategy[RawBodyCase]:
+        return bodies.map(lambda body: RawBodyCase(name, body, JSON_HEADERS, "refuse"))
+
     return st.one_of(
         st.sampled_from(raw(contract)),
-        cut.map(lambda body: RawBodyCase("a request cut short", body, JSON, "refuse")),
-        texts.map(lambda body: RawBodyCase("JSON but no object", body, JSON, "refuse")),
-        st.binary(max_size=60).map(lambda body: RawBodyCase("random bytes", body, JSON, "refuse")),
-        st.builds(lambda a, b: RawBodyCase("a request amid white space", a + good + b, JSON, "accept"), spaced, spaced),
-        st.builds(
-            lambda at, byte: RawBodyCase(
-                "a request with one byte changed", good[:at] + byte + good[at + 1 :], JSON, "either"
-            ),
-            st.integers(0, len(good) - 1),
-            st.binary(min_size=1, max_size=1),
-        ),
+        refused_as("a truncated request", positions.map(lambda length: good[:length])),
+        refused_as("a JSON value that is not an object", of_other_types("object").map(encode)),
+        refused_as("random bytes", st.binary(max_size=60)),
+        st.builds(padded, white_space, white_space),
+        st.builds(changed, positions, st.binary(min_size=1, max_size=1)),
     )
 
 
 def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHeaderCase]:
-    """Return a strategy for ways to send a key that a service must not take, or need not.
+    """Return a strategy for headers with a wrong or oddly written API key, which a service has to refuse or may refuse.
+
+    The drawn headers never carry the key in the way that the contract demands.
+
+    Example::
+
+        @given(wrong=keys("sk-test-0123456789"))
+        def test_a_wrong_key_is_refused(wrong: KeyHeaderCase) -> None:
+            code = my_service(headers=wrong.headers).code
+            assert code in {"refuse": {401}, "either": {200, 401}}[wrong.expected]
 
     Args:
-        key: The key that the service takes; what is drawn is made from it and never is it.
-        contract: Tells the header and the scheme, by default that of the shipped model.
+        key: A key that the service accepts.
+        contract: The contract that names the header and the scheme, by default that of the shipped model.
 
     Raises:
-        ValueError: The key is empty, or no header can carry it.
+        ValueError: The key is empty, or a header cannot carry it.
     """
     listed = wrong_keys(key, contract=contract)
     operation = (contract or default_contract()).operation
     changed = st.builds(
         lambda at, other: key[:at] + other + key[at + 1 :],
         st.integers(0, len(key) - 1),
-        st.text(_TOKEN, max_size=2),
+        st.text(_TOKEN_CHARACTERS, max_size=2),
     )
-    others = (changed | st.text(_TOKEN, min_size=1, max_size=2 * len(key))).filter(lambda other: other not in {"", key})
-    values = others.map(lambda other: ((operation.header, f"{operation.scheme} {other}".strip()),))
-    return st.sampled_from(listed) | values.map(lambda headers: KeyHeaderCase("a wrong key", headers, "refuse"))
+    tokens = changed | st.text(_TOKEN_CHARACTERS, min_size=1, max_size=2 * len(key))
+    wrong = tokens.filter(lambda token: token not in {"", key})
+    headers = wrong.map(lambda token: ((operation.header, f"{operation.scheme} {token}".strip()),))
+    return st.sampled_from(listed) | headers.map(lambda each: KeyHeaderCase("a wrong key", each, "refuse"))
 
 
 def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
-    """Return the ids of the clauses that a request can break."""
+    """Return the ids of the clauses that a request can violate, in the order of the contract.
+
+    Example::
+
+        @pytest.mark.parametrize("clause", breakable_clauses())
+        def test_a_violation_is_refused(clause: str) -> None: ...
+
+    Args:
+        contract: The contract, by default that of the shipped model.
+    """
     return tuple(_rules(contract or default_contract()))
 
 
@@ -182,10 +228,11 @@ def _rules(contract: Contract) -> dict[str, SchemaRule]:
 @lru_cache(_CONTRACTS)
 def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
     listed = _listed(contract, callback)
-    random = _changed(contract, listed) | _drawn(contract, callback)
+    random = _with_one_change(contract, listed) | _generated(contract, callback)
     return st.one_of(
+        # Branches of their own, because Hypothesis draws each branch equally often and shrinks towards the first.
         *(st.sampled_from(cases).map(copy.deepcopy) for cases in (limits(contract), listed) if cases),
-        random.map(lambda request: _valid(contract, request)),
+        random.map(lambda request: _validated(contract, request)),
     )
 
 
@@ -194,91 +241,84 @@ def _listed(contract: Contract, callback: str | None) -> list[Any]:
     return [case.request for case in accepted(contract, callback=callback) if case.body is None]
 
 
-def _changed(contract: Contract, listed: Sequence[Any]) -> SearchStrategy[Any]:
-    """Return a strategy for listed requests with another value at one place, which is quick to draw."""
+def _with_one_change(contract: Contract, listed: Sequence[Any]) -> SearchStrategy[Any]:
+    """Return a strategy for listed requests with another value at one location; these are fast to draw."""
     schema = contract.part("request")
-    left = {"properties", "const"}
-    free = [(path, node.schema) for path, node in places(schema) if not left & node.schema.keys()]
-    changes = st.one_of([_at(path, rules) for path, rules in free if path != (job_api().fields.callback,)])
+    changes = [
+        st.tuples(st.just(path), instances(node.schema))
+        for path, node in locations(schema)
+        if not {"properties", "const"} & node.schema.keys() and path != (job_api().fields.callback,)
+    ]
     whole = st.sampled_from(listed).map(copy.deepcopy)
-    changed = st.builds(lambda request, change: put(request, schema, *change), whole, changes)
-    # One item of an array whose items are distinct may come out like another.
+    changed = st.builds(lambda request, change: set_at(request, schema, *change), whole, st.one_of(changes))
+    # A changed item may equal another item of an array that wants unique ones.
     return changed.filter(contract.request.accepts)
 
 
-def _at(path: Path, schema: Mapping[str, Any]) -> SearchStrategy[tuple[Path, Any]]:
-    return instances(schema).map(lambda value: (path, value))
-
-
-def _drawn(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
-    """Return a strategy for requests that ask for a callback where they may, and else only where they must."""
+def _generated(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
+    """Return a strategy for generated requests, which ask for a callback only if a URL is given or it is required."""
     schema, name = contract.part("request"), job_api().fields.callback
-    fields = schema.get("properties", {})
-    if name not in fields or (callback is None and name in schema.get("required", ())):
+    fields, required = schema.get("properties", {}), schema.get("required", ())
+    if name not in fields or (callback is None and name in required):
         return instances(schema)
-    uncalled = instances({**schema, "properties": {field: fields[field] for field in fields if field != name}})
+    without = instances({**schema, "properties": {field: fields[field] for field in fields if field != name}})
     if callback is None:
-        return uncalled
-    called = uncalled.map(lambda request: {**request, name: callback})
-    return called if name in schema.get("required", ()) else uncalled | called
+        return without
+    with_callback = without.map(lambda request: {**request, name: callback})
+    return with_callback if name in required else without | with_callback
 
 
-def _valid(contract: Contract, request: Any) -> Any:
-    if broken := contract.request.violations(request):
-        raise AssertionError(f"a strategy made {request!r}, which breaks {broken}")
+def _validated(contract: Contract, request: Any) -> Any:
+    if found := contract.request.violations(request):
+        raise AssertionError(f"a strategy made the invalid request {request!r}, which violates {found}")
     return request
 
 
 @st.composite
-def _broken(draw: DrawFn, contract: Contract, rules: Sequence[SchemaRule]) -> BrokenRequest:
+def _random_violations(draw: DrawFn, contract: Contract, rules: Sequence[SchemaRule]) -> BrokenRequest:
     schema = contract.part("request")
     rule = draw(st.sampled_from(rules))
     whole = copy.deepcopy(draw(st.sampled_from(_listed(contract, None))))
     value = draw(rule.values)
-    broken = without(whole, schema, rule.path) if value is ABSENT else put(whole, schema, rule.path, value)
+    broken = remove_at(whole, schema, rule.path) if value is ABSENT else set_at(whole, schema, rule.path, value)
     found = contract.request.violations(broken)
     if rule.clause not in {each.clause for each in found} or len({each.field for each in found}) > 1:
-        raise AssertionError(f"a strategy made {broken!r}, which breaks {found} and not just {rule.clause}")
+        raise AssertionError(f"a strategy made {broken!r}, which violates {found} and not only {rule.clause}")
     return BrokenRequest(rule.clause, broken)
 
 
-def _as_violation(case: RefusedCase) -> BrokenRequest:
+def _from_case(case: RefusedCase) -> BrokenRequest:
     return BrokenRequest(case.clause, copy.deepcopy(case.request))
 
 
-def _at_limits(cases: Iterable[RefusedCase]) -> list[RefusedCase]:
-    """Return the first few cases of each clause on a limit, which are those nearest to it."""
+def _nearest_to_limits(cases: Iterable[RefusedCase]) -> list[RefusedCase]:
+    """Return the first cases of each clause on a limit, which are those nearest to it."""
     by_clause: dict[str, list[RefusedCase]] = {}
     for case in cases:
-        if case.clause.endswith(_LIMITS):
+        if case.clause.endswith(_LIMIT_KEYWORDS):
             by_clause.setdefault(case.clause, []).append(case)
-    return [case for those in by_clause.values() for case in those[:_AT_A_LIMIT]]
+    return [case for group in by_clause.values() for case in group[:_PER_LIMIT]]
 
 
 @st.composite
-def _unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -> Any:
-    """Add what no rule speaks of to a request: unknown fields, and blank texts."""
+def _with_unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -> Any:
+    """Add to a request what no rule mentions: unknown fields and blank texts."""
     request = draw(strategy)
     schema = contract.part("request")
-    for path, node in places(schema):
-        if not _stands(request, path):
+    for path, node in locations(schema):
+        try:
+            present = get_at(request, path)
+        except LookupError:
             continue
         if node.schema.get("type") == "object":
-            more = draw(_unknown_fields(tuple(node.schema.get("properties", ()))))
-            request = put(request, schema, path, {**more, **get(request, path)})
+            unknown = draw(_unknown_fields(node.schema.get("properties", {}).keys()))
+            request = set_at(request, schema, path, {**unknown, **present})
         elif is_free_text(node.schema) and draw(st.booleans()):
-            request = put(request, schema, path, draw(st.sampled_from(_BLANK))[: node.schema.get("maxLength")])
-    return _valid(contract, request)
+            blank = draw(st.sampled_from(_BLANK_TEXTS))[: node.schema.get("maxLength")]
+            request = set_at(request, schema, path, blank)
+    return _validated(contract, request)
 
 
-def _unknown_fields(known: tuple[str, ...]) -> SearchStrategy[dict[str, Any]]:
+def _unknown_fields(known: Collection[str]) -> SearchStrategy[dict[str, Any]]:
     names = st.text(characters, max_size=8).filter(lambda name: name not in known)
     return st.dictionaries(names, json_values, max_size=2)
-
-
-def _stands(request: Any, path: Path) -> bool:
-    try:
-        get(request, path)
-    except LookupError:
-        return False
-    return True

@@ -87,7 +87,7 @@ def test_the_cases_that_keep_any_contract_keep_all_its_clauses() -> None:
 
 def test_the_raw_bodies_of_any_contract_are_what_they_are_meant_to_be() -> None:
     for body in raw(CONTRACT):
-        if body.meant == "accept":
+        if body.expected == "accept":
             assert CONTRACT.request.violations(json.loads(body.body)) == []
 
 

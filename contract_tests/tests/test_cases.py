@@ -55,13 +55,13 @@ def test_a_service_refuses_every_refused_case(ask: Ask) -> None:
 
 def test_a_service_treats_every_raw_body_as_it_is_meant(ask: Ask) -> None:
     meant = {"refuse": {REFUSED}, "accept": {SUCCESS}, "either": {REFUSED, SUCCESS}}
-    assert [each.name for each in raw() if ask(each.body, with_key(each.headers)) not in meant[each.meant]] == []
+    assert [each.name for each in raw() if ask(each.body, with_key(each.headers)) not in meant[each.expected]] == []
 
 
 def test_a_service_refuses_every_wrong_key(ask: Ask) -> None:
     body = json.dumps(PLAIN).encode()
     meant = {"refuse": {UNKNOWN}, "either": {UNKNOWN, SUCCESS}}
-    wrong = [way for way in wrong_keys(KEY) if ask(body, (*JSON, *_sendable(way))) not in meant[way.meant]]
+    wrong = [way for way in wrong_keys(KEY) if ask(body, (*JSON, *_sendable(way))) not in meant[way.expected]]
     assert [way.name for way in wrong] == []
 
 
@@ -180,7 +180,7 @@ def test_what_is_written_otherwise_is_the_same_json() -> None:
 
 def test_what_has_to_be_refused_holds_no_request() -> None:
     for each in raw():
-        if each.meant == "refuse":
+        if each.expected == "refuse":
             assert not CONTRACT.request.accepts(_read(each.body))
 
 
@@ -198,7 +198,7 @@ def test_a_large_body_is_shown_in_short() -> None:
 @pytest.mark.parametrize("key", ["a", "aba", "AB12", "sk-x_~.", "undefined", "0" * 200])
 def test_no_wrong_key_is_the_key(key: str) -> None:
     right = f"{CONTRACT.operation.scheme} {key}"
-    refused_ways = [way for way in wrong_keys(key) if way.meant == "refuse"]
+    refused_ways = [way for way in wrong_keys(key) if way.expected == "refuse"]
     assert len(refused_ways) > 8
     assert not [way for way in refused_ways if right in [value.strip() for _, value in way.headers]]
     assert not [way for way in wrong_keys("sk-Very-Secret-1") if "sk-Very-Secret-1" in repr(way)]
@@ -206,7 +206,7 @@ def test_no_wrong_key_is_the_key(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", " a", "a\n", "schlüssel"])
 def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="give the key that the service takes"):
+    with pytest.raises(ValueError, match="pass a key that the service accepts"):
         wrong_keys(key)
 
 

@@ -1,4 +1,4 @@
-"""What the enumerated cases are."""
+"""The types of the test cases."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Meant = Literal["refuse", "accept", "either"]
-"""What a service has to do: ``either`` where neither the page nor a standard says."""
-
-_SHOWN: Final = 500
+Expected = Literal["refuse", "accept", "either"]
+"""What a service has to do with a case. ``either`` means that neither the page nor a standard decides it."""
 
 Headers = tuple[tuple[str, str], ...]
-"""Headers in the order in which they are sent; a name may stand twice."""
+"""Headers in the order in which they are sent; a name can occur twice."""
+
+_SHOWN_BYTES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedCase:
-    """A request that keeps the contract, so that a service has to accept it.
+    """A valid request, which a service has to accept.
 
     Attributes:
-        name: What is special of it, such as ``input.prompt of 3000 characters``.
-        request: The request, as a value that JSON can say; not to be changed.
-        clauses: Ids of the clauses that it keeps.
-        body: The bytes to send where the way in which it is written is what is special, else ``None``.
+        name: What the request tests, such as ``input.prompt of 3000 characters``.
+        request: The request as a JSON value. Cases share it, so do not change it.
+        clauses: Ids of the clauses that the request keeps.
+        body: The bytes to send if the case is about the spelling of the JSON text, otherwise ``None``.
     """
 
     name: str
@@ -33,18 +33,18 @@ class AcceptedCase:
 
     @property
     def payload(self) -> bytes:
-        """The bytes to send."""
-        return written(self.request) if self.body is None else self.body
+        """The request body to send."""
+        return encode(self.request) if self.body is None else self.body
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedCase:
-    """The smallest request that breaks a clause in one way, so that a service has to refuse it.
+    """The smallest request that violates a clause in one way, which a service has to refuse.
 
     Attributes:
-        name: What is wrong with it, such as ``input.prompt of 3001 characters``.
-        clause: Id of the clause that it breaks, such as ``input.prompt/maxLength``.
-        request: The request, as a value that JSON can say; not to be changed.
+        name: What is wrong with the request, such as ``input.prompt of 3001 characters``.
+        clause: Id of the violated clause, such as ``input.prompt/maxLength``.
+        request: The request as a JSON value. Cases share it, so do not change it.
     """
 
     name: str
@@ -53,46 +53,48 @@ class RefusedCase:
 
     @property
     def payload(self) -> bytes:
-        """The bytes to send."""
-        return written(self.request)
+        """The request body to send."""
+        return encode(self.request)
 
 
 @dataclass(frozen=True, slots=True)
 class RawBodyCase:
-    """Bytes to send in place of a request, with the headers that go with them.
+    """A raw request body with the headers that describe it.
 
     Attributes:
-        name: What is special of them.
-        body: The bytes.
-        headers: The headers that tell of the body; one that is not among them is not sent, ``Content-Type`` too.
-        meant: What a service has to do.
+        name: What the body tests.
+        body: The bytes to send.
+        headers: The headers that describe the body. Send no others, not even ``Content-Type``.
+        expected: What a service has to do with it.
     """
 
     name: str
     body: bytes
     headers: Headers
-    meant: Meant
+    expected: Expected
 
     def __repr__(self) -> str:
-        shown = f"{self.body[:_SHOWN]!r}... of {len(self.body)} bytes" if len(self.body) > _SHOWN else repr(self.body)
-        return f"RawBody(name={self.name!r}, body={shown}, headers={self.headers!r}, meant={self.meant!r})"
+        # pytest and Hypothesis print the case, and some bodies have two million bytes.
+        start, size = self.body[:_SHOWN_BYTES], len(self.body)
+        body = f"{start!r}... of {size} bytes" if size > _SHOWN_BYTES else repr(start)
+        return f"RawBodyCase(name={self.name!r}, body={body}, headers={self.headers!r}, expected={self.expected!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHeaderCase:
-    """One way to send a key, or none.
+    """One way to send an API key, or to leave it out.
 
     Attributes:
-        name: What is special of it.
-        headers: The headers that carry the key: none, one, or one twice. They are not shown, for they hold a secret.
-        meant: What a service has to do.
+        name: What the headers test.
+        headers: The headers that carry the key. They hold a secret, so ``repr()`` leaves them out.
+        expected: What a service has to do with it.
     """
 
     name: str
     headers: Headers = field(repr=False)
-    meant: Meant
+    expected: Expected
 
 
-def written(request: Any) -> bytes:
-    """Return a request as the bytes of a body, as it is usually written."""
+def encode(request: Any) -> bytes:
+    """Return a request as a JSON body with the spacing and escapes that :mod:`json` writes by default."""
     return json.dumps(request).encode()

@@ -22,7 +22,7 @@ def refuses_wrong_keys(session: Session) -> None:
     """Ask for a task with every kind of wrong key."""
     request = accepted(session.builder.contract)[0].request
     other = bearer(session.builder.contract, session.target.second_key)
-    wrong = [key for key in wrong_keys(session.target.key) if key.meant == "refuse" and key.headers != other]
+    wrong = [key for key in wrong_keys(session.target.key) if key.expected == "refuse" and key.headers != other]
     keys = session.fit_in_time(wrong, _LITTLE_OF_THE_TIME)
     asks = [session.builder.with_authorization(key.headers).create(request) for key in keys]
     for key, exchange in zip(keys, session.send_invalid(asks), strict=False):

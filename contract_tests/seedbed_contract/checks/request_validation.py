@@ -182,7 +182,7 @@ def judge_violation(session: Session, exchange: Exchange, clause: str, name: str
 
 def refuses_raw_bodies(session: Session) -> None:
     """Ask with bodies that hold no request, however lenient the parser."""
-    bodies = [body for body in raw(session.builder.contract) if body.meant == "refuse"]
+    bodies = [body for body in raw(session.builder.contract) if body.expected == "refuse"]
     small = session.fit_in_time([body for body in bodies if len(body.body) < _LARGE], _LITTLE_OF_THE_TIME)
     answered = session.send_invalid([session.builder.create(body.body, body.headers) for body in small])
     allowed = session.expected.codes("body_malformed", "request_invalid", "model_unknown", "field_missing")
@@ -215,7 +215,7 @@ def accepts_more(session: Session) -> None:
         case = session.deferred_cases.pop(0)
         if CALLBACK not in case.request:
             _order_case(session, case, base)
-    written = [body for body in raw(session.builder.contract) if body.meant == "accept"]
+    written = [body for body in raw(session.builder.contract) if body.expected == "accept"]
     for body in written:
         session.budget.reserve()
         exchange = session.send(session.builder.create(body.body, body.headers), once=True)

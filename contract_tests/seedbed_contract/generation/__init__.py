@@ -1,1 +1,1 @@
-"""Values made from JSON Schemas: valid instances, and values that break one rule."""
+"""Values generated from JSON Schemas: valid ones, and values that violate one clause."""

@@ -1,4 +1,8 @@
-"""Instances of a schema, built from its keywords."""
+"""Hypothesis strategies for valid instances of a JSON Schema.
+
+hypothesis-jsonschema does not work with current Hypothesis, and it knows nothing of limits that are worth trying, so
+the strategies are built here from the keywords of the schema.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,10 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
-from seedbed_schemas import Schema as Judge
+from seedbed_schemas import Schema as Validator
 from seedbed_schemas.validation import FORMATS
 
-from seedbed_contract.generation.places import types
+from seedbed_contract.generation.locations import allowed_types
 from seedbed_contract.generation.wrong_values import LONGEST
 
 if TYPE_CHECKING:
@@ -20,45 +24,48 @@ if TYPE_CHECKING:
 
     Schema = Mapping[str, Any]
 
-_SHORT = 40
-_UNIT = 5
-_LARGEST = 2**53
+_SHORT: Final = 40
+_UNIT: Final = 5
+LARGEST: Final = 2**53
+"""Beyond it, a parser that reads numbers as IEEE 754 doubles rounds integers (RFC 8259, section 6)."""
 
 characters: Final = st.characters(exclude_categories=["Cs"])
-"""Characters that UTF-8 can say, those beyond the Basic Multilingual Plane among them."""
+"""Characters that UTF-8 can encode, including those beyond the Basic Multilingual Plane."""
 
-# Whole blocks, for Hypothesis tests each character against each interval: all letters of all scripts would be hundreds.
+# A few whole blocks: Hypothesis tests each character against each interval, and the letters of all scripts would be
+# hundreds of intervals.
 _BLOCKS: Final = (
     *((0x21, 0x7E), (0xC0, 0x17F), (0x5D0, 0x5EA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3)),
     *((0x1F300, 0x1F5FF), (0x20000, 0x2A6DF)),
 )
 visible: Final = st.one_of([st.characters(min_codepoint=first, max_codepoint=last) for first, last in _BLOCKS])
-"""Characters that no service takes for nothing: letters and signs of many scripts."""
+"""Letters and signs of many scripts, which no service trims or treats as blank."""
 
 _printed: Final = visible | st.characters(min_codepoint=0x300, max_codepoint=0x36F) | st.sampled_from(" \n")
 
 json_values: Final[SearchStrategy[Any]] = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-_LARGEST, _LARGEST)
+    | st.integers(-LARGEST, LARGEST)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(characters, max_size=_SHORT),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(characters, max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-"""Anything that JSON can say."""
+"""Any JSON value."""
 
 uris: Final = st.builds(
     "{}://{}.invalid{}".format,
     st.sampled_from(["http", "https"]),
     st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True),
+    # A percent sign has to start an escape.
     st.from_regex(r"(/[A-Za-z0-9._~%-]{0,10}){0,3}", fullmatch=True).map(lambda path: path.replace("%", "%25")),
 )
-"""URIs that a service may be told to call."""
+"""URLs that a service may accept; the domain ``.invalid`` never resolves (RFC 2606)."""
 
 
 def instances(schema: Schema) -> SearchStrategy[Any]:
-    """Return instances of a schema, with nothing in them that the schema does not speak of.
+    """Return a strategy for valid instances that have only the fields the schema names.
 
     Raises:
         ValueError: The schema uses a type or format for which there is no strategy.
@@ -67,46 +74,44 @@ def instances(schema: Schema) -> SearchStrategy[Any]:
         return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    kinds = types(schema)
-    if unknown := {kind for kind in kinds if kind not in _BY_TYPE}:
+    names = allowed_types(schema)
+    if unknown := {name for name in names if name not in _BY_TYPE}:
         raise ValueError(f"there is no strategy for the type {min(unknown)!r}")
-    return st.one_of([_BY_TYPE[kind](schema) for kind in kinds])
+    return st.one_of([_BY_TYPE[name](schema) for name in names])
 
 
-def strings(schema: Schema) -> SearchStrategy[str]:
-    """Return strings of any allowed length, the longest and the shortest among them."""
-    judge = Judge({**schema, "type": "string"}, name="text")
+def long_texts(lengths: SearchStrategy[int]) -> SearchStrategy[str]:
+    """Return a strategy for texts of the given lengths that repeat a few characters."""
+    # Such a text is as long as any other, and Hypothesis draws and shrinks it much faster.
+    units = st.text(visible, min_size=1, max_size=_UNIT)
+    return st.builds(lambda unit, length: (unit * (length // len(unit) + 1))[:length], units, lengths)
+
+
+def _strings(schema: Schema) -> SearchStrategy[str]:
+    """Return a strategy for strings of every allowed length, including the shortest and the longest."""
+    validator = Validator({**schema, "type": "string"}, name="text")
     if schema.get("format") in FORMATS:
         if schema["format"] not in _BY_FORMAT:
             raise ValueError(f"there is no strategy for the format {schema['format']!r}")
-        return _BY_FORMAT[schema["format"]].filter(judge.accepts)
+        return _BY_FORMAT[schema["format"]].filter(validator.accepts)
     if "pattern" in schema:
-        return st.from_regex(schema["pattern"], alphabet=characters).filter(judge.accepts)
+        return st.from_regex(schema["pattern"], alphabet=characters).filter(validator.accepts)
     least, most = schema.get("minLength", 0), schema.get("maxLength", max(schema.get("minLength", 0), _SHORT))
     least, most = max(least, min(1, most)), max(least, min(most, LONGEST))
-    # A few characters over and over are as long as any other text, and much quicker to draw and to shrink.
-    units = st.text(visible, min_size=1, max_size=_UNIT)
-    texts = st.builds(repeated, units, st.integers(least, most))
+    texts = long_texts(st.integers(least, most))
     if least > _SHORT or most == 0:
         return texts
     short = st.text(_printed, min_size=least, max_size=min(most, _SHORT))
-    # What trims a text would take a blank one for none, on which no schema says anything.
+    # A service may trim texts, and no schema says what a blank one counts as.
     return short.filter(lambda text: len(text.strip()) >= least) | texts
-
-
-def repeated(unit: str, length: int) -> str:
-    """Return a text of that length that is one unit over and over."""
-    return (unit * (length // len(unit) + 1))[:length]
 
 
 def _numbers(schema: Schema) -> SearchStrategy[float]:
     if "multipleOf" in schema:
         return _multiples(schema)
-    least = schema.get("minimum", schema.get("exclusiveMinimum", -_LARGEST))
-    most = schema.get("maximum", schema.get("exclusiveMaximum", _LARGEST))
     return st.floats(
-        least,
-        most,
+        schema.get("minimum", schema.get("exclusiveMinimum", -LARGEST)),
+        schema.get("maximum", schema.get("exclusiveMaximum", LARGEST)),
         allow_nan=False,
         allow_infinity=False,
         exclude_min="exclusiveMinimum" in schema,
@@ -117,26 +122,27 @@ def _numbers(schema: Schema) -> SearchStrategy[float]:
 def _integers(schema: Schema) -> SearchStrategy[int]:
     if "multipleOf" in schema:
         return _multiples(schema).map(int)
-    least, most = _bounds(schema)
+    least, most = _whole_bounds(schema)
     return st.integers(math.ceil(least), math.floor(most))
 
 
 def _multiples(schema: Schema) -> SearchStrategy[float]:
     step = schema["multipleOf"]
-    least, most = _bounds(schema)
-    return st.integers(math.ceil(least / step), math.floor(most / step)).map(lambda times: times * step)
+    least, most = _whole_bounds(schema)
+    return st.integers(math.ceil(least / step), math.floor(most / step)).map(lambda factor: factor * step)
 
 
-def _bounds(schema: Schema) -> tuple[float, float]:
-    """Return the least and the most whole number that a schema allows."""
-    least = schema.get("minimum", schema.get("exclusiveMinimum", -_LARGEST) + ("exclusiveMinimum" in schema))
-    most = schema.get("maximum", schema.get("exclusiveMaximum", _LARGEST) - ("exclusiveMaximum" in schema))
+def _whole_bounds(schema: Schema) -> tuple[float, float]:
+    """Return the bounds between which every whole number is valid."""
+    least = schema.get("minimum", schema.get("exclusiveMinimum", -LARGEST) + ("exclusiveMinimum" in schema))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", LARGEST) - ("exclusiveMaximum" in schema))
     return least, most
 
 
 def _arrays(schema: Schema) -> SearchStrategy[list[Any]]:
     items = instances(schema["items"]) if "items" in schema else json_values
     least = max(schema.get("minItems", 0), min(1, schema.get("maxItems", 1)))
+    # By repr, because items may be lists or objects, which cannot be hashed.
     unique = repr if schema.get("uniqueItems") else None
     return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
 
@@ -161,7 +167,7 @@ _BY_FORMAT: Final[dict[str, SearchStrategy[str]]] = {
 }
 
 _BY_TYPE: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
-    "string": strings,
+    "string": _strings,
     "integer": _integers,
     "number": _numbers,
     "boolean": lambda _: st.booleans(),

@@ -1,4 +1,4 @@
-"""The clauses of a schema that an instance can break, each with the values that break it."""
+"""The clauses of a schema that a value can violate, each with a strategy for values that violate it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
-from seedbed_schemas import Schema as Judge
+from seedbed_schemas import Schema as Validator
 from seedbed_schemas.validation import FORMATS
 
-from seedbed_contract.generation.instances import characters, instances, repeated, visible
-from seedbed_contract.generation.places import Path, items, places, types
-from seedbed_contract.generation.wrong_values import LONGEST, NO_FORMAT
+from seedbed_contract.generation.instances import LARGEST, characters, instances, long_texts
+from seedbed_contract.generation.locations import Path, allowed_types, array_of_length, locations
+from seedbed_contract.generation.wrong_values import LONGEST, WRONG_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,27 +20,24 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     Schema = Mapping[str, Any]
-    Breaker = Callable[[Schema], SearchStrategy[Any]]
 
 ABSENT: Final = object()
 """Stands for a field that is left out."""
 
-_SLIGHTLY = 5
-_TWICE = 2
-_LARGEST = 2**53
+_FEW = 5
 _LARGE = 2**40
-_LONGEST_BAD_FORMAT = 100
-_NO_SCHEME: Final = "abc/.-_?#&="
+_LONGEST_WRONG_FORMAT = 100
+_NO_COLON: Final = "abc/.-_?#&="
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaRule:
-    """One clause.
+    """One clause of a schema.
 
     Attributes:
-        clause: Its id.
-        path: Where in the instance it judges.
-        values: What breaks it there.
+        clause: Id of the clause.
+        path: The location that the clause constrains.
+        values: A strategy for values that violate the clause at this location.
     """
 
     clause: str
@@ -49,109 +46,105 @@ class SchemaRule:
 
 
 def schema_rules(schema: Schema) -> Iterator[SchemaRule]:
-    """Yield the clauses of a request's schema and of what is inside it."""
-    for path, node in places(schema):
-        for keyword, breaker in _BREAKERS.items():
-            if keyword in node.schema and _can_be_broken_alone(keyword, node.schema):
-                yield SchemaRule(f"{node.id}/{keyword}", path, breaker(node.schema))
+    """Yield the clauses of a schema and its subschemas that a value can violate."""
+    for path, node in locations(schema):
+        for keyword, violate in _BY_KEYWORD.items():
+            if keyword in node.schema and _can_be_violated_alone(keyword, node.schema):
+                yield SchemaRule(f"{node.id}/{keyword}", path, violate(node.schema))
         for missing in node.schema.get("required", ()):
             yield SchemaRule(f"{node.id}/required/{missing}", (*path, missing), st.just(ABSENT))
 
 
-def _can_be_broken_alone(keyword: str, schema: Schema) -> bool:
-    """Tell whether an instance can break this rule of a schema and no other."""
+def _can_be_violated_alone(keyword: str, schema: Schema) -> bool:
+    """Return whether a value can violate this keyword of a schema and no other."""
     if keyword == "format":
         return schema["format"] in FORMATS
     if keyword in {"minLength", "maxLength"} and ("pattern" in schema or schema.get("format") in FORMATS):
         return False
     if keyword == "maxItems" and schema[keyword] < LONGEST:
-        return bool(len(items(schema, schema[keyword] + 1)) > schema[keyword])
+        # An array of unique items cannot be longer than there are distinct items.
+        return bool(len(array_of_length(schema, schema[keyword] + 1)) > schema[keyword])
     return keyword not in {"maxLength", "maxItems"} or bool(schema[keyword] < LONGEST)
 
 
-def of_no_type(*allowed: str) -> SearchStrategy[Any]:
-    """Return a strategy for values of all types but these."""
-    meant = {*allowed, *(("integer", "fraction") if "number" in allowed else ())}
-    return st.one_of([values for kind, values in _BY_KIND.items() if kind not in meant])
+def of_other_types(*allowed: str) -> SearchStrategy[Any]:
+    """Return a strategy for values of every type except the given ones."""
+    excluded = {*allowed, *(("integer", "fraction") if "number" in allowed else ())}
+    return st.one_of([values for kind, values in _BY_TYPE.items() if kind not in excluded])
 
 
-def _not_among(values: list[Any]) -> SearchStrategy[Any]:
-    others = st.text(characters, max_size=20) if isinstance(values[0], str) else st.integers()
-    return others.filter(lambda value: value not in values)
+def _none_of(allowed: list[Any]) -> SearchStrategy[Any]:
+    others = st.text(characters, max_size=20) if isinstance(allowed[0], str) else st.integers()
+    return others.filter(lambda value: value not in allowed)
 
 
-def _in_no_format(schema: Schema) -> SearchStrategy[str]:
-    judge = Judge({"format": schema["format"]}, name="text")
-    most = schema.get("maxLength", _LONGEST_BAD_FORMAT)
-    listed = st.sampled_from([text for text in NO_FORMAT if not judge.accepts(text) and len(text) <= most])
+def _wrong_format(schema: Schema) -> SearchStrategy[str]:
+    validator = Validator({"format": schema["format"]}, name="text")
+    most = schema.get("maxLength", _LONGEST_WRONG_FORMAT)
+    listed = st.sampled_from([text for text in WRONG_FORMATS if not validator.accepts(text) and len(text) <= most])
     if schema["format"] != "uri":
         return listed
-    # Without a colon there is no scheme, and without a scheme no reader has a URI.
-    return listed | st.text(_NO_SCHEME, max_size=min(most, _SLIGHTLY * 4)).filter(lambda text: not judge.accepts(text))
+    # A URI needs a scheme, and a scheme ends with a colon, so even a lenient parser takes none of these.
+    random = st.text(_NO_COLON, max_size=min(most, _FEW * 4))
+    return listed | random.filter(lambda text: not validator.accepts(text))
 
 
-def _not_matching(schema: Schema) -> SearchStrategy[str]:
+def _wrong_pattern(schema: Schema) -> SearchStrategy[str]:
     lengths = {keyword: value for keyword, value in schema.items() if keyword in {"minLength", "maxLength"}}
-    judge = Judge({"pattern": schema["pattern"]}, name="text")
-    return instances({**lengths, "type": "string"}).filter(lambda text: not judge.accepts(text))
+    validator = Validator({"pattern": schema["pattern"]}, name="text")
+    return instances({**lengths, "type": "string"}).filter(lambda text: not validator.accepts(text))
 
 
-def _off_the_step(schema: Schema) -> SearchStrategy[float]:
+def _between_multiples(schema: Schema) -> SearchStrategy[float]:
     others = {keyword: value for keyword, value in schema.items() if keyword != "multipleOf"}
-    judge = Judge({"multipleOf": schema["multipleOf"]}, name="number")
-    return instances(others).filter(lambda number: not judge.accepts(number))
+    validator = Validator({"multipleOf": schema["multipleOf"]}, name="number")
+    return instances(others).filter(lambda number: not validator.accepts(number))
 
 
-def _repeated(schema: Schema) -> SearchStrategy[list[Any]]:
-    times = max(schema.get("minItems", 0), _TWICE)
-    return instances(schema.get("items", {})).map(lambda item: [item] * times)
+def _repeated_items(schema: Schema) -> SearchStrategy[list[Any]]:
+    count = max(schema.get("minItems", 0), 2)
+    return instances(schema.get("items", {})).map(lambda item: [item] * count)
 
 
 def _too_long(schema: Schema) -> SearchStrategy[str]:
     most = schema["maxLength"]
-    # A few characters over and over are as long as any other text, and much quicker to draw and to shrink.
-    units = st.text(visible, min_size=1, max_size=_SLIGHTLY)
-    more = st.integers(1, _SLIGHTLY) | st.integers(1, max(most, _SLIGHTLY))
-    return st.builds(lambda unit, more: repeated(unit, most + more), units, more)
+    # Half of the texts are just above the limit, where a wrong comparison shows.
+    excess = st.integers(1, _FEW) | st.integers(1, max(most, _FEW))
+    return long_texts(excess.map(lambda more: most + more))
 
 
-def _too_many(schema: Schema) -> SearchStrategy[list[Any]]:
-    most = schema["maxItems"]
-    inside, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
-    return st.lists(inside, min_size=most + 1, max_size=most + _SLIGHTLY, unique_by=unique)
+def _wrong_count(schema: Schema, least: int, most: int) -> SearchStrategy[list[Any]]:
+    # By repr, because items may be lists or objects, which cannot be hashed.
+    unique = repr if schema.get("uniqueItems") else None
+    return st.lists(instances(schema.get("items", {})), min_size=least, max_size=most, unique_by=unique)
 
 
-def _too_few(schema: Schema) -> SearchStrategy[list[Any]]:
-    inside, unique = instances(schema.get("items", {})), repr if schema.get("uniqueItems") else None
-    return st.lists(inside, max_size=schema["minItems"] - 1, unique_by=unique)
+_SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_FEW)
 
-
-_SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_SLIGHTLY)
-
-_BY_KIND: Final[dict[str, SearchStrategy[Any]]] = {
+_BY_TYPE: Final[dict[str, SearchStrategy[Any]]] = {
     "null": st.none(),
     "boolean": st.booleans(),
     "integer": st.integers(-_LARGE, _LARGE),
-    "fraction": st.integers(-_LARGE, _LARGE).map(lambda number: number + 0.5),  # 1.0 is an integer to JSON Schema
-    "string": st.text(characters, max_size=_SLIGHTLY),
-    "array": st.lists(_SCALARS, max_size=_TWICE) | _SCALARS.map(lambda value: [[value]]),
-    "object": st.builds(lambda name, value: {name: value}, st.text(characters, max_size=_SLIGHTLY), _SCALARS),
+    "fraction": st.integers(-_LARGE, _LARGE).map(lambda number: number + 0.5),  # JSON Schema takes 1.0 for an integer
+    "string": st.text(characters, max_size=_FEW),
+    "array": st.lists(_SCALARS, max_size=2) | _SCALARS.map(lambda value: [[value]]),
+    "object": st.builds(lambda name, value: {name: value}, st.text(characters, max_size=_FEW), _SCALARS),
 }
 
-_BREAKERS: Final[dict[str, Breaker]] = {
-    "type": lambda schema: of_no_type(*types(schema)),
-    "const": lambda schema: _not_among([schema["const"]]),
-    "enum": lambda schema: _not_among(schema["enum"]),
-    "format": _in_no_format,
-    "pattern": _not_matching,
-    "multipleOf": _off_the_step,
-    "uniqueItems": _repeated,
-    "exclusiveMaximum": lambda schema: st.integers(math.ceil(schema["exclusiveMaximum"]), _LARGEST),
-    "exclusiveMinimum": lambda schema: st.integers(-_LARGEST, math.floor(schema["exclusiveMinimum"])),
+_BY_KEYWORD: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
+    "type": lambda schema: of_other_types(*allowed_types(schema)),
+    "const": lambda schema: _none_of([schema["const"]]),
+    "enum": lambda schema: _none_of(schema["enum"]),
+    "format": _wrong_format,
+    "pattern": _wrong_pattern,
+    "multipleOf": _between_multiples,
+    "uniqueItems": _repeated_items,
+    "exclusiveMaximum": lambda schema: st.integers(math.ceil(schema["exclusiveMaximum"]), LARGEST),
+    "exclusiveMinimum": lambda schema: st.integers(-LARGEST, math.floor(schema["exclusiveMinimum"])),
     "maxLength": _too_long,
     "minLength": lambda schema: st.text(characters, max_size=schema["minLength"] - 1),
-    "maximum": lambda schema: st.integers(math.floor(schema["maximum"]) + 1, _LARGEST),
-    "minimum": lambda schema: st.integers(-_LARGEST, math.ceil(schema["minimum"]) - 1),
-    "maxItems": _too_many,
-    "minItems": _too_few,
+    "maximum": lambda schema: st.integers(math.floor(schema["maximum"]) + 1, LARGEST),
+    "minimum": lambda schema: st.integers(-LARGEST, math.ceil(schema["minimum"]) - 1),
+    "maxItems": lambda schema: _wrong_count(schema, schema["maxItems"] + 1, schema["maxItems"] + _FEW),
+    "minItems": lambda schema: _wrong_count(schema, 0, schema["minItems"] - 1),
 }

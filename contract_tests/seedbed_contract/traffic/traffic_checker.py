@@ -10,7 +10,7 @@ from seedbed_schemas import default_contract
 from seedbed_schemas.dialect import dialects, documented
 from seedbed_schemas.validation import for_display
 
-from seedbed_contract.cases.accepted import kept
+from seedbed_contract.cases.requests import kept_clauses
 from seedbed_contract.display import KEY_VARIABLE, redact, sample_of, sample_of_received
 from seedbed_contract.findings import CheckResult, FindingLog, NotChecked, Report
 from seedbed_contract.http import NOT_JSON, parse_json
@@ -254,7 +254,7 @@ class _TrafficChecker:
         self._find("traffic.answers", refusal_defects(call.exchange, allowed, clause, what), call)
 
     def _accepted(self, call: RecordedCall) -> None:
-        self._ledger.exercise(kept(self._expected.contract, call.request))
+        self._ledger.exercise(kept_clauses(self._expected.contract, call.request))
         code = call.exchange.code
         if code == self._expected.success:
             self._find("traffic.answers", creation_defects(call.exchange, self._expected), call)

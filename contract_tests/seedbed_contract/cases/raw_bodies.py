@@ -1,0 +1,222 @@
+"""Raw request bodies, down to the bytes: broken JSON, odd encodings, and different spellings of a valid request.
+
+A body is expected to be refused if even the most lenient parser finds no valid request in it, and to be accepted if
+RFC 8259 and RFC 9110 make it equal to a valid request. Where they and the page leave a choice, either is right.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas import Contract, default_contract
+
+from seedbed_contract.cases.case_types import Expected, Headers, RawBodyCase, encode
+from seedbed_contract.cases.requests import is_free_text, spellings
+from seedbed_contract.generation.locations import locations, set_at, smallest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Body = tuple[str, bytes]
+
+JSON_HEADERS: Final[Headers] = (("Content-Type", "application/json"),)
+"""The headers of an ordinary body."""
+
+_CONTRACTS: Final = 8
+# Deep enough to overflow the stack of a recursive parser; large enough to exceed the body limit of a web framework.
+_DEEP: Final = 100_000
+_LONG: Final = 5_000
+_LARGE: Final = 2_000_000
+_UNKNOWN_FIELD: Final = "unknown_field"
+_MARK: Final = "mark-to-replace"
+"""A value that is replaced in the JSON text by bytes that :mod:`json` does not write."""
+
+_NO_REQUEST: Final = {
+    "an empty body": b"",
+    "white space": b" \r\n",
+    "null": b"null",
+    "true": b"true",
+    "a number": b"0",
+    "a text": b'"a"',
+    "an empty array": b"[]",
+    "an empty object": b"{}",
+    "an array of an empty object": b"[{}]",
+    "words": b"this is not JSON",
+    "XML": b'<?xml version="1.0"?><request/>',
+    "HTML": b"<!doctype html><title>a</title>",
+    "a form": b"model=a&input=b",
+    "an open brace": b"{",
+    "a closing brace": b"}",
+    "braces that do not match": b"{]",
+    "a key without a value": b'{"model"}',
+    "a colon without a value": b'{"model":}',
+    "a comma alone": b"{,}",
+    "two objects": b"{}{}",
+    "a NUL": b"\x00",
+    "bytes that are not UTF-8": b"\xff\xfe\xfd",
+    "gzip data": gzip.compress(b"{}", mtime=0),
+    "NaN": b"NaN",
+    "an object with a number that is too large": b'{"a": 1e400}',
+    "an object with a very long number": b'{"a": ' + b"1" * _LONG + b"}",
+    "an object of 2 MB": b'{"a": "' + b"x" * _LARGE + b'"}',
+    "deep open arrays": b"[" * _DEEP,
+    "deep arrays": b"[" * _DEEP + b"]" * _DEEP,
+    "deep objects": b'{"a": ' * _DEEP + b"1" + b"}" * _DEEP,
+}
+
+_UNKNOWN_VALUES: Final = {
+    "a text": b'"a"',
+    "null": b"null",
+    "NaN": b"NaN",
+    "Infinity": b"-Infinity",
+    "a number that is too large": b"1e400",
+    "a very long number": b"1" * _LONG,
+    "a number that starts with 0": b"01",
+    "a number with a plus": b"+1",
+    "a hexadecimal number": b"0x1",
+    "a deep array": b"[" * _DEEP + b"]" * _DEEP,
+    "a text of 2 MB": b'"' + b"x" * _LARGE + b'"',
+    "single quotes": b"'a'",
+    "undefined": b"undefined",
+}
+_ODD_TEXTS: Final = {
+    "a byte that is not UTF-8": b"a\xff",
+    "UTF-8 of a surrogate": b"a\xed\xa0\x80",
+    "overlong UTF-8": b"a\xc0\xaf",
+    "an escaped lone surrogate": rb"a\ud800",
+    "surrogates in reverse": rb"a\udc00\ud800",
+    "a raw control character": b"a\x01b",
+    "a raw line break": b"a\nb",
+    "an escaped NUL": rb"a\u0000b",
+    "an escape that JSON does not have": rb"a\x41",
+    "a byte order mark": "\N{ZERO WIDTH NO-BREAK SPACE}a".encode(),
+}
+_BLANK_TEXTS: Final = {
+    "no characters": b"",
+    "a space": b" ",
+    "line breaks": rb"\r\n",
+    "an ideographic space": "\u3000".encode(),
+}
+
+# RFC 9110, section 8.3.1: case and quotes do not matter. RFC 8259, section 11: no parameter changes the meaning.
+_SAME_TYPES: Final = (
+    *("application/json; charset=utf-8", "application/json;charset=UTF-8", 'application/json; charset="utf-8"'),
+    *("Application/JSON", "APPLICATION/JSON; CHARSET=utf-8"),
+)
+_OTHER_TYPES: Final = (
+    *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "application/xml"),
+    *("application/octet-stream", "text/json", "application/vnd.api+json", "application/json; charset=utf-16", "json"),
+    *("application/json; charset=nonsense", "application/json ; charset=utf-8", "application/json, text/plain", ""),
+)
+
+
+def raw(contract: Contract | None = None) -> tuple[RawBodyCase, ...]:
+    """Return raw request bodies with their headers and with what a service has to do with them.
+
+    Args:
+        contract: The contract that decides what a valid request is, by default that of the shipped model.
+    """
+    return _raw(contract or default_contract())
+
+
+@lru_cache(_CONTRACTS)
+def _raw(contract: Contract) -> tuple[RawBodyCase, ...]:
+    whole = smallest(contract.part("request"))
+    good = encode(whole)
+    wrapped = (("a request in an array", b"[" + good + b"]"), ("a request as text", encode(good.decode())))
+    return (
+        *_cases("refuse", _NO_REQUEST.items()),
+        *_cases("refuse", _truncated(good)),
+        *_cases("refuse", wrapped),
+        *_cases("accept", spellings(contract)),
+        *(RawBodyCase(f"sent as {kind}", good, (("Content-Type", kind),), "accept") for kind in _SAME_TYPES),
+        *(RawBodyCase(f"sent as {kind!r}", good, (("Content-Type", kind),), "either") for kind in _OTHER_TYPES),
+        *_with_odd_headers(good),
+        *_cases("either", _with_odd_bytes(good)),
+        *_cases("either", _with_repeated_fields(contract, whole)),
+        *_cases("either", _with_odd_values(contract, whole)),
+        *_cases("either", _with_floats(contract, whole)),
+    )
+
+
+def _cases(expected: Expected, bodies: Iterable[Body]) -> Iterator[RawBodyCase]:
+    return (RawBodyCase(name, body, JSON_HEADERS, expected) for name, body in bodies)
+
+
+def _truncated(good: bytes) -> Iterator[Body]:
+    key_end = good.index(b":")
+    for length in sorted({1, key_end, key_end + 1, len(good) // 4, len(good) // 2, len(good) * 3 // 4, len(good) - 1}):
+        yield f"a request cut after {length} bytes", good[:length]
+
+
+def _with_odd_headers(good: bytes) -> Iterator[RawBodyCase]:
+    gzip_headers = (*JSON_HEADERS, ("Content-Encoding", "gzip"))
+    yield RawBodyCase("sent without a type", good, (), "either")
+    yield RawBodyCase("sent with its type twice", good, JSON_HEADERS * 2, "either")
+    yield RawBodyCase("sent with gzip", gzip.compress(good, mtime=0), gzip_headers, "either")
+    yield RawBodyCase("sent uncompressed as gzip", good, gzip_headers, "either")
+    unknown = (*JSON_HEADERS, ("Content-Encoding", "nonsense"))
+    yield RawBodyCase("sent in an unknown encoding", good, unknown, "either")
+
+
+def _with_odd_bytes(good: bytes) -> Iterator[Body]:
+    yield "a byte order mark before", b"\xef\xbb\xbf" + good
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
+        yield f"a request in {encoding.upper()}", good.decode().encode(encoding)
+    yield "a byte that is not UTF-8 before", b"\xff" + good
+    yield "a no-break space before", "\N{NO-BREAK SPACE}".encode() + good
+    yield "a NUL after", good + b"\0"
+    yield "words after", good + b"x"
+    yield "an extra closing brace", good + b"}"
+    yield "a request twice", good + good
+    yield "a request and an object", good + b"{}"
+    yield "a trailing comma", good[:-1] + b",}"
+    yield "a comment", good[:-1] + b"/* a */}"
+    yield "a comment line", b"// a\n" + good
+    yield "single quotes in place of double quotes", good.replace(b'"', b"'")
+
+
+def _with_repeated_fields(contract: Contract, whole: Any) -> Iterator[Body]:
+    """Yield requests with a field twice: the same value again, and a wrong value first or last."""
+    good = encode(whole)
+    for name, value in whole.items():
+        field, wrong = _member(name, value), _member(name, None)
+        yield f"{name} twice", b"{" + field + b", " + good[1:]
+        yield f"{name} twice, the first wrong", b"{" + wrong + b", " + good[1:]
+        yield f"{name} twice, the last wrong", good[:-1] + b", " + wrong + b"}"
+    schema = contract.part("request")
+    for path, node in locations(schema):
+        if len(path) > 1 and node.required and not node.is_items and isinstance(path[-1], str):
+            marked = encode(set_at(whole, schema, (*path[:-1], _UNKNOWN_FIELD), _MARK))
+            again = _member(path[-1], smallest(node.schema))
+            yield f"{node.path} twice", marked.replace(_member(_UNKNOWN_FIELD, _MARK), again)
+
+
+def _member(name: str, value: Any) -> bytes:
+    """Return a field of an object as JSON, without the braces."""
+    return encode({name: value})[1:-1]
+
+
+def _with_odd_values(contract: Contract, whole: Any) -> Iterator[Body]:
+    """Yield requests with unknown fields, and with texts in free fields on which JSON or the page is silent."""
+    schema = contract.part("request")
+    for path, node in locations(schema):
+        if node.schema.get("type") == "object" and (not path or path[0] in whole):
+            marked = encode(set_at(whole, schema, (*path, _UNKNOWN_FIELD), _MARK))
+            for description, value in _UNKNOWN_VALUES.items():
+                yield f"{node.id} with an unknown field of {description}", marked.replace(encode(_MARK), value)
+    for path, node in locations(schema):
+        if is_free_text(node.schema):
+            marked = encode(set_at(whole, schema, path, _MARK))
+            for description, text in {**_ODD_TEXTS, **_BLANK_TEXTS}.items():
+                yield f"{node.path} of {description}", marked.replace(_MARK.encode(), text)
+
+
+def _with_floats(contract: Contract, whole: Any) -> Iterator[Body]:
+    """Yield requests with 1.0 for 1: an integer to JSON Schema, and to many parsers not."""
+    schema = contract.part("request")
+    for path, node in locations(schema):
+        if node.schema.get("type") == "integer":
+            yield f"{node.path} with a decimal point", encode(set_at(whole, schema, path, float(smallest(node.schema))))

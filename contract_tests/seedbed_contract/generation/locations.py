@@ -1,0 +1,176 @@
+"""The locations in a request where a value can be, and example values for each of them.
+
+A location is a path of field names and array indexes. The functions here list the locations of a schema, build the
+smallest valid value for it, and return changed copies of a request. Nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas import Schema as Validator
+from seedbed_schemas.clauses import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Schema = Mapping[str, Any]
+
+Path = tuple[str | int, ...]
+"""Field names, outermost first; 0 is the first item of an array."""
+
+LETTER: Final = "a"
+
+# A text that matches a pattern is searched for among all texts of up to four of these characters, 7,381 candidates.
+_PATTERN_LETTERS: Final = "aA1-_.:/ "
+_LONGEST_PATTERN: Final = 5
+
+_FORMAT_TEMPLATES: Final = {
+    "uri": "https://example.invalid/{0}",
+    "iri": "https://example.invalid/{0}",
+    "email": "a{0}@example.com",
+    "uuid": "00000000-0000-4000-8000-{0:012}",
+    "date": "2026-01-{0:02}",
+    "date-time": "2026-01-01T00:00:{0:02}Z",
+    "time": "00:00:{0:02}Z",
+    "duration": "PT{0}S",
+    "ipv4": "192.0.2.{0}",
+    "ipv6": "2001:db8::{0}",
+    "hostname": "a{0}.example.com",
+}
+"""Distinct texts of each format, by a number from 1 to 28, so that each number is a day of every month."""
+
+
+def locations(schema: Schema, path: Path = (), node: Node | None = None) -> Iterator[tuple[Path, Node]]:
+    """Yield the path of every location of a request with its schema node, the whole request first."""
+    node = node or Node("request", "", schema)
+    yield path, node
+    for step, child in children(node):
+        yield from locations(child.schema, (*path, step), child)
+
+
+def children(node: Node) -> Iterator[tuple[str | int, Node]]:
+    """Yield the fields of a node by name, and the items of its arrays as 0."""
+    # Nodes join field names with dots, and a name may itself contain a dot, so the names come from the schema.
+    steps: list[str | int] = [*node.schema.get("properties", {}), *([0] if "items" in node.schema else [])]
+    return zip(steps, node.children(), strict=True)
+
+
+def allowed_types(schema: Schema) -> list[str]:
+    """Return the types that a schema allows; one without ``type`` describes an object or a string."""
+    names: str | list[str] = schema.get("type", "object" if "properties" in schema else "string")
+    return [names] if isinstance(names, str) else names
+
+
+def smallest(schema: Schema) -> Any:
+    """Return the smallest valid value that is not empty, where the schema allows one.
+
+    Raises:
+        ValueError: No valid value was found.
+    """
+    for value in examples(schema):
+        return value
+    raise ValueError(f"no example of {dict(schema)!r} was found; give the field a default or an example")
+
+
+def examples(schema: Schema) -> Iterator[Any]:
+    """Yield distinct valid values of a schema, simple ones first."""
+    validator = Validator(dict(schema), name="value")
+    stated = (schema[keyword] for keyword in ("const", "default") if keyword in schema)
+    if "enum" in schema or "const" in schema:
+        candidates: Iterable[Any] = (*stated, *schema.get("enum", ()))
+    else:
+        made = (_BY_TYPE[kind](schema) for kind in allowed_types(schema) if kind in _BY_TYPE)
+        candidates = itertools.chain(*made, stated, schema.get("examples", ()))
+    seen: list[str] = []
+    for value in candidates:
+        # Compared by repr, because True == 1 and a list cannot be in a set.
+        if repr(value) not in seen and validator.accepts(value):
+            seen.append(repr(value))
+            yield value
+
+
+def array_of_length(schema: Schema, length: int) -> list[Any]:
+    """Return an array of a given length, shorter if the schema wants unique items and there are fewer."""
+    item = schema.get("items", {"type": "string"})
+    if schema.get("uniqueItems"):
+        return list(itertools.islice(examples(item), length))
+    return [smallest(item)] * length
+
+
+def get_at(whole: Any, path: Path) -> Any:
+    """Return the value at a path.
+
+    Raises:
+        LookupError: There is no value at this path.
+    """
+    for step in path:
+        whole = whole[step]
+    return whole
+
+
+def set_at(whole: Any, schema: Schema, path: Path, value: Any) -> Any:
+    """Return a copy of a request with a value at a path; missing parents get their smallest value."""
+    if not path:
+        return value
+    step, *rest = path
+    if step == 0:
+        first, *others = whole or [smallest(schema["items"])]
+        return [set_at(first, schema["items"], tuple(rest), value), *others]
+    if not rest:
+        return {**whole, step: value}
+    field = schema.get("properties", {}).get(step, {})
+    present = whole[step] if step in whole else smallest(field)
+    return {**whole, step: set_at(present, field, tuple(rest), value)}
+
+
+def remove_at(whole: Any, schema: Schema, path: Path) -> Any:
+    """Return a copy of a request without the field at a path."""
+    *parents, name = path
+    # Setting the field first creates missing parents.
+    holder: Any = get_at(set_at(whole, schema, path, None), tuple(parents))
+    return set_at(whole, schema, tuple(parents), {field: value for field, value in holder.items() if field != name})
+
+
+def _texts(schema: Schema) -> Iterator[str]:
+    if schema.get("format") in _FORMAT_TEMPLATES:
+        yield from (_FORMAT_TEMPLATES[schema["format"]].format(number) for number in range(1, 29))
+    if "pattern" in schema:
+        lengths = range(_LONGEST_PATTERN)
+        yield from ("".join(text) for n in lengths for text in itertools.product(_PATTERN_LETTERS, repeat=n))
+    length = max(schema.get("minLength", 0), min(1, schema.get("maxLength", 1)))
+    yield LETTER * length
+    yield from (chr(ord(LETTER) + number) + LETTER * (length - 1) for number in range(1, 26))
+
+
+def _numbers(schema: Schema) -> Iterator[float]:
+    step = schema.get("multipleOf", 1)
+    least = schema.get("minimum", schema.get("exclusiveMinimum", step))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", least + 100 * step))
+    first_multiple = math.ceil(least / step) * step
+    yield from (first_multiple + number * step for number in range(100))
+    # Between two exclusive limits, such as 0 and 1, no multiple may be valid.
+    yield (least + most) / 2
+
+
+def _arrays(schema: Schema) -> Iterator[list[Any]]:
+    least = max(schema.get("minItems", 0), min(1, schema.get("maxItems", 1)))
+    yield from (array_of_length(schema, length) for length in range(least, schema.get("maxItems", least + 3) + 1))
+
+
+def _objects(schema: Schema) -> Iterator[dict[str, Any]]:
+    fields = schema.get("properties", {})
+    yield {name: smallest(fields.get(name, {})) for name in schema.get("required", ())}
+
+
+_BY_TYPE: Final[dict[str, Callable[[Schema], Iterator[Any]]]] = {
+    "string": _texts,
+    "integer": _numbers,
+    "number": _numbers,
+    "boolean": lambda _: iter((True, False)),
+    "null": lambda _: iter((None,)),
+    "array": _arrays,
+    "object": _objects,
+}
