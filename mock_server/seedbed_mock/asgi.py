@@ -82,7 +82,7 @@ class OperationEndpoint:
             await effect.send(answer, wire)
             return True
         if isinstance(effect, Delay):
-            return await sleep_by_clock(self._service.clock, effect.draw(fault.chance), wire.receive)
+            return await sleep_by_clock(self._service.clock, effect.draw(fault.random), wire.receive)
         return False
 
     def _answer(self, call: RequestContext) -> ApiResponse:
@@ -112,7 +112,7 @@ class OperationEndpoint:
                 case=answer.case,
                 answer=truncated(answer.body),
                 violations=call.violations,
-                fault=call.fault.told() if call.fault else "",
+                fault=call.fault.describe() if call.fault else "",
                 task_id=call.task_id,
             )
         )

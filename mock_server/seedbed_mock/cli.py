@@ -16,7 +16,15 @@ _Url = Annotated[str, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
 _Space = Annotated[str, Parameter(name="--space", show_default=False)]
 
-_COLUMNS = {"number": "No.", "rule": "Rule", "door": "By", "space": "Space", "on": "On", "seen": "Seen", "hits": "Hits"}
+_COLUMNS = {
+    "number": "No.",
+    "rule": "Rule",
+    "source": "Source",
+    "space": "Space",
+    "on": "On",
+    "seen": "Seen",
+    "hits": "Hits",
+}
 _REFUSED = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
 
 

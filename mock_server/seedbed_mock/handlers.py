@@ -16,8 +16,8 @@ from seedbed_schemas.validation import for_display
 from starlette.requests import ClientDisconnect
 
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
-from seedbed_mock.faults.engine import ActiveRule, MatchContext, phrases
-from seedbed_mock.faults.rules import RuleError, is_begun
+from seedbed_mock.faults.engine import ActiveRule, MatchContext, rules_in_prompt
+from seedbed_mock.faults.rules import RuleError, starts_like_rule
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
 from seedbed_mock.stores.store import NameTakenError, OverdrawnError
@@ -118,7 +118,7 @@ _PHRASE = b"[[fault:"
 
 def may_match_fault(service: Service, call: RequestContext) -> bool:
     """Tell whether there is anything that a call could meet; this is all that most calls cost."""
-    if service.faults.standing or service.scenario_runner or call.key_rule or _HEADER in call.headers:
+    if service.faults.active_rules or service.scenario_runner or call.key_rule or _HEADER in call.headers:
         return True
     # One byte is found far sooner than several, and most bodies have none of it.
     return call.body is not None and _PHRASE[0] in call.body and _PHRASE in call.body
@@ -130,20 +130,20 @@ def match_fault(service: Service, call: RequestContext) -> None:
         service.scenario_runner.count_call()
     asked = _asked(call.body)
     prompt = _prompt(service, asked)
-    passing: list[ActiveRule] = []
+    request_rules: list[ActiveRule] = []
     if (header := call.headers.get(_HEADER)) is not None:
-        passing.append(_passing(service, call, _text(header), "header"))
+        request_rules.append(_request_rule(service, call, _text(header), "header"))
     if call.key_rule:
-        passing.append(_passing(service, call, call.key_rule, "key"))
-    passing += [_passing(service, call, text, "prompt") for text in phrases(prompt)]
-    call.fault = service.faults.met(_question(service, call, asked, prompt), passing)
+        request_rules.append(_request_rule(service, call, call.key_rule, "key"))
+    request_rules += [_request_rule(service, call, text, "prompt") for text in rules_in_prompt(prompt)]
+    call.fault = service.faults.find_match(_match_context(service, call, asked, prompt), request_rules)
 
 
-def _passing(service: Service, call: RequestContext, text: str, door: RuleSource) -> ActiveRule:
+def _request_rule(service: Service, call: RequestContext, text: str, source: RuleSource) -> ActiveRule:
     try:
-        return service.faults.passing(text, door, call.space.name)
+        return service.faults.from_request(text, source, call.space.name)
     except RuleError as error:
-        raise ServiceError("fault_malformed", door=_SOURCES[door], problem=str(error)) from error
+        raise ServiceError("fault_malformed", source=_SOURCES[source], problem=str(error)) from error
 
 
 _SOURCES: dict[RuleSource, str] = {
@@ -160,7 +160,7 @@ def _text(header: bytes) -> str:
         return header.decode("latin-1").strip()
 
 
-def _question(service: Service, call: RequestContext, asked: Any, prompt: str) -> MatchContext:
+def _match_context(service: Service, call: RequestContext, asked: Any, prompt: str) -> MatchContext:
     model = asked.get(service.shared.fields.model) if isinstance(asked, dict) else None
     return MatchContext(
         operation=call.operation,
@@ -229,7 +229,11 @@ def authenticate(service: Service, call: RequestContext) -> None:
     call.space, key = _space_and_key(service, call, key.strip())
     if scheme.lower() == operation.scheme.lower():
         call.account = call.space.accounts.get(key)
-        if call.account is None and key.startswith(KEY_PREFIX) and is_begun(rule := key.removeprefix(KEY_PREFIX)):
+        if (
+            call.account is None
+            and key.startswith(KEY_PREFIX)
+            and starts_like_rule(rule := key.removeprefix(KEY_PREFIX))
+        ):
             call.account, call.key_rule = call.space.guest(key), rule
     if call.account is None:
         raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)

@@ -1,4 +1,4 @@
-"""The text of a rule: whatever it is, it is read and written back alike, or refused with one sentence."""
+"""The text of a rule: any text either parses and is written back unchanged, or is refused with one message."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.faults.effects import Effect
-from seedbed_mock.faults.rules import EFFECTS, LONGEST_RULE, Match, Rule, RuleError, parse_rule, written
+from seedbed_mock.faults.rules import EFFECTS, LONGEST_RULE, Match, Rule, RuleError, format_value, parse_rule
 
 EXTRA: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("delay", "seconds"): st.sampled_from(["0", "1", "2.5", "86400"]),
@@ -74,14 +74,14 @@ def rules(draw: st.DrawFn) -> Rule:
     return Rule(effect, Match(**match))
 
 
-def is_read_or_refused(text: str) -> None:
+def parses_or_is_refused(text: str) -> None:
     try:
         rule = parse_rule(text)
     except RuleError as error:
-        sentence = str(error)
-        assert sentence.endswith(".")
-        assert "\n" not in sentence
-        assert len(sentence) < 1200
+        message = str(error)
+        assert not message.endswith(".")
+        assert "\n" not in message
+        assert len(message) < 1200
         return
     again = str(rule)
     assert again.isascii()
@@ -90,24 +90,24 @@ def is_read_or_refused(text: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_read_and_written_back_alike_or_refused_with_a_sentence(text: str) -> None:
-    is_read_or_refused(text)
+def test_any_text_parses_and_is_written_back_or_is_refused(text: str) -> None:
+    parses_or_is_refused(text)
 
 
 @given(st.lists(st.one_of(WORDS, st.sampled_from([";", "; ", ",", " ", '"']), st.text(max_size=5)), max_size=12))
-def test_so_is_any_row_of_words_that_rules_are_made_of(words: list[str]) -> None:
-    is_read_or_refused(" ".join(words))
+def test_any_sequence_of_words_parses_or_is_refused(words: list[str]) -> None:
+    parses_or_is_refused(" ".join(words))
 
 
 @given(
     st.sampled_from([*EFFECTS][1:]), st.sampled_from([f.encode_name for f in msgspec.structs.fields(Match)]), st.text()
 )
-def test_so_is_any_value_of_a_condition(effect: str, condition: str, value: str) -> None:
-    is_read_or_refused(f"{effect}; {condition}={written(value)}")
+def test_any_value_of_a_condition_parses_or_is_refused(effect: str, condition: str, value: str) -> None:
+    parses_or_is_refused(f"{effect}; {condition}={format_value(value)}")
 
 
 @given(rules())
-def test_every_rule_that_there_can_be_is_read_as_it_was_written(rule: Rule) -> None:
+def test_every_possible_rule_parses_to_itself(rule: Rule) -> None:
     text = str(rule)
     read = parse_rule(text)
     key = rule.match.key
@@ -120,49 +120,51 @@ def test_every_rule_that_there_can_be_is_read_as_it_was_written(rule: Rule) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "begins with what goes wrong"),
-        (";", "begins with what goes wrong"),
-        ("p=0.5", "begins with what goes wrong"),
-        ("boom", "no fault boom"),
-        ("CODE", "no fault CODE"),
-        ("0455", "no fault 0455"),
-        ("429 code=5", "is 429 already"),
+        ("", "must start with an effect"),
+        (";", "must start with an effect"),
+        ("p=0.5", "must start with an effect"),
+        ("boom", 'unknown effect "boom"'),
+        ("CODE", 'unknown effect "CODE"'),
+        ("0455", 'unknown effect "0455"'),
+        ("429 code=5", "already 429"),
         ("429; p", "has no value"),
-        ("429; p=1.1", "`p`"),
-        ("429; nth=0", "`nth`"),
+        ("429 p=0.2", 'unknown option "p" for 429; conditions follow a semicolon: "429; p=0.2"'),
+        ("wire.reset; at=middle", 'options precede the semicolon: "wire.reset at=middle"'),
+        ("429; p=1.1", 'invalid value "1.1" for p'),
+        ("429; nth=0", 'invalid value "0" for nth'),
         ("429; sometimes=1", "sometimes"),
-        ("429; p=0.5; p=0.5", "stands twice"),
-        ("429; op=createtask", "op is one of"),
+        ("429; p=0.5; p=0.5", "given twice"),
+        ("429; op=createtask", 'unknown operation "createtask"; valid operations: createTask'),
         ("task.fail; op=credit", "op=createTask"),
-        ("wire.reset at=end", "at"),
+        ("wire.reset at=end", "valid values: before, middle"),
         ("wire.trickle seconds=61", "seconds"),
         ("delay seconds=3..1", "lower bound first"),
         ("delay seconds=1..2 sigma=1", "sigma"),
-        ("delay seconds=fast", "SECONDS"),
+        ("delay seconds=fast", "10..60"),
         ("task.stuck state=success", "state"),
         ('answer.type type="a\\r\\nb: c"', "type"),
         ("answer.status status=99", "status"),
-        ('429; prompt="open', "cannot be read"),
-        ('429; prompt="\\q"', "no JSON string"),
-        ('429; prompt="\\ud800"', "half a character"),
-        ("429; prompt-like=(", "no regular expression"),
+        ('429; prompt="open', "cannot be parsed"),
+        ('429; prompt="\\q"', "not a valid JSON string"),
+        ('429; prompt="\\ud800"', "half a surrogate pair"),
+        ("429; prompt-like=(", "invalid regular expression"),
         ("429; prompt-like=(a)\\1", "linear"),
         ("4" * (LONGEST_RULE + 1), "at most"),
     ],
 )
-def test_what_is_no_rule_is_refused_with_what_was_expected(text: str, words: str) -> None:
-    with pytest.raises(RuleError, match=r"\.\Z") as refusal:
+def test_an_invalid_rule_is_refused_with_what_is_valid(text: str, words: str) -> None:
+    with pytest.raises(RuleError, match=r"[^.]\Z") as refusal:
         parse_rule(text)
     assert words in str(refusal.value)
 
 
-def test_a_key_is_kept_as_its_fingerprint_alone() -> None:
+def test_only_the_fingerprint_of_a_key_is_kept() -> None:
     rule = parse_rule("429; key=my-secret-key")
     assert "my-secret-key" not in str(rule)
     assert rule.match.key == fingerprint("my-secret-key")
 
 
 @pytest.mark.parametrize("effect", EFFECTS.values(), ids=str)
-def test_every_effect_says_what_it_imitates(effect: type[Effect]) -> None:
+def test_every_effect_has_a_docstring_of_one_sentence(effect: type[Effect]) -> None:
     assert effect.__doc__
     assert effect.__doc__.strip().partition("\n")[0].endswith(".")

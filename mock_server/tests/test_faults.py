@@ -1,4 +1,4 @@
-"""When a rule applies and to whom, over the real service: conditions, shares, counts and their order."""
+"""Which calls a rule applies to: conditions, shares, counts and the order of rules."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.seedbed(**WORDS)
 
 
 class Caller:
-    """Calls the service, and tells the codes of the answers."""
+    """Calls the service and returns the codes of the responses."""
 
     def __init__(self, server: MockServer, http: httpx2.Client) -> None:
         self.server = server
@@ -62,40 +62,40 @@ def make_caller(seedbed: MockServer, http: httpx2.Client) -> Caller:
     return Caller(seedbed, http)
 
 
-def test_a_rule_without_conditions_meets_every_call(seedbed: MockServer, caller: Caller) -> None:
+def test_a_rule_without_conditions_applies_to_every_call(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("455")
     assert [caller.create(), caller.credit(), caller.record()] == [455, 455, 455]
 
 
-def test_an_operation(seedbed: MockServer, caller: Caller) -> None:
+def test_the_condition_op(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; op=credit")
     assert [caller.create(), caller.credit(), caller.record()] == [200, 429, 404]
 
 
-def test_a_space_as_a_condition_and_as_where_it_was_added(seedbed: MockServer, caller: Caller) -> None:
+def test_a_space_as_a_condition_and_as_a_scope(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; space=a")
     seedbed.add_faults("455", space="b")
     assert [caller.create(), caller.create(space="a"), caller.create(space="b")] == [200, 429, 455]
 
 
-def test_a_key_which_is_never_shown(seedbed: MockServer, caller: Caller) -> None:
+def test_the_condition_key_is_never_shown(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("402; key=other")
     assert [caller.create(), caller.create(key="other")] == [200, 402]
     assert "other" not in str(seedbed.control("GET", "faults"))
 
 
-def test_a_model(seedbed: MockServer, caller: Caller) -> None:
+def test_the_condition_model(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults(f"500; model={CONTRACT.model}", "402; model=meadow/1")
     assert [caller.create(), caller.credit()] == [500, 200]
 
 
-def test_a_prompt_by_text_or_by_expression(seedbed: MockServer, caller: Caller) -> None:
+def test_the_conditions_prompt_and_prompt_like(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults('422; prompt="a cat"', r'455; prompt-like="(?i)^dogs?\\b"', "402; prompt-like=日本")
     prompts = ["I see a cat", "A cat", "Dog in fog", "a dog", "dogma", "日本の丘"]
     assert [caller.create(prompt) for prompt in prompts] == [422, 200, 455, 200, 200, 402]
 
 
-def test_an_expression_takes_no_time_however_it_is_made(seedbed: MockServer, caller: Caller) -> None:
+def test_any_regular_expression_is_matched_in_linear_time(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults('422; prompt-like="(a+)+$"', "455; prompt-like=(x|x)*y")
     assert caller.create("a" * 2500 + "!") == 200
 
@@ -112,12 +112,12 @@ def test_an_expression_takes_no_time_however_it_is_made(seedbed: MockServer, cal
         ("nth=4, times=1", "...x......"),
     ],
 )
-def test_counts(seedbed: MockServer, caller: Caller, conditions: str, seen: str) -> None:
+def test_the_counting_conditions(seedbed: MockServer, caller: Caller, conditions: str, seen: str) -> None:
     seedbed.add_faults(f"429; {conditions}")
     assert caller.many(10) == seen
 
 
-def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: MockServer, caller: Caller) -> None:
+def test_the_seed_repeats_a_share(seedbed: MockServer, caller: Caller) -> None:
     def drawn(seed: int) -> str:
         seedbed.play(**WORDS, seed=seed)
         seedbed.add_faults("429; p=0.3")
@@ -129,7 +129,7 @@ def test_a_share_is_drawn_with_the_seed_and_again_alike(seedbed: MockServer, cal
     assert 15 <= first.count("x") <= 45
 
 
-def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: MockServer, caller: Caller) -> None:
+def test_the_share_of_a_rule_does_not_depend_on_other_rules(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; p=0.3")
     alone = caller.many(50)
     seedbed.reset()
@@ -137,7 +137,7 @@ def test_the_share_of_a_rule_stays_when_another_comes_before_it(seedbed: MockSer
     assert caller.many(50) == alone
 
 
-def test_between_two_times_of_the_clock(seedbed: MockServer, caller: Caller) -> None:
+def test_the_conditions_since_and_until(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; since=10; until=20")
     seen = []
     for _ in range(5):
@@ -146,14 +146,14 @@ def test_between_two_times_of_the_clock(seedbed: MockServer, caller: Caller) -> 
     assert seen == [200, 200, 429, 429, 200]
 
 
-def test_conditions_go_together(seedbed: MockServer, caller: Caller) -> None:
+def test_all_conditions_must_be_met(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; op=createTask; key=other; prompt=cat; nth=2")
     caller.create("cat")
     caller.create("dog", key="other")
     assert [caller.create("cat", key="other") for _ in range(3)] == [200, 429, 200]
 
 
-def test_the_first_that_matches_wins_and_only_it_counts(seedbed: MockServer, caller: Caller, control: Control) -> None:
+def test_only_the_first_matching_rule_applies_and_counts(seedbed: MockServer, caller: Caller, control: Control) -> None:
     seedbed.add_faults("429; times=1", "455; times=1", "500; op=createTask")
     assert [caller.credit(), caller.credit(), caller.credit(), caller.create()] == [429, 455, 200, 500]
     faults = control("GET", "/faults")[1]["faults"]
@@ -164,20 +164,20 @@ def test_the_first_that_matches_wins_and_only_it_counts(seedbed: MockServer, cal
     ]
 
 
-def test_what_comes_with_a_call_goes_before_what_is_in_force(seedbed: MockServer, caller: Caller) -> None:
+def test_rules_that_come_with_a_call_precede_active_ones(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429")
     assert caller.create("[[fault: 402]]") == 402
     assert caller.create("[[fault: 402]]", **{"X-Seedbed-Fault": "455"}) == 455
     assert caller.create("[[fault: 402; nth=9]] [[fault:500]]") == 500
 
 
-def test_a_rule_in_a_header_counts_from_call_to_call(caller: Caller) -> None:
+def test_a_rule_in_a_header_keeps_its_counts_between_calls(caller: Caller) -> None:
     rule = {"X-Seedbed-Fault": "429; every=2"}
     assert [caller.create(**rule) for _ in range(4)] == [200, 429, 200, 429]
     assert [caller.create(space="a", **rule) for _ in range(2)] == [200, 429]
 
 
-def test_a_special_key_is_an_account_of_its_own(caller: Caller) -> None:
+def test_a_key_with_a_rule_is_an_account_of_its_own(caller: Caller) -> None:
     assert [caller.create(key="seedbed-402; nth=2") for _ in range(3)] == [200, 402, 200]
     assert caller.create(key="seedbed-nonsense") == 401
     assert caller.create(key="seedbed-999") == 422
@@ -194,12 +194,12 @@ def test_a_special_key_is_an_account_of_its_own(caller: Caller) -> None:
         lambda caller: caller.create("[[fault:]]"),
     ],
 )
-def test_a_bad_rule_that_comes_with_a_call_answers_422(caller: Caller, send: Callable[[Caller], int]) -> None:
+def test_an_invalid_rule_that_comes_with_a_call_gives_422(caller: Caller, send: Callable[[Caller], int]) -> None:
     assert send(caller) == 422
 
 
 @pytest.mark.parametrize("rule", ["999", "200", "boom", "", "429; p=2", "429; prompt-like=(", "x" * 5000])
-def test_a_bad_rule_is_refused_by_the_control_api_and_none_is_added(control: Control, rule: str) -> None:
+def test_an_invalid_rule_is_refused_by_the_control_api_and_none_is_added(control: Control, rule: str) -> None:
     status, answer = control("POST", "/faults", {"rules": ["429", rule]})
     assert status == 422
     assert len(answer["error"]) < 1200
@@ -209,22 +209,22 @@ def test_a_bad_rule_is_refused_by_the_control_api_and_none_is_added(control: Con
 @pytest.mark.parametrize(
     "body", [{}, {"rules": []}, {"rules": "429"}, {"rules": [4]}, {"rules": ["429"], "space": "/"}]
 )
-def test_so_is_a_body_of_another_shape(control: Control, body: object) -> None:
+def test_a_body_of_another_shape_is_refused(control: Control, body: object) -> None:
     assert control("POST", "/faults", body)[0] == 422
 
 
-def test_no_more_rules_than_can_be_looked_through(control: Control) -> None:
+def test_the_number_of_added_rules_is_limited(control: Control) -> None:
     assert control("POST", "/faults", {"rules": ["429; nth=9"] * 1000})[0] == 200
     assert control("POST", "/faults", {"rules": ["429"]})[0] == 409
 
 
-def test_rules_go_by_number_by_space_and_all_together(seedbed: MockServer, control: Control) -> None:
+def test_rules_are_removed_by_number_by_space_or_all_together(seedbed: MockServer, control: Control) -> None:
     seedbed.add_faults("429", "455")
     seedbed.add_faults("500", space="a")
     first = control("GET", "/faults")[1]["faults"][0]
     assert [each["rule"] for each in control("GET", "/faults", space="a")[1]["faults"]] == ["500"]
     left = control("DELETE", "/faults", number=first["number"])[1]["faults"]
-    assert [(each["rule"], each["space"], each["door"]) for each in left] == [
+    assert [(each["rule"], each["space"], each["source"]) for each in left] == [
         ("455", None, "control"),
         ("500", "a", "control"),
     ]
@@ -235,7 +235,7 @@ def test_rules_go_by_number_by_space_and_all_together(seedbed: MockServer, contr
     assert control("GET", "/faults")[1]["faults"] == []
 
 
-def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: MockServer, control: Control) -> None:
+def test_a_reset_removes_the_rules_of_its_space(seedbed: MockServer, control: Control) -> None:
     seedbed.add_faults("429")
     seedbed.add_faults("500", space="a")
     seedbed.reset(space="a")
@@ -244,12 +244,12 @@ def test_a_reset_drops_the_rules_of_what_it_resets(seedbed: MockServer, control:
     assert control("GET", "/faults")[1]["faults"] == []
 
 
-def test_the_handle_tells_what_is_wrong_with_a_rule(seedbed: MockServer) -> None:
-    with pytest.raises(ControlError, match="no fault boom"):
+def test_the_handle_raises_for_an_invalid_rule(seedbed: MockServer) -> None:
+    with pytest.raises(ControlError, match='Unknown effect "boom"'):
         seedbed.add_faults("429", "boom")
 
 
-def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: MockServer, caller: Caller) -> None:
+def test_responses_name_the_rule_that_changed_them(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("task.fail; prompt=cat", "429; op=credit; nth=1")
     assert APPLIED not in caller.ask("GET", SHARED.models.path).headers
     assert caller.ask("GET", CREDIT).headers[APPLIED] == "429; op=credit; nth=1"
@@ -260,7 +260,7 @@ def test_answers_that_a_rule_touched_say_so_and_others_do_not(seedbed: MockServe
     assert record.headers[APPLIED] == "task.fail; prompt=cat"
 
 
-def test_the_journal_says_which_rule_it_was_and_how_it_came(seedbed: MockServer, caller: Caller) -> None:
+def test_the_journal_shows_the_rule_and_its_source(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("429; times=1")
     caller.create()
     caller.create(**{"X-Seedbed-Fault": "402"})
@@ -272,7 +272,7 @@ def test_the_journal_says_which_rule_it_was_and_how_it_came(seedbed: MockServer,
     ]
 
 
-def test_a_broken_connection_in_process_is_no_error_of_the_server() -> None:
+def test_a_broken_connection_without_a_socket_is_not_a_server_error() -> None:
     app = create_app()
 
     async def ask() -> None:
@@ -285,9 +285,7 @@ def test_a_broken_connection_in_process_is_no_error_of_the_server() -> None:
     assert list(app.state.service.errors) == []
 
 
-def test_many_calls_that_are_delayed_hold_nobody_up_and_end_when_the_clock_is_turned(
-    seedbed: MockServer, caller: Caller
-) -> None:
+def test_delayed_calls_do_not_block_others_and_end_when_the_clock_advances(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("delay seconds=3600; op=credit")
     address = urlsplit(seedbed.url)
     request = f"GET {CREDIT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n".encode()
@@ -307,10 +305,10 @@ def test_many_calls_that_are_delayed_hold_nobody_up_and_end_when_the_clock_is_tu
         assert all(each.recv(65536).startswith(b"HTTP/1.1 200 OK") for each in waiting)
 
 
-def test_delays_are_fixed_or_even_or_lognormal_about_their_median() -> None:
-    def drawn(**told: Any) -> list[float]:
-        chance = Random(1)  # noqa: S311 (drawn again alike, on purpose)
-        return sorted(Delay(**told).draw(chance) for _ in range(2001))
+def test_delays_are_fixed_or_uniform_or_lognormal() -> None:
+    def drawn(**options: Any) -> list[float]:
+        random = Random(1)  # noqa: S311 (a seed has to repeat the same delays)
+        return sorted(Delay(**options).draw(random) for _ in range(2001))
 
     assert set(drawn(seconds="5")) == {5}
     even = drawn(seconds="1..3")
@@ -329,7 +327,7 @@ def run_with_a_clock() -> Iterator[tuple[MockServer, ManualClock]]:
         yield server, clock
 
 
-def test_a_rule_counts_time_from_when_its_server_began_afresh(clocked: tuple[MockServer, ManualClock]) -> None:
+def test_a_rule_counts_time_from_the_last_reset(clocked: tuple[MockServer, ManualClock]) -> None:
     server, clock = clocked
     with httpx2.Client(trust_env=False) as http:
         caller = Caller(server, http)

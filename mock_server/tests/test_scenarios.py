@@ -1,4 +1,4 @@
-"""Scenarios: phases by time and by calls, files that change under way, and those that are shipped."""
+"""Scenarios: phases by time and by calls, files that change, and the shipped scenarios."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from seedbed_mock import MockServer, SettingsError, running
 from seedbed_mock.cli import main
-from seedbed_mock.faults import scenarios as player_module
+from seedbed_mock.faults import scenarios as scenarios_module
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
@@ -78,21 +78,21 @@ def ask(server: MockServer, http: httpx2.Client, method: str = "GET", path: str 
     return code
 
 
-def written(folder: Path, text: str) -> Path:
+def write_scenario(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def rewritten(path: Path, text: str, number: int) -> None:
-    """Write a file as of another moment, however coarse the times of files are."""
+def rewrite_scenario(path: Path, text: str, number: int) -> None:
+    """Write a file with another modification time, however coarse the times of the file system are."""
     path.write_text(text, encoding="utf-8")
     os.utime(path, (number, number))
 
 
 @pytest.fixture(name="at_once")
-def look_at_the_file_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(player_module, "_PAUSE", 0)
+def check_the_file_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios_module, "_RELOAD_SECONDS", 0)
 
 
 def scenario(server: MockServer) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def scenario(server: MockServer) -> dict[str, Any]:
 
 
 def test_phases_follow_one_another_by_the_clock(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
-    server.play(**WORDS, scenario=written(tmp_path, TIMED))
+    server.play(**WORDS, scenario=write_scenario(tmp_path, TIMED))
     seen = []
     for seconds in (9.9, 0.1, 4.9, 0.1, 0, 4.9, 0.1):
         seen.append((scenario(server)["phase"], ask(server, http)))
@@ -118,17 +118,15 @@ def test_phases_follow_one_another_by_the_clock(server: MockServer, http: httpx2
     assert (scenario(server)["phase"], ask(server, http)) == (None, 200)
 
 
-def test_phases_follow_one_another_by_calls_again_and_again(
-    server: MockServer, http: httpx2.Client, tmp_path: Path
-) -> None:
-    server.play(**WORDS, scenario=written(tmp_path, COUNTED))
+def test_phases_by_calls_repeat(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
+    server.play(**WORDS, scenario=write_scenario(tmp_path, COUNTED))
     assert [ask(server, http) for _ in range(7)] == [200, 200, 429, 200, 200, 429, 200]
     (fault,) = server.control("GET", "faults")["faults"]
-    assert (fault["door"], fault["on"], fault["seen"], fault["hits"]) == ("scenario", False, 2, 2)
+    assert (fault["source"], fault["on"], fault["seen"], fault["hits"]) == ("scenario", False, 2, 2)
 
 
-def test_a_reset_begins_the_scenario_again(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
-    server.play(**WORDS, scenario=written(tmp_path, TIMED))
+def test_a_reset_restarts_the_scenario(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
+    server.play(**WORDS, scenario=write_scenario(tmp_path, TIMED))
     server.advance(12)
     assert ask(server, http) == 429
     server.reset(space="elsewhere")
@@ -139,10 +137,8 @@ def test_a_reset_begins_the_scenario_again(server: MockServer, http: httpx2.Clie
     assert ask(server, http) == 429
 
 
-def test_rules_that_are_added_go_before_those_of_the_scenario(
-    server: MockServer, http: httpx2.Client, tmp_path: Path
-) -> None:
-    server.play(**WORDS, scenario=written(tmp_path, OTHER))
+def test_added_rules_precede_those_of_the_scenario(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
+    server.play(**WORDS, scenario=write_scenario(tmp_path, OTHER))
     server.add_faults("429")
     assert ask(server, http) == 429
     server.clear_faults()
@@ -150,44 +146,44 @@ def test_rules_that_are_added_go_before_those_of_the_scenario(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_file_that_changed_is_read_again_and_begins_anew(
+def test_a_changed_file_is_reloaded_and_starts_from_the_beginning(
     server: MockServer, http: httpx2.Client, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, TIMED)
+    path = write_scenario(tmp_path, TIMED)
     server.play(**WORDS, scenario=path)
     assert ask(server, http) == 200
-    rewritten(path, OTHER, 1)
+    rewrite_scenario(path, OTHER, 1)
     assert ask(server, http) == 402
     assert scenario(server) == {"name": "mine", "description": "Other.", "phase": "all", "problem": None}
 
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("text", ["phase = 1", OTHER.replace("402", "boom"), OTHER.replace("402", "999"), "\x00", None])
-def test_a_bad_new_version_is_told_of_and_the_old_one_goes_on(
+def test_an_invalid_new_version_is_reported_and_the_old_one_stays_active(
     server: MockServer, http: httpx2.Client, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str | None
 ) -> None:
-    path = written(tmp_path, OTHER)
+    path = write_scenario(tmp_path, OTHER)
     server.play(**WORDS, scenario=path)
     if text is None:
         path.unlink()
     else:
-        rewritten(path, text, 1)
+        rewrite_scenario(path, text, 1)
     assert [ask(server, http), ask(server, http)] == [402, 402]
-    told = capfd.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert scenario(server)["problem"] in told[0]
-    rewritten(path, OTHER.replace("402", "455"), 2)
+    printed = capfd.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert scenario(server)["problem"] in printed[0]
+    rewrite_scenario(path, OTHER.replace("402", "455"), 2)
     assert ask(server, http) == 455
     assert scenario(server)["problem"] is None
 
 
-def test_the_file_is_not_looked_at_with_every_call(
+def test_the_file_is_not_checked_at_every_call(
     server: MockServer, http: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(player_module, "_PAUSE", 3600)
-    path = written(tmp_path, TIMED)
+    monkeypatch.setattr(scenarios_module, "_RELOAD_SECONDS", 3600)
+    path = write_scenario(tmp_path, TIMED)
     server.play(**WORDS, scenario=path)
-    rewritten(path, OTHER, 1)
+    rewrite_scenario(path, OTHER, 1)
     assert ask(server, http) == 200
 
 
@@ -196,45 +192,48 @@ def test_the_file_is_not_looked_at_with_every_call(
     [
         ("", "description"),
         ("description = 1", "str"),
-        ("[[phase", "no TOML"),
-        ("a = " + "[" * 100_000, "no TOML"),
+        ("[[phase", "not valid TOML"),
+        ("a = " + "[" * 100_000, "not valid TOML"),
         ('description = "x"\nphase = []', "phase"),
-        ('description = "x"\n[[phase]]\nname = "a"\nseconds = 1\ncalls = 1', "one of them"),
-        ('description = "x"\n[[phase]]\nname = "a"\n[[phase]]\nname = "b"', "The phase a needs"),
-        ('description = "x"\nrepeat = true\n[[phase]]\nname = "a"', "The phase a needs"),
-        ('description = "x"\n[[phase]]\nname = "a"\nseconds = 1\n[[phase]]\nname = "b"\ncalls = 1', "otherwise"),
+        ('description = "x"\n[[phase]]\nname = "a"\nseconds = 1\ncalls = 1', "either seconds or calls"),
+        ('description = "x"\n[[phase]]\nname = "a"\n[[phase]]\nname = "b"', "The phase a must have"),
+        ('description = "x"\nrepeat = true\n[[phase]]\nname = "a"', "The phase a must have"),
+        (
+            'description = "x"\n[[phase]]\nname = "a"\nseconds = 1\n[[phase]]\nname = "b"\ncalls = 1',
+            "like the first",
+        ),
         ('description = "x"\n[[phase]]\nname = "a"\nseconds = nan', "seconds"),
         ('description = "x"\n[[phase]]\nname = "a"\nseconds = 0', "seconds"),
         ('description = "x"\n[[phase]]\nname = "a"\ncolour = 0', "colour"),
-        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["boom"]', "no fault boom"),
-        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["999"]', "no code 999"),
+        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["boom"]', 'unknown effect "boom"'),
+        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["999"]', "unknown code 999"),
         (f'description = "{"x" * 2_000_000}"', "larger"),
     ],
 )
-def test_a_file_that_is_no_scenario_is_refused_at_the_start_with_one_sentence(
+def test_an_invalid_scenario_is_refused_at_the_start_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
 ) -> None:
-    path = written(tmp_path, text)
+    path = write_scenario(tmp_path, text)
     assert main(["serve", "--port", "0", "--scenario", str(path)]) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert str(path) in told
-    assert told.endswith(".\n")
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert str(path) in error
+    assert error.endswith(".\n")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "stormy", ".", "/dev/null/x", "a\x00b"])
-def test_so_is_what_is_no_file(name: str) -> None:
+def test_a_path_without_a_file_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=r"\.\Z"), running(scenario=name):
         pass
 
 
-def test_a_name_that_is_not_shipped_is_answered_with_those_that_are() -> None:
+def test_an_unknown_name_is_refused_with_the_names_of_the_shipped_scenarios() -> None:
     with pytest.raises(SettingsError, match="callback-chaos"), running(scenario="stormy"):
         pass
 
 
-def test_the_scenarios_that_are_shipped_are_described(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_scenarios_have_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
     assert shipped_scenarios() == SHIPPED
     assert main(["faults", "scenarios"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -255,7 +254,7 @@ def outcome(server: MockServer, http: httpx2.Client) -> int | str:
     return code
 
 
-def test_a_storm_comes_in_bursts(server: MockServer, http: httpx2.Client) -> None:
+def test_the_storm_comes_in_bursts(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="storm")
     for _ in range(2):
         assert set(codes(server, http, 20)) == {200}
@@ -264,7 +263,7 @@ def test_a_storm_comes_in_bursts(server: MockServer, http: httpx2.Client) -> Non
         server.advance(10)
 
 
-def test_maintenance_is_announced_and_over_in_the_end(server: MockServer, http: httpx2.Client) -> None:
+def test_maintenance_is_announced_and_ends(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="maintenance")
     seen = []
     for _ in range(3):
@@ -281,7 +280,7 @@ def test_credits_run_out_after_twenty_calls(server: MockServer, http: httpx2.Cli
     assert set(codes(server, http, 40)) == {200, 402, 500}
 
 
-def test_a_double_charge_costs_more_than_was_answered_well(server: MockServer, http: httpx2.Client) -> None:
+def test_a_double_charge_costs_more_than_the_successful_calls(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="double-charge")
     seen = Counter(codes(server, http, 60))
     assert seen.keys() == {200, 500, "ReadError"}
@@ -289,7 +288,7 @@ def test_a_double_charge_costs_more_than_was_answered_well(server: MockServer, h
     assert 10**6 - balance == 60 * 6.5
 
 
-def test_moderation_looks_at_the_words(server: MockServer, http: httpx2.Client) -> None:
+def test_moderation_depends_on_words_in_the_prompt(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="moderation", task_seconds=0)
     body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": "Blood on snow"}}
     answer = http.post(server.url + CREATE, json=body, headers={"Authorization": "Bearer k"}).json()
@@ -299,7 +298,7 @@ def test_moderation_looks_at_the_words(server: MockServer, http: httpx2.Client) 
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_scenario_that_is_shipped_plays(server: MockServer, http: httpx2.Client, name: str) -> None:
+def test_every_shipped_scenario_can_be_played(server: MockServer, http: httpx2.Client, name: str) -> None:
     assert load_scenario(scenario_path(name)).description
     words: dict[str, Any] = {**WORDS, "clock": "real", "speed": 100_000, "scenario": name}
     server.play(**words)
@@ -310,18 +309,18 @@ def test_every_scenario_that_is_shipped_plays(server: MockServer, http: httpx2.C
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_same_seed_and_order_meet_the_same_faults(server: MockServer, http: httpx2.Client, name: str) -> None:
+def test_the_same_seed_and_calls_give_the_same_faults(server: MockServer, http: httpx2.Client, name: str) -> None:
     def played() -> list[str]:
         server.play(**WORDS, seed=7, scenario=name)
         for _ in range(30):
-            ask_quickly(server, http)
+            call_with_short_timeout(server, http)
             server.advance(2)
         return [re.sub(r"rule \d+", "rule", call["fault"]) for call in server.calls]
 
     assert played() == played()
 
 
-def ask_quickly(server: MockServer, http: httpx2.Client) -> None:
+def call_with_short_timeout(server: MockServer, http: httpx2.Client) -> None:
     try:
         http.post(server.url + CREATE, json=GOOD, headers={"Authorization": "Bearer k"}, timeout=0.05)
     except httpx2.HTTPError:
@@ -337,7 +336,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
     assert main(["faults", "list", "--url", server.url]) == 0
     lines = capsys.readouterr().out.splitlines()[-6:]
     assert lines[0] == "The scenario storm is in the phase calm."
-    assert lines[1].split() == ["No.", "Rule", "By", "Space", "On", "Seen", "Hits"]
+    assert lines[1].split() == ["No.", "Rule", "Source", "Space", "On", "Seen", "Hits"]
     assert re.fullmatch(r"\d+ +429; p=0.2 +control +a +yes +0 +0", lines[2])
     number = lines[2].split()[0]
     assert main(["faults", "clear", number, "--url", server.url]) == 0
@@ -349,9 +348,9 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["add", "429", "boom"], 2, "There is no fault boom"),
-        (["add", "999"], 2, "There is no code 999"),
-        (["add", ""], 2, "begins with"),
+        (["add", "429", "boom"], 2, 'Unknown effect "boom"'),
+        (["add", "999"], 2, "Unknown code 999"),
+        (["add", ""], 2, "must start with"),
         (["add"], 2, "rules"),
         (["list", "--space", "a b"], 2, "space"),
         (["clear", "99"], 1, "There is no rule 99"),
@@ -362,19 +361,19 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["list", "--url", "ftp://[oops"], 1, "--url"),
     ],
 )
-def test_the_command_says_in_one_sentence_what_is_wrong(
+def test_the_command_reports_an_error_in_one_sentence(
     server: MockServer, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: str
 ) -> None:
     server.play(**WORDS)
     url = [] if "--url" in words else ["--url", server.url]
     assert main(["faults", *words, *url]) == code
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert sentence in printed.err
+    assert printed.err.count("\n") == 1
 
 
-def test_the_command_shows_the_token(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_sends_the_token(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.play(**WORDS, control_token="t")  # noqa: S106 (guards nothing but this test)
     assert main(["faults", "list", "--url", server.url]) == 1
     assert "token" in capsys.readouterr().err
@@ -382,7 +381,7 @@ def test_the_command_shows_the_token(server: MockServer, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "No rule is in force.\n"
 
 
-def test_the_flag_is_known_to_a_server_of_its_own() -> None:
+def test_serve_has_the_flag() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "seedbed_mock", "--port", "0", "--scenario", "stormy"],
         capture_output=True,
@@ -391,4 +390,4 @@ def test_the_flag_is_known_to_a_server_of_its_own() -> None:
         timeout=60,
     )
     assert result.returncode == 2
-    assert "the scenarios shipped are" in result.stderr
+    assert "the shipped scenarios are" in result.stderr

@@ -194,7 +194,7 @@ def test_a_message_of_a_dialect_names_only_details_that_it_is_given() -> None:
         "option_unknown": {"problem"},
         "text_too_long": {"problem"},
         "task_id_missing": {"parameter"},
-        "fault_malformed": {"door", "problem"},
+        "fault_malformed": {"source", "problem"},
         "rate_exceeded": {"requests", "seconds"},
         "space_malformed": {"header", "problem"},
     }

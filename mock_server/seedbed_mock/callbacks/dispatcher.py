@@ -252,7 +252,7 @@ class CallbackDispatcher:
 
     def _let_go(self, task: Task) -> None:
         """Send callbacks that were to let another one of their space go first."""
-        if not self._service.faults.was_met("callback.out-of-order"):
+        if not self._service.faults.has_hit("callback.out-of-order"):
             return
         for held in self._service.store.tasks(task.space, limit=_LOOKED_THROUGH):
             if held.callback and held.callback.is_held(self._service.now()):

@@ -30,7 +30,7 @@ from seedbed_mock.control.schemas import (
     task_info,
 )
 from seedbed_mock.control.verify import verify
-from seedbed_mock.faults.engine import MOST_RULES
+from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.journal import CALLBACK
 from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import Failure, ended
@@ -232,15 +232,15 @@ class ControlApi:
     async def add_faults(self, _names: Mapping[str, str], _query: NoInput, new: NewFaults) -> FaultList:
         """Put rules in force, for one space or for all, after those that are."""
         engine = self._service.faults
-        rules = [engine.read(text) for text in new.rules]
-        if sum(each.door == "control" for each in engine) + len(rules) > MOST_RULES:
-            raise ConflictError(f"At most {MOST_RULES} rules are in force at a time; DELETE faults makes room.")
+        rules = [engine.parse(text) for text in new.rules]
+        if sum(each.source == "control" for each in engine) + len(rules) > MAX_RULES:
+            raise ConflictError(f"At most {MAX_RULES} rules are in force at a time; DELETE faults makes room.")
         engine.add(rules, "control", new.space or "")
         return self._faults()
 
     async def clear_faults(self, _names: Mapping[str, str], query: FaultQuery, _body: NoInput) -> FaultList:
         """Take rules out of force that were put there: all, those of a space, or one."""
-        gone = self._service.faults.clear(door="control", scope=query.space, number=query.number)
+        gone = self._service.faults.clear(source="control", scope=query.space, number=query.number)
         if query.number is not None and not gone:
             raise UnknownResourceError(f"There is no rule {query.number} that was added; GET faults lists them.")
         return self._faults()

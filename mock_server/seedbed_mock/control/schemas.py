@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from seedbed_mock.accounts import SPACE_NAME
 from seedbed_mock.clock import LARGEST_ADVANCE
-from seedbed_mock.faults.engine import MOST_RULES
+from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.tasks import (
@@ -126,7 +126,7 @@ class FaultQuery(InSpace, frozen=True):
 class NewFaults(InSpace, frozen=True, kw_only=True):
     """Rules to put in force: all of them, or none where one is none."""
 
-    rules: Annotated[list[str], Meta(min_length=1, max_length=MOST_RULES, description="Such as 429; p=0.2")]
+    rules: Annotated[list[str], Meta(min_length=1, max_length=MAX_RULES, description="Such as 429; p=0.2")]
 
 
 class FieldDifference(msgspec.Struct, frozen=True):
@@ -256,7 +256,7 @@ class FaultInfo(msgspec.Struct, frozen=True):
 
     number: int
     rule: str
-    door: Annotated[Literal["scenario", "control"], Meta(description="How it came in.")]
+    source: Annotated[Literal["scenario", "control"], Meta(description="How it came in.")]
     space: Annotated[str, Meta(description="Whose calls it is for; null for all.")] | None
     on: Annotated[bool, Meta(description="Whether it is in force, or waits for its phase.")]
     seen: Annotated[int, Meta(description="How many calls it applied to, before shares and counts.")]
@@ -324,13 +324,13 @@ def _scenario_info(player: ScenarioRunner) -> ScenarioInfo:
 
 
 def _fault_info(standing: ActiveRule) -> FaultInfo:
-    door: Any = standing.door
+    source: Any = standing.source
     return FaultInfo(
         number=standing.number,
         rule=str(standing.rule),
-        door=door,
+        source=source,
         space=standing.scope or None,
-        on=standing.is_on,
+        on=standing.is_enabled,
         seen=standing.seen,
         hits=standing.hits,
     )

@@ -1,1 +1,1 @@
-"""Faults: rules that say what goes wrong, when, and for whom."""
+"""Faults: rules, given in five ways, that change how the mock server responds, and the scenarios made of them."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from seedbed_schemas import job_api
 
 from seedbed_mock.responses import ApiResponse
-from seedbed_mock.settings import Span
+from seedbed_mock.settings import SettingsError, Span
 from seedbed_mock.tasks import CallbackFault, Failure, ResultFault, even_timeline, on_timeline, stuck_in
 
 if TYPE_CHECKING:
@@ -191,11 +191,14 @@ class Delay(Effect, frozen=True):
     sigma: Annotated[float, Meta(ge=0, le=5)] = 0
 
     def __post_init__(self) -> None:
-        span = Span.parse(self.seconds)
+        try:
+            span = Span.parse(self.seconds)
+        except SettingsError as error:
+            raise ValueError(f'invalid delay "{self.seconds[:40]}"; write seconds, such as 3, or 10..60') from error
         if not span.least <= span.most <= _DAY:
-            raise ValueError(f"invalid delay {self.seconds!r}: use at most {_DAY} seconds, the lower bound first")
+            raise ValueError(f'invalid delay "{self.seconds}"; use at most {_DAY} seconds, the lower bound first')
         if self.sigma and span.least != span.most:
-            raise ValueError(f"sigma requires a single number of seconds, the median, not {self.seconds!r}")
+            raise ValueError(f'sigma requires a single number of seconds, the median, not "{self.seconds}"')
 
     def draw(self, random: Random) -> float:
         """Return the delay of one call, in seconds."""

@@ -1,4 +1,8 @@
-"""The rules that are in force on a server, and which of them a call meets: the first that matches."""
+"""The fault engine: the rules that are active on a server, and which of them a call matches.
+
+A call matches at most one rule, the first of those that come with it and those that are active. Each rule counts the
+calls that it sees and hits, on which conditions such as ``nth`` and ``times`` depend.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from seedbed_mock.faults.effects import CodeEffect
-from seedbed_mock.faults.rules import RuleError, expression, parse_rule
+from seedbed_mock.faults.rules import RuleError, compile_pattern, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,25 +23,29 @@ if TYPE_CHECKING:
 
 
 RuleSource = Literal["header", "key", "prompt", "scenario", "control"]
+"""Where a rule is given: with a call (header, key or prompt), in a scenario file, or over the control API."""
 
-_PHRASE = re.compile(r"\[\[fault:(.*?)\]\]", re.DOTALL)
-_KEPT_PASSING = 1000
+MAX_RULES = 1000
+"""Largest number of rules added over the control API: every call is compared with each of them."""
 
-MOST_RULES = 1000
-"""So many at a time that were added."""
+_MAX_REQUEST_RULES = 1000
+"""Rules that came with calls and whose counts are remembered; each client can make up new ones."""
+
+_PROMPT_RULE = re.compile(r"\[\[fault:(.*?)\]\]", re.DOTALL)
+_cached_pattern = lru_cache(256)(compile_pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class MatchContext:
-    """What is known of a call when it is asked which fault it meets.
+    """The properties of a call that the conditions of a rule refer to.
 
     Attributes:
         operation: Name of the operation.
-        space: Name of its space.
-        account: Fingerprint of its key.
-        model: Name of the model, empty where none is named.
-        prompt: Text of the prompt, empty where there is none.
-        seconds: When it came, in seconds of the clock since the server began.
+        space: Name of the space.
+        account: Fingerprint of the key.
+        model: Name of the model, empty if the request names none.
+        prompt: Text of the prompt, empty if the request has none.
+        seconds: Time of the call, in seconds of the clock since the server started.
     """
 
     operation: str
@@ -50,167 +58,178 @@ class MatchContext:
 
 @dataclass(slots=True)
 class ActiveRule:
-    """A rule in force, and what has come of it.
+    """A rule on a server, with its counts.
 
     Attributes:
-        number: Its name for those who look.
+        number: Number of the rule, by which it can be removed.
         rule: The rule.
-        door: How it came in.
-        chance: Draws its share.
-        scope: The space whose calls it is for, empty for all.
-        seen: How many calls its match applied to, before shares and counts.
-        hits: How many of them it broke.
-        is_on: Whether its time has come, where it belongs to a phase of a scenario.
+        source: Where it was given.
+        random: Draws its share of calls and its delays.
+        scope: Name of the space whose calls it applies to, empty for all.
+        seen: Number of calls that met its conditions, apart from shares and counts.
+        hits: Number of calls that it applied to.
+        is_enabled: Whether it is in force; the rules of a scenario are disabled outside their phase.
     """
 
     number: int
     rule: Rule
-    door: RuleSource
-    chance: Random
+    source: RuleSource
+    random: Random
     scope: str = ""
     seen: int = 0
     hits: int = 0
-    is_on: bool = True
+    is_enabled: bool = True
 
-    def told(self) -> str:
-        """Return which rule it is and how it came in, for those who look at what it did."""
-        return f"{self.rule} (rule {self.number}, by {self.door})"
+    def describe(self) -> str:
+        """Return the rule with its number and source, as the journal shows it."""
+        return f"{self.rule} (rule {self.number}, by {self.source})"
 
-    def meets(self, question: MatchContext) -> bool:
-        """Tell whether a call meets this fault, and count it."""
-        if not self.is_on or not self._applies(question):
+    def matches(self, context: MatchContext) -> bool:
+        """Return whether the rule applies to a call, and count the call."""
+        if not self.is_enabled or not self._meets_conditions(context):
             return False
         self.seen += 1
-        if not self._is_its_turn():
+        if not self._is_selected():
             return False
         self.hits += 1
         return True
 
-    def _applies(self, question: MatchContext) -> bool:
+    def _meets_conditions(self, context: MatchContext) -> bool:
         match, operations = self.rule.match, self.rule.effect.operations
         return (
-            (not operations or question.operation in operations)
-            and (not self.scope or self.scope == question.space)
-            and match.op in (None, question.operation)
-            and match.space in (None, question.space)
-            and match.key in (None, question.account)
-            and match.model in (None, question.model)
-            and (match.prompt is None or match.prompt in question.prompt)
-            and (match.prompt_like is None or _is_like(match.prompt_like, question.prompt))
-            and (match.since is None or question.seconds >= match.since)
-            and (match.until is None or question.seconds < match.until)
+            (not operations or context.operation in operations)
+            and (not self.scope or self.scope == context.space)
+            and match.op in (None, context.operation)
+            and match.space in (None, context.space)
+            and match.key in (None, context.account)
+            and match.model in (None, context.model)
+            and (match.prompt is None or match.prompt in context.prompt)
+            and (match.prompt_like is None or _cached_pattern(match.prompt_like).is_valid(context.prompt))
+            and (match.since is None or context.seconds >= match.since)
+            and (match.until is None or context.seconds < match.until)
         )
 
-    def _is_its_turn(self) -> bool:
+    def _is_selected(self) -> bool:
         match = self.rule.match
         return (
             (match.times is None or self.hits < match.times)
             and match.nth in (None, self.seen)
             and (match.every is None or self.seen % match.every == 0)
-            # Drawn at every call that comes so far, so that the same order of calls meets the same faults.
-            and (match.p is None or self.chance.random() < match.p)
+            # Drawn last and for each call, so that the same calls in the same order get the same faults.
+            and (match.p is None or self.random.random() < match.p)
         )
 
 
 class FaultEngine:
-    """The rules in force.
+    """The active rules of a server.
 
     Args:
-        seed: Decides the shares.
-        codes: The codes that can be answered.
+        seed: Seed of the shares and delays.
+        codes: Codes that a rule may respond with.
 
     Attributes:
-        standing: The rules, in the order in which a call is held against them.
+        active_rules: The rules, in the order in which a call is compared with them.
     """
 
     def __init__(self, seed: int, codes: Iterable[int] = ()) -> None:
         self._seed = seed
         self._codes = frozenset(codes)
-        self.standing: list[ActiveRule] = []
-        self._passing: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
-        self._number = 0
-        self._met: set[str] = set()
+        self.active_rules: list[ActiveRule] = []
+        self._request_rules: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
+        self._last_number = 0
+        self._hit_effects: set[str] = set()
 
     def __iter__(self) -> Iterator[ActiveRule]:
-        return iter(tuple(self.standing))
+        return iter(tuple(self.active_rules))
 
-    def read(self, text: str) -> Rule:
-        """Read a rule that can be in force here.
+    def parse(self, text: str) -> Rule:
+        """Parse a rule for this server.
 
         Raises:
-            RuleError: The text is no rule, or has a code that nobody knows.
+            RuleError: The text is not a valid rule, or the contract does not document its code.
         """
         rule = parse_rule(text)
         if isinstance(rule.effect, CodeEffect) and rule.effect.code not in self._codes:
-            known = ", ".join(map(str, sorted(self._codes)))
-            raise RuleError(f"There is no code {rule.effect.code} to answer with; there are {known}.")
+            valid = ", ".join(map(str, sorted(self._codes)))
+            raise RuleError(f"unknown code {rule.effect.code}; valid codes: {valid}")
         return rule
 
-    def add(self, rules: Iterable[Rule], door: RuleSource, scope: str = "") -> list[ActiveRule]:
-        """Put rules in force, after those that are but before those of a scenario, and return how they stand."""
-        added = [self._stand(rule, door, scope) for rule in rules]
-        # What somebody says while a scenario plays is meant to be heard.
-        self.standing = sorted(self.standing + added, key=lambda each: each.door == "scenario")
+    def add(self, rules: Iterable[Rule], source: RuleSource, scope: str = "") -> list[ActiveRule]:
+        """Activate rules and return them with their numbers.
+
+        Args:
+            rules: Rules to add, after those that were added before.
+            source: Where they were given.
+            scope: Name of the space whose calls they apply to, empty for all.
+        """
+        added = [self._activate(rule, source, scope) for rule in rules]
+        # A rule that is added while a scenario plays would otherwise often be hidden by a rule of the scenario.
+        self.active_rules = sorted(self.active_rules + added, key=lambda active: active.source == "scenario")
         return added
 
-    def _stand(self, rule: Rule, door: RuleSource, scope: str) -> ActiveRule:
-        self._number += 1
-        # A share is drawn for each rule by itself, so that one rule more changes nothing for the others.
-        chance = Random(f"{self._seed}/{scope}/{rule}")  # noqa: S311 (drawn again alike by the same seed, on purpose)
-        return ActiveRule(self._number, rule, door, chance, scope)
+    def clear(self, *, source: RuleSource | None = None, scope: str | None = None, number: int | None = None) -> int:
+        """Remove the rules that meet all given criteria and return their number.
 
-    def clear(self, *, door: RuleSource | None = None, scope: str | None = None, number: int | None = None) -> int:
-        """Take rules out of force: all, those of a door or of a space, or one; return how many."""
+        Args:
+            source: Only rules of this source.
+            scope: Only rules of this space.
+            number: Only the rule with this number.
+        """
         kept = [
-            each
-            for each in self.standing
-            if (door is not None and each.door != door)
-            or (scope is not None and each.scope != scope)
-            or (number is not None and each.number != number)
+            active
+            for active in self.active_rules
+            if source not in (None, active.source)
+            or scope not in (None, active.scope)
+            or number not in (None, active.number)
         ]
-        gone = len(self.standing) - len(kept)
-        self.standing = kept
-        if door is None and number is None:
-            self._passing = OrderedDict(
-                (key, each) for key, each in self._passing.items() if scope is not None and key[1] != scope
+        removed = len(self.active_rules) - len(kept)
+        self.active_rules = kept
+        if source is None and number is None:
+            # A reset also starts the counts of rules that come with calls afresh.
+            self._request_rules = OrderedDict(
+                (key, active) for key, active in self._request_rules.items() if scope not in (None, key[1])
             )
-        return gone
+        return removed
 
-    def passing(self, text: str, door: RuleSource, space: str) -> ActiveRule:
-        """Return a rule that comes with a call, whose counts go on from call to call of the same space.
+    def from_request(self, text: str, source: RuleSource, space: str) -> ActiveRule:
+        """Return the rule that comes with a call; its counts continue with later calls in the same space.
 
         Raises:
-            RuleError: The text is no rule.
+            RuleError: The text is not a valid rule.
         """
-        key = (door, space, text)
-        if standing := self._passing.get(key):
-            self._passing.move_to_end(key)
-            return standing
-        standing = self._passing[key] = self._stand(self.read(text), door, space)
-        if len(self._passing) > _KEPT_PASSING:
-            self._passing.popitem(last=False)
-        return standing
+        key = (source, space, text)
+        if active := self._request_rules.get(key):
+            self._request_rules.move_to_end(key)
+            return active
+        active = self._request_rules[key] = self._activate(self.parse(text), source, space)
+        if len(self._request_rules) > _MAX_REQUEST_RULES:
+            self._request_rules.popitem(last=False)
+        return active
 
-    def met(self, question: MatchContext, passing: Iterable[ActiveRule]) -> ActiveRule | None:
-        """Return the first rule that a call meets: those that came with it, then those in force, in their order."""
-        for standing in (*passing, *self.standing):
-            if standing.meets(question):
-                self._met.add(standing.rule.effect.name)
-                return standing
+    def find_match(self, context: MatchContext, request_rules: Iterable[ActiveRule]) -> ActiveRule | None:
+        """Return the first rule that matches a call, or ``None``.
+
+        Args:
+            context: Properties of the call.
+            request_rules: Rules that come with the call, which precede the active ones.
+        """
+        for active in (*request_rules, *self.active_rules):
+            if active.matches(context):
+                self._hit_effects.add(active.rule.effect.name)
+                return active
         return None
 
-    def was_met(self, effect: str) -> bool:
-        """Tell whether any call met an effect of that name."""
-        return effect in self._met
+    def has_hit(self, effect: str) -> bool:
+        """Return whether a rule with this effect has matched a call since the server started."""
+        return effect in self._hit_effects
+
+    def _activate(self, rule: Rule, source: RuleSource, scope: str) -> ActiveRule:
+        self._last_number += 1
+        # Each rule draws by itself, so that adding another rule does not change which calls it hits.
+        random = Random(f"{self._seed}/{scope}/{rule}")  # noqa: S311 (a seed has to repeat the same faults)
+        return ActiveRule(self._last_number, rule, source, random, scope)
 
 
-def phrases(prompt: str) -> list[str]:
-    """Return the texts of the rules in a prompt: ``[[fault: RULE]]``."""
-    return [text.strip() for text in _PHRASE.findall(prompt)]
-
-
-def _is_like(pattern: str, prompt: str) -> bool:
-    return _expression(pattern).is_valid(prompt)
-
-
-_expression = lru_cache(256)(expression)
+def rules_in_prompt(prompt: str) -> list[str]:
+    """Return the texts of the rules that a prompt contains as ``[[fault: RULE]]``."""
+    return [text.strip() for text in _PROMPT_RULE.findall(prompt)]

@@ -1,4 +1,8 @@
-"""Words of a rule: how a value is read from text and written back, so that what was written reads as the same."""
+"""Fault rules: the text of a rule, such as ``429; p=0.2``, and the value it parses to.
+
+A rule is an effect with its options, followed by conditions after semicolons. ``str(rule)`` gives a text that parses
+to an equal rule.
+"""
 
 from __future__ import annotations
 
@@ -19,62 +23,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_RULE = 2000
-"""In characters."""
-
-_BARE = r"[^\s,;=\"\[\]]+"
-_QUOTED = r'"(?:[^"\\\x00-\x1f]|\\.)*"'
-_GAP = r"[\s,]*"
-_WORD = re.compile(rf"{_GAP}(?:({_BARE})(?:=({_QUOTED}|{_BARE}))?){_GAP}")
-
-
-class RuleError(ValueError):
-    """A text is no rule; the message is one sentence that says what was expected."""
-
-
-def segments(text: str) -> Iterator[list[tuple[str, str | None]]]:
-    """Yield the parts of a rule between semicolons, each as its words: names, with values where they have some.
-
-    Raises:
-        RuleError: The text cannot be read.
-    """
-    if len(text) > LONGEST_RULE:
-        raise RuleError(f"A rule is at most {LONGEST_RULE} characters long, not {len(text)}.")
-    place = 0
-    while True:
-        words: list[tuple[str, str | None]] = []
-        while match := _WORD.match(text, place):
-            words.append((match[1], None if match[2] is None else _value(match[2])))
-            place = match.end()
-        yield words
-        if place == len(text):
-            return
-        if text[place] != ";":
-            raise RuleError(
-                f"A rule is an effect and conditions, such as wire.reset; p=0.2; times=3, but from"
-                f" {text[place : place + 20]!r} on it cannot be read; values with spaces stand in double quotes."
-            )
-        place += 1
-
-
-def _value(written: str) -> str:
-    if not written.startswith('"'):
-        return written
-    try:
-        value: str = json.loads(written)
-    except ValueError as error:
-        raise RuleError(f"The text {written[:20]} is no JSON string.") from error
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RuleError(f"The text {written[:20]} holds half a character.") from error
-    return value
-
-
-def written(value: str) -> str:
-    """Return a value as it stands in a rule, in visible ASCII, so that it can travel in a header."""
-    is_plain = value.isascii() and value.isprintable() and re.fullmatch(_BARE, value)
-    return value if is_plain else json.dumps(value).replace("\x7f", "\\u007f")
-
+"""In characters. A header or a prompt can be far longer, and parsing one must not slow down other requests."""
 
 EFFECTS: dict[str, type[Effect]] = {
     effect.name: effect
@@ -118,11 +67,17 @@ EFFECTS: dict[str, type[Effect]] = {
         effects.RedeliveredCallback,
     )
 }
-"""In the order in which they are documented."""
-
+"""Effects by their names, in the order of the documentation."""
 
 _OPERATIONS = ("createTask", "recordInfo", "credit", "downloadUrl", "models", "modelSchema")
 _FINGERPRINT = r"key-[0-9a-f]{12}"
+_SHOWN_LENGTH = 40
+_EXAMPLE = '"wire.reset; p=0.2; times=3"'
+
+_BARE = r"[^\s,;=\"\[\]]+"
+_QUOTED = r'"(?:[^"\\\x00-\x1f]|\\.)*"'
+_GAP = r"[\s,]*"
+_WORD = re.compile(rf"{_GAP}(?:({_BARE})(?:=({_QUOTED}|{_BARE}))?){_GAP}")
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -131,22 +86,26 @@ _Moment = Annotated[float, Meta(ge=0, le=10**9)]
 _Short = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
+class RuleError(ValueError):
+    """The text of a rule is invalid; the message says what is wrong with it and what is valid."""
+
+
 class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """When a rule applies, and to whom; what is not told does not matter.
+    """The conditions of a rule; a condition that is ``None`` is met by every call.
 
     Attributes:
         op: Name of the operation.
         space: Name of the space.
-        key: Key, or its fingerprint, which is what is kept.
+        key: Fingerprint of the key; the text of a rule may give the key itself.
         model: Name of the model.
         prompt: Text that the prompt contains.
-        prompt_like: Regular expression that the prompt matches somewhere.
-        nth: The n-th call that all this applies to, and no other.
-        every: Every n-th such call.
-        p: Share of such calls, drawn with the seed.
-        times: At most so often.
-        since: Not before, in seconds of the clock since the server began.
-        until: No more from then on, in seconds of the clock since the server began.
+        prompt_like: Regular expression that is found in the prompt.
+        nth: Only the n-th call that meets the conditions above.
+        every: Every n-th call that meets the conditions above.
+        p: Share of the calls, drawn with the seed of the server.
+        times: Largest number of calls that the rule applies to.
+        since: Seconds after the start of the server, by its clock, from which on the rule applies.
+        until: Seconds after the start of the server, by its clock, until which the rule applies.
     """
 
     op: str | None = None
@@ -164,112 +123,200 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         if self.op is not None and self.op not in _OPERATIONS:
-            raise ValueError(f"op is one of {', '.join(_OPERATIONS)}, not {self.op}")
+            raise ValueError(f"unknown operation {_quoted(self.op)}; valid operations: {', '.join(_OPERATIONS)}")
         if self.prompt_like is not None:
-            expression(self.prompt_like)
+            compile_pattern(self.prompt_like)
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What goes wrong, and when.
+    """An effect and the conditions under which it applies.
 
     Attributes:
-        effect: What goes wrong.
-        match: When, and for whom.
+        effect: What changes.
+        match: Which calls it applies to.
     """
 
     effect: Effect
     match: Match = Match()
 
     def __str__(self) -> str:
-        name = str(self.effect.code) if isinstance(self.effect, CodeEffect) else self.effect.name
-        told = _told(self.effect, leave_out=isinstance(self.effect, CodeEffect))
-        return "; ".join([" ".join([name, *told]), *_told(self.match)])
+        if isinstance(self.effect, CodeEffect):
+            name, options = str(self.effect.code), [each for each in _changed_fields(self.effect) if each[0] != "code"]
+        else:
+            name, options = self.effect.name, _changed_fields(self.effect)
+        effect = " ".join([name, *(f"{option}={value}" for option, value in options)])
+        return "; ".join([effect, *(f"{condition}={value}" for condition, value in _changed_fields(self.match))])
 
 
 def parse_rule(text: str) -> Rule:
-    """Read a rule.
+    """Parse the text of a rule.
 
     Raises:
-        RuleError: The text is no rule.
+        RuleError: The text is not a valid rule.
     """
-    first, *others = segments(text)
+    first, *others = _segments(text)
     if not first or first[0][1] is not None:
-        raise RuleError(f"A rule begins with what goes wrong, such as 429 or wire.reset; known are {_known()}.")
-    effect = _effect(first[0][0], first[1:])
+        raise RuleError(f"a rule must start with an effect, as in {_EXAMPLE}; valid effects: {_effect_names()}")
+    effect = _effect(first[0][0], _values(first[1:], "option"))
     conditions = _values([word for words in others for word in words], "condition")
     if "key" in conditions and not re.fullmatch(_FINGERPRINT, conditions["key"]):
+        # Rules appear in lists, headers and the journal, where no key may be readable.
         conditions["key"] = fingerprint(conditions["key"])
-    match = _made(Match, conditions, "A condition")
+    match = _match(conditions, effect)
     if match.op and effect.operations and match.op not in effect.operations:
-        raise RuleError(f"{effect.name} goes with op={' or op='.join(sorted(effect.operations))} only.")
+        valid = " or ".join(f"op={name}" for name in sorted(effect.operations))
+        raise RuleError(f"{effect.name} cannot apply to op={match.op}; use {valid} or leave out the condition")
     return Rule(effect, match)
 
 
-def is_begun(text: str) -> bool:
-    """Tell whether a text begins as a rule does, so that what is wrong with the rest is worth telling."""
+def starts_like_rule(text: str) -> bool:
+    """Return whether a text starts with an effect, so that an error in the rest should be reported."""
     name = re.split(r"[\s,;]", text.strip(), maxsplit=1)[0]
     return name in EFFECTS or bool(re.fullmatch(r"\d{3}|(?:answer|wire|task|result|callback)\..*", name))
 
 
-def _effect(name: str, words: list[tuple[str, str | None]]) -> Effect:
-    values = _values(words, "detail")
-    if re.fullmatch(r"[1-9]\d{2}", name):
-        if "code" in values:
-            raise RuleError(f"The code is {name} already; leave out code=.")
-        return _made(CodeEffect, {**values, "code": name}, name)
-    kind = EFFECTS.get(name)
-    if kind is None or kind is CodeEffect:
-        raise RuleError(f"There is no fault {name[:40]}; known are {_known()}.")
-    return _made(kind, values, name)
+def format_value(value: str) -> str:
+    """Return a value as the text of a rule has it, in printable ASCII, so that it can be sent in a header."""
+    is_bare = value.isascii() and value.isprintable() and re.fullmatch(_BARE, value)
+    # json.dumps leaves DEL as it is, which no header may contain.
+    return value if is_bare else json.dumps(value).replace("\x7f", "\\u007f")
 
 
-def _known() -> str:
-    return ", ".join(["a code such as 429", *(name for name in EFFECTS if name != "CODE")])
+def compile_pattern(pattern: str) -> jsonschema_rs.Draft202012Validator:
+    """Return a validator that accepts the texts in which a regular expression is found.
 
-
-def _values(words: list[tuple[str, str | None]], what: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in words:
-        if value is None:
-            raise RuleError(f"The {what} {name[:40]} has no value; write {name[:40]}=VALUE.")
-        if name in values:
-            raise RuleError(f"The {what} {name[:40]} stands twice; once is enough.")
-        values[name] = value
-    return values
-
-
-def _made(kind: type[_Struct], values: dict[str, str], what: str) -> _Struct:
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        names = ", ".join(field.encode_name for field in msgspec.structs.fields(kind)) or "nothing"
-        problem = re.sub(r"Object contains unknown field", "unknown is", str(error)).replace(" - at `$.", " in `")
-        raise RuleError(f"{what} cannot be told so ({problem}); it takes {names}.") from error
-
-
-def _told(struct: msgspec.Struct, *, leave_out: bool = False) -> list[str]:
-    """Return what is told to an effect or a match, beyond what is so anyway."""
-    told = []
-    for field in msgspec.structs.fields(struct):
-        value = getattr(struct, field.name)
-        if value != field.default and not (leave_out and field.name == "code"):
-            told.append(f"{field.encode_name}={written(_text(value))}")
-    return told
-
-
-def _text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() and value < 10**15 else str(value)
-
-
-def expression(pattern: str) -> jsonschema_rs.Draft202012Validator:
-    """Return what tells whether a text matches a regular expression somewhere, in a time linear in its length.
+    Matching takes time linear in the length of the text. Python's ``re`` backtracks, so that a rule could block the
+    server.
 
     Raises:
-        ValueError: It is no regular expression, or one that no machine can match in linear time.
+        ValueError: The pattern is invalid, or needs backtracking.
     """
     try:
         return jsonschema_rs.Draft202012Validator(
             {"type": "string", "pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions()
         )
     except (ValueError, jsonschema_rs.ValidationError) as error:
-        raise ValueError(f"{pattern[:40]} is no regular expression that can be matched in linear time") from error
+        raise ValueError(
+            f"invalid regular expression {_quoted(pattern)}; look-around and back-references are not supported,"
+            " because matching must take linear time"
+        ) from error
+
+
+def _segments(text: str) -> Iterator[list[tuple[str, str | None]]]:
+    """Yield the parts of a rule between semicolons, each as names with their values, ``None`` for no value."""
+    if len(text) > LONGEST_RULE:
+        raise RuleError(f"the rule has {len(text)} characters; use at most {LONGEST_RULE}")
+    position = 0
+    while True:
+        words: list[tuple[str, str | None]] = []
+        while match := _WORD.match(text, position):
+            words.append((match[1], None if match[2] is None else _unquoted(match[2])))
+            position = match.end()
+        yield words
+        if position == len(text):
+            return
+        if text[position] != ";":
+            raise RuleError(
+                f"the rule cannot be parsed from {text[position : position + 20]!r} on; write an effect and conditions,"
+                f" as in {_EXAMPLE}, and put values with spaces in double quotes"
+            )
+        position += 1
+
+
+def _unquoted(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    try:
+        value: str = json.loads(text)
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RuleError(f"the value {text[:20]} contains half a surrogate pair; write both halves") from error
+    except ValueError as error:
+        raise RuleError(f"the value {text[:20]} is not a valid JSON string") from error
+    return value
+
+
+def _values(words: list[tuple[str, str | None]], kind: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in words:
+        if value is None:
+            raise RuleError(f"the {kind} {_quoted(name)} has no value; write {name[:40]}=VALUE")
+        if name in values:
+            raise RuleError(f"the {kind} {_quoted(name)} is given twice; give it once")
+        values[name] = value
+    return values
+
+
+def _effect(name: str, options: dict[str, str]) -> Effect:
+    is_code = bool(re.fullmatch(r"[1-9]\d{2}", name))
+    kind = CodeEffect if is_code else EFFECTS.get(name)
+    if kind is None or name == CodeEffect.name:
+        raise RuleError(f"unknown effect {_quoted(name)}; valid effects: {_effect_names()}")
+    if is_code and "code" in options:
+        raise RuleError(f"the code is already {name}; remove code=")
+    valid = [option for option in _field_names(kind) if not (is_code and option == "code")]
+    if unknown := next((option for option in options if option not in valid), None):
+        hint = f"valid options: {', '.join(valid)}" if valid else "it has no options"
+        if unknown in _field_names(Match):
+            hint = f'conditions follow a semicolon: "{name}; {unknown}={format_value(options[unknown])}"'
+        raise RuleError(f"unknown option {_quoted(unknown)} for {name}; {hint}")
+    return _convert({**options, "code": name} if is_code else options, kind)
+
+
+def _match(conditions: dict[str, str], effect: Effect) -> Match:
+    valid = _field_names(Match)
+    if unknown := next((name for name in conditions if name not in valid), None):
+        hint = f"valid conditions: {', '.join(valid)}"
+        if unknown in _field_names(type(effect)):
+            hint = f'options precede the semicolon: "{effect.name} {unknown}={format_value(conditions[unknown])}"'
+        raise RuleError(f"unknown condition {_quoted(unknown)}; {hint}")
+    return _convert(conditions, Match)
+
+
+def _convert(values: dict[str, str], kind: type[_Struct]) -> _Struct:
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        problem, _, name = str(error).removesuffix("`").partition(" - at `$.")
+        if name not in values:
+            raise RuleError(problem) from error  # raised by __post_init__, which words the whole message
+        raise RuleError(f"invalid value {_quoted(values[name])} for {name}; {_hint(kind, name, problem)}") from error
+
+
+def _hint(kind: type[msgspec.Struct], name: str, problem: str) -> str:
+    """Return what to write instead, from a message of msgspec such as ``Expected `float` <= 1.0``."""
+    expected = re.fullmatch(r"Expected `(\w+)(?: \| null)?`(.*?)(?:, got .*)?", problem)
+    if expected:
+        words = {"int": "a whole number", "float": "a number", "str": "text"}
+        return f"use {words.get(expected[1], expected[1])}{expected[2]}"
+    field = next(field for field in msgspec.structs.fields(kind) if field.encode_name == name)
+    info = msgspec.inspect.type_info(field.type)
+    return (
+        f"valid values: {', '.join(map(str, info.values))}"
+        if isinstance(info, msgspec.inspect.LiteralType)
+        else problem
+    )
+
+
+def _effect_names() -> str:
+    return ", ".join(["a code such as 429", *(name for name in EFFECTS if name != CodeEffect.name)])
+
+
+def _field_names(kind: type[msgspec.Struct]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _changed_fields(struct: msgspec.Struct) -> list[tuple[str, str]]:
+    """Return the fields that differ from their defaults, with values as the text of a rule has them."""
+    changed = []
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if value != field.default:
+            # Beyond 10**15 a float has no exact decimal form, so that ":.0f" would write another number.
+            is_whole = isinstance(value, float) and value.is_integer() and value < 10**15
+            changed.append((field.encode_name, format_value(f"{value:.0f}" if is_whole else str(value))))
+    return changed
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}...")
