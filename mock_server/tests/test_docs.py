@@ -1,0 +1,357 @@
+"""The examples of README.md and docs run as printed, and the reference tables match the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from PIL import Image
+from seedbed_mock import running
+from seedbed_mock.cli import make_app
+from seedbed_mock.faults.rules import EFFECTS, Match, parse_rule
+from seedbed_mock.faults.scenarios import load_scenario, shipped_scenarios
+from seedbed_schemas import job_api, local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cyclopts import App
+    from seedbed_mock import MockServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+
+NOT_RUN = {
+    "pip install": "installs packages over the network",
+    "python3 -m venv": "creates an environment that the test does not need",
+    "source .venv/bin/activate": "activates that environment",
+    "seedbed generate --live": "calls the paid service",
+    "seedbed check https://": "calls a server on another machine",
+    "pre-commit": "changes the configuration of the checkout",
+    "pytest -m slow": "takes minutes",
+    "coverage": "runs all tests",
+    ".ci/run": "runs all tests, this one included",
+    "properdocs": "builds this site, which is a step of .ci/run",
+    "ruff": "checks the whole checkout, which is a step of .ci/run",
+    "mypy": "checks the whole checkout, which is a step of .ci/run",
+    "python .ci/house.py": "measures the whole checkout",
+    "pytest mock_server": "runs other tests",
+    "python benchmarks/": "takes minutes",
+}
+"""How the commands begin that no test runs, and why."""
+
+LANGUAGES = {"python", "console", "text", "toml", "json", "rules", "html"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A fenced block of a page.
+
+    Attributes:
+        page: Name of the page.
+        line: Line of the opening fence.
+        language: Word after the opening fence.
+        code: Content.
+        output: Content of the ``text`` block that follows directly, ``None`` without one.
+    """
+
+    page: str
+    line: int
+    language: str
+    code: str
+    output: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def examples_of(page: str) -> Iterator[Example]:
+    text = PAGES[page]
+    for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        output = re.compile(r"\s*^```text\n(.*?)^```$", re.DOTALL | re.MULTILINE).match(text, match.end())
+        line = text.count("\n", 0, match.start()) + 1
+        yield Example(page, line, match[1], match[2], output[1] if output else None)
+
+
+EXAMPLES = [example for page in PAGES for example in examples_of(page)]
+COMMAND_PAGES = sorted({example.page for example in EXAMPLES if example.language == "console"})
+
+
+def in_language(*languages: str) -> list[Any]:
+    return [pytest.param(example, id=str(example)) for example in EXAMPLES if example.language in languages]
+
+
+def test_every_block_has_a_language_that_is_checked() -> None:
+    assert [str(example) for example in EXAMPLES if example.language not in LANGUAGES] == []
+
+
+@pytest.mark.parametrize("example", in_language("python"))
+def test_a_program_prints_what_its_page_shows(
+    example: Example, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if "def test_" in example.code:
+        run_tests(example.code, tmp_path)
+        return
+    exec(compile(example.code, str(example), "exec"), {"__name__": "example"})  # noqa: S102 (the page is ours)
+    assert capsys.readouterr().out == (example.output or "")
+
+
+def run_tests(code: str, folder: Path) -> None:
+    (folder / "test_example.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", COMMAND_PAGES)
+@pytest.mark.skipif(shutil.which("bash") is None or shutil.which("curl") is None, reason="needs bash and curl")
+def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    provide_files(page, tmp_path)
+    with running(task_seconds=0) as server:
+        for example in examples_of(page):
+            if example.language == "console":
+                run_commands(example, server, tmp_path)
+
+
+def provide_files(page: str, folder: Path) -> None:
+    """Write the files that the commands of a page read: the TOML blocks that begin with a name, and inputs of users."""
+    for example in examples_of(page):
+        if example.language == "toml" and (name := re.match(r"# (\S+\.toml)\n", example.code)):
+            (folder / name[1]).write_text(example.code, encoding="utf-8")
+    vendor_page = ROOT / "schemas/tests/pages/tables.zh.md"
+    for name in ("page.md", "other-page.md"):
+        shutil.copy(vendor_page, folder / name)
+    (folder / "prompts.txt").write_text("A hill at dawn\nA lake at noon\n", encoding="utf-8")
+    (folder / "images").mkdir()
+    Image.new("RGB", (64, 64), "navy").save(folder / "images/own.png")
+    (folder / "traffic.har").write_text(json.dumps(recorded_traffic()), encoding="utf-8")
+
+
+def recorded_traffic() -> dict[str, Any]:
+    request = {
+        "method": "GET",
+        "url": f"{local.BASE_URL}{job_api().credit.path}",
+        "httpVersion": "HTTP/1.1",
+        "headers": [{"name": "Authorization", "value": f"Bearer {local.KEY}"}],
+        "queryString": [],
+        "cookies": [],
+        "headersSize": -1,
+        "bodySize": 0,
+    }
+    response = {
+        "status": 200,
+        "statusText": "OK",
+        "httpVersion": "HTTP/1.1",
+        "headers": [{"name": "Content-Type", "value": "application/json"}],
+        "content": {"size": 38, "mimeType": "application/json", "text": '{"code":200,"msg":"success","data":80}'},
+        "cookies": [],
+        "redirectURL": "",
+        "headersSize": -1,
+        "bodySize": 38,
+    }
+    entry = {
+        "startedDateTime": "2026-01-01T00:00:00.000Z",
+        "time": 1,
+        "request": request,
+        "response": response,
+        "cache": {},
+        "timings": {"send": 0, "wait": 1, "receive": 0},
+    }
+    return {"log": {"version": "1.2", "creator": {"name": "test", "version": "1"}, "entries": [entry]}}
+
+
+def run_commands(example: Example, server: MockServer, folder: Path) -> None:
+    printed = ""
+    for command in commands_of(example.code):
+        if any(command.startswith(prefix) for prefix in NOT_RUN):
+            continue
+        if "seedbed serve" in command or "seedbed_mock" in command:
+            start_server(command, folder)
+            continue
+        result = run(command, server, folder)
+        assert result.returncode == 0, f"{example}: {command}\n{result.stdout}\n{result.stderr}"
+        printed += result.stdout
+    if example.output is not None:
+        assert printed.replace(server.url, local.BASE_URL).rstrip("\n") == example.output.rstrip("\n")
+
+
+def commands_of(code: str) -> list[str]:
+    return [line for line in code.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def run(command: str, server: MockServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    if re.match(r"seedbed faults (list|add|clear)", command):
+        command += f" --url {server.url}"
+    if command.startswith("seedbed check"):
+        command += " --max-examples 5"
+    command = command.replace(local.BASE_URL, server.url)
+    environment = command_environment() | {"SEEDBED_BASE_URL": server.url}
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def command_environment() -> dict[str, str]:
+    folder = Path(sys.executable).parent
+    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
+
+
+def start_server(command: str, folder: Path) -> None:
+    """Start a server on a free port, wait until it is ready, and stop it."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command} --port 0"],
+        cwd=folder,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        first = process.stdout.readline()
+        process.terminate()
+        assert "http://127.0.0.1:" in first, f"{command}: {first}{process.stderr.read()}"
+
+
+@pytest.mark.parametrize("example", in_language("json"))
+def test_json_is_valid(example: Example) -> None:
+    json.loads(example.code)
+
+
+@pytest.mark.parametrize("example", in_language("toml"))
+def test_toml_is_valid(example: Example, tmp_path: Path) -> None:
+    content = tomllib.loads(example.code)
+    if "phase" in content:
+        file = tmp_path / "scenario.toml"
+        file.write_text(example.code, encoding="utf-8")
+        assert load_scenario(file).phases
+
+
+@pytest.mark.parametrize("example", in_language("rules"))
+def test_fault_rules_are_valid(example: Example) -> None:
+    assert [parse_rule(line) for line in example.code.splitlines()]
+
+
+def test_the_two_commands_that_set_everything_up_are_in_the_readme() -> None:
+    commands = [command for example in examples_of("README.md") for command in commands_of(example.code)]
+    assert "pip install . && seedbed serve" in commands
+    assert "pip install -e '.[dev]' && pytest" in commands
+
+
+def test_the_first_image_has_the_size_that_the_readme_states(tmp_path: Path) -> None:
+    (command,) = (
+        command
+        for example in examples_of("README.md")
+        for command in commands_of(example.code)
+        if command.startswith("seedbed generate")
+    )
+    with running(task_seconds=0) as server:
+        assert run(command, server, tmp_path).returncode == 0
+    with Image.open(tmp_path / "hill.jpg") as image:
+        assert f"{image.width} × {image.height} pixels" in PAGES["README.md"]
+
+
+def test_every_page_is_in_the_navigation_and_linked_files_exist() -> None:
+    navigation = (ROOT / "properdocs.yml").read_text(encoding="utf-8")
+    for page, text in PAGES.items():
+        assert page == "README.md" or page.removeprefix("docs/") in navigation
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def table_after(marker: str) -> list[list[str]]:
+    """Return the cells of the rows of the one table that follows a marker such as ``<!-- flags: serve -->``."""
+    (text,) = (text.split(f"<!-- {marker} -->")[1] for text in PAGES.values() if f"<!-- {marker} -->" in text)
+    lines = text.lstrip().splitlines()
+    end = next((number for number, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:end]]
+
+
+def words_in(cell: str) -> list[str]:
+    """Return the name at the start of each piece of code in a cell."""
+    return [re.split("[ =]", code)[0] for code in re.findall(r"`([^`]+)`", cell)]
+
+
+def commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
+    for name in app:
+        if not name.startswith("-"):
+            inner = list(commands(app[name], (*path, name)))
+            yield from inner or [((*path, name), app[name])]
+
+
+COMMANDS = dict(commands(make_app()))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_flags_of_a_command_are_documented(path: tuple[str, ...]) -> None:
+    flags = {
+        name
+        for argument in COMMANDS[path].assemble_argument_collection()
+        for name in argument.names
+        if name.startswith("-") and not name.startswith("--no-")
+    }
+    rows = table_after(f"flags: {' '.join(path)}") if flags else []
+    assert {word for row in rows for word in words_in(row[0])} == flags
+
+
+def test_the_default_values_of_the_server_flags_are_documented() -> None:
+    defaults = {
+        argument.names[0]: argument.field_info.default
+        for argument in COMMANDS["serve",].assemble_argument_collection()
+        if argument.names[0].startswith("--")
+    }
+    for flag, _, default in table_after("flags: serve"):
+        value = defaults[words_in(flag)[0]]
+        shown = value[0] if isinstance(value, tuple) and value else value
+        assert default == (
+            "" if shown in (None, "", ()) else f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`"
+        )
+
+
+def test_every_fault_effect_is_documented_with_its_options() -> None:
+    documented = {words_in(effect)[0]: set(words_in(options)) for effect, options, *_ in table_after("effects")}
+    fields = {
+        name: {field.encode_name for field in msgspec.structs.fields(effect)} - ({"code"} if name == "CODE" else set())
+        for name, effect in EFFECTS.items()
+    }
+    assert documented == fields
+
+
+def test_every_condition_is_documented() -> None:
+    documented = {words_in(condition)[0] for condition, *_ in table_after("conditions")}
+    assert documented == {field.encode_name for field in msgspec.structs.fields(Match)}
+
+
+def test_every_built_in_scenario_is_documented() -> None:
+    assert [words_in(name)[0] for name, *_ in table_after("scenarios")] == shipped_scenarios()
+
+
+def test_every_call_of_the_control_api_is_documented() -> None:
+    with running() as server:
+        document = server.control("GET", "openapi.json")
+    calls = {
+        f"{method.upper()} {path.removeprefix('/__seedbed/')}"
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method in {"get", "post", "delete"}
+    }
+    assert {call.strip("`") for call, *_ in table_after("control api")} == calls
