@@ -129,8 +129,8 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
 def provide_files(page: str, folder: Path) -> None:
     """Write the files that the commands of a page read: the TOML blocks that begin with a name, and inputs of users."""
     for example in examples_of(page):
-        if example.language == "toml" and (name := re.match(r"# (\S+\.toml)\n", example.code)):
-            (folder / name[1]).write_text(example.code, encoding="utf-8")
+        if example.language == "toml" and (first := re.match(r"# (\S+\.toml)\n", example.code)):
+            (folder / first[1]).write_text(example.code, encoding="utf-8")
     vendor_page = ROOT / "schemas/tests/pages/tables.zh.md"
     for name in ("page.md", "other-page.md"):
         shutil.copy(vendor_page, folder / name)
