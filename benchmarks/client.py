@@ -19,7 +19,7 @@ from seedbed_client import SeedreamClient
 default_contract()
 began = time.perf_counter(); httpx2.Client(trust_env=False)
 middle = time.perf_counter()
-client = SeedreamClient("http://127.0.0.1:9", "key"); client._shell._http.for_url(client.base_url)
+client = SeedreamClient("http://127.0.0.1:9", "key"); client._runner._http.for_url(client.base_url)
 print(middle - began, time.perf_counter() - middle)
 """
 

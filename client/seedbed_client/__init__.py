@@ -81,7 +81,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: programs that block need no other client, and those that poll no callbacks.
+    # Loaded on access: most programs use neither the asynchronous client nor callbacks.
     if name not in __all__:
         raise AttributeError(f"module 'seedbed_client' has no attribute {name!r}")
     return getattr(import_module(f"seedbed_client.{_MODULES.get(name, 'errors')}"), name)

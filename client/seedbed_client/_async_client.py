@@ -1,16 +1,16 @@
-"""An asynchronous client of the service: it runs the operations over HTTP."""
+"""The asynchronous client: its methods run operations over HTTP."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from seedbed_client import _downloads, _operations
+from seedbed_client._async_runner import AsyncRunner
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
 from seedbed_client._operations import Context, Submission, text_to_image
 from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries
-from seedbed_client._runner import AsyncRunner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -24,27 +24,32 @@ if TYPE_CHECKING:
     from seedbed_client.models import Task
 
 
-TIMEOUT = 30.0
-"""Seconds that one HTTP request may take."""
+TIMEOUT: Final = 30.0
+"""Default time limit of one HTTP request, in seconds."""
 
 
 class AsyncSeedreamClient:
     """An asynchronous client of the Seedream job API; the tasks of an event loop may share it.
 
+    Use it as a context manager, or call :meth:`close`, to close its connections.
+
     Args:
-        base_url: Where the service is; else ``SEEDBED_BASE_URL``, else the local fake. Never the paid service.
-        api_key: Key; else ``SEEDBED_API_KEY``, else the local fake's own.
-        contracts: Contracts of models to submit to, beside the shipped ones.
-        timeout: Seconds that one HTTP request may take.
-        max_retries: How often a call is made again that ended with what passes; see :mod:`seedbed_client._polling`.
-        rhythm: How often to look at a task that is waited for, and for how long.
-        transport: What carries the requests, such as ``httpx2.MockTransport``.
-        http_client: An HTTP client of yours to use, which you close.
-        sleep: What waits, given seconds.
-        clock: What tells the time while it waits, in seconds.
+        base_url: URL of the service; by default ``SEEDBED_BASE_URL``, or the local mock server. The URL of the paid
+            service is refused; use :meth:`live`.
+        api_key: API key; by default ``SEEDBED_API_KEY``, or the key of the local mock server.
+        contracts: Contracts of models to submit to, in addition to the shipped ones.
+        timeout: Seconds that one HTTP request may take, including its response.
+        max_retries: How often a failed request is repeated. ``createTask`` is only repeated if no task can have been
+            created.
+        polling: When to fetch a task that is waited for.
+        transport: Transport for the requests, such as ``httpx2.MockTransport``.
+        http_client: HTTP client to use instead of the client's own. You close it, and its own limits apply: the
+            headers of a response may take longer than ``timeout`` if the server sends them bit by bit.
+        sleep: Called to pause, with the seconds.
+        clock: Returns the time, in seconds.
 
     Raises:
-        ConfigurationError: The URL or the key cannot be used.
+        ConfigurationError: The URL or the key is invalid.
     """
 
     def __init__(
@@ -55,16 +60,16 @@ class AsyncSeedreamClient:
         contracts: Iterable[Contract] = (),
         timeout: float = TIMEOUT,
         max_retries: int = MAX_RETRIES,
-        rhythm: PollingSchedule = DEFAULT_SCHEDULE,
+        polling: PollingSchedule = DEFAULT_SCHEDULE,
         transport: httpx2.AsyncBaseTransport | None = None,
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        key, api_key = Secret(api_key or ""), None  # so that no traceback shows it
+        key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
         endpoint = local_endpoint(base_url, key)
-        self._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), rhythm, timeout, clock)
-        self._shell = AsyncRunner(self._context, transport, http_client, sleep)
+        self._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        self._runner = AsyncRunner(self._context, transport, http_client, sleep)
 
     @classmethod
     def live(
@@ -74,21 +79,23 @@ class AsyncSeedreamClient:
         contracts: Iterable[Contract] = (),
         timeout: float = TIMEOUT,
         max_retries: int = MAX_RETRIES,
-        rhythm: PollingSchedule = DEFAULT_SCHEDULE,
+        polling: PollingSchedule = DEFAULT_SCHEDULE,
         transport: httpx2.AsyncBaseTransport | None = None,
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Return a client of the paid service, where every task costs credits; the rest is as for the class.
+        """Return a client of the paid service, where every task costs credits.
+
+        The arguments are those of the class.
 
         Raises:
-            ConfigurationError: There is no key.
+            ConfigurationError: The key is missing or invalid.
         """
         key, api_key = Secret(api_key), ""
         client, endpoint = cls.__new__(cls), live_endpoint(key)
-        client._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), rhythm, timeout, clock)
-        client._shell = AsyncRunner(client._context, transport, http_client, sleep)
+        client._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        client._runner = AsyncRunner(client._context, transport, http_client, sleep)
         return client
 
     async def create_task(
@@ -101,47 +108,52 @@ class AsyncSeedreamClient:
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> str:
-        """Ask for an image and return the name of its task.
+        """Create a task that generates an image, and return its ID.
 
         Args:
-            prompt: What the image shows.
-            aspect_ratio: Width to height.
-            quality: Size class, ``basic`` for 2K or ``high`` for 4K.
-            callback_url: Where the service shall POST the finished task.
-            extra_headers: Headers beside those of every request.
+            prompt: Description of the image.
+            aspect_ratio: Ratio of width to height.
+            quality: ``basic`` for 2K or ``high`` for 4K.
+            callback_url: URL to which the service POSTs the finished task.
+            extra_headers: Headers in addition to those of every request.
 
         Raises:
-            ValidationError: The request breaks the contract; nothing was sent.
-            ApiError: The service refused; nothing was made.
-            SubmissionUnknownError: It cannot be told whether the task was made; it is not asked for again.
-            httpx2.ConnectError: Nothing answers there; nothing was made.
+            ValidationError: The request breaks the contract. Nothing was sent.
+            ApiError: The service refused the task. It was not created.
+            SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
+            httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
         submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return await self._shell.run(_operations.create_task(self._context, submission))
+        return await self._runner.run(_operations.create_task(self._context, submission))
 
     async def submit(
         self,
         *,
         model: str,
-        input: Mapping[str, Any],  # noqa: A002 (the service's own word)
+        input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
         validate: bool = True,
     ) -> str:
-        """Ask any model for a task and return its name; :meth:`create_task` for the errors.
+        """Create a task of any model, and return its ID.
 
         Args:
-            model: The model.
-            input: What it is asked.
-            callback_url: Where the service shall POST the finished task.
-            extra_headers: Headers beside those of every request.
-            validate: Whether to hold the request to the model's contract first, and to fill in its defaults.
+            model: Name of the model.
+            input: Input of the model.
+            callback_url: URL to which the service POSTs the finished task.
+            extra_headers: Headers in addition to those of every request.
+            validate: Whether to check the request against the contract of the model first, and to fill in its
+                defaults.
 
         Raises:
-            ConfigurationError: There is no contract of the model.
+            ConfigurationError: There is no contract for the model.
+            ValidationError: The request breaks the contract. Nothing was sent.
+            ApiError: The service refused the task. It was not created.
+            SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
+            httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
         submission = Submission(model, input, callback_url, extra_headers, validate)
-        return await self._shell.run(_operations.create_task(self._context, submission))
+        return await self._runner.run(_operations.create_task(self._context, submission))
 
     async def generate(
         self,
@@ -155,20 +167,23 @@ class AsyncSeedreamClient:
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Ask for an image and wait for it, all within ``timeout``: :meth:`create_task`, then :meth:`wait`."""
+        """Create a task that generates an image, wait for it, and return it.
+
+        ``timeout`` covers both. See :meth:`create_task` and :meth:`wait` for the arguments and the errors.
+        """
         submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return await self._shell.run(
+        return await self._runner.run(
             _operations.generate(self._context, submission, timeout=timeout, on_update=on_update)
         )
 
     async def get_task(self, task_id: str) -> Task:
-        """Return a task as it is now.
+        """Return a task in its current state.
 
         Raises:
-            ApiError: The service refused.
-            InvalidResponseError: It answered in no form of its own.
+            ApiError: The service refused the request.
+            InvalidResponseError: The response does not have the form that the service documents.
         """
-        return await self._shell.run(_operations.get_task(self._context, task_id))
+        return await self._runner.run(_operations.get_task(self._context, task_id))
 
     async def wait(
         self,
@@ -177,19 +192,20 @@ class AsyncSeedreamClient:
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Look at a task until it has succeeded.
+        """Poll a task until it has succeeded, and return it.
 
         Args:
-            task: The task, or its name.
-            timeout: Seconds after which to give up; else those of the rhythm.
-            on_update: Called with the task after each look.
+            task: The task or its ID.
+            timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
+            on_update: Called with the task after each fetch.
 
         Raises:
-            GenerationFailedError: It ended without a result.
-            WaitTimeoutError: It had not ended in time.
-            ApiError: The service refused, for a reason that does not pass by itself.
+            GenerationFailedError: The task failed.
+            WaitTimeoutError: The task is still running.
+            ApiError: The service refused the request for a reason that is not temporary.
         """
-        return await self._shell.run(_operations.begin(self._context, task, timeout=timeout, on_update=on_update).run())
+        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update)
+        return await self._runner.run(wait.run())
 
     async def wait_for_callback(
         self,
@@ -199,70 +215,76 @@ class AsyncSeedreamClient:
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Wait until a callback tells that a task has ended, and return what its record then says.
+        """Wait until a callback reports that a task has finished, then fetch the task and return it.
 
-        A callback that never comes is made up for by a rare look; the errors are those of :meth:`wait`.
+        The task is also polled at long intervals, in case its callback is lost. The errors are those of :meth:`wait`.
 
         Args:
-            task: The task, or its name.
-            receiver: Where the service POSTs the callback, served by another thread.
-            timeout: Seconds after which to give up; else those of the rhythm.
-            on_update: Called with the task after each look.
+            task: The task or its ID.
+            receiver: Receiver of the callback, which runs in another thread.
+            timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
+            on_update: Called with the task after each fetch.
         """
-        mailbox = receiver.mailbox
-        wait = _operations.begin(self._context, task, timeout=timeout, on_update=on_update, mailbox=mailbox)
-        return await self._shell.run(wait.run())
+        inbox = receiver.inbox
+        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update, inbox=inbox)
+        return await self._runner.run(wait.run())
 
     async def iter_states(self, task: Task | str, *, timeout: float | None = None) -> AsyncIterator[Task]:
-        """Yield a task each time that its state has changed, until it has ended, well or not.
+        """Yield a task each time its state changes, until it has succeeded or failed.
 
         Raises:
-            WaitTimeoutError: It had not ended in time.
-            ApiError: The service refused, for a reason that does not pass by itself.
+            WaitTimeoutError: The task is still running.
+            ApiError: The service refused the request for a reason that is not temporary.
         """
-        wait = _operations.begin(self._context, task, timeout=timeout)
-        while (seen := await self._shell.run(wait.next_change())) is not None:
-            yield seen
+        wait = _operations.start_wait(self._context, task, timeout=timeout)
+        while (latest := await self._runner.run(wait.next_change())) is not None:
+            yield latest
 
     @overload
     async def download(self, url: str, /) -> bytes: ...
     @overload
     async def download(self, url: str, /, *, to: Path | str) -> Path: ...
     async def download(self, url: str, /, *, to: Path | str | None = None) -> bytes | Path:
-        """Return a result, or write it to a file, which is there as a whole or not at all, and return its path.
+        """Download a result and return its bytes, or the path of the file that it was written to.
+
+        The file appears only once the image is complete.
+
+        Args:
+            url: URL of the result.
+            to: Path of the file.
 
         Raises:
-            DownloadError: There is no whole image at that URL.
+            DownloadError: There is no complete image at the URL.
             OSError: The file cannot be written.
         """
         if to is None:
-            return await self._shell.run(_downloads.in_memory(self._context, url))
-        return await self._shell.run(_downloads.into_file(self._context, url, Path(to)))
+            return await self._runner.run(_downloads.in_memory(self._context, url))
+        return await self._runner.run(_downloads.into_file(self._context, url, Path(to)))
 
     async def result_images(self, task: Task | str) -> tuple[bytes, ...]:
-        """Return all images of a task that has succeeded.
+        """Download all images of a successful task and return them.
 
         Raises:
-            DownloadError: It has none, or one is not whole.
+            DownloadError: The task has no images, or one is not complete.
         """
         known = await self.get_task(task) if isinstance(task, str) else task
-        return await self._shell.run(_downloads.all_in_memory(self._context, known))
+        return await self._runner.run(_downloads.all_in_memory(self._context, known))
 
     async def download_url(self, url: str, /) -> str:
-        """Return a URL at which anybody can have a result for some minutes.
+        """Return a URL from which anyone can download a result for some minutes.
 
         Raises:
-            ValidationError: The URL is none of a result of this service.
+            ValidationError: The URL is not that of a result of this service.
         """
-        return await self._shell.run(_operations.download_url(self._context, url))
+        return await self._runner.run(_operations.download_url(self._context, url))
 
     async def credits(self) -> float:
         """Return the balance, in credits."""
-        return await self._shell.run(_operations.get_credits(self._context))
+        return await self._runner.run(_operations.get_credits(self._context))
 
     async def close(self) -> None:
-        """Close the connections, except those of an HTTP client that was given."""
-        await self._shell.close()
+        """Close the connections. An HTTP client that you passed stays open."""
+        await self._runner.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,10 +294,10 @@ class AsyncSeedreamClient:
 
     @property
     def base_url(self) -> str:
-        """Where the service is, without a slash at the end."""
+        """URL of the service, without a trailing slash."""
         return self._context.endpoint.base_url
 
     def __repr__(self) -> str:
-        # Tracebacks that show locals ask even one that could not be made.
-        where = repr(self.base_url) if hasattr(self, "_context") else "not made"
+        # A traceback that shows locals also shows a client whose construction failed.
+        where = repr(self.base_url) if hasattr(self, "_context") else "invalid"
         return f"{type(self).__name__}({where})"

@@ -1,82 +1,107 @@
-"""Where callbacks come in, and those who wait for them hear of it, whichever thread they are in."""
+"""The inbox that connects a callback receiver with those who wait for a callback, across threads."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_KEPT = 10_000
-"""Callbacks that are remembered."""
+_MAX_REMEMBERED: Final = 10_000
+"""Task IDs that are remembered, so that a receiver that runs for months does not grow."""
 
 
-class Recent:
-    """The names that were added last.
+class RecentIds:
+    """A set of IDs that forgets the oldest when it is full.
 
     Args:
-        kept: How many are remembered.
+        size: Number of IDs to remember.
     """
 
-    def __init__(self, kept: int = _KEPT) -> None:
-        self._kept = kept
-        self._names: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, size: int = _MAX_REMEMBERED) -> None:
+        self._size = size
+        self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._ids
 
-    def add(self, name: str) -> bool:
-        """Add a name, and tell whether it is new; the oldest is forgotten where there are too many."""
-        if name in self._names:
+    def add(self, task_id: str) -> bool:
+        """Add an ID and return whether it is new."""
+        if task_id in self._ids:
             return False
-        self._names[name] = None
-        if len(self._names) > self._kept:
-            self._names.popitem(last=False)
+        self._ids[task_id] = None
+        if len(self._ids) > self._size:
+            self._ids.popitem(last=False)
         return True
 
-    def remove(self, name: str) -> None:
-        """Forget a name."""
-        self._names.pop(name, None)
+    def remove(self, task_id: str) -> None:
+        """Forget an ID."""
+        self._ids.pop(task_id, None)
 
 
 class CallbackInbox:
-    """Remembers of which tasks a callback came."""
+    """Remembers for which tasks a callback has arrived, and notifies those who wait for one."""
 
     def __init__(self) -> None:
-        self._lock, self._came = threading.Lock(), Recent()
-        self._waiting: dict[str, list[Callable[[], object]]] = {}
+        self._lock, self._arrived = threading.Lock(), RecentIds()
+        self._listeners: dict[str, list[Callable[[], object]]] = {}
 
     def put(self, task_id: str) -> None:
-        """Note that a callback of a task came."""
+        """Note that a callback for a task has arrived."""
         with self._lock:
-            self._came.add(task_id)
-            told = tuple(self._waiting.get(task_id, ()))
-        for tell in told:
-            tell()
+            self._arrived.add(task_id)
+            listeners = tuple(self._listeners.get(task_id, ()))
+        # Outside the lock: a listener may call back into the inbox.
+        for notify in listeners:
+            notify()
 
-    def watch(self, task_id: str, tell: Callable[[], object]) -> Callable[[], None]:
-        """Have a function called when a callback of a task comes, or at once where it came already.
+    def wait(self, task_id: str, seconds: float) -> bool:
+        """Wait for a callback for a task and return whether it arrived in time."""
+        arrived = threading.Event()
+        unsubscribe = self._subscribe(task_id, arrived.set)
+        try:
+            return arrived.wait(seconds)
+        finally:
+            unsubscribe()
+
+    async def wait_async(self, task_id: str, seconds: float) -> bool:
+        """Do as :meth:`wait` does, without blocking the event loop."""
+        import asyncio  # noqa: PLC0415 (slow to import, and blocking programs do not need it)
+
+        arrived, loop = asyncio.Event(), asyncio.get_running_loop()
+        # The callback arrives in the thread of the receiver, and events of asyncio are not thread-safe.
+        unsubscribe = self._subscribe(task_id, lambda: loop.call_soon_threadsafe(arrived.set))
+        try:
+            async with asyncio.timeout(seconds):
+                return await arrived.wait()
+        except TimeoutError:
+            return False
+        finally:
+            unsubscribe()
+
+    def _subscribe(self, task_id: str, notify: Callable[[], object]) -> Callable[[], None]:
+        """Call a function when a callback for a task arrives, or now if it has arrived.
 
         Args:
-            task_id: Name of the task.
-            tell: Called in whichever thread the callback comes.
+            task_id: ID of the task.
+            notify: Called in the thread in which the callback arrives.
 
         Returns:
-            What ends that.
+            A function that ends the subscription.
         """
         with self._lock:
-            is_there = task_id in self._came
-            self._waiting.setdefault(task_id, []).append(tell)
-        if is_there:
-            tell()
-        return lambda: self._leave(task_id, tell)
+            has_arrived = task_id in self._arrived
+            self._listeners.setdefault(task_id, []).append(notify)
+        if has_arrived:
+            notify()
+        return lambda: self._unsubscribe(task_id, notify)
 
-    def _leave(self, task_id: str, tell: Callable[[], object]) -> None:
+    def _unsubscribe(self, task_id: str, notify: Callable[[], object]) -> None:
         with self._lock:
-            waiting = self._waiting[task_id]
-            waiting.remove(tell)
-            if not waiting:
-                del self._waiting[task_id]
+            listeners = self._listeners[task_id]
+            listeners.remove(notify)
+            if not listeners:
+                del self._listeners[task_id]

@@ -1,11 +1,11 @@
-"""A key that does not show: not in a repr, a log or the locals of a traceback."""
+"""The service to call and the key to call it with, which must not leak into reprs, logs or tracebacks."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx2
 import msgspec
@@ -20,35 +20,41 @@ if TYPE_CHECKING:
     from seedbed_schemas import Schema
 
 
+BASE_URL_VARIABLE: Final = "SEEDBED_BASE_URL"
+KEY_VARIABLE: Final = "SEEDBED_API_KEY"
+
+_MAX_PORT: Final = 65_535
+
+
 class Secret:
-    """A text that only who asks for it gets to see.
+    """A text that is hidden unless it is asked for.
 
     Args:
         text: The text.
     """
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_reveal",)
 
     def __init__(self, text: str) -> None:
-        # A closure, for tools that show objects look into their attributes, slots included.
-        self._tell: Callable[[], str] = lambda: text
+        # A closure: tools that display objects look into attributes, slots included.
+        self._reveal: Callable[[], str] = lambda: text
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __bool__(self) -> bool:
-        return bool(self._tell())
+        return bool(self._reveal())
 
     def __reduce__(self) -> str:
-        raise TypeError("A secret is not written anywhere.")
+        raise TypeError("a secret cannot be pickled")
 
-    def tell(self) -> str:
+    def reveal(self) -> str:
         """Return the text."""
-        return self._tell()
+        return self._reveal()
 
 
 class KeyAuth(httpx2.Auth):
-    """Puts a key into its header when a request leaves, so that nothing on the way there holds it.
+    """Adds the API key to a request at the moment it is sent, so that no other object holds it.
 
     Args:
         header: Name of the header.
@@ -61,41 +67,35 @@ class KeyAuth(httpx2.Auth):
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Yield the request with its key."""
-        request.headers[self._header] = f"{self._scheme} {self._key.tell()}"
+        request.headers[self._header] = f"{self._scheme} {self._key.reveal()}"
         yield request
 
 
 def without_frames(error: BaseException, outer: BaseException | None) -> BaseException:
-    """Return an error without the frames in which it came about, and so without the headers that stood there.
+    """Return an error without its traceback, whose frames hold the request and so the key.
 
     Args:
         error: The error.
-        outer: What was being handled before, by callers, which stays as it is.
+        outer: The error that the caller was handling already, which keeps its traceback.
     """
     seen: set[int] = {id(outer)}
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
         if each is not None and id(each) not in seen:
             seen.add(id(each))
             each.__traceback__ = None
-            waiting += [each.__cause__, each.__context__]
+            pending += [each.__cause__, each.__context__]
     return error
 
 
-BASE_URL_VARIABLE = "SEEDBED_BASE_URL"
-KEY_VARIABLE = "SEEDBED_API_KEY"
-
-_LAST_PORT = 65_535
-
-
 class ServiceEndpoint(msgspec.Struct, frozen=True):
-    """A service, and a key to it.
+    """A service and a key for it.
 
     Attributes:
-        base_url: Where the service is, without a slash at the end.
-        api_key: The key.
-        is_live: Whether calls cost money.
+        base_url: URL of the service, without a trailing slash.
+        api_key: API key.
+        is_live: Whether tasks cost credits.
     """
 
     base_url: str
@@ -104,13 +104,13 @@ class ServiceEndpoint(msgspec.Struct, frozen=True):
 
     @property
     def auth(self) -> KeyAuth:
-        """What puts the key into a request."""
+        """The authentication of requests."""
         operation = seedbed_schemas.default_contract().operation
         return KeyAuth(operation.header, operation.scheme, self.api_key)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, where no proxy of the environment leads."""
+        """Whether the service runs on this machine, where proxies of the environment do not apply."""
         host = httpx2.URL(self.base_url).host
         try:
             address = ipaddress.ip_address(host)
@@ -120,51 +120,53 @@ class ServiceEndpoint(msgspec.Struct, frozen=True):
 
 
 def local_endpoint(base_url: str | None, api_key: Secret) -> ServiceEndpoint:
-    """Return a service that is not the paid one: the arguments, or the environment, or the local fake.
+    """Return the endpoint that the arguments name, or the environment, or the local mock server.
 
     Raises:
-        ConfigurationError: The URL is none, or is that of the paid service.
+        ConfigurationError: The URL is invalid or that of the paid service, or the key is invalid.
     """
-    chosen = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
-    url = _parsed(chosen)
+    text = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
+    url = _parsed(text)
+    # A test that is misconfigured must not spend credits. A host name may end with a dot.
     if url.host.rstrip(".") == httpx2.URL(seedbed_schemas.default_contract().operation.server).host:
-        raise ConfigurationError(f"{chosen} is the paid service: say so with SeedreamClient.live(api_key) or --live.")
-    return ServiceEndpoint(chosen.rstrip("/"), _checked(api_key or environment_key() or Secret(local.KEY)))
+        raise ConfigurationError(f"{text} is the paid service; use SeedreamClient.live(api_key) or --live to call it")
+    return ServiceEndpoint(text.rstrip("/"), _checked(api_key or environment_key() or Secret(local.KEY)))
 
 
 def live_endpoint(api_key: Secret) -> ServiceEndpoint:
-    """Return the paid service.
+    """Return the endpoint of the paid service.
 
     Raises:
-        ConfigurationError: There is no key.
+        ConfigurationError: The key is missing or invalid.
     """
     if not api_key:
-        raise ConfigurationError(f"The paid service needs a key: pass one, or set {KEY_VARIABLE}.")
+        raise ConfigurationError(f"the paid service needs a key; pass one or set {KEY_VARIABLE}")
     return ServiceEndpoint(seedbed_schemas.default_contract().operation.server, _checked(api_key), is_live=True)
 
 
 def environment_key() -> Secret:
-    """Return the key that the environment has, an empty one where it has none."""
+    """Return the key from the environment, or an empty one."""
     return Secret(os.environ.get(KEY_VARIABLE, ""))
 
 
 @cache
-def _uri() -> Schema:
+def _uri_schema() -> Schema:
     return seedbed_schemas.Schema({"type": "string", "format": "uri"}, name="URL")
 
 
 def _parsed(text: str) -> httpx2.URL:
-    # httpx2 alone would mend what is not a URI rather than refuse it.
-    url = httpx2.URL(text if _uri().accepts(text) else "")
-    if url.userinfo:  # not shown, for it is secret
-        raise ConfigurationError("The URL of a service has no user name or password in it; give the key by itself.")
+    # httpx2 repairs invalid URLs rather than refusing them.
+    url = httpx2.URL(text if _uri_schema().accepts(text) else "")
+    if url.userinfo:
+        # The password is a secret, so the error does not show the URL.
+        raise ConfigurationError("the URL must not contain a user name or password; pass the key separately")
     is_base = url.scheme in {"http", "https"} and url.host and not (url.query or url.fragment)
-    if not is_base or (url.port or 0) > _LAST_PORT:
-        raise ConfigurationError(f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}.")
+    if not is_base or (url.port or 0) > _MAX_PORT:
+        raise ConfigurationError(f"invalid URL {text!r}; give the URL of a service, for example {local.BASE_URL}")
     return url
 
 
 def _checked(api_key: Secret) -> Secret:
-    if not (api_key.tell().isascii() and api_key.tell().isprintable()) or " " in api_key.tell():
-        raise ConfigurationError("A key is made of visible ASCII characters without spaces.")
+    if not (api_key.reveal().isascii() and api_key.reveal().isprintable()) or " " in api_key.reveal():
+        raise ConfigurationError("invalid API key; a key consists of visible ASCII characters without spaces")
     return api_key

@@ -1,4 +1,7 @@
-"""What is sent: the bodies of requests, held to the contract of their model."""
+"""The operations of the service: what is sent, how responses are interpreted, and how a wait proceeds.
+
+Each operation is a generator of actions, which a runner performs; see :mod:`seedbed_client._actions`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import seedbed_schemas
 from seedbed_schemas import job_api
 from seedbed_schemas.validation import for_display
 
-from seedbed_client._flow import AwaitCallback, HttpRequest, Pause
-from seedbed_client._polling import NEVER_SENT, has_no_effect, passes
+from seedbed_client._actions import AwaitCallback, HttpRequest, Pause
+from seedbed_client._polling import NEVER_SENT, has_no_effect, is_temporary
 from seedbed_client._responses import data_of
 from seedbed_client.errors import (
     ApiError,
@@ -39,25 +42,77 @@ if TYPE_CHECKING:
 
     from seedbed_schemas import Contract
 
+    from seedbed_client._actions import ClientOperation
     from seedbed_client._callback_inbox import CallbackInbox
     from seedbed_client._config import ServiceEndpoint
-    from seedbed_client._flow import ClientOperation
     from seedbed_client._polling import PollingSchedule, Retries
 
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""What RFC 9110 lets a header be named."""
+_JSON: Final = {"Content-Type": "application/json"}
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header name, as RFC 9110 defines it."""
+
+_MAX_TIMEOUT: Final = 86_400
+_MAX_TASK_ID_LENGTH: Final = 1000
+"""In characters; the IDs of the service have about 30."""
+
+_MIN_FETCH_SECONDS: Final = 0.05
+"""Shortest timeout of a fetch: the last fetch of a wait may have almost no time left."""
+
+_NO_TASK_CREATED: Final = (
+    FeatureDisabledError,
+    GenerationFailedError,
+    InsufficientCreditsError,
+    MaintenanceError,
+    ValidationError,
+)
+"""Errors that mean that no task was created, even with a code of 500 or more."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """The configuration of a client, on which its operations depend.
+
+    Attributes:
+        endpoint: The service and the key.
+        contracts: Contracts of models in addition to the shipped ones.
+        retries: When to repeat failed requests.
+        polling: When to fetch a task that is waited for.
+        timeout: Seconds that one HTTP request may take.
+        clock: Returns the time, in seconds.
+    """
+
+    endpoint: ServiceEndpoint
+    contracts: tuple[Contract, ...]
+    retries: Retries
+    polling: PollingSchedule
+    timeout: float
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _MAX_TIMEOUT):
+            raise ConfigurationError(
+                f"invalid timeout {self.timeout!r}; give more than 0 and at most {_MAX_TIMEOUT} seconds"
+            )
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path of the service."""
+        return self.endpoint.base_url + path
+
+    def data(self, response: httpx2.Response) -> Any:
+        """Return the data of a successful response; see :func:`seedbed_client._responses.data_of` for the errors."""
+        return data_of(response, self.contracts)
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A task to be asked for.
+    """A task to create.
 
     Attributes:
-        model: What makes its image.
-        input: What it is asked.
-        callback_url: Where the service shall POST the finished task.
-        headers: Headers beside those of every request.
-        validate: Whether the contract of the model is held to first, and fills in its defaults.
+        model: Model that makes the image.
+        input: Input of the model.
+        callback_url: URL to which the service POSTs the finished task.
+        headers: Headers in addition to those of every request.
+        validate: Whether to check the request against the contract of the model, and to fill in its defaults.
     """
 
     model: str
@@ -67,50 +122,46 @@ class Submission(msgspec.Struct, frozen=True):
     validate: bool = True
 
     def __repr__(self) -> str:
-        return f"Submission({self.model!r})"  # headers may hold what is secret
+        # Tracebacks show reprs, and headers may hold secrets.
+        return f"Submission({self.model!r})"
 
     def body(self, contracts: Iterable[Contract] = ()) -> bytes:
         """Return the body of the request.
 
         Args:
-            contracts: Contracts of models beside the shipped ones.
+            contracts: Contracts of models in addition to the shipped ones.
 
         Raises:
-            ConfigurationError: There is no contract of the model.
-            ValidationError: The request breaks it.
+            ConfigurationError: There is no contract for the model.
+            ValidationError: The request breaks the contract.
         """
         fields = job_api().fields
         contract = contract_of(self.model, contracts) if self.validate else None
-        filled = {**_defaults(contract), **self.input} if contract else dict(self.input)
-        body: dict[str, Any] = {fields.model: self.model, fields.input: filled}
+        body: dict[str, Any] = {fields.model: self.model, fields.input: {**_defaults(contract), **self.input}}
         if self.callback_url is not None:
             body[fields.callback] = self.callback_url
-        if contract:
-            _hold(contract, body)
-        # Written in ASCII, for then even a prompt that is no proper Unicode travels, and the service can say no to it.
-        with _json_alone():
+        with _json_errors():
+            if contract and not contract.request.accepts(body):
+                problems = "; ".join(violation.message for violation in contract.request.violations(body))
+                raise _invalid(problems)
+            # ASCII carries even a prompt with lone surrogates, so that the service can refuse it.
             return json.dumps(body, allow_nan=False).encode()
 
-    def own_headers(self) -> Mapping[str, str]:
-        """Return the headers beside those of every request.
+    def extra_headers(self) -> Mapping[str, str]:
+        """Return the headers in addition to those of every request.
 
         Raises:
-            ConfigurationError: One of them cannot be sent.
+            ConfigurationError: A header is malformed.
         """
         for name, value in (self.headers or {}).items():
-            if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
-                raise ConfigurationError(
-                    f"The header {name!r} cannot be sent: headers are of visible ASCII characters."
-                )
+            # The value may be a secret, so the error does not show it.
+            if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
+                raise ConfigurationError(f"invalid header {name!r}; use visible ASCII characters")
         return self.headers or {}
 
 
 def text_to_image(
-    prompt: str,
-    aspect_ratio: str,
-    quality: str,
-    callback_url: str | None,
-    headers: Mapping[str, str] | None,
+    prompt: str, aspect_ratio: str, quality: str, callback_url: str | None, headers: Mapping[str, str] | None
 ) -> Submission:
     """Return a task of the shipped model."""
     values = {"prompt": prompt, "aspect_ratio": aspect_ratio, "quality": quality}
@@ -121,93 +172,46 @@ def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
     """Return the contract of a model.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no such contract.
     """
     known = {contract.model: contract for contract in (*seedbed_schemas.shipped_contracts(), *contracts)}
     if model not in known:
         names = ", ".join(sorted(known))
         raise ConfigurationError(
-            f"There is no contract of {model!r}, only of {names}: derive one with seedbed derive and give it as one of "
-            "contracts=, or say validate=False."
+            f"no contract for the model {model!r}; known models: {names}. Derive a contract with seedbed derive and "
+            "pass it in contracts=, or pass validate=False"
         )
     return known[model]
 
 
-def _defaults(contract: Contract) -> dict[str, Any]:
-    return {name: schema["default"] for name, schema in contract.input_fields.items() if "default" in schema}
-
-
-def _hold(contract: Contract, body: dict[str, Any]) -> None:
-    with _json_alone():
-        broken = [] if contract.request.accepts(body) else contract.request.violations(body)
-    if broken:
-        raise _refusal("; ".join(violation.message for violation in broken))
+def _defaults(contract: Contract | None) -> dict[str, Any]:
+    fields = contract.input_fields if contract else {}
+    return {name: schema["default"] for name, schema in fields.items() if "default" in schema}
 
 
 @contextlib.contextmanager
-def _json_alone() -> Iterator[None]:
-    """Refuse what is no JSON, and so has no form to be judged by, or sent in."""
+def _json_errors() -> Iterator[None]:
+    """Refuse values that JSON cannot represent, whether the validator or the encoder meets them first."""
     try:
         yield
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _refusal(f"the request cannot be written as JSON ({error})") from error
+        raise _invalid(f"the request cannot be encoded as JSON ({error})") from error
 
 
-def _refusal(problem: str) -> ValidationError:
+def _invalid(problem: str) -> ValidationError:
     return ValidationError(code_of("validation_error"), f"Validation failed: {problem}.")
 
 
-_JSON: Final = {"Content-Type": "application/json"}
-_REFUSALS: Final = (
-    FeatureDisabledError,
-    GenerationFailedError,
-    InsufficientCreditsError,
-    MaintenanceError,
-    ValidationError,
-)
-"""What says no for certain, whatever its code."""
-
-_LONGEST_CALL: Final = 86_400
-_LONGEST_NAME: Final = 1000
-"""In characters; names of tasks have some tens."""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What a client knows, and its flows go by.
-
-    Attributes:
-        endpoint: The service.
-        contracts: Contracts of models beside the shipped ones.
-        retries: How often calls are made again.
-        rhythm: How often one looks at a task.
-        timeout: Seconds that one HTTP request may take.
-        clock: What tells the time, in seconds.
-    """
-
-    endpoint: ServiceEndpoint
-    contracts: tuple[Contract, ...]
-    retries: Retries
-    rhythm: PollingSchedule
-    timeout: float
-    clock: Callable[[], float]
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _LONGEST_CALL):
-            raise ConfigurationError(
-                f"The time of a request is more than 0 and at most {_LONGEST_CALL} seconds, not {self.timeout!r}."
-            )
-
-    def url(self, path: str) -> str:
-        """Return where a path of the service is."""
-        return self.endpoint.base_url + path
-
-    def data(self, response: httpx2.Response) -> Any:
-        """Return what an answer gives back."""
-        return data_of(response, self.contracts)
-
-
 def create_task(context: Context, submission: Submission, *, deadline: float = float("inf")) -> ClientOperation[str]:
-    """Ask for a task and return its name; asks again only where nothing can have been made, for it costs money."""
+    """Create a task and return its ID.
+
+    A task costs credits, so the request is repeated only if the failed one cannot have created a task.
+
+    Args:
+        context: Context of the client.
+        submission: The task.
+        deadline: Time by the clock of the client after which the request is not repeated.
+    """
     body = submission.body(context.contracts)
     retries = context.retries.until(deadline)
     return (yield from retries.run(lambda: _create_once(context, submission, body), has_no_effect))
@@ -215,44 +219,45 @@ def create_task(context: Context, submission: Submission, *, deadline: float = f
 
 def _create_once(context: Context, submission: Submission, body: bytes) -> ClientOperation[str]:
     operation, auth = seedbed_schemas.default_contract().operation, context.endpoint.auth
-    headers = {**submission.own_headers(), **_JSON}
-    call = HttpRequest(operation.method, context.url(operation.path), auth, headers, content=body)
+    headers = {**submission.extra_headers(), **_JSON}
+    request = HttpRequest(operation.method, context.url(operation.path), auth, headers, content=body)
     try:
-        response = yield call
-        return _named(context.data(response), response)
+        response = yield request
+        return _task_id(context.data(response), response)
     except NEVER_SENT:
         raise
     except (httpx2.RequestError, InvalidResponseError) as error:
-        raise _unknown(error) from error
+        raise _submission_unknown(error) from error
     except ApiError as error:
-        if error.code < code_of("server_error") or isinstance(error, _REFUSALS):
+        # A server that failed may have created the task before.
+        if error.code < code_of("server_error") or isinstance(error, _NO_TASK_CREATED):
             raise
-        raise _unknown(error) from error
+        raise _submission_unknown(error) from error
 
 
-def _named(data: Any, response: httpx2.Response) -> str:
-    names = [data.get(name) for name in _names()] if isinstance(data, dict) else []
-    task_id = next((name for name in names if isinstance(name, str) and name), None)
+def _task_id(data: Any, response: httpx2.Response) -> str:
+    values = [data.get(name) for name in _task_id_fields()] if isinstance(data, dict) else []
+    task_id = next((value for value in values if isinstance(value, str) and value), None)
     if task_id is None:
-        raise InvalidResponseError(response.status_code, "it does not name the task")
+        raise InvalidResponseError(response.status_code, "it has no task ID")
     return task_id
 
 
 @cache
-def _names() -> tuple[str, ...]:
-    """Return under which names a new task's name is given back, in whichever dialect."""
-    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first answer that needs it)
+def _task_id_fields() -> tuple[str, ...]:
+    """Return the fields in which a new task's ID may be given, over all dialects."""
+    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first response that needs it)
 
     return tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
 
 
-def _unknown(error: Exception) -> SubmissionUnknownError:
+def _submission_unknown(error: Exception) -> SubmissionUnknownError:
     reason = str(error) or type(error).__name__
-    return SubmissionUnknownError(f"it is not known whether the task was made, and paid for: {reason}")
+    return SubmissionUnknownError(f"it is not known whether the task was created and charged: {reason}")
 
 
 def fetch(context: Context, task_id: str, timeout: float | None = None) -> ClientOperation[Task]:
-    """Return the task as it is now, having asked once."""
+    """Fetch a task once and return it."""
     operation = job_api().record_info
     url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: _checked(task_id)}
     response = yield HttpRequest(operation.method, url, auth, params=query, timeout=timeout)
@@ -264,157 +269,156 @@ def fetch(context: Context, task_id: str, timeout: float | None = None) -> Clien
 
 
 def _checked(task_id: str) -> str:
-    if isinstance(task_id, str) and 0 < len(task_id) <= _LONGEST_NAME and task_id.isprintable():
+    if isinstance(task_id, str) and 0 < len(task_id) <= _MAX_TASK_ID_LENGTH and task_id.isprintable():
         return task_id
-    raise ConfigurationError(f"{for_display(str(task_id))!r} is not the name of a task: createTask gives one back.")
+    raise ConfigurationError(f"invalid task ID {for_display(str(task_id))!r}; use one that create_task() returned")
 
 
 def get_task(context: Context, task_id: str) -> ClientOperation[Task]:
-    """Return the task as it is now."""
-    return (yield from context.retries.run(lambda: fetch(context, task_id), passes))
+    """Fetch a task, with retries, and return it."""
+    return (yield from context.retries.run(lambda: fetch(context, task_id), is_temporary))
 
 
 def get_credits(context: Context) -> ClientOperation[float]:
     """Return the balance, in credits."""
-    return (yield from context.retries.run(lambda: _credits_once(context), passes))
 
+    def fetch_balance() -> ClientOperation[float]:
+        operation = job_api().credit
+        response = yield HttpRequest(operation.method, context.url(operation.path), context.endpoint.auth)
+        balance = context.data(response)
+        if not isinstance(balance, int | float) or isinstance(balance, bool):
+            raise InvalidResponseError(response.status_code, "its balance is not a number")
+        return float(balance)
 
-def _credits_once(context: Context) -> ClientOperation[float]:
-    operation = job_api().credit
-    response = yield HttpRequest(operation.method, context.url(operation.path), context.endpoint.auth)
-    balance = context.data(response)
-    if not isinstance(balance, int | float) or isinstance(balance, bool):
-        raise InvalidResponseError(response.status_code, "its balance cannot be read")
-    return float(balance)
+    return (yield from context.retries.run(fetch_balance, is_temporary))
 
 
 def download_url(context: Context, url: str) -> ClientOperation[str]:
-    """Return a URL at which a result can be had for some minutes; asking changes nothing, so it may be repeated."""
-    return (yield from context.retries.run(lambda: _download_url_once(context, url), passes))
+    """Return a temporary public URL of a result."""
 
+    def fetch_url() -> ClientOperation[str]:
+        operation, auth = job_api().download_url, context.endpoint.auth
+        body = json.dumps({operation.field: url}).encode()
+        response = yield HttpRequest(operation.method, context.url(operation.path), auth, _JSON, content=body)
+        found = context.data(response)
+        if not isinstance(found, str) or not found:
+            raise InvalidResponseError(response.status_code, "it has no URL")
+        return found
 
-def _download_url_once(context: Context, url: str) -> ClientOperation[str]:
-    operation, auth = job_api().download_url, context.endpoint.auth
-    body = json.dumps({operation.field: url}).encode()
-    response = yield HttpRequest(operation.method, context.url(operation.path), auth, _JSON, content=body)
-    found = context.data(response)
-    if not isinstance(found, str) or not found:
-        raise InvalidResponseError(response.status_code, "it gives no URL")
-    return found
-
-
-_SHORTEST = 0.05
-"""Seconds that the last look of a wait is given at least."""
+    # A POST, but it changes nothing on the server, so it may be repeated.
+    return (yield from context.retries.run(fetch_url, is_temporary))
 
 
 class Wait(msgspec.Struct):
-    """A wait that is under way.
+    """A wait for a task, in progress. Times are by the clock of the client.
 
     Attributes:
-        context: What the client knows.
-        task: The task as it was seen last.
-        timeout: Seconds after which it is given up.
-        on_update: Called with the task after each look.
-        mailbox: Where callbacks come, if one waits for those.
-        began: When it began, by the client's clock.
-        trouble: Why the last look failed.
-        looked: When one first looked, by the client's clock.
-        least: For how long whoever answered asks to be left alone, in seconds.
+        context: Context of the client.
+        task: The task, as it was last fetched.
+        timeout: Seconds after which to stop waiting.
+        on_update: Called with the task after each fetch.
+        inbox: Inbox in which the callback arrives; ``None`` to poll.
+        began: Time at which the wait began.
+        last_error: Error of the last fetch.
+        first_fetch: Time of the first fetch.
+        min_pause: Seconds for which the server asks to be left alone.
     """
 
     context: Context
     task: Task
     timeout: float
     on_update: Callable[[Task], object] | None
-    mailbox: CallbackInbox | None
+    inbox: CallbackInbox | None
     began: float
-    trouble: Exception | None = None
-    looked: float | None = None
-    least: float = 0
+    last_error: Exception | None = None
+    first_fetch: float | None = None
+    min_pause: float = 0
 
     def run(self) -> ClientOperation[Task]:
-        """Return the task once it has succeeded."""
-        while not (self.task.succeeded and self.looked is not None):
-            yield from self._next_look()
+        """Return the task once it has succeeded.
+
+        Raises:
+            GenerationFailedError: The task failed.
+            WaitTimeoutError: The time is over.
+        """
+        # A task that the caller passes is fetched at least once: it may be out of date.
+        while not (self.task.succeeded and self.first_fetch is not None):
+            yield from self._next_fetch()
             if self.task.failed:
                 raise GenerationFailedError.of(self.task)
         return self.task
 
     def next_change(self) -> ClientOperation[Task | None]:
-        """Return the task when its state is another, and nothing once it has ended."""
-        if self.looked is not None and (self.task.succeeded or self.task.failed):
+        """Return the task when its state changes, and ``None`` after it has finished."""
+        if self.first_fetch is not None and (self.task.succeeded or self.task.failed):
             return None
-        before, is_first = self.task.state, self.looked is None
+        before, is_first = self.task.state, self.first_fetch is None
         while True:
-            yield from self._next_look()
-            if self.trouble is None and (is_first or self.task.state is not before):
+            yield from self._next_fetch()
+            if self.last_error is None and (is_first or self.task.state is not before):
                 return self.task
 
-    def _next_look(self) -> ClientOperation[None]:
-        if self.looked is None:
-            self.looked = self.context.clock()
+    def _next_fetch(self) -> ClientOperation[None]:
+        if self.first_fetch is None:
+            self.first_fetch = self.context.clock()
         else:
-            yield from self._pause(self.least)
-        self.least = yield from self._look()
-
-    def _look(self) -> ClientOperation[float]:
-        """Look once, and return for how long whoever answered asks to be left alone, in seconds."""
-        left = max(self.timeout - self._elapsed(), _SHORTEST)
+            yield from self._pause()
+        left = max(self.timeout - self._elapsed(), _MIN_FETCH_SECONDS)
+        self.last_error, self.min_pause = None, 0
         try:
             self.task = yield from fetch(self.context, self.task.task_id, min(left, self.context.timeout))
         except (httpx2.RequestError, SeedreamError) as error:
-            if not self._is_outlasted(error):
-                error.add_note(f"The task is {self.task.task_id}")
+            if not self._may_continue(error):
+                error.add_note(f"The task ID is {self.task.task_id}")
                 raise
-            self.trouble = error
-            return getattr(error, "retry_after", None) or 0
-        self.trouble = None
+            self.last_error = error
+            self.min_pause = getattr(error, "retry_after", None) or 0
+            return
         if self.on_update:
             self.on_update(self.task)
-        return 0
 
-    def _is_outlasted(self, error: Exception) -> bool:
-        """Tell whether to look again all the same: the task is paid for, so waiting on is better than losing it."""
-        # One dialect says so of an unknown task with the code of a request that breaks a rule.
-        is_unknown = isinstance(error, NotFoundError | ValidationError)
-        if is_unknown and self.looked is not None:
-            return self.context.clock() - self.looked < self.context.rhythm.grace
-        return passes(error)
+    def _may_continue(self, error: Exception) -> bool:
+        """Return whether to keep waiting after an error: the task is paid for, so losing it is worse than waiting."""
+        # A new task may be unknown for a moment. One dialect reports that with the code of a validation error.
+        is_unknown_task = isinstance(error, NotFoundError | ValidationError)
+        if is_unknown_task and self.first_fetch is not None:
+            return self.context.clock() - self.first_fetch < self.context.polling.grace
+        return is_temporary(error)
 
-    def _pause(self, least: float) -> ClientOperation[None]:
+    def _pause(self) -> ClientOperation[None]:
         elapsed = self._elapsed()
         if elapsed >= self.timeout:
-            raise WaitTimeoutError(self.task, self.timeout) from self.trouble
-        left, rhythm = self.timeout - elapsed, self.context.rhythm
-        if self.mailbox is None:
-            yield Pause(min(max(rhythm.pause(elapsed), least), left))
+            raise WaitTimeoutError(self.task, self.timeout) from self.last_error
+        left, polling = self.timeout - elapsed, self.context.polling
+        if self.inbox is None:
+            yield Pause(min(max(polling.pause(elapsed), self.min_pause), left))
             return
-        seconds = min(max(rhythm.patient_pause(), least), left)
-        if (yield AwaitCallback(self.mailbox, self.task.task_id, seconds)):
-            # A callback may be ahead of the record, or lie: the record decides, and is looked at as without one.
-            self.mailbox = None
+        seconds = min(max(polling.callback_pause(), self.min_pause), left)
+        if (yield AwaitCallback(self.inbox, self.task.task_id, seconds)):
+            # A callback may be ahead of the record, or forged. The record decides, and is polled from now on.
+            self.inbox = None
 
     def _elapsed(self) -> float:
         return self.context.clock() - self.began
 
 
-def begin(
+def start_wait(
     context: Context,
     task: Task | str,
     *,
     timeout: float | None,
     on_update: Callable[[Task], object] | None = None,
-    mailbox: CallbackInbox | None = None,
+    inbox: CallbackInbox | None = None,
 ) -> Wait:
-    """Return the wait for a task that begins now."""
+    """Return a wait for a task that begins now."""
     known = task if isinstance(task, Task) else Task(task)
-    return Wait(context, known, context.rhythm.patience(timeout), on_update, mailbox, context.clock())
+    return Wait(context, known, context.polling.limit(timeout), on_update, inbox, context.clock())
 
 
 def generate(
     context: Context, submission: Submission, *, timeout: float | None, on_update: Callable[[Task], object] | None
 ) -> ClientOperation[Task]:
-    """Ask for a task and return it once it has succeeded, all within one time."""
-    patience, began = context.rhythm.patience(timeout), context.clock()
-    task_id = yield from create_task(context, submission, deadline=began + patience)
-    return (yield from Wait(context, Task(task_id), patience, on_update, None, began).run())
+    """Create a task and return it once it has succeeded; the timeout covers both."""
+    limit, began = context.polling.limit(timeout), context.clock()
+    task_id = yield from create_task(context, submission, deadline=began + limit)
+    return (yield from Wait(context, Task(task_id), limit, on_update, None, began).run())

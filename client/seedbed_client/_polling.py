@@ -1,4 +1,4 @@
-"""How often one looks at a task, and for how long."""
+"""When to fetch a task that is waited for, and when to repeat a request that failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import httpx2
 import msgspec
 
-from seedbed_client._flow import Pause
+from seedbed_client._actions import Pause
 from seedbed_client.errors import (
     ApiError,
     ConfigurationError,
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from seedbed_client._flow import ClientOperation
+    from seedbed_client._actions import ClientOperation
+
+T = TypeVar("T")
 
 
 class PollingStep(msgspec.Struct, frozen=True):
-    """A part of a wait.
+    """A phase of a wait. Each pause is drawn at random, so that many clients do not fetch at the same time.
 
     Attributes:
-        begins: After how many seconds of waiting it begins.
-        least: Fewest seconds between two looks.
-        most: Most seconds between two looks; drawn from between, so that many who wait do not look all at once.
+        begins: Seconds of waiting after which the phase begins.
+        least: Shortest pause between two fetches, in seconds.
+        most: Longest pause between two fetches, in seconds.
     """
 
     begins: float
@@ -41,120 +43,129 @@ class PollingStep(msgspec.Struct, frozen=True):
 
 
 class PollingSchedule(msgspec.Struct, frozen=True):
-    """How often one looks at a task, by default as the service advises: 2 to 3 s, then 5 to 10, then 15 to 30.
+    """When to fetch a task that is waited for.
+
+    The defaults follow the documentation of the service: every 2 to 3 s at first, then every 5 to 10 s, then every 15
+    to 30 s, for up to 15 minutes.
 
     Attributes:
-        steps: The parts of a wait, in order; the first begins at 0.
-        timeout: Seconds after which a task is given up, which the service's advice puts at 15 minutes.
-        grace: Seconds for which a task may be unknown to the service, as new ones are for a moment.
+        steps: Phases of the wait, in order; the first begins at 0.
+        timeout: Seconds after which to stop waiting.
+        grace: Seconds for which a task may be unknown to the service, as new tasks are for a moment.
     """
 
     steps: tuple[PollingStep, ...] = (PollingStep(0, 2, 3), PollingStep(30, 5, 10), PollingStep(120, 15, 30))
     timeout: float = 900
     grace: float = 60
 
-    def patience(self, timeout: float | None) -> float:
-        """Return after how many seconds to give up where that many are asked for.
+    def limit(self, timeout: float | None) -> float:
+        """Return the seconds to wait in all: the timeout, or that of the schedule.
 
         Raises:
-            ConfigurationError: It is no time.
+            ConfigurationError: The timeout is negative or not a number.
         """
-        patience = self.timeout if timeout is None else timeout
-        if not patience >= 0:
-            raise ConfigurationError(f"The time to wait for a task is 0 seconds or more, not {patience}.")
-        return patience
+        limit = self.timeout if timeout is None else timeout
+        if not limit >= 0:  # false for nan, too
+            raise ConfigurationError(f"invalid timeout {limit}; give 0 or more seconds")
+        return limit
 
     def pause(self, elapsed: float, draw: Callable[[float, float], float] = random.uniform) -> float:
-        """Return how long to wait before the next look, in seconds, after so many seconds of waiting."""
+        """Return the seconds to pause before the next fetch.
+
+        Args:
+            elapsed: Seconds since the wait began.
+            draw: Draws a number from a range.
+        """
         step = [step for step in self.steps if step.begins <= elapsed][-1]
         return draw(step.least, step.most)
 
-    def patient_pause(self, draw: Callable[[float, float], float] = random.uniform) -> float:
-        """Return how long to wait for a callback before looking whether it was lost, in seconds."""
+    def callback_pause(self, draw: Callable[[float, float], float] = random.uniform) -> float:
+        """Return the seconds to wait for a callback before fetching the task, in case the callback was lost."""
         return draw(self.steps[-1].least, self.steps[-1].most)
 
 
 DEFAULT_SCHEDULE: Final = PollingSchedule()
 
-
-T = TypeVar("T")
-
-NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-"""What happens before a request is on its way, so that it cannot have had an effect."""
-
 MAX_RETRIES: Final = 4
 
-_NOT_TO_BE_MENDED: Final = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.TooManyRedirects)
+NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+"""Errors that occur before a request is sent, so that it cannot have had an effect."""
+
+_PERMANENT: Final = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.TooManyRedirects)
+
+_TEMPORARY_STATUSES: Final = frozenset({200, 403, 408, 429})
+"""Statuses of invalid responses that may pass: a truncated body, or the page of a firewall or a proxy."""
 
 
 def has_no_effect(error: BaseException) -> bool:
-    """Tell whether a call that ended so was certainly not carried out, and may be carried out later."""
+    """Return whether a request that ended with an error had no effect and may succeed later."""
     return isinstance(error, (*NEVER_SENT, RateLimitError, MaintenanceError))
 
 
-def passes(error: BaseException) -> bool:
-    """Tell whether what a call ended with may go away by itself."""
+def is_temporary(error: BaseException) -> bool:
+    """Return whether a request that ended with an error may succeed later."""
     if isinstance(error, ApiError):
         return has_no_effect(error) or error.code >= code_of("server_error")
     if isinstance(error, InvalidResponseError):
-        return error.http_status >= code_of("server_error") or error.http_status in _STATUS_THAT_LIES
-    return isinstance(error, httpx2.RequestError) and not isinstance(error, _NOT_TO_BE_MENDED)
-
-
-_STATUS_THAT_LIES: Final = frozenset({200, 403, 408, 429})
-"""HTTP statuses of answers that are none of the service and yet pass: half an answer, a guard at the door."""
+        return error.http_status >= code_of("server_error") or error.http_status in _TEMPORARY_STATUSES
+    return isinstance(error, httpx2.RequestError) and not isinstance(error, _PERMANENT)
 
 
 class Retries(msgspec.Struct, frozen=True):
-    """How often a call is made again, and after how long: twice as long each time, with a random part.
+    """When to repeat a request that failed: after pauses that double each time, with a random part.
 
     Attributes:
-        most: How often at most.
-        first: Seconds before the first time.
-        first_refused: Seconds before the first time after the service asked for fewer calls, or is being maintained.
-        longest: Most seconds between two times; a ``Retry-After`` beyond it is not waited for.
-        clock: What tells the time, in seconds.
-        deadline: When to have ended, by that clock.
+        most: Largest number of repetitions.
+        clock: Returns the time, in seconds.
+        deadline: Time by the clock after which nothing is repeated.
+        first: First pause, in seconds.
+        first_throttled: First pause after a rate limit or during maintenance, in seconds.
+        longest: Longest pause, in seconds.
     """
 
     most: int
     clock: Callable[[], float]
     deadline: float = float("inf")
     first: float = 0.5
-    first_refused: float = 2
+    first_throttled: float = 2
     longest: float = 60
 
     def until(self, deadline: float) -> Retries:
-        """Return the same with a time to have ended."""
-        return Retries(self.most, self.clock, deadline, self.first, self.first_refused, self.longest)
+        """Return the same with a deadline."""
+        return msgspec.structs.replace(self, deadline=deadline)
 
-    def run(self, make: Callable[[], ClientOperation[T]], again: Callable[[BaseException], bool]) -> ClientOperation[T]:
-        """Run a flow, and run it again where it ends with an error that allows for that.
+    def run(
+        self, start: Callable[[], ClientOperation[T]], may_retry: Callable[[BaseException], bool]
+    ) -> ClientOperation[T]:
+        """Run an operation, and run it again after an error that allows it.
 
         Args:
-            make: Returns the flow.
-            again: Tells whether an error allows for it.
+            start: Returns the operation.
+            may_retry: Returns whether an error allows another attempt.
         """
-        from tenacity import Retrying, retry_if_exception  # noqa: PLC0415 (not loaded with the package, which imports swiftly)
+        # Loaded with the first call: importing the client stays fast.
+        from tenacity import Retrying, retry_if_exception  # noqa: PLC0415
 
+        # tenacity blocks when it sleeps. This collects the pause instead and leaves it to the runner.
         pauses: list[float] = []
         for attempt in Retrying(
-            sleep=pauses.append, wait=self._wait, stop=self._stop, retry=retry_if_exception(again), reraise=True
+            sleep=pauses.append, wait=self._wait, stop=self._stop, retry=retry_if_exception(may_retry), reraise=True
         ):
             while pauses:
                 yield Pause(pauses.pop())
             with attempt:
-                return (yield from make())
+                return (yield from start())
         raise AssertionError  # pragma: no cover (tenacity raises the last error)
 
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_exponential_jitter  # noqa: PLC0415 (as above)
 
         error = state.outcome.exception() if state.outcome else None
-        first = self.first_refused if isinstance(error, RateLimitError | MaintenanceError) else self.first
+        first = self.first_throttled if isinstance(error, RateLimitError | MaintenanceError) else self.first
         drawn = wait_exponential_jitter(multiplier=first, max=self.longest, jitter=first / 2)(state)
         return max(drawn, getattr(error, "retry_after", None) or 0)
 
     def _stop(self, state: RetryCallState) -> bool:
         is_too_late = self.clock() + state.upcoming_sleep >= self.deadline
+        # A Retry-After far beyond the longest pause is reported to the caller rather than waited for.
         return state.attempt_number > self.most or state.upcoming_sleep > self.longest * 2 or is_too_late

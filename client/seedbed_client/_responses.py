@@ -1,4 +1,8 @@
-"""Reading answers, of whichever dialect, and whether the code travels in the body or as HTTP status."""
+"""Reading responses, in any dialect of the service.
+
+Depending on the dialect, the code of a response is in the body or is the HTTP status, and one code may be sent in place
+of another.
+"""
 
 from __future__ import annotations
 
@@ -19,35 +23,37 @@ if TYPE_CHECKING:
     from seedbed_schemas import Contract
 
 
-_LONGEST_PAUSE: Final = 10**7
 _CODE, _MESSAGE, _DATA = Envelope.__struct_encode_fields__
 _OTHER_MESSAGE: Final = "message"
-"""What some clones call ``msg``."""
+"""The name that some clones of the service use for ``msg``."""
+
+_MAX_RETRY_AFTER: Final = 10**7
+_MIN_MESSAGE_LENGTH: Final = len("is required")
+"""Shortest message that identifies a case; shorter ones would match by accident."""
 
 
 def data_of(response: httpx2.Response, contracts: Iterable[Contract] = ()) -> Any:
-    """Return what an answer gives back.
+    """Return the data of a successful response.
 
     Args:
-        response: The answer, with its body.
-        contracts: Contracts whose codes count beside those of the shipped one.
+        response: The response, with its body.
+        contracts: Contracts whose codes are known in addition to those of the shipped one.
 
     Raises:
-        ApiError: It tells another code than success.
-        InvalidResponseError: It is none of the service.
+        ApiError: The response has another code than success.
+        InvalidResponseError: The response does not have the form that the service documents.
     """
     body, pause = _body(response), retry_after(response)
-    code = body.get(_CODE, None if response.is_success and _DATA not in body else _status(response))
+    code = body.get(_CODE)
+    if _CODE not in body and (_DATA in body or not response.is_success):
+        # A clone of the service that uses HTTP statuses alone.
+        code = code_of("success") if response.is_success else response.status_code
     if not isinstance(code, int) or isinstance(code, bool):
         raise InvalidResponseError(response.status_code, "it has no code", retry_after=pause)
     if code != code_of("success"):
-        message = body.get(_MESSAGE) or body.get(_OTHER_MESSAGE) or ""
-        raise _class_of(code, str(message), contracts)(code, str(message), retry_after=pause)
+        message = str(body.get(_MESSAGE) or body.get(_OTHER_MESSAGE) or "")
+        raise _error_class(code, message, contracts)(code, message, retry_after=pause)
     return body.get(_DATA)
-
-
-def _status(response: httpx2.Response) -> int:
-    return code_of("success") if response.is_success else response.status_code
 
 
 def _body(response: httpx2.Response) -> dict[str, Any]:
@@ -55,63 +61,56 @@ def _body(response: httpx2.Response) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if response.status_code == code_of(
-            "rate_limited"
-        ):  # whoever is in front of the service has let nothing through
-            raise RateLimitError(
-                code_of("rate_limited"), "refused without an answer of the service", retry_after=pause
-            ) from error
+        rate_limited = code_of("rate_limited")
+        if response.status_code == rate_limited:
+            # A proxy in front of the service rejected the request, so the service never received it.
+            message = "rejected by a proxy in front of the service"
+            raise RateLimitError(rate_limited, message, retry_after=pause) from error
         raise InvalidResponseError(response.status_code, str(error), retry_after=pause) from error
     if not isinstance(body, dict):
-        raise InvalidResponseError(response.status_code, "it is no JSON object", retry_after=pause)
+        raise InvalidResponseError(response.status_code, "it is not a JSON object", retry_after=pause)
     return body
 
 
-def _class_of(code: int, message: str, contracts: Iterable[Contract]) -> type[ApiError]:
+def _error_class(code: int, message: str, contracts: Iterable[Contract]) -> type[ApiError]:
     classes = dict(errors_of(seedbed_schemas.default_contract()))
     for contract in contracts:
         classes |= errors_of(contract)
-    other = (cls for number, pattern, cls in _stand_ins() if number == code and pattern.fullmatch(message))
+    other = (cls for number, pattern, cls in _misleading_codes() if number == code and pattern.fullmatch(message))
     return next(other, None) or classes.get(code, ApiError)
 
 
 @cache
-def _stand_ins() -> tuple[tuple[int, re.Pattern[str], type[ApiError]], ...]:
-    """Return the codes that travel in the place of others, with the words that tell so, and what is meant."""
-    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first answer that needs it)
+def _misleading_codes() -> tuple[tuple[int, re.Pattern[str], type[ApiError]], ...]:
+    """Return codes that are sent in place of others, each with the message that reveals it and the actual error."""
+    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first error)
 
-    documented, codes = (
-        dialects()["documented"].cases,
-        {code.name: code for code in seedbed_schemas.default_contract().codes},
-    )
+    codes = {code.name: code for code in seedbed_schemas.default_contract().codes}
+    documented, classes = dialects()["documented"].cases, errors_of(seedbed_schemas.default_contract())
     found = []
     for name, case in ((name, case) for dialect in dialects().values() for name, case in dialect.cases.items()):
-        meant = documented[name].number(codes)
-        # The words for a balance that is too small were seen with 500, too, whatever the dialect.
-        numbers = {case.number(codes)} | (
-            {code_of("server_error")} if meant == code_of("insufficient_credits") else set()
-        )
-        if _tells_enough(case.message):
-            found += [
-                (number, _pattern(case.message), errors_of(seedbed_schemas.default_contract())[meant])
-                for number in numbers - {meant}
-            ]
+        actual = documented[name].number(codes)
+        numbers = {case.number(codes)}
+        if actual == code_of("insufficient_credits"):
+            # Every dialect was seen to report a balance that is too small with 500, too.
+            numbers.add(code_of("server_error"))
+        if len(_PLACEHOLDER.sub("", case.message).strip()) >= _MIN_MESSAGE_LENGTH:
+            found += [(number, _pattern(case.message), classes[actual]) for number in numbers - {actual}]
     return tuple(found)
 
 
-def _tells_enough(message: str) -> bool:
-    return len(re.sub(r"\{\w+\}", "", message).strip()) >= len("is required")
+_PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 
 
 def _pattern(message: str) -> re.Pattern[str]:
-    return re.compile(".{1,200}".join(map(re.escape, re.split(r"\{\w+\}", message))))
+    return re.compile(".{1,200}".join(map(re.escape, _PLACEHOLDER.split(message))))
 
 
 def retry_after(response: httpx2.Response) -> float | None:
-    """Return for how many seconds the header ``Retry-After`` asks to be left alone, ``None`` where it does not."""
+    """Return the seconds that the header ``Retry-After`` asks to wait, or ``None`` without a valid one."""
     text = response.headers.get("Retry-After", "")
     if re.fullmatch(r"[0-9]{1,9}", text):
-        return min(float(text), _LONGEST_PAUSE)
+        return min(float(text), _MAX_RETRY_AFTER)
     return _seconds_until(text) if text else None
 
 

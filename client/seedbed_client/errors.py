@@ -1,19 +1,19 @@
-"""What can go wrong, as a tree.
+"""The errors of this package, as a tree.
 
 * SeedreamError
-  + ApiError: the service answered with a code other than success
+  + ApiError: the service responded with a code other than success
     - AuthenticationError, InsufficientCreditsError, NotFoundError, ValidationError, RateLimitError, MaintenanceError,
       ServerError, FeatureDisabledError
-    - GenerationFailedError: the task ended without a result
-  + InvalidResponseError: something answered, but not in the form of the service
-    - DownloadError: what is at the URL of a result is no whole image
-  + SubmissionUnknownError: nobody can tell whether the task was made, and paid for
-  + WaitTimeoutError: the task had not ended in time
-  + CallbackError: a request to the receiver of callbacks is none of the service
-    - SignatureMismatchError, Stale, InvalidCallbackError
-  + ConfigurationError: the client cannot be made or used like this
+    - GenerationFailedError: the task failed
+  + InvalidResponseError: a response does not have the form that the service documents
+    - DownloadError: the response to a download is not a complete image
+  + SubmissionUnknownError: it is not known whether the task was created and charged
+  + WaitTimeoutError: the task is still running
+  + CallbackError: the receiver refused a callback
+    - SignatureMismatchError, StaleCallbackError, InvalidCallbackError
+  + ConfigurationError: the client cannot be made or used in this way
 
-Where nothing answered at all, the error is httpx2's own.
+A request without any response raises the error of httpx2, such as ``httpx2.ConnectError``.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from seedbed_client.models import Task
 
     ERRORS: dict[int, type[ApiError]]
-    """The class of each documented code."""
+    """Error class of each documented code."""
 
 
 class SeedreamError(Exception):
-    """Any of the errors of this package; each can be copied, and sent to another process."""
+    """Base class of the errors of this package. All of them can be copied and pickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Python's own way would make it anew from its sentence alone.
-        return _again, (type(self), self.args), self.__dict__
+        # By default, an exception is unpickled by calling its class with args, which is the message alone.
+        return _restore, (type(self), self.args), self.__dict__
 
 
-def _again(cls: type[SeedreamError], args: tuple[object, ...]) -> SeedreamError:
+def _restore(cls: type[SeedreamError], args: tuple[object, ...]) -> SeedreamError:
     return cls.__new__(cls, *args)
 
 
 class ConfigurationError(SeedreamError, ValueError):
-    """The client cannot be made or used like this."""
+    """The client cannot be made or used in this way."""
 
 
 class ApiError(SeedreamError):
-    """The service answered with a code other than success.
+    """The service responded with a code other than success.
 
     Attributes:
-        code: The code, from the body of the answer.
-        message: The words that came with it.
-        retry_after: Seconds for which the service asks to be left alone, where it says so.
+        code: Code of the response.
+        message: Message of the response.
+        retry_after: Seconds that the service asks to wait, if it does.
     """
 
     def __init__(self, code: int, message: str, *, retry_after: float | None = None) -> None:
@@ -67,7 +67,7 @@ class ApiError(SeedreamError):
 
 
 class AuthenticationError(ApiError):
-    """The key is missing or wrong."""
+    """The API key is missing or wrong."""
 
 
 class InsufficientCreditsError(ApiError):
@@ -75,19 +75,19 @@ class InsufficientCreditsError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """There is no such path or task."""
+    """The path or the task does not exist."""
 
 
 class ValidationError(ApiError):
-    """A parameter breaks a rule of the contract."""
+    """A parameter breaks the contract."""
 
 
 class RateLimitError(ApiError):
-    """Too many calls in too short a time."""
+    """There were too many requests in a short time."""
 
 
 class MaintenanceError(ApiError):
-    """The service is down for maintenance."""
+    """The service is under maintenance."""
 
 
 class ServerError(ApiError):
@@ -95,82 +95,82 @@ class ServerError(ApiError):
 
 
 class GenerationFailedError(ApiError):
-    """The task could not be generated: it ended without a result, and cost nothing.
+    """The task failed. A failed task is not charged.
 
     Attributes:
-        task: Its record; ``None`` where the service told so in place of one.
+        task: The task; ``None`` if the service responded with this code instead of a record.
     """
 
     task: Task | None = None
 
     @classmethod
     def of(cls, task: Task) -> Self:
-        """Return the error of a task that ended so."""
-        error = cls(
-            code_of("generation_failed"), f"{task.task_id} failed with {task.fail_code or 'no code'}: {task.fail_msg}"
-        )
+        """Return the error of a task that failed."""
+        reason = f"task {task.task_id} failed with {task.fail_code or 'no code'}: {task.fail_msg}"
+        error = cls(code_of("generation_failed"), reason)
         error.task = task
         return error
 
     @property
     def fail_code(self) -> str:
-        """Kind of failure, as the record has it."""
+        """Code of the failure, from the record."""
         return self.task.fail_code if self.task else ""
 
     @property
     def fail_msg(self) -> str:
-        """Failure in words, as the record has it."""
+        """Message of the failure, from the record."""
         return self.task.fail_msg if self.task else self.message
 
 
 class FeatureDisabledError(ApiError):
-    """The feature is switched off for now."""
+    """The feature is temporarily disabled."""
 
 
 class InvalidResponseError(SeedreamError):
-    """Something answered, but not in the form of the service: a proxy, perhaps.
+    """A response does not have the form that the service documents; it may be from a proxy.
 
     Attributes:
-        http_status: HTTP status of the answer.
-        retry_after: Seconds for which whoever answered asks to be left alone, where it says so.
+        http_status: HTTP status of the response; 0 if no request was sent.
+        retry_after: Seconds that the server asks to wait, if it does.
     """
 
     def __init__(self, http_status: int, reason: str, *, retry_after: float | None = None) -> None:
-        super().__init__(f"the answer (HTTP {http_status}) is not one of the service: {reason}")
+        super().__init__(f"unexpected response (HTTP {http_status}): {reason}" if http_status else reason)
         self.http_status = http_status
         self.retry_after = retry_after
 
 
 class DownloadError(InvalidResponseError):
-    """What is at the URL of a result is no whole image."""
+    """The response to a download is not a complete image."""
 
 
 class SubmissionUnknownError(SeedreamError):
-    """Nobody can tell whether the task was made, and paid for: asking again might pay twice.
+    """It is not known whether the task was created and charged, so the request is not repeated.
 
-    The connection broke after the request was sent, or the answer tells neither yes nor no. Why is in ``__cause__``.
+    The connection broke after the request was sent, or the response says neither yes nor no. ``__cause__`` holds the
+    reason.
     """
 
 
 class WaitTimeoutError(SeedreamError):
-    """The task had not ended in time; it goes on all the same, and can be waited for again.
+    """The task is still running after the timeout. It continues, and you can wait for it again.
 
     Attributes:
-        task: The task as it was seen last.
+        task: The task, as it was last fetched.
     """
 
     def __init__(self, task: Task, seconds: float) -> None:
-        super().__init__(f"{task.task_id} had not ended after {seconds:g} seconds; it goes on, and can be waited for")
+        super().__init__(f"task {task.task_id} is still running after {seconds:g} s; call wait() again to continue")
         self.task = task
 
     @property
     def task_id(self) -> str:
-        """Name of the task."""
+        """ID of the task."""
         return self.task.task_id
 
 
 class CallbackError(SeedreamError):
-    """A request to the receiver of callbacks is none of the service, or none to act on."""
+    """The receiver refused a callback."""
 
 
 class SignatureMismatchError(CallbackError):
@@ -178,11 +178,11 @@ class SignatureMismatchError(CallbackError):
 
 
 class StaleCallbackError(CallbackError):
-    """A callback was signed too long ago, or in the future: a replay, or a clock that is wrong."""
+    """A callback was signed too long ago or in the future: it is a replay, or a clock is wrong."""
 
 
 class InvalidCallbackError(CallbackError):
-    """A callback is not in the form of the service."""
+    """A callback does not have the form that the service documents."""
 
 
 _CLASSES: Final[dict[str, type[ApiError]]] = {
@@ -196,30 +196,30 @@ _CLASSES: Final[dict[str, type[ApiError]]] = {
     "generation_failed": GenerationFailedError,
     "feature_disabled": FeatureDisabledError,
 }
-"""The class of each code, by the name that contracts give the code."""
+"""Error class of each code, by the name of the code in contracts."""
 
 
 def _class_of(name: str, description: str) -> type[ApiError]:
-    """Return the class of a code; a code that no class is written for gets a new one, named after it."""
+    """Return the error class of a code. A code that only a derived contract knows gets a new class."""
     title = "".join(part.title() for part in name.split("_")).removesuffix("Error") + "Error"
     return _CLASSES.get(name) or type(title, (ApiError,), {"__doc__": description})
 
 
 @cache
 def errors_of(contract: Contract) -> dict[int, type[ApiError]]:
-    """Return the class of each code that a contract documents, success aside."""
+    """Return the error class of each code that a contract documents, except for success."""
     success = code_of("success")
     return {code.number: _class_of(code.name, code.description) for code in contract.codes if code.number != success}
 
 
 @cache
 def code_of(name: str) -> int:
-    """Return the code of that name, such as ``rate_limited``."""
+    """Return the number of a code, by its name in contracts, such as ``rate_limited``."""
     return seedbed_schemas.default_contract().code_named(name).number
 
 
 def __getattr__(name: str) -> dict[int, type[ApiError]]:
-    # Made when asked for: reading the contract takes longer than importing the package does.
+    # Computed on access: reading the contract takes longer than importing the package.
     if name == "ERRORS":
         return errors_of(seedbed_schemas.default_contract())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

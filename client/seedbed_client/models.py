@@ -1,4 +1,4 @@
-"""What the client gives back."""
+"""Tasks, as the client returns them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
 _STATES: Final = job_api().states
 
+_WIRE_NAMES: Final[dict[str, str]] = dict(zip(Record.__struct_fields__, Record.__struct_encode_fields__, strict=True))
+"""Names of the fields of a record in JSON, by their names in Python."""
+
+_URLS: Final = Results.__struct_encode_fields__[0]
+
+_MAX_COST_TIME: Final = 10**11
+"""Three years in milliseconds; a larger value is not a duration."""
+
 
 class TaskState(StrEnum):
-    """Where a task is in its life."""
+    """State of a task."""
 
     WAITING = _STATES.pending[0]
     QUEUING = _STATES.pending[1]
@@ -27,30 +35,30 @@ class TaskState(StrEnum):
     SUCCESS = _STATES.success
     FAIL = _STATES.failure
     UNKNOWN = "unknown"
-    """A state that this version does not know; the record has the service's word for it."""
+    """A state that this version does not know; the record has the name that the service uses."""
 
     @classmethod
-    def _missing_(cls, value: object) -> TaskState:  # noqa: ARG003 (Python's own signature)
+    def _missing_(cls, value: object) -> TaskState:  # noqa: ARG003 (the signature is Python's)
         return cls.UNKNOWN
 
 
 class Task(msgspec.Struct, frozen=True):
-    """A task as the service shows it.
+    """A task, as the service reports it.
 
     Attributes:
-        task_id: Its name.
-        model: What makes its image.
-        state: Where it is in its life.
-        input: What it was asked for, empty where that cannot be read.
-        result_urls: Where its images are; empty before it has succeeded.
-        fail_code: Kind of failure; empty where there is none.
-        fail_msg: Failure in words; empty where there is none.
-        create_time: When it was made.
-        complete_time: When it ended.
-        update_time: When its state last changed.
-        cost_time: How long it took.
-        credits_consumed: What it cost, in credits.
-        record: The record as it came, with the fields that this version does not know.
+        task_id: ID of the task.
+        model: Model that makes the image.
+        state: State of the task.
+        input: Input of the model; empty if it cannot be read.
+        result_urls: URLs of the images; empty until the task has succeeded.
+        fail_code: Code of the failure; empty without one.
+        fail_msg: Message of the failure; empty without one.
+        create_time: Time of creation.
+        complete_time: Time of success or failure.
+        update_time: Time of the last change of state.
+        cost_time: Time that the generation took.
+        credits_consumed: Price, in credits.
+        record: The record as received, including fields that this version does not know.
     """
 
     task_id: str
@@ -68,48 +76,45 @@ class Task(msgspec.Struct, frozen=True):
     record: Mapping[str, Any] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and self._told() == other._told()
+        return isinstance(other, Task) and self._values() == other._values()
 
     def __hash__(self) -> int:
+        # The input is a mapping and so not hashable; the ID alone is enough.
         return hash(self.task_id)
 
     def __repr__(self) -> str:
         return f"Task({self.task_id!r}, {self.state})"
 
-    def _told(self) -> tuple[object, ...]:
+    def _values(self) -> tuple[object, ...]:
+        # The record may have fields that this version does not know; they do not make two tasks differ.
         return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "record")
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ended with a result."""
+        """Whether the task has succeeded."""
         return self.state is TaskState.SUCCESS
 
     @property
     def failed(self) -> bool:
-        """Whether it ended without one."""
+        """Whether the task has failed."""
         return self.state is TaskState.FAIL
 
 
-_NAMES: Final[dict[str, str]] = dict(zip(Record.__struct_fields__, Record.__struct_encode_fields__, strict=True))
-"""Names on the wire by those in Python."""
-
-_URLS: Final = Results.__struct_encode_fields__[0]
-
-
-class _Fields:
-    """Reads a record field by field; what is null, absent or of another type counts as not there."""
+class _RecordReader:
+    """Reads the fields of a record. A field that is null, or of an unexpected type, counts as missing."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        self.record = record
+        self._record = record
 
     def value(self, name: str) -> Any:
-        return self.record.get(_NAMES[name])
+        return self._record.get(_WIRE_NAMES[name])
 
     def text(self, name: str) -> str:
         value = self.value(name)
         return value if isinstance(value, str) else ""
 
     def code(self, name: str) -> str:
+        # Dialects differ in whether a failure code is a number or a text.
         value = self.value(name)
         return str(value) if isinstance(value, int) else self.text(name)
 
@@ -124,30 +129,42 @@ class _Fields:
         except (ValueError, OverflowError, OSError):
             return None
 
+    def cost_time(self) -> timedelta | None:
+        """Return the time that the generation took. The service gives it in milliseconds or in seconds."""
+        cost, began, ended = (self.number(name) for name in ("cost_time", "create_time", "complete_time"))
+        if cost is None or not 0 <= cost < _MAX_COST_TIME:
+            return None
+        milliseconds = timedelta(milliseconds=cost)
+        if not began or not ended:
+            return milliseconds
+        # The record does not name the unit: the one that fits the other times better is taken.
+        lasted = ended - began
+        return milliseconds if abs(cost - lasted) <= abs(cost * 1000 - lasted) else timedelta(seconds=cost)
+
 
 def task_of(record: Mapping[str, Any]) -> Task:
-    """Return the task that a record shows, in whichever dialect.
+    """Return the task that a record of any dialect describes.
 
     Raises:
-        ValueError: It names no task, or a task that succeeded has results that cannot be read.
+        ValueError: The record has no task ID, or the results of a successful task cannot be read.
     """
-    fields = _Fields(record)
-    task_id, state = fields.text("task_id"), TaskState(fields.text("state"))
+    reader = _RecordReader(record)
+    task_id, state = reader.text("task_id"), TaskState(reader.text("state"))
     if not task_id:
-        raise ValueError("its record names no task")
+        raise ValueError("the record has no task ID")
     return Task(
         task_id=task_id,
-        model=fields.text("model"),
+        model=reader.text("model"),
         state=state,
-        input=_input(fields.value("param")),
-        result_urls=_result_urls(fields.value("result_json"), state),
-        fail_code=fields.code("fail_code"),
-        fail_msg=fields.text("fail_msg"),
-        create_time=fields.time("create_time"),
-        complete_time=fields.time("complete_time"),
-        update_time=fields.time("update_time"),
-        cost_time=_cost_time(fields),
-        credits_consumed=fields.number("credits_consumed"),
+        input=_input(reader.value("param")),
+        result_urls=_result_urls(reader.value("result_json"), state),
+        fail_code=reader.code("fail_code"),
+        fail_msg=reader.text("fail_msg"),
+        create_time=reader.time("create_time"),
+        complete_time=reader.time("complete_time"),
+        update_time=reader.time("update_time"),
+        cost_time=reader.cost_time(),
+        credits_consumed=reader.number("credits_consumed"),
         record=record,
     )
 
@@ -155,43 +172,27 @@ def task_of(record: Mapping[str, Any]) -> Task:
 def _result_urls(results: Any, state: TaskState) -> tuple[str, ...]:
     if not results:
         return ()
-    found = _parsed(results)
+    found = _decoded(results)
     urls = found.get(_URLS) if isinstance(found, dict) else None
     if isinstance(urls, list) and all(isinstance(url, str) for url in urls):
         return tuple(urls)
     if state is TaskState.SUCCESS:
-        raise ValueError("its results cannot be read")
+        raise ValueError("the results of the record cannot be read")
     return ()
 
 
 def _input(param: Any) -> Mapping[str, Any]:
-    """Return the input of a request that was kept as JSON text, the input inside it as JSON or as text once more."""
-    request = _parsed(param)
-    found = _parsed(request.get(job_api().fields.input)) if isinstance(request, dict) else None
+    # The request is stored as JSON text. Inside it, the input is an object or, in one dialect, JSON text again.
+    request = _decoded(param)
+    found = _decoded(request.get(job_api().fields.input)) if isinstance(request, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def _parsed(value: Any) -> Any:
-    """Return what a JSON text says, ``None`` where it is none; what is no text is there already."""
+def _decoded(value: Any) -> Any:
+    """Return the value of a JSON text, ``None`` for an invalid one, and any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _cost_time(fields: _Fields) -> timedelta | None:
-    """Return how long a task took: told in milliseconds or in seconds, whichever comes nearer to its other times."""
-    cost, began, ended = (fields.number(name) for name in ("cost_time", "create_time", "complete_time"))
-    if cost is None or not 0 <= cost < _LONGEST:
-        return None
-    milliseconds = timedelta(milliseconds=cost)
-    if not began or not ended:
-        return milliseconds
-    lasted = ended - began
-    return milliseconds if abs(cost - lasted) <= abs(cost * 1000 - lasted) else timedelta(seconds=cost)
-
-
-_LONGEST: Final = 10**11
-"""Three years in milliseconds; what is longer is no duration of a task."""

@@ -199,7 +199,7 @@ def test_results_that_cannot_be_read_are_told(results: str) -> None:
 
 @pytest.mark.parametrize("response", [httpx2.Response(404, json={}), httpx2.Response(200, html="<html>login</html>")])
 def test_a_result_that_is_no_image_is_told(response: httpx2.Response) -> None:
-    with answering(response) as client, pytest.raises(InvalidResponseError, match="in place of an image"):
+    with answering(response) as client, pytest.raises(InvalidResponseError, match="expected an image"):
         client.download(URL)
 
 

@@ -41,7 +41,7 @@ async def many(server: MockServer, count: int) -> int:
             most = max(most, handles())
             await asyncio.sleep(0.01)
 
-    async with AsyncSeedreamClient(server.url, server.key, rhythm=QUICK, timeout=120) as client:
+    async with AsyncSeedreamClient(server.url, server.key, polling=QUICK, timeout=120) as client:
         watcher = asyncio.create_task(watch())
         tasks = await asyncio.gather(*(client.generate(f"hill {number}") for number in range(count)))
         done.set()
@@ -88,7 +88,7 @@ def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
 
 def test_threads_may_share_a_client(server: MockServer) -> None:
     server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
-    with SeedreamClient(server.url, server.key, rhythm=QUICK) as client, ThreadPoolExecutor(16) as pool:
+    with SeedreamClient(server.url, server.key, polling=QUICK) as client, ThreadPoolExecutor(16) as pool:
         tasks = list(pool.map(lambda number: client.generate(f"hill {number}"), range(64)))
     assert len({task.task_id for task in tasks}) == 64
 

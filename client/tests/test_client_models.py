@@ -62,7 +62,7 @@ def test_a_code_that_only_it_documents_has_a_class(server: MockServer) -> None:
         pytest.raises(ApiError) as error,
     ):
         client.credits()
-    assert type(error.value).__name__ == "Code499"
+    assert type(error.value).__name__ == "Code499Error"
 
 
 def test_the_command_asks_another_model(

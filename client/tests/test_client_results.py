@@ -115,7 +115,7 @@ def test_only_what_the_web_has_is_fetched(url: str) -> None:
 
 
 def test_a_result_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("seedbed_client._downloads.LARGEST_RESULT", 100)
+    monkeypatch.setattr("seedbed_client._downloads.MAX_RESULT_BYTES", 100)
     with pytest.raises(Exception, match="larger than 100 bytes"):
         answering(PNG + bytes(200)).download(URL, to=tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

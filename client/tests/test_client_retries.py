@@ -163,8 +163,8 @@ def test_a_wait_ends_on_time_whatever_it_is_told(answer: Any) -> None:
 def test_the_rhythm_is_that_of_the_one_who_waits() -> None:
     script = Script({"code": 200, "msg": "", "data": WAITING})
     rhythm = PollingSchedule(steps=(PollingStep(0, 1, 1), PollingStep(3, 4, 4)), timeout=11)
-    with pytest.raises(WaitTimeoutError, match="11 seconds"):
-        script.client(rhythm=rhythm).wait("t1")
+    with pytest.raises(WaitTimeoutError, match="after 11 s"):
+        script.client(polling=rhythm).wait("t1")
     assert script.pauses == pytest.approx([1, 1, 1, 4, 4])
 
 
@@ -185,7 +185,7 @@ def test_a_task_that_is_not_known_yet_is_looked_for_a_while(unknown: int) -> Non
     with pytest.raises(ApiError) as error:
         lost.client().wait("t1")
     assert 60 <= sum(lost.pauses) < 80
-    assert error.value.__notes__ == ["The task is t1"]
+    assert error.value.__notes__ == ["The task ID is t1"]
 
 
 def test_the_async_client_repeats_in_the_same_way() -> None:

@@ -73,7 +73,7 @@ def found_again(client: SeedreamClient, error: Exception | None) -> Task | None:
     """Return the task that an error names, once the service answers again: what is named is not lost."""
     if isinstance(error, WaitTimeoutError):
         return waited_for_again(client, error.task)
-    notes = [note.removeprefix("The task is ") for note in getattr(error, "__notes__", ())]
+    notes = [note.removeprefix("The task ID is ") for note in getattr(error, "__notes__", ())]
     return waited_for_again(client, Task(notes[0])) if notes else None
 
 

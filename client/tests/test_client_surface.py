@@ -128,9 +128,9 @@ def test_a_client_of_an_http_address_makes_no_context_that_loads_certificates(mo
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", noted)
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda context, *_, **__: made.append(context))
     with SeedreamClient("http://127.0.0.1:9") as client:
-        plain = client._shell._http.for_url(client.base_url)
+        plain = client._runner._http.for_url(client.base_url)
         assert made == []
-        assert client._shell._http.for_url("https://cdn.example/a.jpg") is not plain
+        assert client._runner._http.for_url("https://cdn.example/a.jpg") is not plain
         assert made
 
 
@@ -168,7 +168,7 @@ def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
 
 
 async def unblocking(receiver: CallbackReceiver) -> None:
-    async with AsyncSeedreamClient(max_retries=1, rhythm=PollingSchedule(steps=(PollingStep(0, 1, 2),))) as client:
+    async with AsyncSeedreamClient(max_retries=1, polling=PollingSchedule(steps=(PollingStep(0, 1, 2),))) as client:
         assert_type(await client.create_task("a hill"), str)
         assert_type(await client.generate("a hill"), Task)
         assert_type(await client.wait_for_callback("t", receiver), Task)

@@ -121,4 +121,4 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://10.0.0.1:3128")
     client = SeedreamClient(f"http://{host}:1")
-    assert not client._shell._http.for_url(client.base_url).trust_env
+    assert not client._runner._http.for_url(client.base_url).trust_env

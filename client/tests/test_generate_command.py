@@ -179,7 +179,7 @@ def test_ctrl_c_leaves_the_name_of_the_task() -> None:
             process.send_signal(signal.SIGINT)
             errors = process.stderr.read()
     assert process.returncode == 130
-    assert "the task goes on as task_seedream_" in errors
+    assert "the task continues as task_seedream_" in errors
     assert "Traceback" not in errors
 
 

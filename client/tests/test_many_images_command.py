@@ -71,7 +71,7 @@ def test_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
         (["--from", "nowhere.txt"], "nowhere.txt"),
         (["--from", "latin.txt"], "UTF-8"),
         (["--from", "empty.txt"], "PROMPT"),
-        (["one", "--resume", "latin.txt"], "not the file of a run"),
+        (["one", "--resume", "latin.txt"], "not a progress file"),
         (["one", "--resume", "."], "directory"),
     ],
 )
@@ -93,7 +93,7 @@ def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> No
     assert sorted(each["prompt"] for each in told) == ["one", "two"]
     for each in told:
         assert each["files"] == [f"{each['task_id']}.jpg"]
-        assert (each["stage"], each["exit_code"], each["error"]) == ("saved", 0, "")
+        assert (each["status"], each["exit_code"], each["error"]) == ("saved", 0, "")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["task.fail code=422 after=0; prompt=one"], 1, "failed with 422"),
         (["402; op=createTask; prompt=one"], 1, "402"),
-        (["task.orphan; prompt=one"], 3, "not known whether the task was made"),
-        (["task.stuck; prompt=one"], 4, "had not ended"),
+        (["task.orphan; prompt=one"], 3, "not known whether the task was created"),
+        (["task.stuck; prompt=one"], 4, "is still running"),
         (["task.orphan; prompt=one", "402; op=createTask; prompt=two"], 3, "402"),
     ],
 )
@@ -117,14 +117,14 @@ def test_the_exit_code_tells_what_went_wrong(
 
 
 def state() -> list[tuple[str, str]]:
-    return [(job["prompt"], job["stage"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
+    return [(job["prompt"], job["status"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
 
 
 def test_a_run_goes_on_where_the_last_one_ended(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
     command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "0.3"]
     assert main(command) == 3
-    assert state() == [("one", "saved"), ("two", "new"), ("three", "asked"), ("four", "made")]
+    assert state() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
     asked = len(made(server))
     server.clear_faults()
     (task_id,) = (
@@ -133,10 +133,10 @@ def test_a_run_goes_on_where_the_last_one_ended(server: MockServer, capsys: pyte
     server.finish(task_id)
     capsys.readouterr()
     assert main(["generate", "--resume", "run.json"]) == 3
-    assert state() == [("one", "saved"), ("two", "saved"), ("three", "asked"), ("four", "saved")]
+    assert state() == [("one", "saved"), ("two", "saved"), ("three", "submitting"), ("four", "saved")]
     assert made(server).count("two") == 2
     assert len(made(server)) == asked + 1
-    assert "not known whether the task was made" in capsys.readouterr().err
+    assert "not known whether the task was created" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["other"], ["one", "--quality", "high"], ["one", "--url", "http://127.0.0.1:1"]])
@@ -170,7 +170,7 @@ def test_no_image_is_paid_twice_after_an_end_by_force(server: MockServer, number
         process.send_signal(number)
         errors = process.stderr.read()
     assert "Traceback" not in errors
-    assert state() == [("one", "made"), ("two", "made"), ("three", "made")]
+    assert state() == [("one", "submitted"), ("two", "submitted"), ("three", "submitted")]
     for job in json.loads(Path("run.json").read_bytes())["jobs"]:
         server.finish(job["task_id"])
     assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 0
@@ -248,7 +248,7 @@ def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
         assert process.stderr
-        assert "may have been made" not in process.stderr.read()
+        assert "may have been" not in process.stderr.read()
     server.clear_faults()
     assert main(["generate", "--resume", "run.json"]) == 0
 

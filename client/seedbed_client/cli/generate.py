@@ -1,4 +1,4 @@
-"""The flags of ``seedbed generate``: what to make, how to go about it, and what to tell of it."""
+"""The subcommand ``seedbed generate``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 from seedbed_schemas import Contract, default_contract
@@ -17,7 +17,16 @@ from seedbed_schemas.validation import for_display
 
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
-from seedbed_client.cli.batch import BY_TASK, FAILED, BatchRunner, Naming, Outcome, TaskProgress, pause, told
+from seedbed_client.cli.batch import (
+    DEFAULT_PATTERN,
+    FAILED,
+    BatchRunner,
+    JobResult,
+    Naming,
+    ProgressDisplay,
+    describe,
+    pause,
+)
 from seedbed_client.cli.run_state import Job, RunState, locked
 from seedbed_client.cli.service_options import (
     INTERRUPTED,
@@ -25,13 +34,13 @@ from seedbed_client.cli.service_options import (
     ServiceOptions,
     fail,
     parse_fields,
-    say,
-    with_option_flags,
+    print_line,
+    with_input_options,
 )
 from seedbed_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 
 _STANDARD_INPUT: Final = "-"
@@ -40,12 +49,12 @@ _STANDARD_INPUT: Final = "-"
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class PromptOptions:
-    """What to make.
+    """What to generate.
 
     Attributes:
-        source: File of prompts, a line each; - for standard input.
-        contract: Contract of the model to ask, a file that seedbed derive wrote; by default the shipped one.
-        field: A field of the input as NAME=VALUE, for those that have no flag here; may be repeated.
+        source: File with one prompt per line; - for standard input.
+        contract: Contract of the model, a file written by seedbed derive; by default the shipped one.
+        field: Field of the input as NAME=VALUE, if it has no option of its own. Can be repeated.
     """
 
     source: Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)] = None
@@ -56,36 +65,35 @@ class PromptOptions:
         """Return the contract of the model.
 
         Raises:
-            ContractError: The file is none.
-            OSError: It cannot be read.
+            ContractError: The file is not a contract.
+            OSError: The file cannot be read.
         """
         return Contract.load(self.contract) if self.contract else default_contract()
 
     def jobs(self, prompts: tuple[str, ...], contract: Contract, options: Mapping[str, object]) -> list[Job]:
-        """Return a job for each prompt, and for each line of the file that is named.
+        """Return a job for each prompt, including those in the file.
 
         Raises:
-            ConfigurationError: A prompt or a field cannot be read.
+            ConfigurationError: A prompt or a field is invalid.
             OSError: The file cannot be read.
         """
         fields = {**options, **parse_fields(self.field, contract)}
         given = {name: value for name, value in fields.items() if value is not None}
         caption = profile_of(contract).caption
-        every = [*prompts, *(_lines(self.source) if self.source is not None else ())]
-        return [Job(_text(prompt), {**({caption: prompt} if caption else {}), **given}) for prompt in every]
+        all_prompts = [*prompts, *(_lines(self.source) if self.source is not None else ())]
+        return [Job(_text(prompt), {**({caption: prompt} if caption else {}), **given}) for prompt in all_prompts]
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """How to go about it.
+    """How to run the batch.
 
     Attributes:
-        output: Name of an image, in which {task_id}, {index} (or {index:03}) and {prompt} stand for what they name; by
-            default {task_id}.jpg, or that of the run that goes on.
-        resume: File in which to note how far the images have come, and from which to go on if it is there.
-        concurrency: How many images to have made at the same time.
-        timeout: Seconds after which to give up a task; by default 15 minutes.
+        output: File name pattern with {task_id}, {index} (or {index:03}) and {prompt}; by default {task_id}.jpg.
+        resume: Progress file; an existing one is resumed.
+        concurrency: Number of images to generate at the same time.
+        timeout: Seconds to wait for a task; by default 15 minutes.
     """
 
     output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None
@@ -94,19 +102,19 @@ class BatchOptions:
     timeout: float | None = None
 
     def check(self) -> None:
-        """Find out whether these can be used.
+        """Check the options.
 
         Raises:
-            ConfigurationError: One of them cannot.
+            ConfigurationError: An option is invalid.
         """
-        DEFAULT_SCHEDULE.patience(self.timeout)
+        DEFAULT_SCHEDULE.limit(self.timeout)
         _text(self.output or "")
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What to tell of it.
+    """What to print.
 
     Attributes:
         as_json: Print a line of JSON for each image.
@@ -117,22 +125,23 @@ class OutputOptions:
 
 def _lines(source: str) -> Iterator[str]:
     try:
+        # Editors on Windows put a byte order mark before UTF-8.
         text = sys.stdin.read() if source == _STANDARD_INPUT else Path(source).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{source} is no text in UTF-8.") from error
+        raise ConfigurationError(f"{source} is not text in UTF-8") from error
     yield from (line.strip() for line in text.splitlines() if line.strip())
 
 
-def _text(word: str) -> str:
-    """Return a word of the command line, which may hold bytes that are no text."""
+def _text(argument: str) -> str:
+    # Python represents bytes of the command line that are not valid text by lone surrogates.
     try:
-        word.encode()
+        argument.encode()
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{word!a} is no text in UTF-8.") from error
-    return word
+        raise ConfigurationError(f"{argument!a} is not text in UTF-8") from error
+    return argument
 
 
-@with_option_flags
+@with_input_options
 def generate(
     *prompts: str,
     what: PromptOptions | None = None,
@@ -144,12 +153,12 @@ def generate(
     """Generate images and save them.
 
     Args:
-        prompts: What the images show, one each.
-        what: What to make.
-        how: How to go about it.
-        report: What to tell of it.
-        service: Which service to call.
-        options: What the contract lets one choose.
+        prompts: One prompt per image.
+        what: What to generate.
+        how: How to run the batch.
+        report: What to print.
+        service: The service to call.
+        options: Fields of the input, as the contract defines them.
     """
     what, how, report = what or PromptOptions(), how or BatchOptions(), report or OutputOptions()
     try:
@@ -158,73 +167,51 @@ def generate(
         jobs = what.jobs(prompts, model, options)
         client = (service or ServiceOptions()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
         with locked(how.resume):
-            ledger = RunState.open(client.base_url, model.model, jobs, how.resume, how.output)
-            naming = Naming(ledger.output or BY_TASK)
-            naming.check([job.prompt for job in ledger.jobs])
-            return _run(
-                _Run(client, ledger, model.model, naming, how.timeout), how.concurrency, _printer(report.as_json)
-            )
+            state = RunState.open(client.base_url, model.model, jobs, how.resume, how.output)
+            naming = Naming(state.output or DEFAULT_PATTERN)
+            naming.check([job.prompt for job in state.jobs])
+            return _run(client, state, model.model, naming, how, as_json=report.as_json)
     except (ConfigurationError, ContractError) as error:
         return fail("generate", str(error), USAGE_ERROR)
     except OSError as error:
-        return fail("generate", told(error), USAGE_ERROR)
+        return fail("generate", describe(error), USAGE_ERROR)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    client: AsyncSeedreamClient
-    ledger: RunState
-    model: str
-    naming: Naming
-    timeout: float | None
+def _run(
+    client: AsyncSeedreamClient, state: RunState, model: str, naming: Naming, how: BatchOptions, *, as_json: bool
+) -> int:
+    with ProgressDisplay() as progress:
 
+        def finish(result: JobResult) -> None:
+            progress.finish(result.number)
+            _print_result(result, as_json=as_json, is_one_of_many=len(state.jobs) > 1)
 
-def _run(run: _Run, concurrency: int, report: Callable[[Outcome, bool], None]) -> int:
-    jobs = run.ledger.jobs
-    with TaskProgress() as progress:
-
-        def end(outcome: Outcome) -> None:
-            progress.end(outcome.number)
-            report(outcome, len(jobs) > 1)
-
-        batch = BatchRunner(run.client, run.ledger, run.model, run.naming, run.timeout, progress.show, end)
+        batch = BatchRunner(client, state, model, naming, how.timeout, progress.show, finish)
         try:
-            return asyncio.run(batch.run(max(concurrency, 1)))
+            return asyncio.run(batch.run(max(how.concurrency, 1)))
         except KeyboardInterrupt:
             code = INTERRUPTED
-        except OSError as error:  # the file of the run, or standard output, cannot be written
-            code = fail("generate", told(error), FAILED)
-    for job in jobs:
-        if job.stage in {"asked", "made"}:
-            fail("generate", _left_behind(job))
+        except OSError as error:
+            # The progress file or standard output cannot be written. Errors of images do not end the run.
+            code = fail("generate", describe(error), FAILED)
+    for job in state.jobs:
+        if job.status == "submitted":
+            fail("generate", f"stopped waiting; the task continues as {job.task_id}")
+        if job.status == "submitting":
+            prompt = for_display(job.prompt)
+            fail("generate", f"interrupted while submitting {prompt!r}; the task may have been created and charged")
     return code
 
 
-def _left_behind(job: Job) -> str:
-    if job.stage == "made":
-        return f"no longer waiting; the task goes on as {job.task_id}"
-    return f"interrupted while {for_display(job.prompt)!r} was being asked for: it may have been made, and paid for"
-
-
-def _printer(as_json: bool) -> Callable[[Outcome, bool], None]:  # noqa: FBT001 (a flag)
-    def report(outcome: Outcome, is_one_of_many: bool) -> None:  # noqa: FBT001 (as above)
-        job = outcome.job
-        if as_json:
-            say(json.dumps(_as_json(outcome)))
-        elif outcome.exit_code == 0:
-            for file in job.files:
-                say(f"Saved {file}{_size(Path(file))}")
-        if outcome.exit_code:
-            fail("generate", f"{for_display(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)
-
-    return report
-
-
-def _as_json(outcome: Outcome) -> dict[str, Any]:
-    job = outcome.job
-    told = {"index": outcome.number, "prompt": job.prompt, "stage": job.stage, "task_id": job.task_id}
-    return {**told, "files": job.files, "error": job.error, "exit_code": outcome.exit_code}
-
-
-def _size(path: Path) -> str:
-    return f" ({path.stat().st_size // 1024} KiB)" if path.is_file() else ""
+def _print_result(result: JobResult, *, as_json: bool, is_one_of_many: bool) -> None:
+    job = result.job
+    if as_json:
+        values = {"index": result.number, "prompt": job.prompt, "status": job.status, "task_id": job.task_id}
+        print_line(json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code}))
+    elif result.exit_code == 0:
+        for file in map(Path, job.files):
+            # A resumed run also reports images of the earlier one, which may have been moved since.
+            size = f" ({file.stat().st_size // 1024} KiB)" if file.is_file() else ""
+            print_line(f"Saved {file}{size}")
+    if result.exit_code:
+        fail("generate", f"{for_display(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)

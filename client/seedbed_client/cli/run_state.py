@@ -1,7 +1,7 @@
-"""What became of the jobs of a run, kept in a file so that a later run goes on from there and pays for nothing twice.
+"""The progress of a run, kept in a file so that a later run can resume it without paying twice.
 
-A job is noted as asked for before its request leaves, and its task's name as soon as it is known. A job found as asked
-for and without a name may have been paid for: nobody can tell, so it is not asked for again.
+The status of a job is written before its request is sent, and the ID of its task as soon as it is known. A job that is
+found as ``submitting`` may have been charged, so it is not submitted again.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-JobStatus = Literal["new", "asked", "made", "saved", "failed"]
+JobStatus = Literal["new", "submitting", "submitted", "saved", "failed"]
 
 _VERSION: Final = 1
 
 
 class Job(msgspec.Struct):
-    """An image to make.
+    """An image to generate.
 
     Attributes:
-        prompt: What it shows.
-        input: What the model is asked.
-        stage: How far it has come.
-        task_id: Name of its task, once that is known.
-        files: Where its images are.
-        error: Why there is none.
+        prompt: Prompt of the image.
+        input: Input of the model.
+        status: Status of the job.
+        task_id: ID of the task, once it is known.
+        files: Files in which the images are saved.
+        error: Reason why there is no image.
     """
 
     prompt: str
     input: dict[str, Any]
-    stage: JobStatus = "new"
+    status: JobStatus = "new"
     task_id: str = ""
     files: list[str] = []
     error: str = ""
@@ -53,14 +53,14 @@ class _Content(msgspec.Struct):
 
 
 class RunState:
-    """The jobs of a run, in order.
+    """The jobs of a run and their progress.
 
     Args:
         service: Base URL of the service.
-        model: What makes the images.
-        jobs: What is to be made.
-        path: Where they are kept; nowhere where there is none.
-        output: Pattern of the names of their images, where one was given.
+        model: Model that generates the images.
+        jobs: Jobs of the run, in order.
+        path: Progress file; without one, nothing is written.
+        output: Pattern of the file names, if one was given.
     """
 
     def __init__(self, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> None:
@@ -68,55 +68,48 @@ class RunState:
 
     @property
     def output(self) -> str | None:
-        """Pattern of the names of the images, where one was given, now or when the run began."""
+        """Pattern of the file names, if one was given now or when the run began."""
         return self._content.output
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs."""
+        """Jobs of the run, in order."""
         return self._content.jobs
 
     @classmethod
     def open(cls, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> RunState:
-        """Return the ledger of these jobs, as an earlier run has left it where there was one.
+        """Return the state of an earlier run if the file exists, and that of a new run otherwise.
 
         Raises:
-            ConfigurationError: The file is no ledger, or one of another run.
+            ConfigurationError: The file is not a progress file or belongs to another run, or there are no jobs.
             OSError: The file cannot be read or written.
         """
         if path is None or not path.exists():
-            ledger = cls(service, model, jobs, path, output)
-            ledger._check()
-            return ledger
-        kept = _read(path)
-        if (kept.service, kept.model) != (service, model):
+            if not jobs:
+                raise ConfigurationError("give a PROMPT, several of them, or --from FILE (- for standard input)")
+            if path:
+                check_writable(path)
+            return cls(service, model, jobs, path, output)
+        earlier = _read(path)
+        if (earlier.service, earlier.model) != (service, model):
             raise ConfigurationError(
-                f"{path} is of a run against {kept.service} with {kept.model}, not {service} with {model}."
+                f"{path} is of a run against {earlier.service} with {earlier.model}, not {service} with {model}"
             )
-        if jobs and [job.input for job in jobs] != [job.input for job in kept.jobs]:
+        if jobs and [job.input for job in jobs] != [job.input for job in earlier.jobs]:
             raise ConfigurationError(
-                f"{path} is of a run with other prompts or options: give the same, or none to go on with those."
+                f"{path} is of a run with other prompts or options; give the same ones, or only --resume"
             )
-        return cls(service, model, kept.jobs, path, output or kept.output)
+        return cls(service, model, earlier.jobs, path, output or earlier.output)
 
-    def note(self, job: Job, stage: JobStatus, **changes: Any) -> None:
-        """Note how far a job has come, on disk before this returns.
+    def update(self, job: Job, status: JobStatus, **changes: Any) -> None:
+        """Set the status of a job and other attributes, and write the progress file before returning.
 
         Raises:
             OSError: The file cannot be written.
         """
-        job.stage = stage
+        job.status = status
         for name, value in changes.items():
             setattr(job, name, value)
-        self._write()
-
-    def _check(self) -> None:
-        if not self.jobs:
-            raise ConfigurationError("Give a PROMPT, several of them, or --from FILE (- for standard input).")
-        if self._path:
-            check_writable(self._path)
-
-    def _write(self) -> None:
         if self._path:
             write_whole(self._path, msgspec.json.format(msgspec.json.encode(self._content)) + b"\n")
 
@@ -125,9 +118,9 @@ def _read(path: Path) -> _Content:
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not the file of a run: {error}.") from error
+        raise ConfigurationError(f"{path} is not a progress file: {error}") from error
     if content.version != _VERSION:
-        raise ConfigurationError(f"{path} is of another version of this command.")
+        raise ConfigurationError(f"{path} is of another version of seedbed generate")
     return content
 
 
@@ -136,7 +129,7 @@ def locked(path: Path | None) -> Iterator[None]:
     """Keep other runs from using a progress file while the block runs.
 
     Args:
-        path: The progress file; without one, there is nothing to lock.
+        path: Progress file; without one, nothing is locked.
 
     Raises:
         ConfigurationError: Another run is using the file.
@@ -145,22 +138,22 @@ def locked(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    from filelock import FileLock, Timeout  # noqa: PLC0415 (costs as much as asyncio; only --resume needs it)
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (slow to import, and only --resume needs it)
 
     check_writable(path)
     lock_path = Path(f"{path}.lock")
-    # A soft lock outlives a process that is killed, and so would refuse every later run.
+    # A soft lock is a file that exists: one of a process that was killed would refuse later runs.
     lock = FileLock(lock_path, blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as error:
-        raise ConfigurationError(f"{path} is in use by another run; wait until that run ends.") from error
+        raise ConfigurationError(f"{path} is in use by another run; wait until that run has ended") from error
     try:
         yield
     finally:
         # On POSIX, filelock leaves the file in place. It may only be removed while it is locked: a run that has opened
-        # it meanwhile notices the removal and does not take its lock for a valid one. Windows refuses to remove an open
-        # file; there, filelock removes it after the release.
+        # it in the meantime then notices the removal, and does not mistake its lock for a valid one. On Windows, an
+        # open file cannot be removed; there, filelock removes it after the release.
         with contextlib.suppress(OSError):
             lock_path.unlink()
         lock.release()

@@ -1,4 +1,4 @@
-"""What the contract lets one choose on the command line: a flag for each field of the input beside the prompt."""
+"""Options that several commands share, and the options that the contract defines: one for each field of the input."""
 
 from __future__ import annotations
 
@@ -27,70 +27,22 @@ if TYPE_CHECKING:
 
     Client = TypeVar("Client", SeedreamClient, AsyncSeedreamClient)
 
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+
 _TYPES: Final = {"string": str, "integer": int, "number": float, "boolean": bool}
-
-
-def with_option_flags(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the contract's flags in place of its catch-all: the command line reads the signature."""
-    own = inspect.signature(command)
-    fixed = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    command.__signature__ = own.replace(parameters=[*fixed, *_flags()])  # type: ignore[attr-defined]
-    return command
-
-
-def _flags() -> list[inspect.Parameter]:
-    fields = default_contract().input_fields
-    return [_flag(name, schema) for name, schema in fields.items() if name != default_profile().caption]
-
-
-def _flag(name: str, schema: dict[str, Any]) -> inspect.Parameter:
-    """Return a flag; its default is shown and not passed, for another contract may know another or none."""
-    choices = tuple(schema.get("enum", ()))
-    kind: Any = Literal[choices] if choices else _TYPES[schema["type"]]
-    default = f" [default: {schema['default']}]" if "default" in schema else ""
-    annotation = Annotated[kind | None, Parameter(help=schema["description"] + default)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
-
-
-def parse_fields(words: Iterable[str], contract: Contract) -> dict[str, object]:
-    """Read words such as ``seed=7`` as fields of the input, each of the type that the contract gives it.
-
-    Raises:
-        ConfigurationError: A word is no NAME=VALUE, or its value is not of that type.
-    """
-    fields: dict[str, object] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not (name and equals):
-            raise ConfigurationError(f"A field is given as NAME=VALUE, not as {word!r}.")
-        fields[name] = _value(name, text, contract)
-    return fields
-
-
-def _value(name: str, text: str, contract: Contract) -> object:
-    kind = contract.input_fields.get(name, {}).get("type", "string")
-    if "string" in kind:  # the name of a type, or a list of such names
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{name} is of type {kind}, and {text!r} cannot be read as one.") from error
-
-
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class ServiceOptions:
-    """Which service to call.
+    """The service to call.
 
     Attributes:
-        url: Where the service is; else SEEDBED_BASE_URL, else the local fake.
-        key: API key; else SEEDBED_API_KEY, else the local fake's own.
-        live: Call the paid service, which costs credits.
-        max_retries: How often a call is made again where that cannot pay twice.
+        url: URL of the service; by default SEEDBED_BASE_URL, or the local mock server.
+        key: API key; by default SEEDBED_API_KEY, or the key of the local mock server.
+        live: Call the paid service. Every task costs credits.
+        max_retries: Largest number of retries. A request that may have been charged is not retried.
     """
 
     url: str | None = None
@@ -102,23 +54,64 @@ class ServiceOptions:
         """Return a client of the service.
 
         Raises:
-            ConfigurationError: The flags name no service, or two.
+            ConfigurationError: The options are invalid, or name two services.
         """
         if self.live and self.url:
-            raise ConfigurationError("--live and --url name two services: give one of them.")
+            raise ConfigurationError("--live and --url name two services; give one of them")
         options["max_retries"] = max(self.max_retries, 0)
         if self.live:
-            return cls.live(self.key or environment_key().tell(), **options)
+            return cls.live(self.key or environment_key().reveal(), **options)
         return cls(self.url, self.key, **options)
 
 
-def say(text: str) -> None:
-    """Print what a command tells, with escapes for the characters that standard output cannot write."""
+def with_input_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Replace the ``**options`` of a command by one option for each field of the input, except for the prompt."""
+    own = inspect.signature(command)
+    fixed = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    fields = default_contract().input_fields
+    options = [_option(name, schema) for name, schema in fields.items() if name != default_profile().caption]
+    # cyclopts reads the signature, so this is all that it takes.
+    command.__signature__ = own.replace(parameters=[*fixed, *options])  # type: ignore[attr-defined]
+    return command
+
+
+def _option(name: str, schema: dict[str, Any]) -> inspect.Parameter:
+    choices = tuple(schema.get("enum", ()))
+    kind: Any = Literal[choices] if choices else _TYPES[schema["type"]]
+    # The default is only shown: another contract, given with --contract, may have another one or none.
+    default = f" [default: {schema['default']}]" if "default" in schema else ""
+    annotation = Annotated[kind | None, Parameter(help=schema["description"] + default)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+
+
+def parse_fields(assignments: Iterable[str], contract: Contract) -> dict[str, object]:
+    """Return the fields of the input that assignments such as ``seed=7`` set, with the types of the contract.
+
+    Raises:
+        ConfigurationError: An assignment is malformed, or its value has the wrong type.
+    """
+    fields: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not (name and equals):
+            raise ConfigurationError(f"invalid field {assignment!r}; use NAME=VALUE")
+        kind = contract.input_fields.get(name, {}).get("type", "string")
+        try:
+            # The type is the name of a type, or a list of names.
+            fields[name] = text if "string" in kind else json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"invalid value {text!r} for {name}; its type is {kind}") from error
+    return fields
+
+
+def print_line(text: str) -> None:
+    """Print a line, with escapes for characters that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
-def fail(command: str, sentence: str, code: int = 1) -> int:
-    """Print why a command failed, and return its exit code."""
-    print(f"seedbed {command}: {printable(sentence).rstrip('.')}.", file=sys.stderr)
+def fail(command: str, message: str, code: int = 1) -> int:
+    """Print the error of a command and return its exit code."""
+    # The message may come from the service, and must not control the terminal.
+    print(f"seedbed {command}: {printable(message).rstrip('.')}.", file=sys.stderr)
     return code

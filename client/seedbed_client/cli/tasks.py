@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from seedbed_schemas.validation import printable
 
 from seedbed_client._client import SeedreamClient
-from seedbed_client.cli.batch import FAILED, UNFINISHED, told
-from seedbed_client.cli.service_options import INTERRUPTED, USAGE_ERROR, ServiceOptions, fail, say
+from seedbed_client.cli.batch import FAILED, UNFINISHED, describe
+from seedbed_client.cli.service_options import INTERRUPTED, USAGE_ERROR, ServiceOptions, fail, print_line
 from seedbed_client.errors import ConfigurationError, SeedreamError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ def task(
     """Show a task.
 
     Args:
-        task_id: Its name.
-        watch: Show it again whenever its state changes, until it has ended.
-        as_json: Print its record as a line of JSON.
-        timeout: Seconds after which to give up watching; by default 15 minutes.
-        service: Which service to call.
+        task_id: ID of the task.
+        watch: Show the task again each time its state changes, until it has succeeded or failed.
+        as_json: Print the record of the task as a line of JSON.
+        timeout: Seconds to watch the task; by default 15 minutes.
+        service: The service to call.
     """
 
     def show(client: SeedreamClient) -> int:
-        seen = client.iter_states(task_id, timeout=timeout) if watch else iter([client.get_task(task_id)])
+        states = client.iter_states(task_id, timeout=timeout) if watch else iter([client.get_task(task_id)])
         latest = None
-        for latest in seen:
-            say(json.dumps(latest.record) if as_json else _lines(latest))
+        for latest in states:
+            print_line(json.dumps(latest.record) if as_json else _summary(latest))
         return FAILED if latest and latest.failed else 0
 
     return _call("task", service, show)
@@ -57,19 +57,20 @@ def credits_left(
     """Show the balance of the account, in credits.
 
     Args:
-        as_json: Print it as a line of JSON.
-        service: Which service to call.
+        as_json: Print the balance as a line of JSON.
+        service: The service to call.
     """
 
     def show(client: SeedreamClient) -> int:
         balance = client.credits()
-        say(json.dumps({"credits": balance}) if as_json else f"{balance:.15g}")
+        print_line(json.dumps({"credits": balance}) if as_json else f"{balance:.15g}")
         return 0
 
     return _call("credits", service, show)
 
 
 def _call(command: str, service: ServiceOptions | None, show: Callable[[SeedreamClient], int]) -> int:
+    """Run a function with a client of the service, and return the exit code of the command."""
     try:
         with (service or ServiceOptions()).client(SeedreamClient) as client:
             return show(client)
@@ -80,18 +81,19 @@ def _call(command: str, service: ServiceOptions | None, show: Callable[[Seedream
     except WaitTimeoutError as error:
         return fail(command, str(error), UNFINISHED)
     except (SeedreamError, httpx2.HTTPError) as error:
-        return fail(command, told(error))
+        return fail(command, describe(error))
 
 
-def _lines(task: Task) -> str:
-    """Return a task as lines of a name and a value each, those that are there."""
+def _summary(task: Task) -> str:
+    """Return a line for each attribute of a task that has a value."""
     values: dict[str, Any] = {
         "task": task.task_id,
         "model": task.model,
+        # The name that the service uses, for a state that this version does not know.
         "state": task.record.get("state", task.state),
         "failed with": f"{task.fail_code}: {task.fail_msg}" if task.failed else "",
-        "made": task.create_time,
-        "ended": task.complete_time,
+        "created": task.create_time,
+        "completed": task.complete_time,
         "took": task.cost_time,
         "credits": task.credits_consumed,
         "result": " ".join(task.result_urls),

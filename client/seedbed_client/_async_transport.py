@@ -1,0 +1,157 @@
+"""An httpx2 transport whose reads end with the deadline of the current request.
+
+httpx2's own transport does not accept a network backend, so this one uses the connection pool of httpcore2 directly.
+Only the public interfaces of both libraries are used.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies
+
+import httpcore2
+import httpx2
+
+from seedbed_client._http import environment_proxy, read_timeout
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
+
+_MAX_CONNECTIONS: Final = 100
+_MAX_IDLE_CONNECTIONS: Final = 20
+_IDLE_SECONDS: Final = 5.0
+"""The limits that httpx2 uses by default."""
+
+
+class AsyncDeadlineTransport(httpx2.AsyncBaseTransport):
+    """An asynchronous transport that honours the current deadline.
+
+    Args:
+        scheme: Scheme of the URLs, ``http`` or ``https``.
+        trust_env: Whether to use the proxies and certificates that environment variables name.
+    """
+
+    def __init__(self, scheme: str, *, trust_env: bool) -> None:
+        self._ssl_context = httpx2.create_ssl_context(trust_env=trust_env) if scheme == "https" else None
+        self._proxies = getproxies() if trust_env else {}
+        self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request and return the response, whose body is read later."""
+        url = request.url
+        core_request = httpcore2.Request(
+            request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _httpx2_errors():
+            response = await self._pool_for(url).handle_async_request(core_request)
+        return httpx2.Response(
+            response.status, headers=response.headers, stream=_AsyncBody(response), extensions=response.extensions
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in tuple(self._pools.values()):
+            await pool.aclose()
+
+    def _pool_for(self, url: httpx2.URL) -> httpcore2.AsyncConnectionPool:
+        proxy = environment_proxy(url, self._proxies)
+        # Threads may get here at once. setdefault lets one of them win; the other's pool has no connections yet.
+        return self._pools.get(proxy) or self._pools.setdefault(proxy, self._make_pool(proxy))
+
+    def _make_pool(self, proxy_url: str) -> httpcore2.AsyncConnectionPool:
+        proxy = None
+        if proxy_url:
+            parsed = httpx2.Proxy(proxy_url)  # takes user and password out of the URL
+            proxy = httpcore2.Proxy(str(parsed.url), auth=parsed.raw_auth)
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._ssl_context,
+            proxy=proxy,
+            max_connections=_MAX_CONNECTIONS,
+            max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=_IDLE_SECONDS,
+            network_backend=AsyncDeadlineBackend(httpcore2.AnyIOBackend()),
+        )
+
+
+class AsyncDeadlineBackend(httpcore2.AsyncNetworkBackend):
+    """A network backend whose streams honour the current deadline.
+
+    Args:
+        backend: The backend that opens the connections.
+    """
+
+    def __init__(self, backend: httpcore2.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Open a connection."""
+        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _AsyncDeadlineStream(stream)
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause between attempts to connect."""
+        await self._backend.sleep(seconds)
+
+
+class _AsyncDeadlineStream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, read_timeout(timeout))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        return _AsyncDeadlineStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _AsyncBody(httpx2.AsyncByteStream):
+    def __init__(self, response: httpcore2.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _httpx2_errors():
+            async for part in self._response.aiter_stream():
+                yield part
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+@contextmanager
+def _httpx2_errors() -> Iterator[None]:
+    """Raise the errors of httpcore2 as those of httpx2, which have the same names."""
+    try:
+        yield
+    except (
+        httpcore2.NetworkError,
+        httpcore2.ProtocolError,
+        httpcore2.ProxyError,
+        httpcore2.TimeoutException,
+        httpcore2.UnsupportedProtocol,
+    ) as error:
+        raise getattr(httpx2, type(error).__name__)(str(error)) from error
