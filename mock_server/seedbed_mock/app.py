@@ -18,7 +18,7 @@ from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import RealClock
 from seedbed_mock.control.api import ControlApi
-from seedbed_mock.control.routes import at_fault
+from seedbed_mock.control.routes import internal_error
 from seedbed_mock.control.routes import routes as control_routes
 from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import APPLIED_HEADER
@@ -102,7 +102,7 @@ class ResultPages:
         if not isinstance(error, BrokenConnectionError):
             self._service.errors.append(error)
         if request.url.path.startswith(CONTROL_ROOT):
-            return at_fault()
+            return internal_error()
         if request.url.path.startswith(RESULTS):
             return self._answers.file_error("internal_error")
         return self._answers.error(ServiceError("internal_error"))

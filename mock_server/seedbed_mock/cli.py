@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from seedbed_schemas import __version__, local
 
 from seedbed_mock.config_file import fill_in
-from seedbed_mock.control.client import ControlError, ask
+from seedbed_mock.control.client import ControlError, call_control_api
 
 _Url = Annotated[str, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
@@ -76,7 +76,7 @@ def scenarios() -> int:
 
 def _asked(url: str, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
     try:
-        answer = ask(url, token, method, "faults", body, query)
+        answer = call_control_api(url, token, method, "faults", body, query)
     except ControlError as error:
         return _refuse(str(error), 2 if error.status in _REFUSED else 1)
     except (OSError, http.client.HTTPException) as error:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from seedbed_schemas import job_api
 
 from seedbed_mock.app import app_of
-from seedbed_mock.control.client import ControlError, ask
+from seedbed_mock.control.client import ControlError, call_control_api
 from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class MockServer:
         Raises:
             ControlError: It refused.
         """
-        return ask(self.url, self._settings.control_token or "", method, path, body, query)
+        return call_control_api(self.url, self._settings.control_token or "", method, path, body, query)
 
 
 def _body(request: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

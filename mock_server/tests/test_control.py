@@ -1,4 +1,4 @@
-"""The control API, through its door: the clock, spaces, its document, and what it says to a mistake."""
+"""The control API over HTTP: the clock, spaces, its OpenAPI document, and errors."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +19,16 @@ Control = Callable[..., tuple[int, Any]]
 Create = Callable[..., str]
 
 
-def sentence(answer: tuple[int, Any]) -> str:
-    """Return why an operation was refused."""
-    refusal: str = answer[1]["error"]
-    return refusal
+def error_message(response: tuple[int, Any]) -> str:
+    """Return the message of an error response."""
+    message: str = response[1]["error"]
+    return message
 
 
 # Health and documentation
 
 
-def test_health_tells_who_answers(seedbed: MockServer, control: Control, create: Create) -> None:
+def test_health_shows_status_and_version(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(dialect="observed")
     create(space="mine")
     expected = {"status": "ok", "version": __version__, "dialect": "observed", "spaces": ["default", "mine"]}
@@ -42,9 +42,9 @@ def test_the_document_is_valid_openapi(control: Control) -> None:
     assert document["info"]["version"] == __version__
 
 
-def test_the_document_has_every_operation_that_is_served_and_no_other(control: Control, seedbed: MockServer) -> None:
+def test_the_document_lists_exactly_the_served_operations(control: Control, seedbed: MockServer) -> None:
     document = control("GET", "/openapi.json")[1]
-    written = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    documented = {(method, path) for path, methods in document["paths"].items() for method in methods}
     app = seedbed._stage.app
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
@@ -52,11 +52,11 @@ def test_the_document_has_every_operation_that_is_served_and_no_other(control: C
         for method in getattr(route, "methods", None) or ()
         if getattr(route, "path", "").startswith(ROOT) and method != "HEAD"
     }
-    assert written == served
-    assert len(written) == len(OPERATIONS) + 1
+    assert documented == served
+    assert len(documented) == len(OPERATIONS) + 1
 
 
-def test_every_operation_in_the_document_says_what_it_does(control: Control) -> None:
+def test_every_operation_in_the_document_has_a_summary(control: Control) -> None:
     operations = [each for methods in control("GET", "/openapi.json")[1]["paths"].values() for each in methods.values()]
     assert all(each["summary"].endswith(".") for each in operations)
     assert len({each["operationId"] for each in operations}) == len(operations)
@@ -66,7 +66,7 @@ def test_every_operation_in_the_document_says_what_it_does(control: Control) -> 
 
 
 @pytest.mark.parametrize("words", [{"clock": "manual"}, {}, {"speed": 100}], ids=["manual", "real", "scaled"])
-def test_every_clock_can_be_turned(seedbed: MockServer, control: Control, words: dict[str, Any]) -> None:
+def test_every_clock_can_be_advanced(seedbed: MockServer, control: Control, words: dict[str, Any]) -> None:
     seedbed.play(**words)
     before = control("GET", "/clock")[1]
     status, after = control("POST", "/clock", {"advance": 3600})
@@ -77,7 +77,7 @@ def test_every_clock_can_be_turned(seedbed: MockServer, control: Control, words:
         assert control("GET", "/clock")[1] == after == {"now": before["now"] + 3_600_000, "speed": 0}
 
 
-def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: MockServer, control: Control) -> None:
+def test_a_manual_clock_advances_by_exactly_the_requested_time(seedbed: MockServer, control: Control) -> None:
     clock = ManualClock(start=1_000_000)
     seedbed.play(clock=clock)
     for advance in (0, 0.001, 59.999, 1):
@@ -87,22 +87,22 @@ def test_a_manual_clock_is_turned_by_exactly_what_is_asked(seedbed: MockServer, 
 
 
 @pytest.mark.parametrize("advance", [-1, -0.001, 1e300, 315_360_001, "5", None, [], {}, True])
-def test_a_clock_is_not_turned_by_what_is_no_time(seedbed: MockServer, control: Control, advance: object) -> None:
+def test_a_clock_does_not_advance_by_an_invalid_time(seedbed: MockServer, control: Control, advance: object) -> None:
     seedbed.play(clock="manual")
     before = control("GET", "/clock")
-    answer = control("POST", "/clock", {"advance": advance})
-    assert answer[0] == 422
-    assert "advance" in sentence(answer)
+    response = control("POST", "/clock", {"advance": advance})
+    assert response[0] == 422
+    assert "advance" in error_message(response)
     assert control("GET", "/clock") == before
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" * 5000])
-def test_a_clock_is_not_turned_by_what_is_no_number(seedbed: MockServer, control: Control, number: str) -> None:
+def test_a_clock_does_not_advance_by_an_invalid_number(seedbed: MockServer, control: Control, number: str) -> None:
     seedbed.play(clock="manual")
-    assert sentence(control("POST", "/clock", raw=f'{{"advance": {number}}}'.encode()))
+    assert error_message(control("POST", "/clock", raw=f'{{"advance": {number}}}'.encode()))
 
 
-def test_a_clock_that_cannot_be_turned_so_far_stands_although_a_callback_is_due_on_the_way(
+def test_a_refused_advance_leaves_the_clock_although_a_callback_is_due_on_the_way(
     seedbed: MockServer, control: Control, create: Create
 ) -> None:
     seedbed.play(clock="manual", task_seconds=30)
@@ -115,7 +115,7 @@ def test_a_clock_that_cannot_be_turned_so_far_stands_although_a_callback_is_due_
 # Spaces
 
 
-def test_a_reset_forgets_all_that_happened(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
+def test_a_reset_deletes_everything(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
     seedbed.play(**LARGE)
     for space in ("", "mine"):
         create(space=space)
@@ -126,13 +126,13 @@ def test_a_reset_forgets_all_that_happened(seedbed: MockServer, control: Control
     assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
 
 
-@pytest.mark.parametrize("door", ["body", "header"])
+@pytest.mark.parametrize("place", ["body", "header"])
 def test_a_reset_of_one_space_leaves_the_others(
-    seedbed: MockServer, control: Control, create: Create, account: str, door: str
+    seedbed: MockServer, control: Control, create: Create, account: str, place: str
 ) -> None:
     seedbed.play(**LARGE)
     kept, _ = create(), create(space="mine")
-    by_body = door == "body"
+    by_body = place == "body"
     control(
         "POST", "/reset", {"space": "mine"} if by_body else None, headers={} if by_body else {"X-Seedbed-Space": "mine"}
     )
@@ -143,11 +143,11 @@ def test_a_reset_of_one_space_leaves_the_others(
 
 
 @pytest.mark.parametrize("space", ["", "a b", "x" * 65, "../x", "灯", "a:b"])
-def test_a_name_that_no_space_can_have_is_refused_everywhere(control: Control, account: str, space: str) -> None:
+def test_an_invalid_name_of_a_space_is_refused_everywhere(control: Control, account: str, space: str) -> None:
     for path in ("/tasks", "/journal", "/accounts", "/callbacks", f"/accounts/{account}"):
-        assert sentence(control("GET", path, space=space))
+        assert error_message(control("GET", path, space=space))
     for path in ("/reset", "/verify"):
-        assert sentence(control("POST", path, {"space": space}))
+        assert error_message(control("POST", path, {"space": space}))
 
 
 # Mistakes
@@ -172,11 +172,11 @@ def test_a_name_that_no_space_can_have_is_refused_everywhere(control: Control, a
         ("GET", "/health?%FF=%00", None),
     ],
 )
-def test_what_is_not_known_or_not_right_is_refused(control: Control, method: str, path: str, body: object) -> None:
+def test_unknown_and_invalid_parameters_are_refused(control: Control, method: str, path: str, body: object) -> None:
     name, _, query = path.partition("?")
-    answer = control(method, name, body, **dict([query.split("=")] if query else ()))
-    assert answer[0] == 422
-    assert len(sentence(answer)) < 300
+    response = control(method, name, body, **dict([query.split("=")] if query else ()))
+    assert response[0] == 422
+    assert len(error_message(response)) < 300
 
 
 @pytest.mark.parametrize(
@@ -196,17 +196,17 @@ def test_what_is_not_known_or_not_right_is_refused(control: Control, method: str
     ids=["cut", "words", "latin-1", "surrogate", "utf-16", "brackets", "braces", "deep", "2 MB", "nul"],
 )
 @pytest.mark.parametrize("path", ["/reset", "/clock"])
-def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
+def test_a_body_that_cannot_be_parsed_is_refused_and_changes_nothing(
     seedbed: MockServer, control: Control, create: Create, path: str, raw: bytes
 ) -> None:
     task_id = create()
-    answer = control("POST", path, raw=raw)
-    assert answer[0] == 422
-    assert len(sentence(answer)) < 300
+    response = control("POST", path, raw=raw)
+    assert response[0] == 422
+    assert len(error_message(response)) < 300
     assert seedbed.task(task_id)
 
 
-def test_a_body_that_is_nested_too_deep_is_told_so(control: Control) -> None:
+def test_a_body_that_is_nested_too_deeply_is_refused(control: Control) -> None:
     for levels in (200, 500, 990, 100_000):
         raw = b'{"request": {"a":' + b"[" * levels + b"]" * levels + b"}}"
         status, content = control("POST", "/verify", raw=raw)
@@ -217,38 +217,38 @@ def test_a_body_that_is_nested_too_deep_is_told_so(control: Control) -> None:
     ("method", "path"),
     [("GET", "/reset"), ("DELETE", "/tasks"), ("PUT", "/clock"), ("POST", "/health"), ("PATCH", "/openapi.json")],
 )
-def test_a_wrong_method_is_told_the_right_one(control: Control, method: str, path: str) -> None:
-    answer = control(method, path)
-    assert answer[0] == 405
-    right = next((each.method for each in OPERATIONS if each.path == path), "GET")
-    assert f"{right} {ROOT}{path}" in sentence(answer)
+def test_a_wrong_method_is_refused_with_the_right_one(control: Control, method: str, path: str) -> None:
+    response = control(method, path)
+    assert response[0] == 405
+    valid = next((each.method for each in OPERATIONS if each.path == path), "GET")
+    assert f"{valid} {ROOT}{path}" in error_message(response)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/nowhere", "/tasks/a/b", "/reset/", "/%2e%2e/x", "/" + "x" * 5000])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_path_is_told_those_that_are_known(control: Control, method: str, path: str) -> None:
-    answer = control(method, path)
-    assert answer[0] == 404
-    error = sentence(answer)
-    assert all(f"{each.method} {ROOT}{each.path}" in error for each in OPERATIONS)
+def test_an_unknown_path_is_refused_with_the_known_ones(control: Control, method: str, path: str) -> None:
+    response = control(method, path)
+    assert response[0] == 404
+    message = error_message(response)
+    assert all(f"{each.method} {ROOT}{each.path}" in message for each in OPERATIONS)
 
 
-def test_a_fault_of_the_server_itself_is_told_in_a_sentence(
+def test_an_internal_error_is_reported_in_a_sentence(
     seedbed: MockServer, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("seedbed_mock.state.Service.now", broken)
-    answer = http.get(f"{seedbed.url}/__seedbed/clock")
-    assert answer.status_code == 500
-    assert list(answer.json()) == ["error"]
-    assert answer.json()["error"].startswith("The server itself")
+    response = http.get(f"{seedbed.url}/__seedbed/clock")
+    assert response.status_code == 500
+    assert list(response.json()) == ["error"]
+    assert response.json()["error"].startswith("Internal error")
     assert [str(error) for error in seedbed.errors] == ["a bug"]
     seedbed.errors.clear()
 
 
-def test_a_handle_raises_the_sentence(seedbed: MockServer) -> None:
+def test_the_handle_raises_the_message(seedbed: MockServer) -> None:
     seedbed.play(clock="manual")
     with pytest.raises(ControlError, match=r"^There is no task nothing\.$"):
         seedbed.task("nothing")
@@ -259,33 +259,39 @@ def test_a_handle_raises_the_sentence(seedbed: MockServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "refusal"),
+    ("method", "path", "body", "message"),
     [
         ("POST", "/clock", {}, "Object missing required field `advance`."),
         ("POST", "/clock", {"advance": "5"}, "Expected `float`, got `str` for advance."),
         ("POST", "/clock", {"advance": -1}, "Expected `float` >= 0.0 for advance."),
         ("POST", "/clock", {"advance": 1, "by": 2}, "Object contains unknown field `by`."),
         ("POST", "/reset", [], "Expected `object`, got `array`."),
-        ("POST", "/verify", {"times": 1, "at_most": 1}, "Give times, or at_least and at_most, but not both."),
+        (
+            "POST",
+            "/verify",
+            {"times": 1, "at_most": 1},
+            "Times cannot be combined with at_least or at_most; give one or the other.",
+        ),
         ("GET", "/tasks/nothing", None, "There is no task nothing."),
         (
             "DELETE",
             "/clock",
             None,
-            f"The control API has no DELETE {ROOT}/clock; it has GET {ROOT}/clock, POST {ROOT}/clock.",
+            f"The control API has no operation DELETE {ROOT}/clock;"
+            f" valid operations: GET {ROOT}/clock, POST {ROOT}/clock.",
         ),
     ],
 )
-def test_a_refusal_reads_as_a_sentence(control: Control, method: str, path: str, body: object, refusal: str) -> None:
-    assert sentence(control(method, path, body)) == refusal
+def test_an_error_is_a_sentence(control: Control, method: str, path: str, body: object, message: str) -> None:
+    assert error_message(control(method, path, body)) == message
 
 
-def test_a_wrong_method_is_told_the_right_one_in_a_header_too(seedbed: MockServer, http: httpx2.Client) -> None:
-    answer = http.delete(f"{seedbed.url}{ROOT}/clock")
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+def test_a_wrong_method_is_refused_with_the_allow_header(seedbed: MockServer, http: httpx2.Client) -> None:
+    response = http.delete(f"{seedbed.url}{ROOT}/clock")
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
-def test_a_clock_that_many_turn_at_once_is_turned_by_all_of_them(seedbed: MockServer) -> None:
+def test_simultaneous_advances_of_a_clock_add_up(seedbed: MockServer) -> None:
     seedbed.play(clock=ManualClock(start=1000))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(seedbed.advance, [1.5] * 40))

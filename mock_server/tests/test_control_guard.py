@@ -1,4 +1,4 @@
-"""Who may call the control API: no web page, no name that is not the server's, and nobody without the token."""
+"""Access control of the control API: web pages, foreign host names and callers without the token are refused."""
 
 import http.client
 import json
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from seedbed_mock import ControlError, MockServer, running
 
 HEALTH = "/__seedbed/health"
-TOKEN = "a-token-of-its-own"  # noqa: S105 (it opens nothing else)
+TOKEN = "a-control-token"  # noqa: S105 (it opens nothing else)
 
 Lines = list[tuple[bytes, bytes]]
 
 
-def ask(url: str, lines: Lines, method: bytes = b"GET", path: str = HEALTH) -> tuple[int, bytes]:
-    """Send header lines exactly as they are; the status is 0 where the server hung up without a word."""
+def send(url: str, lines: Lines, method: bytes = b"GET", path: str = HEALTH) -> tuple[int, bytes]:
+    """Send header lines unchanged; the status is 0 if the server closes the connection without a response."""
     parts = urlsplit(url)
     assert parts.hostname
     head = b"".join(b"%s: %s\r\n" % line for line in [*lines, (b"Connection", b"close")])
@@ -46,11 +46,11 @@ def own_names(server: MockServer) -> set[bytes]:
     return {name + b":" + port for name in (b"localhost", b"127.0.0.1", b"[::1]", b"0.0.0.0", b"[::]")}
 
 
-def test_every_own_name_is_let_in(seedbed: MockServer) -> None:
+def test_every_name_of_the_server_is_accepted(seedbed: MockServer) -> None:
     for name in own_names(seedbed):
-        assert ask(seedbed.url, [(b"Host", name)])[0] == 200
-        assert ask(seedbed.url, [(b"host", name.upper())])[0] == 200
-        assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"http://" + name)])[0] == 200
+        assert send(seedbed.url, [(b"Host", name)])[0] == 200
+        assert send(seedbed.url, [(b"host", name.upper())])[0] == 200
+        assert send(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"http://" + name)])[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_every_own_name_is_let_in(seedbed: MockServer) -> None:
         b"x" * 20_000,
     ],
 )
-def test_another_host_is_not_let_in(seedbed: MockServer, host: bytes) -> None:
+def test_another_host_is_refused(seedbed: MockServer, host: bytes) -> None:
     port = seedbed.url.rpartition(":")[2].encode()
-    status, body = ask(seedbed.url, [(b"Host", host.replace(b"PORT", port))])
+    status, body = send(seedbed.url, [(b"Host", host.replace(b"PORT", port))])
     assert status in {400, 421}
     assert status == 400 or "localhost" in json.loads(body)["error"]
 
 
-def test_a_request_without_a_host_is_not_let_in(seedbed: MockServer) -> None:
-    assert ask(seedbed.url, [])[0] in {400, 421}
+def test_a_request_without_a_host_is_refused(seedbed: MockServer) -> None:
+    assert send(seedbed.url, [])[0] in {400, 421}
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_two_hosts_are_not_let_in(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
+def test_two_hosts_are_refused(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
     hosts = [host_of(seedbed), b"evil.com"]
     lines = [(b"Host", host) for host in (hosts if first else hosts[::-1])]
-    assert ask(seedbed.url, lines)[0] in {400, 421}
+    assert send(seedbed.url, lines)[0] in {400, 421}
 
 
 @pytest.mark.parametrize(
@@ -127,39 +127,39 @@ def test_two_hosts_are_not_let_in(seedbed: MockServer, first: bool) -> None:  # 
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
-def test_a_page_of_another_origin_is_not_let_in(seedbed: MockServer, origin: bytes, method: bytes) -> None:
+def test_a_page_of_another_origin_is_refused(seedbed: MockServer, origin: bytes, method: bytes) -> None:
     port = seedbed.url.rpartition(":")[2].encode()
     lines = [(b"Host", host_of(seedbed)), (b"Origin", origin.replace(b"PORT", port))]
-    status, body = ask(seedbed.url, lines, method, "/__seedbed/reset")
+    status, body = send(seedbed.url, lines, method, "/__seedbed/reset")
     assert status == 403
-    assert b"another origin" in body
+    assert b"other origins" in body
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_two_origins_are_not_let_in(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
+def test_two_origins_are_refused(seedbed: MockServer, first: bool) -> None:  # noqa: FBT001
     own, foreign = (b"Origin", b"http://" + host_of(seedbed)), (b"Origin", b"http://evil.com")
     pair = [own, foreign] if first else [foreign, own]
-    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), *pair])[0] == 403
+    assert send(seedbed.url, [(b"Host", host_of(seedbed)), *pair])[0] == 403
 
 
 @pytest.mark.parametrize(
     ("site", "status"),
     [(b"none", 200), (b"same-origin", 200), (b"same-site", 403), (b"cross-site", 403), (b"", 403), (b"\xff", 403)],
 )
-def test_a_page_of_another_site_is_not_let_in(seedbed: MockServer, site: bytes, status: int) -> None:
-    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Sec-Fetch-Site", site)])[0] == status
+def test_a_page_of_another_site_is_refused(seedbed: MockServer, site: bytes, status: int) -> None:
+    assert send(seedbed.url, [(b"Host", host_of(seedbed)), (b"Sec-Fetch-Site", site)])[0] == status
 
 
 @pytest.mark.parametrize("path", ["/__seedbed", "/__seedbed/nowhere", "/__seedbed/openapi.json", "/__seedbed/tasks"])
-def test_nothing_of_it_is_shown_to_another_host(seedbed: MockServer, path: str) -> None:
-    assert ask(seedbed.url, [(b"Host", b"evil.com")], path=path)[0] == 421
+def test_every_path_is_refused_to_another_host(seedbed: MockServer, path: str) -> None:
+    assert send(seedbed.url, [(b"Host", b"evil.com")], path=path)[0] == 421
 
 
-def test_no_page_is_told_that_it_may_read_an_answer(seedbed: MockServer) -> None:
+def test_responses_have_no_cors_headers(seedbed: MockServer) -> None:
     connection = http.client.HTTPConnection(host_of(seedbed).decode())
     connection.request("GET", HEALTH, headers={"Origin": seedbed.url})
-    answer = connection.getresponse()
-    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    response = connection.getresponse()
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
     connection.close()
 
 
@@ -174,20 +174,18 @@ origins = st.tuples(st.sampled_from([b"http://", b"https://", b"http:", b"//", b
 @example(b"127.0.0.1:PORT", None)
 @example(b"127.0.0.1:PORT", b"http://localhost:PORT")
 @example(b"127.0.0.1:PORT\r\n\r\n", None)
-def test_no_bytes_of_host_or_origin_break_in_or_break_down(
-    guarded: MockServer, host: bytes, origin: bytes | None
-) -> None:
+def test_any_bytes_in_host_or_origin_are_handled(guarded: MockServer, host: bytes, origin: bytes | None) -> None:
     port = guarded.url.rpartition(":")[2].encode()
     host, origin = host.replace(b"PORT", port), None if origin is None else origin.replace(b"PORT", port)
-    status, _ = ask(guarded.url, [(b"Host", host)] + ([] if origin is None else [(b"Origin", origin)]))
+    status, _ = send(guarded.url, [(b"Host", host)] + ([] if origin is None else [(b"Origin", origin)]))
     assert status in {0, 200, 400, 403, 421}
     if status == 200:
-        # What stands after a line's end is another header, or the end of them all.
-        shown, *more = re.split(rb"\r\n|\n", host)
-        assert shown.strip(b" \t").lower() in own_names(guarded)
+        # A line break starts another header, or ends the headers.
+        first, *more = re.split(rb"\r\n|\n", host)
+        assert first.strip(b" \t").lower() in own_names(guarded)
         own_origins = {b"http://" + name for name in own_names(guarded)}
         assert origin is None or more or re.split(rb"\r\n|\n", origin)[0].strip(b" \t").lower() in own_origins
-    assert ask(guarded.url, [(b"Host", host_of(guarded))])[0] == 200
+    assert send(guarded.url, [(b"Host", host_of(guarded))])[0] == 200
     assert not guarded.errors
 
 
@@ -202,7 +200,7 @@ def guarded() -> Iterator[MockServer]:
 
 @pytest.mark.seedbed(control_token=TOKEN)
 @pytest.mark.parametrize(
-    "shown",
+    "authorization",
     [
         None,
         b"",
@@ -217,10 +215,10 @@ def guarded() -> Iterator[MockServer]:
         b"Bearer " + b"x" * 10_000,
     ],
 )
-def test_without_the_right_token_nobody_is_let_in(seedbed: MockServer, shown: bytes | None) -> None:
-    lines = [(b"Host", host_of(seedbed))] + ([] if shown is None else [(b"Authorization", shown)])
+def test_a_missing_or_wrong_token_is_refused(seedbed: MockServer, authorization: bytes | None) -> None:
+    lines = [(b"Host", host_of(seedbed))] + ([] if authorization is None else [(b"Authorization", authorization)])
     for method, path in ((b"GET", HEALTH), (b"POST", "/__seedbed/reset"), (b"GET", "/__seedbed/openapi.json")):
-        status, body = ask(seedbed.url, lines, method, path)
+        status, body = send(seedbed.url, lines, method, path)
         assert status == 401
         assert b"--control-token" in body
         assert TOKEN.encode() not in body
@@ -228,17 +226,17 @@ def test_without_the_right_token_nobody_is_let_in(seedbed: MockServer, shown: by
 
 @pytest.mark.seedbed(control_token=TOKEN)
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
-def test_the_right_token_is_let_in(seedbed: MockServer, scheme: bytes) -> None:
+def test_the_right_token_is_accepted(seedbed: MockServer, scheme: bytes) -> None:
     lines = [(b"Host", host_of(seedbed)), (b"Authorization", scheme + b" " + TOKEN.encode())]
-    assert ask(seedbed.url, lines)[0] == 200
+    assert send(seedbed.url, lines)[0] == 200
     assert seedbed.calls == []
 
 
 @pytest.mark.seedbed(control_token=TOKEN)
-def test_the_right_token_opens_no_door_to_another_host_or_page(seedbed: MockServer) -> None:
+def test_the_right_token_does_not_admit_another_host_or_page(seedbed: MockServer) -> None:
     right = (b"Authorization", b"Bearer " + TOKEN.encode())
-    assert ask(seedbed.url, [(b"Host", b"evil.com"), right])[0] == 421
-    assert ask(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"null"), right])[0] == 403
+    assert send(seedbed.url, [(b"Host", b"evil.com"), right])[0] == 421
+    assert send(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"null"), right])[0] == 403
 
 
 # Other addresses
@@ -253,24 +251,24 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-def test_a_server_on_ipv6_is_called_by_its_address() -> None:
+def test_a_server_on_ipv6_accepts_its_address() -> None:
     with running(host="::1") as server:
         assert server.calls == []
         port = server.url.rpartition(":")[2].encode()
         for name, status in ((b"[::1]:", 200), (b"localhost:", 200), (b"[::2]:", 421), (b"::1:", 421)):
-            assert ask(server.url, [(b"Host", name + port)])[0] == status
+            assert send(server.url, [(b"Host", name + port)])[0] == status
 
 
-def test_a_server_on_all_addresses_is_called_by_each_and_by_no_other_name() -> None:
+def test_a_server_on_all_addresses_accepts_only_its_own_names() -> None:
     with running(host="0.0.0.0") as server:  # noqa: S104
         assert server.calls == []
         port = server.url.rpartition(":")[2].encode()
         for name, status in ((b"0.0.0.0:", 200), (b"127.0.0.1:", 200), (b"localhost:", 200), (b"evil.com:", 421)):
-            assert ask(server.url, [(b"Host", name + port)])[0] == status
+            assert send(server.url, [(b"Host", name + port)])[0] == status
 
 
 def own_address() -> str:
-    """Return an address of this machine by which others reach it; nothing is sent."""
+    """Return an address of this machine that other machines can reach; connecting a UDP socket sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -281,19 +279,19 @@ def own_address() -> str:
 
 
 @pytest.mark.skipif(not own_address(), reason="this machine has no address but loopback")
-def test_a_caller_from_elsewhere_needs_the_token() -> None:
+def test_a_caller_on_another_machine_needs_the_token() -> None:
     with running(host="0.0.0.0") as server:  # noqa: S104
         url = server.url.replace("0.0.0.0", own_address())  # noqa: S104
-        status, body = ask(url, [(b"Host", urlsplit(url).netloc.encode())])
+        status, body = send(url, [(b"Host", urlsplit(url).netloc.encode())])
         assert status == 403
         assert b"--control-token" in body
         server.play(control_token=TOKEN)
         lines = [(b"Host", urlsplit(url).netloc.encode()), (b"Authorization", b"Bearer " + TOKEN.encode())]
-        assert ask(url, lines)[0] == 200
+        assert send(url, lines)[0] == 200
 
 
 @pytest.mark.seedbed(control_token=TOKEN)
-def test_a_handle_shows_the_token_of_its_server(seedbed: MockServer) -> None:
+def test_the_handle_sends_the_token_of_its_server(seedbed: MockServer) -> None:
     assert seedbed.control("GET", "health")["status"] == "ok"
     with pytest.raises(ControlError):
         seedbed.task("nothing")

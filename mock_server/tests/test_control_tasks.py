@@ -1,4 +1,4 @@
-"""What the control API shows and changes of tasks, their callbacks and the accounts that pay for them."""
+"""The control API: tasks, their callbacks, and accounts."""
 
 import json
 from collections.abc import Callable
@@ -22,10 +22,10 @@ Control = Callable[..., tuple[int, Any]]
 Create = Callable[..., str]
 
 
-def sentence(answer: tuple[int, Any]) -> str:
-    """Return why an operation was refused."""
-    refusal: str = answer[1]["error"]
-    return refusal
+def error_message(response: tuple[int, Any]) -> str:
+    """Return the message of an error response."""
+    message: str = response[1]["error"]
+    return message
 
 
 # Tasks
@@ -50,7 +50,9 @@ def test_tasks_are_listed_newest_first_by_state_and_space(
     assert listed(space="nobodys") == []
 
 
-def test_a_task_shows_more_than_its_record(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
+def test_a_task_has_more_properties_than_its_record(
+    seedbed: MockServer, control: Control, create: Create, account: str
+) -> None:
     seedbed.play(**LARGE)
     task_id = create(callBackUrl="http://127.0.0.1:9/done")
     shown = control("GET", f"/tasks/{task_id}")[1]
@@ -62,13 +64,13 @@ def test_a_task_shows_more_than_its_record(seedbed: MockServer, control: Control
     assert json.loads(shown["record"]["param"])["input"] == GOOD["input"]
 
 
-def test_a_state_that_no_task_has_is_refused_with_those_that_it_may_have(control: Control) -> None:
-    refusal = sentence(control("GET", "/tasks", state="done"))
-    assert all(state in refusal for state in (*SHARED.states.pending, SHARED.states.success, SHARED.states.failure))
+def test_an_unknown_state_is_refused_with_the_valid_ones(control: Control) -> None:
+    message = error_message(control("GET", "/tasks", state="done"))
+    assert all(state in message for state in (*SHARED.states.pending, SHARED.states.success, SHARED.states.failure))
 
 
 @pytest.mark.parametrize("dialect", ["documented", "observed"])
-def test_a_task_is_finished_by_hand(seedbed: MockServer, control: Control, create: Create, dialect: str) -> None:
+def test_a_task_can_be_finished(seedbed: MockServer, control: Control, create: Create, dialect: str) -> None:
     seedbed.play(**LARGE, dialect=dialect)
     task_id = create()
     seedbed.advance(1)
@@ -82,7 +84,7 @@ KNOWN = list(SHARED.failures.items())
 
 
 @pytest.mark.parametrize(
-    ("asked", "failure"),
+    ("body", "failure"),
     [
         ({}, KNOWN[0]),
         ({"code": None, "message": None}, KNOWN[0]),
@@ -93,32 +95,28 @@ KNOWN = list(SHARED.failures.items())
         ({"code": "E7", "message": ""}, ("E7", "")),
     ],
 )
-def test_a_task_fails_by_hand_with_the_words_that_were_asked_for(
-    seedbed: MockServer, control: Control, create: Create, asked: dict[str, Any], failure: tuple[str, str]
+def test_a_task_fails_with_the_requested_code_and_message(
+    seedbed: MockServer, control: Control, create: Create, body: dict[str, Any], failure: tuple[str, str]
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
-    status, shown = control("POST", f"/tasks/{task_id}/fail", asked)
+    status, shown = control("POST", f"/tasks/{task_id}/fail", body)
     assert (status, shown["state"]) == (200, SHARED.states.failure)
     assert shown["failure"] == dict(zip(("code", "message"), failure, strict=True))
     assert (shown["record"]["failCode"], shown["record"]["failMsg"]) == failure
 
 
-def test_a_task_fails_without_a_body_too(seedbed: MockServer, control: Control, create: Create) -> None:
+def test_a_task_fails_without_a_body(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     assert control("POST", f"/tasks/{create()}/fail")[1]["state"] == SHARED.states.failure
 
 
-def test_a_task_that_fails_by_hand_is_shown_with_its_price_given_back(
-    seedbed: MockServer, control: Control, create: Create
-) -> None:
+def test_a_task_that_is_made_to_fail_is_refunded(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     assert control("POST", f"/tasks/{create()}/fail")[1]["refunded"] is True
 
 
-def test_a_failure_gives_the_price_back_once(
-    seedbed: MockServer, control: Control, create: Create, http: httpx2.Client
-) -> None:
+def test_a_failure_is_refunded_once(seedbed: MockServer, control: Control, create: Create, http: httpx2.Client) -> None:
     seedbed.play(**LARGE)
     task_id = create()
     headers = {"Authorization": f"Bearer {seedbed.key}"}
@@ -136,32 +134,30 @@ def test_a_task_ends_once(seedbed: MockServer, control: Control, create: Create,
     task_id = create()
     assert control("POST", f"/tasks/{task_id}/{first}")[0] == 200
     before = control("GET", f"/tasks/{task_id}")
-    answer = control("POST", f"/tasks/{task_id}/{then}")
-    assert answer[0] == 409
-    assert sentence(answer) == f"The task {task_id} has ended already."
+    response = control("POST", f"/tasks/{task_id}/{then}")
+    assert response[0] == 409
+    assert error_message(response) == f"The task {task_id} has already ended."
     assert control("GET", f"/tasks/{task_id}") == before
 
 
 @pytest.mark.parametrize("path", ["/tasks/{}", "/tasks/{}/finish", "/tasks/{}/fail", "/callbacks/{}/redeliver"])
 @pytest.mark.parametrize("name", ["task_x_1", "%00", "%F0%9F%98%80", "..%5C", "x" * 5000])
-def test_an_unknown_task_is_one_sentence(control: Control, path: str, name: str) -> None:
+def test_an_unknown_task_is_refused(control: Control, path: str, name: str) -> None:
     method = "GET" if path == "/tasks/{}" else "POST"
-    answer = control(method, path.format(name))
-    assert answer[0] == 404
-    assert len(sentence(answer)) < 200
+    response = control(method, path.format(name))
+    assert response[0] == 404
+    assert len(error_message(response)) < 200
 
 
 @pytest.mark.parametrize("body", [{"code": True}, {"code": 1.5}, {"code": []}, {"message": 1}, {"reason": "x"}])
-def test_a_failure_that_cannot_be_told_is_refused(
-    seedbed: MockServer, control: Control, create: Create, body: object
-) -> None:
+def test_an_invalid_failure_is_refused(seedbed: MockServer, control: Control, create: Create, body: object) -> None:
     seedbed.play(**LARGE)
     task_id = create()
     assert control("POST", f"/tasks/{task_id}/fail", body)[0] == 422
     assert control("GET", f"/tasks/{task_id}")[1]["failure"] is None
 
 
-def test_a_task_that_many_end_at_once_ends_once(
+def test_a_task_that_is_ended_many_times_at_once_ends_once(
     seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
@@ -175,7 +171,7 @@ def test_a_task_that_many_end_at_once_ends_once(
 # Callbacks
 
 
-def test_callbacks_are_listed_by_what_became_of_them(seedbed: MockServer, control: Control, create: Create) -> None:
+def test_callbacks_are_listed_by_outcome(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     refused, waiting = create(callBackUrl="http://192.0.2.1/"), create(callBackUrl="http://127.0.0.1:9/")
     create()
@@ -186,32 +182,30 @@ def test_callbacks_are_listed_by_what_became_of_them(seedbed: MockServer, contro
     assert len(shown[0]["attempts"]) == 1
     assert control("GET", "/callbacks", limit=1)[1]["callbacks"][0]["task_id"] == waiting
     assert control("GET", "/callbacks", space="other")[1] == {"callbacks": []}
-    assert sentence(control("GET", "/callbacks", outcome="lost"))
+    assert error_message(control("GET", "/callbacks", outcome="lost"))
 
 
-def test_a_callback_is_delivered_once_more_when_asked_for(
-    seedbed: MockServer, control: Control, create: Create
-) -> None:
+def test_a_callback_is_redelivered_on_request(seedbed: MockServer, control: Control, create: Create) -> None:
     seedbed.play(**LARGE)
     task_id = create(callBackUrl="http://192.0.2.1/")
     early = control("POST", f"/callbacks/{task_id}/redeliver")
     assert early[0] == 409
-    assert "has not ended yet" in sentence(early)
+    assert "has not ended yet" in error_message(early)
     seedbed.finish(task_id)
     status, shown = control("POST", f"/callbacks/{task_id}/redeliver")
     assert status == 200
     assert [attempt["is_refused"] for attempt in shown["attempts"]] == [True, True]
 
 
-def test_a_task_without_a_callback_url_has_nothing_to_deliver(
+def test_a_task_without_a_callback_url_cannot_be_redelivered(
     seedbed: MockServer, control: Control, create: Create
 ) -> None:
     seedbed.play(**LARGE)
     task_id = create()
     seedbed.finish(task_id)
-    answer = control("POST", f"/callbacks/{task_id}/redeliver")
-    assert answer[0] == 409
-    assert "without a callback URL" in sentence(answer)
+    response = control("POST", f"/callbacks/{task_id}/redeliver")
+    assert response[0] == 409
+    assert "without a callback URL" in error_message(response)
 
 
 # Accounts
@@ -236,22 +230,20 @@ def test_a_balance_is_topped_up_exactly(seedbed: MockServer, control: Control, a
     assert Decimal(str(shown["balance"])) == 80 + Decimal(str(added))
 
 
-def test_a_tenth_three_times_is_three_tenths(seedbed: MockServer, control: Control, account: str) -> None:
+def test_credits_are_added_exactly(seedbed: MockServer, control: Control, account: str) -> None:
     seedbed.play(credits=0)
     balances = [control("POST", f"/accounts/{account}/top-up", {"credits": 0.1})[1]["balance"] for _ in range(3)]
     assert balances == [0.1, 0.2, 0.3]
 
 
 @pytest.mark.parametrize("added", [-1, 999_999_921, 1e300, "5", None, True])
-def test_a_balance_is_not_topped_up_by_what_is_no_amount(
-    seedbed: MockServer, control: Control, account: str, added: object
-) -> None:
+def test_an_invalid_amount_is_refused(seedbed: MockServer, control: Control, account: str, added: object) -> None:
     seedbed.play(credits=80)
-    assert "credits" in sentence(control("POST", f"/accounts/{account}/top-up", {"credits": added}))
+    assert "credits" in error_message(control("POST", f"/accounts/{account}/top-up", {"credits": added}))
     assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
 
 
-def test_a_balance_opens_again(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
+def test_a_balance_is_reset(seedbed: MockServer, control: Control, create: Create, account: str) -> None:
     seedbed.play(**LARGE)
     create()
     status, shown = control("POST", f"/accounts/{account}/reset")
@@ -260,7 +252,7 @@ def test_a_balance_opens_again(seedbed: MockServer, control: Control, create: Cr
     assert control("POST", f"/accounts/{account}/reset")[1]["balance"] == 80
 
 
-def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
+def test_a_reset_balance_includes_no_refund_for_an_earlier_failure(
     seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
@@ -268,7 +260,7 @@ def test_a_balance_that_opens_again_owes_nothing_for_what_failed_before(
     assert control("POST", f"/accounts/{account}/reset")[1]["balance"] == 80
 
 
-def test_a_task_that_was_paid_for_before_a_balance_opened_again_gives_nothing_back(
+def test_a_task_paid_before_a_reset_of_the_balance_is_not_refunded(
     seedbed: MockServer, control: Control, create: Create, account: str
 ) -> None:
     seedbed.play(**LARGE)
@@ -279,8 +271,8 @@ def test_a_task_that_was_paid_for_before_a_balance_opened_again_gives_nothing_ba
 
 
 @pytest.mark.parametrize("path", ["", "/top-up", "/reset"])
-def test_an_unknown_account_is_one_sentence(control: Control, path: str) -> None:
+def test_an_unknown_account_is_refused(control: Control, path: str) -> None:
     body = {"credits": 1} if path == "/top-up" else None
-    answer = control("POST" if path else "GET", f"/accounts/key-nobody{path}", body)
-    assert answer[0] == 404
-    assert "GET accounts lists them" in sentence(answer)
+    response = control("POST" if path else "GET", f"/accounts/key-nobody{path}", body)
+    assert response[0] == 404
+    assert "GET accounts lists the accounts" in error_message(response)

@@ -1,4 +1,4 @@
-"""The verdicts on what was called, and how they read."""
+"""Verification of calls, and the messages about missing ones."""
 
 import json
 from collections.abc import Callable
@@ -27,12 +27,12 @@ def entries(control: Control, **query: object) -> list[dict[str, Any]]:
     return found
 
 
-def asked(prompt: str) -> dict[str, Any]:
+def request_with(prompt: str) -> dict[str, Any]:
     return {**GOOD, "input": {**GOOD["input"], "prompt": prompt}}
 
 
-def verdict(control: Control, **wanted: object) -> tuple[bool, str]:
-    status, content = control("POST", "/verify", wanted)
+def verdict(control: Control, **expected: object) -> tuple[bool, str]:
+    status, content = control("POST", "/verify", expected)
     assert status == 200, content
     return content["verified"], content["message"]
 
@@ -66,41 +66,41 @@ def test_calls_are_counted(control: Control, call: Call, calls: int, wanted: dic
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({}, "createTask was called twice, as it should have been."),
-        ({"times": 1}, "createTask was called twice; it should have been called once."),
-        ({"times": 0}, "createTask was called twice; it should never have been called."),
-        ({"at_least": 3}, "createTask was called twice; it should have been called at least 3 times."),
-        ({"at_most": 1}, "createTask was called twice; it should have been called at most once."),
-        ({"at_most": 0}, "createTask was called twice; it should never have been called."),
+        ({}, "createTask was called twice, as expected."),
+        ({"times": 1}, "Expected createTask to be called once; it was called twice."),
+        ({"times": 0}, "Expected createTask never to be called; it was called twice."),
+        ({"at_least": 3}, "Expected createTask to be called at least 3 times; it was called twice."),
+        ({"at_most": 1}, "Expected createTask to be called at most once; it was called twice."),
+        ({"at_most": 0}, "Expected createTask never to be called; it was called twice."),
         (
             {"at_least": 3, "at_most": 5},
-            "createTask was called twice; it should have been called at least 3 times and at most 5 times.",
+            "Expected createTask to be called at least 3 times and at most 5 times; it was called twice.",
         ),
         (
             {"operation": "recordInfo"},
-            "recordInfo was never called; it should have been called at least once."
-            " What was called: createTask twice, credit once.",
+            "Expected recordInfo to be called at least once; it was never called."
+            " Calls so far: createTask twice, credit once.",
         ),
         (
             {"code": 200, "request": {"input": {"prompt": "a lake"}}},
-            'createTask with input.prompt "a lake" and code 200 was never called; it should have been called at least'
-            ' once. The nearest call, entry N, had input.prompt "a hill", not "a lake".',
+            'Expected createTask with input.prompt "a lake" and code 200 to be called at least once; it was never'
+            ' called. In the nearest call, entry N, input.prompt is "a hill", not "a lake".',
         ),
         (
             {"request": {"input": {"prompt": "a hill", "seed": 7}, "callBackUrl": None}, "code": 422},
-            'createTask with input.prompt "a hill", input.seed 7, callBackUrl null and code 422 was never called; it'
-            " should have been called at least once. The nearest call, entry N, had code 200, not 422; no input.seed,"
-            " not 7; no callBackUrl, not null.",
+            'Expected createTask with input.prompt "a hill", input.seed 7, callBackUrl null and code 422 to be called'
+            " at least once; it was never called. In the nearest call, entry N, code is 200, not 422; input.seed is"
+            " missing, not 7; callBackUrl is missing, not null.",
         ),
         (
             {"request": {"input": "a hill"}},
-            'createTask with input "a hill" was never called; it should have been called at least once. The nearest'
-            f' call, entry N, had input {json.dumps(HILL["input"])[:60]}..., not "a hill".',
+            'Expected createTask with input "a hill" to be called at least once; it was never called. In the nearest'
+            f' call, entry N, input is {json.dumps(HILL["input"])[:60]}..., not "a hill".',
         ),
         (
             {"request": ["x"]},
-            'createTask with body ["x"] was never called; it should have been called at least once. The nearest call,'
-            f' entry N, had body {json.dumps(HILL)[:60]}..., not ["x"].',
+            'Expected createTask with body ["x"] to be called at least once; it was never called. In the nearest call,'
+            f' entry N, body is {json.dumps(HILL)[:60]}..., not ["x"].',
         ),
     ],
 )
@@ -112,13 +112,13 @@ def test_a_verdict_reads_as_a_sentence(control: Control, call: Call, wanted: dic
     assert verdict(control, **wanted)[1] == message.replace("entry N", f"entry {number}")
 
 
-def test_nothing_called_at_all_is_told_so(control: Control) -> None:
-    told = "createTask was never called; it should have been called at least once. Nothing was called at all."
-    assert verdict(control) == (False, told)
-    assert verdict(control, times=0) == (True, "createTask was never called, as it should have been.")
+def test_a_verdict_without_any_calls(control: Control) -> None:
+    message = "Expected createTask to be called at least once; it was never called. There were no calls."
+    assert verdict(control) == (False, message)
+    assert verdict(control, times=0) == (True, "createTask was never called, as expected.")
 
 
-def test_the_nearest_misses_come_first_with_how_they_differ(control: Control, call: Call) -> None:
+def test_the_nearest_calls_come_first_with_their_differences(control: Control, call: Call) -> None:
     for prompt, quality in (("a", "basic"), ("b", "high"), ("b", "basic"), ("c", "high"), ("d", "high")):
         call("POST", CREATE, {**GOOD, "input": {**GOOD["input"], "prompt": prompt, "quality": quality}})
     content = control("POST", "/verify", {"request": {"input": {"prompt": "a", "quality": "high"}}})[1]
@@ -129,7 +129,7 @@ def test_the_nearest_misses_come_first_with_how_they_differ(control: Control, ca
     ]
 
 
-def test_what_is_missing_is_found_nowhere_and_what_is_null_is(control: Control, call: Call) -> None:
+def test_a_missing_field_differs_from_a_null_one(control: Control, call: Call) -> None:
     call("POST", CREATE, {**GOOD, "extra": None})
     wanted = {"request": {"extra": 1, "callBackUrl": 1}}
     differences = control("POST", "/verify", wanted)[1]["near_misses"][0]["differences"]
@@ -150,7 +150,7 @@ def test_what_is_missing_is_found_nowhere_and_what_is_null_is(control: Control, 
         ({"a": {}}, {"a": None}, False),
     ],
 )
-def test_values_are_alike_as_json_has_it(
+def test_values_are_compared_as_json(
     control: Control,
     call: Call,
     sent: dict[str, Any],
@@ -164,8 +164,8 @@ def test_values_are_alike_as_json_has_it(
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"times": 1, "at_least": 1}, "not both"),
-        ({"times": 1, "at_most": 1}, "not both"),
+        ({"times": 1, "at_least": 1}, "one or the other"),
+        ({"times": 1, "at_most": 1}, "one or the other"),
         ({"at_least": 2, "at_most": 1}, "less than"),
         ({"times": -1}, "times"),
         ({"times": 1.5}, "times"),
@@ -175,41 +175,41 @@ def test_values_are_alike_as_json_has_it(
         ({"operation": "x" * 5000}, "createTask, recordInfo"),
     ],
 )
-def test_what_could_never_be_is_refused(control: Control, wanted: dict[str, Any], words: str) -> None:
+def test_contradicting_expectations_are_refused(control: Control, wanted: dict[str, Any], words: str) -> None:
     status, content = control("POST", "/verify", wanted)
     assert status == 422
     assert words in content["error"]
     assert len(content["error"]) < 300
 
 
-def test_a_journal_of_an_operation_that_there_is_not_is_refused(control: Control) -> None:
+def test_the_journal_of_an_unknown_operation_is_refused(control: Control) -> None:
     assert "createTask" in control("GET", "/journal", operation="createTsk")[1]["error"]
     assert entries(control, operation="callback") == []
 
 
-def test_a_long_prompt_is_cut_in_a_verdict(control: Control, call: Call) -> None:
-    call("POST", CREATE, asked("灯" * PROMPT))
+def test_a_long_prompt_is_truncated_in_a_message(control: Control, call: Call) -> None:
+    call("POST", CREATE, request_with("灯" * PROMPT))
     assert len(verdict(control, request={"input": {"prompt": "x" * PROMPT}})[1]) < 500
 
 
-def test_a_verdict_may_ask_for_an_account_and_a_space(control: Control, call: Call) -> None:
+def test_calls_of_one_account_and_one_space_are_verified(control: Control, call: Call) -> None:
     call("GET", CREDIT, X_Seedbed_Space="mine")
     account = entries(control)[0]["account"]
     assert verdict(control, operation="credit", account=account)[0]
     assert verdict(control, operation="credit", space="mine")[0]
     assert not verdict(control, operation="credit", space="default")[0]
-    refused, told = verdict(control, operation="credit", account="key-other")
-    assert not refused
-    assert told.endswith(f'had account "{account}", not "key-other".')
+    is_verified, message = verdict(control, operation="credit", account="key-other")
+    assert not is_verified
+    assert message.endswith(f'account is "{account}", not "key-other".')
     headers = {"X-Seedbed-Space": "default"}
     assert not control("POST", "/verify", {"operation": "credit"}, headers=headers)[1]["verified"]
 
 
-def test_a_test_may_check_its_calls_in_a_line(seedbed: MockServer, call: Call) -> None:
-    call("POST", CREATE, asked("a hill"))
+def test_assert_called(seedbed: MockServer, call: Call) -> None:
+    call("POST", CREATE, request_with("a hill"))
     seedbed.assert_called()
     seedbed.assert_called("createTask", 1, prompt="a hill", model=CONTRACT.model, code=200)
     seedbed.assert_called("recordInfo", times=0)
-    with pytest.raises(AssertionError, match=r'had input\.prompt "a hill", not "a lake"'):
+    with pytest.raises(AssertionError, match=r'input\.prompt is "a hill", not "a lake"'):
         seedbed.assert_called(prompt="a lake")
     assert [each["operation"] for each in seedbed.calls] == ["createTask"]

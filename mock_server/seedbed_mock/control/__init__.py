@@ -1,1 +1,4 @@
-"""The control API: what a test may ask and tell a fake beyond what the real service knows."""
+"""The control API under ``/__seedbed``: it lets tests inspect and change the mock server.
+
+The real service has no such API.
+"""

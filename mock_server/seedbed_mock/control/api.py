@@ -1,4 +1,8 @@
-"""What each operation of the control API does."""
+"""The operations of the control API.
+
+Each method of :class:`ControlApi` is one operation. ``OPERATIONS`` gives its method, path, query, body and response;
+the routes and the OpenAPI document are generated from this table. The docstrings are the summaries in that document.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +50,13 @@ if TYPE_CHECKING:
         AdvanceRequest,
         CallbackInfo,
         CallbackQuery,
+        EmptyRequest,
         FailRequest,
         FaultQuery,
-        InSpace,
         JournalQuery,
         NewFaults,
-        NoInput,
         ResetRequest,
+        SpaceQuery,
         TaskQuery,
         TopUpRequest,
         Verdict,
@@ -63,50 +67,59 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
+ROOT = CONTROL_ROOT
+"""Prefix of all paths."""
+
+DOCUMENT_PATH = "/openapi.json"
+"""Path of the OpenAPI document below the prefix."""
+
 _SCANNED_TASKS = 10_000
+"""Largest number of tasks that a filter looks at, since each has to be read from the store."""
 
 
 class UnknownResourceError(Exception):
-    """There is no such thing; the message is one sentence."""
+    """The resource does not exist; the message is one sentence."""
 
 
 class ConflictError(Exception):
-    """It cannot be done as things are; the message is one sentence."""
+    """The state of the server does not allow the operation; the message is one sentence."""
 
 
 class ControlApi:
-    """The operations on one fake; each takes the names in its path, its query and its body.
+    """The operations on one mock server.
+
+    Each operation takes the parameters of its path, its query and its body.
 
     Args:
-        service: The fake's service.
-        courier: Who delivers its callbacks.
-        operations: Names of what may be called of it.
+        service: Service to operate on.
+        dispatcher: Dispatcher of its callbacks.
+        operations: Names of the operations of the service.
     """
 
-    def __init__(self, service: Service, courier: CallbackDispatcher, operations: Iterable[str]) -> None:
+    def __init__(self, service: Service, dispatcher: CallbackDispatcher, operations: Iterable[str]) -> None:
         self._service = service
-        self._courier = courier
+        self._dispatcher = dispatcher
         self._operations = (*operations, CALLBACK)
 
-    async def health(self, _names: Mapping[str, str], _query: NoInput, _body: NoInput) -> Health:
-        """Tell that the server answers, and who it is."""
+    async def health(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> Health:
+        """Return the status and the version of the server."""
         service = self._service
         names = [space.name for space in service.spaces.all()]
         return Health("ok", __version__, service.dialect.title, names, len(service.errors))
 
-    async def clock(self, _names: Mapping[str, str], _query: NoInput, _body: NoInput) -> ClockInfo:
-        """Show the clock."""
+    async def clock(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> ClockInfo:
+        """Return the time and the speed of the clock."""
         return ClockInfo(self._service.now(), self._service.clock.speed)
 
-    async def turn_clock(self, _names: Mapping[str, str], _query: NoInput, turn: AdvanceRequest) -> ClockInfo:
-        """Turn the clock forward; callbacks that come due on the way are delivered, each at its time."""
-        await self._courier.advance(turn.advance)
+    async def turn_clock(self, _path: Mapping[str, str], _query: EmptyRequest, body: AdvanceRequest) -> ClockInfo:
+        """Advance the clock; callbacks that become due on the way are sent, each at its time."""
+        await self._dispatcher.advance(body.advance)
         return ClockInfo(self._service.now(), self._service.clock.speed)
 
-    async def journal(self, _names: Mapping[str, str], query: JournalQuery, _body: NoInput) -> JournalList:
-        """List what happened, the latest at the end."""
+    async def journal(self, _path: Mapping[str, str], query: JournalQuery, _body: EmptyRequest) -> JournalList:
+        """List the calls and callbacks, oldest first."""
         self._check_operation(query.operation)
-        wanted = {
+        filters = {
             name: value
             for name in ("kind", "operation", "account", "task_id", "code")
             if (value := getattr(query, name)) is not None
@@ -115,175 +128,163 @@ class ControlApi:
             journal_item(entry, space)
             for space, entry in self._entries(query.space)
             if entry.at >= query.since
-            and all(getattr(entry, name) == value for name, value in wanted.items())
+            and all(getattr(entry, name) == value for name, value in filters.items())
             and (query.violation is None or query.violation in entry.violations)
         ]
-        return JournalList(sorted(found, key=lambda entry: entry.number)[-query.limit :])
+        return JournalList(sorted(found, key=lambda item: item.number)[-query.limit :])
+
+    async def verify(self, _path: Mapping[str, str], _query: EmptyRequest, body: VerifyRequest) -> Verdict:
+        """Check whether expected calls were made, and return the nearest calls if they were not."""
+        self._check_operation(body.operation)
+        return verify(body, [entry for _, entry in self._entries(body.space)])
 
     def _check_operation(self, name: str | None) -> None:
         if name is not None and name not in self._operations:
-            raise ValueError(f"there is no operation {for_display(name)}, but {', '.join(self._operations)}")
+            raise ValueError(f"unknown operation {for_display(name)}; valid operations: {', '.join(self._operations)}")
 
     def _entries(self, space: str | None) -> Iterator[tuple[str, JournalEntry]]:
         for each in self._service.spaces.all():
             if space in (None, each.name):
                 yield from ((each.name, entry) for entry in each.journal)
 
-    async def tasks(self, _names: Mapping[str, str], query: TaskQuery, _body: NoInput) -> TaskList:
+    async def tasks(self, _path: Mapping[str, str], query: TaskQuery, _body: EmptyRequest) -> TaskList:
         """List tasks, newest first."""
         now, states = self._service.now(), self._service.shared.states
-        if query.state not in (None, *states.pending, states.success, states.failure):
-            known = ", ".join((*states.pending, states.success))
-            raise ValueError(f"a task is {known} or {states.failure}, not {for_display(query.state)}")
+        valid = (*states.pending, states.success, states.failure)
+        if query.state is not None and query.state not in valid:
+            raise ValueError(f"unknown state {for_display(query.state)}; valid states: {', '.join(valid)}")
         found = self._service.store.tasks(query.space, limit=_SCANNED_TASKS if query.state else query.limit)
         chosen = [task for task in found if query.state in (None, task.state(now))]
         return TaskList([task_info(task, now, self._service.dialect) for task in chosen[: query.limit]])
 
-    async def task(self, names: Mapping[str, str], _query: NoInput, _body: NoInput) -> TaskInfo:
-        """Show one task."""
-        task = self._service.store.find(names["task_id"])
-        return self._shown(task, names["task_id"])
+    async def task(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
+        """Return one task."""
+        return self._task_info(self._service.store.find(path["task_id"]), path["task_id"])
 
-    async def finish(self, names: Mapping[str, str], _query: NoInput, _body: NoInput) -> TaskInfo:
-        """End a task now, and well."""
-        return await self._end(names["task_id"], None)
+    async def finish(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
+        """End a task successfully now."""
+        return await self._end(path["task_id"], None)
 
-    async def fail(self, names: Mapping[str, str], _query: NoInput, fail: FailRequest) -> TaskInfo:
-        """Let a task fail now, which gives its price back."""
+    async def fail(self, path: Mapping[str, str], _query: EmptyRequest, body: FailRequest) -> TaskInfo:
+        """Let a task fail now, and refund its price."""
         known = self._service.shared.failures
-        code = next(iter(known)) if fail.code is None else str(fail.code)
-        message = known.get(code, next(iter(known.values()))) if fail.message is None else fail.message
-        return await self._end(names["task_id"], Failure(code, message))
+        code = next(iter(known)) if body.code is None else str(body.code)
+        message = known.get(code, next(iter(known.values()))) if body.message is None else body.message
+        return await self._end(path["task_id"], Failure(code, message))
 
     async def _end(self, task_id: str, failure: Failure | None) -> TaskInfo:
         now = self._service.now()
-        task = await self._change(task_id, lambda task: ended(_unended(task, now), now, failure))
-        if task and task.owes_refund:
-            task = self._paid_back(task)
-        return self._shown(task, task_id)
 
-    def _paid_back(self, task: Task) -> Task | None:
-        """Return a task that owes its price once that was given back, which is when somebody looks at the balance."""
-        account = self._service.spaces.named(task.space).account(task.account)
-        if account:
+        def end(task: Task) -> Task:
+            if task.has_ended(now):
+                raise ConflictError(f"The task {task.task_id} has already ended.")
+            return ended(task, now, failure)
+
+        task = await self._change(task_id, end)
+        account = self._service.spaces.named(task.space).account(task.account) if task else None
+        if task and task.owes_refund and account:
+            # Reading the balance books the refund, so that the response shows it.
             self._service.store.balance(account, self._service.now())
-        return self._service.store.find(task.task_id)
+            task = self._service.store.find(task_id)
+        return self._task_info(task, task_id)
 
-    async def _change(self, task_id: str, changed: Callable[[Task], Task]) -> Task | None:
-        self._service.store.change(task_id, changed)
-        await self._courier.settle()
+    async def _change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+        self._service.store.change(task_id, change)
+        await self._dispatcher.settle()
         return self._service.store.find(task_id)
 
-    def _shown(self, task: Task | None, task_id: str) -> TaskInfo:
-        return task_info(_known(task, task_id), self._service.now(), self._service.dialect)
+    def _task_info(self, task: Task | None, task_id: str) -> TaskInfo:
+        return task_info(_existing(task, task_id), self._service.now(), self._service.dialect)
 
-    async def accounts(self, _names: Mapping[str, str], query: InSpace, _body: NoInput) -> AccountList:
+    async def accounts(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""
         spaces = [space for space in self._service.spaces.all() if query.space in (None, space.name)]
-        return AccountList([self._account(each) for space in spaces for each in space.accounts.values()])
+        return AccountList([self._account_info(each) for space in spaces for each in space.accounts.values()])
 
-    async def account(self, names: Mapping[str, str], query: InSpace, _body: NoInput) -> AccountInfo:
-        """Show one account."""
-        return self._account(self._find_account(names, query))
+    async def account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
+        """Return one account."""
+        return self._account_info(self._find_account(path, query))
 
-    async def top_up(self, names: Mapping[str, str], query: InSpace, top_up: TopUpRequest) -> AccountInfo:
-        """Add to a balance."""
-        account = self._find_account(names, query)
-        self._service.store.deposit(account, Decimal(str(top_up.credits)), self._service.now())
-        return self._account(account)
+    async def top_up(self, path: Mapping[str, str], query: SpaceQuery, body: TopUpRequest) -> AccountInfo:
+        """Add credits to a balance."""
+        account = self._find_account(path, query)
+        self._service.store.deposit(account, Decimal(str(body.credits)), self._service.now())
+        return self._account_info(account)
 
-    async def reset_account(self, names: Mapping[str, str], query: InSpace, _body: NoInput) -> AccountInfo:
-        """Open the balance of an account again, as at the start."""
-        account = self._find_account(names, query)
-        # What it is owed by now is part of the balance that ends here, and not to come on top of the one that opens.
+    async def reset_account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
+        """Reset a balance to its value at the start."""
+        account = self._find_account(path, query)
+        # Reading the balance books the refunds that are due; otherwise they would be added to the new balance.
         self._service.store.balance(account, self._service.now())
         self._service.store.reset(account.space, account.name)
-        return self._account(account)
+        return self._account_info(account)
 
-    def _account(self, account: Account) -> AccountInfo:
+    def _account_info(self, account: Account) -> AccountInfo:
         return account_info(account, self._service.store.balance(account, self._service.now()))
 
-    def _find_account(self, names: Mapping[str, str], query: InSpace) -> Account:
+    def _find_account(self, path: Mapping[str, str], query: SpaceQuery) -> Account:
         space = query.space or DEFAULT_SPACE
-        found = self._service.spaces.named(space).account(names["account"])
+        found = self._service.spaces.named(space).account(path["account"])
         if found is None:
-            name = for_display(names["account"])
-            raise UnknownResourceError(f"There is no account {name} in the space {space}; GET accounts lists them.")
+            name = for_display(path["account"])
+            raise UnknownResourceError(f"The space {space} has no account {name}; GET accounts lists the accounts.")
         return found
 
-    async def callbacks(self, _names: Mapping[str, str], query: CallbackQuery, _body: NoInput) -> CallbackList:
+    async def callbacks(self, _path: Mapping[str, str], query: CallbackQuery, _body: EmptyRequest) -> CallbackList:
         """List callbacks, those of the newest tasks first."""
         found = self._service.store.tasks(query.space, limit=_SCANNED_TASKS)
         callbacks = [callback for task in found if (callback := callback_info(task))]
         return CallbackList([each for each in callbacks if query.outcome in (None, each.outcome)][: query.limit])
 
-    async def redeliver(self, names: Mapping[str, str], _query: NoInput, _body: NoInput) -> CallbackInfo:
-        """Deliver the callback of a task once more, whatever became of it before."""
+    async def redeliver(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> CallbackInfo:
+        """Send the callback of a task again, whatever its outcome was."""
         now = self._service.now()
-        task = await self._change(names["task_id"], lambda task: _asked_for(task, now))
-        callback = callback_info(_known(task, names["task_id"]))
-        assert callback  # noqa: S101 (a task without a callback is in conflict)
+
+        def redeliver(task: Task) -> Task:
+            if task.callback is None:
+                raise ConflictError(f"The task {task.task_id} was created without a callback URL.")
+            if not task.has_ended(now):
+                raise ConflictError(f"The task {task.task_id} has not ended yet; its callback is sent when it ends.")
+            return replace(task, callback=task.callback.redelivered(now))
+
+        task = await self._change(path["task_id"], redeliver)
+        callback = callback_info(_existing(task, path["task_id"]))
+        assert callback  # noqa: S101 (redeliver raises for a task without a callback)
         return callback
 
-    async def faults(self, _names: Mapping[str, str], query: InSpace, _body: NoInput) -> FaultList:
-        """List the rules of what goes wrong, in their order, and the scenario that is played."""
-        return self._faults(query.space)
+    async def faults(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> FaultList:
+        """List the fault rules in their order, and the scenario that is played."""
+        return self._fault_list(query.space)
 
-    async def add_faults(self, _names: Mapping[str, str], _query: NoInput, new: NewFaults) -> FaultList:
-        """Put rules in force, for one space or for all, after those that are."""
+    async def add_faults(self, _path: Mapping[str, str], _query: EmptyRequest, body: NewFaults) -> FaultList:
+        """Add fault rules for one space or for all, after those that were added before."""
         engine = self._service.faults
-        rules = [engine.parse(text) for text in new.rules]
-        if sum(each.source == "control" for each in engine) + len(rules) > MAX_RULES:
-            raise ConflictError(f"At most {MAX_RULES} rules are in force at a time; DELETE faults makes room.")
-        engine.add(rules, "control", new.space or "")
-        return self._faults()
+        rules = [engine.parse(text) for text in body.rules]
+        if sum(active.source == "control" for active in engine) + len(rules) > MAX_RULES:
+            raise ConflictError(f"At most {MAX_RULES} rules can be active; remove some with DELETE faults.")
+        engine.add(rules, "control", body.space or "")
+        return self._fault_list()
 
-    async def clear_faults(self, _names: Mapping[str, str], query: FaultQuery, _body: NoInput) -> FaultList:
-        """Take rules out of force that were put there: all, those of a space, or one."""
-        gone = self._service.faults.clear(source="control", scope=query.space, number=query.number)
-        if query.number is not None and not gone:
-            raise UnknownResourceError(f"There is no rule {query.number} that was added; GET faults lists them.")
-        return self._faults()
+    async def clear_faults(self, _path: Mapping[str, str], query: FaultQuery, _body: EmptyRequest) -> FaultList:
+        """Remove fault rules that were added here: all, those of a space, or one."""
+        removed = self._service.faults.clear(source="control", scope=query.space, number=query.number)
+        if query.number is not None and not removed:
+            raise UnknownResourceError(f"No rule {query.number} was added; GET faults lists the rules.")
+        return self._fault_list()
 
-    def _faults(self, space: str | None = None) -> FaultList:
+    def _fault_list(self, space: str | None = None) -> FaultList:
         return fault_list(self._service.faults, self._service.scenario_runner, space)
 
-    async def reset(self, _names: Mapping[str, str], _query: NoInput, reset: ResetRequest) -> Confirmation:
-        """Forget all that happened, in one space or everywhere."""
-        self._service.reset(reset.space)
+    async def reset(self, _path: Mapping[str, str], _query: EmptyRequest, body: ResetRequest) -> Confirmation:
+        """Delete all tasks, balances, rules and journal entries, in one space or in all."""
+        self._service.reset(body.space)
         return Confirmation()
 
-    async def verify(self, _names: Mapping[str, str], _query: NoInput, wanted: VerifyRequest) -> Verdict:
-        """Tell whether a call was made as it should have been, and if not, what came nearest."""
-        self._check_operation(wanted.operation)
-        return verify(wanted, [entry for _, entry in self._entries(wanted.space)])
 
-
-def _known(task: Task | None, task_id: str) -> Task:
+def _existing(task: Task | None, task_id: str) -> Task:
     if task is None:
         raise UnknownResourceError(f"There is no task {for_display(task_id)}.")
     return task
-
-
-def _unended(task: Task, now: int) -> Task:
-    if task.has_ended(now):
-        raise ConflictError(f"The task {task.task_id} has ended already.")
-    return task
-
-
-def _asked_for(task: Task, now: int) -> Task:
-    if task.callback is None:
-        raise ConflictError(f"The task {task.task_id} was made without a callback URL.")
-    if not task.has_ended(now):
-        raise ConflictError(f"The task {task.task_id} has not ended yet; its callback comes when it has.")
-    return replace(task, callback=task.callback.redelivered(now))
-
-
-ROOT = CONTROL_ROOT
-"""Before each of the paths."""
-
-DOCUMENTATION = "/openapi.json"
-"""Path below the root of its OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,19 +293,19 @@ class ControlOperation:
 
     Attributes:
         method: HTTP method.
-        path: Path below the root, with ``{names}``.
-        run: What it does; its docstring is its documentation.
-        answer: What it gives back.
-        query: What may stand in its query.
-        body: What it is told in its body.
+        path: Path below the prefix, with parameters as ``{name}``.
+        run: Method that performs the operation.
+        response: Type of the response.
+        query: Type of the query.
+        body: Type of the request body.
     """
 
     method: str
     path: str
     run: Callable[[ControlApi, Mapping[str, str], Any, Any], Awaitable[Struct]]
-    answer: type[Struct]
-    query: type[Struct] = schemas.NoInput
-    body: type[Struct] = schemas.NoInput
+    response: type[Struct]
+    query: type[Struct] = schemas.EmptyRequest
+    body: type[Struct] = schemas.EmptyRequest
 
 
 OPERATIONS = (
@@ -316,25 +317,25 @@ OPERATIONS = (
     ControlOperation("GET", "/tasks/{task_id}", ControlApi.task, schemas.TaskInfo),
     ControlOperation("POST", "/tasks/{task_id}/finish", ControlApi.finish, schemas.TaskInfo),
     ControlOperation("POST", "/tasks/{task_id}/fail", ControlApi.fail, schemas.TaskInfo, body=schemas.FailRequest),
-    ControlOperation("GET", "/accounts", ControlApi.accounts, schemas.AccountList, query=schemas.InSpace),
-    ControlOperation("GET", "/accounts/{account}", ControlApi.account, schemas.AccountInfo, query=schemas.InSpace),
+    ControlOperation("GET", "/accounts", ControlApi.accounts, schemas.AccountList, query=schemas.SpaceQuery),
+    ControlOperation("GET", "/accounts/{account}", ControlApi.account, schemas.AccountInfo, query=schemas.SpaceQuery),
     ControlOperation(
         "POST",
         "/accounts/{account}/top-up",
         ControlApi.top_up,
         schemas.AccountInfo,
-        query=schemas.InSpace,
+        query=schemas.SpaceQuery,
         body=schemas.TopUpRequest,
     ),
     ControlOperation(
-        "POST", "/accounts/{account}/reset", ControlApi.reset_account, schemas.AccountInfo, query=schemas.InSpace
+        "POST", "/accounts/{account}/reset", ControlApi.reset_account, schemas.AccountInfo, query=schemas.SpaceQuery
     ),
     ControlOperation("GET", "/callbacks", ControlApi.callbacks, schemas.CallbackList, query=schemas.CallbackQuery),
     ControlOperation("POST", "/callbacks/{task_id}/redeliver", ControlApi.redeliver, schemas.CallbackInfo),
-    ControlOperation("GET", "/faults", ControlApi.faults, schemas.FaultList, query=schemas.InSpace),
+    ControlOperation("GET", "/faults", ControlApi.faults, schemas.FaultList, query=schemas.SpaceQuery),
     ControlOperation("POST", "/faults", ControlApi.add_faults, schemas.FaultList, body=schemas.NewFaults),
     ControlOperation("DELETE", "/faults", ControlApi.clear_faults, schemas.FaultList, query=schemas.FaultQuery),
     ControlOperation("POST", "/reset", ControlApi.reset, schemas.Confirmation, body=schemas.ResetRequest),
     ControlOperation("POST", "/verify", ControlApi.verify, schemas.Verdict, body=schemas.VerifyRequest),
 )
-"""All of them."""
+"""All operations, in the order of the OpenAPI document."""

@@ -1,4 +1,8 @@
-"""Who may call the control API: programs of this machine, and no web page, whatever name it was reached by."""
+"""Access control of the control API: programs on this machine, or with the token, and never web pages.
+
+A web page on this machine can send requests to a local server. The checks of Host, Origin and Sec-Fetch-Site keep it
+out, even if it uses DNS rebinding, where the name of an attacker resolves to this machine.
+"""
 
 from __future__ import annotations
 
@@ -10,80 +14,74 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 
-# No name of an outsider's can be made to mean any of these, 0.0.0.0 and :: included, which mean this machine, too.
-_OWN_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 (names that are called, not listened on)
+# DNS cannot give these names to another machine. Connections to 0.0.0.0 and :: lead to this machine as well.
+_OWN_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 (compared, not bound to)
 
 
 class ForbiddenError(Exception):
-    """The caller may not; the message is one sentence that says why.
+    """The caller has no access.
 
     Args:
-        status: HTTP status of the answer.
-        sentence: Why.
+        status: HTTP status of the response.
+        message: Reason and remedy in one sentence.
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 def check_access(scope: Scope, token: str) -> None:
-    """Check who calls.
+    """Check that the caller may use the control API.
 
     Args:
-        scope: The request.
-        token: What the caller must show, empty where callers of this machine need not.
+        scope: ASGI scope of the request.
+        token: Token that the caller must send; empty to admit callers on this machine without one.
 
     Raises:
-        ForbiddenError: The caller may not.
+        ForbiddenError: The caller has no access.
     """
-    own = _own_names(scope)
+    own = _own_hosts(scope)
     hosts = _values(scope, b"host")
     if len(hosts) != 1 or hosts[0].lower() not in own:
-        raise ForbiddenError(421, "The Host of the request is not this server; call it by its address or as localhost.")
+        raise ForbiddenError(421, "The Host header does not name this server; use its address or localhost.")
     if not {f"http://{name}" for name in own}.issuperset(map(str.lower, _values(scope, b"origin"))):
-        raise ForbiddenError(403, "Web pages of another origin may not call the control API.")
+        raise ForbiddenError(403, "Web pages of other origins may not call the control API.")
     if not {"none", "same-origin"}.issuperset(_values(scope, b"sec-fetch-site")):
-        raise ForbiddenError(403, "Web pages of another site may not call the control API.")
+        raise ForbiddenError(403, "Web pages of other sites may not call the control API.")
     _check_token(scope, token)
 
 
 def _check_token(scope: Scope, token: str) -> None:
     if not token:
         if not _is_local(scope):
-            raise ForbiddenError(
-                403, "Callers from other machines need a token: start the server with --control-token."
-            )
+            raise ForbiddenError(403, "Callers on other machines need a token; start the server with --control-token.")
         return
-    scheme, _, shown = "".join(_values(scope, b"authorization")[:1]).partition(" ")
-    if scheme.lower() != "bearer" or not compare_digest(shown.strip().encode(), token.encode()):
+    scheme, _, sent = "".join(_values(scope, b"authorization")[:1]).partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(sent.strip().encode(), token.encode()):
         raise ForbiddenError(
-            401, "The control API wants Authorization: Bearer TOKEN, with the token of --control-token."
+            401, "The control token is missing or wrong; send Authorization: Bearer TOKEN, as set by --control-token."
         )
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
-    """Return the values of a header, each as often as it was sent: to look at one alone would miss the other."""
+    """Return all values of a header: servers and browsers differ in which of several they use."""
     return [value.decode("latin-1").strip(" \t") for found, value in scope["headers"] if found == name]
 
 
-def _own_names(scope: Scope) -> set[str]:
-    """Return by which names this server may be called, with its port."""
+def _own_hosts(scope: Scope) -> set[str]:
+    """Return the values of the Host header that name this server."""
     host, port = scope["server"]
-    ending = "" if port is None else f":{port}"
-    names = {f"{_bracketed(name)}{ending}" for name in (*_OWN_NAMES, host)}
-    # A port that is the scheme's own is left out by every client.
-    return names | {name.removesuffix(":80") for name in names}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    suffix = "" if port is None else f":{port}"
+    hosts = {f"[{name}]{suffix}" if ":" in name else f"{name}{suffix}" for name in (*_OWN_NAMES, host)}
+    # Clients leave out the default port.
+    return hosts | {each.removesuffix(":80") for each in hosts}
 
 
 def _is_local(scope: Scope) -> bool:
     client = scope.get("client")
     if client is None:
-        return True  # No socket at all: an application in the same process, or a Unix socket of this machine.
+        return True  # An application in the same process, or a Unix socket.
     try:
         address = ipaddress.ip_address(client[0].partition("%")[0])
     except ValueError:

@@ -1,4 +1,7 @@
-"""A question to the control API of a server that runs, from a test or from the command line."""
+"""A client of the control API, for the test handle and the command line.
+
+It uses ``http.client``: users replace their HTTP clients in tests, and loading one takes 100 ms.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,32 @@ _TIMEOUT_SECONDS = 60
 
 
 class ControlError(Exception):
-    """The control API refused; the message is the sentence in which it says why.
+    """The control API refused a request; the message is the reason that it gives.
 
     Attributes:
-        status: HTTP status of the refusal.
+        status: HTTP status of the response.
     """
 
     status = 0
 
 
-def ask(  # noqa: PLR0917 (in the order in which a request has them)
+def call_control_api(  # noqa: PLR0917 (the order of the parts of a request)
     url: str, token: str, method: str, path: str, body: object = None, query: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Call the control API and return what it answers.
+    """Call the control API and return the body of its response.
 
     Args:
         url: Base URL of the server.
-        token: What the server wants to be shown, empty where it wants nothing.
+        token: Control token of the server, empty for none.
         method: HTTP method.
         path: Path below ``/__seedbed/``.
-        body: What to tell it.
-        query: What to ask for.
+        body: Value to send as JSON.
+        query: Query parameters.
 
     Raises:
-        ControlError: It refused.
-        OSError: There is no server.
-        ValueError: The server is another one, or the URL none.
+        ControlError: The control API refuses the request.
+        OSError: The server cannot be reached.
+        ValueError: The server is not a mock server, or the URL is invalid.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
@@ -50,12 +53,13 @@ def ask(  # noqa: PLR0917 (in the order in which a request has them)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         connection.request(method, target, None if body is None else json.dumps(body), headers)
-        answer = connection.getresponse()
-        content: dict[str, Any] = json.loads(answer.read())
+        response = connection.getresponse()
+        content: dict[str, Any] = json.loads(response.read())
     finally:
         connection.close()
-    if answer.status >= http.client.BAD_REQUEST:
-        refusal = ControlError(content.get("error") or content.get("msg", ""))
-        refusal.status = answer.status
-        raise refusal
+    if response.status >= http.client.BAD_REQUEST:
+        # A server that has no control API responds in the form of the service, whose messages are in "msg".
+        error = ControlError(content.get("error") or content.get("msg", ""))
+        error.status = response.status
+        raise error
     return content

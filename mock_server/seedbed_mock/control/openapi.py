@@ -1,4 +1,4 @@
-"""The control API as an OpenAPI document, made from its table."""
+"""The OpenAPI document of the control API, generated from its table of operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from seedbed_schemas import __version__
 
-from seedbed_mock.control.schemas import NoInput, Problem
+from seedbed_mock.control.schemas import EmptyRequest, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,15 +22,17 @@ _REF = "#/components/schemas/{name}"
 
 
 def document(operations: Iterable[ControlOperation], root: str, own_path: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of some operations below a path, and of itself.
+    """Return an OpenAPI 3.1 document that describes some operations and itself.
 
     Args:
-        operations: The operations.
-        root: Path below which they are.
-        own_path: Path of the document below the root.
+        operations: Operations to describe.
+        root: Prefix of their paths.
+        own_path: Path of the document below the prefix.
     """
     operations = tuple(operations)
-    types = {kind for each in operations for kind in (each.answer, each.body, each.query)} - {NoInput} | {Problem}
+    types = {kind for each in operations for kind in (each.response, each.body, each.query)} - {EmptyRequest} | {
+        Problem
+    }
     ordered = sorted(types, key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -45,17 +47,22 @@ def document(operations: Iterable[ControlOperation], root: str, own_path: str) -
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {"Problem": _content("Not done.", Problem)},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "With --control-token."}},
+            "responses": {"Problem": _response("The request failed.", Problem)},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The token of --control-token."}
+            },
         },
     }
 
 
 _OF_ITSELF = {
     "operationId": "openapi",
-    "summary": "Describe the control API, as OpenAPI.",
+    "summary": "Return this OpenAPI document.",
     "responses": {
-        "200": {"description": "Done.", "content": {"application/json": {"schema": {"type": "object"}}}},
+        "200": {
+            "description": "The request succeeded.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
         "4XX": {"$ref": "#/components/responses/Problem"},
     },
 }
@@ -65,32 +72,30 @@ def _operation(operation: ControlOperation, components: Mapping[str, Any]) -> di
     described: dict[str, Any] = {
         "operationId": operation.run.__name__,
         "summary": (operation.run.__doc__ or "").strip(),
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation, components)],
+        "parameters": _parameters(operation, components),
         "responses": {
-            "200": _content("Done.", operation.answer),
+            "200": _response("The request succeeded.", operation.response),
             "4XX": {"$ref": "#/components/responses/Problem"},
         },
     }
-    if operation.body is not NoInput:
-        described["requestBody"] = _content("", operation.body) | {"required": _has_required(operation, components)}
-        del described["requestBody"]["description"]
+    if operation.body is not EmptyRequest:
+        is_required = bool(components[operation.body.__name__].get("required"))
+        described["requestBody"] = {"content": _json_content(operation.body), "required": is_required}
     return described
 
 
-def _path_parameters(operation: ControlOperation) -> list[dict[str, Any]]:
-    names = re.findall(r"{(\w+)}", operation.path)
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-
-
-def _query_parameters(operation: ControlOperation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _parameters(operation: ControlOperation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
+    path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
     properties: dict[str, Any] = components.get(operation.query.__name__, {}).get("properties", {})
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    return path + [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
-def _has_required(operation: ControlOperation, components: Mapping[str, Any]) -> bool:
-    return bool(components[operation.body.__name__].get("required"))
+def _response(description: str, kind: type[Struct]) -> dict[str, Any]:
+    return {"description": description, "content": _json_content(kind)}
 
 
-def _content(description: str, kind: type[Struct]) -> dict[str, Any]:
-    schema = {"$ref": _REF.format(name=kind.__name__)}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _json_content(kind: type[Struct]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}

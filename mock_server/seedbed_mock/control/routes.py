@@ -1,4 +1,4 @@
-"""The control API over HTTP: who is let in, what is read, and what is answered."""
+"""The control API over HTTP: access control, request parsing, and error responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from seedbed_mock.control import schemas
-from seedbed_mock.control.api import DOCUMENTATION, OPERATIONS, ROOT, ConflictError, UnknownResourceError
+from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
 from seedbed_mock.control.auth import ForbiddenError, check_access
 from seedbed_mock.control.openapi import document
 from seedbed_mock.handlers import parse_json, read_body
@@ -38,20 +38,26 @@ def routes(control: ControlApi, token: str) -> list[Route]:
     """Return the routes of the control API.
 
     Args:
-        control: What does the work.
-        token: What callers must show, empty where they need not.
+        control: Performs the operations.
+        token: Token that callers must send; empty to admit callers on this machine without one.
     """
-    found = [
-        Route(f"{ROOT}{each.path}", _Guarded(_Runner(each, control), token), methods=[each.method])
+    known = [
+        Route(f"{ROOT}{each.path}", _GuardedEndpoint(_Operation(each, control), token), methods=[each.method])
         for each in OPERATIONS
     ]
-    found.append(Route(f"{ROOT}{DOCUMENTATION}", _Guarded(_documentation, token), methods=["GET"]))
-    elsewhere = _Guarded(_Elsewhere(found), token)
-    return [*found, Route(ROOT, elsewhere), Route(f"{ROOT}/{{rest:path}}", elsewhere)]
+    known.append(Route(f"{ROOT}{DOCUMENT_PATH}", _GuardedEndpoint(_openapi_document, token), methods=["GET"]))
+    # Unknown paths are guarded as well, so that a web page cannot even learn which paths exist.
+    unknown = _GuardedEndpoint(_UnknownPath(known), token)
+    return [*known, Route(ROOT, unknown), Route(f"{ROOT}/{{rest:path}}", unknown)]
 
 
-class _Guarded:
-    """An ASGI application that answers those only who may call the control API."""
+class _GuardedEndpoint:
+    """An ASGI application that runs a function for callers that have access.
+
+    Args:
+        run: Takes the scope, the headers and the body of a request, and returns the value of the response.
+        token: Token that callers must send, if any.
+    """
 
     def __init__(self, run: _Run, token: str) -> None:
         self._run = run
@@ -62,93 +68,84 @@ class _Guarded:
         try:
             check_access(scope, self._token)
             body = await read_body(receive)
-            answer = _json(200, await self._run(scope, headers, body))
+            response = _json_response(200, await self._run(scope, headers, body))
         except ClientDisconnect:
             return
         except Exception as error:
-            answer = _refusal(error)
-        await answer(scope, receive, send)
+            response = _error_response(error)
+        await response(scope, receive, send)
 
 
-class _Runner:
-    """An operation, fed from a request."""
+class _Operation:
+    """Runs an operation of the table with the parameters of a request."""
 
     def __init__(self, operation: ControlOperation, control: ControlApi) -> None:
         self._operation = operation
         self._control = control
 
     async def __call__(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes | None) -> object:
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        asked = msgspec.convert(query, self._operation.query, strict=False)
-        told = _read(body, self._operation.body)
+        parameters = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        query = msgspec.convert(parameters, self._operation.query, strict=False)
+        value = _parse_body(body, self._operation.body)
         space = headers.get(_SPACE_HEADER, b"").decode("latin-1")
         return await self._operation.run(
-            self._control, scope["path_params"], _in_space(asked, space), _in_space(told, space)
+            self._control, scope["path_params"], _with_space(query, space), _with_space(value, space)
         )
 
 
-def _in_space(asked: Struct, space: str) -> Struct:
-    """Return what was asked, in the space of the header where it names none itself."""
-    if not space or not isinstance(asked, schemas.InSpace) or asked.space is not None:
-        return asked
-    return replace(asked, space=msgspec.convert({"space": space}, schemas.InSpace).space)
-
-
-class _WrongMethodError(Exception):
-    """There is such a path, but not for that method.
-
-    Args:
-        allowed: The methods that there are.
-        sentence: What to do instead.
-    """
-
-    def __init__(self, allowed: Iterable[str], sentence: str) -> None:
-        super().__init__(sentence)
-        self.allowed = ", ".join(allowed)
-
-
-class _Elsewhere:
-    """What answers calls that lead to no operation, and tells which lead to one.
-
-    Args:
-        found: The routes that do.
-    """
-
-    def __init__(self, found: Iterable[Route]) -> None:
-        self._found = tuple(found)
-
-    async def __call__(self, scope: Scope, *_: object) -> object:
-        near = [route for route in self._found if route.matches(scope)[0] is Match.PARTIAL]
-        called, known = (
-            f"{for_display(scope['method'])} {for_display(scope['path'])}",
-            ", ".join(map(_call, near or self._found)),
-        )
-        sentence = f"The control API has no {called}; it has {known}."
-        if near:
-            raise _WrongMethodError({method for route in near for method in route.methods or ()}, sentence)
-        raise UnknownResourceError(sentence)
-
-
-def _call(route: Route) -> str:
-    # Starlette answers HEAD wherever it answers GET.
-    return f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}"
-
-
-async def _documentation(*_: object) -> object:
-    return document(OPERATIONS, ROOT, DOCUMENTATION)
-
-
-def _read(body: bytes | None, shape: type[Struct]) -> Struct:
+def _parse_body(body: bytes | None, kind: type[Struct]) -> Struct:
     if body is not None and not body.strip():
-        return msgspec.convert({}, shape)
+        return msgspec.convert({}, kind)
     try:
-        return msgspec.convert(parse_json(body)[0], shape)
+        return msgspec.convert(parse_json(body)[0], kind)
     except ServiceError as error:
         raise ValueError(error.details["problem"]) from error
 
 
-_PLACE = re.compile(r" - at `\$\.(.+)`$")
-"""Where msgspec found a value that is not as it should be."""
+def _with_space(value: Struct, space: str) -> Struct:
+    """Return a query or a body with the space of the header, unless it names a space itself."""
+    if not space or not isinstance(value, schemas.SpaceQuery) or value.space is not None:
+        return value
+    # Converted for the check of the name.
+    return replace(value, space=msgspec.convert({"space": space}, schemas.SpaceQuery).space)
+
+
+class _WrongMethodError(Exception):
+    """The path exists, but not with this method.
+
+    Args:
+        allowed: Methods of the path.
+        message: What to call instead, in one sentence.
+    """
+
+    def __init__(self, allowed: Iterable[str], message: str) -> None:
+        super().__init__(message)
+        self.allowed = ", ".join(allowed)
+
+
+class _UnknownPath:
+    """Raises an error that lists the operations, for a request that matches none of them."""
+
+    def __init__(self, known: Iterable[Route]) -> None:
+        self._known = tuple(known)
+
+    async def __call__(self, scope: Scope, *_: object) -> object:
+        same_path = [route for route in self._known if route.matches(scope)[0] is Match.PARTIAL]
+        called = f"{for_display(scope['method'])} {for_display(scope['path'])}"
+        # Starlette adds HEAD to every route with GET.
+        valid = [
+            f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}"
+            for route in same_path or self._known
+        ]
+        message = f"The control API has no operation {called}; valid operations: {', '.join(valid)}."
+        if same_path:
+            raise _WrongMethodError({method for route in same_path for method in route.methods or ()}, message)
+        raise UnknownResourceError(message)
+
+
+async def _openapi_document(*_: object) -> object:
+    return document(OPERATIONS, ROOT, DOCUMENT_PATH)
+
 
 _STATUSES: dict[type[Exception], int] = {
     UnknownResourceError: 404,
@@ -159,24 +156,26 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
-def _refusal(error: Exception) -> Response:
+def _error_response(error: Exception) -> Response:
+    """Return the response for an error of the caller; raise any other error again."""
     if isinstance(error, ForbiddenError):
-        return _json(error.status, schemas.Problem(str(error)))
+        return _json_response(error.status, schemas.Problem(str(error)))
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
     if status is None:
         raise error
-    sentence = _PLACE.sub(r" for \1", " ".join(str(error).split())).removesuffix(" - at `$`")
-    sentence = sentence[:1].upper() + sentence[1:]
-    answer = _json(status, schemas.Problem(sentence if sentence.endswith(".") else f"{sentence}."))
+    # msgspec appends the place of a value, as in "Expected `int`, got `str` - at `$.limit`".
+    message = re.sub(r" - at `\$\.(.+)`$", r" for \1", " ".join(str(error).split())).removesuffix(" - at `$`")
+    message = message[:1].upper() + message[1:]
+    response = _json_response(status, schemas.Problem(message if message.endswith(".") else f"{message}."))
     if isinstance(error, _WrongMethodError):
-        answer.headers["allow"] = error.allowed
-    return answer
+        response.headers["allow"] = error.allowed
+    return response
 
 
-def at_fault() -> Response:
-    """Return the answer where the server itself is at fault."""
-    return _json(500, schemas.Problem("The server itself is at fault, which is a bug of Seedbed."))
+def internal_error() -> Response:
+    """Return the response for an internal error of the server."""
+    return _json_response(500, schemas.Problem("Internal error of the mock server; this is a bug in Seedbed."))
 
 
-def _json(status: int, value: object) -> Response:
+def _json_response(status: int, value: object) -> Response:
     return Response(msgspec.json.encode(value), status, MOCK_HEADERS, media_type="application/json")

@@ -1,4 +1,7 @@
-"""What travels over the control API; its OpenAPI document is made from these."""
+"""The requests and responses of the control API, from which its OpenAPI document is generated.
+
+The functions at the end convert the server's own values to responses.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,7 @@ from seedbed_mock.clock import LARGEST_ADVANCE
 from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import ServiceError
-from seedbed_mock.tasks import (
-    DeliveryAttempt,
-    Failure,
-    Outcome,
-    record,
-)
+from seedbed_mock.tasks import DeliveryAttempt, Failure, Outcome, record
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -31,165 +29,164 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
-_Limit = Annotated[int, Meta(ge=1, le=1000, description="At most so many, the newest.")]
+_Limit = Annotated[int, Meta(ge=1, le=1000, description="Largest number of items to list; the newest are listed.")]
+_Milliseconds = Annotated[int, Meta(description="Unix time in milliseconds.")]
+_Fingerprint = Annotated[str, Meta(description="Fingerprint of the key of an account.")]
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a caller sends: a name that is not known is a mistake, not something to pass over."""
+    """Base class of queries and request bodies; unknown names are refused, because they are likely mistakes."""
 
 
-class InSpace(Input, frozen=True):
-    """Where to look.
+class EmptyRequest(Input, frozen=True):
+    """Empty request."""
 
-    Attributes:
-        space: Name of a space.
-    """
+
+class SpaceQuery(Input, frozen=True):
+    """Selection of a space."""
 
     space: (
-        Annotated[str, Meta(pattern=f"^{SPACE_NAME}$", description="Name of a space; all of them where none is named.")]
-        | None
+        Annotated[str, Meta(pattern=f"^{SPACE_NAME}$", description="Name of a space; default: all spaces.")] | None
     ) = None
 
 
-class JournalQuery(InSpace, frozen=True):
-    """Which entries of the journal to list; each filter narrows it."""
+class JournalQuery(SpaceQuery, frozen=True):
+    """Filters for the entries of the journal; an entry has to meet all of them."""
 
-    kind: Literal["call", "callback"] | None = None
-    operation: str | None = None
-    account: Annotated[str, Meta(description="Fingerprint of a key.")] | None = None
-    task_id: str | None = None
-    code: Annotated[int, Meta(description="The code in the answer's body.")] | None = None
-    violation: Annotated[str, Meta(description="Clause of the contract that the request broke.")] | None = None
-    since: Annotated[int, Meta(description="Unix milliseconds; nothing older.")] = 0
+    kind: Annotated[Literal["call", "callback"], Meta(description="Kind of the entries.")] | None = None
+    operation: Annotated[str, Meta(description="Name of the operation, such as createTask.")] | None = None
+    account: _Fingerprint | None = None
+    task_id: Annotated[str, Meta(description="ID of a task.")] | None = None
+    code: Annotated[int, Meta(description="Code in the body of the response.")] | None = None
+    violation: Annotated[str, Meta(description="Contract clause that the request violated.")] | None = None
+    since: Annotated[int, Meta(description="Earliest time of the entries, in Unix milliseconds.")] = 0
     limit: _Limit = 100
 
 
-class TaskQuery(InSpace, frozen=True):
-    """Which tasks to list."""
+class TaskQuery(SpaceQuery, frozen=True):
+    """Filters for tasks."""
 
-    state: Annotated[str, Meta(description="As the record has it.")] | None = None
+    state: Annotated[str, Meta(description="State, as the record of the task shows it.")] | None = None
     limit: _Limit = 100
 
 
-class CallbackQuery(InSpace, frozen=True):
-    """Which callbacks to list."""
+class CallbackQuery(SpaceQuery, frozen=True):
+    """Filters for callbacks."""
 
-    outcome: Outcome | None = None
+    outcome: Annotated[Outcome, Meta(description="Outcome of the delivery.")] | None = None
     limit: _Limit = 100
 
 
-class NoInput(Input, frozen=True):
-    """No more to say."""
+class FaultQuery(SpaceQuery, frozen=True):
+    """Selection of the fault rules to remove; default: all rules that were added over the control API."""
+
+    number: Annotated[int, Meta(ge=1, description="Number of a rule, as the list of rules shows it.")] | None = None
 
 
 class AdvanceRequest(Input, frozen=True):
-    """By how much to turn the clock."""
+    """Time to add to the clock."""
 
-    advance: Annotated[float, Meta(ge=0, le=LARGEST_ADVANCE, description="In seconds.")]
+    advance: Annotated[float, Meta(ge=0, le=LARGEST_ADVANCE, description="Time in seconds.")]
 
 
 class FailRequest(Input, frozen=True):
-    """How a task shall fail; what is left out is as was seen of the service."""
+    """How a task fails; the defaults are a code and a message that were observed on the real service."""
 
-    code: Annotated[str | int, Meta(description="What the record has as failCode.")] | None = None
-    message: Annotated[str, Meta(description="What the record has as failMsg.")] | None = None
+    code: Annotated[str | int, Meta(description="failCode of the record.")] | None = None
+    message: Annotated[str, Meta(description="failMsg of the record.")] | None = None
 
 
 class TopUpRequest(Input, frozen=True):
-    """What to add to a balance."""
+    """Credits to add to a balance."""
 
-    credits: Annotated[float, Meta(ge=0)]
-
-
-class ResetRequest(InSpace, frozen=True):
-    """What to begin afresh."""
+    credits: Annotated[float, Meta(ge=0, description="Number of credits.")]
 
 
-class VerifyRequest(InSpace, frozen=True):
-    """What should have been called: an operation, how, and how often; at least once where nothing else is said."""
-
-    operation: str = "createTask"
-    times: Annotated[int, Meta(ge=0, description="Exactly so often.")] | None = None
-    at_least: Annotated[int, Meta(ge=0)] | None = None
-    at_most: Annotated[int, Meta(ge=0)] | None = None
-    request: Annotated[Any, Meta(description="Values that the request's body had, among others.")] = {}
-    code: Annotated[int, Meta(description="The code in the answer's body.")] | None = None
-    account: Annotated[str, Meta(description="Fingerprint of the key.")] | None = None
+class ResetRequest(SpaceQuery, frozen=True):
+    """Space to reset."""
 
 
-class FaultQuery(InSpace, frozen=True):
-    """Which rules to take out of force; all that were added here where nothing is said."""
+class NewFaults(SpaceQuery, frozen=True, kw_only=True):
+    """Fault rules to add; if one of them is invalid, none is added."""
 
-    number: Annotated[int, Meta(ge=1, description="Of a rule, as GET shows it.")] | None = None
+    rules: Annotated[list[str], Meta(min_length=1, max_length=MAX_RULES, description="Rules, such as 429; p=0.2")]
 
 
-class NewFaults(InSpace, frozen=True, kw_only=True):
-    """Rules to put in force: all of them, or none where one is none."""
+class VerifyRequest(SpaceQuery, frozen=True):
+    """Expected calls of an operation; by default at least one."""
 
-    rules: Annotated[list[str], Meta(min_length=1, max_length=MAX_RULES, description="Such as 429; p=0.2")]
+    operation: Annotated[str, Meta(description="Name of the operation.")] = "createTask"
+    times: Annotated[int, Meta(ge=0, description="Exact number of calls.")] | None = None
+    at_least: Annotated[int, Meta(ge=0, description="Smallest number of calls.")] | None = None
+    at_most: Annotated[int, Meta(ge=0, description="Largest number of calls.")] | None = None
+    request: Annotated[
+        Any, Meta(description="Values that the body of the request contains; it may contain others as well.")
+    ] = {}
+    code: Annotated[int, Meta(description="Code in the body of the response.")] | None = None
+    account: _Fingerprint | None = None
 
 
 class FieldDifference(msgspec.Struct, frozen=True):
-    """One way in which a call was not what was looked for; ``found`` is left out where there was nothing."""
+    """One difference between a call and the expected calls; ``found`` is left out if the call has no such field."""
 
-    where: str
+    where: Annotated[str, Meta(description="Path of the field, such as input.prompt.")]
     expected: Any
     found: Any = msgspec.UNSET
 
 
 class NearMiss(msgspec.Struct, frozen=True):
-    """A call that was nearly what was looked for."""
+    """A call that differs from the expected calls in a few fields."""
 
-    entry: int
+    entry: Annotated[int, Meta(description="Number of its entry in the journal.")]
     differences: list[FieldDifference]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether what should have been called was."""
+    """Whether the expected calls were made."""
 
-    verified: bool
-    matched: int
-    message: str
-    near_misses: list[NearMiss]
+    verified: Annotated[bool, Meta(description="Whether the number of matching calls is as expected.")]
+    matched: Annotated[int, Meta(description="Number of matching calls.")]
+    message: Annotated[str, Meta(description="The result in one sentence, with the nearest call if calls are missing.")]
+    near_misses: Annotated[list[NearMiss], Meta(description="The nearest calls if calls are missing, best first.")]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """That the server answers, and who it is."""
+    """Status and version of the server."""
 
     status: Literal["ok"]
-    version: str
-    dialect: str
-    spaces: list[str]
-    errors: Annotated[int, Meta(description="How often the server itself was at fault.")]
+    version: Annotated[str, Meta(description="Version of Seedbed.")]
+    dialect: Annotated[str, Meta(description="Dialect of the responses.")]
+    spaces: Annotated[list[str], Meta(description="Names of the spaces in use.")]
+    errors: Annotated[int, Meta(description="Number of internal errors of the server; each of them is a bug.")]
 
 
 class ClockInfo(msgspec.Struct, frozen=True):
-    """What the clock shows."""
+    """The state of the clock."""
 
-    now: Annotated[int, Meta(description="Unix milliseconds.")]
-    speed: Annotated[float, Meta(description="How many of its seconds pass in a real one.")]
+    now: _Milliseconds
+    speed: Annotated[float, Meta(description="Seconds of the clock per real second; 0 if it only moves on request.")]
 
 
 class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened; bodies are JSON values where they are JSON, and text where not."""
+    """A call to the service or a callback; bodies are JSON values if they are JSON, text otherwise."""
 
-    number: int
-    at: Annotated[int, Meta(description="Unix milliseconds.")]
+    number: Annotated[int, Meta(description="Position in the journal of the server.")]
+    at: _Milliseconds
     kind: Literal["call", "callback"]
     space: str
-    operation: str
-    account: Annotated[str, Meta(description="Fingerprint of the key, empty where it was refused.")]
+    operation: Annotated[str, Meta(description="Name of the operation; callback for a callback.")]
+    account: Annotated[str, Meta(description="Fingerprint of the key, empty if the key was refused.")]
     method: str
-    target: str
-    request: Any
-    code: int | None
-    status: Annotated[int, Meta(description="HTTP status, null where there was no answer.")] | None
-    case: str
-    answer: Any
-    violations: list[str]
-    fault: str
-    task_id: str
-    attempt: int
+    target: Annotated[str, Meta(description="Path and query of a call; URL of a callback.")]
+    request: Annotated[Any, Meta(description="Body of the request.")]
+    code: Annotated[int, Meta(description="Code in the body of the response, null for a callback.")] | None
+    status: Annotated[int, Meta(description="HTTP status, null if there was no response.")] | None
+    case: Annotated[str, Meta(description="Name of the case in the dialect.")]
+    answer: Annotated[Any, Meta(description="Body of the response; for a callback, why there was no response.")]
+    violations: Annotated[list[str], Meta(description="Contract clauses that the request violated.")]
+    fault: Annotated[str, Meta(description="Fault rule that applied, empty for none.")]
+    task_id: Annotated[str, Meta(description="ID of the task, empty for none.")]
+    attempt: Annotated[int, Meta(description="Number of the delivery attempt, 0 for a call.")]
 
 
 class JournalList(msgspec.Struct, frozen=True):
@@ -199,14 +196,14 @@ class JournalList(msgspec.Struct, frozen=True):
 
 
 class CallbackInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One callback, and what came of it."""
+    """A callback and its delivery attempts."""
 
-    task_id: str
+    task_id: Annotated[str, Meta(description="ID of its task.")]
     space: str
     url: str
     outcome: Outcome
-    due: int | None
-    attempts: list[DeliveryAttempt]
+    due: Annotated[int, Meta(description="Time of the next attempt in Unix milliseconds, null for none.")] | None
+    attempts: Annotated[list[DeliveryAttempt], Meta(description="The latest attempts, oldest first.")]
 
 
 class CallbackList(msgspec.Struct, frozen=True):
@@ -216,16 +213,16 @@ class CallbackList(msgspec.Struct, frozen=True):
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One task: its record as the service shows it, and what the service would not tell."""
+    """A task: its record as the service shows it, and properties that the service does not show."""
 
     task_id: str
     space: str
-    account: str
+    account: _Fingerprint
     state: str
-    ends: Annotated[int, Meta(description="When it ends, in Unix milliseconds; null where nobody knows yet.")] | None
-    price: float
-    failure: Annotated[Failure, Meta(description="Why it fails in the end.")] | None
-    refunded: bool
+    ends: Annotated[int, Meta(description="Time of its end in Unix milliseconds, null if it is not known.")] | None
+    price: Annotated[float, Meta(description="Charged credits.")]
+    failure: Annotated[Failure, Meta(description="Why it fails, null if it succeeds.")] | None
+    refunded: Annotated[bool, Meta(description="Whether the price was refunded.")]
     record: Annotated[dict[str, Any], Meta(description="The record as the service shows it.")]
     callback: CallbackInfo | None
 
@@ -237,11 +234,11 @@ class TaskList(msgspec.Struct, frozen=True):
 
 
 class AccountInfo(msgspec.Struct, frozen=True):
-    """One account."""
+    """An account."""
 
-    account: Annotated[str, Meta(description="Fingerprint of its key.")]
+    account: _Fingerprint
     space: str
-    balance: float
+    balance: Annotated[float, Meta(description="Balance in credits.")]
     signs: Annotated[bool, Meta(description="Whether its callbacks are signed.")]
 
 
@@ -252,15 +249,15 @@ class AccountList(msgspec.Struct, frozen=True):
 
 
 class FaultInfo(msgspec.Struct, frozen=True):
-    """One rule, and what came of it."""
+    """A fault rule and its counts."""
 
-    number: int
+    number: Annotated[int, Meta(description="Number by which the rule can be removed.")]
     rule: str
-    source: Annotated[Literal["scenario", "control"], Meta(description="How it came in.")]
-    space: Annotated[str, Meta(description="Whose calls it is for; null for all.")] | None
-    on: Annotated[bool, Meta(description="Whether it is in force, or waits for its phase.")]
-    seen: Annotated[int, Meta(description="How many calls it applied to, before shares and counts.")]
-    hits: Annotated[int, Meta(description="How many of them it broke.")]
+    source: Annotated[Literal["scenario", "control"], Meta(description="Where the rule was given.")]
+    space: Annotated[str, Meta(description="Space whose calls the rule applies to, null for all.")] | None
+    on: Annotated[bool, Meta(description="Whether the rule is in force; the rules of a scenario wait for their phase.")]
+    seen: Annotated[int, Meta(description="Number of calls that met its conditions, apart from shares and counts.")]
+    hits: Annotated[int, Meta(description="Number of calls that the rule applied to.")]
 
 
 class ScenarioInfo(msgspec.Struct, frozen=True):
@@ -268,36 +265,36 @@ class ScenarioInfo(msgspec.Struct, frozen=True):
 
     name: str
     description: str
-    phase: Annotated[str, Meta(description="Null where the last one is over.")] | None
-    problem: Annotated[str, Meta(description="Why its file as it is now is not what is played.")] | None
+    phase: Annotated[str, Meta(description="Name of the current phase, null after the last one.")] | None
+    problem: Annotated[str, Meta(description="Why the changed scenario file cannot be played, null if it can.")] | None
 
 
 class FaultList(msgspec.Struct, frozen=True):
-    """The rules, in the order in which a call is held against them: the first that it meets is the one."""
+    """The active rules, in the order in which a call is compared with them; the first match applies."""
 
     faults: list[FaultInfo]
     scenario: ScenarioInfo | None
 
 
 class Confirmation(msgspec.Struct, frozen=True):
-    """That it is done."""
+    """Confirmation."""
 
     done: bool = True
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Why it was not done, in one sentence."""
+    """Why the request failed."""
 
-    error: str
+    error: Annotated[str, Meta(description="The reason in one sentence.")]
 
 
 def account_info(account: Account, balance: Decimal) -> AccountInfo:
-    """Return an account with its balance."""
+    """Return an account and its balance."""
     return AccountInfo(account.name, account.space, float(balance), bool(account.signing_key))
 
 
 def callback_info(task: Task) -> CallbackInfo | None:
-    """Return the callback of a task, ``None`` where it has none."""
+    """Return the callback of a task, or ``None`` if the task has none."""
     callback = task.callback
     if callback is None:
         return None
@@ -311,33 +308,33 @@ def callback_info(task: Task) -> CallbackInfo | None:
     )
 
 
-def fault_list(engine: FaultEngine, player: ScenarioRunner | None, space: str | None) -> FaultList:
-    """Return the rules in force for a space, or all, and what is played."""
-    # The phase first, for it decides which rules are on.
-    scenario = _scenario_info(player) if player else None
-    return FaultList([_fault_info(each) for each in engine if space in (None, each.scope)], scenario)
+def fault_list(engine: FaultEngine, runner: ScenarioRunner | None, space: str | None) -> FaultList:
+    """Return the active rules of a space, or of all spaces, and the scenario that is played."""
+    # First the scenario: asking for its phase enables and disables rules.
+    scenario = _scenario_info(runner) if runner else None
+    return FaultList([_fault_info(active) for active in engine if space in (None, active.scope)], scenario)
 
 
-def _scenario_info(player: ScenarioRunner) -> ScenarioInfo:
-    phase = player.phase
-    return ScenarioInfo(player.name, player.scenario.description, phase or None, player.problem or None)
+def _scenario_info(runner: ScenarioRunner) -> ScenarioInfo:
+    phase = runner.phase  # may reload the file, on which the other values depend
+    return ScenarioInfo(runner.name, runner.scenario.description, phase or None, runner.problem or None)
 
 
-def _fault_info(standing: ActiveRule) -> FaultInfo:
-    source: Any = standing.source
+def _fault_info(active: ActiveRule) -> FaultInfo:
+    source: Any = active.source
     return FaultInfo(
-        number=standing.number,
-        rule=str(standing.rule),
+        number=active.number,
+        rule=str(active.rule),
         source=source,
-        space=standing.scope or None,
-        on=standing.is_enabled,
-        seen=standing.seen,
-        hits=standing.hits,
+        space=active.scope or None,
+        on=active.is_enabled,
+        seen=active.seen,
+        hits=active.hits,
     )
 
 
 def task_info(task: Task, now: int, dialect: Dialect) -> TaskInfo:
-    """Return a task as it is at that time, in Unix milliseconds."""
+    """Return a task as it is at a time in Unix milliseconds."""
     return TaskInfo(
         task_id=task.task_id,
         space=task.space,
@@ -363,11 +360,11 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
         account=entry.account,
         method=entry.method,
         target=entry.target,
-        request=value_of(entry.request),
+        request=body_value(entry.request),
         code=entry.code,
         status=entry.status,
         case=entry.case,
-        answer=value_of(entry.answer),
+        answer=body_value(entry.answer),
         violations=list(entry.violations),
         fault=entry.fault,
         task_id=entry.task_id,
@@ -375,8 +372,8 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
     )
 
 
-def value_of(content: bytes) -> Any:
-    """Return what a body says where it is JSON that the service would take, and its text where it is not."""
+def body_value(content: bytes) -> Any:
+    """Return a body as a JSON value, or as text if the service would not accept it as JSON."""
     if not content:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Whether a call was made as it should have been, and if not, what came nearest."""
+"""Verification: whether expected calls were made, and if not, which calls came nearest."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
-from msgspec.structs import replace
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.control.schemas import FieldDifference, NearMiss, Verdict, value_of
+from seedbed_mock.control.schemas import FieldDifference, NearMiss, Verdict, body_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,90 +17,88 @@ if TYPE_CHECKING:
     from seedbed_mock.control.schemas import VerifyRequest
     from seedbed_mock.journal import JournalEntry
 
+    Bounds = tuple[int, int | None]
+
 
 _SHOWN_MISSES = 3
-_WHOLE = "body"
+_WHOLE_BODY = "body"
 
 
-def verify(wanted: VerifyRequest, entries: Iterable[JournalEntry]) -> Verdict:
-    """Return the verdict over the calls of a journal.
+def verify(expected: VerifyRequest, entries: Iterable[JournalEntry]) -> Verdict:
+    """Return whether the journal contains the expected calls.
+
+    Args:
+        expected: The calls to look for.
+        entries: Entries of the journal.
 
     Raises:
-        ValueError: Nothing could ever be so.
+        ValueError: The expected numbers of calls contradict each other.
     """
-    least, most = _bounds(wanted)
+    bounds = least, most = _bounds(expected)
     calls = [entry for entry in entries if entry.kind == "call"]
-    judged = [(entry, list(_differences(wanted, entry))) for entry in calls if entry.operation == wanted.operation]
-    matched = sum(not differences for _, differences in judged)
+    compared = [
+        (entry, list(_differences(expected, entry))) for entry in calls if entry.operation == expected.operation
+    ]
+    matched = sum(not differences for _, differences in compared)
+    near_misses = []
+    if matched < least:
+        misses = sorted(((entry, found) for entry, found in compared if found), key=lambda miss: len(miss[1]))
+        near_misses = [NearMiss(entry.number, found) for entry, found in misses[:_SHOWN_MISSES]]
     is_verified = least <= matched and (most is None or matched <= most)
-    misses = sorted(((e, d) for e, d in judged if d), key=lambda judgement: len(judgement[1]))[:_SHOWN_MISSES]
-    near = [NearMiss(entry.number, d) for entry, d in misses] if matched < least else []
-    verdict = Verdict(is_verified, matched, "", near)
-    return replace(verdict, message=_sentence(wanted, verdict, (least, most), calls))
+    if is_verified:
+        message = f"{_described(expected)} was {_called(matched)}, as expected."
+    else:
+        message = f"Expected {_described(expected)} {_to_be_called(bounds)}; it was {_called(matched)}."
+        message += _hint(matched, near_misses, calls)
+    return Verdict(is_verified, matched, message, near_misses)
 
 
-def _bounds(wanted: VerifyRequest) -> tuple[int, int | None]:
-    if wanted.times is not None:
-        if wanted.at_least is not None or wanted.at_most is not None:
-            raise ValueError("give times, or at_least and at_most, but not both")
-        return wanted.times, wanted.times
-    least = wanted.at_least if wanted.at_least is not None else int(wanted.at_most is None)
-    if wanted.at_most is not None and wanted.at_most < least:
-        raise ValueError(f"at_most {wanted.at_most} is less than at_least {least}")
-    return least, wanted.at_most
+def _bounds(expected: VerifyRequest) -> Bounds:
+    if expected.times is not None:
+        if expected.at_least is not None or expected.at_most is not None:
+            raise ValueError("times cannot be combined with at_least or at_most; give one or the other")
+        return expected.times, expected.times
+    least = expected.at_least if expected.at_least is not None else int(expected.at_most is None)
+    if expected.at_most is not None and expected.at_most < least:
+        raise ValueError(f"at_most ({expected.at_most}) is less than at_least ({least})")
+    return least, expected.at_most
 
 
-def _differences(wanted: VerifyRequest, entry: JournalEntry) -> Iterator[FieldDifference]:
-    if wanted.code is not None and entry.code != wanted.code:
-        yield FieldDifference("code", wanted.code, entry.code)
-    if wanted.account is not None and entry.account != wanted.account:
-        yield FieldDifference("account", wanted.account, entry.account)
-    if wanted.request not in ({}, None):
-        yield from _unlike(wanted.request, value_of(entry.request), "")
+def _differences(expected: VerifyRequest, entry: JournalEntry) -> Iterator[FieldDifference]:
+    if expected.code is not None and entry.code != expected.code:
+        yield FieldDifference("code", expected.code, entry.code)
+    if expected.account is not None and entry.account != expected.account:
+        yield FieldDifference("account", expected.account, entry.account)
+    if expected.request not in ({}, None):
+        yield from _value_differences(expected.request, body_value(entry.request), "")
 
 
-def _unlike(expected: Any, found: Any, where: str) -> Iterator[FieldDifference]:
-    """Yield where a value lacks what is expected of it; an object may have more than that."""
+def _value_differences(expected: Any, found: Any, where: str) -> Iterator[FieldDifference]:
+    """Yield the differences between two JSON values; an object may have more fields than expected."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for name, value in expected.items():
-            place = f"{where}.{name}" if where else name
+            path = f"{where}.{name}" if where else name
             if name in found:
-                yield from _unlike(value, found[name], place)
+                yield from _value_differences(value, found[name], path)
             else:
-                yield FieldDifference(place, value)
+                yield FieldDifference(path, value)
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for number, (one, other) in enumerate(zip(expected, found, strict=True)):
-            yield from _unlike(one, other, f"{where or _WHOLE}[{number}]")
+        for index, (one, other) in enumerate(zip(expected, found, strict=True)):
+            yield from _value_differences(one, other, f"{where or _WHOLE_BODY}[{index}]")
+    # In Python True equals 1, in JSON it does not.
     elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
-        yield FieldDifference(where or _WHOLE, expected, found)
+        yield FieldDifference(where or _WHOLE_BODY, expected, found)
 
 
-def _sentence(
-    wanted: VerifyRequest, verdict: Verdict, bounds: tuple[int, int | None], calls: list[JournalEntry]
-) -> str:
-    like = f" with {listed}" if (listed := _listed(wanted)) else ""
-    found = f"{wanted.operation}{like} was {_called(verdict.matched)}"
-    if verdict.verified:
-        return f"{found}, as it should have been."
-    return f"{found}; it should {_wanted(*bounds)}.{_hint(verdict, calls)}"
-
-
-def _hint(verdict: Verdict, calls: list[JournalEntry]) -> str:
-    """Return what may have been the mistake."""
-    if verdict.near_misses:
-        nearest = verdict.near_misses[0]
-        return f" The nearest call, entry {nearest.entry}, had {'; '.join(map(_told, nearest.differences))}."
-    if verdict.matched:
-        return ""
-    counts = Counter(entry.operation for entry in calls)
-    told = ", ".join(f"{name} {_times(number)}" for name, number in counts.items())
-    return f" What was called: {told}." if told else " Nothing was called at all."
-
-
-def _listed(wanted: VerifyRequest) -> str:
-    parts = [f"{where} {_shown(value)}" for where, value in _leaves(wanted.request)]
-    parts += [f"{name} {_shown(value)}" for name in ("code", "account") if (value := getattr(wanted, name)) is not None]
-    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
+def _described(expected: VerifyRequest) -> str:
+    """Return the operation with the expected values, such as ``createTask with input.seed 7 and code 200``."""
+    values = [*_leaves(expected.request)]
+    values += [(name, value) for name in ("code", "account") if (value := getattr(expected, name)) is not None]
+    parts = [f"{where} {_json(value)}" for where, value in values]
+    if not parts:
+        return expected.operation
+    *first, last = parts
+    return f"{expected.operation} with {', '.join(first)}{' and ' if first else ''}{last}"
 
 
 def _leaves(expected: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,30 +106,45 @@ def _leaves(expected: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         for name, value in expected.items():
             yield from _leaves(value, f"{where}.{name}" if where else name)
     elif where or expected is not None:
-        yield where or _WHOLE, expected
+        yield where or _WHOLE_BODY, expected
+
+
+def _to_be_called(bounds: Bounds) -> str:
+    least, most = bounds
+    if most == 0:
+        return "never to be called"
+    if least == most:
+        return f"to be called {_times(least)}"
+    limits = [f"at least {_times(least)}"] if least else []
+    limits += [] if most is None else [f"at most {_times(most)}"]
+    return f"to be called {' and '.join(limits)}"
 
 
 def _called(count: int) -> str:
     return f"called {_times(count)}" if count else "never called"
 
 
-def _wanted(least: int, most: int | None) -> str:
-    if most == 0:
-        return "never have been called"
-    bounds = [f"at least {_times(least)}"] if least else []
-    bounds += [] if most is None else [f"at most {_times(most)}"]
-    return f"have been called {_times(least) if least == most else ' and '.join(bounds)}"
-
-
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _told(difference: FieldDifference) -> str:
+def _hint(matched: int, near_misses: list[NearMiss], calls: list[JournalEntry]) -> str:
+    """Return a sentence that helps to find the mistake, empty if there is none."""
+    if near_misses:
+        nearest = near_misses[0]
+        return f" In the nearest call, entry {nearest.entry}, {'; '.join(map(_difference, nearest.differences))}."
+    if matched:
+        return ""
+    counts = Counter(entry.operation for entry in calls)
+    listed = ", ".join(f"{name} {_times(count)}" for name, count in counts.items())
+    return f" Calls so far: {listed}." if listed else " There were no calls."
+
+
+def _difference(difference: FieldDifference) -> str:
     if difference.found is UNSET:
-        return f"no {difference.where}, not {_shown(difference.expected)}"
-    return f"{difference.where} {_shown(difference.found)}, not {_shown(difference.expected)}"
+        return f"{difference.where} is missing, not {_json(difference.expected)}"
+    return f"{difference.where} is {_json(difference.found)}, not {_json(difference.expected)}"
 
 
-def _shown(value: Any) -> str:
+def _json(value: Any) -> str:
     return for_display(json.dumps(value, ensure_ascii=False))
