@@ -124,7 +124,7 @@ def test_theirs(seedbed):
     create(seedbed, ratio="1:1")
     seedbed.assert_called("createTask", times=2, aspect_ratio="16:9")
 """)
-    assert 'had input.aspect_ratio "1:1", not "16:9"' in output, output
+    assert 'input.aspect_ratio is "1:1", not "16:9"' in output, output
 
 
 def test_an_error_of_the_server_is_raised_in_the_test(theirs: TheirProject) -> None:
