@@ -18,7 +18,7 @@ from seedbed_contract import tasks
 from seedbed_contract.callback_receiver import CallbackAddresses, Receiver
 from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
-from seedbed_contract.checks.request_validation import accepts_valid_requests, judge_violation
+from seedbed_contract.checks.request_validation import check_valid_requests, check_violation
 from seedbed_contract.detection import CAPABILITY_CLAUSES, CAPABILITY_PROBES, detect, detect_capabilities
 from seedbed_contract.findings import SETUP, CheckResult, FindingLog, Report
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
@@ -176,8 +176,8 @@ class Run:
             session.mark_unchecked(_UNREADABLE)
             return
         try:
-            if check.makes_tasks and not session.has_requested_tasks and check.run is not accepts_valid_requests:
-                accepts_valid_requests(session)
+            if check.makes_tasks and not session.has_requested_tasks and check.run is not check_valid_requests:
+                check_valid_requests(session)
             check.run(session)
             tasks.poll_pending(session)
         except OutOfTimeError:
@@ -203,7 +203,7 @@ class Run:
             self.session.check_form(exchange)
             if clause:
                 self.session.count_wrongly_accepted(exchange)
-                judge_violation(self.session, exchange, clause, "")
+                check_violation(self.session, exchange, clause, "")
 
     def _require(self) -> None:
         session = self.session

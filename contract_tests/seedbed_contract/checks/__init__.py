@@ -1,4 +1,4 @@
-"""The checks, grouped by what they judge, in the order in which a run makes them."""
+"""The checks of a run, grouped by subject and in the order in which a run makes them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.checks import (
+    accounts,
     authentication,
-    balance,
     callback_delivery,
     endpoints,
-    error_codes,
     life_cycle,
     random_search,
     request_validation,
     result_images,
-    task_records,
 )
 
 if TYPE_CHECKING:
@@ -30,9 +28,9 @@ class Check:
 
     Attributes:
         name: Subject and name, such as ``requests.refused``.
-        about: What it judges, in a few words.
-        run: Makes it.
-        makes_tasks: Whether it needs tasks, and makes those that are not there yet.
+        about: What the check is about, in a few words.
+        run: The function that makes the check and reports defects to the session.
+        makes_tasks: Whether the check needs tasks. A run creates its first tasks before the first such check.
     """
 
     name: str
@@ -41,50 +39,48 @@ class Check:
     makes_tasks: bool = False
 
 
+# The order matters: checks that cost nothing come first, refusals are compared with the balance before any task costs
+# credits, callbacks arrive while other checks run, and what uses up the rate or the balance comes late.
 CHECKS: Final = (
-    Check("requests.refused", "what breaks a clause is refused", request_validation.refuses_violations),
-    Check("requests.raw", "what is no request is refused", request_validation.refuses_raw_bodies),
-    Check("authorisation.keys", "wrong keys are refused", authentication.refuses_wrong_keys),
-    Check("accounts.refusals", "what is refused costs nothing", balance.refusals_are_free),
+    Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
+    Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
+    Check("authorisation.keys", "wrong keys are refused", authentication.check_wrong_keys),
+    Check("accounts.refusals", "refused requests cost nothing", accounts.check_refusals_are_free),
     Check(
         "requests.accepted",
-        "what keeps the contract is accepted",
-        request_validation.accepts_valid_requests,
+        "valid requests are accepted",
+        request_validation.check_valid_requests,
         makes_tasks=True,
     ),
-    Check("records.unknown", "tasks that are not there", task_records.refuses_unknown_tasks),
-    Check("operations.models", "models and their schemas", endpoints.lists_models),
-    Check("operations.paths", "paths and methods", endpoints.knows_its_paths),
-    Check("faults.codes", "every documented code can be had", error_codes.has_every_code),
-    Check("search.violations", "random violations", random_search.finds_no_accepted_violation),
+    Check("records.unknown", "unknown tasks are not found", life_cycle.check_unknown_tasks),
+    Check("operations.models", "models and their schemas", endpoints.check_models),
+    Check("operations.paths", "unknown paths and methods", endpoints.check_paths_and_methods),
+    Check("faults.codes", "every documented code can be produced", endpoints.check_every_code),
+    Check("search.violations", "random invalid requests", random_search.search_invalid_requests),
     Check(
         "authorisation.operations",
         "every operation needs a key",
-        authentication.guards_every_operation,
+        authentication.check_every_operation,
         makes_tasks=True,
     ),
-    Check("requests.at_once", "tasks asked for at the same time", life_cycle.keeps_tasks_apart, makes_tasks=True),
-    Check("life_cycle.machine", "random sequences of calls", life_cycle.goes_forward, makes_tasks=True),
-    Check("records.ended", "records of tasks that have ended", task_records.stay_as_they_ended, makes_tasks=True),
-    Check("results.images", "result images", result_images.are_images, makes_tasks=True),
-    Check("operations.download_url", "URLs of downloads", endpoints.links_downloads, makes_tasks=True),
-    Check("callbacks.delivered", "callbacks", callback_delivery.are_delivered, makes_tasks=True),
-    Check("accounts.tasks", "what tasks cost", balance.tasks_cost_their_price, makes_tasks=True),
-    Check("authorisation.accounts", "tasks of another account", authentication.keeps_accounts_apart, makes_tasks=True),
+    Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
+    Check("life_cycle.machine", "random sequences of calls", life_cycle.check_random_sequences, makes_tasks=True),
+    Check("records.ended", "records of finished tasks", life_cycle.check_finished_tasks, makes_tasks=True),
+    Check("results.images", "result images", result_images.check_images, makes_tasks=True),
+    Check("operations.download_url", "download URLs", endpoints.check_download_urls, makes_tasks=True),
+    Check("callbacks.delivered", "callbacks are delivered", callback_delivery.check_delivery, makes_tasks=True),
+    Check("accounts.tasks", "tasks cost their price", accounts.check_prices, makes_tasks=True),
     Check(
-        "requests.more", "further requests that keep the contract", request_validation.accepts_more, makes_tasks=True
-    ),
-    Check("limits.rate", "more tasks than the rate allows", error_codes.keeps_the_rate, makes_tasks=True),
-    Check("limits.credits", "more tasks than the balance covers", error_codes.keeps_the_balance, makes_tasks=True),
-    Check(
-        "search.requests",
-        "random requests that keep the contract",
-        random_search.finds_no_refused_request,
+        "authorisation.accounts",
+        "accounts cannot see each other's tasks",
+        authentication.check_account_separation,
         makes_tasks=True,
     ),
-    Check("accounts.end", "what all tasks cost in the end", balance.tasks_cost_their_price, makes_tasks=True),
-    Check("records.later", "tasks that ended a while ago", task_records.stay_for_good, makes_tasks=True),
-    Check(
-        "callbacks.quiet", "callbacks that nobody asked for", callback_delivery.come_where_asked_for, makes_tasks=True
-    ),
+    Check("requests.more", "further valid requests", request_validation.check_deferred_requests, makes_tasks=True),
+    Check("limits.rate", "the rate limit", accounts.check_rate_limit, makes_tasks=True),
+    Check("limits.credits", "an exhausted balance", accounts.check_exhausted_balance, makes_tasks=True),
+    Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),
+    Check("accounts.end", "tasks cost their price at the end of the run", accounts.check_prices, makes_tasks=True),
+    Check("records.later", "records of finished tasks do not change", life_cycle.check_records_last, makes_tasks=True),
+    Check("callbacks.quiet", "no unrequested callbacks", callback_delivery.check_unrequested, makes_tasks=True),
 )

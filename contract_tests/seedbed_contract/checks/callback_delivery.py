@@ -1,4 +1,4 @@
-"""Callbacks: that they come, once, when the task has ended, and tell what its record tells."""
+"""Checks of callbacks: each arrives once, after the task has ended, and agrees with the task record."""
 
 from __future__ import annotations
 
@@ -14,101 +14,89 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 
-_FIRST_WITHIN: Final = 10.0
-_SILENT_FOR: Final = 5.0
-_RETRY_WITHIN: Final = 30.0
-_TICK: Final = 0.2
+_SECONDS_FOR_THE_FIRST: Final = 5.0
+_SECONDS_FOR_THE_REST: Final = 10.0
+_SECONDS_FOR_A_RETRY: Final = 30.0
+_POLL_SECONDS: Final = 0.2
 
 
-def are_delivered(session: Session) -> None:
-    """Wait for the callbacks of the tasks that asked for one, and judge each."""
-    receiver, asked = session.callback_addresses.receiver, [order for order in session.tasks if order.callback_path]
-    if receiver is None:
-        session.mark_unchecked("the target cannot reach this machine: give --callback-host where it can")
-        return
-    ended = [order for order in asked if order.has_ended]
-    if not ended:
-        session.mark_unchecked("no task that asked for a callback was seen to end")
-        return
-    _wait_for_first(session, ended)
-    if not receiver.received:
-        _judge_silence(session, ended)
-        return
-    _wait_for_retry(session, ended)
-    for order in ended:
-        _judge_order(session, order)
-
-
-def come_where_asked_for(session: Session) -> None:
-    """Look at what came to the receiver beside what was asked for."""
+def check_delivery(session: Session) -> None:
+    """Wait for the callbacks of the finished tasks and check each."""
     receiver = session.callback_addresses.receiver
-    if receiver is None or not receiver.received:
-        session.mark_unchecked("no callback came at all")
+    if receiver is None:
+        session.mark_unchecked("the target cannot reach this machine; pass an address that it can with --callback-host")
+        return
+    ended = [task for task in session.tasks if task.callback_path and task.has_ended]
+    if not ended:
+        session.mark_unchecked("no task that requested a callback finished")
+        return
+    _wait_for_callbacks(session, ended)
+    if receiver.received:
+        _wait_for_retries(session, ended)
+        for task in ended:
+            _check_callbacks(session, task)
+    elif "callbacks" in session.target.required:
+        for task in ended:
+            session.report([Defect("callback/sent", "a finished task sends no callback")], task.exchange, task.name)
+    else:
+        # A service behind a firewall sends callbacks that never arrive; that is not a defect.
+        reason = "the target sent no callback; pass --require callbacks if it has to send them"
+        session.mark_unchecked(reason, "callbacks")
+
+
+def _wait_for_callbacks(session: Session, ended: list[TrackedTask]) -> None:
+    last = max(task.ended_at for task in ended)
+    while not all(arrived := [session.callback_addresses.received_at(task.callback_path) for task in ended]):
+        if time.time() > last + (_SECONDS_FOR_THE_REST if any(arrived) else _SECONDS_FOR_THE_FIRST):
+            return
+        session.pause(_POLL_SECONDS)
+
+
+def _wait_for_retries(session: Session, ended: list[TrackedTask]) -> None:
+    """Wait for the callbacks that the receiver answered with an error; no page says how soon a service retries."""
+    for task in (task for task in ended if task.callback_path in session.callback_addresses.failing):
+        arrived = session.callback_addresses.received_at(task.callback_path)
+        while len(arrived) == 1 and time.time() < arrived[0].time + _SECONDS_FOR_A_RETRY:
+            session.pause(_POLL_SECONDS)
+            arrived = session.callback_addresses.received_at(task.callback_path)
+
+
+def _check_callbacks(session: Session, task: TrackedTask) -> None:
+    arrived = session.callback_addresses.received_at(task.callback_path)
+    session.exercise("callback/sent")
+    if not arrived:
+        title = f"a task that ended with the state {task.state} sends no callback"
+        session.report([Defect("callback/sent", title)], task.exchange, task.name)
+        return
+    for received in arrived:
+        defects = callback_defects(received, task, session.expected, session.target.signing_key)
+        session.report_received(defects, received)
+        session.exercise(*exercised_callback_clauses(session.target.signing_key))
+    if task.callback_path in session.callback_addresses.failing:
+        session.exercise("callback/retried")
+        if len(arrived) == 1:
+            title = "a callback is not sent again after an error response"
+            session.report_received([Defect("callback/retried", title)], arrived[0])
+
+
+def check_unrequested(session: Session) -> None:
+    """Check that every received callback was requested, and arrived only once."""
+    addresses = session.callback_addresses
+    if addresses.receiver is None or not addresses.receiver.received:
+        session.mark_unchecked("no callback arrived")
         return
     session.exercise("callback/asked")
-    for received in receiver.received:
+    for received in addresses.receiver.received:
         path = received.target.partition("?")[0]
-        if path in session.callback_addresses.refused:
-            title = "there is a callback for a call that was refused"
+        if path in addresses.refused:
+            title = "a callback is sent for a refused request"
             session.report_received([Defect("callback/asked", title)], received)
-        elif path not in session.callback_addresses.assigned:
-            title = "a callback comes to another path than the one that was given"
+        elif path not in addresses.assigned:
+            title = "a callback is sent to another path than the requested one"
             session.report_received([Defect("callback/form", title)], received)
-    for order in (order for order in session.tasks if order.callback_path):
-        _judge_repeats(session, order)
-
-
-def _wait_for_first(session: Session, ended: list[TrackedTask]) -> None:
-    last = max(order.ended_at for order in ended)
-    while not all(came := [session.callback_addresses.received_at(order.callback_path) for order in ended]):
-        if time.time() > last + (_FIRST_WITHIN if any(came) else _SILENT_FOR):
-            return
-        session.pause(_TICK)
-
-
-def _wait_for_retry(session: Session, ended: list[TrackedTask]) -> None:
-    """Wait until what was answered with an error was sent again; nobody says how soon that is."""
-    for order in (order for order in ended if order.callback_path in session.callback_addresses.failing):
-        came = session.callback_addresses.received_at(order.callback_path)
-        while len(came) == 1 and time.time() < came[0].time + _RETRY_WITHIN:
-            session.pause(_TICK)
-            came = session.callback_addresses.received_at(order.callback_path)
-
-
-def _judge_silence(session: Session, ended: list[TrackedTask]) -> None:
-    if "callbacks" in session.target.required:
-        for order in ended:
-            session.report(
-                [Defect("callback/sent", "a task that has ended is not called back")], order.exchange, order.name
-            )
-        return
-    session.mark_unchecked(
-        "no callback came from the target at all: to call that a fault, give --require callbacks", "callbacks"
-    )
-
-
-def _judge_order(session: Session, order: TrackedTask) -> None:
-    came = session.callback_addresses.received_at(order.callback_path)
-    session.exercise("callback/sent")
-    if not came:
-        title = f"a task that ended as {order.state} is not called back"
-        session.report([Defect("callback/sent", title)], order.exchange, order.name)
-        return
-    for received in came:
-        flaws = callback_defects(received, order, session.expected, session.target.signing_key)
-        session.report_received(flaws, received)
-        session.exercise(*exercised_callback_clauses(session.target.signing_key))
-    if order.callback_path in session.callback_addresses.failing:
-        session.exercise("callback/retried")
-        if len(came) == 1:
-            title = "a callback that was answered with an error is not sent again"
-            session.report_received([Defect("callback/retried", title)], came[0])
-
-
-def _judge_repeats(session: Session, order: TrackedTask) -> None:
-    taken = [
-        received for received in session.callback_addresses.received_at(order.callback_path) if received.status == OK
-    ]
-    session.exercise(*(("callback/once",) if taken else ()))
-    if len(taken) > 1:
-        session.report_received([Defect("callback/once", "a callback that was taken is sent again")], taken[1])
+    for task in (task for task in session.tasks if task.callback_path):
+        accepted = [received for received in addresses.received_at(task.callback_path) if received.status == OK]
+        session.exercise(*(("callback/once",) if accepted else ()))
+        if len(accepted) > 1:
+            title = "a callback is sent again after a success response"
+            session.report_received([Defect("callback/once", title)], accepted[1])

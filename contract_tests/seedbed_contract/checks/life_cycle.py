@@ -1,4 +1,4 @@
-"""Random sequences of calls: whatever is done in whatever order, tasks go forward and answers keep their form."""
+"""Checks of tasks and their records: unknown tasks, concurrent requests, random sequences of calls, finished tasks."""
 
 from __future__ import annotations
 
@@ -18,133 +18,49 @@ from seedbed_contract.rules.tracked_task import TrackedTask
 from seedbed_contract.session import BudgetExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from seedbed_contract.cases import AcceptedCase
     from seedbed_contract.session import Session
 
     Step = Callable[..., None]
 
-_EXAMPLES: Final = 4
-_NO_COMPLAINTS: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+_UNKNOWN_TASK_IDS: Final = (UNKNOWN_TASK_ID, "0", "../recordInfo", "' OR '1'='1", "任务", "a" * 500)
+_CONCURRENT_TASKS: Final = 3
+
+_SEQUENCES: Final = 4
 _STEPS: Final = 12
-_MOST_TASKS: Final = 3
-_SHORT: Final = 0.05
-_FEW: Final = 4
-_ANY: Final = 1000
+_TASKS_PER_RUN: Final = 3
+_RECENT_TASKS: Final = 4
+_PAUSE_SECONDS: Final = 0.05
+_LARGEST_INDEX: Final = 1000
+
+_POLLS_AFTER_THE_END: Final = 2
+_TIME_SHARE: Final = 0.6
 
 
-def keeps_tasks_apart(session: Session) -> None:
-    """Ask for tasks at the same time, twice with the same request: each must have a name and a record of its own."""
+def check_unknown_tasks(session: Session) -> None:
+    """Fetch tasks that do not exist, and send queries without a task id."""
+    allowed = session.expected.codes("task_unknown", "task_id_missing")
+    for task_id in _UNKNOWN_TASK_IDS:
+        exchange = session.send(session.builder.record(task_id))
+        session.check_refusal(exchange, allowed, "recordInfo/unknown", "a request for an unknown task", task_id)
+    for what, missing in (("a query without a taskId", None), ("a query with an empty taskId", "")):
+        exchange = session.send(session.builder.record(missing))
+        session.check_refusal(exchange, allowed, "recordInfo/missing", what)
+
+
+def check_concurrent_requests(session: Session) -> None:
+    """Request tasks concurrently, two with the same request: each needs its own id and its own record."""
     same, *others = [case for case in accepted(session.builder.contract) if case.body is None]
-    if session.budget.remaining_tasks < _MOST_TASKS or not session.budget.is_free:
-        session.mark_unchecked("the balance does not cover several tasks at once")
+    if session.budget.remaining_tasks < _CONCURRENT_TASKS or not session.budget.is_free:
+        session.mark_unchecked("the balance does not cover several concurrent tasks")
         return
-    for order in create_at_once(session, [same, same, others[-1]]):
-        tasks.poll(session, order)
+    for task in _create_concurrently(session, [same, same, others[-1]]):
+        tasks.poll(session, task)
 
 
-def goes_forward(session: Session) -> None:
-    """Walk at random; what is wrong is noted by the looks themselves, so that no walk has to be repeated."""
-    cases = [case for case in accepted(session.builder.contract) if case.body is None]
-    room = [min(_MOST_TASKS, max(session.budget.remaining_tasks - 1, 0))]
-    ended: list[Exception] = []
-    machine = type("Walk", (_Walk,), {"session": session, "cases": cases, "room": room, "ended": ended})
-    steps = settings(
-        max_examples=_EXAMPLES,
-        stateful_step_count=_STEPS,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=_NO_COMPLAINTS,
-    )
-    seeded(session.seed)(machine)
-    run_state_machine_as_test(machine, settings=steps)
-    if ended:
-        raise ended[0]
-
-
-def _step(do: Step) -> Step:
-    """Let a step do nothing once the time or the money is over, which Hypothesis would take for a failure."""
-
-    @functools.wraps(do)
-    def once(self: _Walk, **drawn: Any) -> None:
-        try:
-            if not self.ended:
-                do(self, **drawn)
-        except (OutOfTimeError, BudgetExceededError) as error:
-            self.ended.append(error)
-
-    return once
-
-
-class _Walk(RuleBasedStateMachine):
-    """A walk over the operations that make tasks and look at them.
-
-    What may be done depends on the target, so a step that cannot be taken is left out when its turn comes. Its
-    attributes are shared by all walks of a run.
-
-    Attributes:
-        session: The run.
-        cases: Requests that keep the contract.
-        room: How many more tasks may be made, in a list of one.
-        ended: What ended the walks, if anything has.
-    """
-
-    session: ClassVar[Session]
-    cases: ClassVar[list[AcceptedCase]]
-    room: ClassVar[list[int]]
-    ended: ClassVar[list[Exception]]
-
-    @rule(number=st.integers(0, _ANY))
-    @_step
-    def create(self, number: int) -> None:
-        if self._takes(1):
-            case = self.cases[number % len(self.cases)]
-            tasks.create(self.session, case.request, case.name, body=case.payload)
-
-    @rule(at_once=st.integers(2, 3))
-    @_step
-    def create_at_once(self, at_once: int) -> None:
-        if self.session.budget.is_free and self._takes(at_once):
-            create_at_once(self.session, self.cases[:at_once])
-
-    @rule(number=st.integers(0, _ANY))
-    @_step
-    def look(self, number: int) -> None:
-        if orders := self.session.tasks:
-            tasks.poll(self.session, orders[number % len(orders)])
-
-    @rule()
-    @_step
-    def look_at_once(self) -> None:
-        self.session.send_all([order.builder.record(order.task_id) for order in self.session.tasks[-_FEW:]])
-
-    @rule()
-    @_step
-    def look_at_nobody(self) -> None:
-        self.session.send(self.session.builder.record(UNKNOWN_TASK_ID))
-
-    @rule()
-    @_step
-    def balance(self) -> None:
-        self.session.fetch_balance()
-
-    @rule()
-    @_step
-    def wait(self) -> None:
-        self.session.pause(_SHORT)
-
-    def _takes(self, several: int) -> bool:
-        """Tell whether so many more tasks may be made by a walk, and count them if so."""
-        if min(self.room[0], self.session.budget.remaining_tasks) < several:
-            return False
-        self.room[0] -= several
-        return True
-
-
-def create_at_once(session: Session, cases: list[Any]) -> list[TrackedTask]:
-    """Ask for several tasks at the same time."""
+def _create_concurrently(session: Session, cases: Sequence[AcceptedCase]) -> list[TrackedTask]:
     for _ in cases:
         session.budget.reserve()
     exchanges = session.send_all([session.builder.create(case.payload) for case in cases], once=True)
@@ -152,3 +68,132 @@ def create_at_once(session: Session, cases: list[Any]) -> list[TrackedTask]:
         tasks.track(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
     ]
     return [outcome for outcome in outcomes if isinstance(outcome, TrackedTask)]
+
+
+def check_random_sequences(session: Session) -> None:
+    """Make random sequences of calls.
+
+    The calls themselves report defects, so a sequence never fails and Hypothesis has nothing to repeat or shrink.
+    """
+    cases = [case for case in accepted(session.builder.contract) if case.body is None]
+    room = [min(_TASKS_PER_RUN, max(session.budget.remaining_tasks - 1, 0))]
+    ended: list[Exception] = []
+    # Hypothesis creates the machine without arguments, so the sequences share class attributes.
+    machine = type("Calls", (_Calls,), {"session": session, "cases": cases, "room": room, "ended": ended})
+    steps = settings(
+        max_examples=_SEQUENCES,
+        stateful_step_count=_STEPS,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
+    )
+    seeded(session.seed)(machine)
+    run_state_machine_as_test(machine, settings=steps)
+    if ended:
+        raise ended[0]
+
+
+def _until_ended(step: Step) -> Step:
+    """Skip a step once the time or the budget of the run is used up; Hypothesis would take the error for a failure."""
+
+    @functools.wraps(step)
+    def skip_or_step(self: _Calls, **drawn: Any) -> None:
+        try:
+            if not self.ended:
+                step(self, **drawn)
+        except (OutOfTimeError, BudgetExceededError) as error:
+            self.ended.append(error)
+
+    return skip_or_step
+
+
+class _Calls(RuleBasedStateMachine):
+    """Random sequences of calls that create tasks and fetch records.
+
+    Which calls are possible depends on the target, so the steps have no preconditions: an impossible one does nothing.
+
+    Attributes:
+        session: The session of the run.
+        cases: Valid requests.
+        room: How many more tasks the sequences may create, in a list of one.
+        ended: The errors that ended the sequences early, if any.
+    """
+
+    session: ClassVar[Session]
+    cases: ClassVar[list[AcceptedCase]]
+    room: ClassVar[list[int]]
+    ended: ClassVar[list[Exception]]
+
+    @rule(index=st.integers(0, _LARGEST_INDEX))
+    @_until_ended
+    def create(self, index: int) -> None:
+        if self._reserve(1):
+            case = self.cases[index % len(self.cases)]
+            tasks.create(self.session, case.request, case.name, body=case.payload)
+
+    @rule(count=st.integers(2, 3))
+    @_until_ended
+    def create_concurrently(self, count: int) -> None:
+        if self.session.budget.is_free and self._reserve(count):
+            _create_concurrently(self.session, self.cases[:count])
+
+    @rule(index=st.integers(0, _LARGEST_INDEX))
+    @_until_ended
+    def poll(self, index: int) -> None:
+        if known := self.session.tasks:
+            tasks.poll(self.session, known[index % len(known)])
+
+    @rule()
+    @_until_ended
+    def poll_concurrently(self) -> None:
+        recent = self.session.tasks[-_RECENT_TASKS:]
+        self.session.send_all([task.builder.record(task.task_id) for task in recent])
+
+    @rule()
+    @_until_ended
+    def poll_unknown_task(self) -> None:
+        self.session.send(self.session.builder.record(UNKNOWN_TASK_ID))
+
+    @rule()
+    @_until_ended
+    def read_balance(self) -> None:
+        self.session.fetch_balance()
+
+    @rule()
+    @_until_ended
+    def wait(self) -> None:
+        self.session.pause(_PAUSE_SECONDS)
+
+    def _reserve(self, count: int) -> bool:
+        """Return whether the sequences may create this many more tasks, and count them if so."""
+        if min(self.room[0], self.session.budget.remaining_tasks) < count:
+            return False
+        self.room[0] -= count
+        return True
+
+
+def check_finished_tasks(session: Session) -> None:
+    """Wait for the tasks, then poll each again: a finished task must not change."""
+    followed = [task for task in session.tasks if task.is_followed]
+    if not followed:
+        session.mark_unchecked("there is no task: the balance did not cover one, or the target accepted none")
+        return
+    if not tasks.wait_for(session, followed, session.transport.seconds * _TIME_SHARE):
+        session.mark_unchecked("some tasks did not finish in time; allow more with --time-limit")
+    for task in (task for task in followed if task.has_ended):
+        for _ in range(_POLLS_AFTER_THE_END):
+            tasks.poll(session, task)
+    for state in sorted({"success", "fail"} - {task.state for task in followed}):
+        session.mark_unchecked(f"no task ended with the state {state}", f"record/state/enum/{state}")
+    if any(task.is_meant_to_fail and task.state == "success" for task in followed):
+        session.mark_unchecked("the task with the prompt of --fail-prompt succeeded", "failure")
+
+
+def check_records_last(session: Session) -> None:
+    """Poll the finished tasks once more at the end of the run."""
+    ended = [task for task in session.tasks if task.is_followed and task.has_ended]
+    for task in ended:
+        tasks.poll(session, task)
+    if not ended:
+        session.mark_unchecked("no task finished")

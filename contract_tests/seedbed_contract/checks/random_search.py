@@ -1,4 +1,4 @@
-"""What nobody listed: random requests, and where one is judged wrongly, the smallest that shows it."""
+"""Random searches: requests that nobody listed, each shrunk to the smallest that the target handles wrongly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import seed as seeded
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from seedbed_contract import tasks
-from seedbed_contract.checks.request_validation import clause_of_request, is_refused, judge_violation
+from seedbed_contract.checks.request_validation import check_violation, is_refused, likely_clause
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.strategies import breakable_clauses, requests, violations
@@ -22,108 +22,106 @@ if TYPE_CHECKING:
 
     from seedbed_contract.http import Exchange
     from seedbed_contract.session import Session
+    from seedbed_contract.strategies import BrokenRequest
 
     Drawn = tuple[Any, Exchange]
+    Send = Callable[[Session, Any], Exchange | None]
 
-_REPEATS: Final = 5
-_AGAIN: Final = (Phase.reuse, Phase.shrink)
-_ANEW: Final = (Phase.generate, Phase.shrink)
-_NO_COMPLAINTS: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+_MOST_SEARCHES: Final = 5
+_REPLAY: Final = (Phase.reuse, Phase.shrink)
+_GENERATE: Final = (Phase.generate, Phase.shrink)
 
 
 class _DefectShownError(AssertionError):
-    """A drawn request shows a flaw."""
+    """A drawn request shows a defect."""
 
 
-class _SearchDoneError(BaseException):
-    """The target takes no more requests for now, or the time is over: no failure, which Hypothesis would shrink."""
+class _SearchEndedError(BaseException):
+    """The target limits the rate, or the time is over. Not an ``Exception``, because Hypothesis shrinks those."""
 
 
-def finds_no_accepted_violation(session: Session) -> None:
-    """Ask again with violations that were found before, and with random ones of the clauses that have no finding."""
+def search_invalid_requests(session: Session) -> None:
+    """Replay the invalid requests that earlier runs found, then search for more.
+
+    Each search ends with the first requests that show a defect, so it is repeated for the clauses without a finding.
+    """
     if not session.budget.is_free:
-        session.mark_unchecked(
-            "random requests would cost the time that the rate allows, and credits where one is accepted"
-        )
+        session.mark_unchecked("random requests would take long at the documented rate, and could cost credits")
         return
-    clauses = _sought(session.builder.contract)
+    # Whether a text is a URL is a matter of opinion at the edges; the listed cases are beyond doubt.
+    clauses = [clause for clause in breakable_clauses(session.builder.contract) if not clause.endswith("/format")]
     drawn = violations(session.builder.contract, clauses=clauses)
-    _judge_violations(session, _search(session, drawn, _asks_with_violation, _AGAIN))
-    for _ in range(_REPEATS):
+    _report_violations(session, _search(session, drawn, _send_violation, _REPLAY))
+    for _ in range(_MOST_SEARCHES):
         if all(map(session.log.has_finding, clauses)):
             return
-        found = _search(session, drawn, _asks_with_new_violation, _ANEW)
-        _judge_violations(session, found)
+        found = _search(session, drawn, _send_new_violation, _GENERATE)
+        _report_violations(session, found)
         if not found:
             return
 
 
-def finds_no_refused_request(session: Session) -> None:
-    """Ask with random requests that keep the contract; without money, the refusal has to say so."""
+def _report_violations(session: Session, found: list[Drawn]) -> None:
+    for broken, exchange in found:
+        check_violation(session, exchange, broken.clause, "found at random")
+
+
+def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
+    tasks.poll_pending(session)
+    exchange = session.send_unchecked(session.builder.create(broken.request))
+    session.check_form(exchange)
+    session.log.exercise((broken.clause,), "refusing")
+    _stop_at_rate_limit(session, exchange)
+    if exchange.code == session.expected.success and exchange.task_id:
+        session.budget.count(wrongly=True)
+    allowed = session.expected.codes_of_violation(broken.clause)
+    return exchange if exchange.code is not None and exchange.code not in allowed else None
+
+
+def _send_new_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
+    assume(not session.log.has_finding(broken.clause))
+    return _send_violation(session, broken)
+
+
+def search_valid_requests(session: Session) -> None:
+    """Search for a valid request that the target refuses for another reason than credits."""
     if not session.budget.is_free:
-        session.mark_unchecked("random requests that are accepted would cost credits")
+        session.mark_unchecked("accepted random requests would cost credits")
         return
-    for request, exchange in _search(
-        session, requests(session.builder.contract), _asks_with_request, (*_AGAIN, *_ANEW)
-    ):
-        clause = clause_of_request(session, request)
+    drawn = requests(session.builder.contract)
+    for request, exchange in _search(session, drawn, _send_valid, (*_REPLAY, *_GENERATE)):
+        clause = likely_clause(session, request)
         title = f"a request that keeps {clause} is refused with code {exchange.code}"
         session.report([Defect(clause, title)], exchange, "found at random")
 
 
-def _judge_violations(session: Session, found: list[Drawn]) -> None:
-    for violation, exchange in found:
-        judge_violation(session, exchange, violation.clause, "found at random")
-
-
-def _sought(contract: Any) -> list[str]:
-    """Return the clauses to break at random; whether a text is a URL is asked with clear cases alone."""
-    return [clause for clause in breakable_clauses(contract) if not clause.endswith("/format")]
-
-
-def _asks_with_violation(session: Session, violation: Any) -> Exchange | None:
-    tasks.poll_pending(session)
-    exchange = session.send_unchecked(session.builder.create(violation.request))
-    session.check_form(exchange)
-    session.log.exercise((violation.clause,), "refusing")
-    _stop_at_rate(session, exchange)
-    if exchange.code == session.expected.success and exchange.task_id:
-        session.budget.count(wrongly=True)
-    allowed = session.expected.codes_of_violation(violation.clause)
-    return exchange if exchange.code is not None and exchange.code not in allowed else None
-
-
-def _asks_with_new_violation(session: Session, violation: Any) -> Exchange | None:
-    assume(not session.log.has_finding(violation.clause))
-    return _asks_with_violation(session, violation)
-
-
-def _asks_with_request(session: Session, request: Any) -> Exchange | None:
+def _send_valid(session: Session, request: Any) -> Exchange | None:
     exchange = session.send_unchecked(session.builder.create(request), once=True)
     session.check_form(exchange)
-    _stop_at_rate(session, exchange)
+    _stop_at_rate_limit(session, exchange)
     tasks.track(session, exchange, request, "drawn at random", is_followed=False)
     return exchange if is_refused(session, exchange) else None
 
 
-def _stop_at_rate(session: Session, exchange: Exchange) -> None:
+def _stop_at_rate_limit(session: Session, exchange: Exchange) -> None:
     if exchange.code in session.expected.codes("rate_exceeded"):
-        raise _SearchDoneError
+        raise _SearchEndedError
 
 
-def _search(
-    session: Session,
-    drawn: SearchStrategy[Any],
-    ask: Callable[[Session, Any], Exchange | None],
-    phases: tuple[Phase, ...],
-) -> list[Drawn]:
-    """Return the smallest drawn value that shows a flaw, one for each clause, with what shows it.
+def _search(session: Session, drawn: SearchStrategy[Any], send: Send, phases: tuple[Phase, ...]) -> list[Drawn]:
+    """Return the smallest values that show a defect, at most one for each clause, with their exchanges.
+
+    Args:
+        session: The session of the run.
+        drawn: What to draw.
+        send: Sends a drawn value and returns the exchange if it shows a defect.
+        phases: What Hypothesis does: replay earlier findings, generate new values, or both.
 
     Raises:
         OutOfTimeError: The time of the run is over, and nothing was found.
     """
     found: dict[str, Drawn] = {}
-    kinds: dict[str, type[_DefectShownError]] = {}
+    errors: dict[str, type[_DefectShownError]] = {}
 
     @settings(
         max_examples=session.max_examples,
@@ -131,44 +129,41 @@ def _search(
         derandomize=False,
         database=session.example_database,
         phases=phases,
-        suppress_health_check=_NO_COMPLAINTS,
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
         report_multiple_bugs=True,
         print_blob=False,
     )
-    @seeded(session.seed)  # under the settings, from which it would take the database
+    @seeded(session.seed)  # below the settings; above them it would drop the database
     @given(drawn)
     def search(value: Any) -> None:
         clause = getattr(value, "clause", "")
-        if exchange := _unless_over(session, value, ask):
+        try:
+            exchange = send(session, value)
+        except OutOfTimeError as error:
+            raise _SearchEndedError from error
+        if exchange:
             found[clause] = value, exchange
-            # Hypothesis tells one defect from another by the type of what is raised.
-            raise kinds.setdefault(clause, type(_DefectShownError.__name__, (_DefectShownError,), {}))
+            # Hypothesis shrinks each type of error on its own, so every clause gets a type.
+            raise errors.setdefault(clause, type(_DefectShownError.__name__, (_DefectShownError,), {}))
 
-    # Hypothesis would make the key from the source, which all searches share, and none under --hypothesis-seed.
-    key = f"seedbed/{session.check}".encode()
-    search._hypothesis_internal_database_key = key  # type: ignore[attr-defined]
-    _run(search, found)
-    return list(found.values())
-
-
-def _unless_over(session: Session, value: Any, ask: Callable[[Session, Any], Exchange | None]) -> Exchange | None:
-    try:
-        return ask(session, value)
-    except OutOfTimeError as error:
-        raise _SearchDoneError from error
-
-
-def _run(search: Callable[[], None], found: dict[str, Drawn]) -> None:
+    set_database_key(search, f"seedbed/{session.check}".encode())
     try:
         try:
             search()
-        except* (
-            _DefectShownError,
-            Flaky,
-            Unsatisfiable,
-            SkipTest,
-        ):  # what a target does once, and not again, was still done
+        # Flaky: what a target did once still happened, even if it does not do it again.
+        except* (_DefectShownError, Flaky, Unsatisfiable, SkipTest):
             pass
-    except _SearchDoneError as enough:
-        if isinstance(enough.__cause__, OutOfTimeError) and not found:
-            raise enough.__cause__ from None
+    except _SearchEndedError as end:
+        if isinstance(end.__cause__, OutOfTimeError) and not found:
+            raise end.__cause__ from None
+    return list(found.values())
+
+
+def set_database_key(search: Callable[[], None], key: bytes) -> None:
+    """Let Hypothesis store the failing examples of a search under a key.
+
+    By default, the key is a digest of the source, which all searches share, and with ``--hypothesis-seed`` there is
+    none. Only :func:`hypothesis.find` has a parameter for the key, and it finds one defect at most. So this sets the
+    attribute that ``find`` sets; pyproject.toml has an upper bound for Hypothesis, and a test checks the effect.
+    """
+    search._hypothesis_internal_database_key = key  # type: ignore[attr-defined]  # see above

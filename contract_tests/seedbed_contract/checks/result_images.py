@@ -1,4 +1,4 @@
-"""Result images: that they are there, are images, and have the size that was asked for."""
+"""Checks of result images: they exist, are images, and have the requested size."""
 
 from __future__ import annotations
 
@@ -24,92 +24,89 @@ if TYPE_CHECKING:
 
 
 _LARGEST_IMAGE: Final = 64 << 20
+_TASKS: Final = 16
 _RATIO_TOLERANCE: Final = 0.03
-_SCALE: Final = (0.62, 1.25)
-_ENOUGH: Final = 16
-_COARSE: Final = 8
-_ASIDE: Final = {"downloadUrl/own": "downloadUrl/own"}
-"""Clauses that a result breaks in any way, however it is wrong."""
+# The page names resolutions such as 2K, for which services use different numbers of pixels.
+_SCALE_TOLERANCE: Final = (0.62, 1.25)
+_DRAFT_SCALE: Final = 8
+_MEDIA_TYPES: Final = {"JPEG": {"image/jpeg", "image/jpg"}, "MPO": {"image/jpeg"}}
 
 
-def are_images(session: Session) -> None:
-    """Fetch what the tasks that succeeded give, and look at its size and type."""
-    done = [order for order in session.tasks if order.state == STATES.success and order.is_followed]
-    if not done:
-        session.mark_unchecked("no task was seen to succeed")
-    for order in done[:_ENOUGH]:
-        for url in result_urls(order.record):
-            judge_image(session, url, order, order.polls[-1][1])
+def check_images(session: Session) -> None:
+    """Fetch the results of the tasks that succeeded and check their type and size."""
+    succeeded = [task for task in session.tasks if task.state == STATES.success and task.is_followed]
+    if not succeeded:
+        session.mark_unchecked("no task succeeded")
+    for task in succeeded[:_TASKS]:
+        for url in result_urls(task.record):
+            check_image(session, url, task, task.polls[-1][1])
 
 
-def judge_image(session: Session, url: str, order: TrackedTask, shown: Exchange, clause: str = "results/given") -> None:
-    """Fetch a result and judge it.
+def check_image(session: Session, url: str, task: TrackedTask, source: Exchange, clause: str = "results/given") -> None:
+    """Fetch a result and check it.
 
     Args:
-        session: The run.
-        url: Where it is said to be.
-        order: The task whose result it is.
-        shown: The exchange that told of the URL.
-        clause: The clause that a URL breaks at which nothing is.
+        session: The session of the run.
+        url: The URL of the result.
+        task: The task that made the result.
+        source: The exchange that returned the URL.
+        clause: The clause that demands a result at the URL.
     """
     host = urlsplit(url).hostname if url.startswith(("http://", "https://")) else None
     if host is None:
-        session.report([Defect(clause, "the URL of a result is not one that can be fetched")], shown)
+        session.report([Defect(clause, "the URL of a result is not an HTTP URL")], source)
         return
     if session.target.is_local and not is_loopback(host):
-        session.mark_unchecked("results are on another host, and a local target shall not make one call strangers")
+        # A test of a local server must not make this machine call any host that the server names.
+        session.mark_unchecked("the results of the local target are on another host, which is not contacted")
         return
     exchange = session.transport.fetch(url, _LARGEST_IMAGE)
     session.exercise(clause, "results/given", "results/image", "results/size")
-    answer = exchange.response
-    if answer is None or answer.status != OK:
-        what = f"HTTP {answer.status}" if answer else "nothing"
-        session.report([Defect(clause, f"the URL of a result answers {what}")], exchange, order.name)
+    response = exchange.response
+    if response is None or response.status != OK:
+        outcome = f"returns HTTP {response.status}" if response else "is not answered"
+        session.report([Defect(clause, f"the URL of a result {outcome}")], exchange, task.name)
         return
-    flaws = _image_flaws(answer, _due_size(session, order))
-    session.report((Defect(_ASIDE.get(clause, flaw.clause), flaw.title) for flaw in flaws), exchange, order.name)
+    defects = _image_defects(response, _requested_size(session, task))
+    if clause == "downloadUrl/own":
+        # The result itself was checked before; a wrong image is a defect of the download URL.
+        defects = (defect._replace(clause=clause) for defect in defects)
+    session.report(defects, exchange, task.name)
 
 
-def _due_size(session: Session, order: TrackedTask) -> tuple[int, int] | None:
-    """Return the size that was asked for, ``None`` where nobody knows it."""
-    profile, given = profile_of(session.builder.contract), order.request.get(job_api().fields.input)
+def _requested_size(session: Session, task: TrackedTask) -> tuple[int, int] | None:
+    """Return the width and height that a request asks for, ``None`` if the model has no known sizes."""
+    profile, given = profile_of(session.builder.contract), task.request.get(job_api().fields.input)
     return profile.size(given) if profile.pixels and isinstance(given, dict) else None
 
 
-def _image_flaws(answer: TargetResponse, due: tuple[int, int] | None) -> Iterator[Defect]:
-    kind, size = _opened(answer.body)
+def _image_defects(response: TargetResponse, requested: tuple[int, int] | None) -> Iterator[Defect]:
+    kind, (width, height) = _open(response.body)
     if not kind:
-        yield Defect("results/image", "a result is no image")
+        yield Defect("results/image", "a result is not an image")
         return
-    if answer.media_type not in _media_types(kind):
-        yield Defect("results/image", f"a result is {kind} and says that it is {answer.media_type or 'nothing'}")
-    if due:
-        yield from _size_flaws(size, due)
+    if response.media_type not in _MEDIA_TYPES.get(kind, {f"image/{kind.lower()}"}):
+        declared = f"the media type {response.media_type}" if response.media_type else "no media type"
+        yield Defect("results/image", f"a {kind} result has {declared}")
+    if not requested:
+        return
+    requested_width, requested_height = requested
+    if abs((width / height) / (requested_width / requested_height) - 1) > _RATIO_TOLERANCE:
+        yield Defect("results/size", "an image has another aspect ratio than the requested one")
+    least, most = _SCALE_TOLERANCE
+    if not least <= math.sqrt(width * height / (requested_width * requested_height)) <= most:
+        yield Defect("results/size", "an image has another resolution than the requested one")
 
 
-def _size_flaws(size: tuple[int, int], due: tuple[int, int]) -> Iterator[Defect]:
-    """Yield what is wrong with a size; what 2K is depends on whom one asks, so the pixels may differ somewhat."""
-    (width, height), (due_width, due_height) = size, due
-    if abs((width / height) / (due_width / due_height) - 1) > _RATIO_TOLERANCE:
-        yield Defect("results/size", "an image has another width to height than was asked for")
-    least, most = _SCALE
-    if not least <= math.sqrt(width * height / (due_width * due_height)) <= most:
-        yield Defect("results/size", "an image has another resolution than was asked for")
-
-
-def _opened(body: bytes) -> tuple[str, tuple[int, int]]:
-    """Return the format and the size of an image, nothing where it is none."""
+def _open(body: bytes) -> tuple[str, tuple[int, int]]:
+    """Return the format and size of an image, and an empty format for a body that is not a complete image."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (loading it takes long)
 
     damaged = (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError)
     with suppress(*damaged), Image.open(io.BytesIO(body)) as image:
         kind, size = str(image.format), image.size
-        image.draft(None, (size[0] // _COARSE, size[1] // _COARSE))  # all of it is read, at a fraction of the cost
+        # Loading finds a truncated file; a draft reads all of it at a fraction of the cost.
+        image.draft(None, (size[0] // _DRAFT_SCALE, size[1] // _DRAFT_SCALE))
         image.load()
         return kind, size
     return "", (0, 0)
-
-
-def _media_types(kind: str) -> set[str]:
-    names = {"JPEG": {"image/jpeg", "image/jpg"}, "MPO": {"image/jpeg"}}
-    return names.get(kind, {f"image/{kind.lower()}"})

@@ -1,0 +1,155 @@
+"""Checks of accounts: what tasks cost, and the limits on the rate of tasks and on credits."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from seedbed_schemas import job_api
+
+from seedbed_contract import tasks
+from seedbed_contract.cases import accepted, refused
+from seedbed_contract.rules.envelope import Defect, refusal_defects
+from seedbed_contract.rules.task_record import STATES
+
+if TYPE_CHECKING:
+    from seedbed_contract.http import Exchange
+    from seedbed_contract.session import Session
+
+
+_CENT: Final = Decimal("0.01")
+_ABOVE_THE_RATE: Final = 5
+_MOST_TASKS: Final = 60
+"""The most tasks that are created to use up a balance."""
+
+
+def check_refusals_are_free(session: Session) -> None:
+    """Compare the balance after many refused requests with the balance before them."""
+    budget = session.budget
+    if budget.first_balance is None or not session.is_exclusive or session.tasks:
+        session.mark_unchecked(_why_balance_is_unchecked(session))
+        return
+    balance = session.fetch_balance()
+    session.exercise("credits/refused")
+    if balance is not None and budget.first_balance - balance > budget.price * budget.wrongly_created:
+        _report_costly_refusal(session)
+
+
+def _report_costly_refusal(session: Session) -> None:
+    """Repeat one invalid request for each clause, with the balance after each, to find one that costs credits."""
+    first_of_clause = {case.clause: case for case in reversed(refused(session.builder.contract))}
+    defect = Defect("credits/refused", "a refused request costs credits")
+    before = session.fetch_balance()
+    for case in first_of_clause.values():
+        exchange = session.send(session.builder.create(case.payload))
+        after = session.fetch_balance()
+        if before is not None and after is not None and after < before and exchange.code != session.expected.success:
+            session.report([defect], exchange, case.name)
+            return
+        before = after
+    # No single request shows it; the balance itself is the evidence.
+    if session.budget.balance_exchange:
+        session.report([defect], session.budget.balance_exchange)
+
+
+def check_prices(session: Session) -> None:
+    """Compare the charged credits with the price of the tasks that succeeded, and of those that still may."""
+    budget = session.budget
+    balance, first, shown_by = session.fetch_balance(), budget.first_balance, budget.balance_exchange
+    if first is None or balance is None or shown_by is None or not (session.is_exclusive and budget.is_free):
+        session.mark_unchecked(_why_balance_is_unchecked(session))
+        return
+    ended = [task for task in session.tasks if task.has_ended]
+    succeeded = sum(task.state == STATES.success for task in ended)
+    failed = sum(task.state == STATES.failure for task in ended)
+    session.exercise("credits/price", *(("credits/failed",) if failed else ()))
+    charged, most = first - balance, budget.price * (budget.created + budget.wrongly_created - failed)
+    # A service may round the balance to whole credits.
+    tolerance = Decimal(1) if balance == int(balance) and first == int(first) else _CENT
+    if charged <= budget.price * succeeded - tolerance:
+        title = f"tasks that succeeded cost less than {budget.price} credits each"
+        session.report([Defect("credits/price", title)], shown_by)
+    elif charged >= most + tolerance:
+        excess = charged - most
+        defect = Defect("credits/price", f"tasks cost more than {budget.price} credits each")
+        if excess <= budget.price * failed and not excess % budget.price:
+            defect = Defect("credits/failed", "a task that failed is charged")
+        session.report([defect], shown_by)
+    _check_consumed_credits(session)
+
+
+def _check_consumed_credits(session: Session) -> None:
+    """Compare ``creditsConsumed`` with the price, for the services whose records have it."""
+    for task in (task for task in session.tasks if task.has_ended):
+        consumed = task.record.get("creditsConsumed")
+        if isinstance(consumed, bool) or not isinstance(consumed, int | float):
+            continue
+        clause, price = "credits/price", session.budget.price
+        if task.state == STATES.failure:
+            clause, price = "credits/failed", Decimal(0)
+        if Decimal(str(consumed)) != price:
+            title = f"creditsConsumed of a task with the state {task.state} is {consumed} and not {price}"
+            session.report([Defect(clause, title)], task.polls[-1][1])
+
+
+def _why_balance_is_unchecked(session: Session) -> str:
+    if session.budget.first_balance is None:
+        return "the target does not support the operation credit, which returns the balance"
+    if session.budget.is_free and session.tasks:
+        return "tasks were created before this check"
+    if not session.is_exclusive:
+        return "others use the account at the same time"
+    return "the target is not local, so others may use the same balance"
+
+
+def check_rate_limit(session: Session) -> None:
+    """Create more tasks at once than the rate allows. A service may allow more than documented, but not fewer."""
+    limit, seconds = job_api().rate
+    if not session.budget.is_free:
+        session.mark_unchecked("this check would cost as many tasks as the rate allows")
+        return
+    if session.budget.remaining_tasks < limit:
+        session.mark_unchecked("the balance does not cover as many tasks as the rate allows")
+        return
+    allowed = max(limit - session.creation_calls_within(seconds), 0)
+    with ThreadPoolExecutor(allowed + _ABOVE_THE_RATE) as pool:
+        exchanges = list(pool.map(lambda _: _create(session, wait=False), range(allowed + _ABOVE_THE_RATE)))
+    created = sum(exchange.code == session.expected.success for exchange in exchanges)
+    limited = [exchange for exchange in exchanges if exchange.code in session.expected.codes("rate_exceeded")]
+    session.exercise("createTask/rate")
+    if limited and created < allowed and not session.budget.is_exhausted:
+        title = f"fewer than {limit} new tasks in {seconds} seconds are allowed"
+        session.report([Defect("createTask/rate", title)], limited[0])
+
+
+def check_exhausted_balance(session: Session) -> None:
+    """Use up the balance, then request one more task."""
+    if not session.budget.is_free:
+        session.mark_unchecked("this check would cost the whole balance")
+        return
+    if session.fetch_balance() is None:
+        session.mark_unchecked("the target does not support the operation credit, so its balance is unknown")
+        return
+    if session.budget.remaining_tasks > _MOST_TASKS:
+        session.mark_unchecked("the balance is too large to be used up")
+        return
+    while (balance := session.fetch_balance()) is not None and balance >= session.budget.price:
+        if _create(session, wait=True).code != session.expected.success:
+            return
+    exchange = _create(session, wait=False)
+    session.exercise("credits/enough")
+    allowed = session.expected.codes("credits_insufficient", "rate_exceeded")
+    what = "a task that the balance does not cover"
+    session.report(refusal_defects(exchange, allowed, "credits/enough", what), exchange)
+
+
+def _create(session: Session, *, wait: bool) -> Exchange:
+    """Create one of many tasks, if needed after waiting for the rate limit."""
+    request = accepted(session.builder.contract)[0].request
+    session.budget.reserve()
+    send = session.send if wait else session.send_unchecked
+    exchange = send(session.builder.create(request), once=True)
+    session.check_form(exchange)
+    tasks.track(session, exchange, request, "one of many", is_followed=False)
+    return exchange
