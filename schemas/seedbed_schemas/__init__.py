@@ -37,7 +37,8 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: judging takes longer to load than a client that has nothing to judge yet should pay for.
+    # Validation imports two JSON Schema libraries. A client that has not sent anything yet must not wait for them,
+    # so these names are imported when they are first used.
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(f"seedbed_schemas.{module}"), name)

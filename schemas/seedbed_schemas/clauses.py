@@ -1,4 +1,8 @@
-"""The clauses of a contract: every testable statement, each with a stable id and its place in the page."""
+"""Clauses: every testable statement of a contract, with a stable id and its place in the vendor's page.
+
+A clause id is the id under which :class:`~seedbed_schemas.validation.Schema` reports a violation, so a rejected request
+can be matched to the statement it breaks.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ if TYPE_CHECKING:
 
 
 CODE: Final = "code"
-"""The field of an answer that carries the code."""
-_UNTESTABLE: Final = frozenset({"description", "examples", "properties", "required", "items"})
-"""Keywords that state no rule of their own: words, and what is walked into."""
+"""The response field that contains the code."""
+_NOT_RULES: Final = frozenset({"description", "examples", "properties", "required", "items"})
+"""Keywords without a clause of their own: annotations, and keywords that the walk descends into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +24,10 @@ class Clause:
     """One testable statement of the page.
 
     Attributes:
-        id: Stable name, such as ``input.prompt/maxLength``; a refusal names its rule by the same id.
-        kind: The JSON Schema keyword; or ``option`` for one value of an enum, ``code``, ``operation``.
-        value: What is stated.
-        place: Where the page says so, in the page's own words.
+        id: Stable id, such as ``input.prompt/maxLength``.
+        kind: The JSON Schema keyword, or ``option`` for one value of an enum, ``code``, ``operation`` or ``behaviour``.
+        value: The stated value.
+        place: Where the page states it, in the words of the page.
     """
 
     id: str
@@ -31,21 +35,21 @@ class Clause:
     value: Any
     place: Mapping[str, str]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the clause as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One field of a part of the contract, with its rules.
+    """One field of a request or a response, with its schema.
 
     Attributes:
-        part: ``request`` or ``answer``.
+        part: ``request``, ``answer`` or the name of a shared shape.
         path: Dotted path, empty for the whole part; ``[]`` stands for the items of an array.
-        schema: The rules.
-        required: Whether what is around it must have it.
-        parent: Id of what is around it, empty for the whole part.
+        schema: The schema of the field.
+        required: Whether the parent requires this field.
+        parent: Id of the parent, empty for the whole part.
     """
 
     part: str
@@ -56,18 +60,18 @@ class Node:
 
     @property
     def id(self) -> str:
-        """What the ids of the clauses of this field begin with."""
+        """The prefix of the clause ids of this field."""
         if not self.path:
             return self.part
         return self.path if self.part == "request" else f"{self.part}/{self.path}"
 
     @property
     def is_items(self) -> bool:
-        """Whether this is no field, but what every item of an array must be."""
+        """Whether this node describes the items of an array rather than a named field."""
         return self.path.endswith("[]")
 
     def children(self) -> Iterator[Node]:
-        """Yield the fields inside, or the items, in the order of the page."""
+        """Yield the fields of an object and the items of an array, in page order."""
         required = self.schema.get("required", ())
         for name, schema in self.schema.get("properties", {}).items():
             path = f"{self.path}.{name}" if self.path else name
@@ -75,56 +79,61 @@ class Node:
         if "items" in self.schema:
             yield Node(self.part, f"{self.path}[]", self.schema["items"], required=False, parent=self.id)
 
-    def inside(self) -> Iterator[Node]:
-        """Yield this field and every field inside, in the order of the page."""
+    def walk(self) -> Iterator[Node]:
+        """Yield this node and all its descendants, in page order."""
         yield self
         for child in self.children():
-            yield from child.inside()
+            yield from child.walk()
 
     def clauses(self) -> Iterator[Clause]:
-        """Yield what the contract states of this field itself, and which fields it requires inside."""
+        """Yield the clauses of this node, including which of its fields are required."""
         places = self.schema.get("x-places", {})
         for keyword, value in self.schema.items():
-            if keyword not in _UNTESTABLE and not keyword.startswith("x-"):
+            if keyword not in _NOT_RULES and not keyword.startswith("x-"):
                 yield Clause(f"{self.id}/{keyword}", keyword, value, places.get(keyword, {}))
         for value in self.schema.get("enum", ()):
             yield Clause(f"{self.id}/enum/{value}", "option", value, places.get("enum", {}))
         for name in self.schema.get("required", ()):
+            # The page states for each field whether it is required, so the place belongs to the field.
             field = self.schema.get("properties", {}).get(name, {})
             place = field.get("x-places", {}).get("required", {})
             yield Clause(f"{self.id}/required/{name}", "required", value=True, place=place)
 
 
 def nodes(document: Mapping[str, Any], part: str) -> Iterator[Node]:
-    """Yield the fields of the contract's ``request`` or ``answer``, the whole first."""
-    yield from Node(part, "", document["$defs"][part]).inside()
+    """Yield the nodes of the contract's ``request`` or ``answer``, starting with the whole part."""
+    yield from Node(part, "", document["$defs"][part]).walk()
 
 
 def clauses(document: Mapping[str, Any]) -> Iterator[Clause]:
-    """Yield the clauses of a contract document in the order of the page."""
-    yield from of_operation(document)
+    """Yield the clauses of a contract document, in page order."""
+    yield from operation_clauses(document)
     for node in nodes(document, "request"):
         yield from node.clauses()
-    yield from of_codes(document)
+    yield from code_clauses(document)
     for node in nodes(document, "answer"):
-        yield from beyond_codes(document, node.clauses())
+        yield from without_code_options(document, node.clauses())
 
 
-def of_operation(document: Mapping[str, Any]) -> Iterator[Clause]:
-    """Yield how the request is made."""
+def operation_clauses(document: Mapping[str, Any]) -> Iterator[Clause]:
+    """Yield the clauses about how to send the request: method, path, server and authorization."""
     places = document["x-operation"].get("x-places", {})
     for name, value in document["x-operation"].items():
         if not name.startswith("x-"):
             yield Clause(f"operation/{name}", "operation", value, places.get(name, {}))
 
 
-def of_codes(document: Mapping[str, Any]) -> Iterator[Clause]:
-    """Yield the code table."""
+def code_clauses(document: Mapping[str, Any]) -> Iterator[Clause]:
+    """Yield one clause for each row of the code table."""
     for row in document["x-codes"]:
         yield Clause(f"code/{row['code']}", "code", row["code"], row.get("x-place", {}))
 
 
-def beyond_codes(document: Mapping[str, Any], stated: Iterable[Clause]) -> Iterator[Clause]:
-    """Yield the clauses of an answer's field without those that the code table states already."""
-    said = {f"answer/{CODE}/enum/{row['code']}" for row in document["x-codes"]}
-    yield from (clause for clause in stated if clause.id not in said)
+def without_code_options(document: Mapping[str, Any], stated: Iterable[Clause]) -> Iterator[Clause]:
+    """Yield the clauses of a response field without the code options.
+
+    The page lists each code twice, in the code table and as an option of the field ``code``. Only the row of the
+    table counts as a clause.
+    """
+    listed = {f"answer/{CODE}/enum/{row['code']}" for row in document["x-codes"]}
+    yield from (clause for clause in stated if clause.id not in listed)

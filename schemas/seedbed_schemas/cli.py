@@ -1,4 +1,7 @@
-"""What the subcommands share: reading and writing files, choosing a contract, and mistakes told in one sentence."""
+"""The commands ``seedbed derive``, ``seedbed clauses`` and ``seedbed openapi``.
+
+Each returns its exit code: 0 for success, 1 for a check that failed, 2 for a mistake of the user.
+"""
 
 from __future__ import annotations
 
@@ -6,117 +9,51 @@ import functools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
 
 from cyclopts import Parameter
 
 from seedbed_schemas.contract import Contract, ContractError, default_contract, shipped_contracts
-from seedbed_schemas.derive import LONGEST, PageError, derive_page
+from seedbed_schemas.derive import MAXIMUM_CHARACTERS, PageError, derive_page
 from seedbed_schemas.drift import drift
 from seedbed_schemas.files import write_whole
 from seedbed_schemas.openapi import HttpStatus, openapi_document
 from seedbed_schemas.validation import for_display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from seedbed_schemas.clauses import Clause
-    from seedbed_schemas.drift import Difference
 
+__all__ = ["clauses", "derive", "openapi"]
 
 Parameters = ParamSpec("Parameters")
 
-_LONGEST_SENTENCE = 400
+_MAXIMUM_MESSAGE_CHARACTERS: Final = 400
+_MAXIMUM_UTF8_BYTES: Final = 4
+_UNLIMITED_COLUMNS: Final = 10_000
 
 
-def told(command: Callable[Parameters, int]) -> Callable[Parameters, int]:
-    """Make a command tell the user's mistakes in one sentence on standard error and return 2."""
+def _reports_errors(command: Callable[Parameters, int]) -> Callable[Parameters, int]:
+    """Make a command print an expected error as one sentence on standard error and return 2."""
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
         try:
             return command(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            print(f"seedbed {command.__name__}: {_sentence(error)}", file=sys.stderr)
-            return 2
+        except OSError as error:
+            message = f"{error.filename or 'standard output'}: {error.strerror}."
+        except ValueError as error:
+            message = str(error)
+            # Messages quote the page, and a hostile page can make a quotation of any length.
+            if len(message) > _MAXIMUM_MESSAGE_CHARACTERS:
+                message = f"{message[:_MAXIMUM_MESSAGE_CHARACTERS]}..."
+        print(f"seedbed {command.__name__}: {message}", file=sys.stderr)
+        return 2
 
     return wrapped
 
 
-def choose_contract(model: str | None) -> Contract:
-    """Return the shipped contract of a model, or the contract in a file.
-
-    Raises:
-        ContractError: There is neither.
-    """
-    if model is None:
-        return default_contract()
-    known = {contract.model: contract for contract in shipped_contracts()}
-    if model in known:
-        return known[model]
-    if Path(model).is_file():
-        return Contract.load(Path(model))
-    raise ContractError(f"There is no model or contract file {for_display(model)!r}; known models: {', '.join(known)}.")
-
-
-def write(text: str, output: Path | None) -> None:
-    """Write all of the text or nothing: a reader of the file never sees half of it.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    if output is None:
-        sys.stdout.buffer.write(text.encode())
-        return
-    write_whole(output, text.encode())
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or 'standard output'}: {error.strerror}."
-    text = str(error)
-    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}..."
-
-
-_WIDEST = 10_000
-
-
-@told
-def clauses(
-    model: str | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> int:
-    """List every testable statement of a model's page.
-
-    Args:
-        model: A known model, or a contract file; without it, the model that ships.
-        as_json: Print a JSON array instead of a table.
-    """
-    stated = choose_contract(model).clauses()
-    if as_json:
-        write(json.dumps([clause.as_json() for clause in stated], ensure_ascii=False, indent=2) + "\n", None)
-    else:
-        _print(stated)
-    return 0
-
-
-def _print(stated: Sequence[Clause]) -> None:
-    # Imported here, since the other subcommands print no table.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table("clause", "kind", "value", "place", box=None, pad_edge=False)
-    for clause in stated:
-        value = clause.value if isinstance(clause.value, str) else json.dumps(clause.value, ensure_ascii=False)
-        table.add_row(*map(Text, (clause.id, clause.kind, value, " > ".join(clause.place.values()))))
-    # What reads a file or a pipe wants one clause a line, however long.
-    Console(width=None if sys.stdout.isatty() else _WIDEST).print(table)
-
-
-_MOST_BYTES_OF_A_CHARACTER = 4
-
-
-@told
+@_reports_errors
 def derive(
     page: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
@@ -127,49 +64,81 @@ def derive(
 ) -> int:
     """Derive a contract from a page of the vendor's documentation.
 
+    Limits that only the prose states, and statements that are not recognized, are printed on standard error.
+
     Args:
-        page: The page: Markdown, OpenAPI, or the answer for a model's schema; - reads standard input.
-        output: Where to write the contract; without it, standard output.
-        check: A contract to compare with: prints what differs instead, and exits 1 where anything does.
-        strict: Exit 1 where the page says something that is understood as neither fact nor prose.
+        page: File with the page, or - for standard input: Markdown, OpenAPI, or JSON from /api/v1/models/MODEL/schema.
+        output: File to write the contract to. Default: standard output.
+        check: Contract to compare with. Prints the differences instead of the contract; exits with 1 if there are any.
+        strict: Exit with 1 if the page contains a statement that is not recognized.
     """
     known = Contract.load(check) if check else None
     derivation = derive_page(_read(page))
-    for kind, phrases in (("only in the prose", derivation.notes), ("unread", derivation.unread)):
-        for phrase in phrases:
-            print(f"seedbed derive: {kind}: {phrase}", file=sys.stderr)
-    differs = False
+    for note in derivation.notes:
+        print(f"seedbed derive: limit stated only in prose: {note}", file=sys.stderr)
+    for statement in derivation.unrecognized:
+        print(f"seedbed derive: not recognized: {statement}", file=sys.stderr)
+    has_drifted = False
     if known:
-        differences = drift(known, Contract(derivation.contract))
-        write("".join(f"{_line(difference)}\n" for difference in differences), None)
-        differs = bool(differences)
+        lines = []
+        for difference in drift(known, Contract(derivation.contract)):
+            values = " -> ".join(for_display(value) for value in (difference.old, difference.new) if value is not None)
+            impact = f"{difference.clients} for clients, {difference.servers} for servers"
+            lines.append(f"{difference.change} {difference.id} ({values}): {impact}\n")
+        _write("".join(lines), None)
+        has_drifted = bool(lines)
     if output or not known:
-        write(derivation.text, output)
-    return int(differs or (strict and bool(derivation.unread)))
+        _write(derivation.text, output)
+    return int(has_drifted or (strict and bool(derivation.unrecognized)))
 
 
 def _read(page: str) -> str:
-    # One byte more than the longest page may have is enough to see that this one is longer.
-    most = LONGEST * _MOST_BYTES_OF_A_CHARACTER + 1
+    """Return the text of a page.
+
+    Raises:
+        OSError: The file cannot be read.
+        PageError: The file is not UTF-8.
+    """
+    # One byte more than the longest page can have is enough to detect a longer one, even if the input never ends.
+    limit = MAXIMUM_CHARACTERS * _MAXIMUM_UTF8_BYTES + 1
     if page == "-":
-        content = sys.stdin.buffer.read(most)
+        content = sys.stdin.buffer.read(limit)
     else:
         with Path(page).open("rb") as file:
-            content = file.read(most)
+            content = file.read(limit)
     try:
-        return content.decode("utf-8-sig", "strict" if len(content) < most else "ignore")
+        # The limit may cut the last character of a page that is too long; its error is the length, not the encoding.
+        return content.decode("utf-8-sig", "strict" if len(content) < limit else "ignore")
     except UnicodeDecodeError as error:
         raise PageError("The page is not text in UTF-8.") from error
 
 
-def _line(difference: Difference) -> str:
-    """Return a difference on one line: what, how, and whom it breaks."""
-    values = [for_display(value) for value in (difference.old, difference.new) if value is not None]
-    what = f"{difference.change} {difference.id} ({' -> '.join(values)})"
-    return f"{what}: {difference.callers} for callers, {difference.answerers} for those who answer"
+@_reports_errors
+def clauses(
+    model: str | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """List every testable statement of a contract.
+
+    Args:
+        model: Name of a shipped model, or a contract file. Default: the shipped model.
+        as_json: Print a JSON array instead of a table.
+    """
+    listed = _choose_contract(model).clauses()
+    if as_json:
+        _write(json.dumps([clause.to_json() for clause in listed], ensure_ascii=False, indent=2) + "\n", None)
+        return 0
+    from rich import console, table, text  # noqa: PLC0415 (the other commands do not need it)
+
+    rows = table.Table("clause", "kind", "value", "place", box=None, pad_edge=False)
+    for clause in listed:
+        value = clause.value if isinstance(clause.value, str) else json.dumps(clause.value, ensure_ascii=False)
+        rows.add_row(*map(text.Text, (clause.id, clause.kind, value, " > ".join(clause.place.values()))))
+    # Programs that read the output expect one clause per line.
+    console.Console(width=None if sys.stdout.isatty() else _UNLIMITED_COLUMNS).print(rows)
+    return 0
 
 
-@told
+@_reports_errors
 def openapi(
     model: str | None = None,
     /,
@@ -177,16 +146,45 @@ def openapi(
     http_status: HttpStatus = "envelope",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> int:
-    """Write the OpenAPI 3.1 document of a model, with every operation of the flow.
+    """Write the OpenAPI 3.1 document of a model.
 
     Args:
-        model: A known model, or a contract file; without it, the model that ships.
-        http_status: How outcomes travel: in the body alone, or mirrored by the HTTP status.
-        output: Where to write the document; without it, standard output.
+        model: Name of a shipped model, or a contract file. Default: the shipped model.
+        http_status: How responses carry their codes: in the body with HTTP status 200, or also as the HTTP status.
+        output: File to write the document to. Default: standard output.
     """
-    document = openapi_document(choose_contract(model), http_status=http_status)
-    write(json.dumps(document, ensure_ascii=False, indent=2) + "\n", output)
+    document = openapi_document(_choose_contract(model), http_status=http_status)
+    _write(json.dumps(document, ensure_ascii=False, indent=2) + "\n", output)
     return 0
 
 
-__all__ = ["clauses", "derive", "openapi"]
+def _choose_contract(model: str | None) -> Contract:
+    """Return the contract of a shipped model, or the contract in a file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ContractError: The model is unknown and no such file exists, or the file is not a contract.
+    """
+    if model is None:
+        return default_contract()
+    known = {contract.model: contract for contract in shipped_contracts()}
+    if model in known:
+        return known[model]
+    if Path(model).is_file():
+        return Contract.load(Path(model))
+    raise ContractError(
+        f"No model or contract file is named {for_display(model)!r}. Shipped models: {', '.join(known)}."
+    )
+
+
+def _write(text: str, output: Path | None) -> None:
+    """Write text to a file, atomically, or to standard output.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if output is None:
+        # As bytes, because the encoding of standard output may not be UTF-8.
+        sys.stdout.buffer.write(text.encode())
+    else:
+        write_whole(output, text.encode())

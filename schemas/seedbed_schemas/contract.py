@@ -1,4 +1,4 @@
-"""The contract of one model, loaded: its operation, its codes, its request and its answer."""
+"""The contract of one model: its operation, its codes, and the schemas of its request and response."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_HERE = Path(__file__).parent
-_FOLDER = _HERE / "contracts"
-_DEFAULT = _FOLDER / "seedream-4.5-text-to-image.json"
-
-
-_BOUNDS: Final = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minimum", "maximum"))
+_PACKAGE: Final = Path(__file__).parent
+_FOLDER: Final = _PACKAGE / "contracts"
+_DEFAULT: Final = _FOLDER / "seedream-4.5-text-to-image.json"
 
 
 class ContractError(ValueError):
-    """A document is no contract; the message is one sentence that tells why."""
+    """A document is not a valid contract; the message is one sentence that gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Code:
     """One documented outcome.
 
     Attributes:
-        number: The ``code`` on the wire.
+        number: The ``code`` in the JSON body.
         name: Our name for it, such as ``rate_limited``.
         description: What it means.
     """
@@ -47,13 +44,13 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """How the documented request is made.
+    """How to send the documented request.
 
     Attributes:
         method: HTTP method.
         path: Path on the server.
         server: Base URL of the real service.
-        header: Header that carries the key.
+        header: Header that carries the API key.
         scheme: Word before the key in that header.
     """
 
@@ -65,13 +62,13 @@ class Operation:
 
 
 class Contract:
-    """What the vendor's page promises of one model.
+    """What the vendor's page promises about one model.
 
     Args:
         document: A contract as ``seedbed derive`` writes it.
 
     Raises:
-        ContractError: The document is no contract.
+        ContractError: The document is not a valid contract.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -83,11 +80,11 @@ class Contract:
 
     @classmethod
     def load(cls, path: Path = _DEFAULT) -> Contract:
-        """Read a contract file, by default that of the shipped model.
+        """Read a contract file, by default the contract of the shipped model.
 
         Raises:
             OSError: The file cannot be read.
-            ContractError: The file holds no contract; the message names it.
+            ContractError: The file does not contain a valid contract; the message names the file.
         """
         content = path.read_bytes()
         try:
@@ -98,11 +95,14 @@ class Contract:
             raise ContractError(f"{path} is not a contract: it is not JSON.") from error
 
     def clauses(self) -> tuple[Clause, ...]:
-        """Return every testable statement of the page, in the order of the page."""
+        """Return every testable statement of the page, in page order."""
         return tuple(clauses(self.document))
 
     def notes(self) -> tuple[str, ...]:
-        """Return the limits that stand only in the prose of the page, a phrase each: they are no rules."""
+        """Return the limits that only the prose of the page states, such as ``input.caption maxLength 80``.
+
+        Requests are not validated against them.
+        """
         return tuple(
             f"{node.id} {note['keyword']} {note['value']}"
             for part in ("request", "answer")
@@ -112,82 +112,98 @@ class Contract:
 
     @cached_property
     def request(self) -> Schema:
-        """The judge of requests."""
+        """The schema of a request."""
         return Schema(self.part("request"), name="request")
 
     @cached_property
     def answer(self) -> Schema:
-        """The judge of answers to a request that succeeded."""
+        """The schema of a response to a successful request."""
         return Schema(self.part("answer"), name="answer", prefix="answer/")
 
     def part(self, name: str) -> dict[str, Any]:
-        """Return one of the contract's definitions as a schema of its own."""
+        """Return the JSON Schema of the ``request`` or of the ``answer``."""
         part: dict[str, Any] = self.document["$defs"][name]
         return part
 
     @property
     def input_fields(self) -> dict[str, Any]:
-        """The schema of each field of the input, by name; empty where the contract tells of none."""
-        inside = self.part("request").get("properties", {}).get(job_api().fields.input, {})
-        fields: dict[str, Any] = inside.get("properties", {})
+        """The schema of each input field by name; empty if the contract describes none."""
+        schema = self.part("request").get("properties", {}).get(job_api().fields.input, {})
+        fields: dict[str, Any] = schema.get("properties", {})
         return fields
 
     def code_named(self, name: str) -> Code:
-        """Return the code of that name.
+        """Return the code with a given name.
 
         Raises:
-            KeyError: The contract has no code of that name.
+            KeyError: The contract has no code with that name.
         """
         return self.codes_by_name[name]
 
     @cached_property
     def codes_by_name(self) -> dict[str, Code]:
-        """The codes by their names."""
+        """The codes by name."""
         return {code.name: code for code in self.codes}
 
 
 @cache
 def default_contract() -> Contract:
-    """Return the contract of the shipped model, loaded once."""
+    """Return the contract of the shipped model; it is loaded once."""
     return Contract.load()
 
 
 @cache
 def shipped_contracts() -> tuple[Contract, ...]:
-    """Return the contracts of all models that ship with the package, loaded once, in the order of their names."""
+    """Return the contracts of all shipped models, ordered by file name; they are loaded once."""
     return tuple(Contract.load(path) for path in sorted(_FOLDER.glob("*.json")) if path.name != "job-api.json")
 
 
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+_BOUNDS: Final = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minimum", "maximum"))
+
+
 @cache
-def _form() -> Schema:
-    return Schema(msgspec.json.decode((_HERE / "contract.schema.json").read_bytes()), name="document")
+def _contract_schema() -> Schema:
+    return Schema(msgspec.json.decode((_PACKAGE / "contract.schema.json").read_bytes()), name="document")
 
 
 def _check(document: Any) -> None:
-    if not _form().accepts(document):
-        raise ContractError(f"{_form().violations(document)[0].message}.")
-    for node in (node for part in ("request", "answer") for node in nodes(document, part)):
-        _check_rules(node)
+    """Raise ``ContractError`` for a document that is not a valid contract."""
+    if not _contract_schema().accepts(document):
+        raise ContractError(f"{_contract_schema().violations(document)[0].message}.")
+    # Each field is checked before the whole document, because only then does the message name the field.
+    for part in ("request", "answer"):
+        for node in nodes(document, part):
+            _check_rules(node)
     if not jsonschema_rs.meta.is_valid(document):
-        raise ContractError("its rules are not JSON Schema.")
+        raise ContractError("it is not valid JSON Schema.")
     if document["$defs"]["request"]["properties"][job_api().fields.model]["const"] != document["title"]:
-        raise ContractError("its title is not the model that its request asks for.")
+        raise ContractError("its title differs from the model in its request.")
 
 
 def _check_rules(node: Node) -> None:
-    """Refuse rules that are none, or that nothing can keep."""
-    own = {keyword: value for keyword, value in node.schema.items() if keyword not in {"properties", "items"}}
-    for keyword, value in own.items():
-        if not jsonschema_rs.meta.is_valid({keyword: value}) or not _can_be_judged({keyword: value}):
-            raise ContractError(f"{node.id} has the {keyword} {for_display(value)}, which is no rule of JSON Schema.")
-    for least, most in _BOUNDS:
-        if least in own and most in own and own[least] > own[most]:
-            raise ContractError(f"{node.id} has a {least} of {own[least]} above its {most} of {own[most]}.")
+    """Raise ``ContractError`` for a rule that is invalid, or that contradicts another rule of the same field."""
+    rules = {keyword: value for keyword, value in node.schema.items() if keyword not in {"properties", "items"}}
+    for keyword, value in rules.items():
+        if not _is_valid_rule({keyword: value}):
+            raise ContractError(
+                f"{node.id} has the {keyword} {for_display(value)}, which is not a valid JSON Schema rule."
+            )
+    for low, high in _BOUNDS:
+        if low in rules and high in rules and rules[low] > rules[high]:
+            raise ContractError(
+                f"{node.id} has a {low} of {rules[low]}, which is greater than its {high} of {rules[high]}."
+            )
 
 
-def _can_be_judged(rule: Mapping[str, Any]) -> bool:
+def _is_valid_rule(rule: dict[str, Any]) -> bool:
+    if not jsonschema_rs.meta.is_valid(rule):
+        return False
+    # The meta-schema accepts any string as a pattern. Only compiling the rule finds invalid regular expressions.
     try:
-        jsonschema_rs.validator_for(dict(rule))
+        jsonschema_rs.validator_for(rule)
     except ValueError:
         return False
     return True

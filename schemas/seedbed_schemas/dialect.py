@@ -1,12 +1,17 @@
-"""A dialect: with which code and words each case is answered, and what of a record travels in which state."""
+"""Dialects: the ways in which the service answers, as documented and as observed.
+
+A dialect maps each named case, such as a wrong key, to a code and a message, and it defines which fields of a task
+record are sent in which state. Dialects are data, in the folder ``dialects``, so that no code depends on a title.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import UNSET
 
@@ -20,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How one named case is answered.
+    """The response to one named case.
 
     Attributes:
-        code: Name of the code, as in the contract, or the number that travels.
-        message: The words, with ``{placeholders}`` for the details of the case.
-        source: How this is known.
-        instead_of: Name of the documented code, where another travels.
-        data: Whether the answer has the key ``data``.
-        also: Codes, written like ``code``, with which another server may answer it just as well.
+        code: Name of the code in the contract, or the number to send.
+        message: The message, with ``{placeholders}`` for the details of the case.
+        source: Where this is known from.
+        instead_of: Name of the documented code, if the service sends another one.
+        data: Whether the response has the key ``data``.
+        also: Other acceptable codes, written like ``code``.
     """
 
     code: str | int
@@ -39,18 +44,25 @@ class Case:
     also: tuple[str | int, ...] = ()
 
     def number(self, codes: Mapping[str, Code]) -> int:
-        """Return the number that travels.
+        """Return the number to send.
 
         Args:
             codes: The codes of the contract by name.
 
         Raises:
-            KeyError: The contract has no code of that name.
+            KeyError: The contract has no code with that name.
         """
         return _number(self.code, codes)
 
     def numbers(self, codes: Mapping[str, Code]) -> frozenset[int]:
-        """Return every number that may travel, given and raised as by :meth:`number`."""
+        """Return the numbers of all acceptable codes.
+
+        Args:
+            codes: The codes of the contract by name.
+
+        Raises:
+            KeyError: The contract has no code with one of the names.
+        """
         return frozenset(_number(code, codes) for code in (self.code, *self.also))
 
 
@@ -59,96 +71,106 @@ def _number(code: str | int, codes: Mapping[str, Code]) -> int:
 
 
 class _FieldRule(NamedTuple):
-    """How a field is written in one state, on one channel: in which unit, or what stands in its place."""
+    """How a record field is sent in one state over one channel.
 
-    is_told: bool = True
+    Attributes:
+        is_sent: Whether the value itself is sent.
+        unit: Milliseconds per unit of the sent value.
+        otherwise: The value that is sent in its place; ``UNSET`` leaves the field out.
+    """
+
+    is_sent: bool = True
     unit: int = 1
     otherwise: Any = UNSET
 
 
-_AS_IT_IS = _FieldRule()
-_CHANNELS = ("recordInfo", "callback")
-_STATES = (*job_api().states.pending, job_api().states.success, job_api().states.failure)
-
-
-def _field_rule(rule: Mapping[str, Any], state: str, channel: str) -> _FieldRule:
-    if channel not in rule.get("channels", (channel,)):
-        return _FieldRule(is_told=False)
-    return _FieldRule(state in rule.get("states", (state,)), rule.get("milliseconds", 1), rule.get("otherwise", UNSET))
+_UNCHANGED: Final = _FieldRule()
+_CHANNELS: Final = ("recordInfo", "callback")
+_STATES: Final = (*job_api().states.pending, job_api().states.success, job_api().states.failure)
 
 
 class Dialect:
     """One way in which the service answers.
 
     Args:
-        document: A file of the folder ``dialects``.
+        document: The content of a file in the folder ``dialects``.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.title: str = document["title"]
         self.task_id: str = document["task_id"]
-        """Form of a task's name, with ``{placeholders}``: ``family`` and ``milliseconds``, or ``hex``."""
+        """Format of a task id, with the placeholders ``family`` and ``milliseconds``, or ``hex``."""
         self.created: tuple[str, ...] = tuple(document["created"])
-        """Under which names createTask gives back the task's name."""
+        """Names of the fields that return the task id from createTask."""
         self.input_is_text: bool = document["param"]["input"] == "string"
-        """Whether the input in a record's ``param`` is a JSON string of its own."""
+        """Whether the input in a record's ``param`` is encoded as a JSON string."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._violations: dict[str, str] = document["violations"]
-        self._rules = {
-            (field, state, channel): _field_rule(rule, state, channel)
-            for field, rule in document["record"].items()
-            for state in _STATES
-            for channel in _CHANNELS
-        }
+        self._rules: dict[tuple[str, str, str], _FieldRule] = {}
+        # Precomputed for every state and channel, because `record` runs on every poll.
+        for field, rule in document["record"].items():
+            otherwise, unit = rule.get("otherwise", UNSET), rule.get("milliseconds", 1)
+            for state, channel in product(_STATES, _CHANNELS):
+                if channel in rule.get("channels", _CHANNELS):
+                    sent = _FieldRule(state in rule.get("states", _STATES), unit, otherwise)
+                else:
+                    sent = _FieldRule(is_sent=False)
+                self._rules[field, state, channel] = sent
 
     def case_of_code(self, code: str) -> str:
-        """Return the first case that is about the code of that name; where none is, the name itself."""
+        """Return the name of the first case that sends a code or stands for it.
+
+        Args:
+            code: Name of the code.
+
+        Returns:
+            The name of the case, or the name of the code if no case has it.
+        """
         return next((name for name, case in self.cases.items() if code in {case.code, case.instead_of}), code)
 
     def case_of_violation(self, keyword: str) -> str:
-        """Return the case that a broken rule of the contract is, by the keyword of the rule."""
+        """Return the name of the case for a request that breaks a rule with this JSON Schema keyword."""
         return self._violations.get(keyword, "request_invalid")
 
-    def written(self, field: str, value: Any, state: str, *, channel: str = "recordInfo") -> Any:
-        """Return a record's field as this dialect writes it in that state.
+    def record_field(self, field: str, value: Any, state: str, *, channel: str = "recordInfo") -> Any:
+        """Return one record field as this dialect sends it.
 
         Args:
-            field: Name on the wire.
-            value: The value, ``None`` where there is none.
+            field: Name in the JSON.
+            value: The value; ``None`` if there is none.
             state: State of the task.
-            channel: Where the record travels, ``recordInfo`` or ``callback``.
+            channel: ``recordInfo`` or ``callback``.
 
         Returns:
-            The value, what stands in its place, or ``UNSET`` where the field does not travel.
+            The value to send, or ``UNSET`` if the field is left out.
         """
         return self.record({field: value}, state, channel=channel).get(field, UNSET)
 
     def record(self, values: Mapping[str, Any], state: str, *, channel: str = "recordInfo") -> dict[str, Any]:
-        """Return the fields of a record as this dialect writes them in that state.
+        """Return the fields of a record as this dialect sends them.
 
         Args:
-            values: The values by their names on the wire, ``None`` where there is none.
+            values: The values by their names in the JSON; ``None`` where there is none.
             state: State of the task.
-            channel: Where the record travels, ``recordInfo`` or ``callback``.
+            channel: ``recordInfo`` or ``callback``.
 
         Returns:
-            Of each field its value or what stands in its place; without those that do not travel.
+            The value to send for each field, without the fields that are left out.
         """
-        written: dict[str, Any] = {}
+        sent: dict[str, Any] = {}
         for field, value in values.items():
-            rule = self._rules.get((field, state, channel), _AS_IT_IS)
-            if value is None or not rule.is_told:
-                value = rule.otherwise  # noqa: PLW2901 (what is written in its place)
-            elif rule.unit > 1:
-                value //= rule.unit  # noqa: PLW2901 (as above)
-            if value is not UNSET:
-                written[field] = value
-        return written
+            rule = self._rules.get((field, state, channel), _UNCHANGED)
+            if value is None or not rule.is_sent:
+                if rule.otherwise is not UNSET:
+                    sent[field] = rule.otherwise
+            elif value is not UNSET:
+                sent[field] = value // rule.unit if rule.unit > 1 else value
+        return sent
 
 
 @cache
 def dialects() -> dict[str, Dialect]:
-    """Return the dialects that ship with the package by their titles, loaded once."""
+    """Return the shipped dialects by title; they are loaded once."""
     folder = Path(__file__).parent / "dialects"
     files = sorted(path for path in folder.glob("*.json") if not path.name.endswith(".schema.json"))
     loaded = (Dialect(json.loads(path.read_text(encoding="utf-8"))) for path in files)
@@ -156,10 +178,5 @@ def dialects() -> dict[str, Dialect]:
 
 
 def documented() -> Dialect:
-    """Return the service as its documentation describes it."""
+    """Return the dialect of the vendor's documentation."""
     return dialects()["documented"]
-
-
-def observed() -> Dialect:
-    """Return the service as it is known to behave."""
-    return dialects()["observed"]

@@ -1,4 +1,4 @@
-"""Writing a file as a whole: whoever reads it finds the old content or the new, never half of either."""
+"""Atomic file writes: a reader sees either the old content or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 
 
 def check_writable(path: Path) -> None:
-    """Raise the ``OSError`` that :func:`write_whole` would, as far as it can be known without writing."""
+    """Check that :func:`write_whole` can write a file, without writing it.
+
+    Raises:
+        OSError: The path is a folder, or its folder does not exist or is not writable.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
@@ -20,10 +24,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace or create a file; a link is followed, and what is no regular file, such as a pipe, is just written to.
+    """Create or replace a file atomically.
+
+    Symbolic links are followed. Pipes and devices are written in place.
 
     Raises:
-        OSError: The file cannot be written; what was there before still is.
+        OSError: The file cannot be written; its old content is unchanged.
     """
     check_writable(path)
     path = path.resolve()
@@ -31,11 +37,14 @@ def write_whole(path: Path, content: bytes) -> None:
         path.write_bytes(content)
         return
     mode = file_mode(path)
+    # The draft must be on the same file system as the target, because only a rename is atomic. Its name is cut
+    # because the name of the target may already have the maximum length.
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            # Without this, a power failure after the rename can leave an empty file.
             os.fsync(file.fileno())
         Path(draft).chmod(mode)
         Path(draft).replace(path)
@@ -45,11 +54,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def file_mode(path: Path) -> int:
-    """Return the permissions of a file; where there is none, those that a new one gets."""
-    return stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
-
-
-def _umask() -> int:
+    """Return the permission bits of a file, or those of a new file if the path does not exist."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    # The umask can only be read by setting it. Files that another thread creates in between stay private.
     mask = os.umask(0o077)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

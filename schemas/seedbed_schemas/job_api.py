@@ -1,35 +1,36 @@
-"""What the models of the job API share: operations, states, limits and the shapes of ``contracts/job-api.json``."""
+"""The part of the job API that all models share, loaded from ``contracts/job-api.json``.
+
+It holds the other operations, the task states, the limits, and the schemas of the shared messages.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from seedbed_schemas.clauses import Clause
     from seedbed_schemas.validation import Schema
 
 
-_SHAPES = (
+_SHAPES: Final = (
     *("envelope", "record", "results", "creditAnswer"),
     *("modelsAnswer", "modelSchemaAnswer", "downloadUrlAnswer"),
 )
-_WITHOUT_RULE = {"$ref", "allOf", "contentMediaType", "contentSchema"}
+_NOT_CLAUSES: Final = {"$ref", "allOf", "contentMediaType", "contentSchema"}
 
 
 class States(msgspec.Struct, frozen=True):
-    """The life of a task.
+    """The states of a task.
 
     Attributes:
-        pending: The states before the end, in order.
-        success: The good end.
-        failure: The bad end.
+        pending: The states before the task ends, in order.
+        success: The final state of a successful task.
+        failure: The final state of a failed task.
     """
 
     pending: tuple[str, ...]
@@ -38,12 +39,12 @@ class States(msgspec.Struct, frozen=True):
 
 
 class RequestFields(msgspec.Struct, frozen=True):
-    """Names of the fields that the request of every model has.
+    """Names of the request fields that all models share.
 
     Attributes:
-        model: Names the model.
-        input: What the model is asked.
-        callback: Where the finished task is POSTed.
+        model: Name of the model.
+        input: The model's input.
+        callback: URL that receives the finished task.
     """
 
     model: str
@@ -57,8 +58,8 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     Attributes:
         method: HTTP method.
         path: Path on the server.
-        query: Name of its query parameter, empty where it has none.
-        field: Name of the one field of its body, empty where it has none.
+        query: Name of its query parameter; empty if it has none.
+        field: Name of the only field of its body; empty if it has no body.
     """
 
     method: str
@@ -68,13 +69,13 @@ class EndpointSpec(msgspec.Struct, frozen=True):
 
 
 class CallbackRules(msgspec.Struct, frozen=True):
-    """How a callback travels.
+    """How the service sends callbacks.
 
     Attributes:
         timestamp_header: Header with the time of the signature.
         signature_header: Header with the signature.
-        timeout: How long an answer is waited for, in seconds.
-        retries: How often a delivery that failed is tried again.
+        timeout: How long the service waits for a response, in seconds.
+        retries: Number of retries after a failed delivery.
     """
 
     timestamp_header: str
@@ -84,69 +85,69 @@ class CallbackRules(msgspec.Struct, frozen=True):
 
 
 class JobApi:
-    """The shared part of the service."""
+    """The shared part of the service.
+
+    Args:
+        document: The content of ``contracts/job-api.json``.
+    """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
-        states, operations = document["x-states"], document["x-operations"]
+        states = document["x-states"]
         self.states = States(tuple(states["pending"]), states["success"], states["failure"])
         self.fields = RequestFields(**document["x-request"])
-        self.record_info = _endpoint(operations["recordInfo"])
-        self.credit = _endpoint(operations["credit"])
-        self.models = _endpoint(operations["models"])
-        self.model_schema = _endpoint(operations["modelSchema"])
-        """Its path has ``{model}`` where the name of the model goes, slash and all."""
-        self.download_url = _endpoint(operations["downloadUrl"])
+        operations = msgspec.convert(document["x-operations"], dict[str, EndpointSpec])
+        self.record_info = operations["recordInfo"]
+        self.credit = operations["credit"]
+        self.models = operations["models"]
+        self.model_schema = operations["modelSchema"]
+        """``{model}`` in its path stands for the name of the model; the slash in the name is not encoded."""
+        self.download_url = operations["downloadUrl"]
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
-        """New tasks that an account may make, and in how many seconds."""
+        """New tasks per account: how many, in how many seconds."""
         self.poll_rate: tuple[int, int] = (limits["recordInfo"]["requests"], limits["recordInfo"]["seconds"])
-        """Queries that a key may make, and in how many seconds."""
+        """recordInfo requests per key: how many, in how many seconds."""
         self.result_seconds: int = limits["results"]["seconds"]
-        """How long a result is kept."""
+        """How long the service keeps a result."""
         self.download_seconds: int = limits["downloadUrl"]["seconds"]
-        """How long the URL of a download holds."""
+        """How long a download URL is valid."""
         self.new_account_credits: int = limits["newAccountCredits"]["credits"]
         rules = document["x-callback"]
         self.callback = CallbackRules(
             rules["timestampHeader"], rules["signatureHeader"], rules["timeoutSeconds"], rules["retries"]
         )
         self.failures: dict[str, str] = document["x-failures"]["known"]
-        """Words of the failures that were seen, by failCode; the first is the one that says least."""
+        """failMsg of each observed failure by failCode; the first one is the most general."""
 
     def shape(self, name: str) -> Schema:
-        """Return the judge of one of the shared shapes, such as ``recordAnswer``."""
-        from seedbed_schemas.validation import Schema  # noqa: PLC0415 (who judges nothing does not load it)
+        """Return the schema of a shared message, such as ``recordAnswer``."""
+        from seedbed_schemas.validation import Schema  # noqa: PLC0415 (keeps the import of the client fast)
 
         return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name, prefix=f"{name}/")
 
     def clauses(self) -> tuple[Clause, ...]:
-        """Return every testable statement that all models share: how the service behaves, and the shapes of answers."""
-        return (*map(_behaviour, self.document["x-clauses"]), *self._clauses_of_shapes())
-
-    def _clauses_of_shapes(self) -> Iterator[Clause]:
+        """Return every testable statement about the shared part: the behaviour of the service, then its messages."""
         from seedbed_schemas.clauses import Clause, Node  # noqa: PLC0415 (as above)
 
+        stated = [
+            Clause(row["id"], "behaviour", row["says"], {"source": row["source"]}) for row in self.document["x-clauses"]
+        ]
         for name in _SHAPES:
-            shape = self.document["$defs"][name]
-            place = {"source": f"job-api.json, {name}: {shape['description']}"}
-            for node in Node(name, "", shape).inside():
-                stated = (clause for clause in node.clauses() if clause.kind not in _WITHOUT_RULE)
-                yield from (Clause(clause.id, clause.kind, clause.value, place) for clause in stated)
-
-
-def _behaviour(clause: dict[str, str]) -> Clause:
-    from seedbed_schemas.clauses import Clause  # noqa: PLC0415 (as above)
-
-    return Clause(clause["id"], "behaviour", clause["says"], {"source": clause["source"]})
-
-
-def _endpoint(operation: dict[str, str]) -> EndpointSpec:
-    return EndpointSpec(operation["method"], operation["path"], operation.get("query", ""), operation.get("field", ""))
+            schema = self.document["$defs"][name]
+            # No vendor page describes these messages, so the place of a clause is the source of the whole message.
+            place = {"source": f"job-api.json, {name}: {schema['description']}"}
+            stated += (
+                Clause(clause.id, clause.kind, clause.value, place)
+                for node in Node(name, "", schema).walk()
+                for clause in node.clauses()
+                if clause.kind not in _NOT_CLAUSES
+            )
+        return tuple(stated)
 
 
 @cache
 def job_api() -> JobApi:
-    """Return the shared part of the service, loaded once."""
+    """Return the shared part of the service; it is loaded once."""
     path = Path(__file__).parent / "contracts" / "job-api.json"
     return JobApi(json.loads(path.read_text(encoding="utf-8")))

@@ -1,15 +1,16 @@
-"""The local fake, as all rooms know it: where it listens, which key it takes, and the headers it alone has."""
+"""Defaults of the local mock server, and the HTTP headers that only the mock server uses."""
 
 from typing import Final
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8721
 KEY: Final = "seedbed-key"
+"""API key that the mock server accepts if no other key is configured."""
 BASE_URL: Final = f"http://{HOST}:{PORT}"
 
 MARK_HEADER: Final = "X-Seedbed"
-"""Header of every answer of the fake; the real service does not send it."""
+"""Response header of the mock server; the real service never sends it."""
 FAULT_HEADER: Final = "X-Seedbed-Fault"
-"""Header of a call that a fault shall meet."""
+"""Request header with a fault rule for this request."""
 SPACE_HEADER: Final = "X-Seedbed-Space"
-"""Header of a call that shall have accounts, tasks and a journal of its own."""
+"""Request header that selects a space: separate accounts, tasks and journal."""

@@ -1,6 +1,6 @@
-"""The shapes that travel: the envelope of every answer, the record of a task, and its results.
+"""The JSON messages of the job API: the envelope of every response, the task record and its results.
 
-The names stand here once for the server that writes them and the client that reads them; a test holds them to
+The mock server encodes these types and the client decodes them. A test compares their fields with
 ``contracts/job-api.json``.
 """
 
@@ -13,12 +13,12 @@ from msgspec import UNSET, UnsetType
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The frame of every answer.
+    """The body of every response.
 
     Attributes:
         code: Outcome of the call.
         msg: Outcome in words.
-        data: What the call gives back, ``None`` where it failed.
+        data: Payload; ``None`` if the call failed.
     """
 
     code: int
@@ -26,22 +26,16 @@ class Envelope(msgspec.Struct, frozen=True):
     data: Any = None
 
 
-class Created(msgspec.Struct, frozen=True, rename="camel"):
-    """What createTask gives back."""
-
-    task_id: str
-
-
 class Results(msgspec.Struct, frozen=True, rename="camel"):
-    """What stands in a record's ``resultJson``."""
+    """The content of a record's ``resultJson``."""
 
     result_urls: list[str]
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A task as the service shows it.
+    """A task as ``recordInfo`` and callbacks report it.
 
-    A field that is ``UNSET`` does not travel; see ``contracts/job-api.json`` for what each means.
+    ``contracts/job-api.json`` describes each field. A field that is ``UNSET`` is left out of the JSON.
     """
 
     task_id: str

@@ -1,4 +1,4 @@
-"""A small valid instance of a schema, for people to read and to paste."""
+"""OpenAPI: the document of a model's contract, with examples, and the responses that list models and their schemas."""
 
 from __future__ import annotations
 
@@ -18,110 +18,69 @@ if TYPE_CHECKING:
     from seedbed_schemas.validation import Schema
 
 
-_TEXT: Final = "A hill at dawn"
-_MOST_ITEMS: Final = 8
-"""A longer example serves nobody, even where the contract asks for more items."""
-_OF_FORMAT: Final = {"uri": "https://example.com/done"}
-
-
-def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
-    """Return an instance that keeps the rules of a contract.
-
-    Args:
-        schema: The rules; a ``pattern`` is not followed, nor a ``minItems`` beyond reason.
-        whole: Whether to give every field that is not deprecated, rather than those alone that are required.
-    """
-    for keyword in ("const", "default"):
-        if keyword in schema:
-            return schema[keyword]
-    for keyword in ("examples", "enum"):
-        if schema.get(keyword):
-            return schema[keyword][0]
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    return _of_type(kind[0] if isinstance(kind, list) else kind, schema, whole=whole)
-
-
-def _of_type(kind: str, schema: Mapping[str, Any], *, whole: bool) -> Any:
-    if kind == "object":
-        fields: dict[str, Any] = schema.get("properties", {})
-        names = [name for name, field in fields.items() if not field.get("deprecated")] if whole else fields
-        required = schema.get("required", ())
-        return {name: example_of(fields[name], whole=whole) for name in names if whole or name in required}
-    if kind == "array":
-        return [example_of(schema.get("items", {}), whole=whole)] * min(schema.get("minItems", int(whole)), _MOST_ITEMS)
-    if kind in {"integer", "number"}:
-        return _number(schema)
-    return {"boolean": True, "null": None}.get(kind, _text(schema))
-
-
-def _number(schema: Mapping[str, Any]) -> int | float:
-    above: int | float = schema.get("exclusiveMinimum", min(0, schema.get("maximum", 1) - 1)) + 1
-    least: int | float = schema.get("minimum", above)
-    step: int | float = schema.get("multipleOf", least or 1)
-    return least + -least % step
-
-
-def _text(schema: Mapping[str, Any]) -> str:
-    text = _OF_FORMAT.get(schema.get("format", ""), _TEXT)
-    least: int = schema.get("minLength", 0)
-    return text.ljust(least, ".")[: schema.get("maxLength")]
+# --- the models operations -------------------------------------------------------------------------------------------
 
 
 def models_data(contracts: Iterable[Contract]) -> dict[str, Any]:
-    """Return the ``data`` that answers the request for the list of models."""
-    models = [_model(contract.model) for contract in contracts]
+    """Return the ``data`` of a response that lists models.
+
+    The title, provider and task types are taken from the name of the model, such as ``maker/2-text-to-image``.
+    """
+    models = []
+    for model in (contract.model for contract in contracts):
+        provider, _, name = model.rpartition("/")
+        models.append(
+            {
+                "model": model,
+                "title": re.sub(r"[^\w.]+", " ", model).title(),
+                "provider": provider or name,
+                "taskType": re.findall(r"[a-z]+-to-[a-z]+", name),
+                "description": f"Simulated by Seedbed from the contract of {model}.",
+            }
+        )
     return {"total": len(models), "models": models}
 
 
 def schema_data(contract: Contract) -> dict[str, Any]:
-    """Return the ``data`` that answers the request for a model's schema; deriving from it gives the contract back."""
+    """Return the ``data`` of a response with a model's schema; ``seedbed derive`` turns it into the same contract."""
     return {"model": contract.model, "openapi": openapi_document(contract)}
 
 
-def _model(model: str) -> dict[str, Any]:
-    """Tell of a model what its name tells, such as ``maker/2-text-to-image``."""
-    provider, _, name = model.rpartition("/")
-    return {
-        "model": model,
-        "title": re.sub(r"[^\w.]+", " ", model).title(),
-        "provider": provider or name,
-        "taskType": re.findall(r"[a-z]+-to-[a-z]+", name),
-        "description": f"Played by Seedbed from the contract of {model}.",
-    }
+# --- the document ----------------------------------------------------------------------------------------------------
 
 
 HttpStatus = Literal["envelope", "mirror"]
-"""How an outcome travels: in the body of an answer with HTTP status 200, or as the HTTP status too."""
+"""How a response carries its code: in the body with HTTP status 200, or also as the HTTP status."""
 
-_HTTP: Final = range(100, 600)
-_HTTP_GOOD: Final = range(200, 300)
-_KEY: Final = "key"
-_MOMENT: Final = 1_900_000_000_000
+_HTTP_STATUSES: Final = range(100, 600)
+_SUCCESS_CODES: Final = range(200, 300)
+_SECURITY_SCHEME: Final = "key"
+_EXAMPLE_TIME: Final = 1_900_000_000_000
 
 
 def openapi_document(contract: Contract, *, http_status: HttpStatus = "envelope") -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of one model.
 
-    Facts keep the places that the contract names, under ``x-`` keys, so that a contract derived from the document is
-    the contract that it was made of.
+    ``x-`` keys keep the place of each fact in the vendor's page, so the contract derived from the document equals the
+    contract it was made from.
 
     Args:
         contract: The contract of the model.
-        http_status: How an outcome travels.
+        http_status: How responses carry their codes.
     """
-    return _Document(contract, http_status).whole()
+    return _DocumentWriter(contract, http_status).document()
 
 
-class _Document:
+class _DocumentWriter:
     def __init__(self, contract: Contract, http_status: HttpStatus) -> None:
         self._contract, self._http_status, self._api = contract, http_status, job_api()
-        good = [code for code in contract.codes if code.number in _HTTP_GOOD]
-        self._good = good[0].number if good else 200
-        self._failures = tuple(code for code in contract.codes if code.number not in _HTTP_GOOD)
+        success = [code for code in contract.codes if code.number in _SUCCESS_CODES]
+        self._success = success[0].number if success else 200
+        self._failures = tuple(code for code in contract.codes if code.number not in _SUCCESS_CODES)
 
-    def whole(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         api, contract = self._api, self._contract
-        paths = {contract.operation.path: {contract.operation.method.lower(): self._create()}}
+        paths = {contract.operation.path: {contract.operation.method.lower(): self._create_operation()}}
         for name, endpoint, shape, data in (
             ("recordInfo", api.record_info, "recordAnswer", self._record()),
             ("credit", api.credit, "creditAnswer", api.new_account_credits),
@@ -129,35 +88,41 @@ class _Document:
             ("modelSchema", api.model_schema, "modelSchemaAnswer", {"model": contract.model, "openapi": None}),
         ):
             path = endpoint.path.replace("{model}", contract.model)
-            paths.setdefault(path, {})[endpoint.method.lower()] = self._ask(name, endpoint, shape, data)
+            operation = self._shared_operation(name, endpoint, shape, data)
+            paths.setdefault(path, {})[endpoint.method.lower()] = operation
         return {
             "openapi": "3.1.0",
             "info": {
                 "title": contract.model,
                 "version": "1",
-                "description": "Made by `seedbed openapi` from the contract of this model and what all models share.",
+                "description": (
+                    "Written by `seedbed openapi` from the contract of this model and the part of the API that all "
+                    "models share."
+                ),
             },
             "servers": [{"url": contract.operation.server}],
-            "security": [{_KEY: []}],
+            "security": [{_SECURITY_SCHEME: []}],
             "paths": paths,
-            "components": {"securitySchemes": {_KEY: self._scheme()}, "schemas": self._schemas()},
+            "components": self._components(),
         }
 
-    def _create(self) -> dict[str, Any]:
+    def _create_operation(self) -> dict[str, Any]:
         contract = self._contract
-        asked, told = example_of(contract.part("request")), example_of(contract.part("answer"), whole=True)
-        told = {**told, "code": self._good} if isinstance(told, dict) else told
+        request, response = example_of(contract.part("request")), example_of(contract.part("answer"), whole=True)
+        # A copy, because the example may be a default inside the contract.
+        response = {**response, "code": self._success} if isinstance(response, dict) else response
+        request_example = _success_example(contract.request, request)
         return {
             "operationId": re.sub(r"\W", "", contract.operation.path.rpartition("/")[2]) or "create",
-            "summary": "Make a task.",
+            "summary": "Create a task.",
             "x-places": contract.document["x-operation"].get("x-places", {}),
             "x-codes": contract.document["x-codes"],
-            "requestBody": {"required": True, "content": _json(_ref("request"), _judged(contract.request, asked))},
-            "responses": self._responses("answer", _judged(contract.answer, told)),
+            "requestBody": {"required": True, "content": _json_content(_ref("request"), request_example)},
+            "responses": self._responses("answer", _success_example(contract.answer, response)),
             **self._callbacks(),
         }
 
-    def _ask(self, name: str, endpoint: EndpointSpec, shape: str, data: Any) -> dict[str, Any]:
+    def _shared_operation(self, name: str, endpoint: EndpointSpec, shape: str, data: Any) -> dict[str, Any]:
         query = {"name": endpoint.query, "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
         return {
             "operationId": name,
@@ -166,31 +131,33 @@ class _Document:
             "responses": self._responses(shape, {"success": self._envelope(data)}),
         }
 
-    def _responses(self, shape: str, good: dict[str, Any]) -> dict[str, Any]:
-        """Say how each outcome is answered: all with status 200, or each with its own."""
-        mirrored = [code for code in self._failures if self._http_status == "mirror" and code.number in _HTTP]
+    def _responses(self, shape: str, success: dict[str, Any]) -> dict[str, Any]:
+        """Return the responses of an operation: all with status 200, or failures with the code as their status."""
+        # A code such as 1001 is not a valid HTTP status, so it stays in the envelope.
+        mirrored = [code for code in self._failures if self._http_status == "mirror" and code.number in _HTTP_STATUSES]
         enveloped = {code.name: _failure(code) for code in self._failures if code not in mirrored}
         schema = {"anyOf": [_ref(shape), _ref("failure")]} if enveloped else _ref(shape)
-        told = {"200": {"description": "Done, or not: `code` tells.", "content": _json(schema, good | enveloped)}}
+        description = "Success or failure, depending on `code`." if enveloped else "Success."
+        responses = {"200": {"description": description, "content": _json_content(schema, success | enveloped)}}
         for code in mirrored:
-            content = _json(_ref("failure"), {code.name: _failure(code)})
-            told[str(code.number)] = {"description": code.description, "content": content}
-        return told
+            content = _json_content(_ref("failure"), {code.name: _failure(code)})
+            responses[str(code.number)] = {"description": code.description, "content": content}
+        return responses
 
     def _envelope(self, data: Any) -> Any:
-        return msgspec.to_builtins(Envelope(code=self._good, msg="success", data=data))
+        return msgspec.to_builtins(Envelope(code=self._success, msg="success", data=data))
 
     def _callbacks(self) -> dict[str, Any]:
         field = self._api.fields.callback
         if field not in self._contract.part("request").get("properties", {}):
             return {}
-        content = _json(_ref("callback"), {"success": self._envelope(self._record())})
+        content = _json_content(_ref("callback"), {"success": self._envelope(self._record())})
         post = {
             "operationId": "taskEnded",
             "summary": "The task has ended.",
             "security": [],
             "requestBody": {"required": True, "content": content},
-            "responses": {"200": {"description": "The receiver has taken it."}},
+            "responses": {"200": {"description": "The receiver accepted the callback."}},
         }
         return {"callbacks": {"taskEnded": {f"{{$request.body#/{field}}}": {"post": post}}}}
 
@@ -205,30 +172,30 @@ class _Document:
                 param=msgspec.json.encode(param).decode(),
                 result_json=msgspec.json.encode(results).decode(),
                 cost_time=15_000,
-                complete_time=_MOMENT + 15_000,
-                create_time=_MOMENT,
+                complete_time=_EXAMPLE_TIME + 15_000,
+                create_time=_EXAMPLE_TIME,
             )
         )
 
-    def _scheme(self) -> dict[str, str]:
+    def _components(self) -> dict[str, Any]:
         operation = self._contract.operation
+        # OpenAPI wants the name of the scheme in lower case; x-scheme keeps the spelling of the page.
         if operation.header == "Authorization" and operation.scheme:
-            return {"type": "http", "scheme": operation.scheme.lower(), "x-scheme": operation.scheme}
-        return {"type": "apiKey", "in": "header", "name": operation.header, "x-scheme": operation.scheme}
-
-    def _schemas(self) -> dict[str, Any]:
-        shared = {name: _moved(schema) for name, schema in self._api.document["$defs"].items()}
+            security = {"type": "http", "scheme": operation.scheme.lower(), "x-scheme": operation.scheme}
+        else:
+            security = {"type": "apiKey", "in": "header", "name": operation.header, "x-scheme": operation.scheme}
         codes = {"code": {"enum": [code.number for code in self._failures]}} if self._failures else {}
-        failure = {"allOf": [_ref("envelope")], "properties": codes}
-        parts = {name: self._contract.part(name) for name in ("request", "answer")}
-        return {**shared, "failure": failure, **parts}
+        schemas = {name: _with_openapi_references(schema) for name, schema in self._api.document["$defs"].items()}
+        schemas["failure"] = {"allOf": [_ref("envelope")], "properties": codes}
+        schemas |= {name: self._contract.part(name) for name in ("request", "answer")}
+        return {"securitySchemes": {_SECURITY_SCHEME: security}, "schemas": schemas}
 
 
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _json(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
+def _json_content(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema, "examples": {name: {"value": examples[name]} for name in examples}}}
 
 
@@ -236,19 +203,79 @@ def _failure(code: Code) -> dict[str, Any]:
     return {"code": code.number, "msg": code.description, "data": None}
 
 
-def _judged(schema: Schema, value: Any) -> dict[str, Any]:
-    """Return the value as the example of a success, if the schema accepts it."""
+def _success_example(schema: Schema, value: Any) -> dict[str, Any]:
+    """Return the value as the example of a success if the schema accepts it.
+
+    Generated examples ignore ``pattern``, and a document must not contain an invalid example.
+    """
     return {"success": value} if schema.accepts(value) else {}
 
 
-def _moved(schema: Any) -> Any:
-    """Return a shared shape with its references to where OpenAPI keeps schemas, none with keywords beside it."""
+def _with_openapi_references(schema: Any) -> Any:
+    """Return a shared schema whose references point to ``#/components/schemas``.
+
+    A reference with keywords beside it becomes an ``allOf``, because tools for older versions of OpenAPI ignore those
+    keywords.
+    """
     if isinstance(schema, list):
-        return [_moved(item) for item in schema]
+        return [_with_openapi_references(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {name: _moved(value) for name, value in schema.items() if name != "$ref"}
+    others = {name: _with_openapi_references(value) for name, value in schema.items() if name != "$ref"}
     if "$ref" not in schema:
-        return moved
+        return others
     reference = _ref(schema["$ref"].rpartition("/")[2])
-    return {"allOf": [reference], **moved} if moved else reference
+    return {"allOf": [reference], **others} if others else reference
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+
+_EXAMPLE_TEXT: Final = "A hill at dawn"
+_EXAMPLES_BY_FORMAT: Final = {"uri": "https://example.com/done"}
+_MAXIMUM_EXAMPLE_ITEMS: Final = 8
+"""An example is for reading, so it stays short even if the contract requires more items."""
+
+
+def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
+    """Return a small example of a schema.
+
+    The example is valid unless the schema has a ``pattern`` or a ``minItems`` above 8, which are ignored.
+
+    Args:
+        schema: A JSON Schema as contracts contain it.
+        whole: Whether to include all fields that are not deprecated, instead of only the required ones.
+    """
+    for keyword in ("const", "default"):
+        if keyword in schema:
+            return schema[keyword]
+    for keyword in ("examples", "enum"):
+        if schema.get(keyword):
+            return schema[keyword][0]
+    types = schema.get("type", "object" if "properties" in schema else "string")
+    json_type = types[0] if isinstance(types, list) else types
+    if json_type == "object":
+        fields: dict[str, Any] = schema.get("properties", {})
+        chosen = [
+            name
+            for name, field in fields.items()
+            if (not field.get("deprecated") if whole else name in schema.get("required", ()))
+        ]
+        return {name: example_of(fields[name], whole=whole) for name in chosen}
+    if json_type == "array":
+        length = min(schema.get("minItems", int(whole)), _MAXIMUM_EXAMPLE_ITEMS)
+        return [example_of(schema.get("items", {}), whole=whole)] * length
+    return _scalar_example(json_type, schema)
+
+
+def _scalar_example(json_type: str, schema: Mapping[str, Any]) -> Any:
+    if json_type in {"integer", "number"}:
+        above: int | float = schema.get("exclusiveMinimum", min(0, schema.get("maximum", 1) - 1)) + 1
+        minimum: int | float = schema.get("minimum", above)
+        step: int | float = schema.get("multipleOf", minimum or 1)
+        # Rounds the minimum up to a multiple of the step.
+        return minimum + -minimum % step
+    if json_type in {"boolean", "null"}:
+        return True if json_type == "boolean" else None
+    text = _EXAMPLES_BY_FORMAT.get(schema.get("format", ""), _EXAMPLE_TEXT)
+    return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]

@@ -1,4 +1,4 @@
-"""Clauses: every testable statement of a contract, named as refusals name it."""
+"""Clauses: stable ids for every testable statement of a contract; violations use the same ids."""
 
 import pytest
 from seedbed_schemas import Contract, default_contract
@@ -55,17 +55,17 @@ def test_ids_are_distinct_and_the_order_does_not_change() -> None:
     assert ids == [clause.id for clause in Contract.load().clauses()]
 
 
-def test_a_code_is_said_once_though_the_page_lists_it_twice() -> None:
+def test_a_code_is_one_clause_although_the_page_lists_it_twice() -> None:
     ids = {clause.id for clause in CONTRACT.clauses()}
     assert "answer/code/enum" in ids
     assert "answer/code/enum/422" not in ids
 
 
-def test_a_clause_as_json_tells_its_value_and_its_place() -> None:
+def test_a_clause_as_json_has_its_value_and_place() -> None:
     (clause,) = (each for each in CONTRACT.clauses() if each.id == "input.prompt/maxLength")
-    told = clause.as_json()
-    assert (told["kind"], told["value"]) == ("maxLength", clause.value)
-    assert told["place"]["row"] == "prompt"
+    encoded = clause.to_json()
+    assert (encoded["kind"], encoded["value"]) == ("maxLength", clause.value)
+    assert encoded["place"]["row"] == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,7 @@ def test_a_clause_as_json_tells_its_value_and_its_place() -> None:
         ({"type": "object", "required": ["y"], "properties": {"y": {}}}, {}, "input.x/required/y"),
     ],
 )
-def test_a_refusal_names_its_rule_by_the_id_of_the_clause(
-    schema: dict[str, object], value: object, clause: str
-) -> None:
+def test_a_violation_has_the_id_of_the_clause_it_breaks(schema: dict[str, object], value: object, clause: str) -> None:
     contract = contract_with("x", schema)
     (violation,) = contract.request.violations({"model": "meadow/1", "input": {"x": value}})
     assert violation.clause == clause
@@ -97,6 +95,6 @@ def test_a_refusal_names_its_rule_by_the_id_of_the_clause(
     ("answer", "clause"),
     [({"code": "200"}, "answer/code/type"), ({"data": {"taskId": 1}}, "answer/data.taskId/type"), ([], "answer/type")],
 )
-def test_a_wrong_answer_is_named_by_a_clause_of_the_answer(answer: object, clause: str) -> None:
+def test_an_invalid_response_breaks_a_clause_of_the_response(answer: object, clause: str) -> None:
     assert clause in {violation.clause for violation in CONTRACT.answer.violations(answer)}
     assert clause in {each.id for each in CONTRACT.clauses()}

@@ -1,4 +1,4 @@
-"""The loaded contract and what stands beside it: codes, shapes, dialects, profiles."""
+"""The loaded contract and the data beside it: codes, shared messages, dialects and profiles."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_schemas import Schema, default_contract, job_api
 from seedbed_schemas.dialect import documented
-from seedbed_schemas.messages import Created, Envelope, Record, Results
+from seedbed_schemas.messages import Envelope, Record, Results
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 from seedbed_schemas.validation import FORMATS, for_display
@@ -17,46 +17,41 @@ from seedbed_schemas.validation import FORMATS, for_display
 CONTRACT, SHARED, DIALECT, PROFILE = default_contract(), job_api(), documented(), default_profile()
 
 
-def test_the_ten_codes_are_loaded_in_the_order_of_the_page() -> None:
+def test_the_ten_codes_are_loaded_in_page_order() -> None:
     assert [code.number for code in CONTRACT.codes] == [200, 401, 402, 404, 422, 429, 455, 500, 501, 505]
     assert CONTRACT.code_named("rate_limited").number == 429
 
 
-def test_every_documented_code_is_reached_by_a_case_of_the_documented_dialect() -> None:
+def test_every_documented_code_has_a_case_in_the_documented_dialect() -> None:
     names = {code.name for code in CONTRACT.codes}
     assert {case.code for case in DIALECT.cases.values()} == names
     for name in names:
         assert DIALECT.cases[DIALECT.case_of_code(name)].code == name
 
 
-def test_a_code_that_no_case_has_is_a_case_by_itself() -> None:
+def test_a_code_without_a_case_is_its_own_case() -> None:
     assert DIALECT.case_of_code("code_433") == "code_433"
 
 
 @pytest.mark.parametrize(
     ("struct", "shape"), [(Envelope, "envelope"), (Record, "record"), (Results, "results")], ids=["e", "rec", "res"]
 )
-def test_the_shapes_that_travel_are_those_of_the_job_api(struct: type[msgspec.Struct], shape: str) -> None:
+def test_message_types_have_the_fields_of_the_job_api(struct: type[msgspec.Struct], shape: str) -> None:
     assert set(struct.__struct_encode_fields__) == set(SHARED.document["$defs"][shape]["properties"])
 
 
-def test_what_create_task_gives_back_is_that_of_the_page() -> None:
-    data = CONTRACT.part("answer")["properties"]["data"]["properties"]
-    assert set(Created.__struct_encode_fields__) == set(data)
-
-
-def test_the_states_of_a_record_are_those_of_its_life() -> None:
+def test_the_states_of_a_record_match_the_life_cycle() -> None:
     states = SHARED.states
     enum = SHARED.document["$defs"]["record"]["properties"]["state"]["enum"]
     assert enum == [*states.pending, states.success, states.failure]
 
 
-def test_the_fields_that_all_requests_have_are_in_that_of_the_model() -> None:
+def test_the_shared_request_fields_are_in_the_request_of_the_model() -> None:
     fields = SHARED.fields
     assert {fields.model, fields.input, fields.callback} == set(CONTRACT.part("request")["properties"])
 
 
-def test_the_profile_has_a_size_for_every_choice_and_no_other() -> None:
+def test_the_profile_has_a_size_for_every_option_and_no_other() -> None:
     properties = CONTRACT.part("request")["properties"]["input"]["properties"]
     outer, inner = (properties[name]["enum"] for name in PROFILE.size_fields)
     assert PROFILE.model == CONTRACT.model
@@ -65,14 +60,14 @@ def test_the_profile_has_a_size_for_every_choice_and_no_other() -> None:
     assert all(set(sizes) == set(inner) for sizes in PROFILE.pixels.values())
 
 
-def test_every_size_has_its_aspect_ratio() -> None:
+def test_every_size_has_the_requested_aspect_ratio() -> None:
     for sizes in PROFILE.pixels.values():
         for ratio, (width, height) in sizes.items():
             across, down = map(int, ratio.split(":"))
             assert width / height == pytest.approx(across / down, rel=0.02)
 
 
-def test_the_example_keeps_the_contract() -> None:
+def test_the_example_is_valid() -> None:
     assert CONTRACT.request.violations(example_of(CONTRACT.part("request"))) == []
 
 
@@ -121,13 +116,13 @@ def test_a_violation_names_the_clause_the_field_and_the_rule(instance: Any, clau
     assert not SCHEMA.accepts(instance)
 
 
-def test_each_missing_field_is_named_once() -> None:
+def test_each_missing_field_is_reported_once() -> None:
     violations = SCHEMA.violations({"a": [1], "h": {}})
     assert [violation.clause for violation in violations] == ["h/required/x", "h/required/y"]
 
 
 @given(value=st.text() | st.integers() | st.lists(st.text()))
-def test_a_value_is_shown_short_and_on_one_line(value: object) -> None:
+def test_a_value_is_displayed_truncated_and_on_one_line(value: object) -> None:
     text = for_display(value)
     assert text.isprintable() or text == ""
     assert len(text) <= 60 * len("\\U0001f600") + 3
@@ -135,12 +130,12 @@ def test_a_value_is_shown_short_and_on_one_line(value: object) -> None:
 
 @pytest.mark.parametrize("name", [*FORMATS, "binary", "int32"])
 @given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"[a-z0-9]+[:@.-][^ ]*"))
-def test_both_judges_agree_on_every_format(name: str, text: str) -> None:
+def test_both_validators_agree_on_every_format(name: str, text: str) -> None:
     schema = Schema({"type": "string", "format": name}, name="value")
     assert schema.accepts(text) is not bool(schema.violations(text))
 
 
-def test_every_format_that_is_a_rule_refuses_something() -> None:
+def test_every_validated_format_rejects_something() -> None:
     for name in FORMATS:
         assert not Schema({"format": name}, name="value").accepts("\x00 [ {")
 
@@ -155,11 +150,11 @@ def test_every_format_that_is_a_rule_refuses_something() -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcdefghxy"), inner, max_size=4),
     )
 )
-def test_both_judges_agree_on_every_instance(instance: object) -> None:
+def test_both_validators_agree_on_every_instance(instance: object) -> None:
     assert SCHEMA.accepts(instance) is not bool(SCHEMA.violations(instance))
 
 
-def test_an_example_is_made_for_every_type() -> None:
+def test_there_is_an_example_for_every_type() -> None:
     schema = {
         "type": "object",
         "required": ["s", "i", "n", "b", "a", "e", "x"],
@@ -170,18 +165,18 @@ def test_an_example_is_made_for_every_type() -> None:
             "b": {"type": "boolean"},
             "a": {"type": "array"},
             "e": {"type": "string", "enum": ["one", "two"]},
-            "x": {"type": "string", "examples": ["shown"]},
+            "x": {"type": "string", "examples": ["given"]},
             "left out": {"type": "string"},
         },
     }
     example = example_of(schema)
     assert Schema(schema, name="example").violations(example) == []
-    assert (example["e"], example["x"]) == ("one", "shown")
+    assert (example["e"], example["x"]) == ("one", "given")
     assert "left out" not in example
 
 
-def test_a_message_of_a_dialect_names_only_details_that_it_is_given() -> None:
-    given_names = {
+def test_documented_messages_use_only_placeholders_that_their_case_provides() -> None:
+    provided = {
         "key_refused": {"header", "scheme"},
         "credits_insufficient": {"price", "balance"},
         "path_unknown": {"method", "path", "known"},
@@ -199,4 +194,4 @@ def test_a_message_of_a_dialect_names_only_details_that_it_is_given() -> None:
         "space_malformed": {"header", "problem"},
     }
     for name, case in DIALECT.cases.items():
-        assert set(re.findall(r"{(\w+)}", case.message)) == given_names.get(name, set())
+        assert set(re.findall(r"{(\w+)}", case.message)) == provided.get(name, set())

@@ -1,4 +1,4 @@
-"""Contract files: every shipped one loads, and what is no contract is refused in one sentence."""
+"""Contract files: every shipped file loads, and invalid files are rejected with one sentence."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def document() -> dict[str, Any]:
     return copy
 
 
-def test_the_shipped_contracts_are_known_by_their_models() -> None:
+def test_the_default_contract_is_among_the_shipped_ones() -> None:
     assert default_contract().model in {contract.model for contract in shipped_contracts()}
 
 
@@ -32,16 +32,16 @@ def test_a_contract_file_loads_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[" * 100_000, '"\ud800"', "{} {}", "# Page\n", "\x00\xff"], ids=lambda text: repr(text)[:9]
 )
-def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_json_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "model.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ContractError) as refusal:
+    with pytest.raises(ContractError) as error:
         Contract.load(path)
-    assert str(refusal.value) == f"{path} is not a contract: it is not JSON."
+    assert str(error.value) == f"{path} is not a contract: it is not JSON."
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda contract: contract.clear(), "title is required"),
         (lambda contract: contract.pop("title"), "title is required"),
@@ -54,26 +54,26 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> Non
         (lambda contract: contract["x-codes"][0].pop("name"), "x-codes.0.name is required"),
         (lambda contract: contract["$defs"]["request"]["properties"].pop("model"), "model is required"),
         (lambda contract: contract["$defs"]["request"].update(type="strong"), "request.type"),
-        (lambda contract: contract["$defs"]["answer"].update(type="strong"), "no rule of JSON Schema"),
-        (lambda contract: contract.update(title="another/model"), "not the model"),
+        (lambda contract: contract["$defs"]["answer"].update(type="strong"), "not a valid JSON Schema rule"),
+        (lambda contract: contract.update(title="another/model"), "differs from the model"),
     ],
 )
-def test_a_document_that_is_no_contract_is_refused_by_what_it_lacks(change: Change, told: str) -> None:
+def test_an_invalid_contract_is_rejected_with_the_reason(change: Change, message: str) -> None:
     changed = document()
     change(changed)
-    with pytest.raises(ContractError) as refusal:
+    with pytest.raises(ContractError) as error:
         Contract(changed)
-    assert told in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-    assert str(refusal.value).endswith(".")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
 
 
-def test_a_json_value_that_is_no_object_is_refused() -> None:
+def test_a_json_value_that_is_not_an_object_is_rejected() -> None:
     with pytest.raises(ContractError, match="must be of type object"):
         Contract([])  # type: ignore[arg-type]
 
 
-def test_loading_a_contract_imports_no_deriver() -> None:
+def test_loading_a_contract_does_not_import_the_deriver() -> None:
     program = (
         "import sys; from seedbed_schemas import default_contract; default_contract();"
         "print(sorted({'seedbed_schemas.derive', 'markdown_it', 'yaml12', 'rich', 'jsonschema'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Deriving through the public door: text in, contract out; the command and its exit codes."""
+"""The Python API of the deriver: the text of a page in, a contract out."""
 
 import contextlib
 import json
@@ -18,18 +18,18 @@ vendor_page = pytest.mark.skipif(not PAGE.exists(), reason="the vendor's page is
 
 
 @vendor_page
-def test_the_committed_contract_is_what_the_page_makes() -> None:
+def test_the_shipped_contract_is_derived_from_the_page() -> None:
     assert derive(PAGE.read_text(encoding="utf-8")) == CONTRACT.read_text(encoding="utf-8")
 
 
 @vendor_page
-def test_the_page_has_nothing_that_is_neither_fact_nor_prose() -> None:
+def test_every_statement_of_the_page_is_recognized() -> None:
     derivation = derive_page(PAGE.read_text(encoding="utf-8"))
-    assert (derivation.notes, derivation.unread) == ((), ())
+    assert (derivation.notes, derivation.unrecognized) == ((), ())
 
 
 @vendor_page
-def test_the_page_cut_off_anywhere_makes_a_contract_or_is_refused() -> None:
+def test_a_truncated_page_gives_a_valid_contract_or_an_error() -> None:
     content = PAGE.read_bytes()
     for length in range(0, len(content), 50):
         with contextlib.suppress(PageError):
@@ -37,12 +37,12 @@ def test_the_page_cut_off_anywhere_makes_a_contract_or_is_refused() -> None:
 
 
 @vendor_page
-def test_every_clause_names_a_place() -> None:
+def test_every_clause_has_a_place() -> None:
     assert all(clause.place for clause in Contract.load().clauses())
 
 
 @vendor_page
-def test_the_example_call_of_the_page_keeps_the_contract() -> None:
+def test_the_example_call_of_the_page_is_valid() -> None:
     page = PAGE.read_text(encoding="utf-8")
     body = json.loads(page.split("--data '")[1].split("'\n```")[0])
     assert Contract.load().request.violations(body) == []
@@ -58,7 +58,7 @@ def places(node: object) -> list[dict[str, str]]:
 
 
 @vendor_page
-def test_every_place_that_the_contract_names_is_in_the_page() -> None:
+def test_every_place_in_the_contract_exists_in_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
     contract_places = places(json.loads(CONTRACT.read_text(encoding="utf-8")))
     assert len(contract_places) > 40
@@ -68,11 +68,11 @@ def test_every_place_that_the_contract_names_is_in_the_page() -> None:
             assert part in page
 
 
-def test_the_committed_contract_is_a_valid_schema() -> None:
+def test_the_shipped_contract_is_valid_json_schema() -> None:
     Draft202012Validator.check_schema(json.loads(CONTRACT.read_text(encoding="utf-8")))
 
 
-def test_a_page_states_its_rules() -> None:
+def test_rules_are_derived() -> None:
     contract = json.loads(derive(SMALL_PAGE))
     request = contract["$defs"]["request"]
     assert contract["title"] == "meadow/1-sketch"
@@ -91,7 +91,7 @@ def test_a_page_states_its_rules() -> None:
     assert request["properties"]["input"]["required"] == ["words"]
 
 
-def test_a_page_states_its_operation_and_codes() -> None:
+def test_the_operation_and_the_codes_are_derived() -> None:
     contract = Contract(json.loads(derive(SMALL_PAGE)))
     assert contract.operation.path == "/v9/sketch"
     assert contract.operation.server == "https://api.example.com"
@@ -103,25 +103,25 @@ def test_a_page_states_its_operation_and_codes() -> None:
 @pytest.mark.parametrize(
     "line", ["| 参数名 | 类型 | 必填 | 默认值 | 说明 |\n", "| :--- | :--- | :--- | :--- | :--- |\n"]
 )
-def test_a_table_that_has_lost_its_head_is_not_read_as_prose(line: str) -> None:
+def test_a_table_without_its_header_is_not_read_as_prose(line: str) -> None:
     start, heading, table = SMALL_PAGE.partition("#### input 对象属性\n")
     with pytest.raises(PageError, match="'input'"):
         derive(start + heading + table.replace(line, "", 1))
 
 
 @pytest.mark.parametrize("limit", ["-5", "9" * 400, "9" * 16, "999999999999,999,999", "many"])
-def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
+def test_an_invalid_limit_is_rejected(limit: str) -> None:
     with pytest.raises(PageError):
         derive(SMALL_PAGE.replace("`40`", f"`{limit}`"))
 
 
-def test_a_sentence_of_the_vendor_is_not_taken_over() -> None:
+def test_prose_of_the_vendor_is_not_copied() -> None:
     assert "A hill with sheep" not in derive(SMALL_PAGE)
 
 
 CODES = "`200`, `422`, `499`<br>**状态码说明:**<br>- `200`: 成功<br>- `422`: 验证错误<br>- `499`: 其他"
 
-PUT = {
+REPLACEMENTS = {
     "#### input 对象属性": "#### X 对象属性",
     "`40`<br>": "`4.5`<br>",
     "| 参数名 | 类型 | 说明 |": "| 参数名 | 类型 | 价格 |",
@@ -130,7 +130,7 @@ PUT = {
 
 
 @pytest.mark.parametrize(
-    ("cut", "missed"),
+    ("removed", "message"),
     [
         ("## 请求参数", "'请求参数'"),
         ("## 响应", "'响应'"),
@@ -153,12 +153,10 @@ PUT = {
         ("| 是 | - | 输入。 |", "'必填'"),
     ],
 )
-def test_a_page_that_lacks_a_part_is_refused_by_name(cut: str, missed: str) -> None:
-    assert cut in SMALL_PAGE
-    put = PUT.get(cut, "")
-    with pytest.raises(PageError) as refusal:
-        derive(SMALL_PAGE.replace(cut, put))
-    message = str(refusal.value)
-    assert missed in message
-    assert message.endswith(".")
-    assert "\n" not in message
+def test_a_missing_part_is_named_in_the_error(removed: str, message: str) -> None:
+    assert removed in SMALL_PAGE
+    with pytest.raises(PageError) as error:
+        derive(SMALL_PAGE.replace(removed, REPLACEMENTS.get(removed, "")))
+    assert message in str(error.value)
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""``seedbed derive`` as a user meets it: files in, files out, one sentence where it cannot."""
+"""``seedbed derive`` through the front door: input and output files, and errors of one sentence."""
 
 import io
 import os
@@ -11,12 +11,12 @@ from seedbed_mock.cli import main
 SMALL_PAGE = Path(__file__).parent / "pages" / "tables.zh.md"
 
 
-def test_without_a_file_the_contract_goes_to_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_the_contract_is_written_to_standard_output_by_default(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["derive", str(SMALL_PAGE)]) == 0
     assert b'"title": "meadow/1-sketch"' in capsysbinary.readouterr().out
 
 
-def test_a_page_may_come_from_standard_input(
+def test_a_page_is_read_from_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert main(["derive", str(SMALL_PAGE)]) == 0
@@ -26,7 +26,7 @@ def test_a_page_may_come_from_standard_input(
     assert capsysbinary.readouterr().out == from_file
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_an_output_file_is_replaced_atomically(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     target = tmp_path / "contract.json"
     target.write_text("old")
     assert main(["derive", str(SMALL_PAGE), "-o", str(target)]) == 0
@@ -46,7 +46,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, capsysbinary: pytest.Capt
     ],
     ids=["empty", "another page", "binary", "a cell missing", "utf-16"],
 )
-def test_a_page_that_cannot_be_read_is_one_sentence_and_leaves_the_file_alone(
+def test_an_invalid_page_is_one_sentence_and_keeps_the_output_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], page: bytes, words: str
 ) -> None:
     source, target = tmp_path / "page.md", tmp_path / "contract.json"
@@ -61,7 +61,7 @@ def test_a_page_that_cannot_be_read_is_one_sentence_and_leaves_the_file_alone(
 
 
 @pytest.mark.parametrize("arguments", [["nowhere.md"], ["."], ["PAGE", "-o", "nowhere/c.json"], ["PAGE", "-o", "."]])
-def test_a_file_that_cannot_be_used_is_one_sentence(
+def test_an_unusable_file_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -71,19 +71,19 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_replaced_leaves_no_draft(
+def test_a_failed_write_leaves_no_draft(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(_: int) -> None:
+    def disk_full(_: int) -> None:
         raise OSError(28, "No space left on device", "contract.json")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     assert main(["derive", str(SMALL_PAGE), "-o", str(tmp_path / "contract.json")]) == 2
     assert "No space left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_may_not_be_written_is_one_sentence(
+def test_a_read_only_folder_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)

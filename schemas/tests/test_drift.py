@@ -1,4 +1,4 @@
-"""Drift: what differs between two contracts, and whom each difference breaks."""
+"""Drift: the differences between two contracts, and whether each breaks clients or servers."""
 
 import json
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from seedbed_schemas.derive import derive_page
 from seedbed_schemas.drift import Change, Difference, Impact, drift
 
 PAGES = Path(__file__).parent / "pages"
-BAD, GOOD = Impact.BREAKING, Impact.COMPATIBLE
+BREAKS, WORKS = Impact.BREAKING, Impact.COMPATIBLE
 Edit = Callable[[dict[str, Any]], object]
 
 
-def of_page(name: str) -> Contract:
+def contract_of(name: str) -> Contract:
     return Contract(derive_page((PAGES / name).read_text(encoding="utf-8")).contract)
 
 
 def edited(edit: Edit) -> Contract:
-    document = json.loads(json.dumps(of_page("collage/openapi.en.md").document))
+    document = json.loads(json.dumps(contract_of("collage/openapi.en.md").document))
     edit(document)
     return Contract(document)
 
@@ -39,11 +39,11 @@ def code(contract: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["tables.en.md", "bullets.zh.md", "headings.en.md", "openapi.zh.md", "answer.json"])
-def test_words_order_layout_and_language_are_no_drift(name: str) -> None:
-    assert drift(of_page("collage/tables.zh.md"), of_page(f"collage/{name}")) == ()
+def test_wording_order_layout_and_language_do_not_count_as_drift(name: str) -> None:
+    assert drift(contract_of("collage/tables.zh.md"), contract_of(f"collage/{name}")) == ()
 
 
-def test_words_examples_and_order_in_a_contract_are_no_drift() -> None:
+def test_descriptions_examples_and_order_do_not_count_as_drift() -> None:
     def edit(contract: dict[str, Any]) -> None:
         fields(contract)["words"] |= {"description": "Else.", "examples": ["else"]}
         fields(contract)["copies"]["enum"].reverse()
@@ -54,63 +54,63 @@ def test_words_examples_and_order_in_a_contract_are_no_drift() -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "change", "clause", "callers", "answerers"),
+    ("edit", "change", "clause", "clients", "servers"),
     [
-        (lambda c: fields(c).update(mood={"type": "string"}), "added", "input.mood", GOOD, BAD),
-        (lambda c: fields(c).pop("strength"), "removed", "input.strength", BAD, GOOD),
-        (lambda c: fields(c).pop("frame"), "removed", "input.frame", BAD, GOOD),
-        (lambda c: fields(c)["words"].update(maxLength=50), "changed", "input.words/maxLength", GOOD, BAD),
-        (lambda c: fields(c)["words"].update(maxLength=30), "changed", "input.words/maxLength", BAD, GOOD),
-        (lambda c: fields(c)["words"].pop("maxLength"), "removed", "input.words/maxLength", GOOD, BAD),
-        (lambda c: fields(c)["words"].update(minLength=3), "added", "input.words/minLength", BAD, GOOD),
-        (lambda c: fields(c)["pictures"].update(minItems=0), "changed", "input.pictures/minItems", GOOD, BAD),
-        (lambda c: fields(c)["pictures"].update(minItems=2), "changed", "input.pictures/minItems", BAD, GOOD),
-        (lambda c: fields(c)["pictures"].pop("items"), "removed", "input.pictures[]", GOOD, BAD),
-        (lambda c: fields(c)["frame"].update(items={}), "added", "input.frame[]", BAD, GOOD),
-        (lambda c: fields(c)["strength"].update(type="string"), "changed", "input.strength/type", BAD, BAD),
-        (lambda c: fields(c)["strength"].update(default=1), "changed", "input.strength/default", BAD, BAD),
-        (lambda c: fields(c)["copies"]["enum"].append("8"), "added", "input.copies/enum/8", GOOD, BAD),
-        (lambda c: fields(c)["copies"]["enum"].pop(), "removed", "input.copies/enum/4", BAD, GOOD),
-        (lambda c: fields(c)["copies"].pop("enum"), "removed", "input.copies/enum", GOOD, BAD),
-        (lambda c: fields(c)["words"].update(enum=["a"]), "added", "input.words/enum", BAD, GOOD),
-        (lambda c: fields(c)["words"].update(deprecated=True), "added", "input.words/deprecated", GOOD, GOOD),
-        (lambda c: c["$defs"]["request"]["required"].pop(), "removed", "request/required/input", GOOD, BAD),
-        (lambda c: (c["x-codes"].pop(), code(c)["enum"].pop()), "removed", "code/499", GOOD, BAD),
-        (lambda c: c["x-operation"].update(path="/v10"), "changed", "operation/path", BAD, BAD),
-        (lambda c: answer(c).update(required=["msg"]), "added", "answer/required/msg", GOOD, BAD),
-        (lambda c: answer(c)["properties"].pop("msg"), "removed", "answer/msg", BAD, GOOD),
-        (lambda c: answer(c)["properties"].update(mood={}), "added", "answer/mood", GOOD, GOOD),
-        (lambda c: answer(c)["properties"]["msg"].update(maxLength=9), "added", "answer/msg/maxLength", GOOD, BAD),
+        (lambda c: fields(c).update(mood={"type": "string"}), "added", "input.mood", WORKS, BREAKS),
+        (lambda c: fields(c).pop("strength"), "removed", "input.strength", BREAKS, WORKS),
+        (lambda c: fields(c).pop("frame"), "removed", "input.frame", BREAKS, WORKS),
+        (lambda c: fields(c)["words"].update(maxLength=50), "changed", "input.words/maxLength", WORKS, BREAKS),
+        (lambda c: fields(c)["words"].update(maxLength=30), "changed", "input.words/maxLength", BREAKS, WORKS),
+        (lambda c: fields(c)["words"].pop("maxLength"), "removed", "input.words/maxLength", WORKS, BREAKS),
+        (lambda c: fields(c)["words"].update(minLength=3), "added", "input.words/minLength", BREAKS, WORKS),
+        (lambda c: fields(c)["pictures"].update(minItems=0), "changed", "input.pictures/minItems", WORKS, BREAKS),
+        (lambda c: fields(c)["pictures"].update(minItems=2), "changed", "input.pictures/minItems", BREAKS, WORKS),
+        (lambda c: fields(c)["pictures"].pop("items"), "removed", "input.pictures[]", WORKS, BREAKS),
+        (lambda c: fields(c)["frame"].update(items={}), "added", "input.frame[]", BREAKS, WORKS),
+        (lambda c: fields(c)["strength"].update(type="string"), "changed", "input.strength/type", BREAKS, BREAKS),
+        (lambda c: fields(c)["strength"].update(default=1), "changed", "input.strength/default", BREAKS, BREAKS),
+        (lambda c: fields(c)["copies"]["enum"].append("8"), "added", "input.copies/enum/8", WORKS, BREAKS),
+        (lambda c: fields(c)["copies"]["enum"].pop(), "removed", "input.copies/enum/4", BREAKS, WORKS),
+        (lambda c: fields(c)["copies"].pop("enum"), "removed", "input.copies/enum", WORKS, BREAKS),
+        (lambda c: fields(c)["words"].update(enum=["a"]), "added", "input.words/enum", BREAKS, WORKS),
+        (lambda c: fields(c)["words"].update(deprecated=True), "added", "input.words/deprecated", WORKS, WORKS),
+        (lambda c: c["$defs"]["request"]["required"].pop(), "removed", "request/required/input", WORKS, BREAKS),
+        (lambda c: (c["x-codes"].pop(), code(c)["enum"].pop()), "removed", "code/499", WORKS, BREAKS),
+        (lambda c: c["x-operation"].update(path="/v10"), "changed", "operation/path", BREAKS, BREAKS),
+        (lambda c: answer(c).update(required=["msg"]), "added", "answer/required/msg", WORKS, BREAKS),
+        (lambda c: answer(c)["properties"].pop("msg"), "removed", "answer/msg", BREAKS, WORKS),
+        (lambda c: answer(c)["properties"].update(mood={}), "added", "answer/mood", WORKS, WORKS),
+        (lambda c: answer(c)["properties"]["msg"].update(maxLength=9), "added", "answer/msg/maxLength", WORKS, BREAKS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_one_change_is_one_difference(edit: Edit, change: str, clause: str, callers: Impact, answerers: Impact) -> None:
+def test_one_change_is_one_difference(edit: Edit, change: str, clause: str, clients: Impact, servers: Impact) -> None:
     (difference,) = drift(edited(lambda _: None), edited(edit))
     assert (difference.change, difference.id) == (change, clause)
-    assert (difference.callers, difference.answerers) == (callers, answerers)
+    assert (difference.clients, difference.servers) == (clients, servers)
 
 
-@pytest.mark.parametrize(("part", "clause", "callers"), [("request", "mood", BAD), ("answer", "answer/mood", GOOD)])
-def test_a_new_field_that_is_required_is_one_difference(part: str, clause: str, callers: Impact) -> None:
+@pytest.mark.parametrize(("part", "clause", "clients"), [("request", "mood", BREAKS), ("answer", "answer/mood", WORKS)])
+def test_a_new_required_field_is_one_difference(part: str, clause: str, clients: Impact) -> None:
     def edit(contract: dict[str, Any]) -> None:
         contract["$defs"][part]["properties"]["mood"] = {"type": "string"}
         contract["$defs"][part].setdefault("required", []).append("mood")
 
-    expected = Difference(clause, Change.ADDED, None, "string", callers, BAD)
+    expected = Difference(clause, Change.ADDED, None, "string", clients, BREAKS)
     assert drift(edited(lambda _: None), edited(edit)) == (expected,)
 
 
 def newer_page() -> str:
     """Return the newer form of the shipped model's page: an OpenAPI page with four changes."""
     contract = json.loads(json.dumps(default_contract().document))
-    request, told = contract["$defs"]["request"], contract["$defs"]["answer"]
+    request, response = contract["$defs"]["request"], contract["$defs"]["answer"]
     request["required"] = [contract["$defs"]["request"]["required"][0]]
     request["properties"]["input"]["properties"]["nsfw_checker"] = {"type": "boolean", "default": False}
-    told["properties"]["code"]["enum"].append(433)
-    told["properties"]["data"]["required"] = ["taskId"]
+    response["properties"]["code"]["enum"].append(433)
+    response["properties"]["data"]["required"] = ["taskId"]
     operation = contract["x-operation"]
     body = {"required": True, "content": {"application/json": {"schema": request}}}
-    good = {"description": "Fine", "content": {"application/json": {"schema": told}}}
+    good = {"description": "Fine", "content": {"application/json": {"schema": response}}}
     call = {"requestBody": body, "responses": {"200": good}, "security": [{"key": []}]}
     document = {
         "openapi": "3.0.1",
@@ -121,7 +121,7 @@ def newer_page() -> str:
     return f"# A newer page\n\n## OpenAPI Specification\n\n```yaml\n{yaml12.format_yaml(document)}\n```\n"
 
 
-def test_the_newer_form_of_the_page_differs_in_exactly_four_statements() -> None:
+def test_the_newer_page_differs_in_exactly_four_clauses() -> None:
     differences = drift(default_contract(), Contract(derive_page(newer_page()).contract))
     assert {(difference.change.value, difference.id) for difference in differences} == {
         ("added", "input.nsfw_checker"),

@@ -1,4 +1,4 @@
-"""Every form in which a page exists makes the same contract; what is neither fact nor prose is told."""
+"""Every form of a page gives the same contract, and unknown statements are reported."""
 
 import json
 from pathlib import Path
@@ -34,15 +34,15 @@ def yaml_of(page: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_form_makes_the_same_contract(name: str) -> None:
+def test_every_form_gives_the_same_contract(name: str) -> None:
     derivation = derive_page(text_of(name))
     assert stated(derivation.contract) == stated(derive_page(TABLES).contract)
     assert derivation.notes == ("input.layers maxItems 5", "input.caption maxLength 80")
-    assert derivation.unread == ()
+    assert derivation.unrecognized == ()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".md") and "openapi" not in name])
-def test_every_place_that_a_clause_names_is_in_the_page(name: str) -> None:
+def test_every_place_of_a_clause_exists_in_the_page(name: str) -> None:
     page = text_of(name)
     for clause in Contract(derive_page(page).contract).clauses():
         assert clause.place
@@ -51,7 +51,7 @@ def test_every_place_that_a_clause_names_is_in_the_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["openapi.en.md", "openapi.zh.md", "answer.json"])
-def test_every_pointer_that_a_clause_names_leads_to_its_value(name: str) -> None:
+def test_every_pointer_of_a_clause_leads_to_its_value(name: str) -> None:
     page = text_of(name)
     document = json.loads(page) if name.endswith("json") else yaml12.parse_yaml(yaml_of(page))
     for clause in Contract(derive_page(page).contract).clauses():
@@ -63,7 +63,7 @@ def test_every_pointer_that_a_clause_names_leads_to_its_value(name: str) -> None
             assert found == clause.value
 
 
-def test_the_traps_of_the_pages_are_read_as_they_are_meant() -> None:
+def test_the_pitfalls_of_the_pages_are_read_correctly() -> None:
     clauses = stated(derive_page(OPENAPI).contract)
     assert clauses["input.copies/enum"] == ["1", "2", "4"]
     assert clauses["input/required/copies"] is True
@@ -76,7 +76,7 @@ def test_the_traps_of_the_pages_are_read_as_they_are_meant() -> None:
     assert not any("x-meadow" in clause or "meadow-" in clause for clause in clauses)
 
 
-def test_a_limit_in_the_prose_is_a_note_and_no_rule() -> None:
+def test_a_limit_in_prose_is_a_note_rather_than_a_rule() -> None:
     contract = derive_page(TABLES).contract
     caption = contract["$defs"]["request"]["properties"]["input"]["properties"]["caption"]
     assert "maxLength" not in caption
@@ -84,17 +84,17 @@ def test_a_limit_in_the_prose_is_a_note_and_no_rule() -> None:
     assert caption["x-notes"][0]["x-place"]["row"] == "caption"
 
 
-def test_a_limit_in_the_prose_that_repeats_the_rule_is_no_note() -> None:
+def test_a_limit_in_prose_that_repeats_a_rule_is_ignored() -> None:
     page = TABLES.replace("What it shows.", "What it shows (max 40 characters).")
     assert derive_page(page).notes == derive_page(TABLES).notes
 
 
-def test_a_limit_in_the_prose_that_contradicts_the_rule_is_told() -> None:
+def test_a_limit_in_prose_that_contradicts_a_rule_is_a_note() -> None:
     assert "input.words maxLength 30" in derive_page(TABLES.replace("What it shows.", "At most 30 characters.")).notes
 
 
 @pytest.mark.parametrize(
-    ("found", "put", "told"),
+    ("found", "put", "statement"),
     [
         ("**Maximum length:** `40`", "**Mood:** `40`", "'Mood' of 'words' under 'input object properties'"),
         ("## Try it\n", "## Try it\n\n**Price:** 3 sheep\n", "'Price' under 'Try it'"),
@@ -103,14 +103,14 @@ def test_a_limit_in_the_prose_that_contradicts_the_rule_is_told() -> None:
         ("Required range:** 0 <= x <= 1", "Required range:** low", "'Required range' of 'strength' under"),
     ],
 )
-def test_what_is_neither_fact_nor_prose_is_told_as_unread(found: str, put: str, told: str) -> None:
+def test_an_unknown_statement_of_a_markdown_page_is_reported(found: str, put: str, statement: str) -> None:
     assert found in TABLES
-    (unread,) = derive_page(TABLES.replace(found, put)).unread
-    assert unread.startswith(told)
+    (reported,) = derive_page(TABLES.replace(found, put)).unrecognized
+    assert reported.startswith(statement)
 
 
 @pytest.mark.parametrize(
-    ("found", "put", "told"),
+    ("found", "put", "statement"),
     [
         ("maxLength: 40", "maxLength: 40\n                      readings: 3", "'readings' at '/paths/"),
         ("required: [words, copies]", "required: [words, copies, mood]", "required 'mood' at '/paths/"),
@@ -124,10 +124,10 @@ def test_what_is_neither_fact_nor_prose_is_told_as_unread(found: str, put: str, 
         ),
     ],
 )
-def test_what_an_openapi_page_says_beyond_its_facts_is_told_as_unread(found: str, put: str, told: str) -> None:
+def test_an_unknown_statement_of_an_openapi_page_is_reported(found: str, put: str, statement: str) -> None:
     assert found in OPENAPI
-    (unread,) = derive_page(OPENAPI.replace(found, put, 1)).unread
-    assert unread.startswith(told)
+    (reported,) = derive_page(OPENAPI.replace(found, put, 1)).unrecognized
+    assert reported.startswith(statement)
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_what_an_openapi_page_says_beyond_its_facts_is_told_as_unread(found: str
         ("minItems: 1", "minItems: 1\n                      uniqueItems: true", "input.pictures/uniqueItems", True),
     ],
 )  # fmt: skip
-def test_an_openapi_page_may_say_it_in_another_way(found: str, put: str, clause: str, value: Any) -> None:
+def test_an_openapi_page_may_state_a_fact_in_another_way(found: str, put: str, clause: str, value: Any) -> None:
     assert found in OPENAPI
     assert stated(derive_page(OPENAPI.replace(found, put, 1)).contract).get(clause) == value
 
 
-def test_tags_of_yaml_and_fences_in_other_languages_are_passed_over() -> None:
+def test_yaml_tags_and_fences_in_other_languages_are_ignored() -> None:
     tagged = OPENAPI.replace("format: uri", "format: !kind uri")
     assert stated(derive_page(tagged).contract) == stated(derive_page(OPENAPI).contract)
     fenced = TABLES.replace("## Try it\n", '## Try it\n\n```json\n{"words": "it\'s no shell"}\n```\n')
     assert stated(derive_page(fenced).contract) == stated(derive_page(TABLES).contract)
 
 
-def test_a_word_between_the_brackets_that_means_nothing_known_is_unread() -> None:
+def test_an_unknown_word_in_the_brackets_of_a_bullet_is_reported() -> None:
     page = text_of("bullets.en.md").replace("(integer, required)", "(integer, required, mossy)")
-    assert derive_page(page).unread == ("'mossy' of 'width' under 'Body (application/json)'",)
+    assert derive_page(page).unrecognized == ("'mossy' of 'width' under 'Body (application/json)'",)
 
 
-def test_an_answer_may_be_left_empty() -> None:
+def test_the_schema_of_the_response_may_be_empty() -> None:
     head, _, rest = OPENAPI.partition("              schema:\n                allOf:")
     page = head + "              schema: {}\n" + rest[rest.index("      security:") :]
     contract = derive_page(page).contract
@@ -174,7 +174,7 @@ def test_an_answer_may_be_left_empty() -> None:
     assert [row["code"] for row in contract["x-codes"]] == [200]
 
 
-def test_the_key_may_stand_in_a_header_parameter_alone() -> None:
+def test_the_key_may_be_documented_only_as_a_header_parameter() -> None:
     page = OPENAPI.replace("      security:\n        - Meadow: []\n", "").replace(
         "    Meadow: {type: apiKey, in: header, name: X-Meadow, x-scheme: Token}", "    {}"
     )
@@ -185,7 +185,7 @@ def test_the_key_may_stand_in_a_header_parameter_alone() -> None:
     assert (operation.header, operation.scheme) == ("X-Key", "Token")
 
 
-def test_the_server_may_stand_in_an_example_call_alone() -> None:
+def test_the_server_may_be_documented_only_in_an_example_call() -> None:
     page = OPENAPI.replace("servers:\n  - url: https://api.example.com/\n", "")
     with pytest.raises(PageError, match="no example call"):
         derive_page(page)
@@ -195,14 +195,14 @@ def test_the_server_may_stand_in_an_example_call_alone() -> None:
         derive_page(yaml_of(page))
 
 
-def test_codes_may_stand_in_a_table_of_their_own() -> None:
+def test_codes_may_be_listed_in_a_separate_table() -> None:
     codes = "\n## Codes\n\n| Status code | Description |\n| --- | --- |\n| 433 | a new one |\n| other | none |\n"
     derivation = derive_page(TABLES + codes)
     assert stated(derivation.contract)["code/433"] == 433
-    assert derivation.unread == ()
+    assert derivation.unrecognized == ()
 
 
-def test_an_openapi_document_may_stand_alone() -> None:
+def test_a_page_may_be_an_openapi_document() -> None:
     contract = derive_page(OPENAPI).contract
     alone = yaml_of(OPENAPI)
     for text in (alone, json.dumps(yaml12.parse_yaml(alone))):
@@ -210,29 +210,29 @@ def test_an_openapi_document_may_stand_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "told"),
+    ("page", "message"),
     [
         ("", "The page is empty."),
         (" \n\t ", "The page is empty."),
         ("\0\1\2", "The page is not text."),
-        ("{", "no whole JSON"),
-        (ANSWER[:-30], "no whole JSON"),
-        ('{"a": NaN}', "no whole JSON"),
-        ('{"a":' * 40_000, "no whole JSON"),
+        ("{", "not valid JSON"),
+        (ANSWER[:-30], "not valid JSON"),
+        ('{"a": NaN}', "not valid JSON"),
+        ('{"a":' * 40_000, "not valid JSON"),
         ('{"code": 404, "msg": "no such model", "data": null}', "no such model"),
         ('{"code": 200}', "no reason"),
         ('{"code": 200, "data": {"model": "meadow/3", "openapi": null}}', "meadow/3"),
         ('{"openapi": "3.1.0"}', "'model'"),
         ('{"openapi": "3.1.0", "paths": []}', "'model'"),
         ('{"openapi": "3.1.0", "paths": {"/a": {"post": {"requestBody": {"$ref": "else.json"}}}}}', "'else.json'"),
-        ("openapi: [", "no whole YAML"),
+        ("openapi: [", "not valid YAML"),
         ("openapi: &a [1]\npaths: *a", "YAML alias 'a'"),
-        (OPENAPI.replace("type: boolean", "type: verity"), "the type verity"),
+        (OPENAPI.replace("type: boolean", "type: verity"), "the unknown type verity"),
         (OPENAPI.replace("{type: string}", "12", 1), "no schema at"),
-        (OPENAPI.replace("maxLength: 40", "maxLength: many"), "makes no contract"),
+        (OPENAPI.replace("maxLength: 40", "maxLength: many"), "does not result in a valid contract"),
         (OPENAPI.replace("maximum: 1\n", "maximum: 1e999\n"), "The page"),
-        (OPENAPI.replace("default: 0.5", "default: .inf"), "a value that JSON cannot say"),
-        (OPENAPI.replace("enum:\n                    - meadow/2-collage", "x: 0"), "the one value that 'model'"),
+        (OPENAPI.replace("default: 0.5", "default: .inf"), "a value that JSON cannot represent"),
+        (OPENAPI.replace("enum:\n                    - meadow/2-collage", "x: 0"), "one option for the field 'model'"),
         (OPENAPI.replace("type: apiKey, in: header", "type: apiKey, in: query"), "which header carries the key"),
         (TABLES.replace("| `words` | `string` |", "| `words` |"), "'words'"),
         (TABLES.replace("| `words` |", "|  |"), "nothing in column 'Parameter'"),
@@ -246,19 +246,18 @@ def test_an_openapi_document_may_stand_alone() -> None:
         (TABLES.replace("| Yes | - | What it shows.", "| Perhaps | - | What it shows."), "'Perhaps'"),
         (TABLES.replace("| Parameter | Type |", "| Parameter | Sort |"), "no column '类型' or 'Type'"),
         (TABLES.replace("`true`", "`maybe`"), "'maybe'"),
-        ("# A page\n\nThat tells of sheep.\n", "no section"),
+        ("# A page\n\nAbout sheep.\n", "no section"),
     ],
 )  # fmt: skip
-def test_a_page_that_cannot_be_read_is_refused_in_one_sentence(page: str, told: str) -> None:
-    with pytest.raises(PageError) as refusal:
+def test_an_invalid_page_is_rejected_with_one_sentence(page: str, message: str) -> None:
+    with pytest.raises(PageError) as error:
         derive_page(page)
-    message = str(refusal.value)
-    assert told in message
-    assert message.endswith(".")
-    assert "\n" not in message
+    assert message in str(error.value)
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
 
 
-def test_references_upon_references_are_given_up() -> None:
+def test_exponentially_nested_references_are_rejected() -> None:
     layers = "".join(
         f"    L{n}: {{allOf: [{{$ref: '#/components/schemas/L{n + 1}'}}, {{$ref: '#/components/schemas/L{n + 1}'}}]}}\n"
         for n in range(40)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a contract: valid, whole, with examples that hold, and read back as the same contract."""
+"""The OpenAPI document of a contract: valid, complete, with valid examples, and derivable to the same contract."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def as_page(document: dict[str, Any]) -> str:
     return f"# A model\n\n## OpenAPI Specification\n\n```yaml\n{yaml12.format_yaml(document)}\n```\n"
 
 
-def as_answer(contract: Contract) -> str:
+def as_response(contract: Contract) -> str:
     return json.dumps({"code": 200, "msg": "success", "data": schema_data(contract)})
 
 
@@ -39,21 +39,21 @@ def test_the_document_is_valid(contract: Contract, status: HttpStatus) -> None:
 
 @each_contract
 @each_status
-def test_the_document_read_as_a_page_gives_the_same_contract(contract: Contract, status: HttpStatus) -> None:
+def test_the_same_contract_is_derived_from_the_document(contract: Contract, status: HttpStatus) -> None:
     document = openapi_document(contract, http_status=status)
     for page in (as_page(document), json.dumps(document)):
         derivation = derive_page(page)
         assert derivation.contract == contract.document
-        assert derivation.unread == ()
+        assert derivation.unrecognized == ()
 
 
 @each_contract
-def test_the_answer_for_the_schema_of_a_model_gives_the_same_contract(contract: Contract) -> None:
-    assert derive_page(as_answer(contract)).contract == contract.document
+def test_the_same_contract_is_derived_from_a_schema_response(contract: Contract) -> None:
+    assert derive_page(as_response(contract)).contract == contract.document
 
 
 @each_contract
-def test_the_document_has_every_operation_of_the_flow(contract: Contract) -> None:
+def test_the_document_has_every_operation(contract: Contract) -> None:
     api = job_api()
     paths = openapi_document(contract)["paths"]
     shared = [api.record_info, api.credit, api.models]
@@ -64,7 +64,7 @@ def test_the_document_has_every_operation_of_the_flow(contract: Contract) -> Non
     }
 
 
-def test_the_callback_stands_where_the_contract_has_its_field() -> None:
+def test_the_callback_is_documented_if_the_request_has_its_field() -> None:
     with_field, without = (openapi_document(contract) for contract in CONTRACTS)
     (expression,) = with_field["paths"][CONTRACTS[0].operation.path]["post"]["callbacks"]["taskEnded"]
     assert expression == "{$request.body#/callBackUrl}"
@@ -73,44 +73,44 @@ def test_the_callback_stands_where_the_contract_has_its_field() -> None:
 
 @each_contract
 @each_status
-def test_every_example_keeps_its_schema(contract: Contract, status: HttpStatus) -> None:
+def test_every_example_is_valid(contract: Contract, status: HttpStatus) -> None:
     document = openapi_document(contract, http_status=status)
     contents = [
-        answer["content"]["application/json"]
+        body["content"]["application/json"]
         for _, operation in operations(document)
-        for answer in (*operation["responses"].values(), operation.get("requestBody"))
-        if answer
+        for body in (*operation["responses"].values(), operation.get("requestBody"))
+        if body
     ]
     checked = 0
     for content in contents:
-        for shown in content["examples"].values():
+        for example in content["examples"].values():
             assert Schema({**content["schema"], "components": document["components"]}, name="example").accepts(
-                shown["value"]
+                example["value"]
             )
             checked += 1
     assert checked > len(contents) // 2
 
 
 @each_contract
-def test_every_code_is_answered_in_both_ways_of_travel(contract: Contract) -> None:
+def test_every_code_is_documented_in_both_http_status_modes(contract: Contract) -> None:
     codes = {code.number for code in contract.codes}
     for _, operation in operations(openapi_document(contract, http_status="mirror")):
         assert {int(status) for status in operation["responses"]} == codes
     for _, operation in operations(openapi_document(contract)):
-        (answer,) = operation["responses"].values()
-        shown = answer["content"]["application/json"]["examples"].values()
-        assert {each["value"]["code"] for each in shown} == codes
+        (response,) = operation["responses"].values()
+        examples = response["content"]["application/json"]["examples"].values()
+        assert {each["value"]["code"] for each in examples} == codes
 
 
-def test_a_contract_without_failures_or_answer_makes_a_valid_document() -> None:
+def test_a_contract_without_failures_or_response_gives_a_valid_document() -> None:
     bare = json.loads(json.dumps(CONTRACTS[1].document))
     bare["x-codes"] = bare["x-codes"][:1]
     bare["$defs"]["answer"] = {}
     validate(openapi_document(Contract(bare)))
-    assert derive_page(as_answer(Contract(bare))).contract == bare
+    assert derive_page(as_response(Contract(bare))).contract == bare
 
 
-def test_the_list_of_models_tells_what_their_names_tell() -> None:
+def test_the_list_of_models_is_taken_from_their_names() -> None:
     data = models_data(CONTRACTS)
     assert data["total"] == 2
     assert data["models"][0] | {"description": ""} == {
@@ -125,9 +125,9 @@ def test_the_list_of_models_tells_what_their_names_tell() -> None:
 
 
 @each_contract
-def test_the_schema_of_a_model_keeps_the_shared_shape(contract: Contract) -> None:
-    answer = {"code": 200, "msg": "success", "data": schema_data(contract)}
-    assert job_api().shape("modelSchemaAnswer").violations(answer) == []
+def test_a_schema_response_matches_the_shared_shape(contract: Contract) -> None:
+    response = {"code": 200, "msg": "success", "data": schema_data(contract)}
+    assert job_api().shape("modelSchemaAnswer").violations(response) == []
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_the_schema_of_a_model_keeps_the_shared_shape(contract: Contract) -> Non
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_example_keeps_the_schema_that_it_is_made_of(schema: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+def test_an_example_is_valid_for_its_schema(schema: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
     assert Schema(schema, name="schema").violations(example_of(schema, whole=whole)) == []

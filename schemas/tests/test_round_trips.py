@@ -1,4 +1,4 @@
-"""Any contract, written as a page of any form and read back, is the same contract."""
+"""Any contract, written as a page of any form and derived again, is the same contract."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def rules(stated: dict[str, Any]) -> dict[str, RuleFact]:
 
 
 def ascending(values: st.SearchStrategy[int]) -> st.SearchStrategy[list[int]]:
-    """A lower and an upper bound."""
+    """Return a strategy for a lower and an upper bound."""
     return st.lists(values, min_size=2, max_size=2).map(sorted)
 
 
@@ -98,15 +98,15 @@ def pages(draw: st.DrawFn) -> PageFacts:
     names = (f"f_{number}" for number in range(1_000))
     codes = draw(st.lists(st.integers(200, 999), min_size=1, max_size=5, unique=True))
     model = Field("model", rules({"type": "string", "enum": ["meadow/1"], "default": "meadow/1"}), REQUIRED)
-    asked = [draw(fields(names, 2, flags=True)) for _ in range(draw(st.integers(0, 3)))]
-    told = [draw(fields(names, 2, flags=False)) for _ in range(draw(st.integers(0, 2)))]
+    request = [draw(fields(names, 2, flags=True)) for _ in range(draw(st.integers(0, 3)))]
+    response = [draw(fields(names, 2, flags=False)) for _ in range(draw(st.integers(0, 2)))]
     code = Field("code", rules({"type": "integer", "enum": codes}))
     return PageFacts(
         operation=OperationFacts(
             *(RuleFact(value, SOMEWHERE) for value in ("POST", "/v1/a", "https://a.test", "X-Key", "Token"))
         ),
-        request=Field("", rules({"type": "object"}), fields=(model, *asked)),
-        answer=Field("", rules({"type": "object"}), fields=(code, *told)),
+        request=Field("", rules({"type": "object"}), fields=(model, *request)),
+        answer=Field("", rules({"type": "object"}), fields=(code, *response)),
         codes=tuple(CodeFact(number, SOMEWHERE) for number in codes),
     )
 
@@ -128,7 +128,7 @@ def bare(value: Any) -> str:
 
 
 def labels(field: Field, words: Words) -> Iterator[str]:
-    """Yield the labelled lines of a field, but for type, required and default."""
+    """Yield the labelled lines of a field except type, required and default."""
     for keyword, rule in ((field.items.rules if field.items else {}) | field.rules).items():
         if keyword in {"type", "format", "default"}:
             continue
@@ -155,9 +155,9 @@ def table(fields: tuple[Field, ...], words: Words, codes: list[str]) -> str:
     head = [words["name"], *(words[concept] for concept in concepts), words["description"]]
     rows = [head, ["---"] * len(head)]
     for field in fields:
-        said = dict(columns(field, words))
+        stated = dict(columns(field, words))
         lines = [*labels(field, words), *(codes if field.name == "code" else [])]
-        rows.append([f"`{field.name}`", *(said.get(concept, "-") for concept in concepts), "<br>".join(lines)])
+        rows.append([f"`{field.name}`", *(stated.get(concept, "-") for concept in concepts), "<br>".join(lines)])
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\n"
     inner = [field for field in fields if inside(field)]
     return text + "".join(
@@ -168,12 +168,12 @@ def table(fields: tuple[Field, ...], words: Words, codes: list[str]) -> str:
 def bullets(fields: tuple[Field, ...], words: Words, codes: list[str], indent: str = "") -> str:
     text = ""
     for field in fields:
-        said = dict(columns(field, words))
-        group = [said["type"]]
+        stated = dict(columns(field, words))
+        group = [stated["type"]]
         if field.required:
             group.append(words["required"] if field.required.value else words["optional"])
-        if "default" in said:
-            group.append(f"{words['default']}: {said['default']}")
+        if "default" in stated:
+            group.append(f"{words['default']}: {stated['default']}")
         text += f"{indent}- `{field.name}` ({', '.join(group)})\n"
         text += "".join(f"{indent}  - {line}\n" for line in labels(field, words))
         if field.name == "code":
@@ -202,13 +202,13 @@ def markdown(facts: PageFacts, words: Words, layout: Callable[[tuple[Field, ...]
     return (
         f"# A model\n\n**{words['method']}:** POST\n**{words['path']}:** `{path}`\n\n"
         f"```bash\ncurl https://a.test{path}\n```\n\n## {words['request']}\n\n### Authorizations\n\n"
-        f"{shown_key(authorization)}\n### Body (application/json)\n\n{layout(facts.request.fields, words, codes)}"
+        f"{with_example(authorization)}\n### Body (application/json)\n\n{layout(facts.request.fields, words, codes)}"
         f"\n## {words['answer']}\n\n{layout(facts.answer.fields, words, codes)}\n"
     )
 
 
-def shown_key(authorization: str) -> str:
-    """Put an example of the header into what describes it, whatever the layout."""
+def with_example(authorization: str) -> str:
+    """Add an example of the header to its description, in any layout."""
     example = "`X-Key: Token abc`"
     if authorization.startswith("|"):
         return authorization.rstrip().removesuffix("|").rstrip() + f" {example} |\n"
@@ -229,11 +229,11 @@ def without_places(schema: Any) -> Any:
 
 
 def vendor_document(contract: dict[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document as the vendor writes it, with no word of where facts stand."""
-    asked, told = (without_places(contract["$defs"][part]) for part in ("request", "answer"))
-    asked["properties"]["model"]["enum"] = [asked["properties"]["model"].pop("const")]
-    answers = {"200": {"description": "x", "content": {"application/json": {"schema": told}}}}
-    call = {"requestBody": {"content": {"application/json": {"schema": asked}}}, "responses": answers}
+    """Return an OpenAPI document as the vendor writes it, without the places of facts."""
+    request, response = (without_places(contract["$defs"][part]) for part in ("request", "answer"))
+    request["properties"]["model"]["enum"] = [request["properties"]["model"].pop("const")]
+    answers = {"200": {"description": "x", "content": {"application/json": {"schema": response}}}}
+    call = {"requestBody": {"content": {"application/json": {"schema": request}}}, "responses": answers}
     key = {"type": "apiKey", "in": "header", "name": "X-Key", "x-scheme": "Token"}
     return {
         "openapi": "3.0.1",
@@ -247,7 +247,7 @@ def as_yaml_page(document: dict[str, Any]) -> str:
     return f"# A model\n\n## OpenAPI Specification\n\n```yaml\n{yaml12.format_yaml(document)}\n```\n"
 
 
-def as_answer(document: dict[str, Any]) -> str:
+def as_response(document: dict[str, Any]) -> str:
     return json.dumps({"code": 200, "msg": "success", "data": {"model": "meadow/1", "openapi": document}})
 
 
@@ -265,28 +265,28 @@ relaxed = settings(max_examples=40)
 @pytest.mark.parametrize("layout", [table, bullets, headings])
 @given(facts=pages())
 @relaxed
-def test_a_contract_written_as_markdown_reads_the_same(
+def test_a_contract_written_as_markdown_is_derived_unchanged(
     facts: PageFacts, words: Words, layout: Callable[[tuple[Field, ...], Words, list[str]], str]
 ) -> None:
     derivation = derive_page(markdown(facts, words, layout))
     assert stated(derivation.contract) == stated(write_contract(facts))
-    assert derivation.unread == ()
+    assert derivation.unrecognized == ()
 
 
-@pytest.mark.parametrize("write", [as_yaml_page, as_answer, json.dumps, yaml12.format_yaml])
+@pytest.mark.parametrize("write", [as_yaml_page, as_response, json.dumps, yaml12.format_yaml])
 @given(facts=pages())
 @relaxed
-def test_a_contract_written_as_openapi_reads_the_same(facts: PageFacts, write: Callable[[Any], str]) -> None:
+def test_a_contract_written_as_openapi_is_derived_unchanged(facts: PageFacts, write: Callable[[Any], str]) -> None:
     contract = write_contract(facts)
     derivation = derive_page(write(vendor_document(contract)))
     expected = stated(contract) | {"code/200": 200}
     assert stated(derivation.contract) == expected
-    assert derivation.unread == ()
+    assert derivation.unrecognized == ()
 
 
 @given(facts=pages(), status=st.sampled_from(["envelope", "mirror"]))
 @relaxed
-def test_a_contract_written_as_our_openapi_is_the_same_with_its_places(facts: PageFacts, status: Any) -> None:
+def test_a_contract_written_as_our_openapi_is_derived_with_its_places(facts: PageFacts, status: Any) -> None:
     contract = write_contract(facts)
     document = openapi_document(Contract(contract), http_status=status)
     assert derive_page(as_yaml_page(document)).contract == contract

@@ -1,4 +1,4 @@
-"""The subcommands of this room: what they print, what they write, and how they end."""
+"""The commands derive, clauses and openapi: output, files and exit codes."""
 
 import io
 import json
@@ -40,20 +40,20 @@ def newer(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_page_becomes_a_contract_file(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_derive_writes_a_contract_file(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contract = tmp_path / "contract.json"
     assert run("derive", PAGE, "-o", contract) == 0
     assert Contract.load(contract).model == "meadow/2-collage"
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "seedbed derive: only in the prose: input.layers maxItems 5",
-        "seedbed derive: only in the prose: input.caption maxLength 80",
+        "seedbed derive: limit stated only in prose: input.layers maxItems 5",
+        "seedbed derive: limit stated only in prose: input.caption maxLength 80",
     ]
     assert [path.name for path in contract.parent.iterdir()] == [contract.name]
 
 
-def test_a_page_may_come_from_standard_input(
+def test_derive_reads_standard_input_with_a_byte_order_mark(
     run: Run, contract: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + PAGE.read_bytes())))
@@ -61,17 +61,19 @@ def test_a_page_may_come_from_standard_input(
     assert capsysbinary.readouterr().out == contract.read_bytes()
 
 
-def test_what_is_unread_is_told_and_only_strict_minds(
+def test_unknown_statements_are_printed_and_fail_only_with_strict(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(NEWER.replace("**Maximum length:**", "**Mood:**"), encoding="utf-8")
     assert run("derive", page) == 0
-    assert "seedbed derive: unread: 'Mood' of 'words' under 'input object properties'\n" in capsys.readouterr().err
+    assert (
+        "seedbed derive: not recognized: 'Mood' of 'words' under 'input object properties'\n" in capsys.readouterr().err
+    )
     assert run("derive", page, "--strict") == 1
 
 
-def test_a_page_that_says_the_same_passes_the_check(
+def test_check_passes_for_a_page_with_the_same_facts(
     run: Run, contract: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contract.read_bytes()
@@ -81,22 +83,22 @@ def test_a_page_that_says_the_same_passes_the_check(
     assert contract.read_bytes() == before
 
 
-def test_a_page_that_says_something_else_is_told_on_one_line_each(
+def test_check_prints_one_line_for_each_difference(
     run: Run, contract: Path, newer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("derive", newer, "--check", contract) == 1
     assert capsys.readouterr().out == (
-        "changed input.words/maxLength (40 -> 50): compatible for callers, breaking for those who answer\n"
+        "changed input.words/maxLength (40 -> 50): compatible for clients, breaking for servers\n"
     )
 
 
-def test_a_check_may_write_the_new_contract_too(run: Run, contract: Path, newer: Path) -> None:
+def test_check_may_also_write_the_new_contract(run: Run, contract: Path, newer: Path) -> None:
     assert run("derive", newer, "--check", contract, "-o", contract) == 1
     assert run("derive", newer, "--check", contract) == 0
 
 
 @pytest.mark.parametrize("content", ["", "{}", "no contract", '{"title": 1}'])
-def test_a_check_against_no_contract_is_refused(
+def test_check_rejects_a_file_that_is_not_a_contract(
     run: Run, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "contract.json"
@@ -106,7 +108,7 @@ def test_a_check_against_no_contract_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: path.exists(), "No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
@@ -118,8 +120,8 @@ def test_a_check_against_no_contract_is_refused(
         (lambda path: path.write_bytes(b"[" * 50_000), "no section"),
     ],
 )
-def test_what_is_no_page_is_refused_in_one_sentence(
-    contract: Path, tmp_path: Path, make: Callable[[Path], object], told: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_page_is_rejected_and_the_output_is_unchanged(
+    contract: Path, tmp_path: Path, make: Callable[[Path], object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, before = tmp_path / "page", contract.read_bytes()
     make(path)
@@ -127,12 +129,12 @@ def test_what_is_no_page_is_refused_in_one_sentence(
     assert derive(str(path), output=contract) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("seedbed derive: ")
-    assert told in sentence
+    assert message in sentence
     assert contract.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["tables.zh.md", "bullets.en.md", "headings.zh.md", "openapi.en.md", "answer.json"])
-def test_a_page_cut_off_anywhere_makes_a_contract_or_is_refused(
+def test_a_truncated_page_gives_a_valid_contract_or_one_sentence(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content, page, target = (PAGES / "collage" / name).read_bytes(), tmp_path / "page", tmp_path / "contract.json"
@@ -151,9 +153,7 @@ def test_a_page_cut_off_anywhere_makes_a_contract_or_is_refused(
 
 
 @pytest.mark.parametrize("where", ["missing/contract.json", "page.md/contract.json", "folder"])
-def test_a_place_that_cannot_be_written_is_named(
-    run: Run, tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unwritable_path_is_named(run: Run, tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "page.md").write_bytes(PAGE.read_bytes())
     (tmp_path / "folder").mkdir()
     assert run("derive", tmp_path / "page.md", "-o", tmp_path / where) == 2
@@ -161,7 +161,7 @@ def test_a_place_that_cannot_be_written_is_named(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page.md"]
 
 
-def test_clauses_are_listed_in_a_table(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clauses_prints_a_table(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("clauses") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(default_contract().clauses())
@@ -170,28 +170,28 @@ def test_clauses_are_listed_in_a_table(run: Run, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("given", [[], ["seedream/4.5-text-to-image"]])
-def test_clauses_are_listed_as_json(run: Run, given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_clauses_prints_json(run: Run, given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("clauses", *given, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == [clause.as_json() for clause in default_contract().clauses()]
+    assert json.loads(capsys.readouterr().out) == [clause.to_json() for clause in default_contract().clauses()]
 
 
-def test_clauses_of_a_contract_file_are_listed(run: Run, contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clauses_accepts_a_contract_file(run: Run, contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("clauses", contract) == 0
     assert "input.layers[].visible/default" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["clauses", "openapi"])
-def test_a_model_that_is_not_known_is_named_with_those_that_are(
+def test_an_unknown_model_is_rejected_with_the_known_ones(
     run: Run, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command, "meadow/9") == 2
-    assert capsys.readouterr().err == (
-        f"seedbed {command}: There is no model or contract file 'meadow/9'; known models: {default_contract().model}.\n"
-    )
+    shipped = default_contract().model
+    sentence = f"No model or contract file is named 'meadow/9'. Shipped models: {shipped}."
+    assert capsys.readouterr().err == f"seedbed {command}: {sentence}\n"
 
 
 @pytest.mark.parametrize("status", ["envelope", "mirror"])
-def test_an_openapi_document_is_written_from_which_the_same_contract_is_derived(
+def test_the_same_contract_is_derived_from_the_openapi_document(
     run: Run, contract: Path, tmp_path: Path, status: str
 ) -> None:
     document, again = tmp_path / "openapi.json", tmp_path / "again.json"
@@ -200,6 +200,6 @@ def test_an_openapi_document_is_written_from_which_the_same_contract_is_derived(
     assert again.read_bytes() == contract.read_bytes()
 
 
-def test_an_openapi_document_is_printed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_openapi_prints_the_document(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("openapi") == 0
     assert json.loads(capsys.readouterr().out)["info"]["title"] == default_contract().model

@@ -220,7 +220,7 @@ _UNITS: Final = {1: "milliseconds", _SECOND: "seconds"}
 def _unit(data: Record, expected: Expectations, cost: int, lived: int) -> int:
     """Return how many milliseconds the unit of the cost has; where no dialect was named, that which fits."""
     probe = 10**6
-    written = expected.dialect.written("costTime", probe, str(data["state"]))
+    written = expected.dialect.record_field("costTime", probe, str(data["state"]))
     unit = probe // written if isinstance(written, int) and written else 1
     if expected.is_dialect_given:
         return unit

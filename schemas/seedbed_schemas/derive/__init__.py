@@ -1,11 +1,15 @@
-"""Writes the facts of a page as a contract: one JSON Schema document with the operation and the code table."""
+"""Derivation: a page of the vendor's documentation in, the contract of its model out.
+
+A page is Markdown with tables, lists or headings; Markdown with an OpenAPI document in a code fence; an OpenAPI
+document; or the JSON response of the service for a model's schema. One reader for each form returns the same facts,
+and one writer turns them into a contract.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +19,7 @@ import yaml12
 from seedbed_schemas.contract import Contract, ContractError
 from seedbed_schemas.derive.document import read_sections
 from seedbed_schemas.derive.facts import KEYWORDS, PageError, PageFacts, RuleFact
-from seedbed_schemas.derive.markdown import read_markdown, server
+from seedbed_schemas.derive.markdown import read_markdown, server_from_examples
 from seedbed_schemas.derive.openapi import read_openapi
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import for_display
@@ -23,203 +27,113 @@ from seedbed_schemas.validation import for_display
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from seedbed_schemas.derive.facts import CodeFact, Field, OperationFacts
+    from seedbed_schemas.derive.facts import CodeFact, Field
 
 
-_MODEL = job_api().fields.model
+__all__ = ["MAXIMUM_CHARACTERS", "Derivation", "PageError", "derive", "derive_page"]
 
-
-def write_contract(facts: PageFacts) -> dict[str, Any]:
-    """Return the contract that states these facts, and nothing but these facts.
-
-    Raises:
-        PageError: The facts do not name exactly one model, or list no codes.
-    """
-    request = replace(facts.request, fields=tuple(map(_fixed, facts.request.fields)))
-    model = _model(request)
-    if not facts.codes:
-        raise PageError("The page lists no status codes for its answer.")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:seedbed:contract:{model}",
-        "$comment": "Derived from the vendor's page by `seedbed derive`. Do not edit: derive again.",
-        "title": model,
-        "$ref": "#/$defs/request",
-        "x-operation": _operation(facts.operation),
-        "x-codes": [_code(code) for code in _each_once(facts.codes)],
-        "$defs": {"request": _schema(request), "answer": _schema(facts.answer)},
-    }
-
-
-def render(contract: dict[str, Any]) -> str:
-    """Return the contract as the text of its file.
-
-    Raises:
-        ValueError: It holds a value that JSON cannot say.
-    """
-    return json.dumps(contract, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-
-
-def _fixed(field: Field) -> Field:
-    """Say of the model that it has one value, where the page lists one option."""
-    options = field.rules.get("enum")
-    if field.name != _MODEL or not options or len(options.value) != 1:
-        return field
-    others = {keyword: rule for keyword, rule in field.rules.items() if keyword != "enum"}
-    return replace(field, rules=others | {"const": RuleFact(options.value[0], options.place)})
-
-
-def _model(request: Field) -> str:
-    for field in request.fields:
-        if field.name == _MODEL and "const" in field.rules:
-            return str(field.rules["const"].value)
-    raise PageError(f"The page does not name the one value that {_MODEL!r} may have.")
-
-
-def _operation(operation: OperationFacts) -> dict[str, Any]:
-    rules: dict[str, RuleFact] = vars(operation)
-    return {name: rule.value for name, rule in rules.items()} | {"x-places": _places(rules)}
-
-
-def _places(rules: dict[str, RuleFact]) -> dict[str, dict[str, str]]:
-    return {name: rule.place.as_json() for name, rule in rules.items()}
-
-
-def _each_once(codes: Iterable[CodeFact]) -> Iterable[CodeFact]:
-    """A page may list a code more than once: the first place counts."""
-    first: dict[int, CodeFact] = {}
-    for code in codes:
-        first.setdefault(code.number, code)
-    return first.values()
-
-
-def _code(code: CodeFact) -> dict[str, Any]:
-    unnamed = {"name": f"code_{code.number}", "description": f"The page documents code {code.number}."}
-    words = _wording()["codes"].get(str(code.number), unnamed)
-    return {"code": code.number, **words, "x-place": code.place.as_json()}
-
-
-def _schema(field: Field) -> dict[str, Any]:
-    """Write a field in one order of keywords, whatever the order in which the page says things."""
-    schema: dict[str, Any] = {}
-    if field.name:
-        schema["description"] = _wording()["fields"].get(field.name, f"The field `{field.name}`.")
-    rules = {keyword: field.rules[keyword] for keyword in KEYWORDS if keyword in field.rules}
-    schema |= {keyword: rule.value for keyword, rule in rules.items()}
-    if required := [inner.name for inner in field.fields if inner.required and inner.required.value]:
-        schema["required"] = required
-    if field.fields:
-        schema["properties"] = {inner.name: _schema(inner) for inner in field.fields}
-    if field.items:
-        schema["items"] = _schema(field.items)
-    places = rules | ({"required": field.required} if field.required else {})
-    notes = [{"keyword": note.keyword, "value": note.value, "x-place": note.place.as_json()} for note in field.notes]
-    return schema | ({"x-notes": notes} if notes else {}) | ({"x-places": _places(places)} if places else {})
-
-
-@cache
-def _wording() -> dict[str, Any]:
-    """Our own words for what pages of this make name; they add no fact, and what they do not know goes without."""
-    text = Path(__file__).with_name("wording.json").read_text(encoding="utf-8")
-    wording: dict[str, Any] = json.loads(text)
-    return wording
-
-
-LONGEST: Final = 2 * 1024 * 1024
-"""Characters beyond which a page is refused unread."""
-_LONGEST_PROSE: Final = 256 * 1024
-"""Characters outside fences beyond which a Markdown page is refused; known pages have a twentieth of them."""
+MAXIMUM_CHARACTERS: Final = 2 * 1024 * 1024
+"""Longer pages are rejected before they are parsed."""
+# The time to parse Markdown grows faster than its length. The known pages have a twentieth of this outside fences.
+_MAXIMUM_MARKDOWN_CHARACTERS: Final = 256 * 1024
 
 _FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-_OPENAPI: Final = re.compile(r"\s*(?:---\s+)?(?:#[^\n]*\s+)*['\"]?openapi['\"]?\s*:")
+_OPENAPI_YAML: Final = re.compile(r"\s*(?:---\s+)?(?:#[^\n]*\s+)*['\"]?openapi['\"]?\s*:")
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """A contract, and what its page says beyond it.
+    """A contract, and what its page states beyond it.
 
     Attributes:
         contract: The contract document.
-        notes: Limits that stand only in the prose, a phrase each.
-        unread: What was understood as neither fact nor prose, a phrase each.
+        notes: Limits that only the prose states, one phrase each.
+        unrecognized: Statements that are neither a known fact nor prose, one phrase each.
     """
 
     contract: dict[str, Any]
     notes: tuple[str, ...]
-    unread: tuple[str, ...]
+    unrecognized: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """The contract as the text of its file."""
-        return render(self.contract)
+        return _render(self.contract)
+
+
+def derive(page: str) -> str:
+    """Return the text of the contract file for a page.
+
+    Raises:
+        PageError: The page cannot be derived.
+    """
+    return derive_page(page).text
 
 
 def derive_page(page: str) -> Derivation:
-    """Derive the contract of a page of any known form.
+    """Derive the contract of a page.
 
     Args:
         page: The text of the page.
 
     Raises:
-        PageError: The page cannot be read; the message is one sentence that names what was missed.
+        PageError: The page cannot be derived.
     """
     facts = read_page(page)
     contract = write_contract(facts)
     try:
         notes = tuple(Contract(contract).notes())
-        msgspec.json.decode(render(contract).encode())
+        # YAML has values that JSON does not have, such as .nan and lone surrogates in strings.
+        msgspec.json.decode(_render(contract).encode())
     except ContractError as error:
-        raise PageError(f"The page makes no contract: {error}") from error
+        raise PageError(f"The page does not result in a valid contract: {error}") from error
     except ValueError as error:
-        raise PageError("The page states a value that JSON cannot say.") from error
-    return Derivation(contract, notes, facts.unread)
+        raise PageError("The page states a value that JSON cannot represent.") from error
+    return Derivation(contract, notes, facts.unrecognized)
 
 
-def derive(page: str) -> str:
-    """Return the text of the contract file that a page makes.
+def _render(contract: dict[str, Any]) -> str:
+    return json.dumps(contract, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
-    Raises:
-        PageError: The page cannot be read; the message is one sentence that names what was missed.
-    """
-    return derive_page(page).text
+
+# --- the forms of a page ---------------------------------------------------------------------------------------------
 
 
 def read_page(page: str) -> PageFacts:
-    """Return what a page of any known form states.
+    """Return the facts that a page states.
 
     Raises:
         PageError: The page cannot be read.
     """
-    _check_length(page, LONGEST)
+    _check_length(page, MAXIMUM_CHARACTERS)
     if not page.strip():
         raise PageError("The page is empty.")
     if "\0" in page:
         raise PageError("The page is not text.")
     if page.lstrip().startswith("{"):
-        return _from_json(page)
-    return read_openapi(_yaml(page)) if _OPENAPI.match(page) else _from_markdown(page)
-
-
-def _check_length(text: str, longest: int) -> None:
-    if len(text) > longest:
-        raise PageError(f"The page is longer than {longest // 1024} Ki characters, which no documentation page is.")
-
-
-def _from_markdown(page: str) -> PageFacts:
-    _check_length(_FENCE.sub("", page), _LONGEST_PROSE)
+        return _read_json(page)
+    if _OPENAPI_YAML.match(page):
+        return read_openapi(_parse_yaml(page))
+    _check_length(_FENCE.sub("", page), _MAXIMUM_MARKDOWN_CHARACTERS)
     sections = read_sections(page)
     for section in sections:
         for fence in section.fences:
-            document = _document(fence)
-            if document is not None:
-                return read_openapi(document, heading=section.heading, server_of=lambda path: server(sections, path))
+            if document := _openapi_in_fence(fence):
+                return read_openapi(
+                    document, heading=section.heading, server_of=lambda path: server_from_examples(sections, path)
+                )
     return read_markdown(sections)
 
 
-def _document(fence: str) -> Any:
-    """Return the OpenAPI document in a fence, in either syntax, or ``None`` where it holds something else."""
-    if _OPENAPI.match(fence):
-        return _yaml(fence)
+def _check_length(text: str, maximum: int) -> None:
+    if len(text) > maximum:
+        raise PageError(f"The page is longer than {maximum // 1024} Ki characters; it cannot be a documentation page.")
+
+
+def _openapi_in_fence(fence: str) -> Any:
+    """Return the OpenAPI document in a code fence, in YAML or JSON, or ``None``."""
+    if _OPENAPI_YAML.match(fence):
+        return _parse_yaml(fence)
     if not fence.lstrip().startswith("{"):
         return None
     try:
@@ -229,48 +143,122 @@ def _document(fence: str) -> Any:
     return value if isinstance(value, dict) and "openapi" in value else None
 
 
-def _from_json(page: str) -> PageFacts:
-    """Read the answer of the service for a model's schema, or the OpenAPI document alone."""
+def _read_json(page: str) -> PageFacts:
+    """Read an OpenAPI document, or the response of the service for a model's schema."""
     try:
         document: dict[str, Any] = msgspec.json.decode(page.encode())
     except (ValueError, RecursionError) as error:
-        raise PageError("The page begins as JSON, but is no whole JSON.") from error
+        raise PageError("The page starts like JSON, but is not valid JSON.") from error
     if "openapi" in document:
         return read_openapi(document)
     data = document.get("data")
     if not isinstance(data, dict):
-        raise PageError(f"The answer has no data: {for_display(document.get('msg', 'it gives no reason'))}.")
+        raise PageError(f"The response has no data: {for_display(document.get('msg', 'it gives no reason'))}.")
     if not isinstance(data.get("openapi"), dict):
-        raise PageError(
-            f"The answer has no OpenAPI document for the model {for_display(data.get('model', 'it names'))}."
-        )
+        model = f"the model {for_display(data['model'])}" if "model" in data else "its model"
+        raise PageError(f"The response has no OpenAPI document for {model}.")
     return read_openapi(data["openapi"], base="/data/openapi")
 
 
-def _yaml(text: str) -> Any:
-    # A few aliases make a document of any size, and no page needs one.
+def _parse_yaml(text: str) -> Any:
+    # A few nested aliases can expand to a document of any size ("billion laughs"), and the known pages use none.
     anchors, aliases = (set(re.findall(rf"{mark}([^\s,\[\]{{}}]+)", text)) for mark in ("&", r"\*"))
     if shared := anchors & aliases:
         raise PageError(
-            f"The OpenAPI document of the page uses the YAML alias {for_display(min(shared))!r}; write it out."
+            f"The OpenAPI document of the page uses the YAML alias {for_display(min(shared))!r}; write out its value."
         )
     try:
-        return _plain(yaml12.parse_yaml(text))
+        return _as_json(yaml12.parse_yaml(text))
     except RecursionError as error:
         raise PageError("The OpenAPI document of the page nests too deeply.") from error
     except ValueError as error:
-        raise PageError(
-            f"The OpenAPI document of the page is no whole YAML: {for_display(str(error)).rstrip('.')}."
-        ) from error
+        reason = for_display(str(error)).rstrip(".")
+        raise PageError(f"The OpenAPI document of the page is not valid YAML: {reason}.") from error
 
 
-def _plain(node: Any) -> Any:
-    """Give a YAML value the form that JSON has: names are strings, and tags are gone."""
+def _as_json(node: Any) -> Any:
+    """Return a YAML value as JSON has it: with strings as names and without tags."""
     if isinstance(node, yaml12.Yaml):
-        return _plain(node.value)
+        return _as_json(node.value)
     if isinstance(node, dict):
-        return {str(_plain(name)): _plain(value) for name, value in node.items()}
-    return [_plain(item) for item in node] if isinstance(node, list) else node
+        return {str(_as_json(name)): _as_json(value) for name, value in node.items()}
+    return [_as_json(item) for item in node] if isinstance(node, list) else node
 
 
-__all__ = ["LONGEST", "Derivation", "PageError", "derive", "derive_page"]
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+
+_MODEL: Final = job_api().fields.model
+_WORDING: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("wording.json").read_text(encoding="utf-8"))
+"""Our own descriptions of fields and codes by name. The vendor's texts are not copied."""
+
+
+def write_contract(facts: PageFacts) -> dict[str, Any]:
+    """Return the contract that states these facts: a JSON Schema document with the operation and the code table.
+
+    Raises:
+        PageError: The facts do not name exactly one model, or list no codes.
+    """
+    request = replace(facts.request, fields=tuple(map(_with_constant_model, facts.request.fields)))
+    constants = [field.rules["const"] for field in request.fields if field.name == _MODEL and "const" in field.rules]
+    if not constants:
+        raise PageError(f"The page does not list exactly one option for the field {_MODEL!r}.")
+    if not facts.codes:
+        raise PageError("The page lists no status codes of its response.")
+    model = str(constants[0].value)
+    operation = vars(facts.operation)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:seedbed:contract:{model}",
+        "$comment": "Derived from the vendor's page by `seedbed derive`. Do not edit; derive it again.",
+        "title": model,
+        "$ref": "#/$defs/request",
+        "x-operation": {name: rule.value for name, rule in operation.items()} | {"x-places": _places(operation)},
+        "x-codes": _code_table(facts.codes),
+        "$defs": {"request": _field_schema(request), "answer": _field_schema(facts.answer)},
+    }
+
+
+def _with_constant_model(field: Field) -> Field:
+    """Replace the one option of the field ``model`` by a constant, which states the same."""
+    options = field.rules.get("enum")
+    if field.name != _MODEL or not options or len(options.value) != 1:
+        return field
+    others = {keyword: rule for keyword, rule in field.rules.items() if keyword != "enum"}
+    return replace(field, rules=others | {"const": RuleFact(options.value[0], options.place)})
+
+
+def _places(rules: dict[str, RuleFact]) -> dict[str, dict[str, str]]:
+    return {name: rule.place.to_json() for name, rule in rules.items()}
+
+
+def _code_table(codes: Iterable[CodeFact]) -> list[dict[str, Any]]:
+    """Return one row for each code; a page may list a code several times, and the first place counts."""
+    table: dict[int, dict[str, Any]] = {}
+    for code in codes:
+        default = {"name": f"code_{code.number}", "description": f"The page documents code {code.number}."}
+        wording = _WORDING["codes"].get(str(code.number), default)
+        table.setdefault(code.number, {"code": code.number, **wording, "x-place": code.place.to_json()})
+    return list(table.values())
+
+
+def _field_schema(field: Field) -> dict[str, Any]:
+    """Return the schema of a field, with its keywords in the same order for every page."""
+    schema: dict[str, Any] = {}
+    if field.name:
+        schema["description"] = _WORDING["fields"].get(field.name, f"The field `{field.name}`.")
+    rules = {keyword: field.rules[keyword] for keyword in KEYWORDS if keyword in field.rules}
+    schema |= {keyword: rule.value for keyword, rule in rules.items()}
+    if required := [child.name for child in field.fields if child.required and child.required.value]:
+        schema["required"] = required
+    if field.fields:
+        schema["properties"] = {child.name: _field_schema(child) for child in field.fields}
+    if field.items:
+        schema["items"] = _field_schema(field.items)
+    if field.notes:
+        schema["x-notes"] = [
+            {"keyword": note.keyword, "value": note.value, "x-place": note.place.to_json()} for note in field.notes
+        ]
+    if places := _places(rules | ({"required": field.required} if field.required else {})):
+        schema["x-places"] = places
+    return schema

@@ -1,4 +1,4 @@
-"""A Markdown page as sections, tables, lists, fences and labelled segments; knows Markdown and nothing of APIs."""
+"""A Markdown page as sections of text, tables, lists and code fences. Nothing here depends on APIs or on the vendor."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COLONS = (":", "：")
 
 @dataclass
 class Segment:
-    """One line of running text.
+    """One line of running text, split into a bold label and the rest.
 
     Attributes:
-        label: What is bold at its beginning.
-        text: The rest as plain text, the code spans among it.
+        label: Bold text at the start of the line.
+        text: The rest as plain text, including its code spans.
         codes: The code spans.
-        colon: Whether a colon stands between label and text; without one, the label may be mere emphasis.
+        colon: Whether a colon separates label and text; without one, the bold text may be mere emphasis.
     """
 
     label: str = ""
@@ -41,13 +41,13 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The plain text of the cell, its lines joined by spaces."""
+        """The plain text of the cell, with its lines joined by spaces."""
         return " ".join(segment.text for segment in self.segments).strip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its column headings and its rows, each with one cell per column."""
+    """A table: its column headings, and its rows with one cell per column."""
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, Cell], ...]
@@ -55,13 +55,13 @@ class Table:
 
 @dataclass
 class Item:
-    """One item of a list, with the items of the lists inside it."""
+    """One list item, with the items nested in it."""
 
     segments: list[Segment] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
 
     def lines(self) -> Iterator[Segment]:
-        """Yield the lines of this item and of those inside, in page order."""
+        """Yield the lines of this item and of its nested items, in page order."""
         yield from self.segments
         for item in self.items:
             yield from item.lines()
@@ -69,10 +69,10 @@ class Item:
 
 @dataclass
 class Section:
-    """A heading and what stands under it, up to the next heading.
+    """A heading and the content below it, up to the next heading.
 
     Attributes:
-        headings: The headings that lead here, outermost first.
+        headings: The headings of the section and of the sections around it, outermost first.
     """
 
     headings: tuple[str, ...]
@@ -83,11 +83,11 @@ class Section:
 
     @property
     def heading(self) -> str:
-        """The section's own heading, empty before the first one."""
+        """The section's own heading; empty for the content before the first heading."""
         return self.headings[-1] if self.headings else ""
 
     def lines(self) -> Iterator[Segment]:
-        """Yield the lines outside tables: those of paragraphs, then those of lists."""
+        """Yield the lines outside tables: first those of paragraphs, then those of lists."""
         yield from self.segments
         for item in self.items:
             yield from item.lines()
@@ -96,38 +96,31 @@ class Section:
 def read_sections(text: str) -> list[Section]:
     """Split a Markdown page into its sections, in page order."""
     tokens = iter(MarkdownIt("commonmark").enable("table").parse(text))
-    sections, levels, nest = [Section(())], list[tuple[int, str]](), list[Item]()
+    sections, levels, open_items = [Section(())], list[tuple[int, str]](), list[Item]()
     for token in tokens:
         if token.type == "heading_open":
             level = int(token.tag[1:])
-            levels = [pair for pair in levels if pair[0] < level] + [(level, _plain(next(tokens)))]
+            # The text without the marks of code and emphasis.
+            title = "".join(child.content for child in next(tokens).children or ()).strip()
+            levels = [pair for pair in levels if pair[0] < level] + [(level, title)]
             sections.append(Section(tuple(title for _, title in levels)))
         elif token.type == "list_item_open":
             item = Item()
-            (nest[-1].items if nest else sections[-1].items).append(item)
-            nest.append(item)
+            (open_items[-1].items if open_items else sections[-1].items).append(item)
+            open_items.append(item)
         elif token.type == "list_item_close":
-            nest.pop()
-        else:
-            _add(token, tokens, sections[-1], nest[-1].segments if nest else sections[-1].segments)
+            open_items.pop()
+        elif token.type == "table_open":
+            sections[-1].tables.append(_read_table(tokens))
+        elif token.type == "fence":
+            sections[-1].fences.append(token.content)
+        elif token.type == "inline":
+            (open_items[-1] if open_items else sections[-1]).segments.extend(_segments(token))
     return sections
 
 
-def _add(token: Token, tokens: Iterator[Token], section: Section, lines: list[Segment]) -> None:
-    if token.type == "table_open":
-        section.tables.append(_table(tokens))
-    elif token.type == "fence":
-        section.fences.append(token.content)
-    elif token.type == "inline":
-        lines.extend(_segments(token))
-
-
-def _plain(inline: Token) -> str:
-    """Return a heading without the marks of code and emphasis."""
-    return "".join(token.content for token in inline.children or ()).strip()
-
-
-def _table(tokens: Iterator[Token]) -> Table:
+def _read_table(tokens: Iterator[Token]) -> Table:
+    """Read the tokens of a table up to its end."""
     rows: list[list[Cell]] = []
     for token in tokens:
         if token.type == "table_close":
@@ -137,15 +130,17 @@ def _table(tokens: Iterator[Token]) -> Table:
         elif token.type == "inline":
             rows[-1].append(Cell(tuple(_segments(token))))
     columns = tuple(cell.text for cell in rows[0])
+    # Markdown-it pads and cuts every row to the width of the header, so the lengths are equal.
     return Table(columns, tuple(dict(zip(columns, row, strict=True)) for row in rows[1:]))
 
 
 def _segments(inline: Token) -> list[Segment]:
-    """Cut running text at its line breaks, ``<br>`` among them."""
+    """Split running text at its line breaks; a table cell can only break lines with ``<br>``."""
     segments, in_label = [Segment()], False
     for token in inline.children or []:
         current = segments[-1]
-        if token.type in {"softbreak", "hardbreak"} or _is_break(token):
+        is_html_break = token.type == "html_inline" and token.content.lower().startswith("<br")
+        if token.type in {"softbreak", "hardbreak"} or is_html_break:
             segments.append(Segment())
         elif token.type in {"strong_open", "strong_close"}:
             in_label = token.type == "strong_open" and not (current.text + current.label).strip()
@@ -155,16 +150,13 @@ def _segments(inline: Token) -> list[Segment]:
             current.text += token.content
             if token.type == "code_inline":
                 current.codes.append(token.content)
-    return [_tidy(segment) for segment in segments]
+    return [_without_colon(segment) for segment in segments]
 
 
-def _tidy(segment: Segment) -> Segment:
+def _without_colon(segment: Segment) -> Segment:
+    """Return the segment with white space and the colon removed; pages put it inside or after the bold text."""
     label, text = segment.label.strip(), segment.text.strip()
     if not label:
         return Segment(text=text, codes=segment.codes)
     colon = label.endswith(_COLONS) or text.startswith(_COLONS)
     return Segment(label.rstrip(":： "), text.lstrip(":： "), segment.codes, colon)
-
-
-def _is_break(token: Token) -> bool:
-    return token.type == "html_inline" and token.content.lower().startswith("<br")

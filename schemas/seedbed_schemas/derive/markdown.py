@@ -1,4 +1,4 @@
-"""Reader of Markdown pages that state their facts in tables, in lists or under headings, Chinese or English."""
+"""Reader of Markdown pages that state their facts in tables, lists or headings, in Chinese or English."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas.derive import layouts
 from seedbed_schemas.derive.facts import (
     CodeFact,
     Field,
@@ -18,12 +17,17 @@ from seedbed_schemas.derive.facts import (
     codes_of_options,
 )
 from seedbed_schemas.derive.layouts import (
+    BODY,
+    COLUMNS,
+    OPERATION,
     FieldEntry,
     code_lines,
     entries,
     is_table_of_fields,
+    match_concept,
     properties_of,
     read_fields,
+    words_for,
 )
 
 if TYPE_CHECKING:
@@ -39,48 +43,54 @@ def read_markdown(sections: list[Section]) -> PageFacts:
     """Read a page of tables, lists or headings.
 
     Raises:
-        PageError: The page lacks a part that a contract needs, or states something that cannot be read.
+        PageError: The page lacks a part that a contract needs, or contains an invalid statement.
     """
-    request, answer = _part(sections, "request"), _part(sections, "answer")
-    body = [section for section in request if not _is_authorization(section)]
-    asked, told, unread = _entries(body), _entries(answer), list(_unread(sections))
-    operation = _operation(sections, request)
-    asked_for, answered = _whole(body, asked, "the request body", unread), _whole(answer, told, "the answer", unread)
+    request_sections, answer_sections = _part(sections, "request"), _part(sections, "answer")
+    body = [section for section in request_sections if not _is_authorization(section)]
+    request_entries, answer_entries = _all_entries(body), _all_entries(answer_sections)
+    unrecognized = list(_unrecognized(sections))
+    operation = _operation(sections, request_sections)
+    request = _read_part(body, request_entries, "the request body", unrecognized)
+    answer = _read_part(answer_sections, answer_entries, "the response", unrecognized)
     return PageFacts(
         operation=operation,
-        request=asked_for,
-        answer=answered,
-        codes=(*_codes(sections, told), *codes_of_options(answered)),
-        unread=tuple(unread),
+        request=request,
+        answer=answer,
+        codes=(*_codes(sections, answer_entries), *codes_of_options(answer)),
+        unrecognized=tuple(unrecognized),
     )
 
 
+# --- parts of the page -----------------------------------------------------------------------------------------------
+
+
 def _part(sections: list[Section], concept: str) -> list[Section]:
-    part = [section for section in sections if any(layouts.means(title, concept) for title in section.headings)]
+    part = [section for section in sections if any(match_concept(title, concept) for title in section.headings)]
     if not part:
-        raise PageError(f"The page has no section {layouts.words_for(concept)}.")
+        raise PageError(f"The page has no section {words_for(concept)}.")
     return part
 
 
 def _is_authorization(section: Section) -> bool:
-    return any(layouts.means(title, "authorization") for title in section.headings)
+    return any(match_concept(title, "authorization") for title in section.headings)
 
 
-def _entries(part: list[Section]) -> list[FieldEntry]:
-    """Return the entries of a part in page order, each field known before a heading is inside it."""
+def _all_entries(part: list[Section]) -> list[FieldEntry]:
+    """Return the entries of a part of the page, in page order."""
     found = list[FieldEntry]()
     for section in part:
+        # A heading is the name of a field only if the field was listed before, so the names found so far are passed on.
         found.extend(entries(section, [entry.name for entry in found]))
     return found
 
 
-def _whole(part: list[Section], listed: list[FieldEntry], what: str, unread: list[str]) -> Field:
-    bodies = [section.heading for section in part if layouts.BODY.fullmatch(section.heading)]
+def _read_part(part: list[Section], listed: list[FieldEntry], what: str, unrecognized: list[str]) -> Field:
+    bodies = [section.heading for section in part if BODY.fullmatch(section.heading)]
     place = Place(bodies[0] if bodies else part[0].heading)
-    fields = read_fields(listed, what, unread)
-    told = {entry.parent.rpartition(".")[2] for entry in listed}
+    fields = read_fields(listed, what, unrecognized)
+    parents = {entry.parent.rpartition(".")[2] for entry in listed}
     for announced in filter(None, (properties_of(section.heading) for section in part)):
-        if announced.rpartition(".")[2] not in told:
+        if announced.rpartition(".")[2] not in parents:
             raise PageError(f"The page announces the properties of {announced!r}, but lists none that can be read.")
     return Field("", {"type": RuleFact("object", place)}, fields=fields)
 
@@ -89,92 +99,90 @@ def _whole(part: list[Section], listed: list[FieldEntry], what: str, unread: lis
 
 
 def _operation(sections: list[Section], request: list[Section]) -> OperationFacts:
-    path = _labelled(sections, "path")
+    path = _labelled_fact(sections, "path")
     header, scheme = _authorization(request)
-    return OperationFacts(_labelled(sections, "method"), path, server(sections, path.value), header, scheme)
+    return OperationFacts(
+        _labelled_fact(sections, "method"), path, server_from_examples(sections, path.value), header, scheme
+    )
 
 
-def _labelled(sections: list[Section], concept: str) -> RuleFact:
+def _labelled_fact(sections: list[Section], concept: str) -> RuleFact:
     for section in sections:
         for line in section.lines():
-            if layouts.means(line.label, concept) and line.text:
+            if match_concept(line.label, concept) and line.text:
                 return RuleFact(line.text, Place(section.heading, label=line.label))
-    raise PageError(f"The page does not say {layouts.words_for(concept)}.")
+    raise PageError(f"The page does not state {words_for(concept)}.")
 
 
-def server(sections: list[Section], path: str) -> RuleFact:
-    """Learn the server from the page's example calls of that path.
+def server_from_examples(sections: list[Section], path: str) -> RuleFact:
+    """Return the server that the page's example calls send a request for the path to.
 
     Raises:
-        PageError: There is no such example.
+        PageError: The page has no such example.
     """
     for section in sections:
-        for word in (word for fence in section.fences for word in _shell_words(fence)):
-            if word.startswith("https://") and word.endswith(path):
-                return RuleFact(word.removesuffix(path), Place(section.heading))
-    raise PageError(f"The page has no example call of https://.../{path.lstrip('/')} from which to learn the server.")
-
-
-def _shell_words(fence: str) -> list[str]:
-    try:
-        return shlex.split(fence)
-    except ValueError:  # a fence in another language than shell
-        return []
+        for fence in section.fences:
+            try:
+                words = shlex.split(fence)
+            except ValueError:  # The example is in another language than shell.
+                continue
+            for word in words:
+                if word.startswith("https://") and word.endswith(path):
+                    return RuleFact(word.removesuffix(path), Place(section.heading))
+    raise PageError(f"The page has no example call of https://.../{path.lstrip('/')}, which would name the server.")
 
 
 def _authorization(request: list[Section]) -> tuple[RuleFact, RuleFact]:
+    """Return the header that carries the key and the word before the key, from an example such as ``A: Bearer KEY``."""
     for section in filter(_is_authorization, request):
         for entry in entries(section, ()):
             for code in (code for line in entry.cells["description"].segments for code in line.codes):
                 if (match := _HEADER.fullmatch(code)) and match["header"] == entry.name:
                     return RuleFact(entry.name, entry.at("name")), RuleFact(match["scheme"], entry.at("description"))
-    raise PageError(f"The page has no table {layouts.words_for('authorization')} that shows the header to send.")
+    raise PageError(f"The page has no table {words_for('authorization')} that shows the header to send.")
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
 
 
 def _codes(sections: list[Section], answer: list[FieldEntry]) -> Iterator[CodeFact]:
+    """Yield the codes that are listed in the description of a response field or in a table of codes."""
     for entry in answer:
         lines = entry.cells["description"].segments
-        labels = [line.label for line in lines if layouts.means(line.label, "codes")]
+        labels = [line.label for line in lines if match_concept(line.label, "codes")]
         for number, _ in code_lines(lines):
             yield CodeFact(number, entry.at("description", labels[0]))
     for section in sections:
         for table in section.tables:
-            columns = [column for column in table.columns if layouts.means(column, "status")]
+            columns = [column for column in table.columns if match_concept(column, "status")]
             for text in (row[column].text for column in columns for row in table.rows):
                 if re.fullmatch(r"\d{3,5}", text):
                     yield CodeFact(int(text), Place(section.heading, text, columns[0]))
 
 
-# --- what is left ----------------------------------------------------------------------------------------------------
+# --- unrecognized statements -----------------------------------------------------------------------------------------
 
 
-def _unread(sections: Iterable[Section]) -> Iterator[str]:
-    """Yield what outside the entries is neither fact nor prose."""
+def _unrecognized(sections: Iterable[Section]) -> Iterator[str]:
+    """Yield the statements outside the entries that are neither a known fact nor prose."""
     for section in sections:
         heading = repr(section.heading)
-        if (match := layouts.BODY.fullmatch(section.heading)) and match["media"] != "application/json":
+        if (match := BODY.fullmatch(section.heading)) and match["media"] != "application/json":
             yield f"the media type {match['media']!r}"
         for table in section.tables:
-            yield from (f"the column {column!r} of the table under {heading}" for column in _strange(table.columns))
-        for line in _loose(section):
-            if line.colon and line.text and not layouts.means(line.label, *layouts.OPERATION, "prose"):
+            # In a table of codes, the columns beside the code are prose.
+            if not any(match_concept(column, "status") for column in table.columns):
+                unknown = [column for column in table.columns if not match_concept(column, *COLUMNS)]
+                yield from (f"the column {column!r} of the table under {heading}" for column in unknown)
+        for line in _lines_outside_fields(section):
+            if line.colon and line.text and not match_concept(line.label, *OPERATION, "prose"):
                 yield f"{line.label!r} under {heading}"
 
 
-def _strange(columns: tuple[str, ...]) -> list[str]:
-    """Return the columns that mean nothing known; in a table of codes, the words beside the code are prose."""
-    if any(layouts.means(column, "status") for column in columns):
-        return []
-    return [column for column in columns if not layouts.means(column, *layouts.COLUMNS)]
-
-
-def _loose(section: Section) -> Iterator[Segment]:
-    """Yield the lines of a section that belong to no field."""
+def _lines_outside_fields(section: Section) -> Iterator[Segment]:
     listed = [entry for entry in entries(section, ()) if not any(map(is_table_of_fields, section.tables))]
     if not listed:
         yield from section.lines()
     elif listed[0].place.heading != section.heading or listed[0].place.row:
+        # The section has bullets with fields. Below the heading of a field, all lines belong to that field.
         yield from section.segments
