@@ -30,13 +30,13 @@ class Callbacks(Tasks):
         self.senders: list[threading.Thread] = []
         self.connections: set[http.client.HTTPConnection] = set()
 
-    def promise(self, task: Task) -> None:
+    def schedule_callback(self, task: Task) -> None:
         """Send the callback of a task, if it asked for one, when it will have ended."""
-        if self.variant.callbacks and self.is_asked(task) and not isinf(self.variant.seconds):
-            self.senders.append(threading.Thread(target=self.keep_promise, args=(task,)))
+        if self.variant.callbacks and self.has_receiver(task) and not isinf(self.variant.seconds):
+            self.senders.append(threading.Thread(target=self.deliver_when_due, args=(task,)))
             self.senders[-1].start()
 
-    def is_asked(self, task: Task) -> bool:
+    def has_receiver(self, task: Task) -> bool:
         return self.callback_host(task) in _LOOPBACK
 
     def callback_host(self, task: Task) -> str | None:
@@ -45,14 +45,14 @@ class Callbacks(Tasks):
             return parts.hostname if parts.scheme.lower() == "http" else None
         return None
 
-    def keep_promise(self, task: Task) -> None:
+    def deliver_when_due(self, task: Task) -> None:
         if not self.stopping.wait(self.callback_delay(task)):
-            self.send_until_taken(task)
+            self.send_until_accepted(task)
 
     def callback_delay(self, task: Task) -> float:
         return max(self.variant.seconds, self.variant.late) - self.age(task) + 0.002
 
-    def send_until_taken(self, task: Task) -> None:
+    def send_until_accepted(self, task: Task) -> None:
         for _ in range(_TRIES):
             if self.send(task) or self.stopping.wait(self.variant.retry_seconds):
                 return
@@ -93,16 +93,16 @@ class Callbacks(Tasks):
 
     def callback_record(self, task: Task) -> dict[str, Any]:
         record = self.record(task)
-        return record | {"updateTime": self.changed(task, record.get("state") or self.state(task))}
+        return record | {"updateTime": self.update_time(task, record.get("state") or self.state(task))}
 
     def signature(self, task: Task, body: bytes) -> dict[str, str]:
         if not self.variant.signs:
             return {}
-        stamp = self.stamp()
+        stamp = self.timestamp()
         signed = self.sign(SIGNING_KEY, self.signed_text(task, stamp, body))
         return {"X-Webhook-Timestamp": stamp, "X-Webhook-Signature": signed}
 
-    def stamp(self) -> str:
+    def timestamp(self) -> str:
         return str(int(time.time()))
 
     def signed_text(self, task: Task, stamp: str, body: bytes) -> bytes:  # noqa: ARG002  a broken server signs the body

@@ -1,4 +1,4 @@
-"""Those who deal with the independent server in tests: a caller with a key, and a receiver of callbacks."""
+"""The two sides of the independent server in tests: a caller with a key, and a receiver of callbacks."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from tests.minimal_service import Served
 from tests.minimal_variants import ENDS, MODEL
 
 GOOD: dict[str, Any] = {"model": MODEL, "input": {"prompt": "a café 🎨", "aspect_ratio": "4:3", "quality": "basic"}}
-CREATE, LOOK, CREDIT = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/api/v1/chat/credit"
+CREATE, RECORD_INFO, CREDIT = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/api/v1/chat/credit"
 
 
 def with_prompt(prompt: Any, **fields: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def without(*path: str) -> dict[str, Any]:
 
 
 class Caller:
-    """Someone with a key."""
+    """A client of the server with one API key."""
 
     def __init__(self, served: Served, client: httpx2.Client, key: str | None = None) -> None:
         self.served, self.client = served, client
@@ -44,20 +44,20 @@ class Caller:
         return self.client.request(method, self.served.url + path, headers=self.headers, **options)
 
     def create(self, request: Any = GOOD) -> dict[str, Any]:
-        answer: dict[str, Any] = self.send("POST", CREATE, json=request).json()
-        return answer
+        response: dict[str, Any] = self.send("POST", CREATE, json=request).json()
+        return response
 
-    def look(self, task_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.send("GET", LOOK, params={"taskId": task_id}).json()
-        return answer
+    def fetch(self, task_id: str) -> dict[str, Any]:
+        response: dict[str, Any] = self.send("GET", RECORD_INFO, params={"taskId": task_id}).json()
+        return response
 
-    def finished(self, request: Any = GOOD) -> dict[str, Any]:
+    def wait_until_finished(self, request: Any = GOOD) -> dict[str, Any]:
         task_id = self.create(request)["data"]["taskId"]
-        return self.until(task_id, lambda record: record.get("state") in ENDS)
+        return self.poll_until(task_id, lambda record: record.get("state") in ENDS)
 
-    def until(self, task_id: str, is_enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def poll_until(self, task_id: str, is_enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         while True:
-            record: dict[str, Any] = self.look(task_id)["data"] or {}
+            record: dict[str, Any] = self.fetch(task_id)["data"] or {}
             if is_enough(record):
                 return record
             time.sleep(0.002)
@@ -68,7 +68,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Received:
-    """A callback as it came."""
+    """A received callback."""
 
     method: str
     path: str
@@ -81,25 +81,30 @@ class Received:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes callbacks; answers an error as often as it is told."""
+    """A server for callbacks that answers the first ones with an error.
+
+    Attributes:
+        arrived: Released once for each callback.
+        calls: The callbacks in the order of their arrival.
+    """
 
     def __init__(self, errors: int = 0) -> None:
-        self.came = threading.Semaphore(0)
+        self.arrived = threading.Semaphore(0)
         self.calls: list[Received] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
+            def respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 receiver.calls.append(Received(self.command, self.path, dict(self.headers), body))
                 self.send_response(500 if len(receiver.calls) <= errors else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                receiver.came.release()
+                receiver.arrived.release()
 
-            do_GET = do_POST = do_PUT = answer  # noqa: N815  named so by the standard library
+            do_GET = do_POST = do_PUT = respond  # noqa: N815  named by http.server
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  as above
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named by http.server
                 pass
 
         super().__init__(("127.0.0.1", 0), Handler)

@@ -35,31 +35,34 @@ class Requests:
 
     variant: Variant
 
-    def refuse(self, kind: str, words: str) -> RefusalError:
+    def refusal(self, kind: str, words: str) -> RefusalError:
         return RefusalError(500 if self.variant.observed and kind in _SEEN_AS_500 else 422, words)
 
     def check_content_type(self, headers: Message) -> None:
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if self.variant.needs_type and kind != "application/json":
-            raise self.refuse("malformed", "Send application/json.")
+            raise self.refusal("malformed", "Send application/json.")
 
     def parse(self, body: bytes) -> Any:
         try:
             return self.load(body.decode("utf-8-sig" if self.variant.bom else "utf-8"))
         except (ValueError, RecursionError):
-            raise self.refuse("malformed", "The body is not JSON.") from None
+            raise self.refusal("malformed", "The body is not JSON.") from None
 
     def load(self, text: str) -> Any:
         return json.loads(
-            text, object_pairs_hook=self.pairs, parse_constant=self.no_number, parse_float=self.finite_number
+            text,
+            object_pairs_hook=self.object_from_pairs,
+            parse_constant=self.refuse_constant,
+            parse_float=self.finite_number,
         )
 
-    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def object_from_pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if self.variant.single_keys and len(dict(pairs)) < len(pairs):
             raise ValueError(pairs)
         return dict(pairs)
 
-    def no_number(self, word: str) -> float:
+    def refuse_constant(self, word: str) -> float:
         raise ValueError(word)
 
     def finite_number(self, digits: str) -> float:
@@ -85,32 +88,32 @@ class Requests:
 
     def check_object(self, value: Any, name: str) -> None:
         if not isinstance(value, dict):
-            raise self.refuse("malformed" if name == "body" else "type", f"{name} must be an object")
+            raise self.refusal("malformed" if name == "body" else "type", f"{name} must be an object")
 
     def check_names(self, value: dict[str, Any], names: tuple[str, ...]) -> None:
         if self.variant.strict and not value.keys() <= set(names):
-            raise self.refuse("unknown", "There is a field that is not known.")
+            raise self.refusal("unknown", "There is a field that is not known.")
 
     def required(self, holder: dict[str, Any], name: str) -> Any:
         if name not in holder:
-            raise self.refuse("missing", f"{name} is required")
+            raise self.refusal("missing", f"{name} is required")
         return holder[name]
 
     def check_text(self, value: Any, name: str) -> None:
         if not isinstance(value, str):
-            raise self.refuse("type", f"{name} must be a string")
+            raise self.refusal("type", f"{name} must be a string")
 
     def check_model(self, value: Any) -> None:
         self.check_text(value, "model")
         if value != MODEL:
-            raise self.refuse("model", "The model name you specified is not supported.")
+            raise self.refusal("model", "The model name you specified is not supported.")
 
     def check_prompt(self, value: Any) -> None:
         self.check_text(value, "prompt")
         if self.length(value) > LONGEST_PROMPT:
-            raise self.refuse("long", "The text length cannot exceed the maximum limit")
+            raise self.refusal("long", "The text length cannot exceed the maximum limit")
         if self.variant.needs_prompt and not value:
-            raise self.refuse("empty", "prompt must not be empty")
+            raise self.refusal("empty", "prompt must not be empty")
 
     def length(self, text: str) -> int:
         return len(text)
@@ -118,9 +121,9 @@ class Requests:
     def check_option(self, value: Any, name: str, options: tuple[str, ...]) -> None:
         self.check_text(value, name)
         if value not in options:
-            raise self.refuse("option", f"{name} is not within the range of allowed options")
+            raise self.refusal("option", f"{name} is not within the range of allowed options")
 
     def check_callback(self, value: Any) -> None:
         self.check_text(value, "callBackUrl")
         if not _URI.fullmatch(value):
-            raise self.refuse("uri", "callBackUrl must be a URI")
+            raise self.refusal("uri", "callBackUrl must be a URI")

@@ -26,6 +26,10 @@ _DOWNLOAD, _SCHEMA = ("POST", "/api/v1/common/download-url"), ("GET", "/api/v1/m
 _DOCUMENT = {"openapi": "3.1.0", "info": {"title": MODEL, "version": "1"}, "paths": {}}
 
 
+Routes = dict[tuple[str, str], Callable[[Account, "Call"], Any]]
+"""Operations by HTTP method and path."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A request as it came."""
@@ -44,7 +48,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """An answer as it goes."""
 
     status: int
@@ -70,46 +74,49 @@ class Service(Requests, Callbacks):
         if variant.two_keys:
             self.accounts.append(Account(SECOND_KEY, variant.second_credits))
 
-    def routes(self) -> dict[tuple[str, str], Callable[[Account, Call], Any]]:
-        extra: dict[str, dict[tuple[str, str], Callable[[Account, Call], Any]]] = {
+    def routes(self) -> Routes:
+        optional: dict[str, Routes] = {
             "credit": {_CREDIT: self.credit},
             "models": {_MODELS: self.models, _SCHEMA: self.model_schema},
             "downloadUrl": {_DOWNLOAD: self.download_url},
         }
-        routes: dict[tuple[str, str], Callable[[Account, Call], Any]] = {_CREATE: self.create, _RECORD: self.look}
+        routes: dict[tuple[str, str], Callable[[Account, Call], Any]] = {
+            _CREATE: self.create,
+            _RECORD: self.record_info,
+        }
         for name in self.variant.operations:
-            routes |= extra[name]
+            routes |= optional[name]
         return routes
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: Call) -> Response:
         if call.path.startswith("/files/"):
             return self.file(call)
         routes = self.routes()
-        operation = routes.get((call.method, self.pattern(call.path)))
+        operation = routes.get((call.method, self.route_pattern(call.path)))
         if operation is None:
-            return self.lost(call, known=self.pattern(call.path) in {path for _, path in routes})
+            return self.not_found(call, known=self.route_pattern(call.path) in {path for _, path in routes})
         try:
-            return self.answer(call, 200, "success", operation(self.caller(call), call))
+            return self.respond(call, 200, "success", operation(self.authenticate(call), call))
         except RefusalError as refusal:
-            return self.refused(call, refusal)
+            return self.refusal_response(call, refusal)
 
-    def pattern(self, path: str) -> str:
+    def route_pattern(self, path: str) -> str:
         is_schema = path.startswith("/api/v1/models/") and path.endswith("/schema")
         return _SCHEMA[1] if is_schema else path
 
-    def lost(self, call: Call, *, known: bool) -> Reply:
+    def not_found(self, call: Call, *, known: bool) -> Response:
         if self.variant.plain_errors:
-            return Reply(405 if known else 404, b"no such thing here\n", {"Content-Type": "text/plain"})
-        return self.refused(call, RefusalError(404, "There is nothing here."))
+            return Response(405 if known else 404, b"no such thing here\n", {"Content-Type": "text/plain"})
+        return self.refusal_response(call, RefusalError(404, "There is nothing here."))
 
-    def refused(self, call: Call, refusal: RefusalError) -> Reply:
-        return self.answer(call, refusal.code, refusal.words, None, absent=refusal.absent)
+    def refusal_response(self, call: Call, refusal: RefusalError) -> Response:
+        return self.respond(call, refusal.code, refusal.words, None, absent=refusal.absent)
 
-    def answer(self, call: Call, code: Any, words: Any, data: Any, *, absent: bool = False) -> Reply:
+    def respond(self, call: Call, code: Any, words: Any, data: Any, *, absent: bool = False) -> Response:
         document = self.envelope(call, code, words, data)
         if absent:
             del document["data"]
-        return Reply(self.status(call, code), self.encode(call, document), {"Content-Type": self.content_type(call)})
+        return Response(self.status(call, code), self.encode(call, document), {"Content-Type": self.content_type(call)})
 
     def envelope(self, call: Call, code: Any, words: Any, data: Any) -> dict[str, Any]:  # noqa: ARG002
         extra = {"requestId": "0-1", "meta": {"node": None}} if self.variant.extras else {}
@@ -125,9 +132,9 @@ class Service(Requests, Callbacks):
     def content_type(self, call: Call) -> str:  # noqa: ARG002
         return "application/json; charset=utf-8" if self.variant.charset else "application/json"
 
-    def caller(self, call: Call) -> Account:
+    def authenticate(self, call: Call) -> Account:
         token = self.token(call.headers.get_all("Authorization", []))
-        account = next((account for account in self.accounts if self.fits(account, token)), None)
+        account = next((account for account in self.accounts if self.key_matches(account, token)), None)
         if account is None:
             raise RefusalError(401, "Unauthorized - Authentication failed.", absent=self.variant.observed)
         return account
@@ -138,21 +145,21 @@ class Service(Requests, Callbacks):
             scheme, token = scheme.capitalize(), token.strip()
         return token if scheme == "Bearer" else ""
 
-    def fits(self, account: Account, token: str) -> bool:
+    def key_matches(self, account: Account, token: str) -> bool:
         return account.key == token
 
     def create(self, account: Account, call: Call) -> Any:
         self.check_content_type(call.headers)
         request = self.parse(call.body)
         self.check(request)
-        task = self.make(account, request)
-        self.promise(task)
-        return self.created(task)
+        task = self.create_task(account, request)
+        self.schedule_callback(task)
+        return self.creation_data(task)
 
-    def created(self, task: Task) -> Any:
+    def creation_data(self, task: Task) -> Any:
         return {"taskId": task.id, **({"recordId": task.id} if self.variant.observed or self.variant.extras else {})}
 
-    def look(self, account: Account, call: Call) -> Any:
+    def record_info(self, account: Account, call: Call) -> Any:
         self.check_poll_rate(account)
         asked = call.query("taskId")
         if len(asked) != 1 or not asked[0]:
@@ -184,15 +191,15 @@ class Service(Requests, Callbacks):
             raise RefusalError(422, "url is wrong")
         return f"{url}?download=1"
 
-    def file(self, call: Call) -> Reply:
+    def file(self, call: Call) -> Response:
         tasks = (task for account in self.accounts for task in list(account.tasks))
         task = next((task for task in tasks if self.result_url(task).endswith(call.path)), None)
         if task is None or self.state(task) != "success":
-            return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
+            return Response(404, b"no such file\n", {"Content-Type": "text/plain"})
         return self.image(task)
 
-    def image(self, task: Task) -> Reply:
-        return Reply(200, picture(task.size), {"Content-Type": "image/jpeg"})
+    def image(self, task: Task) -> Response:
+        return Response(200, picture(task.size), {"Content-Type": "image/jpeg"})
 
 
 @dataclass(frozen=True)

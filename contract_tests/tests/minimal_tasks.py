@@ -21,9 +21,9 @@ class Task:
     number: int
     request: Any
     created: int
-    born: float
+    started: float
 
-    def wish(self, name: str) -> str:
+    def input_text(self, name: str) -> str:
         """Return what was asked for, as text whatever it was: broken servers take broken requests."""
         given = self.request.get("input") if isinstance(self.request, dict) else None
         value = given.get(name, "") if isinstance(given, dict) else ""
@@ -31,7 +31,7 @@ class Task:
 
     @property
     def size(self) -> tuple[int, int]:
-        return SIZES.get((self.wish("quality"), self.wish("aspect_ratio")), SIZES["basic", "1:1"])
+        return SIZES.get((self.input_text("quality"), self.input_text("aspect_ratio")), SIZES["basic", "1:1"])
 
     @property
     def callback_url(self) -> Any:
@@ -45,7 +45,7 @@ class Account:
     key: str
     credits: float
     tasks: list[Task] = field(default_factory=list)
-    looks: deque[float] = field(default_factory=deque)
+    polls: deque[float] = field(default_factory=deque)
 
 
 class Tasks:
@@ -68,7 +68,7 @@ class Tasks:
         }
         return forms[self.variant.ids]
 
-    def make(self, account: Account, request: Any) -> Task:
+    def create_task(self, account: Account, request: Any) -> Task:
         """Make a task.
 
         Raises:
@@ -91,11 +91,11 @@ class Tasks:
         most, seconds = POLL_RATE
         now = time.monotonic()
         with self.lock:
-            while account.looks and now - account.looks[0] >= seconds:
-                account.looks.popleft()
-            if self.variant.poll_rate and len(account.looks) >= most:
+            while account.polls and now - account.polls[0] >= seconds:
+                account.polls.popleft()
+            if self.variant.poll_rate and len(account.polls) >= most:
                 raise RefusalError(429, "Your call frequency is too high. Please try again later.")
-            account.looks.append(now)
+            account.polls.append(now)
 
     def check_credits(self, account: Account) -> None:
         if account.credits - sum(self.reserved(task) for task in account.tasks) < PRICE:
@@ -114,30 +114,30 @@ class Tasks:
             return account.credits - sum(self.charged(task) for task in account.tasks)
 
     def find(self, account: Account, task_id: str) -> Task | None:
-        return next((task for task in list(account.tasks) if task.id == task_id and self.is_known(task)), None)
+        return next((task for task in list(account.tasks) if task.id == task_id and self.is_visible(task)), None)
 
-    def is_known(self, task: Task) -> bool:
+    def is_visible(self, task: Task) -> bool:
         return self.age(task) >= self.variant.late
 
     def age(self, task: Task) -> float:
-        return time.monotonic() - task.born
+        return time.monotonic() - task.started
 
     def states(self) -> tuple[str, ...]:
         return ("waiting", "queuing", "generating") if self.variant.queuing else ("waiting", "generating")
 
-    def is_doomed(self, task: Task) -> bool:
-        return self.variant.fails and FAIL_PROMPT in task.wish("prompt")
+    def will_fail(self, task: Task) -> bool:
+        return self.variant.fails and FAIL_PROMPT in task.input_text("prompt")
 
     def state(self, task: Task) -> str:
         age, states = self.age(task), self.states()
         if age >= self.variant.seconds:
-            return ENDS[self.is_doomed(task)]
+            return ENDS[self.will_fail(task)]
         return states[int(age / self.variant.seconds * len(states))]
 
     def record(self, task: Task) -> dict[str, Any]:
         state = self.state(task)
         record = {"taskId": task.id, "model": task.request["model"], "state": state, "param": self.param(task)}
-        shown = {**self.outcome(task, state), **self.times(task, state), **self.cost(state)}
+        shown = {**self.outcome(task, state), **self.times(task, state), **self.consumed_credits(state)}
         record |= {name: value for name, value in shown.items() if value is not None or self.variant.blanks}
         if self.variant.extras:
             record |= {"priority": None, "worker": {"zone": "b", "tries": [1]}}
@@ -163,7 +163,7 @@ class Tasks:
     def times(self, task: Task, state: str) -> dict[str, Any]:
         ended = state in ENDS
         took = int(self.variant.seconds * 1000) if ended else None
-        changed = {} if self.variant.observed else {"updateTime": self.changed(task, state)}
+        changed = {} if self.variant.observed else {"updateTime": self.update_time(task, state)}
         return {
             "createTime": task.created,
             **changed,
@@ -171,13 +171,13 @@ class Tasks:
             "costTime": took // 1000 if took is not None and self.variant.observed else took,
         }
 
-    def changed(self, task: Task, state: str) -> int:
+    def update_time(self, task: Task, state: str) -> int:
         if state in ENDS:
             return task.created + int(self.variant.seconds * 1000)
         index = self.states().index(state)
         return task.created + (int(self.variant.seconds * 1000 / len(self.states()) * index) if index else 0)
 
-    def cost(self, state: str) -> dict[str, Any]:
+    def consumed_credits(self, state: str) -> dict[str, Any]:
         if not self.variant.observed and not self.variant.extras:
             return {}
         return {"creditsConsumed": {"success": PRICE, "fail": 0.0}.get(state)}

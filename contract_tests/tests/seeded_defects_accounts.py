@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.minimal_requests import RefusalError
-from tests.minimal_service import Call, Reply, Service
+from tests.minimal_service import Call, Response, Service
 from tests.minimal_tasks import Account, Task
 from tests.minimal_variants import PRICE, Variant
 from tests.seeded_defect import PLAIN, SeededDefect, seeded
@@ -21,18 +21,18 @@ def _balance(change: Callable[[float], Any]) -> Callable[..., Any]:
     return lambda self, account: change(Service.balance(self, account))
 
 
-def _refusal_costs(is_charged: Callable[[Call, RefusalError], bool]) -> Callable[..., Reply]:
-    def refused(self: Service, call: Call, refusal: RefusalError) -> Reply:
+def _refusal_costs(is_charged: Callable[[Call, RefusalError], bool]) -> Callable[..., Response]:
+    def refusal_response(self: Service, call: Call, refusal: RefusalError) -> Response:
         if is_charged(call, refusal):
             self.accounts[0].credits -= PRICE
-        return Service.refused(self, call, refusal)
+        return Service.refusal_response(self, call, refusal)
 
-    return refused
+    return refusal_response
 
 
 def _look_costs(self: Service, account: Account, call: Call) -> Any:
     account.credits -= 0.5
-    return Service.look(self, account, call)
+    return Service.record_info(self, account, call)
 
 
 def _asking_costs(self: Service, account: Account) -> Any:
@@ -46,7 +46,7 @@ def _balance_of_the_other(self: Service, account: Account) -> Any:
 
 def _makes_though_refused(self: Service, account: Account, request: Any) -> Task:
     try:
-        return Service.make(self, account, request)
+        return Service.create_task(self, account, request)
     except RefusalError:
         account.tasks.append(Task(self.new_id(0), 0, request, 0, 0))
         raise
@@ -81,7 +81,7 @@ _CREDITS: Final = (
     seeded(
         "twice the price for high",
         _PRICE_CLAUSE,
-        charged=lambda self, task: Service.charged(self, task) * (1 + (task.wish("quality") == "high")),
+        charged=lambda self, task: Service.charged(self, task) * (1 + (task.input_text("quality") == "high")),
     ),
     seeded("a failed task charged", _FAILED, charged=lambda *_: PRICE),
     seeded(
@@ -93,12 +93,15 @@ _CREDITS: Final = (
     seeded(
         "a refused request charged",
         _REFUSED,
-        refused=_refusal_costs(lambda call, refusal: refusal.code == 422 and "createTask" in call.target),
+        refusal_response=_refusal_costs(lambda call, refusal: refusal.code == 422 and "createTask" in call.target),
     ),
     seeded(
-        "a wrong key charged", _REFUSED, _PRICE_CLAUSE, refused=_refusal_costs(lambda _, refusal: refusal.code == 401)
+        "a wrong key charged",
+        _REFUSED,
+        _PRICE_CLAUSE,
+        refusal_response=_refusal_costs(lambda _, refusal: refusal.code == 401),
     ),
-    seeded("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, look=_look_costs),
+    seeded("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, record_info=_look_costs),
     seeded("a look at the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_asking_costs),
     seeded(
         "the balance of another account",
@@ -145,7 +148,7 @@ _CREDITS: Final = (
         _ENOUGH,
         "creditAnswer/data/minimum",
         variant=_POOR,
-        refused=_refusal_costs(lambda _, refusal: refusal.code == 402),
+        refusal_response=_refusal_costs(lambda _, refusal: refusal.code == 402),
     ),
 )
 
@@ -153,7 +156,12 @@ _RATES: Final = (
     seeded("5 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(5, 10)),
     seeded("10 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(10, 10)),
     seeded(
-        "a task for what exceeds the rate", _RATE, _REFUSED, _PRICE_CLAUSE, variant=_LIMITED, make=_makes_though_refused
+        "a task for what exceeds the rate",
+        _RATE,
+        _REFUSED,
+        _PRICE_CLAUSE,
+        variant=_LIMITED,
+        create_task=_makes_though_refused,
     ),
     seeded(
         "503 for what exceeds the rate",
@@ -177,7 +185,7 @@ _RATES: Final = (
         _RATE,
         _PRICE_CLAUSE,
         variant=_LIMITED,
-        refused=_refusal_costs(lambda _, refusal: refusal.code == 429),
+        refusal_response=_refusal_costs(lambda _, refusal: refusal.code == 429),
     ),
 )
 

@@ -60,10 +60,10 @@ def _reads_any_bytes(self: Service, body: bytes) -> Any:
 
 
 def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., RefusalError]:
-    def refuse(self: Service, kind: str, words: str) -> RefusalError:
-        return RefusalError(code, words) if kind in kinds else Service.refuse(self, kind, words)
+    def refusal(self: Service, kind: str, words: str) -> RefusalError:
+        return RefusalError(code, words) if kind in kinds else Service.refusal(self, kind, words)
 
-    return refuse
+    return refusal
 
 
 def _crashes(on: Callable[[bytes], bool]) -> Callable[..., Any]:
@@ -97,7 +97,7 @@ _BODIES: Final = (
             ("an empty body", _reads_nothing),
         )
     ),
-    seeded("500 for a body that is no JSON", _JSON, _INVALID, refuse=_codes(("malformed",), 500)),
+    seeded("500 for a body that is no JSON", _JSON, _INVALID, refusal=_codes(("malformed",), 500)),
     seeded("500 for an empty body", _JSON, _INVALID, parse=_crashes(lambda body: not body)),
     seeded("500 for bytes that are not UTF-8", _JSON, _INVALID, parse=_crashes(_is_not_utf8)),
 )
@@ -106,7 +106,7 @@ LENIENT: Final = (
     seeded("a body with something after it", load=_reads(_reads_what_comes_first)),
     seeded("a comma too many", load=_reads(_reads_commas)),
     seeded("single quotes", load=_reads(_reads_quotes)),
-    seeded("NaN", no_number=lambda *_: 0.0),
+    seeded("NaN", refuse_constant=lambda *_: 0.0),
     seeded("bytes that are not UTF-8", parse=_reads_any_bytes),
     seeded("500 for what is nested deeply", parse=_crashes(_is_deep)),
     seeded("no answer to what is nested deeply", parse=_leaves),
@@ -114,7 +114,7 @@ LENIENT: Final = (
 """Servers that take what is no JSON, or give up on what is too deep, which RFC 8259 leaves to them in its section 9."""
 
 _CODES: Final = tuple(
-    seeded(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refuse=_codes(kinds, code))
+    seeded(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refusal=_codes(kinds, code))
     for code, words, kinds, clauses in (
         (400, "a field that is missing", ("missing",), _REQUIRED),
         (400, "every refusal", _ALL_KINDS, (*_REQUIRED, *_TYPES, *_ENUMS, _LENGTH, "model/const", _JSON)),
@@ -134,7 +134,7 @@ _OBSERVED: Final = (
         "404 for a field that is missing, as observed",
         *(*_REQUIRED, "code/500", "code/404", _INVALID),
         variant=OBSERVED,
-        refuse=_codes(("missing",), 404),
+        refusal=_codes(("missing",), 404),
     ),
 )
 

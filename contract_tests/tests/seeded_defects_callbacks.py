@@ -17,23 +17,23 @@ _FINAL, _SAME, _RETRIED, _ASKED = "callback/final", "callback/same", "callback/r
 
 
 def _only_if(is_sent: Callable[[str], bool]) -> Callable[..., None]:
-    def send_until_taken(self: Service, task: Task) -> None:
+    def send_until_accepted(self: Service, task: Task) -> None:
         if is_sent(self.state(task)):
-            Service.send_until_taken(self, task)
+            Service.send_until_accepted(self, task)
 
-    return send_until_taken
+    return send_until_accepted
 
 
 def _twice(self: Service, task: Task) -> None:
-    Service.send_until_taken(self, task)
-    Service.send_until_taken(self, task)
+    Service.send_until_accepted(self, task)
+    Service.send_until_accepted(self, task)
 
 
 def _every_state(self: Service, task: Task) -> None:
     for part in (0, 0.6):
         if not self.stopping.wait(part * self.variant.seconds):
             self.send(task)
-    Service.keep_promise(self, task)
+    Service.deliver_when_due(self, task)
 
 
 def _never_content(self: Service, task: Task) -> None:
@@ -47,7 +47,7 @@ def _once_only(self: Service, task: Task) -> None:
 
 def _early(self: Service, task: Task) -> dict[str, Any]:
     return Service.callback(
-        self, Task(task.id, task.number, task.request, task.created, task.born - 2 * self.variant.seconds)
+        self, Task(task.id, task.number, task.request, task.created, task.started - 2 * self.variant.seconds)
     )
 
 
@@ -89,11 +89,11 @@ def _target(change: Callable[[str, str], str]) -> Callable[..., str]:
 
 def _unasked(self: Service, task: Task) -> None:
     """Call the last known receiver of the account for a task that asked for no callback."""
-    asked = [other.callback_url for account in self.accounts for other in account.tasks if self.is_asked(other)]
-    if not self.is_asked(task) and asked:
+    asked = [other.callback_url for account in self.accounts for other in account.tasks if self.has_receiver(other)]
+    if not self.has_receiver(task) and asked:
         with contextlib.suppress(TypeError):
             task.request["callBackUrl"] = asked[-1]
-    Service.promise(self, task)
+    Service.schedule_callback(self, task)
 
 
 def _for_refusals(self: Service, request: Any) -> None:
@@ -104,21 +104,21 @@ def _for_refusals(self: Service, request: Any) -> None:
         task = Task(
             "refused", 0, {"model": "", "input": {}} | dict(request or {}), int(time.time() * 1000), time.monotonic()
         )
-        Service.promise(self, task)
+        Service.schedule_callback(self, task)
         raise
 
 
 _SENDING: Final = (
-    seeded("no callback", _SENT, send_until_taken=lambda *_: None),
-    seeded("no callback of failure", _SENT, send_until_taken=_only_if(lambda state: state == "success")),
-    seeded("no callback of success", _SENT, send_until_taken=_only_if(lambda state: state == "fail")),
-    seeded("a callback twice", _ONCE, send_until_taken=_twice),
-    seeded("a callback again though it was taken", _ONCE, send_until_taken=_never_content),
-    seeded("a callback of every state", _FINAL, "record/state/enum", _ONCE, keep_promise=_every_state),
+    seeded("no callback", _SENT, send_until_accepted=lambda *_: None),
+    seeded("no callback of failure", _SENT, send_until_accepted=_only_if(lambda state: state == "success")),
+    seeded("no callback of success", _SENT, send_until_accepted=_only_if(lambda state: state == "fail")),
+    seeded("a callback twice", _ONCE, send_until_accepted=_twice),
+    seeded("a callback again though it was taken", _ONCE, send_until_accepted=_never_content),
+    seeded("a callback of every state", _FINAL, "record/state/enum", _ONCE, deliver_when_due=_every_state),
     seeded("a callback before the end", _FINAL, callback_delay=lambda *_: 0.0, callback=_early),
     seeded("a callback at the beginning", _FINAL, "callback/same", callback_delay=lambda *_: 0.0),
-    seeded("a callback that is not sent again", _RETRIED, send_until_taken=_once_only),
-    seeded("a callback that was not asked for", _ASKED, "record/param/same", promise=_unasked),
+    seeded("a callback that is not sent again", _RETRIED, send_until_accepted=_once_only),
+    seeded("a callback that was not asked for", _ASKED, "record/param/same", schedule_callback=_unasked),
     seeded("a callback for what is refused", _ASKED, check=_for_refusals),
 )
 

@@ -13,15 +13,15 @@ _UNKNOWN, _NO_TASK = "recordInfo/unknown", "recordInfo/missing"
 
 
 def _opens(when: Callable[[Call], bool]) -> Callable[..., Account]:
-    def caller(self: Service, call: Call) -> Account:
+    def authenticate(self: Service, call: Call) -> Account:
         try:
-            return Service.caller(self, call)
+            return Service.authenticate(self, call)
         except RefusalError:
             if when(call):
                 return self.accounts[0]
             raise
 
-    return caller
+    return authenticate
 
 
 def _open_at(part: str) -> Callable[..., Account]:
@@ -57,13 +57,13 @@ def _finds(like: Callable[[str, str], bool]) -> Callable[..., Task | None]:
 def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..., Any]:
     """Look up, and do something else where that is refused."""
 
-    def look(self: Service, account: Account, call: Call) -> Any:
+    def record_info(self: Service, account: Account, call: Call) -> Any:
         try:
-            return Service.look(self, account, call)
+            return Service.record_info(self, account, call)
         except RefusalError:
             return instead(self, account, call.query("taskId"))
 
-    return look
+    return record_info
 
 
 def _refuses_unknown(code: int) -> Callable[..., Any]:
@@ -105,23 +105,31 @@ def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:  
 
 _OPEN: Final = (
     *(
-        seeded(f"{part} open to all", _MISSING, _WRONG, _SCHEME, caller=_open_at(part))
+        seeded(f"{part} open to all", _MISSING, _WRONG, _SCHEME, authenticate=_open_at(part))
         for part in ("createTask", "recordInfo", "chat/credit", "api/v1/models", "download-url")
     ),
-    seeded("every operation open to all", _MISSING, _WRONG, _SCHEME, caller=_opens(lambda _: True)),
-    seeded("no key needed, but no wrong one taken", _MISSING, caller=_open_to(lambda header: not header)),
-    seeded("an empty key taken", _WRONG, _MISSING, _SCHEME, caller=_open_to(lambda header: header.strip() == "Bearer")),
+    seeded("every operation open to all", _MISSING, _WRONG, _SCHEME, authenticate=_opens(lambda _: True)),
+    seeded("no key needed, but no wrong one taken", _MISSING, authenticate=_open_to(lambda header: not header)),
+    seeded(
+        "an empty key taken",
+        _WRONG,
+        _MISSING,
+        _SCHEME,
+        authenticate=_open_to(lambda header: header.strip() == "Bearer"),
+    ),
 )
 
 _NEAR: Final = (
-    seeded("any key taken", _WRONG, fits=_fits(lambda _, token: bool(token))),
-    seeded("any key of the same form taken", _WRONG, fits=_fits(lambda key, token: token[:3] == key[:3])),
+    seeded("any key taken", _WRONG, key_matches=_fits(lambda _, token: bool(token))),
+    seeded("any key of the same form taken", _WRONG, key_matches=_fits(lambda key, token: token[:3] == key[:3])),
     seeded(
-        "the beginning of a key taken", _WRONG, fits=_fits(lambda key, token: len(token) > 4 and key.startswith(token))
+        "the beginning of a key taken",
+        _WRONG,
+        key_matches=_fits(lambda key, token: len(token) > 4 and key.startswith(token)),
     ),
-    seeded("a key with something after it taken", _WRONG, fits=_fits(lambda key, token: token.startswith(key))),
-    seeded("a key in any case taken", _WRONG, fits=_fits(lambda key, token: token.lower() == key.lower())),
-    seeded("a key backwards taken", _WRONG, fits=_fits(lambda key, token: token in (key, key[::-1]))),
+    seeded("a key with something after it taken", _WRONG, key_matches=_fits(lambda key, token: token.startswith(key))),
+    seeded("a key in any case taken", _WRONG, key_matches=_fits(lambda key, token: token.lower() == key.lower())),
+    seeded("a key backwards taken", _WRONG, key_matches=_fits(lambda key, token: token in (key, key[::-1]))),
     seeded("Basic taken", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
     seeded("Token taken", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
     seeded("a bare key taken", _SCHEME, token=_token(lambda header: header)),
@@ -130,14 +138,14 @@ _NEAR: Final = (
 )
 
 _LOOKS: Final = (
-    seeded("null for an unknown task", _UNKNOWN, look=_looks(_empty_record)),
-    seeded("a made-up record for an unknown task", _UNKNOWN, look=_looks(_made_up_record)),
-    seeded("the newest task for an unknown one", _UNKNOWN, look=_newest_for(unnamed=False)),
-    seeded("the newest task for none", _NO_TASK, look=_newest_for(unnamed=True)),
-    seeded("500 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(500)),
-    seeded("401 for an unknown task", _UNKNOWN, "code/404", "code/422", look=_refuses_unknown(401)),
-    seeded("500 for no task", _NO_TASK, look=_refuses_missing(500)),
-    seeded("401 for no task", _NO_TASK, look=_refuses_missing(401)),
+    seeded("null for an unknown task", _UNKNOWN, record_info=_looks(_empty_record)),
+    seeded("a made-up record for an unknown task", _UNKNOWN, record_info=_looks(_made_up_record)),
+    seeded("the newest task for an unknown one", _UNKNOWN, record_info=_newest_for(unnamed=False)),
+    seeded("the newest task for none", _NO_TASK, record_info=_newest_for(unnamed=True)),
+    seeded("500 for an unknown task", _UNKNOWN, "code/404", "code/422", record_info=_refuses_unknown(500)),
+    seeded("401 for an unknown task", _UNKNOWN, "code/404", "code/422", record_info=_refuses_unknown(401)),
+    seeded("500 for no task", _NO_TASK, record_info=_refuses_missing(500)),
+    seeded("401 for no task", _NO_TASK, record_info=_refuses_missing(401)),
     seeded(
         "a task by the beginning of its name", _UNKNOWN, find=_finds(lambda name, asked: name.startswith(asked[:-1]))
     ),

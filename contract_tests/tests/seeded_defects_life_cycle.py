@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.minimal_requests import RefusalError
-from tests.minimal_service import Call, Reply, Service, picture
+from tests.minimal_service import Call, Response, Service, picture
 from tests.minimal_tasks import Account, Task
 from tests.minimal_variants import ENDS, SIZES
 from tests.seeded_defect import PLAIN, SeededDefect, seeded
@@ -46,41 +46,41 @@ def _shown_by_age(*parts: tuple[float, str]) -> Callable[..., dict[str, Any]]:
 
 
 def _gone_at_the_end(self: Service, account: Account, call: Call) -> Any:
-    shown = Service.look(self, account, call)
+    shown = Service.record_info(self, account, call)
     if shown["state"] in ENDS:
         account.tasks = [task for task in account.tasks if task.id != shown["taskId"]]
     return shown
 
 
 def _restarted_by_looks(self: Service, account: Account, call: Call) -> Any:
-    shown = Service.look(self, account, call)
+    shown = Service.record_info(self, account, call)
     task = next(task for task in account.tasks if task.id == shown["taskId"])
     if shown["state"] in ENDS:
-        object.__setattr__(task, "born", task.born + self.age(task) - self.variant.seconds / 2)
+        object.__setattr__(task, "started", task.started + self.age(task) - self.variant.seconds / 2)
     return shown
 
 
-def _image(size: Callable[[tuple[int, int]], tuple[int, int]]) -> Callable[..., Reply]:
-    return lambda _, task: Reply(200, picture(size(task.size)), _JPEG)
+def _image(size: Callable[[tuple[int, int]], tuple[int, int]]) -> Callable[..., Response]:
+    return lambda _, task: Response(200, picture(size(task.size)), _JPEG)
 
 
-def _file(status: int, body: bytes, kind: str) -> Callable[..., Reply]:
-    return lambda *_: Reply(status, body, {"Content-Type": kind})
+def _file(status: int, body: bytes, kind: str) -> Callable[..., Response]:
+    return lambda *_: Response(status, body, {"Content-Type": kind})
 
 
-def _other_quality(wanted: str, given: str) -> Callable[..., Reply]:
-    def image(self: Service, task: Task) -> Reply:
-        size = SIZES[given, task.wish("aspect_ratio")] if task.wish("quality") == wanted else task.size
-        return Service.image(self, task) if size == task.size else Reply(200, picture(size), _JPEG)
+def _other_quality(wanted: str, given: str) -> Callable[..., Response]:
+    def image(self: Service, task: Task) -> Response:
+        size = SIZES[given, task.input_text("aspect_ratio")] if task.input_text("quality") == wanted else task.size
+        return Service.image(self, task) if size == task.size else Response(200, picture(size), _JPEG)
 
     return image
 
 
-def _only_with_key(self: Service, call: Call) -> Reply:
+def _only_with_key(self: Service, call: Call) -> Response:
     try:
-        self.caller(call)
+        self.authenticate(call)
     except RefusalError:
-        return Reply(401, b"key, please", {"Content-Type": "text/plain"})
+        return Response(401, b"key, please", {"Content-Type": "text/plain"})
     return Service.file(self, call)
 
 
@@ -103,9 +103,13 @@ _STATES: Final = (
     seeded("waiting again after the end", _FINAL, _FORWARD, state=_by_age((0, "usual"), (1.5, "waiting"))),
     seeded("failure after success", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "fail"))),
     seeded("success after failure", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "success"))),
-    seeded("a task that is gone once its end was seen", "recordInfo/same", _FINAL, look=_gone_at_the_end),
+    seeded("a task that is gone once its end was seen", "recordInfo/same", _FINAL, record_info=_gone_at_the_end),
     seeded(
-        "a task that goes back once its end was seen", "recordInfo/same", _FINAL, _FORWARD, look=_restarted_by_looks
+        "a task that goes back once its end was seen",
+        "recordInfo/same",
+        _FINAL,
+        _FORWARD,
+        record_info=_restarted_by_looks,
     ),
 )
 
@@ -116,16 +120,16 @@ _RESULTS: Final = (
     seeded("a page for a result", _IMAGE, _GIVEN, image=_file(200, b"<html></html>", "text/html")),
     seeded("a page for a result that says JPEG", _IMAGE, image=_file(200, b"<html></html>", "image/jpeg")),
     seeded("an empty result", _IMAGE, image=_file(200, b"", "image/jpeg")),
-    seeded("a result cut short", _IMAGE, image=lambda _, task: Reply(200, picture(task.size)[:300], _JPEG)),
+    seeded("a result cut short", _IMAGE, image=lambda _, task: Response(200, picture(task.size)[:300], _JPEG)),
     seeded(
         "a JPEG that says PNG",
         _IMAGE,
-        image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "image/png"}),
+        image=lambda _, task: Response(200, picture(task.size), {"Content-Type": "image/png"}),
     ),
     seeded(
         "a JPEG that says text",
         _IMAGE,
-        image=lambda _, task: Reply(200, picture(task.size), {"Content-Type": "text/plain"}),
+        image=lambda _, task: Response(200, picture(task.size), {"Content-Type": "text/plain"}),
     ),
     seeded("a small result", _SIZE, image=_image(lambda size: (size[0] // 4, size[1] // 4))),
     seeded("a square result always", _SIZE, image=_image(lambda _: (2048, 2048))),
@@ -136,7 +140,7 @@ _RESULTS: Final = (
     seeded(
         "the size of the first task for all",
         _SIZE,
-        image=lambda self, _: Reply(200, picture(self.accounts[0].tasks[0].size), _JPEG),
+        image=lambda self, _: Response(200, picture(self.accounts[0].tasks[0].size), _JPEG),
     ),
 )
 

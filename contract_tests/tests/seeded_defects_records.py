@@ -69,7 +69,7 @@ def _param_without(*path: str) -> Callable[..., str]:
 
 def _param_of_a_neighbour(self: Service, task: Task) -> str:
     tasks = [other for account in self.accounts for other in account.tasks]
-    near = (other for other in tasks if other is not task and abs(other.born - task.born) < 0.1)
+    near = (other for other in tasks if other is not task and abs(other.started - task.started) < 0.1)
     return Service.param(self, next(near, task))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.minimal_requests import RefusalError
-from tests.minimal_service import Call, Reply, Service
+from tests.minimal_service import Call, Response, Service
 from tests.minimal_tasks import Task
 from tests.minimal_variants import KEY
 from tests.seeded_defect import MIRROR, SeededDefect, seeded
@@ -56,20 +56,20 @@ def _status(status: int, when: When) -> Callable[..., int]:
 
 
 def _type(kind: str, when: When = _always) -> Callable[..., Any]:
-    def answer(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Reply:
-        reply = Service.answer(self, call, code, *rest, **options)
-        return Reply(reply.status, reply.body, {"Content-Type": kind}) if kind and when(call, code) else reply
+    def respond(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Response:
+        reply = Service.respond(self, call, code, *rest, **options)
+        return Response(reply.status, reply.body, {"Content-Type": kind}) if kind and when(call, code) else reply
 
-    return answer
+    return respond
 
 
 def _page(when: When) -> Callable[..., Any]:
-    def answer(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Reply:
+    def respond(self: Service, call: Call, code: Any, *rest: Any, **options: Any) -> Response:
         if when(call, code):
-            return Reply(self.status(call, code), _HTML, {"Content-Type": "text/html"})
-        return Service.answer(self, call, code, *rest, **options)
+            return Response(self.status(call, code), _HTML, {"Content-Type": "text/html"})
+        return Service.respond(self, call, code, *rest, **options)
 
-    return answer
+    return respond
 
 
 def _created(data: Callable[[Task], Any]) -> Callable[..., Any]:
@@ -104,13 +104,13 @@ def _trace(call: Call) -> str:
     return f"Traceback (most recent call last):\n{line}    self.check(request)\nValueError: invalid"
 
 
-def _new_task(self: Service, call: Call, refusal: RefusalError) -> Reply:
+def _new_task(self: Service, call: Call, refusal: RefusalError) -> Response:
     data = {"taskId": "task_seedream_1765166238716"} if "createTask" in call.target else None
-    return self.answer(call, refusal.code, refusal.words, data)
+    return self.respond(call, refusal.code, refusal.words, data)
 
 
-def _looks_good(self: Service, call: Call, refusal: RefusalError) -> Reply:
-    return self.answer(call, 200, refusal.words, None)
+def _looks_good(self: Service, call: Call, refusal: RefusalError) -> Response:
+    return self.respond(call, 200, refusal.words, None)
 
 
 _CODES: Final = (
@@ -136,7 +136,7 @@ _CODES: Final = (
     seeded(
         "code 201 for a new task", "code/200", "answer/code/enum", envelope=_with("code", 201, on_path("createTask"))
     ),
-    seeded("a refusal with code 200", "code/422", "request/type", "request/json", refused=_looks_good),
+    seeded("a refusal with code 200", "code/422", "request/type", "request/json", refusal_response=_looks_good),
     seeded(
         "403 for a wrong key",
         *("code/401", "answer/code/enum", "authorisation/wrong", "authorisation/missing"),
@@ -153,23 +153,29 @@ _DATAS: Final = (
     seeded(
         "no data for a new task", _DATA, _TASK_ID, "createTask/usable", envelope=_without("data", on_path("createTask"))
     ),
-    seeded("null for the data of a new task", _DATA, _TASK_ID, "createTask/usable", created=_created(lambda _: None)),
-    seeded("a list for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: [task.id])),
-    seeded("the bare name for the data of a new task", _DATA, _TASK_ID, created=_created(lambda task: task.id)),
-    seeded("no taskId", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"recordId": task.id})),
+    seeded(
+        "null for the data of a new task", _DATA, _TASK_ID, "createTask/usable", creation_data=_created(lambda _: None)
+    ),
+    seeded("a list for the data of a new task", _DATA, _TASK_ID, creation_data=_created(lambda task: [task.id])),
+    seeded("the bare name for the data of a new task", _DATA, _TASK_ID, creation_data=_created(lambda task: task.id)),
+    seeded(
+        "no taskId", _TASK_ID, "createTask/usable", _DATA, creation_data=_created(lambda task: {"recordId": task.id})
+    ),
     seeded(
         "an empty taskId",
         _TASK_ID,
         "createTask/usable",
         "createTask/unique",
         "record/taskId/minLength",
-        created=_created(lambda _: {"taskId": ""}),
+        creation_data=_created(lambda _: {"taskId": ""}),
     ),
-    seeded("null for a taskId", _TASK_ID, "createTask/usable", created=_created(lambda _: {"taskId": None})),
-    seeded("taskId as a number", _TASK_ID, created=_created(lambda task: {"taskId": task.number})),
-    seeded("task_id", _TASK_ID, "createTask/usable", _DATA, created=_created(lambda task: {"task_id": task.id})),
+    seeded("null for a taskId", _TASK_ID, "createTask/usable", creation_data=_created(lambda _: {"taskId": None})),
+    seeded("taskId as a number", _TASK_ID, creation_data=_created(lambda task: {"taskId": task.number})),
+    seeded("task_id", _TASK_ID, "createTask/usable", _DATA, creation_data=_created(lambda task: {"task_id": task.id})),
     seeded(
-        "a taskId that nothing knows", "createTask/usable", created=_created(lambda task: {"taskId": task.id[::-1]})
+        "a taskId that nothing knows",
+        "createTask/usable",
+        creation_data=_created(lambda task: {"taskId": task.id[::-1]}),
     ),
     seeded(
         "a taskId for all", "createTask/unique", "createTask/usable", "record/param/same", new_id=lambda *_: "task_1"
@@ -181,28 +187,28 @@ _DATAS: Final = (
         "record/param/same",
         new_id=lambda _, number: f"task_{number // 2}",
     ),
-    seeded("a task handed out by a refusal", "answer/refused/no-task", refused=_new_task),
+    seeded("a task handed out by a refusal", "answer/refused/no-task", refusal_response=_new_task),
 )
 
 _FORMS: Final = (
     seeded("text/html for a type", "answer/content-type", content_type=lambda *_: "text/html"),
     seeded("text/plain for a type", "answer/content-type", content_type=lambda *_: "text/plain; charset=utf-8"),
-    seeded("text/plain for refusals", "answer/content-type", answer=_type("text/plain", _on_refusal)),
+    seeded("text/plain for refusals", "answer/content-type", respond=_type("text/plain", _on_refusal)),
     seeded(
         "no real type for records",
         "answer/content-type",
-        answer=_type("application/octet-stream", on_path("recordInfo")),
+        respond=_type("application/octet-stream", on_path("recordInfo")),
     ),
-    seeded("a page of HTML for refusals", "answer/json", "answer/content-type", answer=_page(_on_refusal)),
+    seeded("a page of HTML for refusals", "answer/json", "answer/content-type", respond=_page(_on_refusal)),
     seeded(
-        "a page of HTML for a wrong key", "answer/json", "answer/content-type", "code/401", answer=_page(_on_code(401))
+        "a page of HTML for a wrong key", "answer/json", "answer/content-type", "code/401", respond=_page(_on_code(401))
     ),
     seeded(
         "a page of HTML for an unknown task",
         "answer/json",
         "answer/content-type",
         "recordInfo/unknown",
-        answer=_page(lambda call, code: code == 404 and "recordInfo" in call.target),
+        respond=_page(lambda call, code: code == 404 and "recordInfo" in call.target),
     ),
     seeded("no body for a wrong key", "answer/json", encode=_body(lambda _: b"", _on_code(401))),
     seeded("no body for refusals", "answer/json", encode=_body(lambda _: b"", _on_refusal)),

@@ -63,11 +63,13 @@ SIGNATURES: Final[tuple[SeededDefect, ...]] = (
         "a signature with another key", _SIGNATURE, sign=lambda self, key, text: Service.sign(self, key[::-1], text)
     ),
     seeded("a signature with no key", _SIGNATURE, sign=lambda self, _, text: Service.sign(self, "", text)),
-    seeded("the timestamp in milliseconds", _STAMP, stamp=_stamp(lambda now: str(int(now * 1000)))),
-    seeded("the timestamp with a fraction", _STAMP, stamp=_stamp(lambda now: f"{now:.3f}")),
-    seeded("a timestamp of an hour ago", _STAMP, stamp=_stamp(lambda now: str(int(now - 3600)))),
-    seeded("a timestamp of tomorrow", _STAMP, stamp=_stamp(lambda now: str(int(now + 86_400)))),
+    seeded("the timestamp in milliseconds", _STAMP, timestamp=_stamp(lambda now: str(int(now * 1000)))),
+    seeded("the timestamp with a fraction", _STAMP, timestamp=_stamp(lambda now: f"{now:.3f}")),
+    seeded("a timestamp of an hour ago", _STAMP, timestamp=_stamp(lambda now: str(int(now - 3600)))),
+    seeded("a timestamp of tomorrow", _STAMP, timestamp=_stamp(lambda now: str(int(now + 86_400)))),
     seeded(
-        "a timestamp in words", _STAMP, stamp=_stamp(lambda now: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+        "a timestamp in words",
+        _STAMP,
+        timestamp=_stamp(lambda now: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))),
     ),
 )

@@ -31,7 +31,7 @@ def _refuses(is_hated: Callable[[dict[str, Any]], bool]) -> Callable[..., None]:
     def check(self: Service, request: Any) -> None:
         Service.check(self, request)
         if is_hated(request):
-            raise self.refuse("option", "Not today.")
+            raise self.refusal("option", "Not today.")
 
     return check
 
@@ -60,7 +60,7 @@ def _refuses_text(is_hated: Callable[[str], bool]) -> Callable[..., Any]:
 def _refuses_type(is_hated: Callable[[str], bool]) -> Callable[..., Any]:
     def create(self: Service, account: Any, call: Call) -> Any:
         if is_hated(call.headers.get("Content-Type", "")):
-            raise self.refuse("malformed", "Send application/json.")
+            raise self.refusal("malformed", "Send application/json.")
         return Service.create(self, account, call)
 
     return create

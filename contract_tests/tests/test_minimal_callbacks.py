@@ -24,8 +24,8 @@ def test_a_callback_tells_the_end_of_a_task(variant: Variant, prompt: str, clien
     variant = replace(variant, callbacks=True, seconds=0.02, late=min(variant.late, 0.01))
     with Receiver(errors=0) as receiver, serve(variant) as served:
         caller = Caller(served, client)
-        record = caller.finished(with_prompt(prompt, callBackUrl=f"{receiver.url}/a/b?c=d%20e"))
-        receiver.came.acquire()
+        record = caller.wait_until_finished(with_prompt(prompt, callBackUrl=f"{receiver.url}/a/b?c=d%20e"))
+        receiver.arrived.acquire()
     (received,) = receiver.calls
     body, headers = received.document, received.headers
     assert received.path == "/a/b?c=d%20e"
@@ -44,7 +44,7 @@ def test_a_callback_is_sent_again_after_an_error(errors: int, calls: int, client
         with serve(variant) as served:
             Caller(served, client).create({**GOOD, "callBackUrl": receiver.url})
             for _ in range(calls):
-                receiver.came.acquire()
+                receiver.arrived.acquire()
         assert len(receiver.calls) == calls
 
 
@@ -52,5 +52,5 @@ def test_a_server_stops_though_callbacks_are_due_and_callers_connected(client: h
     start = time.monotonic()
     with Receiver(errors=9) as receiver, serve(Variant(seconds=0, retry_seconds=60)) as served:
         Caller(served, client).create({**GOOD, "callBackUrl": receiver.url})
-        receiver.came.acquire()
+        receiver.arrived.acquire()
     assert time.monotonic() - start < 1

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, with_input, with_prompt, without
+from tests.minimal_caller import CREATE, CREDIT, GOOD, RECORD_INFO, Caller, with_input, with_prompt, without
 from tests.minimal_service import serve
 from tests.minimal_variants import CONFORMING, ENDS, FAIL_PROMPT, KEY, MODEL, PRICE, SECOND_KEY, SIZES, Variant
 
@@ -32,7 +32,7 @@ every_variant = pytest.mark.parametrize("variant", CONFORMING, ids=lambda varian
 @every_variant
 def test_every_server_takes_a_good_request_and_shows_it_again(variant: Variant, client: httpx2.Client) -> None:
     with serve(quick(variant)) as served:
-        record = Caller(served, client).finished()
+        record = Caller(served, client).wait_until_finished()
     param = json.loads(record["param"])
     given = json.loads(param["input"]) if variant.observed else param["input"]
     assert {**param, "input": given} == GOOD
@@ -44,7 +44,7 @@ def test_every_server_refuses_with_the_code_of_its_dialect(variant: Variant, cli
     with serve(quick(variant)) as served:
         caller = Caller(served, client)
         answer = caller.send("POST", CREATE, json=without("input", "prompt"))
-        unknown = caller.look("no-such-task")
+        unknown = caller.fetch("no-such-task")
     code = 500 if variant.observed else 422
     assert answer.json()["code"] == code
     assert answer.status_code == (code if variant.http_status == "mirror" else 200)
@@ -137,7 +137,7 @@ def test_where_the_page_is_silent_servers_differ(strict: bool, client: httpx2.Cl
     "header",
     [None, "", KEY, f"Basic {KEY}", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x", f"Bearer {KEY.upper()}", "Bearer"],
 )
-@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", LOOK), ("GET", CREDIT)])
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD_INFO), ("GET", CREDIT)])
 def test_nothing_is_answered_without_the_key(header: str | None, method: str, path: str, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         headers = {} if header is None else {"Authorization": header}
@@ -147,13 +147,13 @@ def test_nothing_is_answered_without_the_key(header: str | None, method: str, pa
 def test_a_task_is_shown_to_its_own_account_alone(client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         task_id = Caller(served, client).create()["data"]["taskId"]
-        assert Caller(served, client, SECOND_KEY).look(task_id)["code"] == 404
+        assert Caller(served, client, SECOND_KEY).fetch(task_id)["code"] == 404
 
 
 @pytest.mark.parametrize("query", ["", "?taskId=", "?taskId=a&taskId=b"])
 def test_a_query_that_names_no_single_task_is_refused(query: str, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
-        assert Caller(served, client).send("GET", LOOK + query).json()["code"] == 422
+        assert Caller(served, client).send("GET", RECORD_INFO + query).json()["code"] == 422
 
 
 @pytest.mark.parametrize("queuing", [False, True])
@@ -163,7 +163,7 @@ def test_a_task_goes_through_its_states_in_order(queuing: bool, client: httpx2.C
         seen: list[str] = []
         task_id = caller.create()["data"]["taskId"]
         while not seen or seen[-1] not in ENDS:
-            seen.append(caller.look(task_id)["data"]["state"])
+            seen.append(caller.fetch(task_id)["data"]["state"])
     expected = ["waiting", "queuing", "generating", "success"]
     assert list(dict.fromkeys(seen)) == [state for state in expected if queuing or state != "queuing"]
 
@@ -173,7 +173,7 @@ def test_times_are_in_order_and_in_their_unit(variant: Variant, client: httpx2.C
     variant = replace(quick(variant), seconds=0.05)
     with serve(variant) as served:
         now = time.time() * 1000
-        record = Caller(served, client).finished()
+        record = Caller(served, client).wait_until_finished()
     created, completed = record["createTime"], record["completeTime"]
     assert abs(created - now) < 5000
     assert created <= record.get("updateTime", created) <= completed == created + 50
@@ -184,10 +184,10 @@ def test_a_task_that_fails_says_why_and_costs_nothing(client: httpx2.Client) -> 
     with serve(QUICK) as served:
         caller = Caller(served, client)
         before = caller.balance()
-        record = caller.finished(with_prompt(FAIL_PROMPT))
+        record = caller.wait_until_finished(with_prompt(FAIL_PROMPT))
         assert (record["state"], record["failCode"]) == ("fail", "422")
         assert caller.balance() == before
-        caller.finished()
+        caller.wait_until_finished()
         assert caller.balance() == before - PRICE
 
 
@@ -213,16 +213,16 @@ def test_more_than_twenty_tasks_in_ten_seconds_are_refused(client: httpx2.Client
 def test_more_than_ten_looks_in_a_second_are_refused(client: httpx2.Client) -> None:
     with serve(replace(QUICK, poll_rate=True)) as served:
         caller = Caller(served, client)
-        assert [caller.look("x")["code"] for _ in range(12)] == [404] * 10 + [429] * 2
+        assert [caller.fetch("x")["code"] for _ in range(12)] == [404] * 10 + [429] * 2
 
 
 def test_a_late_record_is_unknown_at_first(client: httpx2.Client) -> None:
     with serve(Variant(dialect="observed", late=0.05, seconds=0.1)) as served:
         caller = Caller(served, client)
         task_id = caller.create()["data"]["taskId"]
-        first = caller.look(task_id)
+        first = caller.fetch(task_id)
         assert (first["code"], first["msg"], first["data"]) == (422, "recordInfo is null", None)
-        assert caller.until(task_id, bool)["taskId"] == task_id
+        assert caller.poll_until(task_id, bool)["taskId"] == task_id
 
 
 @pytest.mark.parametrize("kind", ["uuid", "number", "long", "odd"])
@@ -230,7 +230,7 @@ def test_every_form_of_name_can_be_looked_up(kind: Any, client: httpx2.Client) -
     with serve(replace(QUICK, ids=kind)) as served:
         caller = Caller(served, client)
         ids = [caller.create()["data"]["taskId"] for _ in range(3)]
-        assert [caller.look(task_id)["data"]["taskId"] for task_id in ids] == ids
+        assert [caller.fetch(task_id)["data"]["taskId"] for task_id in ids] == ids
         assert len(set(ids)) == 3
 
 
@@ -239,7 +239,7 @@ def test_an_image_has_the_size_that_was_asked_for(
     asked: tuple[str, str], size: tuple[int, int], client: httpx2.Client
 ) -> None:
     with serve(QUICK) as served:
-        record = Caller(served, client).finished(with_input(quality=asked[0], aspect_ratio=asked[1]))
+        record = Caller(served, client).wait_until_finished(with_input(quality=asked[0], aspect_ratio=asked[1]))
         answer = client.get(json.loads(record["resultJson"])["resultUrls"][0])
         assert client.get(f"{served.url}/files/77.jpg").status_code == 404
     with Image.open(io.BytesIO(answer.content)) as image:
@@ -252,7 +252,7 @@ def test_models_and_downloads_are_offered(client: httpx2.Client) -> None:
         listed = caller.send("GET", "/api/v1/models").json()["data"]
         schema = caller.send("GET", f"/api/v1/models/{MODEL}/schema").json()["data"]
         unknown = caller.send("GET", "/api/v1/models/no/model/schema").json()
-        url = json.loads(caller.finished()["resultJson"])["resultUrls"][0]
+        url = json.loads(caller.wait_until_finished()["resultJson"])["resultUrls"][0]
         own = caller.send("POST", "/api/v1/common/download-url", json={"url": url}).json()
         foreign = caller.send("POST", "/api/v1/common/download-url", json={"url": "http://127.0.0.1:9/x"}).json()
         assert client.get(own["data"]).headers["content-type"] == "image/jpeg"

@@ -70,7 +70,7 @@ def answers_to_requests(served: Served, client: httpx2.Client) -> Iterator[objec
         except httpx2.TransportError:
             yield "no answer"
             continue
-        yield answer["code"], caller.look(answer["data"]["taskId"])["data"]["param"] if answer["data"] else None
+        yield answer["code"], caller.fetch(answer["data"]["taskId"])["data"]["param"] if answer["data"] else None
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import httpx2
 import pytest
-from tests.minimal_caller import CREATE, CREDIT, GOOD, LOOK, Caller, Received, Receiver, with_input, with_prompt
+from tests.minimal_caller import CREATE, CREDIT, GOOD, RECORD_INFO, Caller, Received, Receiver, with_input, with_prompt
 from tests.minimal_service import Service, serve
 from tests.minimal_tasks import Task
 from tests.minimal_variants import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
@@ -42,20 +42,20 @@ PROMPT = "  Ａ Café\n🎨 <b>" + "y" * 1100
 MODELS, DOWNLOAD = "/api/v1/models", "/api/v1/common/download-url"
 
 
-class Stage:
+class AgedService:
     """A server whose tasks are as old as one says."""
 
     def __init__(self, variant: Variant, client: httpx2.Client, service_class: type[Service]) -> None:
         self.older, self.client, self.service = 0.0, client, Service(variant)
-        stage = self
+        aged = self
 
         class Watched(service_class):  # type: ignore[misc, valid-type]
             def __init__(self, variant: Variant) -> None:
                 super().__init__(variant)
-                stage.service = self
+                aged.service = self
 
             def age(self, task: Task) -> float:
-                return time.monotonic() - task.born + stage.older
+                return time.monotonic() - task.started + aged.older
 
         self.context = serve(replace(variant, seconds=LIFE, ids="number", retry_seconds=0.01), Watched)
 
@@ -75,23 +75,23 @@ class Stage:
         return answer.status_code, answer.headers.get("content-type"), text
 
 
-Script = Callable[[Stage], Iterator[object]]
+Script = Callable[[AgedService], Iterator[object]]
 
 
-def answers(stage: Stage) -> Iterator[object]:
+def answers(aged: AgedService) -> Iterator[object]:
     for request in (GOOD, GOOD, GOOD, {}, with_prompt("x" * 3001)):
-        yield stage.plainly(stage.caller.send("POST", CREATE, json=request))
+        yield aged.plainly(aged.caller.send("POST", CREATE, json=request))
     for name in ("7000000001", "7000000002", "nobody"):
-        yield stage.plainly(stage.caller.send("GET", LOOK, params={"taskId": name}))
-    stage.caller.headers["Authorization"] = f"Bearer {KEY}x"
-    yield stage.plainly(stage.caller.send("GET", CREDIT))
+        yield aged.plainly(aged.caller.send("GET", RECORD_INFO, params={"taskId": name}))
+    aged.caller.headers["Authorization"] = f"Bearer {KEY}x"
+    yield aged.plainly(aged.caller.send("GET", CREDIT))
 
 
-def keys(stage: Stage) -> Iterator[object]:
-    task_id = stage.caller.create()["data"]["taskId"]
+def keys(aged: AgedService) -> Iterator[object]:
+    task_id = aged.caller.create()["data"]["taskId"]
     names = ("", "?taskId=", "?taskId=nobody", f"?taskId={task_id[:-1]}", f"?taskId={task_id}")
     for query in names:
-        yield stage.plainly(stage.caller.send("GET", LOOK + query))
+        yield aged.plainly(aged.caller.send("GET", RECORD_INFO + query))
     near = (f"{KEY}x", KEY[:-1], KEY.upper(), KEY[::-1], f"{KEY[:4]}zzz", "other", "")
     headers = (
         *(f"Bearer {key}" for key in (*near, SECOND_KEY)),
@@ -99,10 +99,10 @@ def keys(stage: Stage) -> Iterator[object]:
         *(f"{name} {KEY}" for name in ("Basic", "Token")),
     )
     for header in (*headers, f"Digest {KEY}", ""):
-        stage.caller.headers["Authorization"] = header.strip()
-        for method, path in (("POST", CREATE), ("GET", LOOK + names[-1]), ("GET", CREDIT), ("GET", MODELS)):
-            yield stage.plainly(stage.caller.send(method, path, json=GOOD if method == "POST" else None))
-        yield stage.plainly(stage.caller.send("POST", DOWNLOAD, json={"url": "x"}))
+        aged.caller.headers["Authorization"] = header.strip()
+        for method, path in (("POST", CREATE), ("GET", RECORD_INFO + names[-1]), ("GET", CREDIT), ("GET", MODELS)):
+            yield aged.plainly(aged.caller.send(method, path, json=GOOD if method == "POST" else None))
+        yield aged.plainly(aged.caller.send("POST", DOWNLOAD, json={"url": "x"}))
 
 
 def since(record: dict[str, Any], made: Any) -> dict[str, Any]:
@@ -111,56 +111,56 @@ def since(record: dict[str, Any], made: Any) -> dict[str, Any]:
     return record | {name: ms - made for name, ms in times.items() if isinstance(ms, int) and isinstance(made, int)}
 
 
-def records(stage: Stage) -> Iterator[object]:
+def records(aged: AgedService) -> Iterator[object]:
     made_now = time.time() * 1000
     requests = (with_prompt(PROMPT, callBackUrl="https://example.com/a"), with_prompt(FAIL_PROMPT), GOOD)
-    ids = [stage.caller.create(request)["data"]["taskId"] for request in requests]
+    ids = [aged.caller.create(request)["data"]["taskId"] for request in requests]
     first_seen: dict[str, Any] = {}
     for age, task_id in product(AGES, ids):
-        stage.older = age
-        record = dict(stage.caller.look(task_id)["data"] or {})
+        aged.older = age
+        record = dict(aged.caller.fetch(task_id)["data"] or {})
         made = record.get("createTime")
         moved = first_seen.setdefault(task_id, made) != made
         near = isinstance(made, int) and abs(made - made_now) < 5000
-        yield near, moved, json.dumps(since(record, made)).replace(stage.served.url, "U")
+        yield near, moved, json.dumps(since(record, made)).replace(aged.served.url, "U")
 
 
-def results(stage: Stage) -> Iterator[object]:
-    stage.older = LIFE
+def results(aged: AgedService) -> Iterator[object]:
+    aged.older = LIFE
     for quality, ratio in (("basic", "4:3"), ("high", "1:1"), ("basic", "21:9")):
-        task_id = stage.caller.create(with_input(quality=quality, aspect_ratio=ratio))["data"]["taskId"]
-        url = json.loads(stage.caller.look(task_id)["data"]["resultJson"])["resultUrls"][0]
-        yield stage.plainly(stage.client.get(url))
+        task_id = aged.caller.create(with_input(quality=quality, aspect_ratio=ratio))["data"]["taskId"]
+        url = json.loads(aged.caller.fetch(task_id)["data"]["resultJson"])["resultUrls"][0]
+        yield aged.plainly(aged.client.get(url))
 
 
-def lives(stage: Stage) -> Iterator[object]:
-    yield from records(stage)
-    yield from results(stage)
+def lives(aged: AgedService) -> Iterator[object]:
+    yield from records(aged)
+    yield from results(aged)
 
 
-def accounts(stage: Stage) -> Iterator[object]:
-    second = Caller(stage.served, stage.client, SECOND_KEY)
-    wrong = Caller(stage.served, stage.client, "wrong")
+def accounts(aged: AgedService) -> Iterator[object]:
+    second = Caller(aged.served, aged.client, SECOND_KEY)
+    wrong = Caller(aged.served, aged.client, "wrong")
     for age in (0.0, LIFE):
-        stage.older = age
+        aged.older = age
         for request in (GOOD, with_input(quality="high"), with_prompt(FAIL_PROMPT), {}):
-            yield stage.caller.create(request)["code"], stage.caller.send("GET", CREDIT).json()
-        yield wrong.create()["code"], stage.caller.look("nobody")["code"], stage.caller.look("7000000001")["code"]
-        yield stage.caller.send("GET", CREDIT).json(), second.send("GET", CREDIT).json()
-        stage.older = 0.0
-        for caller in (*(stage.caller,) * 22, *(second,) * 3):
+            yield aged.caller.create(request)["code"], aged.caller.send("GET", CREDIT).json()
+        yield wrong.create()["code"], aged.caller.fetch("nobody")["code"], aged.caller.fetch("7000000001")["code"]
+        yield aged.caller.send("GET", CREDIT).json(), second.send("GET", CREDIT).json()
+        aged.older = 0.0
+        for caller in (*(aged.caller,) * 22, *(second,) * 3):
             yield caller.create()["code"], caller.send("GET", CREDIT).json()
 
 
-def offers(stage: Stage) -> Iterator[object]:
-    stage.older = LIFE
-    task_id = stage.caller.create()["data"]["taskId"]
-    url = json.loads(stage.caller.look(task_id)["data"]["resultJson"])["resultUrls"][0]
+def offers(aged: AgedService) -> Iterator[object]:
+    aged.older = LIFE
+    task_id = aged.caller.create()["data"]["taskId"]
+    url = json.loads(aged.caller.fetch(task_id)["data"]["resultJson"])["resultUrls"][0]
     for name in (MODEL, "other/1.0", "no/model"):
-        yield stage.plainly(stage.caller.send("GET", f"{MODELS}/{name}/schema"))
-    yield stage.plainly(stage.caller.send("GET", MODELS))
-    for asked in (url, f"{stage.served.url}/else", "http://127.0.0.1:9/a.jpg", None):
-        yield stage.plainly(stage.caller.send("POST", DOWNLOAD, json={"url": asked}))
+        yield aged.plainly(aged.caller.send("GET", f"{MODELS}/{name}/schema"))
+    yield aged.plainly(aged.caller.send("GET", MODELS))
+    for asked in (url, f"{aged.served.url}/else", "http://127.0.0.1:9/a.jpg", None):
+        yield aged.plainly(aged.caller.send("POST", DOWNLOAD, json={"url": asked}))
 
 
 def callback(received: Received) -> object:
@@ -177,16 +177,16 @@ def callback(received: Received) -> object:
     return received.method, received.path, is_fresh, received.body[:1]
 
 
-def callbacks(stage: Stage) -> Iterator[object]:
-    stage.older = LIFE
+def callbacks(aged: AgedService) -> Iterator[object]:
+    aged.older = LIFE
     with Receiver(errors=1) as receiver:
         url = f"{receiver.url}/a/b?c=d"
         no_callback = with_prompt(FAIL_PROMPT)
         for request in ({**GOOD, "callBackUrl": url}, with_prompt(FAIL_PROMPT, callBackUrl=url), no_callback):
-            stage.caller.create(request)
-            stage.called_back()
-        stage.caller.create({"callBackUrl": url})
-        stage.called_back()
+            aged.caller.create(request)
+            aged.called_back()
+        aged.caller.create({"callBackUrl": url})
+        aged.called_back()
         yield from map(callback, receiver.calls)
         yield len(receiver.calls)
 
@@ -198,7 +198,7 @@ SCRIPTS: tuple[tuple[Script, tuple[SeededDefect, ...]], ...] = (
 
 
 def is_early(defect: SeededDefect) -> bool:
-    return bool({"callback_delay", "keep_promise"} & defect.hooks.keys())
+    return bool({"callback_delay", "deliver_when_due"} & defect.hooks.keys())
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +210,11 @@ def client() -> Iterator[httpx2.Client]:
 def play(variant: Variant, client: httpx2.Client, script: Script, service_class: type[Service]) -> list[object]:
     """Return what a script shows, as far as the server lets it go."""
     shown: list[object] = []
-    with Stage(variant, client, service_class).open() as stage, contextlib.suppress(KeyError, TypeError, ValueError):
-        shown.extend(script(stage))
+    with (
+        AgedService(variant, client, service_class).open() as aged,
+        contextlib.suppress(KeyError, TypeError, ValueError),
+    ):
+        shown.extend(script(aged))
     return shown
 
 
@@ -234,11 +237,11 @@ def test_a_seeded_defect_shows_itself(script: Script, defect: SeededDefect, clie
     assert play(defect.variant, client, script, defect.service_class()) != conforming(defect.variant, script)
 
 
-STAGED = list(dict.fromkeys((script, defect.variant) for script, defects in SCRIPTS for defect in defects))
+SCRIPTED_VARIANTS = list(dict.fromkeys((script, defect.variant) for script, defects in SCRIPTS for defect in defects))
 
 
 @pytest.mark.parametrize(
-    ("script", "variant"), [pytest.param(*pair, id=f"{pair[0].__name__}, {pair[1].name}") for pair in STAGED]
+    ("script", "variant"), [pytest.param(*pair, id=f"{pair[0].__name__}, {pair[1].name}") for pair in SCRIPTED_VARIANTS]
 )
 def test_the_server_itself_shows_the_same_each_time(script: Script, variant: Variant, client: httpx2.Client) -> None:
     assert play(variant, client, script, Service) == conforming(variant, script) != []
@@ -253,6 +256,6 @@ def test_every_seeded_defect_is_on_one_list() -> None:
 
 @pytest.mark.parametrize("defect", [defect for defect in CALLBACKS if is_early(defect)], ids=lambda defect: defect.name)
 def test_an_early_callback_comes_before_the_end(defect: SeededDefect, client: httpx2.Client) -> None:
-    with Receiver() as receiver, Stage(defect.variant, client, defect.service_class()).open() as stage:
-        stage.caller.create({**GOOD, "callBackUrl": receiver.url})
-        assert receiver.came.acquire(timeout=10)
+    with Receiver() as receiver, AgedService(defect.variant, client, defect.service_class()).open() as aged:
+        aged.caller.create({**GOOD, "callBackUrl": receiver.url})
+        assert receiver.arrived.acquire(timeout=10)
