@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import msgspec
 import pytest
 from PIL import Image
 from seedbed_mock import running
-from seedbed_mock.cli import make_app
+from seedbed_mock.cli import main, make_app
 from seedbed_mock.faults.rules import EFFECTS, Match, parse_rule
 from seedbed_mock.faults.scenarios import load_scenario, shipped_scenarios
 from seedbed_schemas import job_api, local
@@ -90,40 +91,48 @@ EXAMPLES = [example for page in PAGES for example in examples_of(page)]
 COMMAND_PAGES = sorted({example.page for example in EXAMPLES if example.language == "console"})
 
 
-def in_language(*languages: str) -> list[Any]:
-    return [pytest.param(example, id=str(example)) for example in EXAMPLES if example.language in languages]
+def in_language(language: str) -> list[Any]:
+    return [pytest.param(example, id=str(example)) for example in EXAMPLES if example.language == language]
 
 
 def test_every_block_has_a_language_that_is_checked() -> None:
     assert [str(example) for example in EXAMPLES if example.language not in LANGUAGES] == []
 
 
-@pytest.mark.parametrize("example", in_language("python"))
-def test_a_program_prints_what_its_page_shows(
-    example: Example, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    if "def test_" in example.code:
-        run_tests(example.code, tmp_path)
-        return
+PROGRAMS = [example for example in EXAMPLES if example.language == "python" and "def test_" not in example.code]
+TESTS = [example for example in EXAMPLES if example.language == "python" and "def test_" in example.code]
+
+
+@pytest.mark.parametrize("example", PROGRAMS, ids=str)
+def test_a_program_prints_what_its_page_shows(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(example.code, str(example), "exec"), {"__name__": "example"})  # noqa: S102 (the page is ours)
     assert capsys.readouterr().out == (example.output or "")
 
 
-def run_tests(code: str, folder: Path) -> None:
-    (folder / "test_example.py").write_text(code, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
+    for example in TESTS:
+        name = re.sub(r"\W", "_", str(example))
+        (tmp_path / f"test_{name}.py").write_text(example.code, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert len(TESTS) > 1
 
 
 @pytest.mark.parametrize("page", COMMAND_PAGES)
 @pytest.mark.skipif(shutil.which("bash") is None or shutil.which("curl") is None, reason="needs bash and curl")
-def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     provide_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
     with running(task_seconds=0) as server:
+        monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
         for example in examples_of(page):
             if example.language == "console":
-                run_commands(example, server, tmp_path)
+                printed = "".join(run(command, server, capsys) for command in commands_of(example))
+                if example.output is not None:
+                    assert printed.replace(server.url, local.BASE_URL).rstrip("\n") == example.output.rstrip("\n")
 
 
 def provide_files(page: str, folder: Path) -> None:
@@ -173,41 +182,31 @@ def recorded_traffic() -> dict[str, Any]:
     return {"log": {"version": "1.2", "creator": {"name": "test", "version": "1"}, "entries": [entry]}}
 
 
-def run_commands(example: Example, server: MockServer, folder: Path) -> None:
-    printed = ""
-    for command in commands_of(example.code):
-        if any(command.startswith(prefix) for prefix in NOT_RUN):
-            continue
-        if "seedbed serve" in command or "seedbed_mock" in command:
-            start_server(command, folder)
-            continue
-        result = run(command, server, folder)
-        assert result.returncode == 0, f"{example}: {command}\n{result.stdout}\n{result.stderr}"
-        printed += result.stdout
-    if example.output is not None:
-        assert printed.replace(server.url, local.BASE_URL).rstrip("\n") == example.output.rstrip("\n")
+def commands_of(example: Example) -> list[str]:
+    """Return the commands of an example that a test can run."""
+    lines = [line for line in example.code.replace("\\\n", " ").splitlines() if line.strip()]
+    return [line for line in lines if not any(line.startswith(prefix) for prefix in NOT_RUN)]
 
 
-def commands_of(code: str) -> list[str]:
-    return [line for line in code.replace("\\\n", " ").splitlines() if line.strip()]
-
-
-def run(command: str, server: MockServer, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: str, server: MockServer, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command in the current folder and return what it prints."""
+    if "seedbed serve" in command:
+        return start_server(command)
     if re.match(r"seedbed faults (list|add|clear)", command):
         command += f" --url {server.url}"
     if command.startswith("seedbed check"):
         command += " --max-examples 5"
     command = command.replace(local.BASE_URL, server.url)
-    environment = command_environment() | {"SEEDBED_BASE_URL": server.url}
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    if command.startswith("seedbed "):
+        code = main(shlex.split(command)[1:])  # a process of its own would take ten times as long
+        printed = capsys.readouterr()
+        assert code == 0, f"{command}\n{printed.out}{printed.err}"
+        return printed.out
+    result = subprocess.run(
+        ["bash", "-c", command], env=command_environment(), capture_output=True, text=True, check=False
     )
+    assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+    return result.stdout
 
 
 def command_environment() -> dict[str, str]:
@@ -215,11 +214,10 @@ def command_environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
 
 
-def start_server(command: str, folder: Path) -> None:
+def start_server(command: str) -> str:
     """Start a server on a free port, wait until it is ready, and stop it."""
     with subprocess.Popen(
         ["bash", "-c", f"exec {command} --port 0"],
-        cwd=folder,
         env=command_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -230,6 +228,7 @@ def start_server(command: str, folder: Path) -> None:
         first = process.stdout.readline()
         process.terminate()
         assert "http://127.0.0.1:" in first, f"{command}: {first}{process.stderr.read()}"
+    return ""
 
 
 @pytest.mark.parametrize("example", in_language("json"))
@@ -252,21 +251,20 @@ def test_fault_rules_are_valid(example: Example) -> None:
 
 
 def test_the_two_commands_that_set_everything_up_are_in_the_readme() -> None:
-    commands = [command for example in examples_of("README.md") for command in commands_of(example.code)]
-    assert "pip install . && seedbed serve" in commands
-    assert "pip install -e '.[dev]' && pytest" in commands
+    lines = PAGES["README.md"].splitlines()
+    assert "pip install . && seedbed serve" in lines
+    assert "pip install -e '.[dev]' && pytest" in lines
 
 
-def test_the_first_image_has_the_size_that_the_readme_states(tmp_path: Path) -> None:
-    (command,) = (
-        command
-        for example in examples_of("README.md")
-        for command in commands_of(example.code)
-        if command.startswith("seedbed generate")
-    )
+def test_the_first_image_has_the_size_that_the_readme_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (command,) = (line for line in PAGES["README.md"].splitlines() if line.startswith("seedbed generate"))
+    monkeypatch.chdir(tmp_path)
     with running(task_seconds=0) as server:
-        assert run(command, server, tmp_path).returncode == 0
-    with Image.open(tmp_path / "hill.jpg") as image:
+        monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
+        run(command, server, capsys)
+    with Image.open("hill.jpg") as image:
         assert f"{image.width} × {image.height} pixels" in PAGES["README.md"]
 
 
