@@ -34,13 +34,13 @@ def main() -> None:
     """Measure both in turn and print the best round of each, which what else the machine did disturbed least."""
     spent: dict[str, list[float]] = {"with": [], "without": []}
     with running(rate_limit="off", credits=10**9) as server:
-        routes = server._stage.app.routes
+        routes = server._app.app.routes
         endpoints = [each for route in routes if isinstance(each := getattr(route, "app", None), OperationEndpoint)]
-        endpoint = next(each for each in endpoints if each._steps is CREATE_TASK)
+        endpoint = next(each for each in endpoints if each._handlers is CREATE_TASK)
         load(server.url + CREATE)
         for number in range(ROUNDS):
             for side in sorted(spent, reverse=bool(number % 2)):
-                endpoint._steps = CREATE_TASK if side == "with" else WITHOUT
+                endpoint._handlers = CREATE_TASK if side == "with" else WITHOUT
                 began = time.process_time()
                 requests = load(server.url + CREATE)
                 spent[side].append((time.process_time() - began) / requests * 1e6)

@@ -24,7 +24,7 @@ from seedbed_client import (
     ValidationError,
     WaitTimeoutError,
 )
-from seedbed_mock import ManualClock, Settings, create_app, running
+from seedbed_mock import ManualClock, create_app, running
 from seedbed_mock.settings import HttpStatus
 from seedbed_schemas import default_contract
 
@@ -61,7 +61,7 @@ def test_the_async_client_does_the_same_over_asgi_without_a_socket(clock: Manual
         clock.advance(seconds)
 
     async def flow() -> None:
-        transport = httpx2.ASGITransport(create_app(Settings(task_seconds=60), clock=clock))
+        transport = httpx2.ASGITransport(create_app(task_seconds=60, clock=clock))
         async with AsyncSeedreamClient(transport=transport, sleep=turn, clock=clock.now) as client:
             seen: list[str] = []
             task = await client.generate("a hill", on_update=lambda task: seen.append(task.state))

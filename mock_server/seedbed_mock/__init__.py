@@ -1,4 +1,4 @@
-"""A local Seedream job API: every documented answer, no network, no cost."""
+"""A local mock of the Seedream job API, with every documented response and without network access or cost."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from seedbed_mock.clock import Clock, ManualClock, RealClock
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.server import ListenError, running
-    from seedbed_mock.settings import Rate, Settings, SettingsError, Span
+    from seedbed_mock.settings import KeySettings, Rate, SettingsError, Span
     from seedbed_mock.testing import ControlError, MockServer
 
 
 __all__ = [
     "Clock",
     "ControlError",
+    "KeySettings",
     "ListenError",
     "ManualClock",
     "MockServer",
     "Rate",
     "RealClock",
     "ServerOptions",
-    "Settings",
     "SettingsError",
     "Span",
     "create_app",
@@ -34,14 +34,14 @@ _MODULES: Final = {
     "app": ("create_app",),
     "clock": ("Clock", "ManualClock", "RealClock"),
     "options": ("ServerOptions",),
-    "testing": ("ControlError", "MockServer"),
     "server": ("ListenError", "running"),
-    "settings": ("Rate", "Settings", "SettingsError", "Span"),
+    "settings": ("KeySettings", "Rate", "SettingsError", "Span"),
+    "testing": ("ControlError", "MockServer"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the pytest plugin is in this package, and in every test run beside which it is installed.
+    # Imported on first use: pytest imports this package for its plugin in every test run where it is installed.
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(f"seedbed_mock.{module}"), name)

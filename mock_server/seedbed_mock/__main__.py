@@ -1,4 +1,4 @@
-"""``python -m seedbed_mock`` is ``seedbed serve``; the command ``seedbed`` begins here, too."""
+"""Entry point of the command ``seedbed``; ``python -m seedbed_mock`` is ``seedbed serve``."""
 
 import gc
 import sys
@@ -8,12 +8,12 @@ def command(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     Args:
-        arguments: The words after ``seedbed``; those of this process where there are none.
+        arguments: Arguments after ``seedbed``, by default those of this process.
     """
-    # Nothing of what a start imports is garbage, and to look for some takes a sixth of it.
+    # Nothing that is imported at the start is garbage, and searching for some takes a sixth of the start.
     gc.disable()
     try:
-        from seedbed_mock.cli import main  # noqa: PLC0415 (imported after that)
+        from seedbed_mock.cli import main  # noqa: PLC0415 (after garbage collection is off)
 
         return main(arguments)
     finally:

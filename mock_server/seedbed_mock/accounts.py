@@ -1,4 +1,4 @@
-"""The sliding window of a rate limit."""
+"""Accounts and spaces: each key has an account in each space, with its balance, its limits and a journal."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ import re
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seedbed_mock.journal import Journal, JournalBudget
-from seedbed_mock.settings import exact_credits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from seedbed_mock.settings import KeySettings, Rate, Settings
+    from seedbed_mock.options import ServerOptions
+    from seedbed_mock.settings import KeySettings, Rate
+
+
+DEFAULT_SPACE: Final = "default"
+"""Name of the space of requests that name none."""
+
+SPACE_NAME: Final = r"[A-Za-z0-9._-]{1,64}"
+"""Pattern of a space's name."""
+
+# Clients choose these names freely, so that without a bound they could fill the memory.
+_MOST_SPACES = 1000
+_MOST_IMPLICIT_ACCOUNTS = 100
 
 
 class SlidingWindow:
-    """Has room for ``rate.requests`` in any ``rate.seconds``."""
+    """The requests of an account that count towards a rate limit.
+
+    Args:
+        rate: The limit.
+    """
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self._length = round(rate.seconds * 1000)
-        self._passed = deque[int]()
+        self._counted = deque[int]()
 
     def has_room(self, now: int) -> bool:
-        """Tell whether one more fits at that time, in Unix milliseconds."""
-        while self._passed and self._passed[0] <= now - self._length:
-            self._passed.popleft()
-        return len(self._passed) < self.rate.requests
+        """Return whether the limit allows one more request at this time, in Unix milliseconds."""
+        while self._counted and self._counted[0] <= now - self._length:
+            self._counted.popleft()
+        return len(self._counted) < self.rate.requests
 
     def count(self, now: int) -> None:
-        """Count one at that time, in Unix milliseconds."""
-        self._passed.append(now)
+        """Count a request at this time, in Unix milliseconds."""
+        self._counted.append(now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """One account, which belongs to one key in one space.
+    """The account of one key in one space.
 
     Attributes:
-        name: Fingerprint of its key; the key itself is kept nowhere.
-        space: The space that it is in.
-        opening: Balance that it starts with.
-        creations: Limit on its new tasks, ``None`` for none.
-        queries: Limit on its queries of recordInfo, ``None`` for none.
-        signing_key: With what its callbacks are signed, empty where they are not.
+        name: Fingerprint of the key; the key itself is not stored.
+        space: Name of the space.
+        opening: Opening balance in credits.
+        creations: Limit on new tasks, ``None`` for no limit.
+        queries: Limit on recordInfo requests, ``None`` for no limit.
+        signing_key: Key that signs callbacks, empty for unsigned callbacks.
     """
 
     name: str
@@ -58,140 +73,122 @@ class Account:
     queries: SlidingWindow | None
     signing_key: bytes
 
+    # Without the signing key, since a traceback may show it.
     def __repr__(self) -> str:
         return f"Account({self.name}, {self.space})"
 
+    @classmethod
+    def open(cls, chosen: KeySettings, options: ServerOptions, space: str) -> Account:
+        """Return the new account of a key in a space."""
+        creation_limit = options.creation_limit if chosen.rate == "default" else chosen.rate
+        return cls(
+            name=fingerprint(chosen.key),
+            space=space,
+            opening=options.opening_balance if chosen.credits is None else chosen.credits,
+            creations=SlidingWindow(creation_limit) if creation_limit else None,
+            queries=SlidingWindow(options.poll_limit) if options.poll_limit else None,
+            signing_key=chosen.signing_key.encode(),
+        )
+
 
 def fingerprint(key: str) -> str:
-    """Return by what a key is called where people look: enough to tell keys apart, too little to use one."""
+    """Return the public name of a key: long enough to tell keys apart, too short to derive the key from."""
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def open_accounts(settings: Settings, space: str) -> dict[str, Account]:
-    """Return a fresh account for each key."""
-    return {each.key: open_account(each, settings, space) for each in settings.accounts}
-
-
-def open_account(chosen: KeySettings, settings: Settings, space: str) -> Account:
-    """Return the fresh account of one key."""
-    return Account(
-        name=fingerprint(chosen.key),
-        space=space,
-        opening=exact_credits(settings.credits) if chosen.credits is None else chosen.credits,
-        creations=_window(settings.rate if chosen.rate == "default" else chosen.rate),
-        queries=_window(settings.poll_rate),
-        signing_key=chosen.signing_key.encode(),
-    )
-
-
-def _window(rate: Rate | None) -> SlidingWindow | None:
-    return SlidingWindow(rate) if rate else None
-
-
-DEFAULT_SPACE = "default"
-"""Name of the space of those who name none."""
-
-SPACE_NAME = r"[A-Za-z0-9._-]{1,64}"
-"""Form of a space's name."""
-
-_KEPT_SPACES = 1000
-_KEPT_GUESTS = 100
-
-
 class Space:
-    """One space.
+    """A part of the server with its own accounts, tasks and journal, such as for one of several parallel tests.
 
     Args:
         name: Its name.
-        settings: Of the server.
-        room: What its journal shares with those of the others.
+        options: Options of the server.
+        budget: Size limit that the journals of all spaces share.
 
     Attributes:
-        accounts: The accounts by their keys.
-        journal: What happened in it.
-        chance: Decides what is drawn at random in it.
+        accounts: The accounts by key.
+        journal: The latest requests and callbacks.
+        chance: Source of random numbers.
     """
 
-    def __init__(self, name: str, settings: Settings, room: JournalBudget) -> None:
+    def __init__(self, name: str, options: ServerOptions, budget: JournalBudget) -> None:
         self.name = name
-        self.accounts = open_accounts(settings, name)
-        self.journal = Journal(room)
-        self._settings = settings
-        self._guests: OrderedDict[str, Account] = OrderedDict()
-        self.chance = Random(f"{settings.seed}/{name}")  # noqa: S311 (drawn again alike by the same seed, on purpose)
+        self.accounts = {each.key: Account.open(each, options, name) for each in options.accounts}
+        self.journal = Journal(budget)
+        # One source for each space, so that parallel tests do not change what the others draw.
+        self.chance = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
+        self._options = options
+        self._implicit: OrderedDict[str, Account] = OrderedDict()
 
-    def guest(self, key: str) -> Account:
-        """Return the account of a key that nobody was told of, which opens and signs as that of the first key does."""
-        account = self._guests.get(key)
+    def implicit_account(self, key: str) -> Account:
+        """Return the account of a key that was not configured; it has the options of the first configured key."""
+        account = self._implicit.get(key)
         if account is None:
-            like = open_account(self._settings.accounts[0], self._settings, self.name)
-            account = self._guests[key] = replace(like, name=fingerprint(key))
-            if len(self._guests) > _KEPT_GUESTS:
-                self._guests.popitem(last=False)
+            first = Account.open(self._options.accounts[0], self._options, self.name)
+            account = self._implicit[key] = replace(first, name=fingerprint(key))
+            if len(self._implicit) > _MOST_IMPLICIT_ACCOUNTS:
+                self._implicit.popitem(last=False)
         return account
 
-    def all_accounts(self) -> list[Account]:
-        """Return the accounts of the keys that were given, then those of guests."""
-        return [*self.accounts.values(), *self._guests.values()]
-
     def account(self, name: str) -> Account | None:
-        """Return the account of that fingerprint."""
-        return next((account for account in self.all_accounts() if account.name == name), None)
+        """Return the account with this fingerprint."""
+        accounts = (*self.accounts.values(), *self._implicit.values())
+        return next((account for account in accounts if account.name == name), None)
 
 
 class Spaces:
-    """All spaces; beyond a bound, the one that was not used for longest makes room.
+    """All spaces. Beyond a bound, the least recently used one is deleted.
 
     Args:
-        settings: Of the server.
-        forgotten: Called with the name of a space that had to make room.
+        options: Options of the server.
+        on_evicted: Called with the name of a space that is deleted.
+
+    Attributes:
+        default: The space of requests that name none.
     """
 
-    def __init__(self, settings: Settings, forgotten: Callable[[str], None]) -> None:
-        self._settings = settings
-        self._forgotten = forgotten
-        self._room = JournalBudget()
-        self.default = self._open(DEFAULT_SPACE)
-        self._others: OrderedDict[str, Space] = OrderedDict()
-
-    def _open(self, name: str) -> Space:
-        return Space(name, self._settings, self._room)
+    def __init__(self, options: ServerOptions, on_evicted: Callable[[str], None]) -> None:
+        self._options = options
+        self._on_evicted = on_evicted
+        self._budget = JournalBudget()
+        self._named: OrderedDict[str, Space] = OrderedDict()
+        self.default = Space(DEFAULT_SPACE, options, self._budget)
 
     def named(self, name: str) -> Space:
-        """Return the space of that name, which is made where it is new.
+        """Return the space of this name; a new one is created.
 
         Raises:
-            ValueError: No space can have that name.
+            ValueError: The name is invalid.
         """
         if name == DEFAULT_SPACE:
             return self.default
-        if space := self._others.get(name):
-            self._others.move_to_end(name)
+        if space := self._named.get(name):
+            self._named.move_to_end(name)
             return space
         if not re.fullmatch(SPACE_NAME, name):
-            raise ValueError("the name of a space is 1 to 64 letters, digits, dots, hyphens and underscores")
-        space = self._others[name] = self._open(name)
-        if len(self._others) > _KEPT_SPACES:
-            forgotten, space_before = self._others.popitem(last=False)
-            space_before.journal.clear()
-            self._forgotten(forgotten)
+            raise ValueError("a space has 1 to 64 letters, digits, dots, hyphens and underscores")
+        space = self._named[name] = Space(name, self._options, self._budget)
+        if len(self._named) > _MOST_SPACES:
+            evicted, oldest = self._named.popitem(last=False)
+            oldest.journal.clear()
+            self._on_evicted(evicted)
         return space
 
     def split(self, key: str) -> tuple[str | None, str]:
-        """Return the name of a space that stands before a colon in a key, and the rest; ``None`` where none does."""
+        """Split a key of the form ``SPACE:KEY``; return the name of the space, ``None`` without one, and the key."""
         name, colon, rest = key.partition(":")
+        # A configured key may contain a colon itself.
         if colon and key not in self.default.accounts and rest in self.default.accounts:
             return name, rest
         return None, key
 
     def all(self) -> list[Space]:
-        """Return all spaces that are known."""
-        return [self.default, *self._others.values()]
+        """Return all spaces, the default one first."""
+        return [self.default, *self._named.values()]
 
     def reset(self, name: str | None = None) -> None:
-        """Begin one space afresh, or all."""
+        """Replace one space, or all, by new ones."""
         for space in [space for space in self.all() if name in (None, space.name)]:
             space.journal.clear()
-            self._others.pop(space.name, None)
+            self._named.pop(space.name, None)
         if name in (None, DEFAULT_SPACE):
-            self.default = self._open(DEFAULT_SPACE)
+            self.default = Space(DEFAULT_SPACE, self._options, self._budget)

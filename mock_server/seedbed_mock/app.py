@@ -1,8 +1,11 @@
-"""What is served beside the operations: results, and answers to calls that lead nowhere."""
+"""The application: a mock service of its own, with its operations, results, callbacks and control API."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,225 +19,256 @@ from starlette.routing import Route
 from seedbed_mock import handlers
 from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
-from seedbed_mock.clock import RealClock
+from seedbed_mock.clock import Reading, RealClock
+from seedbed_mock.control import routes as control
 from seedbed_mock.control.api import ControlApi
-from seedbed_mock.control.routes import internal_error
-from seedbed_mock.control.routes import routes as control_routes
 from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import APPLIED_HEADER
-from seedbed_mock.handlers import CREATE_TASK, CREDIT, DOWNLOAD_URL, MODEL_PARAMETER, MODEL_SCHEMA, MODELS, RECORD_INFO
-from seedbed_mock.options import ServerOptions
+from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.responses import ResponseWriter, ServiceError
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.rendering import Renderer
 from seedbed_mock.results.serving import respond
-from seedbed_mock.settings import CONTROL_ROOT, Settings
+from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.state import ModelCatalogue, Service
 from seedbed_mock.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from seedbed_schemas import Contract, JobApi
+    from seedbed_schemas import JobApi
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.handlers import Handler
-    from seedbed_mock.options import ServerKeywords
-    from seedbed_mock.results.gallery import Gallery
     from seedbed_mock.results.picture import Picture
-    from seedbed_mock.settings import ClockKind
     from seedbed_mock.stores.store import Store
     from seedbed_mock.tasks import Task
 
 
-class ResultPages:
-    """Results, and answers to calls that lead nowhere.
+@keywords_of(ServerOptions)
+def create_app(**options: Any) -> Starlette:
+    """Return the mock service as an ASGI application, for use without a server.
 
     Args:
-        service: Whose results they are.
-        answers: How a refusal is written.
-        renderer: What makes the images.
-        known: The paths that lead somewhere.
-    """
-
-    def __init__(self, service: Service, answers: ResponseWriter, renderer: Renderer, known: str) -> None:
-        self._service = service
-        self._answers = answers
-        self._renderer = renderer
-        self._known = known
-
-    async def result(self, request: Request) -> Response:
-        """Answer with the image of a task, as long as it is kept."""
-        name = request.path_params["name"]
-        task = self._service.result(name)
-        if task is None or handlers.is_over(self._service, name, request.query_params):
-            return self._answers.file_error("result_unknown")
-        try:
-            rendered = await self._renderer.render(self._picture(task))
-        except ResultError as error:
-            return self._answers.file_error("internal_error", str(error))
-        if task.result_fault.is_truncated:
-            rendered = rendered.cut()
-        answer = respond(rendered, request.method, request.headers)
-        if task.fault_rule:
-            answer.headers[APPLIED_HEADER] = task.fault_rule
-        return answer
-
-    def _picture(self, task: Task) -> Picture:
-        """Return what a task's result shows; of a model that is played no more, what the shipped one would."""
-        models = self._service.catalogue.models
-        profile = models.get(task.model, self._service.catalogue.shipped).profile
-        asked = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
-        picture = picture_of(profile, task.model, asked, self._service.settings.seed)
-        return replace(picture, size=size) if (size := task.result_fault.size) else picture
-
-    async def unknown_path(self, request: Request, _: Exception) -> Response:
-        """Answer to a path or a method that leads nowhere."""
-        method, path = for_display(request.method), for_display(request.url.path)
-        return self._answers.error(ServiceError("path_unknown", method=method, path=path, known=self._known))
-
-    async def last_resort(self, request: Request, error: Exception) -> Response:
-        """Answer where the server itself is at fault."""
-        # A connection that a fault breaks, where there is none, is no mistake of the server's.
-        if not isinstance(error, BrokenConnectionError):
-            self._service.errors.append(error)
-        if request.url.path.startswith(CONTROL_ROOT):
-            return internal_error()
-        if request.url.path.startswith(RESULTS):
-            return self._answers.file_error("internal_error")
-        return self._answers.error(ServiceError("internal_error"))
-
-
-def create_app(
-    settings: Settings | None = None,
-    *,
-    clock: Clock | None = None,
-    contracts: Iterable[Contract] = (),
-    store: Store | None = None,
-) -> Starlette:
-    """Return a fake service of its own, with its own accounts and tasks.
-
-    Args:
-        settings: How to play; the defaults where there are none.
-        clock: What time it is; real time where there is none.
-        contracts: Contracts of models to play beside the shipped one, or in its place.
-        store: Where tasks are kept; in memory where there is none.
+        options: The fields of :class:`seedbed_mock.options.ServerOptions`; ``host`` and ``port`` have no effect.
 
     Raises:
-        SettingsError: The folder of results cannot be used, or no callback can be allowed as is told.
+        SettingsError: An option is unknown or invalid.
+        StoreError: The file of ``db`` cannot be used.
     """
-    settings = settings or Settings()
-    catalogue, shared, dialect = ModelCatalogue(contracts), job_api(), dialects()[settings.dialect]
-    service = Service(
-        settings=settings,
-        clock=clock or RealClock(),
-        catalogue=catalogue,
-        shared=shared,
-        dialect=dialect,
-        store=store or MemoryStore(settings.keep_tasks),
-    )
-    answers = ResponseWriter(catalogue.codes, dialect, settings.http_status)
-    operations = _operations(catalogue, shared)
-    endpoints = {
-        (method, path): OperationEndpoint(service, name, steps, answers)
-        for (name, method, path), steps in operations.items()
-    }
-    routes = [
-        # A model's name has a slash in it, which stays one in the path.
-        Route(path.replace("{model}", f"{{{MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
-        for (method, path), endpoint in endpoints.items()
-    ]
-    dispatcher = CallbackDispatcher(service, answers)
-    known = ", ".join(f"{method} {path}" for _, method, path in operations)
-    pages = ResultPages(service, answers, Renderer(_gallery(settings)), known)
-    app = _MockServiceApp(
-        endpoints,
-        routes=[
-            *routes,
-            Route(f"{RESULTS}/{{name}}", pages.result),
-            *control_routes(
-                ControlApi(service, dispatcher, [name for name, *_ in operations]), settings.control_token or ""
-            ),
-        ],
-        exception_handlers={HTTPException: pages.unknown_path, Exception: pages.last_resort},
-    )
-    # The service knows its paths without a slash at the end only, and a redirect would repeat the client's Host.
-    app.router.redirect_slashes = False
-    app.state.service, app.state.dispatcher = service, dispatcher
-    return app
+    return build_app(ServerOptions.from_keywords(options))
 
 
-def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Handler, ...]]:
-    """Return the steps of each operation by its name, method and path."""
-    creations = {model.contract.operation for model in catalogue.models.values()}
-    return {
-        **{("createTask", each.method, each.path): CREATE_TASK for each in creations},
-        ("recordInfo", shared.record_info.method, shared.record_info.path): RECORD_INFO,
-        ("credit", shared.credit.method, shared.credit.path): CREDIT,
-        ("downloadUrl", shared.download_url.method, shared.download_url.path): DOWNLOAD_URL,
-        ("models", shared.models.method, shared.models.path): MODELS,
-        ("modelSchema", shared.model_schema.method, shared.model_schema.path): MODEL_SCHEMA,
-    }
-
-
-class _MockServiceApp(Starlette):
-    """An application that knows its busiest paths by heart.
-
-    Starlette's middleware has nothing to do for them, and that and the search for the route are a tenth of a call.
-    """
-
-    def __init__(self, endpoints: Mapping[tuple[str, str], OperationEndpoint], **options: Any) -> None:
-        super().__init__(**options)
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
-        await (endpoint or super().__call__)(scope, receive, send)
-
-
-def _gallery(settings: Settings) -> Gallery | None:
-    if settings.result_dir is None:
-        return None
-    # Imported only where it is wanted, since Pillow takes its time to load.
-    from seedbed_mock.results.gallery import Gallery  # noqa: PLC0415
-
-    return Gallery(settings.result_dir)
-
-
-def assemble(flags: ServerOptions, *, clock: Clock | None = None, contracts: Iterable[Contract] = ()) -> Starlette:
-    """Return a fake that plays as it is told.
-
-    Args:
-        flags: What it is told.
-        clock: What time it is; the clock of the flags where there is none.
-        contracts: Contracts of models to play beside the shipped one, or in its place.
+def build_app(options: ServerOptions) -> Starlette:
+    """Return the mock service that these options describe; ``app.state`` holds its service and its dispatcher.
 
     Raises:
-        SettingsError: A word cannot be used.
-        StoreError: The file of the store cannot be used.
+        SettingsError: An option is invalid.
+        StoreError: The file of ``db`` cannot be used.
     """
-    settings = flags.settings()
-    store = _open_store(flags)
+    options.check()
+    store = _open_store(options)
     try:
-        return create_app(settings, clock=clock or flags.open_clock(store), contracts=contracts, store=store)
+        return _MockServiceApp(_service_of(options, store))
     except BaseException:
         store.close()
         raise
 
 
-def app_of(words: ServerKeywords, clock: Clock | ClockKind, contracts: Iterable[Contract]) -> Starlette:
-    """Return a fake that plays as a Python program tells it; see :func:`assemble`."""
-    if isinstance(clock, str):
-        return assemble(ServerOptions.of(words, clock), contracts=contracts)
-    return assemble(ServerOptions.of(words), clock=clock, contracts=contracts)
+def _open_store(options: ServerOptions) -> Store:
+    if options.db is None:
+        return MemoryStore(options.keep_tasks)
+    # Imported late: most servers need no database.
+    from seedbed_mock.stores.sqlite import SqliteStore  # noqa: PLC0415 (see above)
+
+    return SqliteStore(options.db, options.keep_tasks)
 
 
-def _open_store(flags: ServerOptions) -> Store:
-    if flags.db is None:
-        return MemoryStore(flags.keep_tasks)
-    from seedbed_mock.stores.sqlite import SqliteStore  # noqa: PLC0415 (most runs need no database)
+def _service_of(options: ServerOptions, store: Store) -> Service:
+    return Service(
+        options=options,
+        clock=_open_clock(options, store) if isinstance(options.clock, str) else options.clock,
+        catalogue=ModelCatalogue(options.contracts),
+        shared=job_api(),
+        dialect=dialects()[options.dialect],
+        store=store,
+    )
 
-    return SqliteStore(flags.db, flags.keep_tasks)
+
+_CLOCK_NOTE = "clock"
+
+
+def _open_clock(options: ServerOptions, store: Store) -> Clock:
+    """Return the clock, which continues where the previous clock of the store would be now, if that is later."""
+    noted = store.note(_CLOCK_NOTE)
+    start = max(time.time(), msgspec.json.decode(noted, type=Reading).now()) if noted else None
+    clock = RealClock(0 if options.clock == "manual" else options.speed, start)
+
+    def note(_: float = 0) -> None:
+        store.note(_CLOCK_NOTE, msgspec.json.encode(clock.reading()))
+
+    note()
+    clock.watch(note)
+    return clock
+
+
+class _MockServiceApp(Starlette):
+    """The mock service as an application.
+
+    Args:
+        service: The service.
+    """
+
+    def __init__(self, service: Service) -> None:
+        writer = ResponseWriter(service.catalogue.codes, service.dialect, service.options.http_status)
+        dispatcher = CallbackDispatcher(service, writer)
+        operations = _operations(service.catalogue, service.shared)
+        self._endpoints = {
+            (method, path): OperationEndpoint(service, name, steps, writer)
+            for (name, method, path), steps in operations.items()
+        }
+        pages = ResultPages(service, writer, ", ".join(f"{method} {path}" for _, method, path in operations))
+        control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
+        super().__init__(
+            routes=[
+                *(_route(method, path, endpoint) for (method, path), endpoint in self._endpoints.items()),
+                Route(f"{RESULTS}/{{name}}", pages.result),
+                *control.routes(control_api, service.options.control_token or ""),
+            ],
+            exception_handlers={HTTPException: pages.unknown_path, Exception: pages.internal_error},
+        )
+        # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
+        self.router.redirect_slashes = False
+        self.state.service, self.state.dispatcher = service, dispatcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.
+        endpoint = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
+        await (endpoint or super().__call__)(scope, receive, send)
+
+
+def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Handler, ...]]:
+    """Return the handlers of each operation by its name, method and path."""
+    creations = {model.contract.operation for model in catalogue.models.values()}
+    return {
+        **{("createTask", each.method, each.path): handlers.CREATE_TASK for each in creations},
+        ("recordInfo", shared.record_info.method, shared.record_info.path): handlers.RECORD_INFO,
+        ("credit", shared.credit.method, shared.credit.path): handlers.CREDIT,
+        ("downloadUrl", shared.download_url.method, shared.download_url.path): handlers.DOWNLOAD_URL,
+        ("models", shared.models.method, shared.models.path): handlers.MODELS,
+        ("modelSchema", shared.model_schema.method, shared.model_schema.path): handlers.MODEL_SCHEMA,
+    }
+
+
+def _route(method: str, path: str, endpoint: OperationEndpoint) -> Route:
+    # The name of a model contains a slash, which is not encoded in the path.
+    return Route(path.replace("{model}", f"{{{handlers.MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
+
+
+class ResultPages:
+    """Responses outside the operations: result images, unknown paths and internal errors.
+
+    Args:
+        service: The service.
+        writer: Writer of error responses.
+        known: The paths of the operations, for the message about an unknown one.
+    """
+
+    def __init__(self, service: Service, writer: ResponseWriter, known: str) -> None:
+        gallery, folder = None, service.options.result_dir
+        if folder is not None:
+            # Imported late: Pillow takes time to load.
+            from seedbed_mock.results.gallery import Gallery  # noqa: PLC0415 (see above)
+
+            gallery = Gallery(Path(folder))
+        self._service = service
+        self._writer = writer
+        self._renderer = Renderer(gallery)
+        self._known = known
+
+    async def result(self, request: Request) -> Response:
+        """Respond with the image of a task while it is kept."""
+        name = request.path_params["name"]
+        task = self._service.find_result(name)
+        if task is None or handlers.is_expired_link(self._service, name, request.query_params):
+            return self._writer.file_error("result_unknown")
+        try:
+            image = await self._renderer.render(self._picture(task))
+        except ResultError as error:
+            return self._writer.file_error("internal_error", str(error))
+        if task.result_fault.is_truncated:
+            image = image.cut()
+        response = respond(image, request.method, request.headers)
+        if task.fault_rule:
+            response.headers[APPLIED_HEADER] = task.fault_rule
+        return response
+
+    def _picture(self, task: Task) -> Picture:
+        # A task in a database may be of a model that this server does not have; it is drawn like the shipped one.
+        models = self._service.catalogue.models
+        profile = models.get(task.model, self._service.catalogue.shipped).profile
+        values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
+        picture = picture_of(profile, task.model, values, self._service.options.seed)
+        return replace(picture, size=task.result_fault.size) if task.result_fault.size else picture
+
+    async def unknown_path(self, request: Request, _: Exception) -> Response:
+        """Respond to an unknown path or method."""
+        method, path = for_display(request.method), for_display(request.url.path)
+        return self._writer.error(ServiceError("path_unknown", method=method, path=path, known=self._known))
+
+    async def internal_error(self, request: Request, error: Exception) -> Response:
+        """Respond to a request that raised an error of the server itself."""
+        # A fault that breaks a connection raises this in process, where there is no connection to break.
+        if not isinstance(error, BrokenConnectionError):
+            self._service.errors.append(error)
+        if request.url.path.startswith(CONTROL_ROOT):
+            return control.internal_error()
+        if request.url.path.startswith(RESULTS):
+            return self._writer.file_error("internal_error")
+        return self._writer.error(ServiceError("internal_error"))
+
+
+class SwappableApp:
+    """An ASGI application that can be replaced while the server runs.
+
+    Args:
+        app: The first application.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self.app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        await self.app(scope, receive, send)
+
+    def start(self) -> None:
+        """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent."""
+        self._loop = asyncio.get_running_loop()
+        self.app.state.dispatcher.wake()
+
+    def replace(self, app: Starlette) -> None:
+        """Replace the application, from a thread other than the server's, and return when it is replaced.
+
+        Raises:
+            RuntimeError: The server has stopped.
+        """
+        if self._loop is None or self._loop.is_closed():
+            raise RuntimeError("The server has stopped; call play() inside the block of running().")
+        asyncio.run_coroutine_threadsafe(self._replace(app), self._loop).result()
+
+    async def _replace(self, app: Starlette) -> None:
+        before, self.app = self.app, app
+        await _close(before)
+        app.state.dispatcher.wake()
+
+    async def close(self) -> None:
+        """Stop; a store on disk keeps the callbacks that are not delivered."""
+        await _close(self.app)
+
+
+async def _close(app: Starlette) -> None:
+    await app.state.dispatcher.close()
+    app.state.service.store.close()

@@ -1,4 +1,4 @@
-"""How a call comes in from HTTP and its answer goes out."""
+"""The way of a request through ASGI: its body is read, its handlers run, its response is sent and journalled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
-from seedbed_mock.handlers import read_body
+from seedbed_mock.handlers import LARGEST_BODY
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.settings import base_url
@@ -19,7 +19,7 @@ from seedbed_mock.state import RequestContext
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from seedbed_mock.faults.engine import ActiveRule
     from seedbed_mock.handlers import Handler
@@ -27,102 +27,133 @@ if TYPE_CHECKING:
     from seedbed_mock.state import Service
 
 
+# Many clients read no response before they have sent the whole body, so a body that is too large is read and dropped.
+_DRAINED_BODY = 16 * LARGEST_BODY
+
 _log = logging.getLogger("seedbed")
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
 
 
-class OperationEndpoint:
-    """An operation as an ASGI application: reads the request, takes the steps, sends the answer, and writes it down."""
+async def read_body(receive: Receive) -> bytes | None:
+    """Return the body of a request, or ``None`` if it is larger than ``LARGEST_BODY``.
 
-    def __init__(self, service: Service, operation: str, steps: tuple[Handler, ...], answers: ResponseWriter) -> None:
+    Raises:
+        ClientDisconnect: The client left before it had sent the whole body.
+    """
+    message = await _next(receive)
+    if not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        return whole if len(whole) <= LARGEST_BODY else None
+    body, size = bytearray(), 0
+    while True:
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= LARGEST_BODY:
+            body += chunk
+        if not message.get("more_body") or size > _DRAINED_BODY:
+            return bytes(body) if size <= LARGEST_BODY else None
+        message = await _next(receive)
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message
+
+
+class OperationEndpoint:
+    """An operation of the service as an ASGI application.
+
+    Args:
+        service: The service.
+        operation: Name of the operation.
+        handlers: Its handlers, in the order in which they run.
+        writer: Writer of its responses.
+    """
+
+    def __init__(self, service: Service, operation: str, handlers: tuple[Handler, ...], writer: ResponseWriter) -> None:
         self._service = service
         self._operation = operation
-        self._steps = steps
-        self._answers = answers
+        self._handlers = handlers
+        self._writer = writer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 (ASGI says what)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a request."""
         try:
             body = await read_body(receive)
         except ClientDisconnect:
             return
         fault = None
         try:
-            answer, fault = self._handle(scope, body)
+            response, fault = self._handle(scope, body)
         except Exception as error:
-            _log.exception("Seedbed itself failed at %s", scope["path"])
+            _log.exception("Internal error at %s", scope["path"])
             self._service.errors.append(error)
-            answer = self._answers.error(ServiceError("internal_error"))
+            response = self._writer.error(ServiceError("internal_error"))
         if body is None:
-            # What is left of it may still be on its way, and must not be taken for the next request.
-            answer.headers["connection"] = "close"
-        if fault is None or not await self._spoil(fault, answer, ClientConnection.of(scope, receive, send)):
-            await answer(scope, receive, send)
+            # The rest of the body may still arrive, and would be taken for the next request.
+            response.headers["connection"] = "close"
+        if fault is None or not await self._apply(fault, response, ClientConnection.of(scope, receive, send)):
+            await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
-        call = RequestContext(
+        query = scope["query_string"]
+        context = RequestContext(
             headers=dict(scope["headers"]),
-            query=_query(scope["query_string"]),
+            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,
             body=body,
-            base_url=_base_url(scope),
+            # Of the server's own socket: the Host header is whatever a client writes.
+            base_url=base_url(*scope["server"]),
             space=self._service.spaces.default,
             now=self._service.now(),
         )
-        answer = self._answer(call)
-        if applied := str(call.fault.rule) if call.fault else call.applied:
-            answer.headers[APPLIED_HEADER] = applied
-        self._write_down(scope, call, answer)
-        return answer, call.fault
+        response = self._respond(context)
+        if rule := str(context.fault.rule) if context.fault else context.task_fault:
+            response.headers[APPLIED_HEADER] = rule
+        self._journal(scope, context, response)
+        return response, context.fault
 
-    async def _spoil(self, fault: ActiveRule, answer: ApiResponse, wire: ClientConnection) -> bool:
-        """Let a fault of the connection or of time have its way; tell whether there is nothing left to answer."""
-        effect = fault.rule.effect
-        if isinstance(effect, ConnectionEffect):
-            await effect.send(answer, wire)
-            return True
-        if isinstance(effect, Delay):
-            return await sleep_by_clock(self._service.clock, effect.draw(fault.random), wire.receive)
-        return False
-
-    def _answer(self, call: RequestContext) -> ApiResponse:
+    def _respond(self, context: RequestContext) -> ApiResponse:
         try:
-            for step in self._steps:
-                step(self._service, call)
-        except ServiceError as refusal:
-            return self._answers.error(refusal)
+            for handle in self._handlers:
+                handle(self._service, context)
+        except ServiceError as error:
+            return self._writer.error(error)
         except ResponseReplacedError as fault:
-            return fault.effect.respond(self._answers)
-        return self._answers.success(call.data)
+            return fault.effect.respond(self._writer)
+        return self._writer.success(context.data)
 
-    def _write_down(self, scope: Scope, call: RequestContext, answer: ApiResponse) -> None:
-        query, journal = scope["query_string"], call.space.journal
+    def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse) -> None:
+        query, journal = scope["query_string"], context.space.journal
         journal.add(
             JournalEntry(
                 number=journal.next_number(),
-                at=call.now,
+                at=context.now,
                 kind="call",
                 operation=self._operation,
-                account=call.account.name if call.account else "",
+                account=context.account.name if context.account else "",
                 method=scope["method"],
                 target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
-                request=truncated(call.body or b""),
-                code=answer.code,
-                status=answer.status_code,
-                case=answer.case,
-                answer=truncated(answer.body),
-                violations=call.violations,
-                fault=call.fault.describe() if call.fault else "",
-                task_id=call.task_id,
+                request=truncated(context.body or b""),
+                code=response.code,
+                status=response.status_code,
+                case=response.case,
+                answer=truncated(response.body),
+                violations=context.violations,
+                fault=context.fault.describe() if context.fault else "",
+                task_id=context.task_id,
             )
         )
 
-
-def _query(query: bytes) -> dict[str, str]:
-    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
-
-
-def _base_url(scope: Scope) -> str:
-    """Return where this server was reached, by its own socket: the Host header is the client's word alone."""
-    host, port = scope["server"]
-    return base_url(host, port)
+    async def _apply(self, fault: ActiveRule, response: ApiResponse, connection: ClientConnection) -> bool:
+        """Apply a fault of the connection or of time; return whether there is no response left to send."""
+        effect = fault.rule.effect
+        if isinstance(effect, ConnectionEffect):
+            await effect.send(response, connection)
+            return True
+        if isinstance(effect, Delay):
+            return await sleep_by_clock(self._service.clock, effect.draw(fault.random), connection.receive)
+        return False

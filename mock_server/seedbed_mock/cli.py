@@ -1,4 +1,4 @@
-"""The subcommands ``seedbed faults``: what goes wrong on a server that runs."""
+"""The command ``seedbed``: its subcommands by import path, and ``seedbed faults``, which changes a running server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,80 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from seedbed_schemas import __version__, local
 
-from seedbed_mock.config_file import fill_in
 from seedbed_mock.control.client import ControlError, call_control_api
+from seedbed_mock.options import read_config
+
+_USAGE_ERROR = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: Arguments after ``seedbed``, by default those of this process.
+    """
+    try:
+        result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        sentence = " ".join(str(error).split())
+        print(f"seedbed: {sentence}{'' if sentence.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
+        return _USAGE_ERROR
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def make_app() -> App:
+    """Return the command with its subcommands."""
+    app = App(
+        name="seedbed",
+        help="A local test bed for the Seedream text-to-image job API.",
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        config=(read_config,),
+    )
+    # By import path: the other packages are imported only if their subcommand runs.
+    app.command(
+        "seedbed_mock.serve:serve",
+        help="Run the mock server until Ctrl-C.",
+        help_epilogue="Exit codes: 0 the server was stopped; 1 it cannot listen on the address; 2 invalid option.",
+    )
+    app.command(
+        "seedbed_client.cli.generate:generate",
+        help="Generate images and save them.",
+        help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line is "
+        "invalid; 3 a task may have been created and charged, but the response is missing, so check the account before "
+        "you try again; 4 a task did not end in time; 130 interrupted. If several apply, the first of 3, 1 and 4 is "
+        "returned.",
+    )
+    app.command(
+        "seedbed_client.cli.tasks:task",
+        help="Show a task.",
+        help_epilogue="Exit codes: 0 the task is shown and has not failed; 1 the task failed, or the service refused "
+        "the request; 2 the command line is invalid; 4 the task did not end in time; 130 interrupted.",
+    )
+    app.command(
+        "seedbed_client.cli.tasks:credits_left",
+        name="credits",
+        help="Show the balance of an account.",
+        help_epilogue="Exit codes: 0 the balance is shown; 1 the service refused the request; 2 the command line is "
+        "invalid.",
+    )
+    app.command("seedbed_contract.cli:check", help="Check whether a server honours the contract.")
+    app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
+    app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
+    app.command("seedbed_schemas.cli:openapi", help="Write a contract as an OpenAPI document.")
+    faults = App(name="faults", help="Inject faults into a running server.")
+    faults.command("seedbed_mock.cli:list_faults", name="list", help="List the active fault rules.")
+    faults.command("seedbed_mock.cli:add", help="Add fault rules.")
+    faults.command("seedbed_mock.cli:clear", help="Remove fault rules.")
+    faults.command("seedbed_mock.cli:scenarios", help="List the shipped scenarios.")
+    app.command(faults)
+    return app
+
+
+# The subcommands of seedbed faults
 
 _Url = Annotated[str, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
@@ -25,48 +97,52 @@ _COLUMNS = {
     "seen": "Seen",
     "hits": "Hits",
 }
-_REFUSED = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
+_INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
 
 
 def list_faults(*, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
-    """List the rules in force, in the order in which a call is held against them.
+    """List the active fault rules; the first one that matches a request is applied.
 
     Args:
         url: Base URL of the server.
-        token: Its control token.
-        space: Show the rules of this space alone.
+        token: Control token of the server.
+        space: List only the rules of this space.
     """
-    return _asked(url, token, "GET", query={"space": space} if space else None)
+    return _call(url, token, "GET", query={"space": space} if space else None)
 
 
 def add(*rules: str, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
-    """Put rules in force, after those that are, and list all.
+    """Add fault rules after the active ones, and list all.
 
     Args:
         rules: Rules such as '429; p=0.2', each in quotes.
         url: Base URL of the server.
-        token: Its control token.
-        space: For the calls of this space alone.
+        token: Control token of the server.
+        space: Apply the rules only to requests of this space.
     """
-    return _asked(url, token, "POST", {"rules": rules, "space": space or None})
+    return _call(url, token, "POST", {"rules": rules, "space": space or None})
 
 
 def clear(number: int | None = None, /, *, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
-    """Take rules out of force that were added, and list what is left.
+    """Remove fault rules that were added, and list the remaining ones.
 
     Args:
-        number: Of one rule; all where none is given.
+        number: Number of the rule to remove; all rules by default.
         url: Base URL of the server.
-        token: Its control token.
-        space: The rules of this space alone.
+        token: Control token of the server.
+        space: Remove only rules of this space.
     """
     query = {"number": number, "space": space or None}
-    return _asked(url, token, "DELETE", query={name: value for name, value in query.items() if value is not None})
+    return _call(url, token, "DELETE", query={name: value for name, value in query.items() if value is not None})
 
 
 def scenarios() -> int:
-    """List the scenarios that are shipped, for seedbed serve --scenario NAME."""
-    from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios  # noqa: PLC0415
+    """List the shipped scenarios, which seedbed serve --scenario NAME plays."""
+    from seedbed_mock.faults.scenarios import (  # noqa: PLC0415 (other subcommands do not need it)
+        load_scenario,
+        scenario_path,
+        shipped_scenarios,
+    )
 
     width = max(map(len, shipped_scenarios()))
     for name in shipped_scenarios():
@@ -74,106 +150,37 @@ def scenarios() -> int:
     return 0
 
 
-def _asked(url: str, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
+def _call(url: str, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
+    """Call ``/faults`` of the control API, print the rules that it lists, and return the exit code."""
     try:
-        answer = call_control_api(url, token, method, "faults", body, query)
+        listing = call_control_api(url, token, method, "faults", body, query)
     except ControlError as error:
-        return _refuse(str(error), 2 if error.status in _REFUSED else 1)
+        return _fail(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        return _refuse(f"No Seedbed answers on {url} ({reason}); start one with seedbed serve, or name it with --url.")
+        return _fail(f"No Seedbed server responds at {url} ({reason}); start seedbed serve, or pass --url.")
     except ValueError:
-        return _refuse(f"What answers on {url} is no Seedbed; name one with --url, such as {local.BASE_URL}.")
-    print(_told(answer))
+        return _fail(f"The server at {url} is not a Seedbed server; pass --url, such as --url {local.BASE_URL}.")
+    if scenario := listing["scenario"]:
+        phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
+        print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
+    print(_table(listing["faults"]) if listing["faults"] else "No active rules.")
     return 0
 
 
-def _refuse(sentence: str, code: int = 1) -> int:
+def _fail(sentence: str, code: int = 1) -> int:
     print(f"seedbed faults: {sentence}", file=sys.stderr)
     return code
 
 
-def _told(answer: dict[str, Any]) -> str:
-    lines = _table(answer["faults"]) if answer["faults"] else ["No rule is in force."]
-    if scenario := answer["scenario"]:
-        phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
-        lines.insert(0, f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
-    return "\n".join(lines)
-
-
-def _table(faults: list[dict[str, Any]]) -> list[str]:
+def _table(faults: list[dict[str, Any]]) -> str:
     rows = [list(_COLUMNS.values()), *([_cell(fault[name]) for name in _COLUMNS] for fault in faults)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "all" if value is None else str(value)
-
-
-_USAGE_ERROR = 2
-
-
-def make_app() -> App:
-    """Return the command with its subcommands, none of them loaded yet."""
-    app = App(
-        name="seedbed",
-        help="A local test bed for the Seedream text-to-image job API.",
-        version=__version__,
-        suppress_keyboard_interrupt=False,
-        config=(fill_in,),
-    )
-    app.command("seedbed_mock.serve:serve", help="Play the whole service until Ctrl-C.")
-    app.command(
-        "seedbed_client.cli.generate:generate",
-        help="Generate images and save them.",
-        help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line cannot "
-        "be used; 3 it cannot be told whether a task was made, and paid for: look into the account before asking "
-        "again; 4 a task had not ended in time; 130 interrupted. The first of 3, 1, 4 that holds for any image counts.",
-    )
-    app.command(
-        "seedbed_client.cli.tasks:task",
-        help="Show a task.",
-        help_epilogue="Exit codes: 0 it is shown, and has not failed; 1 it has failed, or the service refused; 2 the "
-        "command line cannot be used; 4 it had not ended in time; 130 interrupted.",
-    )
-    app.command(
-        "seedbed_client.cli.tasks:credits_left",
-        name="credits",
-        help="Show the balance.",
-        help_epilogue="Exit codes: 0 it is shown; 1 the service refused; 2 the command line cannot be used.",
-    )
-    app.command("seedbed_contract.cli:check", help="Judge whether a server keeps the contract.")
-    app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
-    app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
-    app.command("seedbed_schemas.cli:openapi", help="Write a contract as OpenAPI.")
-    app.command(_faults_app())
-    return app
-
-
-def _faults_app() -> App:
-    app = App(name="faults", help="Break things on purpose on a server that runs.")
-    app.command("seedbed_mock.cli:list_faults", name="list", help="List the rules in force.")
-    app.command("seedbed_mock.cli:add", help="Put rules in force.")
-    app.command("seedbed_mock.cli:clear", help="Take rules out of force.")
-    app.command("seedbed_mock.cli:scenarios", help="List the scenarios that are shipped.")
-    return app
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code.
-
-    Args:
-        arguments: The words after ``seedbed``; those of this process where there are none.
-    """
-    try:
-        result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        sentence = " ".join(str(error).split())
-        print(f"seedbed: {sentence}{'' if sentence.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
-        return _USAGE_ERROR
-    except KeyboardInterrupt:
-        return 130
-    return result if isinstance(result, int) else 0

@@ -1,9 +1,9 @@
-"""The one clock of a server: the time of day, a faster one, or one that stands still until it is turned."""
+"""The clock of a server: real time, faster or slower time, or time that stands still until it is advanced."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -11,40 +11,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-LARGEST_ADVANCE = 10 * 365 * 86_400
-"""In seconds; what lasts longer is a mistake of the caller."""
+LARGEST_ADVANCE: Final = 10 * 365 * 86_400
+"""Ten years, in seconds: more is a mistake of the caller, such as milliseconds for seconds."""
 
 
 class Clock(Protocol):
-    """Tells the time to everything that depends on it, and can be turned forward."""
+    """What a server needs of a clock.
+
+    Attributes:
+        speed: Seconds of the clock in one real second; 0 for a clock that stands still.
+    """
 
     speed: float
-    """How many of its seconds pass in a real one, 0 where it stands still by itself."""
 
     def now(self) -> float:
         """Return the time in Unix seconds."""
         ...
 
     def advance(self, seconds: float) -> None:
-        """Turn the time forward.
+        """Advance the time.
 
         Raises:
-            ValueError: No clock of a server runs backwards.
+            ValueError: The clock cannot advance by this number of seconds.
         """
         ...
 
-    def watch(self, turned: Callable[[float], None]) -> Callable[[], None]:
-        """Have a function told by how many seconds the clock is turned, until the one that is returned is called."""
+    def watch(self, on_advance: Callable[[float], None]) -> Callable[[], None]:
+        """Call a function with the seconds of every advance; return a function that ends this."""
         ...
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a clock showed, from which another can go on after the process has ended.
+    """A reading of a clock, from which the clock of a later process continues.
 
     Attributes:
-        wall: When it was read, by the system's time, in Unix seconds.
-        shown: What it showed, in Unix seconds.
-        speed: How fast it ran.
+        wall: Time of the system at the reading, in Unix seconds.
+        shown: Time of the clock at the reading, in Unix seconds.
+        speed: Speed of the clock.
     """
 
     wall: float
@@ -52,56 +55,57 @@ class Reading(msgspec.Struct, frozen=True):
     speed: float
 
     def now(self) -> float:
-        """Return what the clock would show by now, in Unix seconds."""
+        """Return the time that the clock would show now, in Unix seconds."""
         return self.shown + max(time.time() - self.wall, 0) * self.speed
 
 
 class RealClock:
-    """The time of day at the start, moved on by a counter that no correction of the system's time turns back.
+    """A clock that runs by itself; changes of the system time do not affect it.
 
     Args:
-        speed: How many of its seconds pass in a real one; 0 for a clock that stands still until it is turned.
-        start: First time that it shows, in Unix seconds; the time of day where there is none.
+        speed: Seconds of the clock in one real second; 0 for a clock that stands still.
+        start: Time at the start, in Unix seconds; the system's time by default.
     """
 
     def __init__(self, speed: float = 1, start: float | None = None) -> None:
         self.speed = speed
-        self._begun = time.monotonic()
-        # In whole milliseconds, as all that is written down, so that a clock that stands still shows what was written.
+        self._started = time.monotonic()
+        # In whole milliseconds, like all stored times, so that a clock that stands still shows exactly these.
         self._shown = round(time.time() if start is None else start, 3)
         self._watchers: list[Callable[[float], None]] = []
 
     def now(self) -> float:
         """Return the time in Unix seconds."""
-        return self._shown + (time.monotonic() - self._begun) * self.speed
+        return self._shown + (time.monotonic() - self._started) * self.speed
 
     def advance(self, seconds: float) -> None:
-        """Turn the time forward.
+        """Advance the time.
 
         Raises:
-            ValueError: The seconds are negative, or more than ten years.
+            ValueError: The number of seconds is negative or above ``LARGEST_ADVANCE``.
         """
         if not 0 <= seconds <= LARGEST_ADVANCE:
-            raise ValueError(f"a clock moves forward only, by at most {LARGEST_ADVANCE} seconds, not by {seconds:g}")
+            raise ValueError(f"a clock advances by 0 to {LARGEST_ADVANCE} seconds, not by {seconds:g}")
         self._shown += seconds
-        for turned in tuple(self._watchers):
-            turned(seconds)
+        # A copy, since a watcher may end its watch when it is called.
+        for on_advance in tuple(self._watchers):
+            on_advance(seconds)
 
-    def watch(self, turned: Callable[[float], None]) -> Callable[[], None]:
-        """Have a function told by how many seconds the clock is turned, until the one that is returned is called."""
-        self._watchers.append(turned)
-        return lambda: self._watchers.remove(turned)
+    def watch(self, on_advance: Callable[[float], None]) -> Callable[[], None]:
+        """Call a function with the seconds of every advance; return a function that ends this."""
+        self._watchers.append(on_advance)
+        return lambda: self._watchers.remove(on_advance)
 
     def reading(self) -> Reading:
-        """Return what it shows now, for another clock to go on from."""
+        """Return the present reading."""
         return Reading(time.time(), self.now(), self.speed)
 
 
 class ManualClock(RealClock):
-    """A clock that stands still until it is turned.
+    """A clock that stands still until it is advanced.
 
     Args:
-        start: First time that it shows, in Unix seconds.
+        start: Time at the start, in Unix seconds.
     """
 
     def __init__(self, start: float = 1_765_166_238.0) -> None:

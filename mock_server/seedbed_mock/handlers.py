@@ -1,11 +1,15 @@
-"""Reading a request's body from the socket and as JSON, whatever a client may send."""
+"""The handlers of the operations, and the order in which each operation runs them.
+
+A handler reads the context of a request, adds to it, or raises the error that the request is answered with. The order
+decides which error a request gets that has several mistakes.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -13,7 +17,6 @@ from msgspec.structs import replace
 from seedbed_schemas import local
 from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
-from starlette.requests import ClientDisconnect
 
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rules_in_prompt
@@ -27,59 +30,175 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from starlette.types import Message, Receive
-
-    from seedbed_mock.accounts import SlidingWindow, Space
+    from seedbed_mock.accounts import Account, SlidingWindow, Space
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
     from seedbed_mock.state import RequestContext, Service
 
     Handler = Callable[[Service, RequestContext], None]
 
-LARGEST_BODY = 1024 * 1024
-"""In bytes; the longest request that keeps the contract is some 40 KiB."""
 
-_DRAINED_BODY = 16 * LARGEST_BODY
-"""So much of a body that is too large is read and dropped: many clients read no answer before they have sent all."""
+LARGEST_BODY: Final = 1024 * 1024
+"""In bytes; the longest valid request has some 40 KiB."""
+
+MODEL_PARAMETER: Final = "model"
+"""Name of the path parameter that names a model."""
+
+KEY_PREFIX: Final = "seedbed-"
+"""Prefix of a key that gives a fault rule, such as ``seedbed-402``."""
+
+_SPACE_HEADER = local.SPACE_HEADER.lower().encode()
+_FAULT_HEADER = local.FAULT_HEADER.lower().encode()
+_FAULT_PHRASE = b"[[fault:"
 
 _DEEPEST_NESTING = 64
+_SHOWN_VIOLATIONS = 3
+_UNTIL, _MARK = "until", "mark"
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """Return the body, or ``None`` for one that is too large to take in.
-
-    Raises:
-        ClientDisconnect: The client left before it had sent all.
-    """
-    message = await _next(receive)
-    if not message.get("more_body"):
-        whole: bytes = message.get("body", b"")
-        return whole if len(whole) <= LARGEST_BODY else None
-    body, size = bytearray(), 0
-    while True:
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= LARGEST_BODY:
-            body += chunk
-        if not message.get("more_body") or size > _DRAINED_BODY:
-            return bytes(body) if size <= LARGEST_BODY else None
-        message = await _next(receive)
+# Authentication
 
 
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message
+def authenticate(service: Service, context: RequestContext) -> None:
+    """Find the space and the account of the key."""
+    operation = service.operation
+    scheme, _, key = context.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
+    context.space, key = _space_and_key(service, context, key.strip())
+    if scheme.lower() == operation.scheme.lower():
+        context.account = context.space.accounts.get(key) or _implicit_account(context, key)
+    if context.account is None:
+        raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)
+
+
+def _implicit_account(context: RequestContext, key: str) -> Account | None:
+    """Return an account for a key that gives a fault rule; such a key need not be configured."""
+    rule = key.removeprefix(KEY_PREFIX)
+    if rule == key or not starts_like_rule(rule):
+        return None
+    context.key_rule = rule
+    return context.space.implicit_account(key)
+
+
+def _space_and_key(service: Service, context: RequestContext, key: str) -> tuple[Space, str]:
+    """Return the space that the header names, or else the key, and the key without the space."""
+    in_header = context.headers.get(_SPACE_HEADER, b"").decode("latin-1")
+    in_key, key = service.spaces.split(key)
+    if not in_header and in_key is None:
+        return service.spaces.default, key
+    try:
+        return service.spaces.named(in_header or in_key or ""), key
+    except ValueError as error:
+        header = local.SPACE_HEADER if in_header else service.operation.header
+        raise ServiceError("space_malformed", header=header, problem=str(error)) from error
+
+
+# Rate limits
+
+
+def enforce_rate_limit(_: Service, context: RequestContext) -> None:
+    """Refuse the request if the account has created too many tasks recently; only created tasks count."""
+    _enforce_limit(context.caller.creations, context)
+
+
+def enforce_poll_rate_limit(_: Service, context: RequestContext) -> None:
+    """Refuse the request if the account has fetched records too often recently."""
+    if window := context.caller.queries:
+        _enforce_limit(window, context)
+        window.count(context.now)
+
+
+def _enforce_limit(window: SlidingWindow | None, context: RequestContext) -> None:
+    if window and not window.has_room(context.now):
+        raise ServiceError("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
+
+
+# Faults
+
+
+def apply_fault(service: Service, context: RequestContext) -> None:
+    """Find the fault rule that matches the request; raise its response if the fault replaces the response."""
+    if not _may_match(service, context):
+        return
+    context.fault = _match(service, context)
+    if context.fault and isinstance(effect := context.fault.rule.effect, ResponseEffect):
+        raise ResponseReplacedError(effect)
+
+
+def _may_match(service: Service, context: RequestContext) -> bool:
+    """Return whether any rule could match, so that most requests cost no more than this."""
+    if service.faults.active_rules or service.scenario_runner or context.key_rule or _FAULT_HEADER in context.headers:
+        return True
+    # Searching one byte is much faster than searching several, and most bodies do not contain it.
+    return context.body is not None and _FAULT_PHRASE[0] in context.body and _FAULT_PHRASE in context.body
+
+
+def _match(service: Service, context: RequestContext) -> ActiveRule | None:
+    if service.scenario_runner:
+        service.scenario_runner.count_call()
+    request = _lenient_json(context.body)
+    prompt = _prompt(service, request)
+    model = request.get(service.shared.fields.model) if isinstance(request, dict) else None
+    match = MatchContext(
+        operation=context.operation,
+        space=context.space.name,
+        account=context.caller.name,
+        model=model if isinstance(model, str) else "",
+        prompt=prompt,
+        seconds=context.now / 1000 - service.started_at,
+    )
+    return service.faults.find_match(match, _rules_of_request(service, context, prompt))
+
+
+def _rules_of_request(service: Service, context: RequestContext, prompt: str) -> list[ActiveRule]:
+    """Return the rules that the request gives in a header, in its key or in its prompt."""
+    texts: list[tuple[RuleSource, str]] = []
+    if (header := context.headers.get(_FAULT_HEADER)) is not None:
+        try:
+            texts.append(("header", header.decode().strip()))
+        except UnicodeDecodeError:
+            texts.append(("header", header.decode("latin-1").strip()))
+    if context.key_rule:
+        texts.append(("key", context.key_rule))
+    texts += [("prompt", text) for text in rules_in_prompt(prompt)]
+    return [_rule(service, context, text, source) for source, text in texts]
+
+
+def _rule(service: Service, context: RequestContext, text: str, source: RuleSource) -> ActiveRule:
+    try:
+        return service.faults.from_request(text, source, context.space.name)
+    except RuleError as error:
+        place = f"the header {local.FAULT_HEADER}" if source == "header" else f"the {source}"
+        raise ServiceError("fault_malformed", source=place, problem=str(error)) from error
+
+
+def _lenient_json(body: bytes | None) -> Any:
+    # Faults come before validation, so a body may be anything here.
+    try:
+        return msgspec.json.decode(body) if body else None
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _prompt(service: Service, request: Any) -> str:
+    """Return all text of a request's input, since each model has its own name for the prompt."""
+    values = request.get(service.shared.fields.input) if isinstance(request, dict) else None
+    texts = values.values() if isinstance(values, dict) else ()
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+# Request bodies
+
+
+def parse_request(_: Service, context: RequestContext) -> None:
+    """Parse the body as JSON."""
+    context.request, context.text = parse_json(context.body)
 
 
 def parse_json(body: bytes | None) -> tuple[Any, str]:
-    """Return the body as a value and as the text it was.
-
-    Of a key that stands twice in an object, the last counts.
+    """Return a body as a value and as text. The last of several equal keys of an object counts.
 
     Raises:
-        ServiceError: The body is no JSON that the service would take.
+        ServiceError: The body is too large, empty, not JSON, or nested too deeply.
     """
     if body is None:
         raise ServiceError("body_malformed", problem=f"the body is larger than {LARGEST_BODY} bytes")
@@ -92,7 +211,7 @@ def parse_json(body: bytes | None) -> tuple[Any, str]:
         raise ServiceError("body_malformed", problem=f"the body is not JSON ({error})") from error
     except RecursionError as error:
         raise _too_deep() from error
-    # Counting brackets is cheap and clears nearly every body of the suspicion.
+    # Counting brackets is cheap, and spares nearly every body the recursive check.
     if body.count(b"[") + body.count(b"{") > _DEEPEST_NESTING and _is_deeper(value, _DEEPEST_NESTING):
         raise _too_deep()
     return value, text
@@ -109,302 +228,160 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(item, levels - 1) for item in inside)
 
 
-KEY_PREFIX = "seedbed-"
-"""What a key begins with that names a rule: ``seedbed-402``."""
-
-_HEADER = local.FAULT_HEADER.lower().encode()
-_PHRASE = b"[[fault:"
+# Tasks
 
 
-def may_match_fault(service: Service, call: RequestContext) -> bool:
-    """Tell whether there is anything that a call could meet; this is all that most calls cost."""
-    if service.faults.active_rules or service.scenario_runner or call.key_rule or _HEADER in call.headers:
-        return True
-    # One byte is found far sooner than several, and most bodies have none of it.
-    return call.body is not None and _PHRASE[0] in call.body and _PHRASE in call.body
+def resolve_model(service: Service, context: RequestContext) -> None:
+    """Find the requested model.
 
-
-def match_fault(service: Service, call: RequestContext) -> None:
-    """Find the fault that the call meets: one that came with it, or one in force."""
-    if service.scenario_runner:
-        service.scenario_runner.count_call()
-    asked = _asked(call.body)
-    prompt = _prompt(service, asked)
-    request_rules: list[ActiveRule] = []
-    if (header := call.headers.get(_HEADER)) is not None:
-        request_rules.append(_request_rule(service, call, _text(header), "header"))
-    if call.key_rule:
-        request_rules.append(_request_rule(service, call, call.key_rule, "key"))
-    request_rules += [_request_rule(service, call, text, "prompt") for text in rules_in_prompt(prompt)]
-    call.fault = service.faults.find_match(_match_context(service, call, asked, prompt), request_rules)
-
-
-def _request_rule(service: Service, call: RequestContext, text: str, source: RuleSource) -> ActiveRule:
-    try:
-        return service.faults.from_request(text, source, call.space.name)
-    except RuleError as error:
-        raise ServiceError("fault_malformed", source=_SOURCES[source], problem=str(error)) from error
-
-
-_SOURCES: dict[RuleSource, str] = {
-    "header": f"the header {local.FAULT_HEADER}",
-    "key": "the key",
-    "prompt": "the prompt",
-}
-
-
-def _text(header: bytes) -> str:
-    try:
-        return header.decode().strip()
-    except UnicodeDecodeError:
-        return header.decode("latin-1").strip()
-
-
-def _match_context(service: Service, call: RequestContext, asked: Any, prompt: str) -> MatchContext:
-    model = asked.get(service.shared.fields.model) if isinstance(asked, dict) else None
-    return MatchContext(
-        operation=call.operation,
-        space=call.space.name,
-        account=call.caller.name,
-        model=model if isinstance(model, str) else "",
-        prompt=prompt,
-        seconds=call.now / 1000 - service.started_at,
-    )
-
-
-def _asked(body: bytes | None) -> Any:
-    try:
-        return msgspec.json.decode(body) if body else None
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _prompt(service: Service, asked: Any) -> str:
-    """Return all the text of a request's input, which is where a prompt is, whatever its model calls it."""
-    values = asked.get(service.shared.fields.input) if isinstance(asked, dict) else None
-    texts = values.values() if isinstance(values, dict) else ()
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
-_UNTIL, _MARK = "until", "mark"
-
-
-def link_download(service: Service, call: RequestContext) -> None:
-    """Give a URL of a result of this service that holds for some minutes."""
-    field = service.shared.download_url.field
-    url = call.request.get(field) if isinstance(call.request, dict) else None
-    folder = f"{call.base_url}{RESULTS}/"
-    name = unquote(url.removeprefix(folder)) if isinstance(url, str) and url.startswith(folder) else ""
-    if service.result(name) is None:
-        raise ServiceError("url_wrong")
-    until = service.now() + service.shared.download_seconds * 1000
-    call.data = f"{url}?{_UNTIL}={until}&{_MARK}={_mark(service, name, str(until))}"
-
-
-def is_over(service: Service, name: str, query: Mapping[str, str]) -> bool:
-    """Tell whether the URL of a download holds no longer, or never did; a result's own URL is none."""
-    if _UNTIL not in query:
-        return False
-    until, mark = query[_UNTIL], query.get(_MARK, "")
-    is_ours = compare_digest(_mark(service, name, until).encode(), mark.encode())
-    return not is_ours or service.now() >= int(until)
-
-
-def _mark(service: Service, name: str, until: str) -> str:
-    return service.sign(f"{name}/{until}")
-
-
-MODEL_PARAMETER = "model"
-"""Name of the path parameter that names a model."""
-
-_SPACE_HEADER = local.SPACE_HEADER.lower().encode()
-
-_SHOWN_VIOLATIONS = 3
-
-
-def authenticate(service: Service, call: RequestContext) -> None:
-    """Find the space and the account of the key."""
-    operation = service.operation
-    scheme, _, key = call.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
-    call.space, key = _space_and_key(service, call, key.strip())
-    if scheme.lower() == operation.scheme.lower():
-        call.account = call.space.accounts.get(key)
-        if (
-            call.account is None
-            and key.startswith(KEY_PREFIX)
-            and starts_like_rule(rule := key.removeprefix(KEY_PREFIX))
-        ):
-            call.account, call.key_rule = call.space.guest(key), rule
-    if call.account is None:
-        raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)
-
-
-def _space_and_key(service: Service, call: RequestContext, key: str) -> tuple[Space, str]:
-    """Return the space that the call names in its header, or else in its key, and the key without it."""
-    name = call.headers.get(_SPACE_HEADER, b"").decode("latin-1")
-    inside, key = service.spaces.split(key)
-    if not name and inside is None:
-        return service.spaces.default, key
-    try:
-        return service.spaces.named(name or inside or ""), key
-    except ValueError as error:
-        header = local.SPACE_HEADER if name else service.operation.header
-        raise ServiceError("space_malformed", header=header, problem=str(error)) from error
-
-
-def enforce_rate_limit(_: Service, call: RequestContext) -> None:
-    """Refuse where the account has made as many tasks of late as it may; only what becomes a task counts."""
-    _enforce_limit(call.caller.creations, call)
-
-
-def enforce_poll_rate_limit(_: Service, call: RequestContext) -> None:
-    """Refuse where the account has asked for records as often of late as it may."""
-    if window := call.caller.queries:
-        _enforce_limit(window, call)
-        window.count(call.now)
-
-
-def _enforce_limit(window: SlidingWindow | None, call: RequestContext) -> None:
-    if window and not window.has_room(call.now):
-        raise ServiceError("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
-
-
-def apply_fault(service: Service, call: RequestContext) -> None:
-    """Answer as the fault that the call meets says, where that is what it does."""
-    if not may_match_fault(service, call):
-        return
-    match_fault(service, call)
-    if call.fault and isinstance(effect := call.fault.rule.effect, ResponseEffect):
-        raise ResponseReplacedError(effect)
-
-
-def parse_request(_: Service, call: RequestContext) -> None:
-    """Read the body as JSON."""
-    call.request, call.text = parse_json(call.body)
-
-
-def resolve_model(service: Service, call: RequestContext) -> None:
-    """Find the model, or refuse one that is not played; a request that names none is for a contract to refuse."""
+    A request without a model is validated by the contract of the shipped one, which refuses it.
+    """
     field, models = service.shared.fields.model, service.catalogue.models
-    name = call.request.get(field) if isinstance(call.request, dict) else None
+    name = context.request.get(field) if isinstance(context.request, dict) else None
     if isinstance(name, str) and name not in models:
         raise ServiceError("model_unknown", field=field, model=for_display(name), known=", ".join(models))
-    call.model = models[name] if isinstance(name, str) else service.catalogue.shipped
+    context.model = models[name] if isinstance(name, str) else service.catalogue.shipped
 
 
-def validate_request(service: Service, call: RequestContext) -> None:
-    """Refuse a request that breaks the contract, naming every field and rule."""
-    schema = call.model.contract.request
-    if not schema.accepts(call.request) and (violations := schema.violations(call.request)):
+def validate_request(service: Service, context: RequestContext) -> None:
+    """Refuse a request that breaks the contract, and name the fields and what is wrong with them."""
+    schema = context.model.contract.request
+    if not schema.accepts(context.request) and (violations := schema.violations(context.request)):
         problem = "; ".join(violation.message for violation in violations[:_SHOWN_VIOLATIONS])
         first = violations[0]
-        call.violations = tuple(violation.clause for violation in violations)
+        context.violations = tuple(violation.clause for violation in violations)
         raise ServiceError(service.dialect.case_of_violation(first.keyword), problem=problem, field=first.field)
 
 
-def create_task(service: Service, call: RequestContext) -> None:
-    """Charge the price, fix the timeline of a task and keep it: all of it, or nothing."""
-    account, effect = call.caller, call.fault.rule.effect if call.fault else None
+def create_task(service: Service, context: RequestContext) -> None:
+    """Charge the price and store a new task with its whole timeline, both or neither."""
+    account, effect = context.caller, context.fault.rule.effect if context.fault else None
     try:
         if isinstance(effect, LostTask):
-            service.store.charge(account, call.model.profile.credits, call.now)
+            service.store.charge(account, context.model.profile.credits, context.now)
             raise ServiceError("internal_error", is_simulated=True)
-        task = _keep_task(service, call, effect)
+        task = _store_task(service, context, effect)
     except OverdrawnError as error:
-        price = call.model.profile.credits
+        price = context.model.profile.credits
         raise ServiceError("credits_insufficient", price=_plain(price), balance=_plain(error.balance)) from error
     if account.creations:
-        account.creations.count(call.now)
+        account.creations.count(context.now)
     if task.callback:
         service.callback_is_due()
-    call.task_id = task.task_id
-    call.data = dict.fromkeys(service.dialect.created, task.task_id)
+    context.task_id = task.task_id
+    context.data = dict.fromkeys(service.dialect.created, task.task_id)
     if isinstance(effect, OrphanTask):
         raise ServiceError("internal_error", is_simulated=True)
 
 
-def _keep_task(service: Service, call: RequestContext, effect: Effect | None) -> Task:
-    timeline = _timeline(service, call)
+def _store_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
+    options = service.options
+    timeline: tuple[int, ...] = ()
+    if options.task_progress.by_time:
+        duration = options.duration.draw(context.space.chance)
+        timeline = even_timeline(context.now, round(duration * 1000))
     while True:
-        task = _new_task(service, call, timeline)
+        task = _new_task(service, context, timeline)
         if isinstance(effect, TaskEffect):
-            task = replace(effect.apply(task), fault_rule=str(call.fault.rule) if call.fault else "")
-        # Another server on the same file may have come by the same name.
+            task = replace(effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
+        # Another server with the same database may have used the ID.
         with contextlib.suppress(NameTakenError):
-            service.store.create(task, call.caller)
+            service.store.create(task, context.caller)
             return task
 
 
-def _timeline(service: Service, call: RequestContext) -> tuple[int, ...]:
-    settings = service.settings
-    if not settings.progress.by_time:
-        return ()
-    return even_timeline(call.now, round(settings.span.draw(call.space.chance) * 1000))
-
-
-def _new_task(service: Service, call: RequestContext, timeline: tuple[int, ...]) -> Task:
-    task_id = service.next_task_id(call.model.contract.model, call.now)
-    url = call.request.get(service.shared.fields.callback)
+def _new_task(service: Service, context: RequestContext, timeline: tuple[int, ...]) -> Task:
+    task_id = service.next_task_id(context.model.contract.model, context.now)
+    url = context.request.get(service.shared.fields.callback)
     return Task(
         task_id=task_id,
-        space=call.space.name,
-        account=call.caller.name,
-        model=call.model.contract.model,
-        request=call.text,
+        space=context.space.name,
+        account=context.caller.name,
+        model=context.model.contract.model,
+        request=context.text,
         result_name=service.result_name(task_id),
-        base_url=call.base_url,
-        price=call.model.profile.credits,
-        created=call.now,
-        visible=call.now + round(service.settings.visible_after * 1000),
+        base_url=context.base_url,
+        price=context.model.profile.credits,
+        created=context.now,
+        visible=context.now + round(service.options.visible_after * 1000),
         timeline=timeline,
         callback=CallbackDelivery(url=url, due=timeline[-1] if timeline else None) if isinstance(url, str) else None,
     )
 
 
 def _plain(amount: Decimal) -> str:
-    """Return an amount without zeros that say nothing and without an exponent."""
+    """Return an amount without trailing zeros and without an exponent."""
     return f"{amount.normalize():f}"
 
 
-def get_task(service: Service, call: RequestContext) -> None:
-    """Show the record of a task of this account, which may be what moves it on."""
+def get_task(service: Service, context: RequestContext) -> None:
+    """Return the record of a task of the account; with the progress ``polls:N``, this advances the task."""
     parameter = service.shared.record_info.query
-    if not (task_id := call.query.get(parameter, "")):
+    if not (task_id := context.query.get(parameter, "")):
         raise ServiceError("task_id_missing", parameter=parameter)
-    task, now = _own_task(service, call, task_id), call.now
+    task, account, now = service.store.find(task_id), context.caller, context.now
+    if task and task.account == account.name and task.space == account.space:
+        context.task_id, context.task_fault = task_id, task.fault_rule
+    else:
+        task = None
+    # The task of another account gets the same response as an unknown ID.
     if task is None or now < task.visible:
         raise ServiceError("task_unknown", task_id=for_display(task_id))
-    if (polls := service.settings.progress.polls) and task.ends is None:
+    if (polls := service.options.task_progress.polls) and task.ends is None:
         task = service.store.change(task_id, lambda task: polled(task, now, polls)) or task
         service.callback_is_due()
-    call.data = record(task, now, dialect=service.dialect, base_url=call.base_url)
+    context.data = record(task, now, dialect=service.dialect, base_url=context.base_url)
 
 
-def _own_task(service: Service, call: RequestContext, task_id: str) -> Task | None:
-    task, account = service.store.find(task_id), call.caller
-    if task is None or task.account != account.name or task.space != account.space:
-        return None
-    call.task_id, call.applied = task_id, task.fault_rule
-    return task
+# Downloads
 
 
-def get_credit(service: Service, call: RequestContext) -> None:
-    """Show what the account may still spend, as a bare number."""
-    balance = service.store.balance(call.caller, call.now)
-    call.data = int(balance) if balance == int(balance) else float(balance)
+def link_download(service: Service, context: RequestContext) -> None:
+    """Return a URL of a result that is valid for some minutes."""
+    field = service.shared.download_url.field
+    url = context.request.get(field) if isinstance(context.request, dict) else None
+    folder = f"{context.base_url}{RESULTS}/"
+    name = unquote(url.removeprefix(folder)) if isinstance(url, str) and url.startswith(folder) else ""
+    if service.find_result(name) is None:
+        raise ServiceError("url_wrong")
+    until = service.now() + service.shared.download_seconds * 1000
+    context.data = f"{url}?{_UNTIL}={until}&{_MARK}={_mark(service, name, str(until))}"
 
 
-def list_models(service: Service, call: RequestContext) -> None:
-    """Tell which models are played."""
-    call.data = models_data(model.contract for model in service.catalogue.models.values())
+def is_expired_link(service: Service, name: str, query: Mapping[str, str]) -> bool:
+    """Return whether a URL is a download link that has expired or was tampered with."""
+    if _UNTIL not in query:
+        return False
+    until, mark = query[_UNTIL], query.get(_MARK, "")
+    # Checked before the time is read: a signed time is a number that this server wrote.
+    is_genuine = compare_digest(_mark(service, name, until).encode(), mark.encode())
+    return not is_genuine or service.now() >= int(until)
 
 
-def get_model_schema(service: Service, call: RequestContext) -> None:
-    """Show the OpenAPI document of a model."""
-    name, models = call.path.get(MODEL_PARAMETER, ""), service.catalogue.models
+def _mark(service: Service, name: str, until: str) -> str:
+    return service.sign(f"{name}/{until}")
+
+
+# Accounts and models
+
+
+def get_credit(service: Service, context: RequestContext) -> None:
+    """Return the balance of the account as a number."""
+    balance = service.store.balance(context.caller, context.now)
+    context.data = int(balance) if balance == int(balance) else float(balance)
+
+
+def list_models(service: Service, context: RequestContext) -> None:
+    """List the models of the service."""
+    context.data = models_data(model.contract for model in service.catalogue.models.values())
+
+
+def get_model_schema(service: Service, context: RequestContext) -> None:
+    """Return the OpenAPI document of a model."""
+    name, models = context.path.get(MODEL_PARAMETER, ""), service.catalogue.models
     if name not in models:
         raise ServiceError("schema_unknown", model=for_display(name), known=", ".join(models))
-    call.data = schema_data(models[name].contract)
+    context.data = schema_data(models[name].contract)
 
 
 CREATE_TASK: tuple[Handler, ...] = (

@@ -1,10 +1,10 @@
-"""What happened: the latest calls and callbacks of one space, in a ring that never grows beyond its bound."""
+"""The journal: the latest requests and callbacks of each space, within a size limit that all spaces share."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -12,35 +12,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-CALLBACK = "callback"
-"""The operation of an entry that is a callback."""
+CALLBACK: Final = "callback"
+"""``operation`` of an entry that is a callback."""
 
-KEPT_ENTRIES = 1000
-MOST_BYTES = 64 * 1024 * 1024
-LARGEST_TEXT = 64 * 1024
-"""In bytes; what is longer is kept cut, and says so."""
+MOST_ENTRIES: Final = 1000
+"""Number of entries that the journal of one space keeps."""
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Size of the bodies that the journals of all spaces keep together."""
+
+LARGEST_TEXT: Final = 64 * 1024
+"""Size in bytes beyond which a body is truncated."""
 
 
+# Without garbage collection: an entry is part of no cycle, and thousands of them would slow each collection down.
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One thing that happened.
+    """A request to the service, or one attempt to deliver a callback.
 
     Attributes:
-        number: Its place in the order of all that happened.
-        at: When it was, in Unix milliseconds.
-        kind: A call to the service, or one of its callbacks.
-        operation: Which operation was called; of a callback, ``callback``.
-        account: Fingerprint of the key, empty where it was refused.
+        number: Position in the order of all entries of all spaces.
+        at: When it happened, in Unix milliseconds.
+        kind: ``call`` for a request, ``callback`` for a callback.
+        operation: Name of the operation; ``callback`` for a callback.
+        account: Fingerprint of the key, empty if it was refused.
         method: HTTP method.
-        target: Path and query that were asked for; of a callback, where it went.
-        request: The body that was sent, as text.
-        code: The code in the answer's body; ``None`` for a callback.
-        status: HTTP status of the answer, ``None`` where there was none.
-        case: Which case the answer is, as the dialect names it.
-        answer: The body of the answer, as text; of a callback, why there was none.
-        violations: Clauses of the contract that the request broke.
-        fault: The fault that was asked for, empty where none was.
-        task_id: The task that it is about, empty where it is about none.
-        attempt: Which attempt of a callback it is, 0 for a call.
+        target: Path and query of the request; URL of the callback.
+        request: Request body.
+        code: Code in the response body; ``None`` for a callback.
+        status: HTTP status of the response, ``None`` if there was none.
+        case: Case of the dialect that the response is; empty for a callback.
+        answer: Response body; for a callback, the reason why there was no response.
+        violations: IDs of the contract's clauses that the request breaks.
+        fault: Fault rule that matched the request, empty if there was none.
+        task_id: ID of the task, empty if there is none.
+        attempt: Number of the attempt to deliver a callback; 0 for a request.
     """
 
     number: int
@@ -62,16 +67,24 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def size(self) -> int:
-        """How much room its bodies take, in bytes."""
+        """Size of the bodies in bytes."""
         return len(self.request) + len(self.answer)
 
 
+def truncated(text: bytes) -> bytes:
+    """Return a body as the journal keeps it: whole, or the beginning and a note that says its size."""
+    if len(text) <= LARGEST_TEXT:
+        return text
+    return b"%s... (cut: it had %d bytes)" % (text[:LARGEST_TEXT], len(text))
+
+
 class JournalBudget:
-    """What the journals of all spaces share: the numbers of their entries, and the room that these may take.
+    """The size limit and the numbers that the journals of all spaces share.
+
+    Beyond the limit, the journal that was not written to for the longest time loses its oldest entries.
 
     Args:
-        most_bytes: How much the bodies in all of them may take; beyond it, the journal that was not written in for
-            longest loses its oldest entries.
+        most_bytes: Size limit for the bodies of all entries.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -79,19 +92,19 @@ class JournalBudget:
         self._journals: OrderedDict[Journal, None] = OrderedDict()
         self.numbers = count(1)
 
-    def take(self, journal: Journal, size: int) -> None:
-        """Take room for an entry of a journal, in bytes."""
+    def spend(self, journal: Journal, size: int) -> None:
+        """Take a number of bytes for an entry of a journal."""
         self._journals[journal] = None
         self._journals.move_to_end(journal)
         self._left -= size
         while self._left < 0:
-            resting = next(iter(self._journals))
-            self._left += resting.drop()
-            if not resting:
-                del self._journals[resting]
+            stalest = next(iter(self._journals))
+            self._left += stalest.drop()
+            if not stalest:
+                del self._journals[stalest]
 
     def give_back(self, journal: Journal, size: int) -> None:
-        """Give back the room of all entries of a journal, in bytes."""
+        """Give back the bytes of all entries of a journal."""
         self._journals.pop(journal, None)
         self._left += size
 
@@ -100,44 +113,38 @@ class Journal:
     """The latest entries of one space.
 
     Args:
-        room: What it shares with those of the other spaces.
+        budget: Size limit that the journals of all spaces share.
     """
 
-    def __init__(self, room: JournalBudget) -> None:
+    def __init__(self, budget: JournalBudget) -> None:
         self._entries: deque[JournalEntry] = deque()
-        self._room = room
-
-    def next_number(self) -> int:
-        """Return the number for the next entry."""
-        return next(self._room.numbers)
-
-    def add(self, entry: JournalEntry) -> None:
-        """Write one entry; the oldest makes room where there are too many."""
-        size = entry.size
-        self._entries.append(entry)
-        if len(self._entries) > KEPT_ENTRIES:
-            size -= self.drop()
-        self._room.take(self, size)
-
-    def drop(self) -> int:
-        """Forget the oldest entry and return how much room it took, in bytes."""
-        return self._entries.popleft().size
-
-    def clear(self) -> None:
-        """Forget all entries."""
-        self._room.give_back(self, sum(entry.size for entry in self._entries))
-        self._entries.clear()
+        self._budget = budget
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
     def __iter__(self) -> Iterator[JournalEntry]:
-        """Go through the entries, oldest first."""
+        """Iterate over the entries, oldest first."""
+        # Over a copy: a request may add an entry while the control API iterates.
         return iter(tuple(self._entries))
 
+    def next_number(self) -> int:
+        """Return the number of the next entry."""
+        return next(self._budget.numbers)
 
-def truncated(text: bytes) -> bytes:
-    """Return so much of a text as an entry has room for."""
-    if len(text) <= LARGEST_TEXT:
-        return text
-    return b"%s... (cut: it had %d bytes)" % (text[:LARGEST_TEXT], len(text))
+    def add(self, entry: JournalEntry) -> None:
+        """Add an entry; beyond ``MOST_ENTRIES`` the oldest is dropped."""
+        size = entry.size
+        self._entries.append(entry)
+        if len(self._entries) > MOST_ENTRIES:
+            size -= self.drop()
+        self._budget.spend(self, size)
+
+    def drop(self) -> int:
+        """Drop the oldest entry and return the size of its bodies in bytes."""
+        return self._entries.popleft().size
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self._budget.give_back(self, sum(entry.size for entry in self._entries))
+        self._entries.clear()

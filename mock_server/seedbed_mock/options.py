@@ -1,215 +1,291 @@
-"""The words in which a server is told how to play: flags of ``seedbed serve``, and of ``running`` in Python."""
+"""The options of a server: one dataclass for the command line, config files, ``running()`` and the pytest marker."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_args
 
-import msgspec
-from cyclopts import Parameter, validators
-from seedbed_schemas import local
+from cyclopts import CycloptsError, Parameter, Token, validators
+from cyclopts.config import Dict
+from seedbed_schemas import Contract, job_api, local
+from seedbed_schemas.dialect import dialects
 
-from seedbed_mock.clock import Reading, RealClock
-from seedbed_mock.faults.scenarios import scenario_path
+from seedbed_mock.clock import Clock
 from seedbed_mock.settings import (
-    DEFAULTS,
     ClockKind,
     HttpStatus,
+    KeySettings,
     Progress,
     Rate,
-    Settings,
     SettingsError,
     Span,
-    check_speed,
+    exact_credits,
     parse_credits,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cyclopts import Token
-
-    from seedbed_mock.stores.store import Store
+    from cyclopts import App, ArgumentCollection
 
 
-_CLOCK = "clock"
+LONGEST_TASK: Final = 31_536_000
+"""A year, in seconds."""
+
+_MOST_TASKS = 10_000_000
+
+_SLOWEST, _FASTEST = 0.001, 1_000_000
+"""Range of a clock's speed; any slower, and what is due would be years away."""
 
 
-class ServerKeywords(TypedDict, total=False):
-    """The same words as keywords, none of them required; see :class:`ServerOptions` for what each means."""
-
-    host: str
-    port: int
-    key: str | Iterable[str]
-    dialect: str
-    http_status: HttpStatus
-    task_seconds: str | float
-    progress: str
-    visible_after: float
-    credits: str | float | Decimal
-    rate_limit: str
-    poll_rate_limit: str
-    speed: float
-    callback_allow: str | Iterable[str]
-    result_ttl: float
-    result_dir: str | Path | None
-    keep_tasks: int
-    db: str | Path | None
-    control_token: str | None
-    seed: int
-    scenario: str | Path
-
-
-def _whole(_: Any, tokens: Sequence[Token]) -> int:
-    # The command line's own reader would round 8.5.
+def _integer(_: Any, tokens: Sequence[Token]) -> int:
+    # The converter of cyclopts would round 8.5.
     try:
         return int(tokens[0].value)
     except ValueError as error:
-        raise ValueError(f"It is a whole number, not {tokens[0].value}.") from error
+        raise ValueError(f"{tokens[0].value} is not a whole number.") from error
 
 
-def _path(_: Any, tokens: Sequence[Token]) -> Path:
-    return _named(tokens[0].value)
+def _text(_: Any, tokens: Sequence[Token]) -> str:
+    return tokens[0].value
 
 
-def _named(path: str | Path) -> Path:
-    """Return a path that was given; an empty one would be the current folder."""
-    if path == "":
-        raise SettingsError("A file or folder has a name, not nothing; leave the word out for none.")
-    return Path(path)
+def _texts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(each.value for each in tokens)
 
 
-_WHOLE = Parameter(converter=_whole)
-_PATH = Parameter(converter=_path)
+_INTEGER = Parameter(converter=_integer)
+_PATH = Parameter(converter=_text, metavar="PATH")
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How to play.
+    """The options of a server.
 
     Attributes:
         host: Address to listen on.
-        port: Port to listen on; 0 takes any free one.
-        key: API key to let in, an account of its own: NAME, or NAME:credits=80,rate=20/10,signing-key=SECRET with any
-            of these options; may be repeated. A comma belongs to the SECRET unless an option such as rate= comes after
-            it; a [[key]] table of --config takes any SECRET by the letter.
-        dialect: documented answers as the documentation has it, observed as the service is known to.
-        http_status: envelope answers HTTP 200 with the code in the body, mirror the code as HTTP status too.
-        task_seconds: How long a task takes, in seconds; LEAST..MOST draws from between, with the seed.
-        progress: What moves a task on: time, polls:N (it ends at the N-th query) or hand (the control API alone).
-        visible_after: For how many seconds a new task is unknown to recordInfo.
-        credits: Balance of each account at the start.
-        rate_limit: New tasks that an account may make, as N/SECONDS, or off.
-        poll_rate_limit: Queries of recordInfo that an account may make, as N/SECONDS such as 10/1, or off.
-        clock: real, or manual: a clock that stands still until the control API turns it.
-        speed: How many times as fast as real time the clock runs.
-        callback_allow: Host or network to call back beside this machine, such as 10.0.0.0/8; may be repeated.
-        result_ttl: For how many seconds a result is kept after its task has ended.
-        result_dir: Folder of images of yours to give as results, cut to size, in place of drawn ones.
-        keep_tasks: How many tasks are kept; beyond that, the oldest that have ended are forgotten.
-        db: SQLite file in which tasks and balances are kept; in memory where there is none.
-        control_token: What callers of the control API must show, as Authorization: Bearer TOKEN.
-        seed: Decides what is drawn at random, such as the colours of the images.
-        scenario: What goes wrong: the name of a scenario that is shipped, or a file of rules of yours.
+        port: Port to listen on; 0 picks a free one.
+        key: API key to accept, each with its own account: NAME, or NAME:credits=80,rate=20/10,signing-key=SECRET with
+            any of these options. Can be repeated. A comma belongs to SECRET unless one of the options follows; a
+            [[key]] table of --config takes any SECRET literally.
+        dialect: "documented" responds as the documentation says, "observed" as the real service is known to respond.
+        http_status: "envelope" responds with HTTP 200 and the code in the body, "mirror" sends the code as HTTP status
+            too.
+        task_seconds: Duration of a task in seconds; MIN..MAX draws one from the range, using the seed.
+        progress: What advances tasks: time, polls:N (a task ends with the N-th poll) or hand (only the control API).
+        visible_after: Seconds for which recordInfo does not know a new task.
+        credits: Opening balance of each account.
+        rate_limit: Limit on new tasks of an account, as N/SECONDS, or off.
+        poll_rate_limit: Limit on recordInfo requests of an account, as N/SECONDS such as 10/1, or off.
+        clock: "real", or "manual" for a clock that stands still until the control API advances it.
+        speed: Speed of the clock; 2 is twice as fast as real time.
+        callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8. Can be
+            repeated.
+        result_ttl: Seconds for which a result is kept after its task has ended.
+        result_dir: Directory of images to serve as results, cropped to size, instead of drawn ones.
+        keep_tasks: Number of tasks to keep; beyond it, the oldest finished tasks are deleted.
+        db: SQLite file for tasks and balances; without it, they are kept in memory.
+        control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
+        seed: Seed of everything random, such as the colours of the images.
+        scenario: Faults to play: the name of a shipped scenario, or a scenario file.
+        contracts: Contracts of further models; one of a shipped model replaces it.
     """
 
     host: str = local.HOST
-    port: Annotated[int, _WHOLE, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
-    key: Annotated[tuple[str, ...], Parameter(show_default=", ".join)] = field(default=DEFAULTS.keys, repr=False)
-    dialect: str = DEFAULTS.dialect
-    http_status: HttpStatus = DEFAULTS.http_status
-    task_seconds: str = str(DEFAULTS.span)
-    progress: str = str(DEFAULTS.progress)
-    visible_after: float = DEFAULTS.visible_after
-    credits: str = str(DEFAULTS.credits)
-    rate_limit: str = str(DEFAULTS.rate)
+    port: Annotated[int, _INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
+    key: Annotated[
+        str | Iterable[str | KeySettings], Parameter(converter=_texts, metavar="KEY", show_default=", ".join)
+    ] = field(default=(local.KEY,), repr=False)
+    dialect: str = "documented"
+    http_status: HttpStatus = "envelope"
+    task_seconds: Annotated[str | float, Parameter(converter=_text, metavar="SECONDS")] = 3
+    progress: str = "time"
+    visible_after: float = 0
+    credits: Annotated[str | float | Decimal, Parameter(converter=_text, metavar="CREDITS")] = (
+        job_api().new_account_credits
+    )
+    rate_limit: str = str(Rate(*job_api().rate))
     poll_rate_limit: str = "off"
-    clock: ClockKind = "real"
+    clock: Annotated[ClockKind | Clock, Parameter(converter=_text, metavar="CLOCK")] = "real"
     speed: float = 1
-    callback_allow: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
-    result_ttl: float = DEFAULTS.result_ttl
-    result_dir: Annotated[Path | None, _PATH] = None
-    keep_tasks: Annotated[int, _WHOLE] = DEFAULTS.keep_tasks
-    db: Annotated[Path | None, _PATH] = None
+    callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    result_ttl: float = job_api().result_seconds
+    result_dir: Annotated[str | Path | None, _PATH] = None
+    keep_tasks: Annotated[int, _INTEGER] = 10_000
+    db: Annotated[str | Path | None, _PATH] = None
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
-    seed: Annotated[int, _WHOLE] = DEFAULTS.seed
-    scenario: str = ""
+    seed: Annotated[int, _INTEGER] = 0
+    scenario: Annotated[str | Path, Parameter(converter=_text, metavar="NAME|PATH", show_default=False)] = ""
+    contracts: Annotated[Iterable[Contract], Parameter(parse=False)] = ()
 
     @classmethod
-    def of(cls, words: ServerKeywords, clock: ClockKind = "real") -> ServerOptions:
-        """Return the flags that say what the words of a Python program do."""
-        _check_words(words)
-        told: dict[str, Any] = {"port": 0, **words, "clock": clock}
-        told |= {name: _several(told[name]) for name in ("key", "callback_allow") if name in told}
-        told |= {name: _text(told[name]) for name in ("task_seconds", "credits") if name in told}
-        told |= {name: _named(told[name]) for name in ("result_dir", "db") if told.get(name) is not None}
-        told |= {"scenario": str(told["scenario"])} if "scenario" in told else {}
-        return cls(**told)
-
-    def settings(self) -> Settings:
-        """Return what the words mean.
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> ServerOptions:
+        """Return the options of a Python program, where the default port is a free one.
 
         Raises:
-            SettingsError: A word cannot be used.
+            SettingsError: A keyword is not an option.
         """
-        return Settings(
-            keys=self.key,
-            dialect=self.dialect,
-            http_status=self.http_status,
-            task_seconds=Span.parse(self.task_seconds),
-            progress=Progress.parse(self.progress),
-            visible_after=self.visible_after,
-            credits=parse_credits(self.credits),
-            rate=Rate.parse(self.rate_limit),
-            poll_rate=Rate.parse(self.poll_rate_limit),
-            callback_allow=self.callback_allow,
-            result_ttl=self.result_ttl,
-            result_dir=self.result_dir,
-            keep_tasks=self.keep_tasks,
-            control_token=self.control_token,
-            seed=self.seed,
-            scenario=scenario_path(self.scenario) if self.scenario else None,
-        )
+        known = [each.name for each in fields(cls)]
+        if unknown := next((name for name in keywords if name not in known), None):
+            raise SettingsError(f"Unknown option {unknown}; the options are {', '.join(known)}.")
+        return cls(**{"port": 0, **keywords})
 
-    def open_clock(self, store: Store) -> RealClock:
-        """Return the clock, which goes on from where the last one of that store would stand, if that is in the future.
+    def check(self) -> None:
+        """Check all options.
 
         Raises:
-            SettingsError: It cannot run so.
+            SettingsError: An option is invalid.
         """
-        if self.clock not in get_args(ClockKind):
-            raise SettingsError(f"A clock is {' or '.join(get_args(ClockKind))}, not {self.clock!r}.")
+        if not self.accounts:
+            raise SettingsError("At least one key is required.")
+        if len({each.key for each in self.accounts}) < len(self.accounts):
+            raise SettingsError("Repeated key; give each key once.")
+        _check_choice("http-status", self.http_status, get_args(HttpStatus))
+        _check_choice("dialect", self.dialect, dialects())
+        if not 0 <= self.duration.least <= self.duration.most <= LONGEST_TASK:
+            raise SettingsError(f"Invalid duration {self.duration}; a task takes from 0 to {LONGEST_TASK} seconds.")
+        _check_range("visible-after", self.visible_after, 0, LONGEST_TASK)
+        _check_range("result-ttl", self.result_ttl, 0, LONGEST_TASK)
+        _check_range("keep-tasks", self.keep_tasks, 1, _MOST_TASKS)
+        if self.control_token is not None and not re.fullmatch(r"[!-~]{1,256}", self.control_token):
+            raise SettingsError("Invalid control token; use 1 to 256 visible ASCII characters without spaces.")
+        # An empty path would be the current directory.
+        if empty := next((name for name in ("result_dir", "db") if getattr(self, name) == ""), None):
+            raise SettingsError(f"Empty path for {empty.replace('_', '-')}; name one, or omit the option.")
+        exact_credits(self.opening_balance)
+        self._check_clock()
+        # Parsed here so that a mistake in them shows before the server starts.
+        _ = self.task_progress, self.creation_limit, self.poll_limit
+
+    def _check_clock(self) -> None:
+        if not isinstance(self.clock, str):
+            return
+        _check_choice("clock", self.clock, get_args(ClockKind))
         if self.clock == "manual" and self.speed != 1:
-            raise SettingsError("A manual clock stands still: give --speed or --clock manual, not both.")
-        speed = 0 if self.clock == "manual" else check_speed(self.speed)
-        noted = store.note(_CLOCK)
-        start = max(time.time(), msgspec.json.decode(noted, type=Reading).now()) if noted else None
-        clock = RealClock(speed, start)
+            raise SettingsError("A manual clock has no speed; use --speed or --clock manual, not both.")
+        _check_range("speed", self.speed, _SLOWEST, _FASTEST)
 
-        def note(_: float = 0) -> None:
-            store.note(_CLOCK, msgspec.json.encode(clock.reading()))
+    @cached_property
+    def accounts(self) -> tuple[KeySettings, ...]:
+        """The keys with their options."""
+        keys = (self.key,) if isinstance(self.key, str) else self.key
+        return tuple(KeySettings.parse(each) if isinstance(each, str) else each for each in keys)
 
-        note()
-        clock.watch(note)
-        return clock
+    @cached_property
+    def duration(self) -> Span:
+        """How long a task takes."""
+        return Span.parse(_as_text(self.task_seconds))
+
+    @cached_property
+    def task_progress(self) -> Progress:
+        """What advances tasks."""
+        return Progress.parse(self.progress)
+
+    @cached_property
+    def opening_balance(self) -> Decimal:
+        """Opening balance of an account whose key names none."""
+        return parse_credits(_as_text(self.credits))
+
+    @cached_property
+    def creation_limit(self) -> Rate | None:
+        """Limit on new tasks of an account whose key names none."""
+        return Rate.parse(self.rate_limit)
+
+    @cached_property
+    def poll_limit(self) -> Rate | None:
+        """Limit on recordInfo requests of an account."""
+        return Rate.parse(self.poll_rate_limit)
+
+    @cached_property
+    def callback_hosts(self) -> tuple[str, ...]:
+        """Hosts and networks that may receive callbacks besides this machine."""
+        return (self.callback_allow,) if isinstance(self.callback_allow, str) else tuple(self.callback_allow)
 
 
-def _check_words(words: Iterable[str]) -> None:
-    known = ServerKeywords.__annotations__
-    if unknown := next((word for word in words if word not in known), None):
-        raise SettingsError(f"There is no word {unknown}; there are {', '.join(known)}, clock and contracts.")
-
-
-def _text(amount: str | float | Decimal) -> str:
+def _as_text(amount: str | float | Decimal) -> str:
+    # A float prints with an exponent if it is small, and with nine digits it is as exact as the text may be.
     if isinstance(amount, float):
         return f"{amount:.9f}"
     return f"{amount:f}" if isinstance(amount, Decimal) else str(amount)
 
 
-def _several(words: str | Iterable[str]) -> tuple[str, ...]:
-    return (words,) if isinstance(words, str) else tuple(words)
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in (known := tuple(choices)):
+        raise SettingsError(f"Invalid {name} {value!r}; use {' or '.join(known)}.")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise SettingsError(f"Invalid {name} {value}; use a number from {least} to {most}.")
+
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Self = TypeVar("_Self")
+
+
+def keywords_of(
+    _: Callable[_Parameters, object], /
+) -> Callable[[Callable[..., _Result]], Callable[_Parameters, _Result]]:
+    """Let a type checker see a function that takes ``**options`` with the keywords of a dataclass."""
+    return lambda function: function
+
+
+def method_keywords_of(
+    _: Callable[_Parameters, object], /
+) -> Callable[[Callable[Concatenate[_Self, ...], _Result]], Callable[Concatenate[_Self, _Parameters], _Result]]:
+    """Do the same as :func:`keywords_of` for a method."""
+    return lambda method: method
+
+
+def read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Fill the options of a command from the file of ``--config``; the command line takes precedence.
+
+    Raises:
+        CycloptsError: The file cannot be read, or an option in it is unknown or invalid.
+    """
+    config = next((each for each in arguments if each.name == "--config"), None)
+    if config is None or not config.tokens:
+        return
+    path = Path(config.tokens[0].value)
+    options = _load(path)
+    if "config" in options:
+        raise CycloptsError(msg=f"{path}: a config file cannot name another config file.")
+    if "key" in options:
+        _fill_keys(path, options.pop("key"), arguments)
+    # Nested under the names of the command: cyclopts drops an option of the root that has the name of a command.
+    for command in reversed(commands):
+        options = {command: options}
+    Dict(options, source=str(path))(app, commands, arguments)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CycloptsError(msg=f"{path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CycloptsError(msg=f"{path} is not valid TOML: {error}.") from error
+
+
+def _fill_keys(path: Path, keys: object, arguments: ArgumentCollection) -> None:
+    """Hand keys over as values: as text, a secret could be taken for an option."""
+    several = keys if isinstance(keys, list) else [keys]
+    if isinstance(keys, dict) or not all(isinstance(each, str | dict) for each in several):
+        raise CycloptsError(msg=f'{path}: invalid key; use [[key]] tables with a name, or key = ["my-key"].')
+    try:
+        values = [KeySettings.from_table(each) if isinstance(each, dict) else each for each in several]
+    except SettingsError as error:
+        raise CycloptsError(msg=f"{path}: {error}") from error
+    if not values:
+        raise CycloptsError(msg=f"{path}: the list of keys is empty; name a key, or omit the option.")
+    argument = arguments["--key"]
+    if not argument.tokens:
+        argument.append(Token(keyword="key", source=str(path), implicit_value=tuple(values)))

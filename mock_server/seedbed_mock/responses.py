@@ -1,4 +1,4 @@
-"""The one place where an outcome becomes an answer: its code, its words and its HTTP status."""
+"""Responses of the service: the one place where an outcome becomes a code, a message and an HTTP status."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ if TYPE_CHECKING:
 
 
 MOCK_HEADERS: Final = {local.MARK_HEADER: __version__}
-"""Header of every answer, which the real service does not send: it says that this is a fake."""
+"""Header of every response that tells a mock server from the real service."""
 
-_HEADERS: Final = [
-    *((name.lower().encode(), value.encode()) for name, value in MOCK_HEADERS.items()),
-]
+_RAW_MOCK_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in MOCK_HEADERS.items()]
 
 
 class ServiceError(Exception):
-    """A named case in which the service says no.
+    """The service refuses a request.
 
     Args:
-        case: Name of the case, as in the dialect.
-        is_simulated: Whether a fault raises it, so that there are no details.
-        details: What the dialect's words mention of the cause.
+        case: Name of the case in the dialect.
+        is_simulated: Whether a fault asks for the case, so that there are no details of a cause.
+        details: Values for the placeholders in the message of the case.
     """
 
     def __init__(self, case: str, *, is_simulated: bool = False, **details: object) -> None:
@@ -46,15 +44,16 @@ class ServiceError(Exception):
 
 
 class ApiResponse(Response):
-    """An answer of the service; written out here, since Starlette's own way costs a good part of a request.
+    """A response of the service.
 
     Attributes:
-        code: The code in the body.
-        case: Which case it is.
+        code: Code in the body.
+        case: Name of the case in the dialect.
     """
 
     body: bytes
 
+    # Starlette's own constructor and __call__ would take a good part of a request; these do what is needed of them.
     def __init__(self, code: int, case: str, body: bytes, status: int, media_type: str = "application/json") -> None:
         self.code = code
         self.case = case
@@ -62,90 +61,95 @@ class ApiResponse(Response):
         self.status_code = status
         self.background = None
         self.raw_headers = [
-            *_HEADERS,
+            *_RAW_MOCK_HEADERS,
             (b"content-type", media_type.encode("latin-1")),
             (b"content-length", str(len(body)).encode()),
         ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002, D102 (ASGI says what)
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send the response."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
-    """How one case is answered: its code, what to say where it was caused and where not, what stands for data."""
+class _CaseText:
+    """How a case is written.
+
+    Attributes:
+        code: Code in the body.
+        message: Message with placeholders for the details of the cause.
+        simulated: Message without a cause.
+        data: Value of ``data``; ``UNSET`` leaves it out.
+    """
 
     code: int
-    caused: str
-    asked_for: str
-    empty: object = None
+    message: str
+    simulated: str
+    data: object = None
+
+    @classmethod
+    def of(cls, case: Case, codes: Mapping[str, Code]) -> _CaseText:
+        name = case.instead_of or case.code
+        simulated = codes[name].description if "{" in case.message and isinstance(name, str) else case.message
+        return cls(case.number(codes), case.message, simulated, None if case.data else UNSET)
 
 
 class ResponseWriter:
-    """Writes answers with the contract's codes, in the dialect's words.
-
-    A code for which the dialect has no case is one by itself. A case that nobody caused has no details to tell of, so
-    the code's description says it.
+    """Writes responses with the codes of the contract and the messages of the dialect.
 
     Args:
         codes: The codes by name.
-        dialect: What to say in each case.
-        http_status: How the code shows in the HTTP status.
+        dialect: The dialect.
+        http_status: Whether the code is the HTTP status too.
     """
 
     def __init__(self, codes: Mapping[str, Code], dialect: Dialect, http_status: HttpStatus) -> None:
-        self._words = {name: _Words(code.number, "", code.description) for name, code in codes.items()}
-        self._words |= {name: _words(case, codes) for name, case in dialect.cases.items()}
-        self.cases_of_codes = {code.number: dialect.case_of_code(code.name) for code in codes.values()}
-        """Names of the cases that stand for the documented codes."""
+        # A code without a case in the dialect is a case by itself, with the code's description as its message.
+        self._cases = {name: _CaseText(code.number, "", code.description) for name, code in codes.items()}
+        self._cases |= {name: _CaseText.of(case, codes) for name, case in dialect.cases.items()}
+        self._cases_of_codes = {code.number: dialect.case_of_code(code.name) for code in codes.values()}
         self._mirrors = http_status == "mirror"
 
     def success(self, data: Any) -> ApiResponse:
-        """Return the answer to a request that succeeded."""
-        words = self._words["done"]
-        return self._answer("done", words.code, words.caused, data)
-
-    def error(self, refusal: ServiceError) -> ApiResponse:
-        """Return the answer to a request that was refused."""
-        words = self._words[refusal.case]
-        message = words.asked_for if refusal.is_simulated else words.caused.format_map(refusal.details)
-        return self._answer(refusal.case, words.code, message, words.empty)
-
-    def file_error(self, case: str, message: str = "") -> ApiResponse:
-        """Return the answer in place of a file: files are no API, their HTTP status always tells the truth.
-
-        Args:
-            case: Name of the case, as in the dialect.
-            message: What to say in place of the dialect's words, where these tell less.
-        """
-        words = self._words[case]
-        answer = self._answer(case, words.code, message or words.caused, words.empty)
-        answer.status_code = words.code
-        return answer
-
-    def for_code(self, number: int, message: str | None = None) -> ApiResponse:
-        """Return the answer with a documented code that nobody caused, in the dialect's words or in others."""
-        case = self.cases_of_codes[number]
-        words = self._words[case]
-        return self._answer(case, words.code, words.asked_for if message is None else message, words.empty)
+        """Return the response to a successful request."""
+        text = self._cases["done"]
+        return self._response("done", text.code, text.message, data)
 
     def success_without_data(self) -> bytes:
-        """Return the body of a success that has no ``data``."""
-        words = self._words["done"]
-        return msgspec.json.encode(Envelope(words.code, words.caused, UNSET))
+        """Return the body of a success that lacks ``data``."""
+        text = self._cases["done"]
+        return msgspec.json.encode(Envelope(text.code, text.message, UNSET))
+
+    def error(self, error: ServiceError) -> ApiResponse:
+        """Return the response to a refused request."""
+        text = self._cases[error.case]
+        message = text.simulated if error.is_simulated else text.message.format_map(error.details)
+        return self._response(error.case, text.code, message, text.data)
+
+    def file_error(self, case: str, message: str = "") -> ApiResponse:
+        """Return the response in place of a file, whose HTTP status is always the code.
+
+        Args:
+            case: Name of the case in the dialect.
+            message: Message in place of the dialect's.
+        """
+        text = self._cases[case]
+        response = self._response(case, text.code, message or text.message, text.data)
+        response.status_code = text.code
+        return response
+
+    def for_code(self, number: int, message: str | None = None) -> ApiResponse:
+        """Return a simulated response with a documented code, and the message of the dialect or another."""
+        case = self._cases_of_codes[number]
+        text = self._cases[case]
+        return self._response(case, text.code, text.simulated if message is None else message, text.data)
 
     def callback(self, case: str, record: Mapping[str, Any]) -> bytes:
-        """Return what is POSTed when a task has ended."""
-        words = self._words[case]
-        return msgspec.json.encode(Envelope(words.code, words.caused, record))
+        """Return the body of a callback."""
+        text = self._cases[case]
+        return msgspec.json.encode(Envelope(text.code, text.message, record))
 
-    def _answer(self, case: str, code: int, message: str, data: Any) -> ApiResponse:
+    def _response(self, case: str, code: int, message: str, data: Any) -> ApiResponse:
         body = msgspec.json.encode(Envelope(code, message, data))
         return ApiResponse(code, case, body, code if self._mirrors else 200)
-
-
-def _words(case: Case, codes: Mapping[str, Code]) -> _Words:
-    name = case.instead_of or case.code
-    asked_for = codes[name].description if "{" in case.message and isinstance(name, str) else case.message
-    return _Words(case.number(codes), case.message, asked_for, None if case.data else UNSET)

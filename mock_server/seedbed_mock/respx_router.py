@@ -1,4 +1,4 @@
-"""A router of respx that answers for the paid service, by asking a fake that runs."""
+"""A respx router that sends requests for the paid service to a running mock server."""
 
 from __future__ import annotations
 
@@ -22,54 +22,59 @@ except ModuleNotFoundError as error:
 
 _TIMEOUT_SECONDS = 60
 _HTTPX2 = "httpcore2"
-_OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
+
+# Headers of one connection; a proxy must not forward them (RFC 9110, section 7.6.1).
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
 
 
 class SeedbedRouter(respx.MockRouter):
-    """Answers requests to the paid service, of httpx and of httpx2; those to the fake itself pass through.
+    """A router for httpx and httpx2; requests to the mock server itself pass through.
 
     Args:
-        url: Base URL of the fake.
-        options: For ``respx.MockRouter``.
+        url: Base URL of the mock server.
+        options: Options of ``respx.MockRouter``.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(**{"assert_all_called": False, **options})
-        self._fake = urlsplit(url)
-        self.route(host=self._fake.hostname, port=self._fake.port).pass_through()
-        self.route(host=urlsplit(default_contract().operation.server).hostname).mock(side_effect=self._ask)
+        self._server = urlsplit(url)
+        self.route(host=self._server.hostname, port=self._server.port).pass_through()
+        self.route(host=urlsplit(default_contract().operation.server).hostname).mock(side_effect=self._forward)
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start to answer requests."""
         super().start()
-        for mocker in self._for_httpx2():
+        for mocker in self._httpx2_mockers():
             mocker.register(self)
             mocker.start()
 
-    def stop(self, clear: bool = True, reset: bool = True, quiet: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Answer no more."""
-        for mocker in self._for_httpx2():
+    def stop(self, clear: bool = True, reset: bool = True, quiet: bool = False) -> None:  # noqa: FBT001, FBT002 (respx's)
+        """Stop answering requests."""
+        for mocker in self._httpx2_mockers():
             mocker.unregister(self)
             mocker.stop()
         super().stop(clear, reset, quiet)
 
-    def _for_httpx2(self) -> Iterator[type[Mocker]]:
-        """Yield what makes respx answer httpx2, where that is installed and not chosen already."""
+    def _httpx2_mockers(self) -> Iterator[type[Mocker]]:
+        """Yield the mocker of httpx2 if it is installed, unless respx uses it already."""
         try:
-            import pytest_httpx2  # noqa: F401, PLC0415 (importing it is what registers its mocker)
+            import pytest_httpx2  # noqa: F401, PLC0415 (the import registers its mocker with respx)
         except ModuleNotFoundError:
             return
         if self.using != _HTTPX2:
             yield Mocker.registry[_HTTPX2]
 
-    def _ask(self, request: httpx.Request) -> httpx.Response:
-        connection = http.client.HTTPConnection(self._fake.hostname or "", self._fake.port, timeout=_TIMEOUT_SECONDS)
-        headers = {name: value for name, value in request.headers.items() if name not in _OF_ONE_CONNECTION}
+    # With http.client, which respx does not intercept.
+    def _forward(self, request: httpx.Request) -> httpx.Response:
+        connection = http.client.HTTPConnection(
+            self._server.hostname or "", self._server.port, timeout=_TIMEOUT_SECONDS
+        )
+        headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
         try:
             connection.request(request.method, request.url.raw_path.decode("ascii"), request.content, headers)
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
         finally:
             connection.close()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OF_ONE_CONNECTION]
-        return httpx.Response(answer.status, headers=kept, content=content)
+        received = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP]
+        return httpx.Response(response.status, headers=received, content=content)

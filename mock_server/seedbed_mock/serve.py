@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,66 +15,63 @@ from seedbed_schemas.contract import ContractError
 from seedbed_schemas.openapi import example_of
 
 from seedbed_mock.accounts import fingerprint
-from seedbed_mock.app import assemble
+from seedbed_mock.app import build_app
 from seedbed_mock.options import ServerOptions
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
-from seedbed_mock.settings import Settings, SettingsError
+from seedbed_mock.settings import SettingsError
 from seedbed_mock.stores.store import StoreError
 
 
 def serve(
     *,
-    flags: ServerOptions | None = None,
+    options: ServerOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
-    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see config_file)
+    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see options.read_config)
 ) -> int:
-    """Play the whole service until Ctrl-C.
+    """Run the mock server until Ctrl-C.
 
     Args:
-        flags: How to play.
-        contract: Contract of a further model to play, a file that seedbed derive wrote; may be repeated.
-        config: TOML file with any of these flags, without their dashes; [[key]] tables name keys and their options.
+        options: Options of the server.
+        contract: Contract of a further model, as written by seedbed derive. Can be repeated.
+        config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
-    flags = flags or ServerOptions()
+    options = options or ServerOptions()
     try:
-        app = assemble(flags, contracts=[Contract.load(path) for path in contract])
-        listener = listen(flags.host, flags.port)
+        options = replace(options, contracts=[Contract.load(path) for path in contract])
+        app = build_app(options)
+        listener = listen(options.host, options.port)
+    except ListenError as error:
+        print(f"seedbed serve: {error}. Choose another port with --port; --port 0 picks a free one.", file=sys.stderr)
+        return 1
     except (SettingsError, ContractError, StoreError, OSError) as error:
-        return _refuse(error)
+        sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
+        print(f"seedbed serve: {sentence}", file=sys.stderr)
+        return 2
     url = url_of(listener)
     with listener:
-        serve_until_signal(app, listener, lambda: print(_welcome(url, app.state.service.settings), flush=True))
+        serve_until_signal(app, listener, lambda: print(_banner(url, options), flush=True))
     return 0
 
 
-def _refuse(error: Exception) -> int:
-    if isinstance(error, ListenError):
-        print(f"seedbed serve: {error}. Choose another with --port or --host; --port 0 takes any.", file=sys.stderr)
-        return 1
-    sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
-    print(f"seedbed serve: {sentence}", file=sys.stderr)
-    return 2
-
-
-def _welcome(url: str, settings: Settings) -> str:
-    """Return the line that says that the server answers, and how to call it."""
-    operation, shared, key = default_contract().operation, job_api(), settings.accounts[0].key
+def _banner(url: str, options: ServerOptions) -> str:
+    """Return what is printed when the server is ready: its URL, its keys and requests to start with."""
+    operation, shared, key = default_contract().operation, job_api(), options.accounts[0].key
     create = shlex.quote(f"{url}{operation.path}")
     auth = f"-H {shlex.quote(f'{operation.header}: {operation.scheme} {key}')}"
     body = shlex.quote(json.dumps(example_of(default_contract().part("request"))))
-    elsewhere = "" if url == local.BASE_URL else f" --url {shlex.quote(url)}"
+    server = "" if url == local.BASE_URL else f" --url {shlex.quote(url)}"
     with_key = "" if key == local.KEY else f" --key {shlex.quote(key)}"
     record = shlex.quote(f"{url}{shared.record_info.path}?{shared.record_info.query}=TASK_ID")
     return f"""\
 Seedbed is ready on {url}
 
-Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in settings.accounts)}
+Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
 
-Make a task:
+Create a task:
   curl -s {create} {auth} -H 'Content-Type: application/json' -d {body}
-See how it fares:
+Get its record:
   curl -s {record} {auth}
-Or all in one, from another terminal:
-  seedbed generate "A hill at dawn" -o hill.jpg{elsewhere}{with_key}
+Create a task, wait for it and save the image, from another terminal:
+  seedbed generate "A hill at dawn" -o hill.jpg{server}{with_key}
 
-Ctrl-C stops it."""
+Press Ctrl-C to stop."""

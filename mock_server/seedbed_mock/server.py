@@ -1,4 +1,4 @@
-"""A fake on a real socket: for as long as a process lives, or for as long as a ``with`` block runs."""
+"""A mock service on a real socket: for the lifetime of a process, or of a ``with`` block."""
 
 from __future__ import annotations
 
@@ -11,89 +11,81 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
-from seedbed_schemas import local
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from seedbed_mock.app import app_of
+from seedbed_mock.app import SwappableApp, build_app
 from seedbed_mock.faults.connection import TRANSPORT
+from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.settings import base_url
-from seedbed_mock.testing import MockServer, SwappableApp
+from seedbed_mock.testing import MockServer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Unpack
+    from collections.abc import Callable, Iterator
 
-    from seedbed_schemas import Contract
     from starlette.applications import Starlette
-    from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-    from seedbed_mock.clock import Clock
-    from seedbed_mock.options import ServerKeywords
-    from seedbed_mock.settings import ClockKind
 
 
 _UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 
 _GRACE_SECONDS = 0.5
-"""How long answers under way may take to end when the server is told to stop."""
+"""How long requests may take to finish when the server stops."""
 
 
 class ListenError(OSError):
-    """The server cannot listen where it was told to; the message is one sentence that says why."""
+    """The server cannot listen on the address; the message says why."""
 
 
+@keywords_of(ServerOptions)
 @contextlib.contextmanager
-def running(
-    *, clock: Clock | ClockKind = "real", contracts: Iterable[Contract] = (), **words: Unpack[ServerKeywords]
-) -> Iterator[MockServer]:
-    """Run a fake in a thread of this process while the block runs, on any free port where none is named.
+def running(**options: Any) -> Iterator[MockServer]:
+    """Run a mock server in a thread while the block runs, on a free port by default.
 
     Args:
-        clock: What time it is: a clock of your own, or which of those of the flag ``--clock``.
-        contracts: Contracts of models to play beside the shipped one, or in its place.
-        words: The flags of ``seedbed serve``, without their dashes; see :class:`seedbed_mock.options.ServerOptions`.
+        options: The fields of :class:`seedbed_mock.options.ServerOptions`, which are the options of ``seedbed serve``
+            with underscores; ``clock`` also takes a clock of your own, and ``contracts`` takes contracts.
 
     Raises:
-        ListenError: The address cannot be listened on.
-        SettingsError: A setting cannot be used.
+        ListenError: The server cannot listen on the address.
+        SettingsError: An option is unknown or invalid.
         StoreError: The file of ``db`` cannot be used.
     """
-    with listen(words.get("host", local.HOST), words.get("port", 0)) as listener:
-        stage = SwappableApp(app_of(words, clock, contracts))
-        with _served_in_thread(stage, listener):
-            yield MockServer(url_of(listener), stage)
-
-
-@contextlib.contextmanager
-def _served_in_thread(stage: SwappableApp, listener: socket.socket) -> Iterator[None]:
-    ready = threading.Event()
-    server = _UvicornServer(stage, ready.set)
-    thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
+    chosen = ServerOptions.from_keywords(options)
+    with listen(chosen.host, chosen.port) as listener:
+        app = SwappableApp(build_app(chosen))
+        ready = threading.Event()
+        server = _UvicornServer(app, ready.set)
+        thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
+        thread.start()
+        ready.wait()
+        try:
+            yield MockServer(url_of(listener), app)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Answer on a socket until SIGINT or SIGTERM, then return."""
+    """Serve on a socket until SIGINT or SIGTERM.
+
+    Args:
+        app: The application.
+        listener: The listening socket.
+        on_ready: Called once requests are answered.
+    """
     server = _UvicornServer(SwappableApp(app), on_ready)
 
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # What was imported stays: going through it again and again for garbage would hold up answers, 50 ms at a time.
+    # Whatever was imported stays: searching it for garbage would delay responses by 50 ms each time.
     gc.freeze()
     gc.enable()
-    # uvicorn has handlers of its own while it runs; these are for before and after.
+    # uvicorn sets its own handlers while it runs; these are for a signal before or after that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     server.run([listener])
@@ -103,13 +95,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        ListenError: The address cannot be listened on.
+        ListenError: The server cannot listen on the address.
     """
     try:
         name = host.removeprefix("[").removesuffix("]")
         family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
-        # asyncio sends small answers at once on sockets only that are said to be TCP, which Python leaves unsaid.
+        # asyncio disables Nagle's algorithm only on sockets whose protocol is TCP, and Python leaves it at 0.
         return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0
@@ -124,15 +116,19 @@ def url_of(listener: socket.socket) -> str:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 that ignores offers to go on in another protocol, as RFC 9110 section 7.8 has it.
+    """HTTP/1.1 for the mock server.
 
-    The parser would drop the body of a request that makes one, and Java's own client and curl do, for HTTP/2.
+    It differs from uvicorn's protocol in three ways:
 
-    It lends its transport to what spoils answers, and tells the request under way when the client leaves, though others
-    wait behind it: uvicorn tells the last alone.
+    - It lends its transport to faults that break the connection.
+    - When the client leaves, it tells every request of the connection. uvicorn tells only the last, so that a request
+      with pipelined ones behind it would never end.
+    - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
+      a request, and Java's HTTP client and curl make one for HTTP/2.
     """
 
-    _under_way: RequestResponseCycle | None = None
+    # uvicorn documents none of the names used here; a test checks that they exist.
+    _earlier: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -142,14 +138,17 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._under_way = cycle
-        super()._start_asgi_task(cycle, app)
+    def on_headers_complete(self) -> None:
+        previous = self.cycle
+        super().on_headers_complete()
+        if previous is not None and not previous.response_complete:
+            self._earlier = (*(each for each in self._earlier if not each.response_complete), previous)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._under_way and not self._under_way.response_complete:
-            self._under_way.disconnected = True
-            self._under_way.message_event.set()
+        for cycle in self._earlier:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -160,11 +159,11 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _UvicornServer(uvicorn.Server):
-    """A uvicorn that says when it answers."""
+    """uvicorn with the lifetime of a :class:`SwappableApp`."""
 
-    def __init__(self, stage: SwappableApp, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: SwappableApp, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
-            stage,
+            app,
             http=_Protocol,
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",
@@ -174,20 +173,20 @@ class _UvicornServer(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            # uvicorn gives it to asyncio, which takes fractions of a second.
+            # Typed as int, but uvicorn passes it to asyncio, which takes fractions of a second.
             timeout_graceful_shutdown=cast("int", _GRACE_SECONDS),
         )
         super().__init__(config)
-        self._stage = stage
+        self._app = app
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._stage.open()
+        self._app.start()
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A request that the end of the server cuts off is no error of the program.
+        # uvicorn would log an error for each request that the end of the server interrupts.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
-        await self._stage.close()
+        await self._app.close()

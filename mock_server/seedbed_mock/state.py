@@ -1,4 +1,4 @@
-"""The models that are played: each with its contract and what else is known of it, and the codes they share."""
+"""The state of a mock service: its models, spaces, clock, store and faults, and what is known of each request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seedbed_schemas.profile import profile_of
 
 from seedbed_mock.accounts import Spaces
 from seedbed_mock.faults.engine import FaultEngine
-from seedbed_mock.faults.scenarios import ScenarioRunner
+from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,18 +26,22 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account, Space
     from seedbed_mock.clock import Clock
     from seedbed_mock.faults.engine import ActiveRule
-    from seedbed_mock.settings import Settings
+    from seedbed_mock.options import ServerOptions
     from seedbed_mock.stores.store import Store
     from seedbed_mock.tasks import Task
 
 
+_MOST_ERRORS = 100
+_RESULT_SUFFIX = ".jpg"
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model.
+    """A model of the service.
 
     Attributes:
-        contract: What its page promises.
-        profile: What else is known of it.
+        contract: Its contract.
+        profile: What is known of it beyond the contract, such as its price.
     """
 
     contract: Contract
@@ -45,10 +49,15 @@ class Model:
 
 
 class ModelCatalogue:
-    """The shipped models, which are those of the folder ``contracts``, and more.
+    """The shipped models and further ones, with the codes that they share.
 
     Args:
-        more: Contracts of further models; one for a model that is known already takes its place.
+        more: Contracts of further models; one of a shipped model replaces it.
+
+    Attributes:
+        models: The models by name.
+        shipped: The model that is used where a request names none.
+        codes: The codes of all contracts by name; if contracts differ, the first counts.
     """
 
     def __init__(self, more: Iterable[Contract] = ()) -> None:
@@ -56,38 +65,36 @@ class ModelCatalogue:
         self.models = {name: Model(contract, profile_of(contract)) for name, contract in contracts.items()}
         self.shipped = self.models[default_contract().model]
         self.codes: dict[str, Code] = {}
+        # The default contract comes last, in case it was replaced by one that documents fewer codes.
         for contract in (*contracts.values(), default_contract()):
             for code in contract.codes:
                 self.codes.setdefault(code.name, code)
 
 
-_KEPT_ERRORS = 100
-_SUFFIX = ".jpg"
-
-
-@dataclass(slots=True, kw_only=True, repr=False)  # a traceback that shows one must show no key
+# Without a repr: the headers hold the key, and a traceback may show what a frame holds.
+@dataclass(slots=True, kw_only=True, repr=False)
 class RequestContext:
-    """One request on its way through the steps, each of which adds what it found.
+    """A request on its way through the handlers of its operation; each handler adds what it finds out.
 
     Attributes:
-        headers: Request headers, names in lower case.
+        headers: Request headers, with names in lower case.
         query: Query parameters.
         path: Path parameters.
         operation: Name of the operation.
-        body: The body, ``None`` where it was too large to take in.
-        base_url: Where the server is reached.
-        space: In which space it is.
-        now: When it came, in Unix milliseconds.
-        account: Who calls.
-        request: The body as a value.
-        text: The body as the text it was.
-        model: Which model is asked.
-        data: What the call gives back.
-        task_id: The task that it is about.
-        violations: Clauses of the contract that it broke.
-        key_rule: The rule that its key names, empty where it names none.
-        fault: The fault that it meets.
-        applied: The rule by which something is wrong with the task that it is about, empty where nothing is.
+        body: The body, ``None`` if it was too large.
+        base_url: URL at which the server was reached.
+        space: The space of the request.
+        now: When the request arrived, in Unix milliseconds.
+        account: The account of the key, ``None`` until the request is authenticated.
+        model: The requested model.
+        request: The parsed body.
+        text: The body as text.
+        data: ``data`` of the response.
+        task_id: ID of the task that is created or fetched, empty if there is none.
+        violations: IDs of the contract's clauses that the request breaks.
+        key_rule: Fault rule that is given in the key, empty if there is none.
+        fault: The fault rule that matches the request.
+        task_fault: Fault rule that changed the fetched task, empty if there is none.
     """
 
     headers: Mapping[bytes, bytes]
@@ -107,62 +114,67 @@ class RequestContext:
     violations: tuple[str, ...] = ()
     key_rule: str = ""
     fault: ActiveRule | None = None
-    applied: str = ""
+    task_fault: str = ""
 
     @property
     def caller(self) -> Account:
-        """The account, which the first step has found."""
-        assert self.account is not None, "let_in comes first"  # noqa: S101 (a promise of the order of steps)
+        """The account of an authenticated request."""
+        assert self.account is not None, "authenticate runs first"  # noqa: S101 (a promise of the order of handlers)
         return self.account
 
 
 class Service:
-    """Accounts, tasks and the rules by which they come about.
+    """The state that the handlers, the control API and the callbacks of one mock service share.
 
     Args:
-        settings: How to play.
-        clock: What time it is.
-        catalogue: The models that are played.
-        shared: What all models share.
-        dialect: With which words to answer.
-        store: Where tasks and balances are kept.
+        options: Options of the server.
+        clock: Clock of the server.
+        catalogue: Models of the service.
+        shared: The part of the API that is the same for all models.
+        dialect: How responses are worded and records are written.
+        store: Store of tasks and balances.
+
+    Attributes:
+        errors: Internal errors, which no request should be able to cause; the oldest are dropped.
+        callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
+        started_at: When the server started, by its clock, in Unix seconds.
+        scenario_runner: Runs the scenario, ``None`` without one.
     """
 
     def __init__(
         self,
         *,
-        settings: Settings,
+        options: ServerOptions,
         clock: Clock,
         catalogue: ModelCatalogue,
         shared: JobApi,
         dialect: Dialect,
         store: Store,
     ) -> None:
-        self.settings = settings
+        self.options = options
         self.clock = clock
         self.catalogue = catalogue
         self.operation = catalogue.shipped.contract.operation
+        self.key_header = self.operation.header.lower().encode()
         self.shared = shared
         self.dialect = dialect
         self.store = store
-        self.spaces = Spaces(settings, forgotten=self._forget)
-        self.errors = deque[Exception](maxlen=_KEPT_ERRORS)
-        """Errors of the server itself, which no request should be able to cause."""
+        self.spaces = Spaces(options, on_evicted=self._clear_space)
+        self.errors = deque[Exception](maxlen=_MOST_ERRORS)
         self.callback_is_due: Callable[[], None] = lambda: None
-        """Called when a callback has become due, or will be; set by who delivers them."""
-        self._last_task = store.newest()
-        # Asked of the system once, for at every task that would be a good part of the time that one takes.
-        self._secret = store.note_once("secret", token_bytes(32))
-        self._numbers = Random()  # noqa: S311 (names are no secret)
-        self.key_header = self.operation.header.lower().encode()
         self.started_at = clock.now()
-        """When the server began, by its clock, in Unix seconds."""
         codes = (code.number for code in catalogue.codes.values() if dialect.case_of_code(code.name) != "done")
-        self.faults = FaultEngine(settings.seed, codes)
-        self.scenario_runner = ScenarioRunner(settings.scenario, self.faults, clock) if settings.scenario else None
-        """Plays the scenario, where there is one."""
+        self.faults = FaultEngine(options.seed, codes)
+        self.scenario_runner = (
+            ScenarioRunner(scenario_path(str(options.scenario)), self.faults, clock) if options.scenario else None
+        )
+        self._last_task = store.newest()
+        # In the store, so that URLs stay valid when a server continues with its file.
+        self._secret = store.note_once("secret", token_bytes(32))
+        # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
+        self._ids = Random()  # noqa: S311 (an ID is not a secret)
 
-    def _forget(self, space: str) -> None:
+    def _clear_space(self, space: str) -> None:
         self.store.reset(space)
         self.faults.clear(scope=space)
 
@@ -170,37 +182,35 @@ class Service:
         """Return the time in Unix milliseconds."""
         return round(self.clock.now() * 1000)
 
-    def result(self, name: str) -> Task | None:
-        """Return the task whose result has that file name, once it has succeeded and as long as the result is kept."""
-        task, now = self.store.find(name.partition("-")[2].removesuffix(_SUFFIX)), self.now()
-        if (
-            task is None
-            or task.result_name != name
-            or task.ends is None
-            or task.failure
-            or task.result_fault.is_expired
-            or not task.has_ended(now)
-        ):
+    def find_result(self, name: str) -> Task | None:
+        """Return the task whose result has this file name, if it has succeeded and the result is still kept."""
+        task, now = self.store.find(name.partition("-")[2].removesuffix(_RESULT_SUFFIX)), self.now()
+        if task is None or task.result_name != name or task.failure or task.result_fault.is_expired:
             return None
-        return task if now < task.ends + self.settings.result_ttl * 1000 else None
+        if task.ends is None or not task.has_ended(now):
+            return None
+        return task if now < task.ends + self.options.result_ttl * 1000 else None
 
     def next_task_id(self, model: str, now: int) -> str:
-        """Return a name that no task has: the documented form counts milliseconds, so two in one need the next."""
+        """Return an ID for a new task, in the form of the dialect.
+
+        The documented form contains the time in milliseconds, so two tasks of one millisecond get different ones.
+        """
         self._last_task = max(now, self._last_task + 1)
         family = model.partition("/")[0]
-        number = f"{self._numbers.getrandbits(128):032x}"
+        number = f"{self._ids.getrandbits(128):032x}"
         return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=number)
 
     def result_name(self, task_id: str) -> str:
-        """Return the file name of a task's result, which nobody can guess who does not know this server's secret."""
-        return f"{self.sign(task_id)}-{task_id}{_SUFFIX}"
+        """Return the file name of a task's result, which cannot be guessed from the ID."""
+        return f"{self.sign(task_id)}-{task_id}{_RESULT_SUFFIX}"
 
     def sign(self, text: str) -> str:
-        """Return a mark of a text that only this server can make."""
+        """Return a signature of a text that only a server with this store can make."""
         return blake2b(text.encode(), key=self._secret, digest_size=16).hexdigest()
 
     def reset(self, space: str | None = None) -> None:
-        """Forget all that happened, in one space or everywhere."""
+        """Delete the tasks, journal, balances and added faults of one space, or of all."""
         self.store.reset(space)
         self.spaces.reset(space)
         self.faults.clear(scope=space)

@@ -1,4 +1,4 @@
-"""A callback as a value: where it goes, when it is due next, and what came of each attempt."""
+"""A task and its callback as values: a task's state at any time follows from its timeline, without background work."""
 
 from __future__ import annotations
 
@@ -20,25 +20,37 @@ if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
 
 
-Outcome = Literal["waiting", "delivered", "failed", "refused", "withheld"]
+_STATES = job_api().states
+_STEPS = len(_STATES.pending)
+"""Number of changes of state: from each pending state to the next, and from the last one to the end."""
 
 _RETRIES = job_api().callback.retries
+# The service documents how often it retries, not when.
 _BACKOFF_SECONDS = (2, 8, 32)
-"""Our own choice: the service's spacing is not known."""
-
-_LONGEST_WAIT = 3600
+_LONGEST_RETRY_AFTER = 3600
 _GONE = 410
+
+_MOST_ATTEMPTS = 100
+"""Number of attempts that a callback keeps; redelivery can add any number."""
+
+_RECORD_FIELDS = Record.__struct_encode_fields__
+
+Outcome = Literal["waiting", "delivered", "failed", "refused", "withheld"]
+
+
+# The structs of this module are stored as JSON, so that a change to their fields needs a new version of the database.
+# They are not garbage-collected: they are part of no cycle, and thousands of them would slow each collection down.
 
 
 class DeliveryAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt at a delivery.
+    """One attempt to deliver a callback.
 
     Attributes:
-        at: When it began, in Unix milliseconds.
+        at: When it started, in Unix milliseconds.
         duration: How long it took, in milliseconds of real time.
-        status: HTTP status of the answer, ``None`` where there was none.
-        error: Why there was none, in one sentence.
-        is_refused: Whether the address may not be called at all.
+        status: HTTP status of the response, ``None`` without a response.
+        error: Why there was no response.
+        is_refused: Whether the server may not call the address at all.
     """
 
     at: int
@@ -71,13 +83,13 @@ class CallbackFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
 
 
 class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is POSTed when a task has ended.
+    """The callback of a task and what has become of it.
 
     Attributes:
-        url: Where it goes.
-        due: When the next attempt is due, in Unix milliseconds; ``None`` where none is to come, or not known yet.
-        tries: How many attempts count towards the present delivery.
-        outcome: What became of it.
+        url: URL of the receiver.
+        due: When the next attempt is due, in Unix milliseconds; ``None`` if there is none, or if it is not known yet.
+        tries: Number of attempts of the present delivery.
+        outcome: What has become of the delivery.
         attempts: All attempts, oldest first.
         delay: How long after the end of the task it is sent, in milliseconds.
         fault: What is wrong with it.
@@ -92,50 +104,41 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fault: CallbackFault = CallbackFault()
 
     def is_held(self, now: int) -> bool:
-        """Tell whether it waits, though its task has ended, for another one to go first."""
-        is_first = self.fault.lets_next_go_first and not self.tries
-        return is_first and self.due is not None and self.due - self.delay <= now < self.due
+        """Return whether it waits for another callback although its task has ended."""
+        waits = self.fault.lets_next_go_first and not self.tries
+        return waits and self.due is not None and self.due - self.delay <= now < self.due
 
     def claimed(self, until: int) -> CallbackDelivery:
-        """Return it as being delivered by somebody, who has given up if nothing came of it until that moment."""
+        """Return the callback as claimed by a server; it is due again at ``until`` if that server stops."""
         return replace(self, due=until)
 
     def redelivered(self, now: int) -> CallbackDelivery:
-        """Return it as due once more, with all its retries."""
+        """Return the callback as due again, with all its retries."""
         return replace(self, due=now, tries=0, outcome="waiting")
 
     def attempted(self, attempt: DeliveryAttempt, now: int, retry_after: float | None = None) -> CallbackDelivery:
-        """Return it after an attempt: done, to be retried later, or given up.
+        """Return the callback after an attempt: delivered, due for a retry, or given up.
 
         Args:
-            attempt: What came of it.
+            attempt: The attempt.
             now: The time in Unix milliseconds.
-            retry_after: How long the receiver asks to be left alone, in seconds.
+            retry_after: Seconds of the receiver's Retry-After header.
         """
         tries = self.tries + 1
-        outcome = _outcome(attempt, tries, self)
+        outcome = self._outcome_of(attempt, tries)
         due = None
         if outcome == "waiting":
-            pause = max(_BACKOFF_SECONDS[min(tries, len(_BACKOFF_SECONDS)) - 1], min(retry_after or 0, _LONGEST_WAIT))
-            due = now + round(pause * 1000)
-        return replace(self, due=due, tries=tries, outcome=outcome, attempts=(*self.attempts, attempt)[-_KEPT:])
+            backoff = _BACKOFF_SECONDS[min(tries, len(_BACKOFF_SECONDS)) - 1]
+            due = now + round(max(backoff, min(retry_after or 0, _LONGEST_RETRY_AFTER)) * 1000)
+        attempts = (*self.attempts, attempt)[-_MOST_ATTEMPTS:]
+        return replace(self, due=due, tries=tries, outcome=outcome, attempts=attempts)
 
-
-def _outcome(attempt: DeliveryAttempt, tries: int, callback: CallbackDelivery) -> Outcome:
-    if attempt.is_refused:
-        return "refused"
-    if attempt.status is not None and 200 <= attempt.status < 300:  # noqa: PLR2004 (the class of success)
-        return "waiting" if tries < callback.fault.deliveries else "delivered"
-    return "failed" if attempt.status == _GONE or tries > _RETRIES else "waiting"
-
-
-_KEPT = 100
-"""Attempts that are kept of one callback, however often it is redelivered."""
-
-
-_STATES = job_api().states
-_STEPS = len(_STATES.pending)
-"""How often a task changes its state: from each that is pending to the next, and from the last to its end."""
+    def _outcome_of(self, attempt: DeliveryAttempt, tries: int) -> Outcome:
+        if attempt.is_refused:
+            return "refused"
+        if attempt.status is not None and 200 <= attempt.status < 300:  # noqa: PLR2004 (the range of success)
+            return "waiting" if tries < self.fault.deliveries else "delivered"
+        return "failed" if attempt.status == _GONE or tries > _RETRIES else "waiting"
 
 
 class ResultFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -160,8 +163,8 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     """Why a task failed.
 
     Attributes:
-        code: What the record has as ``failCode``.
-        message: What the record has as ``failMsg``.
+        code: ``failCode`` of the record.
+        message: ``failMsg`` of the record.
     """
 
     code: str
@@ -169,28 +172,28 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One task, which never changes: what happens to it makes another of the same name.
+    """A task. It is immutable: what happens to it makes a new value with the same ID.
 
     Attributes:
-        task_id: Its name.
-        space: The space in which it was made.
-        account: Fingerprint of the key that made it.
-        model: What makes its image.
-        request: The request, as the JSON text that was sent.
-        result_name: File name of its result, which nobody can guess.
-        base_url: Where the server was reached when it was made.
-        price: What was charged for it, in credits.
-        created: When it was made, in Unix milliseconds.
-        visible: From when on it is shown, in Unix milliseconds.
-        timeline: When it comes to be in each state after the first, as far as that is known, in Unix milliseconds.
-        polls: How often its record was asked for, where that is what moves it on.
-        failure: Why it fails in the end, ``None`` where it succeeds.
-        is_refunded: Whether its price was given back.
-        is_written_off: Whether the balance that it was paid from is no more, since the account has opened again.
-        is_stuck: Whether polls do not move it on.
+        task_id: ID of the task.
+        space: Name of its space.
+        account: Fingerprint of the key that created it.
+        model: Name of the model.
+        request: The request as the JSON text that was sent.
+        result_name: File name of the result, which cannot be guessed from the ID.
+        base_url: URL at which the server was reached when the task was created.
+        price: Credits charged for it.
+        created: When it was created, in Unix milliseconds.
+        visible: When recordInfo starts to know it, in Unix milliseconds.
+        timeline: When it enters each state after the first, as far as that is known, in Unix milliseconds.
+        polls: Number of polls that have advanced it.
+        failure: Why it fails at its end, ``None`` if it succeeds.
+        is_refunded: Whether the price was refunded.
+        is_written_off: Whether the balance that paid for it was reset, so that there is nothing to refund.
+        is_stuck: Whether polls do not advance it.
         result_fault: What is wrong with its result.
-        fault_rule: Text of the fault rule that changed it, empty for none.
-        callback: What is POSTed when it has ended.
+        fault_rule: Fault rule that changed it, empty if there is none.
+        callback: Its callback, ``None`` without a callback URL.
     """
 
     task_id: str
@@ -215,100 +218,95 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
     @property
     def ends(self) -> int | None:
-        """When it ends, in Unix milliseconds; ``None`` where nobody knows yet."""
+        """When it ends, in Unix milliseconds; ``None`` if that is not known yet."""
         return self.timeline[-1] if len(self.timeline) == _STEPS else None
 
     @property
     def owes_refund(self) -> bool:
-        """Whether its price is still to be given back once it has ended."""
+        """Whether its price is to be refunded once it has ended."""
         return self.failure is not None and not (self.is_refunded or self.is_written_off)
 
     def has_ended(self, now: int) -> bool:
-        """Tell whether it is over at that time, in Unix milliseconds."""
+        """Return whether it has ended at this time, in Unix milliseconds."""
         return self.ends is not None and self.ends <= now
 
     def state(self, now: int) -> str:
-        """Return its state at that time, in Unix milliseconds."""
+        """Return its state at this time, in Unix milliseconds."""
         reached = bisect_right(self.timeline, now)
         if reached < _STEPS:
             return _STATES.pending[reached]
         return _STATES.failure if self.failure else _STATES.success
 
     def state_since(self, now: int) -> int:
-        """Return when it came to be in its state at that time, both in Unix milliseconds."""
+        """Return when it entered the state that it has at this time, both in Unix milliseconds."""
         reached = bisect_right(self.timeline, now)
         return self.timeline[reached - 1] if reached else self.created
 
 
 def even_timeline(created: int, duration: int) -> tuple[int, ...]:
-    """Return a timeline on which each state before the end lasts as long as any other, all in milliseconds."""
+    """Return a timeline on which all pending states last equally long; all times in milliseconds."""
+    # Rounded up, so that no state ends early.
     return tuple([created - (-step * duration // _STEPS) for step in range(1, _STEPS + 1)])
 
 
-def polled(task: Task, now: int, polls: int) -> Task:
-    """Return the task after its record was asked for once more, where it ends when that happens for the n-th time."""
-    if task.ends is not None or task.is_stuck:
-        return task
-    seen = task.polls + 1
-    reached = min(seen * _STEPS // polls, _STEPS)
-    return _reaching(replace(task, polls=seen), reached, now)
-
-
 def on_timeline(task: Task, timeline: tuple[int, ...]) -> Task:
-    """Return the task with another timeline, all of it known, and its callback due accordingly."""
+    """Return the task with another, complete timeline, and its callback due accordingly."""
     callback = replace(task.callback, due=timeline[-1] + task.callback.delay) if task.callback else None
     return replace(task, timeline=timeline, callback=callback)
 
 
 def stuck_in(task: Task, state: str) -> Task:
-    """Return the task as one that never leaves that state by itself."""
-    timeline = task.timeline[: _STATES.pending.index(state)]
-    if len(timeline) < _STATES.pending.index(state):
-        timeline = (task.created,) * _STATES.pending.index(state)
+    """Return the task as one that never leaves a state by itself."""
+    reached = _STATES.pending.index(state)
+    timeline = task.timeline[:reached]
+    # A task without a timeline, which polls would advance, is in that state from the start.
+    if len(timeline) < reached:
+        timeline = (task.created,) * reached
     callback = replace(task.callback, due=None) if task.callback else None
     return replace(task, timeline=timeline, is_stuck=True, callback=callback)
 
 
+def polled(task: Task, now: int, polls: int) -> Task:
+    """Return the task after one more poll, if it ends with the poll of this number."""
+    if task.ends is not None or task.is_stuck:
+        return task
+    seen = task.polls + 1
+    return _advanced(replace(task, polls=seen), min(seen * _STEPS // polls, _STEPS), now)
+
+
 def ended(task: Task, now: int, failure: Failure | None = None) -> Task:
-    """Return the task as over from now on, well or with a failure."""
+    """Return the task as ended now, successfully or with a failure."""
     passed = tuple(moment for moment in task.timeline if moment <= now)
-    return _reaching(replace(task, timeline=passed, failure=failure), _STEPS, now)
+    return _advanced(replace(task, timeline=passed, failure=failure), _STEPS, now)
 
 
-def _reaching(task: Task, reached: int, now: int) -> Task:
+def _advanced(task: Task, reached: int, now: int) -> Task:
     timeline = task.timeline + (now,) * (reached - len(task.timeline))
     return on_timeline(task, timeline) if reached == _STEPS else replace(task, timeline=timeline)
-
-
-def result_url(task: Task, base_url: str) -> str:
-    """Return where the result of a task is said to be."""
-    if task.result_fault.has_empty_url:
-        return ""
-    name = f"gone-{task.result_name}" if task.result_fault.has_dead_url else task.result_name
-    return f"{base_url or task.base_url}{RESULTS}/{quote(name)}"
 
 
 def record(
     task: Task, now: int, *, dialect: Dialect, base_url: str = "", channel: str = "recordInfo"
 ) -> dict[str, Any]:
-    """Return the task as the service shows it at that time.
+    """Return the record of a task at a time, as the service writes it.
 
     Args:
         task: The task.
         now: The time in Unix milliseconds.
-        dialect: How its fields are written.
-        base_url: Where the server is reached; where it was when the task was made, if empty.
-        channel: Where the record travels, ``recordInfo`` or ``callback``.
+        dialect: How the fields are written.
+        base_url: URL of the server; if empty, the one at which it was reached when the task was created.
+        channel: Where the record is sent, ``recordInfo`` or ``callback``.
     """
     state = task.state(now)
     ends = task.ends if task.has_ended(now) else None
     failure = None if ends is None else task.failure
+    # In the order of the fields of Record: keywords would take a good part of a recordInfo request.
     values = (
         task.task_id,
         task.model,
         state,
-        _text_in_text(task.request) if dialect.input_is_text else task.request,
-        _results(result_url(task, base_url)),
+        _with_input_as_text(task.request) if dialect.input_is_text else task.request,
+        msgspec.json.encode(Results([result_url(task, base_url)])).decode(),
         failure.code if failure else None,
         failure.message if failure else None,
         None if ends is None else ends - task.created,
@@ -320,17 +318,18 @@ def record(
     return dialect.record(dict(zip(_RECORD_FIELDS, values, strict=True)), state, channel=channel)
 
 
-def _results(url: str) -> str:
-    return msgspec.json.encode(Results([url])).decode()
+def result_url(task: Task, base_url: str) -> str:
+    """Return the URL of the result that the record of a task gives."""
+    if task.result_fault.has_empty_url:
+        return ""
+    name = f"gone-{task.result_name}" if task.result_fault.has_dead_url else task.result_name
+    return f"{base_url or task.base_url}{RESULTS}/{quote(name)}"
 
 
 @lru_cache(1024)
-def _text_in_text(request: str) -> str:
+def _with_input_as_text(request: str) -> str:
     """Return a request with its input as a JSON string of its own."""
     fields, sent = job_api().fields, json.loads(request)
-    shown = {fields.input: json.dumps(sent.get(fields.input, {}))}
-    shown |= {name: sent[name] for name in (fields.callback, fields.model) if name in sent}
-    return json.dumps(shown)
-
-
-_RECORD_FIELDS = Record.__struct_encode_fields__
+    written = {fields.input: json.dumps(sent.get(fields.input, {}))}
+    written |= {name: sent[name] for name in (fields.callback, fields.model) if name in sent}
+    return json.dumps(written)

@@ -1,144 +1,92 @@
-"""What a server shows: one fake after another, each with settings of its own, while the address stays."""
+"""The handle of a running mock server: what a test reads of it and does with it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seedbed_schemas import job_api
 
-from seedbed_mock.app import app_of
+from seedbed_mock.app import build_app
 from seedbed_mock.control.client import ControlError, call_control_api
+from seedbed_mock.options import ServerOptions, method_keywords_of
 from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterable
-    from typing import Unpack
 
     from respx import MockRouter
-    from seedbed_schemas import Contract
-    from starlette.applications import Starlette
-    from starlette.types import Receive, Scope, Send
 
-    from seedbed_mock.clock import Clock
-    from seedbed_mock.options import ServerKeywords
-    from seedbed_mock.settings import ClockKind, Settings
-
-
-class SwappableApp:
-    """An ASGI application that plays another, which can be changed while the server runs.
-
-    Args:
-        app: The first fake to play.
-    """
-
-    def __init__(self, app: Starlette) -> None:
-        self.app = app
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-    def open(self) -> None:
-        """Begin, in the event loop of the server: what a server before this one left undelivered goes out."""
-        self._loop = asyncio.get_running_loop()
-        self.app.state.dispatcher.wake()
-
-    def show(self, app: Starlette) -> None:
-        """Play another fake from now on; for a thread beside that of the server, and done when it returns.
-
-        Raises:
-            RuntimeError: The server has ended.
-        """
-        if self._loop is None or self._loop.is_closed():
-            raise RuntimeError("the server has ended; play within the block of running()")
-        asyncio.run_coroutine_threadsafe(self._change(app), self._loop).result()
-
-    async def _change(self, app: Starlette) -> None:
-        before, self.app = self.app, app
-        await _end(before)
-        app.state.dispatcher.wake()
-
-    async def close(self) -> None:
-        """End: what is not delivered is kept for who goes on."""
-        await _end(self.app)
-
-
-async def _end(app: Starlette) -> None:
-    await app.state.dispatcher.close()
-    app.state.service.store.close()
+    from seedbed_mock.app import SwappableApp
+    from seedbed_mock.state import Service
 
 
 __all__ = ["ControlError", "MockServer"]
 
-_MOST = 1000
+_MOST_CALLS = 1000
 
 
 class MockServer:
-    """A server that answers.
+    """A running mock server.
 
     Args:
-        url: Its base URL.
-        stage: Where it plays.
+        url: Base URL of the server.
+        app: Its application.
+
+    Attributes:
+        url: Base URL of the server.
     """
 
-    def __init__(self, url: str, stage: SwappableApp) -> None:
+    def __init__(self, url: str, app: SwappableApp) -> None:
         self.url = url
-        """Its base URL."""
-        self._stage = stage
+        self._app = app
+
+    @property
+    def _service(self) -> Service:
+        service: Service = self._app.app.state.service
+        return service
 
     @property
     def key(self) -> str:
-        """A key that it lets in."""
-        return self._settings.accounts[0].key
-
-    @property
-    def _settings(self) -> Settings:
-        settings: Settings = self._stage.app.state.service.settings
-        return settings
+        """An API key that the server accepts."""
+        return self._service.options.accounts[0].key
 
     @property
     def errors(self) -> deque[Exception]:
-        """Errors of the server itself, which no request should be able to cause, until somebody takes them out."""
-        errors: deque[Exception] = self._stage.app.state.service.errors
-        return errors
+        """Internal errors of the server, which no request should be able to cause. Clear it to ignore them."""
+        return self._service.errors
 
-    def play(
-        self, *, clock: Clock | ClockKind = "real", contracts: Iterable[Contract] = (), **words: Unpack[ServerKeywords]
-    ) -> None:
-        """Begin afresh on the same address: other settings, no tasks, full accounts, an empty journal.
+    @method_keywords_of(ServerOptions)
+    def play(self, **options: Any) -> None:
+        """Start over at the same address with other options: no tasks, full balances, an empty journal.
 
         Args:
-            clock: What time it is: a clock of your own, or which of those of the flag ``--clock``.
-            contracts: Contracts of models to play beside the shipped one, or in its place.
-            words: As for ``running``.
+            options: The options of :func:`seedbed_mock.running`, except ``host`` and ``port``.
 
         Raises:
-            SettingsError: A setting cannot be used.
+            SettingsError: An option is unknown or invalid.
             StoreError: The file of ``db`` cannot be used.
         """
-        if mistaken := next((word for word in ("host", "port") if word in words), None):
-            raise SettingsError(f"A server that runs keeps its address; leave out {mistaken}, or give it to running().")
-        self._stage.show(app_of(words, clock, contracts))
+        if fixed := next((name for name in ("host", "port") if name in options), None):
+            raise SettingsError(f"A running server keeps its {fixed}; pass {fixed} to running().")
+        self._app.replace(build_app(ServerOptions.from_keywords(options)))
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """The calls to the service, oldest first, as the journal has them: ``operation``, ``request``, ``code`` ..."""
-        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="call", limit=_MOST)["entries"]
+        """The latest requests, oldest first: journal entries with ``operation``, ``request``, ``code`` and more."""
+        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="call", limit=_MOST_CALLS)["entries"]
         return entries
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock forward; callbacks that come due on the way are delivered, each at its time.
+        """Advance the clock; callbacks that become due meanwhile are delivered, each at its time.
 
         Raises:
-            ControlError: The clock cannot be turned by so much.
+            ControlError: The clock cannot advance by this number of seconds.
         """
         self.control("POST", "clock", {"advance": seconds})
 
     def task(self, task_id: str) -> dict[str, Any]:
-        """Return a task with what the service would not tell of it.
+        """Return a task with its record and what the service does not show, such as its callback and its refund.
 
         Raises:
             ControlError: There is no such task.
@@ -146,7 +94,7 @@ class MockServer:
         return self.control("GET", f"tasks/{quote(task_id, safe='')}")
 
     def finish(self, task_id: str) -> None:
-        """End a task now, and well.
+        """End a task successfully now.
 
         Raises:
             ControlError: There is no such task, or it has ended.
@@ -154,12 +102,12 @@ class MockServer:
         self.control("POST", f"tasks/{quote(task_id, safe='')}/finish")
 
     def fail(self, task_id: str, code: str | int | None = None, message: str | None = None) -> None:
-        """Let a task fail now, which gives its price back.
+        """Let a task fail now, which refunds its price.
 
         Args:
-            task_id: Its name.
-            code: What its record has as ``failCode``; one that was seen of the service where there is none.
-            message: What it has as ``failMsg``.
+            task_id: ID of the task.
+            code: ``failCode`` of its record; by default one that the real service is known to send.
+            message: ``failMsg`` of its record.
 
         Raises:
             ControlError: There is no such task, or it has ended.
@@ -167,19 +115,19 @@ class MockServer:
         self.control("POST", f"tasks/{quote(task_id, safe='')}/fail", {"code": code, "message": message})
 
     def reset(self, space: str | None = None) -> None:
-        """Forget all that happened, in one space or everywhere."""
+        """Delete tasks, balances, the journal and added faults of one space, or of all."""
         self.control("POST", "reset", {"space": space})
 
     def add_faults(self, *rules: str, space: str | None = None) -> None:
-        """Put rules of what goes wrong in force, such as ``429; p=0.2``, for one space or for all.
+        """Add fault rules, such as ``429; p=0.2``, for one space or for all.
 
         Raises:
-            ControlError: One of them is no rule; none is in force.
+            ControlError: A rule is invalid; none is added.
         """
         self.control("POST", "faults", {"rules": rules, "space": space})
 
     def clear_faults(self, space: str | None = None) -> None:
-        """Take the rules that were added out of force, those of one space or all."""
+        """Remove the fault rules that were added, those of one space or all."""
         query: dict[str, Any] = {"space": space} if space else {}
         self.control("DELETE", "faults", **query)
 
@@ -192,56 +140,55 @@ class MockServer:
         request: dict[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        """Check that an operation was called: so often, or at least once.
+        """Assert that an operation was called, at least once or an exact number of times.
 
         Args:
-            operation: Which.
-            times: How often.
-            code: The code that was answered.
-            request: Values that the body had, among others.
-            fields: Values that the input had, or ``model`` and ``callBackUrl`` beside it.
+            operation: Name of the operation.
+            times: Exact number of calls.
+            code: Code of the response.
+            request: Values in the request body; the body may have more.
+            fields: Values in the input of the request, or ``model`` and ``callBackUrl`` beside it.
 
         Raises:
-            AssertionError: It was not; the message tells what came nearest.
+            AssertionError: It was not; the message describes the nearest call.
         """
-        wanted = {"operation": operation, "times": times, "code": code, "request": _body(request or {}, fields)}
+        names = job_api().fields
+        body = {
+            **(request or {}),
+            **{name: fields.pop(name) for name in (names.model, names.callback) if name in fields},
+        }
+        if fields:
+            body[names.input] = fields
+        wanted = {"operation": operation, "times": times, "code": code, "request": body}
         verdict = self.control("POST", "verify", wanted)
         if not verdict["verified"]:
             raise AssertionError(verdict["message"])
 
     def respx_router(self, **options: Any) -> MockRouter:
-        """Return a router of respx that answers for the paid service, by asking this server.
+        """Return a respx router that sends requests for the paid service to this server.
 
-        Programs may use httpx, and httpx2 where pytest-httpx2 is installed.
+        It works for programs that use httpx, and for httpx2 if pytest-httpx2 is installed.
 
         Args:
-            options: For ``respx.MockRouter``.
+            options: Options of ``respx.MockRouter``.
 
         Raises:
             ModuleNotFoundError: respx is not installed.
         """
-        from seedbed_mock.respx_router import SeedbedRouter  # noqa: PLC0415 (respx is there for those who use it)
+        from seedbed_mock.respx_router import SeedbedRouter  # noqa: PLC0415 (respx is an optional dependency)
 
         return SeedbedRouter(self.url, **options)
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
-        """Call the control API.
+        """Send a request to the control API and return the body of the response.
 
         Args:
             method: HTTP method.
             path: Path below ``/__seedbed/``.
-            body: What to tell it.
-            query: What to ask for.
+            body: JSON body.
+            query: Query parameters.
 
         Raises:
-            ControlError: It refused.
+            ControlError: The control API refuses the request.
         """
-        return call_control_api(self.url, self._settings.control_token or "", method, path, body, query)
-
-
-def _body(request: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what a request's body had, where the fields of its input stand beside those of the whole."""
-    names = job_api().fields
-    beside = {name: value for name, value in fields.items() if name in {names.model, names.callback}}
-    inside = {name: value for name, value in fields.items() if name not in beside}
-    return {**request, **beside, **({names.input: inside} if inside else {})}
+        return call_control_api(self.url, self._service.options.control_token or "", method, path, body, query)

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import ControlError, ManualClock, MockServer, Settings, create_app, running
+from seedbed_mock import ControlError, ManualClock, MockServer, create_app, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 
@@ -343,7 +343,7 @@ def hostile_receiver() -> Iterator[tuple[str, Callable[[], Counter[str]]]]:
 async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
     """Make many tasks in an application of this very event loop, and turn its clock until all is over."""
     clock, watchdog = ManualClock(), Watchdog()
-    app = create_app(Settings(rate=None, credits=10_000, task_seconds=10), clock=clock)
+    app = create_app(rate_limit="off", credits=10_000, task_seconds=10, clock=clock)
     transport = httpx2.ASGITransport(app)
     watching = asyncio.create_task(watchdog.watch())
     async with httpx2.AsyncClient(transport=transport, base_url="http://seedbed") as client:

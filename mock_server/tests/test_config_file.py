@@ -1,4 +1,4 @@
-"""The file of ``--config``: what it may say, what the command line has the last word on, and mistakes in it."""
+"""The file of ``--config``: its options, the precedence of the command line, and mistakes in the file."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import Rate, Settings, Span
+from seedbed_mock import Rate, ServerOptions, Span
 from seedbed_mock.cli import main
 from seedbed_schemas import job_api, local
 
@@ -41,50 +41,50 @@ signing-key = "a,b=c"
 name = "two"
 """
 
-Told = Callable[..., Settings]
+ReadOptions = Callable[..., ServerOptions]
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Return what gives back the settings with which the server would run that has that file and those flags."""
+def read_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadOptions:
+    """Return a function that returns the options of a server started with a config file and flags."""
     served: list[Any] = []
     monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda app, *_: served.append(app))
 
-    def start(text: str | bytes, *flags: str) -> Settings:
+    def start(text: str | bytes, *flags: str) -> ServerOptions:
         path = tmp_path / "seedbed.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         assert main(["serve", "--config", str(path), *flags]) == 0
-        settings: Settings = served[-1].state.service.settings
-        return settings
+        options: ServerOptions = served[-1].state.service.options
+        return options
 
     return start
 
 
-def test_a_file_says_what_flags_say(told: Told) -> None:
-    settings = told(EVERYTHING)
-    assert (settings.dialect, settings.http_status, settings.span) == ("observed", "mirror", Span(10, 60))
-    assert (settings.credits, settings.rate, settings.poll_rate) == (Decimal("6.5"), None, Rate(10, 1))
-    assert (settings.progress.polls, settings.visible_after, settings.result_ttl) == (3, 2, 60)
-    assert (settings.control_token, settings.seed) == ("a-token", 7)
-    one, two = settings.accounts
+def test_a_file_sets_options(read_options: ReadOptions) -> None:
+    options = read_options(EVERYTHING)
+    assert (options.dialect, options.http_status, options.duration) == ("observed", "mirror", Span(10, 60))
+    assert (options.opening_balance, options.creation_limit, options.poll_limit) == (Decimal("6.5"), None, Rate(10, 1))
+    assert (options.task_progress.polls, options.visible_after, options.result_ttl) == (3, 2, 60)
+    assert (options.control_token, options.seed) == ("a-token", 7)
+    one, two = options.accounts
     assert (one.key, one.credits, one.rate, one.signing_key) == ("one", Decimal(100), Rate(1, 60), "a,b=c")
     assert (two.key, two.credits, two.rate, two.signing_key) == ("two", None, "default", "")
 
 
-def test_the_command_line_has_the_last_word(told: Told) -> None:
-    settings = told(EVERYTHING, "--dialect", "documented", "--credits", "80", "--key", "three", "--seed", "0")
-    assert (settings.dialect, settings.credits, settings.seed) == ("documented", 80, 0)
-    assert [each.key for each in settings.accounts] == ["three"]
-    assert settings.http_status == "mirror"
+def test_the_command_line_takes_precedence(read_options: ReadOptions) -> None:
+    options = read_options(EVERYTHING, "--dialect", "documented", "--credits", "80", "--key", "three", "--seed", "0")
+    assert (options.dialect, options.opening_balance, options.seed) == ("documented", Decimal(80), 0)
+    assert [each.key for each in options.accounts] == ["three"]
+    assert options.http_status == "mirror"
 
 
 @pytest.mark.parametrize(
     "secret", ["x,credits=3", "x,rate=off,", ":credits=3", "signing-key=y", "a,signing-key=b", " "]
 )
 @pytest.mark.parametrize("name", ["k", "k:credits=3", "k:x=y", "k,rate=off", "k:signing-key=s", "k="])
-def test_a_table_is_taken_by_the_letter(told: Told, name: str, secret: str) -> None:
-    settings = told(f'port = 0\n[[key]]\nname = "{name}"\nsigning-key = "{secret}"\n[[key]]\nname = "{name}2"')
-    one, two = settings.accounts
+def test_a_key_table_is_taken_literally(read_options: ReadOptions, name: str, secret: str) -> None:
+    options = read_options(f'port = 0\n[[key]]\nname = "{name}"\nsigning-key = "{secret}"\n[[key]]\nname = "{name}2"')
+    one, two = options.accounts
     assert (one.key, one.credits, one.rate, one.signing_key) == (name, None, "default", secret)
     assert (two.key, two.credits, two.rate, two.signing_key) == (f"{name}2", None, "default", "")
 
@@ -99,41 +99,41 @@ def test_a_table_is_taken_by_the_letter(told: Told, name: str, secret: str) -> N
         ('key = ["a", {name = "b", credits = 5}]', ["a", "b"]),
     ],
 )
-def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
-    assert [each.key for each in told(text, "--port", "0").accounts] == keys
+def test_all_options_in_a_file_are_optional(read_options: ReadOptions, text: str, keys: list[str]) -> None:
+    assert [each.key for each in read_options(text, "--port", "0").accounts] == keys
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("port = ", "is no TOML"),
-        (b"\xff\xfe", "is no TOML"),
-        ("port = 1\nport = 2", "is no TOML"),
-        ('config = "other.toml"', "cannot name another"),
+        ("port = ", "is not valid TOML"),
+        (b"\xff\xfe", "is not valid TOML"),
+        ("port = 1\nport = 2", "is not valid TOML"),
+        ('config = "other.toml"', "cannot name another config file"),
         ("ports = 1", "ports"),
         ("port = 70000", "65535"),
         ('port = "x"', "port"),
         ("port = [1]", "port"),
-        ("port = 8.5", "a whole number, not 8.5"),
-        ("port = 8.0", "a whole number, not 8.0"),
-        ("keep-tasks = 8.5", "a whole number, not 8.5"),
-        ("seed = 1e3", "a whole number, not 1000.0"),
+        ("port = 8.5", "8.5 is not a whole number"),
+        ("port = 8.0", "8.0 is not a whole number"),
+        ("keep-tasks = 8.5", "8.5 is not a whole number"),
+        ("seed = 1e3", "1000.0 is not a whole number"),
         ('control-token = ""', "1 to 256 visible ASCII"),
-        ('db = ""', "a name, not nothing"),
-        ('result-dir = ""', "a name, not nothing"),
+        ('db = ""', "Empty path"),
+        ('result-dir = ""', "Empty path"),
         ("[port]\nnumber = 1", "port"),
         ('http-status = "teapot"', "teapot"),
         ('dialect = "klingon"', "klingon"),
         ("credits = -1", "credits"),
         ("credits = nan", "credits"),
         ("credits = 1e300", "credits"),
-        ("task-seconds = true", "LEAST..MOST"),
+        ("task-seconds = true", "MIN..MAX"),
         ("rate-limit = 20", "N/SECONDS"),
         ('clock = "sundial"', "sundial"),
         ("speed = 0", "speed"),
         ('speed = 2\nclock = "manual"', "not both"),
-        ("[[key]]\ncredits = 5", "needs a name"),
-        ("[[key]]\nname = 5", "needs a name"),
+        ("[[key]]\ncredits = 5", "has no name"),
+        ("[[key]]\nname = 5", "has no name"),
         ('[[key]]\nname = "a b"', "visible ASCII"),
         ('[[key]]\nname = ""', "visible ASCII"),
         ('[[key]]\nname = "k"\ncredits = "many"', "number"),
@@ -143,19 +143,19 @@ def test_a_file_may_say_little(told: Told, text: str, keys: list[str]) -> None:
         ('[[key]]\nname = "k"\nsigning_key = "SECRET"', "credits, rate, signing-key"),
         ('[[key]]\nname = "k"\nsigning-key = ["SECRET"]', "signing-key"),
         ('[[key]]\nname = "k"\nsigning-key = ""', "with a value"),
-        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\ncredits=5"', "on one line"),
-        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\u0000credits=5"', "on one line"),
-        ('[[key]]\nname = "k\\u0000credits=5"', "on one line"),
+        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\ncredits=5"', "line breaks or NUL"),
+        ('[[key]]\nname = "k"\nsigning-key = "SECRET\\u0000credits=5"', "line breaks or NUL"),
+        ('[[key]]\nname = "k\\u0000credits=5"', "line breaks or NUL"),
         ('[[key]]\nname = "k"\n[[key]]\nname = "k"', "once"),
         ('[key]\nname = "k"', "[[key]]"),
         ("key = 5", "[[key]]"),
         ("key = [5]", "[[key]]"),
         ("key = []", "key"),
-        ("[" * 5000, "is no TOML"),
-        ("a = " + "[" * 5000, "is no TOML"),
+        ("[" * 5000, "is not valid TOML"),
+        ("a = " + "[" * 5000, "is not valid TOML"),
     ],
 )
-def test_a_mistake_in_a_file_is_one_sentence_and_exit_2(
+def test_a_mistake_in_a_file_exits_2_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str | bytes, words: str
 ) -> None:
     monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
@@ -169,14 +169,14 @@ def test_a_mistake_in_a_file_is_one_sentence_and_exit_2(
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", ".", "x" * 300, "\0"])
-def test_a_file_that_cannot_be_read_is_one_sentence(
+def test_an_unreadable_file_exits_2_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main(["serve", "--config", str(tmp_path / name)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_server_plays_what_its_file_says(tmp_path: Path) -> None:
+def test_a_server_uses_its_config_file(tmp_path: Path) -> None:
     path = tmp_path / "seedbed.toml"
     path.write_text(EVERYTHING)
     command = [sys.executable, "-m", "seedbed_mock", "--config", str(path), "--credits", "42"]

@@ -45,7 +45,7 @@ def test_the_document_is_valid_openapi(control: Control) -> None:
 def test_the_document_lists_exactly_the_served_operations(control: Control, seedbed: MockServer) -> None:
     document = control("GET", "/openapi.json")[1]
     documented = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    app = seedbed._stage.app
+    app = seedbed._app.app
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
         for route in app.routes

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import ManualClock, Settings, SettingsError, create_app, running
+from seedbed_mock import ManualClock, SettingsError, create_app, running
 from seedbed_schemas import __version__, default_contract, job_api
 from seedbed_schemas.profile import default_profile
 
@@ -235,7 +235,7 @@ def test_a_result_that_cannot_be_drawn_is_no_image_by_its_http_status_too(monkey
     monkeypatch.setattr("seedbed_mock.results.rendering.render", fail)
 
     async def ask() -> httpx2.Response:
-        app = create_app(Settings(task_seconds=0))
+        app = create_app(task_seconds=0)
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         headers = {"Authorization": "Bearer seedbed-key"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://fake", headers=headers) as client:

@@ -189,12 +189,12 @@ def test_a_fast_clock_ends_a_long_task_soon(seedbed: MockServer, call: Call) -> 
         ({"task_seconds": 10**400}, "SECONDS"),
         ({"control_token": "a b"}, "control token"),
         ({"control_token": ""}, "1 to 256 visible ASCII"),
-        ({"db": ""}, "a name, not nothing"),
-        ({"result_dir": ""}, "a name, not nothing"),
-        ({"bogus": 1}, "no word bogus; .*host, port, key.*clock"),
-        ({"config": "x", "task_seconds": 1}, "no word config"),
-        ({"port": 0}, "keeps its address"),
-        ({"host": "127.0.0.1"}, "keeps its address"),
+        ({"db": ""}, "Empty path"),
+        ({"result_dir": ""}, "Empty path"),
+        ({"bogus": 1}, "Unknown option bogus; .*host, port, key.*clock"),
+        ({"config": "x", "task_seconds": 1}, "Unknown option config"),
+        ({"port": 0}, "keeps its port"),
+        ({"host": "127.0.0.1"}, "keeps its host"),
     ],
 )
 def test_what_no_server_can_do_is_refused(seedbed: MockServer, words: dict[str, Any], told: str) -> None:
@@ -205,7 +205,7 @@ def test_what_no_server_can_do_is_refused(seedbed: MockServer, words: dict[str, 
 
 def test_an_unknown_word_of_running_is_told_the_known_ones() -> None:
     words: dict[str, Any] = {"bogus": 1}
-    with pytest.raises(SettingsError, match=r"no word bogus.*host, port, key.*clock"), running(**words):
+    with pytest.raises(SettingsError, match=r"Unknown option bogus.*host, port, key.*clock"), running(**words):
         pass
 
 

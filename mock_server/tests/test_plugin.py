@@ -111,10 +111,10 @@ def test_theirs_again(seedbed): ...
 def test_the_next_one_is_served_all_the_same(seedbed):
     create(seedbed)
 """)
-    assert "A time is SECONDS" in output, output
-    assert "There is no word no_such_flag" in output
-    assert "takes words such as task_seconds=30, not 'banana'" in output
-    assert "keeps its address" in output
+    assert "use SECONDS" in output, output
+    assert "Unknown option no_such_flag" in output
+    assert "takes options by name, such as task_seconds=30, not 'banana'" in output
+    assert "keeps its port" in output
     assert "1 passed, 4 errors" in output
 
 

@@ -355,8 +355,8 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["list", "--space", "a b"], 2, "space"),
         (["clear", "99"], 1, "There is no rule 99"),
         (["clear", "x"], 2, "NUMBER"),
-        (["list", "--url", "http://127.0.0.1:1"], 1, "No Seedbed answers on"),
-        (["list", "--url", "http://127.0.0.1:99999"], 1, "name one with --url"),
+        (["list", "--url", "http://127.0.0.1:1"], 1, "No Seedbed server responds at"),
+        (["list", "--url", "http://127.0.0.1:99999"], 1, "pass --url"),
         (["list", "--url", ""], 1, "--url"),
         (["list", "--url", "ftp://[oops"], 1, "--url"),
     ],
@@ -378,7 +378,7 @@ def test_the_command_sends_the_token(server: MockServer, capsys: pytest.CaptureF
     assert main(["faults", "list", "--url", server.url]) == 1
     assert "token" in capsys.readouterr().err
     assert main(["faults", "list", "--url", server.url, "--control-token", "t"]) == 0
-    assert capsys.readouterr().out == "No rule is in force.\n"
+    assert capsys.readouterr().out == "No active rules.\n"
 
 
 def test_serve_has_the_flag() -> None:

@@ -19,6 +19,8 @@ import pytest
 import requests
 from seedbed_mock import create_app
 from seedbed_mock import server as server_module
+from seedbed_mock.app import SwappableApp
+from seedbed_mock.asgi import read_body
 from seedbed_mock.faults.connection import (
     BrokenConnectionError,
     ClientConnection,
@@ -31,9 +33,7 @@ from seedbed_mock.faults.connection import (
     UnrequestedResponse,
     sleep_until_left,
 )
-from seedbed_mock.handlers import read_body
 from seedbed_mock.responses import ApiResponse
-from seedbed_mock.testing import SwappableApp
 from seedbed_schemas import job_api
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send

@@ -90,7 +90,7 @@ class CallbackDispatcher:
     def __init__(self, service: Service, answers: ResponseWriter) -> None:
         self._service = service
         self._answers = answers
-        self._allowed = AllowList.parse(service.settings.callback_allow)
+        self._allowed = AllowList.parse(service.options.callback_hosts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()

@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from seedbed_mock.asgi import read_body
 from seedbed_mock.control import schemas
 from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
 from seedbed_mock.control.auth import ForbiddenError, check_access
 from seedbed_mock.control.openapi import document
-from seedbed_mock.handlers import parse_json, read_body
+from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import MOCK_HEADERS, ServiceError
 
 if TYPE_CHECKING:
