@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 _MAX_REMEMBERED: Final = 10_000
@@ -61,11 +62,8 @@ class CallbackInbox:
     def wait(self, task_id: str, seconds: float) -> bool:
         """Wait for a callback for a task and return whether it arrived in time."""
         arrived = threading.Event()
-        unsubscribe = self._subscribe(task_id, arrived.set)
-        try:
+        with self._subscribed(task_id, arrived.set):
             return arrived.wait(seconds)
-        finally:
-            unsubscribe()
 
     async def wait_async(self, task_id: str, seconds: float) -> bool:
         """Do as :meth:`wait` does, without blocking the event loop."""
@@ -73,35 +71,27 @@ class CallbackInbox:
 
         arrived, loop = asyncio.Event(), asyncio.get_running_loop()
         # The callback arrives in the thread of the receiver, and events of asyncio are not thread-safe.
-        unsubscribe = self._subscribe(task_id, lambda: loop.call_soon_threadsafe(arrived.set))
-        try:
-            async with asyncio.timeout(seconds):
-                return await arrived.wait()
-        except TimeoutError:
-            return False
-        finally:
-            unsubscribe()
+        with self._subscribed(task_id, lambda: loop.call_soon_threadsafe(arrived.set)):
+            try:
+                async with asyncio.timeout(seconds):
+                    return await arrived.wait()
+            except TimeoutError:
+                return False
 
-    def _subscribe(self, task_id: str, notify: Callable[[], object]) -> Callable[[], None]:
-        """Call a function when a callback for a task arrives, or now if it has arrived.
-
-        Args:
-            task_id: ID of the task.
-            notify: Called in the thread in which the callback arrives.
-
-        Returns:
-            A function that ends the subscription.
-        """
+    @contextmanager
+    def _subscribed(self, task_id: str, notify: Callable[[], object]) -> Iterator[None]:
+        """Call a function when a callback for a task arrives, or now if it has arrived, while the block runs."""
         with self._lock:
+            # Under the lock, no callback can slip in between the look at the past ones and the subscription.
             has_arrived = task_id in self._arrived
             self._listeners.setdefault(task_id, []).append(notify)
-        if has_arrived:
-            notify()
-        return lambda: self._unsubscribe(task_id, notify)
-
-    def _unsubscribe(self, task_id: str, notify: Callable[[], object]) -> None:
-        with self._lock:
-            listeners = self._listeners[task_id]
-            listeners.remove(notify)
-            if not listeners:
-                del self._listeners[task_id]
+        try:
+            if has_arrived:
+                notify()
+            yield
+        finally:
+            with self._lock:
+                listeners = self._listeners[task_id]
+                listeners.remove(notify)
+                if not listeners:
+                    del self._listeners[task_id]

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import httpx2
 from seedbed_schemas import __version__
@@ -58,12 +58,12 @@ class Deadline:
         """Allow for that many bytes of a file: a large file may take longer, as long as data keeps arriving."""
         self._ends += size / _MIN_BYTES_PER_SECOND
 
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:  # noqa: ARG002 (the signature is httpx2's)
+    def trace(self, event: str, _: object) -> None:
         """Receive an event of the request, as the ``trace`` extension of httpx2."""
         if self._restarts_when_sent and event.endswith("send_request_headers.started"):
             self._ends = time.monotonic() + self._seconds
 
-    async def atrace(self, event: str, info: Mapping[str, Any]) -> None:
+    async def atrace(self, event: str, info: object) -> None:
         """Receive an event of the request, as the ``trace`` extension of an asynchronous client."""
         self.trace(event, info)
 
@@ -192,7 +192,8 @@ def _is_exempt(url: httpx2.URL, entry: str) -> bool:
     if not host or scheme not in {"", "all", url.scheme}:
         return False
     try:
-        return ipaddress.ip_address(url.host) in ipaddress.ip_network(host.replace("[", "").replace("]", ""), False)  # noqa: FBT003
+        network = ipaddress.ip_network(host.replace("[", "").replace("]", ""), strict=False)
+        return ipaddress.ip_address(url.host) in network
     except ValueError:  # one of them is a name
         domain = host.removeprefix("*")
         return url.host.endswith(domain if domain.startswith(".") else f".{domain}") or url.host == domain

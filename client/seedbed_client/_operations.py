@@ -137,7 +137,9 @@ class Submission(msgspec.Struct, frozen=True):
         """
         fields = job_api().fields
         contract = contract_of(self.model, contracts) if self.validate else None
-        body: dict[str, Any] = {fields.model: self.model, fields.input: {**_defaults(contract), **self.input}}
+        schemas = contract.input_fields if contract else {}
+        defaults = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+        body: dict[str, Any] = {fields.model: self.model, fields.input: {**defaults, **self.input}}
         if self.callback_url is not None:
             body[fields.callback] = self.callback_url
         with _json_errors():
@@ -184,11 +186,6 @@ def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
     return known[model]
 
 
-def _defaults(contract: Contract | None) -> dict[str, Any]:
-    fields = contract.input_fields if contract else {}
-    return {name: schema["default"] for name, schema in fields.items() if "default" in schema}
-
-
 @contextlib.contextmanager
 def _json_errors() -> Iterator[None]:
     """Refuse values that JSON cannot represent, whether the validator or the encoder meets them first."""
@@ -212,7 +209,7 @@ def create_task(context: Context, submission: Submission, *, deadline: float = f
         submission: The task.
         deadline: Time by the clock of the client after which the request is not repeated.
     """
-    body = submission.body(context.contracts)
+    body = submission.body(context.contracts)  # first, so that an invalid request fails without an attempt
     retries = context.retries.until(deadline)
     return (yield from retries.run(lambda: _create_once(context, submission, body), has_no_effect))
 
@@ -225,6 +222,7 @@ def _create_once(context: Context, submission: Submission, body: bytes) -> Clien
         response = yield request
         return _task_id(context.data(response), response)
     except NEVER_SENT:
+        # These are errors of httpx2, too, but they say for certain that nothing was created.
         raise
     except (httpx2.RequestError, InvalidResponseError) as error:
         raise _submission_unknown(error) from error
@@ -419,6 +417,7 @@ def generate(
     context: Context, submission: Submission, *, timeout: float | None, on_update: Callable[[Task], object] | None
 ) -> ClientOperation[Task]:
     """Create a task and return it once it has succeeded; the timeout covers both."""
+    # Checked before anything is sent: an invalid timeout must not cost credits.
     limit, began = context.polling.limit(timeout), context.clock()
     task_id = yield from create_task(context, submission, deadline=began + limit)
     return (yield from Wait(context, Task(task_id), limit, on_update, None, began).run())

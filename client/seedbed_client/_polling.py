@@ -144,7 +144,7 @@ class Retries(msgspec.Struct, frozen=True):
             may_retry: Returns whether an error allows another attempt.
         """
         # Loaded with the first call: importing the client stays fast.
-        from tenacity import Retrying, retry_if_exception  # noqa: PLC0415
+        from tenacity import Retrying, retry_if_exception  # noqa: PLC0415 (see above)
 
         # tenacity blocks when it sleeps. This collects the pause instead and leaves it to the runner.
         pauses: list[float] = []

@@ -27,6 +27,7 @@ _CODE, _MESSAGE, _DATA = Envelope.__struct_encode_fields__
 _OTHER_MESSAGE: Final = "message"
 """The name that some clones of the service use for ``msg``."""
 
+_PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 _MAX_RETRY_AFTER: Final = 10**7
 _MIN_MESSAGE_LENGTH: Final = len("is required")
 """Shortest message that identifies a case; shorter ones would match by accident."""
@@ -48,7 +49,7 @@ def data_of(response: httpx2.Response, contracts: Iterable[Contract] = ()) -> An
     if _CODE not in body and (_DATA in body or not response.is_success):
         # A clone of the service that uses HTTP statuses alone.
         code = code_of("success") if response.is_success else response.status_code
-    if not isinstance(code, int) or isinstance(code, bool):
+    if not isinstance(code, int) or isinstance(code, bool):  # in Python, True is an int
         raise InvalidResponseError(response.status_code, "it has no code", retry_after=pause)
     if code != code_of("success"):
         message = str(body.get(_MESSAGE) or body.get(_OTHER_MESSAGE) or "")
@@ -95,15 +96,11 @@ def _misleading_codes() -> tuple[tuple[int, re.Pattern[str], type[ApiError]], ..
             # Every dialect was seen to report a balance that is too small with 500, too.
             numbers.add(code_of("server_error"))
         if len(_PLACEHOLDER.sub("", case.message).strip()) >= _MIN_MESSAGE_LENGTH:
-            found += [(number, _pattern(case.message), classes[actual]) for number in numbers - {actual}]
+            parts = map(re.escape, _PLACEHOLDER.split(case.message))
+            # A placeholder stands for a value of the request, which may be long; the limit bounds the matching.
+            pattern = re.compile(".{1,200}".join(parts))
+            found += [(number, pattern, classes[actual]) for number in numbers - {actual}]
     return tuple(found)
-
-
-_PLACEHOLDER: Final = re.compile(r"\{\w+\}")
-
-
-def _pattern(message: str) -> re.Pattern[str]:
-    return re.compile(".{1,200}".join(map(re.escape, _PLACEHOLDER.split(message))))
 
 
 def retry_after(response: httpx2.Response) -> float | None:

@@ -181,7 +181,9 @@ class CallbackReceiver:
             await _respond(send, _ONLY_POST, "Use POST.")
             return
         try:
-            callback = self._read(_headers(scope), await _body(receive))
+            # ASGI has headers in bytes; Latin-1 represents any of them.
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            callback = self._read(headers, await _body(receive))
         except _TooLargeError:
             await _respond(send, _TOO_LARGE, f"The body is larger than {MAX_CALLBACK_BYTES} bytes.")
         except InvalidCallbackError:
@@ -200,6 +202,7 @@ class CallbackReceiver:
 
     async def _handle_once(self, callback: Callback) -> None:
         task_id = callback.task.task_id
+        # Marked before it is handled: deliveries of one callback may overlap.
         with self._lock:
             if not self._handled.add(task_id):
                 return
@@ -215,17 +218,13 @@ class CallbackReceiver:
         self.inbox.put(task_id)
 
 
-def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-
 async def _body(receive: Receive) -> bytes:
     body, has_more = bytearray(), True
     while has_more:
         message = await receive()
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
-        if len(body) > MAX_CALLBACK_BYTES:
+        if len(body) > MAX_CALLBACK_BYTES:  # anyone can send a body, so it is not read to its end
             raise _TooLargeError
     return bytes(body)
 

@@ -141,6 +141,30 @@ class _RecordReader:
         lasted = ended - began
         return milliseconds if abs(cost - lasted) <= abs(cost * 1000 - lasted) else timedelta(seconds=cost)
 
+    def result_urls(self, state: TaskState) -> tuple[str, ...]:
+        """Return the URLs of the images.
+
+        Raises:
+            ValueError: The task has succeeded, and the URLs cannot be read.
+        """
+        results = self.value("result_json")
+        if not results:
+            return ()
+        found = _decoded(results)
+        urls = found.get(_URLS) if isinstance(found, dict) else None
+        if isinstance(urls, list) and all(isinstance(url, str) for url in urls):
+            return tuple(urls)
+        if state is TaskState.SUCCESS:
+            raise ValueError("the results of the record cannot be read")
+        return ()
+
+    def input(self) -> Mapping[str, Any]:
+        """Return the input of the model, or an empty mapping if it cannot be read."""
+        # The request is stored as JSON text. Inside it, the input is an object or, in one dialect, JSON text again.
+        request = _decoded(self.value("param"))
+        found = _decoded(request.get(job_api().fields.input)) if isinstance(request, dict) else None
+        return found if isinstance(found, dict) else {}
+
 
 def task_of(record: Mapping[str, Any]) -> Task:
     """Return the task that a record of any dialect describes.
@@ -156,8 +180,8 @@ def task_of(record: Mapping[str, Any]) -> Task:
         task_id=task_id,
         model=reader.text("model"),
         state=state,
-        input=_input(reader.value("param")),
-        result_urls=_result_urls(reader.value("result_json"), state),
+        input=reader.input(),
+        result_urls=reader.result_urls(state),
         fail_code=reader.code("fail_code"),
         fail_msg=reader.text("fail_msg"),
         create_time=reader.time("create_time"),
@@ -167,25 +191,6 @@ def task_of(record: Mapping[str, Any]) -> Task:
         credits_consumed=reader.number("credits_consumed"),
         record=record,
     )
-
-
-def _result_urls(results: Any, state: TaskState) -> tuple[str, ...]:
-    if not results:
-        return ()
-    found = _decoded(results)
-    urls = found.get(_URLS) if isinstance(found, dict) else None
-    if isinstance(urls, list) and all(isinstance(url, str) for url in urls):
-        return tuple(urls)
-    if state is TaskState.SUCCESS:
-        raise ValueError("the results of the record cannot be read")
-    return ()
-
-
-def _input(param: Any) -> Mapping[str, Any]:
-    # The request is stored as JSON text. Inside it, the input is an object or, in one dialect, JSON text again.
-    request = _decoded(param)
-    found = _decoded(request.get(job_api().fields.input)) if isinstance(request, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _decoded(value: Any) -> Any:

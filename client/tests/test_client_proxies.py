@@ -135,7 +135,7 @@ def test_no_proxy_makes_an_exception(
         ("http://a.example", "10.0.0.0/99", False),
     ],
 )
-def test_no_proxy_lists_hosts_domains_and_networks(url: str, no_proxy: str, is_exempt: bool) -> None:  # noqa: FBT001
+def test_no_proxy_lists_hosts_domains_and_networks(url: str, no_proxy: str, *, is_exempt: bool) -> None:
     proxies = {"http": "proxy.example:3128", "no": no_proxy}
     assert environment_proxy(httpx2.URL(url), proxies) == ("" if is_exempt else "http://proxy.example:3128")
 
