@@ -1,6 +1,6 @@
-"""A receiver of callbacks, for a process of its own, whose answer depends on the first part of the path.
+"""A receiver of callbacks whose response depends on the first part of the path; run it in a process of its own.
 
-Prints its port and then a line for each request: its path.
+It prints its port, and then the path of each request.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         path = await read_request(reader)
         seen[path] += 1
         print(path, flush=True)
-        await answer(path, writer)
+        await respond(path, writer)
     except (OSError, asyncio.IncompleteReadError):
         pass
     finally:
@@ -32,7 +32,7 @@ async def read_request(reader: asyncio.StreamReader) -> str:
     return head.split(" ")[1]
 
 
-async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+async def respond(path: str, writer: asyncio.StreamWriter) -> None:
     kind = path.split("/")[1]
     if kind == "hangs":
         await asyncio.sleep(3600)
@@ -43,7 +43,7 @@ async def answer(path: str, writer: asyncio.StreamWriter) -> None:
             await writer.drain()
     elif kind == "redirects":
         writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n")
-    elif kind == "answers-500":
+    elif kind == "responds-500":
         writer.write(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
     elif kind != "closes-early" and not (kind == "is-down-twice" and seen[path] <= 2):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""One POST to any receiver, however it behaves: a status or one sentence, no socket left, nobody held up."""
+"""One POST request to receivers of any behaviour: a status or one sentence, no open socket, no blocked event loop."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import respx
 import trustme
-from seedbed_mock.callbacks import sender as post_module
+from seedbed_mock.callbacks import sender as sender_module
 from seedbed_mock.callbacks.sender import DeliveryError, ReceiverResponse, send_callback
 from seedbed_mock.callbacks.targets import AllowList, CallbackTarget, resolve
 from seedbed_schemas import __version__
@@ -29,14 +29,14 @@ Receive = Callable[..., Any]
 
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Run coroutines in a loop that may not complain of anything, then or when its objects are collected."""
-    complaints: list[dict[str, Any]] = []
+    """Run coroutines in a loop that must not report an error, not even when its objects are collected."""
+    reports: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=importlib.import_module(request.param).new_event_loop) as runner:
-        runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        runner.get_loop().set_exception_handler(lambda _, context: reports.append(context))
         yield runner.run
         gc.collect()
     gc.collect()
-    assert complaints == []
+    assert reports == []
 
 
 @pytest.fixture(scope="module", name="authority")
@@ -48,7 +48,7 @@ def make_authority() -> trustme.CA:
 def trust_the_authority(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with authority.cert_pem.tempfile() as path:
         monkeypatch.setenv("SSL_CERT_FILE", path)
-        monkeypatch.setattr(post_module, "tls_context", ssl.create_default_context)
+        monkeypatch.setattr(sender_module, "tls_context", ssl.create_default_context)
         yield
 
 
@@ -89,7 +89,7 @@ def reset(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def say_half(connection: socket.socket) -> None:
+def send_half(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\nServ")
 
@@ -98,11 +98,11 @@ OK = heads("HTTP/1.1 200 OK", "Content-Length: 2") + b"ok"
 MANY = 10**6
 
 
-def test_a_callback_arrives_as_it_was_given(run: Run, receive: Receive) -> None:
+def test_a_callback_arrives_unchanged(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
     headers = {"X-Webhook-Timestamp": "1765166238", "X-Webhook-Signature": "c2lnbg=="}
-    answer = run(deliver(f"{receiver.url}/hook?a=b#c", '{"msg":"é"}'.encode(), **headers))
-    assert answer == ReceiverResponse(200, None)
+    response = run(deliver(f"{receiver.url}/hook?a=b#c", '{"msg":"é"}'.encode(), **headers))
+    assert response == ReceiverResponse(200, None)
     (request,) = receiver.requests
     assert (request.method, request.target, request.body) == ("POST", "/hook?a=b", '{"msg":"é"}'.encode())
     assert request.headers == {
@@ -115,7 +115,7 @@ def test_a_callback_arrives_as_it_was_given(run: Run, receive: Receive) -> None:
     }
 
 
-def test_a_header_that_is_given_replaces_the_usual_one(run: Run, receive: Receive) -> None:
+def test_a_given_header_replaces_the_default_one(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
     run(deliver(receiver.url, b"", **{"content-type": "text/html"}))
     assert receiver.requests[0].headers["content-type"] == "text/html"
@@ -123,7 +123,7 @@ def test_a_header_that_is_given_replaces_the_usual_one(run: Run, receive: Receiv
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "retry_after"),
+    ("response", "status", "retry_after"),
     [
         (OK, 200, None),
         (heads("HTTP/1.1 204 No Content"), 204, None),
@@ -144,35 +144,40 @@ def test_a_header_that_is_given_replaces_the_usual_one(run: Run, receive: Receiv
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else str(value),
 )
-def test_the_status_is_read(run: Run, receive: Receive, answer: bytes, status: int, retry_after: float | None) -> None:
-    receiver = receive(answer)
+def test_the_status_is_read(
+    run: Run, receive: Receive, response: bytes, status: int, retry_after: float | None
+) -> None:
+    receiver = receive(response)
     assert run(deliver(receiver.url)) == ReceiverResponse(status, retry_after)
     assert receiver.left.acquire(timeout=30)
 
 
 FAILURES: dict[str, tuple[Any, str]] = {
-    "hangs up": (hang_up, "closed the connection before it answered"),
-    "resets": (reset, "reset the connection before it answered"),
-    "says half": (say_half, "closed the connection before it answered"),
-    "greets otherwise": (sending(b"SSH-2.0-OpenSSH_9\r\n"), "not HTTP/1.1"),
-    "binary": (sending(bytes(range(256))), "not HTTP/1.1"),
-    "half a status": (sending(heads("HTTP/1.1 2x0 OK")), "not HTTP/1.1"),
-    "no such status": (sending(heads("HTTP/1.1 099 No")), "not HTTP/1.1"),
-    "other protocol": (sending(heads("HTTP/2 200")), "not HTTP/1.1"),
-    "changes protocol": (sending(heads("HTTP/1.1 101 Switching Protocols", "Upgrade: x")), "not HTTP/1.1"),
-    "bad header": (sending(heads("HTTP/1.1 200 OK", "no colon")), "not HTTP/1.1"),
-    "NUL in a header": (sending(heads("HTTP/1.1 200 OK", "a: \0")), "not HTTP/1.1"),
+    "hangs up": (hang_up, "closed the connection before it responded"),
+    "resets": (reset, "reset the connection before it responded"),
+    "sends half": (send_half, "closed the connection before it responded"),
+    "other greeting": (sending(b"SSH-2.0-OpenSSH_9\r\n"), "did not respond with HTTP/1.1"),
+    "binary": (sending(bytes(range(256))), "did not respond with HTTP/1.1"),
+    "half a status": (sending(heads("HTTP/1.1 2x0 OK")), "did not respond with HTTP/1.1"),
+    "invalid status": (sending(heads("HTTP/1.1 099 No")), "did not respond with HTTP/1.1"),
+    "other protocol": (sending(heads("HTTP/2 200")), "did not respond with HTTP/1.1"),
+    "changes protocol": (
+        sending(heads("HTTP/1.1 101 Switching Protocols", "Upgrade: x")),
+        "did not respond with HTTP/1.1",
+    ),
+    "bad header": (sending(heads("HTTP/1.1 200 OK", "no colon")), "did not respond with HTTP/1.1"),
+    "NUL in a header": (sending(heads("HTTP/1.1 200 OK", "a: \0")), "did not respond with HTTP/1.1"),
     "one long line": (sending(b"HTTP/1.1 200 OK\r\nX: ", *[b"a" * 65536] * 3), "headers"),
     "no line at all": (sending(b"x" * 65536, times=MANY), "headers"),
     "endless headers": (sending(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n" * 1000] * 100), "headers"),
     "large headers": (sending(b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 100), "headers"),
-    "continues for ever": (sending(heads("HTTP/1.1 100 Continue") * 100, times=MANY), "headers"),
-    "hints for ever": (sending(heads("HTTP/1.1 103 Early Hints", "X: " + "y" * 5000), times=MANY), "headers"),
+    "endless 100 Continue": (sending(heads("HTTP/1.1 100 Continue") * 100, times=MANY), "headers"),
+    "endless 103 Early Hints": (sending(heads("HTTP/1.1 103 Early Hints", "X: " + "y" * 5000), times=MANY), "headers"),
 }
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_receiver_that_gives_no_answer_is_told_of_in_one_sentence(run: Run, receive: Receive, kind: str) -> None:
+def test_a_receiver_without_a_valid_response_is_reported_in_one_sentence(run: Run, receive: Receive, kind: str) -> None:
     behaviour, words = FAILURES[kind]
     receiver = receive(behaviour)
     with pytest.raises(DeliveryError, match=words) as failed:
@@ -182,27 +187,27 @@ def test_a_receiver_that_gives_no_answer_is_told_of_in_one_sentence(run: Run, re
 
 
 def assert_sentence(error: DeliveryError, port: int) -> None:
-    sentence = str(error)
-    assert f"127.0.0.1:{port}" in sentence
-    assert sentence.endswith(".")
-    assert not [sign for sign in ("Error", "errno", "Errno", "[", "_", "..") if sign in sentence]
+    message = str(error)
+    assert f"127.0.0.1:{port}" in message
+    assert message.endswith(".")
+    assert not [sign for sign in ("Error", "errno", "Errno", "[", "_", "..") if sign in message]
 
 
-def body_for_ever(connection: socket.socket) -> None:
+def endless_body(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(heads("HTTP/1.1 200 OK", f"Content-Length: {2**30}"))
     for _ in range(1024):
         connection.sendall(bytes(2**20))
-    raise AssertionError("the whole body was taken")
+    raise AssertionError("the whole body was read")
 
 
-def test_the_body_of_an_answer_is_left_unread(run: Run, receive: Receive) -> None:
-    receiver = receive(body_for_ever)
+def test_the_body_of_a_response_is_not_read(run: Run, receive: Receive) -> None:
+    receiver = receive(endless_body)
     assert run(deliver(receiver.url)) == ReceiverResponse(200, None)
     assert receiver.left.acquire(timeout=30)
 
 
-def test_nobody_listening_is_told_of(run: Run) -> None:
+def test_a_refused_connection_is_reported(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(DeliveryError, match="refused the connection") as failed:
@@ -210,19 +215,19 @@ def test_nobody_listening_is_told_of(run: Run) -> None:
     assert_sentence(failed.value, port)
 
 
-def test_the_next_address_is_tried_where_one_refuses(run: Run, receive: Receive) -> None:
+def test_the_next_address_is_tried_if_one_refuses(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
     target = CallbackTarget(("127.0.0.9", "127.0.0.1"), receiver.port, None, "hook.test", "/")
     assert run(send_callback(target, b"{}", {})).status == 200
 
 
-def test_an_unreachable_address_is_told_of(run: Run) -> None:
-    # The broadcast address refuses a stream without a packet sent; no target made of a URL has it.
+def test_an_unreachable_address_is_reported(run: Run) -> None:
+    # Connecting a stream to the broadcast address fails without sending a packet; no URL gives such a target.
     with pytest.raises(DeliveryError, match=r"could not be reached \([^()]+\)\.$"):
         run(send_callback(CallbackTarget(("255.255.255.255",), 9, None, "hook.test", "/"), b"{}", {}))
 
 
-def test_a_client_that_is_patched_for_a_test_does_not_catch_callbacks(run: Run, receive: Receive) -> None:
+def test_a_patched_http_client_does_not_catch_callbacks(run: Run, receive: Receive) -> None:
     receiver = receive(OK)
     with respx.mock:
         assert run(deliver(receiver.url)).status == 200
@@ -247,14 +252,14 @@ def tls_target(url: str, port: int) -> CallbackTarget:
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_name_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(OK, tls=certified(authority, "other.test"))
-    with pytest.raises(DeliveryError, match=r"certificate that is not accepted \(Hostname mismatch.*hook\.test"):
+    with pytest.raises(DeliveryError, match=r"is not accepted \(Hostname mismatch.*hook\.test"):
         run(send_callback(tls_target("https://hook.test", receiver.port), b"{}", {}))
     assert receiver.requests == []
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
-    with pytest.raises(DeliveryError, match=r"certificate that is not accepted \(unable to get") as failed:
+    with pytest.raises(DeliveryError, match=r"is not accepted \(unable to get") as failed:
         run(deliver(receiver.url))
     assert_sentence(failed.value, receiver.port)
     assert receiver.requests == []
@@ -264,18 +269,16 @@ def test_a_certificate_of_an_unknown_authority_is_refused(run: Run, receive: Rec
 @pytest.mark.parametrize(
     "behaviour", [hang_up, reset, sending(b"\x00" * 100), OK, sending(b"\x15\x03\x01\x00\x02\x02\x46")]
 )
-def test_a_plain_receiver_is_told_of_where_tls_was_expected(run: Run, receive: Receive, behaviour: Any) -> None:
+def test_a_receiver_without_tls_is_reported(run: Run, receive: Receive, behaviour: Any) -> None:
     receiver = receive(behaviour)
-    with pytest.raises(DeliveryError, match=r"No TLS connection|before it was ready") as failed:
+    with pytest.raises(DeliveryError, match=r"The TLS handshake with|before it was established") as failed:
         run(deliver(f"https://127.0.0.1:{receiver.port}/"))
     assert_sentence(failed.value, receiver.port)
 
 
-def test_a_receiver_of_tls_is_told_of_where_none_was_expected(
-    run: Run, receive: Receive, authority: trustme.CA
-) -> None:
+def test_a_receiver_with_unexpected_tls_is_reported(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(OK, tls=certified(authority, "127.0.0.1"))
-    with pytest.raises(DeliveryError, match=r"not HTTP/1\.1|before it answered"):
+    with pytest.raises(DeliveryError, match=r"did not respond with HTTP/1\.1|before it responded"):
         run(deliver(f"http://127.0.0.1:{receiver.port}/"))
 
 
@@ -288,7 +291,7 @@ def break_off(connection: socket.socket) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_tls_connection_that_breaks_is_told_of(run: Run, receive: Receive, authority: trustme.CA) -> None:
+def test_a_broken_tls_connection_is_reported(run: Run, receive: Receive, authority: trustme.CA) -> None:
     receiver = receive(break_off, tls=certified(authority, "127.0.0.1"))
     with pytest.raises(DeliveryError, match=r"The TLS connection to .* broke"):
         run(deliver(receiver.url))
@@ -308,17 +311,17 @@ def drip(connection: socket.socket) -> None:
 @pytest.mark.parametrize("behaviour", [wait, drip, sending(b"HTTP/1.1 200 OK\r\nX")], ids=["hangs", "drips", "stops"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.usefixtures("trusted")
-def test_a_post_that_is_given_up_closes_its_socket(
+def test_a_cancelled_request_closes_its_socket(
     run: Run, receive: Receive, authority: trustme.CA, scheme: str, behaviour: Any
 ) -> None:
     receiver = receive(behaviour, tls=certified(authority, "127.0.0.1") if scheme == "https" else None)
 
-    async def give_up() -> None:
+    async def cancel() -> None:
         task = asyncio.create_task(deliver(receiver.url))
         await asyncio.to_thread(receiver.came.acquire, timeout=30)
         await cancelled(task)
 
-    run(give_up())
+    run(cancel())
     assert receiver.left.acquire(timeout=30)
 
 
@@ -329,41 +332,41 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_handshake_that_is_given_up_closes_its_socket(run: Run, receive: Receive) -> None:
+def test_a_cancelled_handshake_closes_its_socket(run: Run, receive: Receive) -> None:
     receiver = receive(wait)
 
-    async def give_up() -> None:
+    async def cancel() -> None:
         task = asyncio.create_task(deliver(f"https://127.0.0.1:{receiver.port}/"))
         await asyncio.to_thread(receiver.came.acquire, timeout=30)
         await cancelled(task)
 
-    run(give_up())
+    run(cancel())
     assert receiver.left.acquire(timeout=30)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.usefixtures("trusted")
-def test_a_post_may_be_given_up_at_any_turn_of_the_loop(
+def test_a_request_can_be_cancelled_at_any_turn_of_the_loop(
     run: Run, receive: Receive, authority: trustme.CA, scheme: str
 ) -> None:
     receiver = receive(wait, tls=certified(authority, "127.0.0.1") if scheme == "https" else None)
 
-    async def give_up(turns: int) -> None:
+    async def cancel(turns: int) -> None:
         task = asyncio.create_task(deliver(receiver.url))
         for _ in range(turns):
             await asyncio.sleep(0)
         await cancelled(task)
 
     for turns in range(30):
-        run(give_up(turns))
+        run(cancel(turns))
     receiver.close()
 
 
 @pytest.mark.usefixtures("trusted")
-def test_two_hundred_posts_to_hostile_receivers_hold_nobody_up(
+def test_two_hundred_requests_to_hostile_receivers_do_not_block_the_loop(
     run: Run, receive: Receive, authority: trustme.CA
 ) -> None:
-    plain: list[Any] = [OK, body_for_ever, *(behaviour for behaviour, _ in FAILURES.values())]
+    plain: list[Any] = [OK, endless_body, *(behaviour for behaviour, _ in FAILURES.values())]
     tls = certified(authority, "127.0.0.1")
     endless = [receive(wait), receive(drip), receive(drip, tls=tls)]
     urls = [receiver.url for receiver in [*map(receive, plain), *(receive(some, tls=tls) for some in plain[:3])]]

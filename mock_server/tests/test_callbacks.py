@@ -1,4 +1,4 @@
-"""Callbacks from a fake to receivers on real sockets: what they carry, when they come, and what comes of them."""
+"""Callbacks from the mock server to receivers on real sockets: content, time, retries and outcomes."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ def server() -> Iterator[MockServer]:
 
 
 @pytest.fixture(autouse=True)
-def _afresh(server: MockServer) -> None:
+def _new_service(server: MockServer) -> None:
     server.play(clock="manual", task_seconds=30, key=f"k:signing-key={SECRET}", rate_limit="off", credits=10_000)
 
 
@@ -64,7 +64,7 @@ def statuses(server: MockServer, task_id: str) -> list[int | None]:
     return [attempt["status"] for attempt in callback(server, task_id)["attempts"]]
 
 
-def test_a_task_that_has_ended_is_told_of_once(server: MockServer, receive: Receive) -> None:
+def test_a_callback_is_sent_once_when_a_task_ends(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, f"{receiver.url}/done?id=7")
     server.advance(29)
@@ -82,7 +82,7 @@ def test_a_task_that_has_ended_is_told_of_once(server: MockServer, receive: Rece
     assert callback(server, task_id)["outcome"] == "delivered"
 
 
-def test_a_failure_is_told_with_its_own_code(server: MockServer, receive: Receive) -> None:
+def test_the_callback_of_a_failed_task_has_its_own_code(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     server.fail(task_id, 422, "blocked")
@@ -92,7 +92,7 @@ def test_a_failure_is_told_with_its_own_code(server: MockServer, receive: Receiv
     assert (body["data"]["failCode"], body["data"]["failMsg"]) == ("422", "blocked")
 
 
-def test_the_observed_dialect_has_its_own_words_and_record(server: MockServer, receive: Receive) -> None:
+def test_the_callback_of_the_observed_dialect(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual", dialect="observed", task_seconds=0)
     receiver = receive(OK)
     create(server, receiver.url)
@@ -104,7 +104,7 @@ def test_the_observed_dialect_has_its_own_words_and_record(server: MockServer, r
     assert isinstance(body["data"]["updateTime"], int)
 
 
-def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: MockServer, receive: Receive) -> None:
+def test_the_signature_covers_the_task_id_and_the_time_of_the_clock(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     server.advance(1000)
@@ -115,7 +115,7 @@ def test_the_name_of_the_task_is_signed_with_the_time_of_the_clock(server: MockS
     assert headers[SHARED.callback.signature_header.lower()] == base64.b64encode(digest).decode()
 
 
-def test_an_account_without_a_signing_key_signs_nothing(server: MockServer, receive: Receive) -> None:
+def test_an_account_without_a_signing_key_does_not_sign(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual")
     receiver = receive(OK)
     create(server, receiver.url)
@@ -123,7 +123,7 @@ def test_an_account_without_a_signing_key_signs_nothing(server: MockServer, rece
     assert not {name for name in receiver.requests[0].headers if name.startswith("x-webhook")}
 
 
-def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: MockServer, receive: Receive) -> None:
+def test_a_failed_delivery_is_tried_four_times_with_growing_pauses(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -138,7 +138,7 @@ def test_a_delivery_that_fails_is_tried_four_times_with_growing_pauses(server: M
     assert len(receiver.requests) == 4
 
 
-def test_a_receiver_that_recovers_is_told(server: MockServer, receive: Receive) -> None:
+def test_a_receiver_that_recovers_gets_the_callback(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -146,7 +146,7 @@ def test_a_receiver_that_recovers_is_told(server: MockServer, receive: Receive) 
     assert callback(server, task_id)["outcome"] == "delivered"
 
 
-def test_a_receiver_that_is_gone_is_left_alone(server: MockServer, receive: Receive) -> None:
+def test_410_ends_the_retries(server: MockServer, receive: Receive) -> None:
     receiver = receive(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -154,7 +154,7 @@ def test_a_receiver_that_is_gone_is_left_alone(server: MockServer, receive: Rece
     assert callback(server, task_id)["outcome"] == "failed"
 
 
-def test_a_receiver_may_say_when_to_come_again(server: MockServer, receive: Receive) -> None:
+def test_retry_after_is_respected(server: MockServer, receive: Receive) -> None:
     receiver = receive(b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n", OK)
     task_id = create(server, receiver.url)
     server.advance(30 + 99)
@@ -163,7 +163,7 @@ def test_a_receiver_may_say_when_to_come_again(server: MockServer, receive: Rece
     assert statuses(server, task_id) == [503, 200]
 
 
-def test_nobody_listening_is_an_attempt_like_any_other(server: MockServer, receive: Receive) -> None:
+def test_a_refused_connection_is_a_failed_attempt(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     receiver.close()
     task_id = create(server, receiver.url)
@@ -176,7 +176,7 @@ def test_nobody_listening_is_an_attempt_like_any_other(server: MockServer, recei
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://169.254.169.254/latest", "http://0.0.0.0:80/"])
-def test_only_this_machine_is_called_unless_more_is_allowed(server: MockServer, url: str) -> None:
+def test_only_loopback_addresses_get_callbacks_by_default(server: MockServer, url: str) -> None:
     task_id = create(server, url)
     server.advance(3600)
     found = callback(server, task_id)
@@ -195,7 +195,7 @@ def test_only_this_machine_is_called_unless_more_is_allowed(server: MockServer, 
     ],
 )
 @pytest.mark.parametrize("root", ["__seedbed", "%5F_seedbed"])
-def test_no_callback_goes_to_the_control_api_of_the_server_itself(
+def test_no_callback_is_sent_to_the_control_api_of_the_server(
     server: MockServer, host: str, path: str, root: str
 ) -> None:
     task_id = create(server, f"http://{host}:{server.url.rpartition(':')[2]}/{root}{path}")
@@ -206,19 +206,19 @@ def test_no_callback_goes_to_the_control_api_of_the_server_itself(
 
 
 @pytest.mark.parametrize("path", ["/__seedbedding", "/done/__seedbed", "/done?/__seedbed"])
-def test_a_callback_may_go_to_any_other_path_of_the_server(server: MockServer, path: str) -> None:
+def test_a_callback_can_be_sent_to_any_other_path_of_the_server(server: MockServer, path: str) -> None:
     task_id = create(server, server.url + path)
     server.advance(30)
     assert statuses(server, task_id) == [200]
 
 
-def test_a_callback_may_go_to_such_a_path_of_another_server(server: MockServer, receive: Receive) -> None:
+def test_a_callback_can_be_sent_to_such_a_path_of_another_server(server: MockServer, receive: Receive) -> None:
     task_id = create(server, f"{receive(OK).url}/__seedbed/reset")
     server.advance(30)
     assert statuses(server, task_id) == [200]
 
 
-def test_a_callback_can_be_had_again(server: MockServer, receive: Receive) -> None:
+def test_a_callback_can_be_redelivered(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     with pytest.raises(ControlError, match="has not ended yet"):
@@ -232,7 +232,7 @@ def test_a_callback_can_be_had_again(server: MockServer, receive: Receive) -> No
         server.control("POST", f"callbacks/{create(server, None)}/redeliver")
 
 
-def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: MockServer, receive: Receive) -> None:
+def test_a_redelivery_has_all_retries(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OOPS, OOPS, OOPS, OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -241,7 +241,7 @@ def test_a_failed_delivery_has_all_its_retries_again_when_asked_for(server: Mock
     assert statuses(server, task_id) == [500] * 5 + [200]
 
 
-def test_the_journal_keeps_every_attempt(server: MockServer, receive: Receive) -> None:
+def test_the_journal_has_every_attempt(server: MockServer, receive: Receive) -> None:
     receiver = receive(OOPS, OK)
     task_id = create(server, receiver.url)
     server.advance(3600)
@@ -251,7 +251,7 @@ def test_the_journal_keeps_every_attempt(server: MockServer, receive: Receive) -
     assert entries[0]["request"] == json.loads(receiver.requests[0].body)
 
 
-def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: MockServer, receive: Receive) -> None:
+def test_a_task_that_ends_by_polls_has_a_callback(server: MockServer, receive: Receive) -> None:
     server.play(clock="manual", progress="polls:2")
     receiver = receive(OK)
     task_id = create(server, receiver.url)
@@ -266,21 +266,21 @@ def test_a_task_moved_on_by_polls_calls_back_when_it_ends(server: MockServer, re
     assert len(receiver.requests) == 1
 
 
-def test_callbacks_come_by_themselves_with_the_clock_of_the_day(server: MockServer, receive: Receive) -> None:
+def test_callbacks_are_sent_with_a_real_clock(server: MockServer, receive: Receive) -> None:
     server.play(task_seconds=0)
     receiver = receive(OK)
     create(server, receiver.url)
     assert receiver.came.acquire(timeout=30)
 
 
-def test_callbacks_of_a_fast_clock_come_fast(server: MockServer, receive: Receive) -> None:
+def test_callbacks_are_sent_with_a_fast_clock(server: MockServer, receive: Receive) -> None:
     server.play(task_seconds=3600, speed=100_000)
     receiver = receive(OK)
     create(server, receiver.url)
     assert receiver.came.acquire(timeout=30)
 
 
-def test_a_reset_forgets_callbacks_that_are_not_due_yet(server: MockServer, receive: Receive) -> None:
+def test_a_reset_deletes_callbacks_that_are_not_due_yet(server: MockServer, receive: Receive) -> None:
     receiver = receive(OK)
     create(server, receiver.url)
     server.reset()
@@ -291,34 +291,34 @@ def test_a_reset_forgets_callbacks_that_are_not_due_yet(server: MockServer, rece
 # Two hundred at once
 
 KINDS = {
-    "answers-500": ("failed", 4),
+    "responds-500": ("failed", 4),
     "hangs": ("failed", 4),
     "redirects": ("failed", 4),
     "sends-a-gigabyte": ("delivered", 1),
     "closes-early": ("failed", 4),
     "is-down-twice": ("delivered", 3),
-    "is-well": ("delivered", 1),
+    "works": ("delivered", 1),
 }
 TASKS = 203
 
 
 class Watchdog:
-    """Finds out when an event loop was blocked, and not just the machine busy with something else."""
+    """Records when an event loop was blocked, apart from the times when the machine was busy with something else."""
 
     def __init__(self) -> None:
         self.blocked: list[float] = []
 
     async def watch(self) -> None:
         while True:
-            before, cpu, taken = time.monotonic(), time.thread_time(), self._taken_away()
+            before, cpu, taken = time.monotonic(), time.thread_time(), self._preemptions()
             await asyncio.sleep(0.001)
             lasted, worked = time.monotonic() - before, time.thread_time() - cpu
-            if worked > 0.05 or (lasted > 0.05 and self._taken_away() == taken):
+            if worked > 0.05 or (lasted > 0.05 and self._preemptions() == taken):
                 self.blocked.append(lasted)
 
     @staticmethod
-    def _taken_away() -> int:
-        """Return how often the system took the processor from this thread."""
+    def _preemptions() -> int:
+        """Return how often the system interrupted this thread."""
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
@@ -341,7 +341,7 @@ def hostile_receiver() -> Iterator[tuple[str, Callable[[], Counter[str]]]]:
 
 
 async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
-    """Make many tasks in an application of this very event loop, and turn its clock until all is over."""
+    """Create many tasks in an application in this event loop, and advance its clock until all deliveries are over."""
     clock, watchdog = ManualClock(), Watchdog()
     app = create_app(rate_limit="off", credits=10_000, task_seconds=10, clock=clock)
     transport = httpx2.ASGITransport(app)
@@ -359,8 +359,8 @@ async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
     return listed, watchdog
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a thread lost its processor")
-def test_two_hundred_callbacks_to_hostile_receivers_all_end_as_they_should_and_hold_nobody_up() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the interruptions of a thread")
+def test_two_hundred_callbacks_to_hostile_receivers_do_not_block_the_loop() -> None:
     with hostile_receiver() as (url, stop):
         listed, watchdog = asyncio.run(drive(url))
         seen = stop()

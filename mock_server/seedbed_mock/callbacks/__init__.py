@@ -1,1 +1,1 @@
-"""Callbacks: what is POSTed when a task has ended, to whom, how often, and what came of it."""
+"""Callbacks: the POST requests that the server sends when a task ends, and the addresses that may receive them."""

@@ -1,6 +1,7 @@
-"""One POST to a receiver whose address has been checked, and the head of its answer.
+"""One POST request to a receiver whose address is checked.
 
-It stands on sockets and a parser rather than on an HTTP client: users replace those in their tests, callbacks included.
+It uses sockets and an HTTP parser instead of an HTTP client: tests that patch the clients of their program must not
+catch the callbacks of the server, and a client could follow redirects to addresses that nobody has checked.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ if TYPE_CHECKING:
 
 
 _LARGEST_HEAD = 64 * 1024
-"""In bytes, informational answers included."""
+"""In bytes, informational responses included."""
 
-_MOST_LINES = 128
-"""Of a head: parsing thousands of short ones would hold up everybody else."""
+_MAX_LINES = 128
+"""Status and header lines: parsing thousands of short ones would block the event loop."""
 
 _SECONDS = re.compile(rb"[0-9]{1,9}")
 
 
 class DeliveryError(Exception):
-    """The receiver gave no answer; the message is one sentence that says what happened."""
+    """The receiver gave no valid response; the message is one sentence that says what happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverResponse:
-    """What a receiver answered.
+    """The response of a receiver.
 
     Attributes:
         status: HTTP status; redirects are not followed.
-        retry_after: Seconds for which the receiver asks to be left alone, ``None`` where it names no whole number.
+        retry_after: Seconds of Retry-After; ``None`` without the header, or if it is not a whole number.
     """
 
     status: int
@@ -52,55 +53,51 @@ class ReceiverResponse:
 
 
 async def send_callback(target: CallbackTarget, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
-    """Send a JSON body and return how the receiver answers, without the body of its answer.
+    """Send a JSON body and return the status of the response, whose body is not read.
 
-    It may take as long as the receiver likes: the caller sets the time-out by cancelling it.
+    There is no time-out: the caller cancels the coroutine instead.
 
     Args:
-        target: The receiver.
-        body: What to send.
-        headers: Headers beside those of every callback, or in their place.
+        target: Receiver.
+        body: JSON document.
+        headers: Additional headers; they replace default headers of the same name.
 
     Raises:
-        DeliveryError: There was no answer.
+        DeliveryError: The receiver cannot be reached or does not respond with valid HTTP.
     """
-    await _wait_for_a_turn()
+    # One request starts in each turn of the loop: hundreds in one turn would block it.
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
     request = _request(http, target, body, headers)
     reader, writer = await _connect(target)
     try:
         writer.write(request)
-        return await _answer(reader, http, target.host)
+        return await _read_response(reader, http, target.host)
     except ssl.SSLError as error:
         raise DeliveryError(f"The TLS connection to {target.host} broke ({_reason(error)}).") from error
     except OSError as error:
-        raise DeliveryError(f"{target.host} reset the connection before it answered.") from error
+        raise DeliveryError(f"{target.host} reset the connection before it responded.") from error
     finally:
-        # A receiver that goes on sending, or never says goodbye, is not waited for.
+        # Closing would wait for a receiver that keeps sending or does not end TLS.
         writer.transport.abort()
 
 
-async def _wait_for_a_turn() -> None:
-    """Let one post begin in each turn of the loop: hundreds in one would hold up everybody else."""
-    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        await asyncio.sleep(0)
-
-
-# Held weakly, a lock is gone with the last post that waits, and keeps no loop alive that has ended.
+# Weak, so that a lock lives only while a request waits for it and keeps no closed loop alive.
 _turns: WeakValueDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakValueDictionary()
 
 
 def _request(http: h11.Connection, target: CallbackTarget, body: bytes, headers: Mapping[str, str]) -> bytes:
     given = {name.lower() for name in headers}
-    own = {
+    defaults = {
         "Host": target.host,
         "User-Agent": f"Seedbed/{__version__}",
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
-    every = [*((name, value) for name, value in own.items() if name.lower() not in given), *headers.items()]
-    events = (h11.Request(method="POST", target=target.path, headers=every), h11.Data(body), h11.EndOfMessage())
+    lines = [*((name, value) for name, value in defaults.items() if name.lower() not in given), *headers.items()]
+    events = (h11.Request(method="POST", target=target.path, headers=lines), h11.Data(body), h11.EndOfMessage())
     return b"".join(http.send(event) or b"" for event in events)
 
 
@@ -125,53 +122,47 @@ async def _connect(target: CallbackTarget) -> tuple[asyncio.StreamReader, asynci
 def _connect_failure(receiver: str, error: OSError) -> DeliveryError:
     match error:
         case ssl.SSLCertVerificationError():
-            what = f"{receiver} shows a certificate that is not accepted ({error.verify_message.rstrip('.')})"
+            problem = f"The certificate of {receiver} is not accepted ({error.verify_message.rstrip('.')})"
         case ssl.SSLError():
-            what = f"No TLS connection to {receiver} came about ({_reason(error)})"
+            problem = f"The TLS handshake with {receiver} failed ({_reason(error)})"
         case ConnectionRefusedError():
-            what = f"{receiver} refused the connection"
+            problem = f"{receiver} refused the connection"
         case ConnectionResetError() | ConnectionAbortedError():
-            what = f"{receiver} closed the connection before it was ready"
+            problem = f"{receiver} closed the connection before it was established"
         case _:
-            what = f"{receiver} could not be reached ({os.strerror(error.errno) if error.errno else 'no connection'})"
-    return DeliveryError(f"{what}.")
+            problem = (
+                f"{receiver} could not be reached ({os.strerror(error.errno) if error.errno else 'no connection'})"
+            )
+    return DeliveryError(f"{problem}.")
 
 
 def _reason(error: ssl.SSLError) -> str:
     return (error.reason or "protocol error").replace("_", " ").lower()
 
 
-async def _answer(reader: asyncio.StreamReader, http: h11.Connection, receiver: str) -> ReceiverResponse:
+async def _read_response(reader: asyncio.StreamReader, http: h11.Connection, receiver: str) -> ReceiverResponse:
     size = 0
-    for number in range(_MOST_LINES):
-        line = await _line(reader, receiver)
+    # Line by line, so that other protocols are refused at the first line, and floods of headers at the limit.
+    for number in range(_MAX_LINES):
+        try:
+            line = await reader.readline()
+        except ValueError as error:  # longer than the limit of the reader
+            raise _too_large(receiver) from error
+        if not line:
+            raise DeliveryError(f"{receiver} closed the connection before it responded.")
         size += len(line)
         if size > _LARGEST_HEAD:
             break
         if number == 0 and not line.startswith(b"HTTP/"):
             raise _not_http(receiver)
-        event = _event(http, line, receiver)
+        http.receive_data(line)
+        try:
+            event = http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _not_http(receiver) from error
         if isinstance(event, h11.Response):
             return ReceiverResponse(event.status_code, _retry_after(event))
-    raise _flood(receiver)
-
-
-async def _line(reader: asyncio.StreamReader, receiver: str) -> bytes:
-    try:
-        line = await reader.readline()
-    except ValueError as error:
-        raise _flood(receiver) from error
-    if not line:
-        raise DeliveryError(f"{receiver} closed the connection before it answered.")
-    return line
-
-
-def _event(http: h11.Connection, line: bytes, receiver: str) -> object:
-    http.receive_data(line)
-    try:
-        return http.next_event()
-    except h11.RemoteProtocolError as error:
-        raise _not_http(receiver) from error
+    raise _too_large(receiver)
 
 
 def _retry_after(response: h11.Response) -> float | None:
@@ -180,22 +171,21 @@ def _retry_after(response: h11.Response) -> float | None:
 
 
 def _not_http(receiver: str) -> DeliveryError:
-    return DeliveryError(f"{receiver} answered with something that is not HTTP/1.1.")
+    return DeliveryError(f"{receiver} did not respond with HTTP/1.1.")
 
 
-def _flood(receiver: str) -> DeliveryError:
-    return DeliveryError(f"{receiver} answered with more than {_LARGEST_HEAD} bytes or {_MOST_LINES} lines of headers.")
+def _too_large(receiver: str) -> DeliveryError:
+    return DeliveryError(f"{receiver} sent more than {_LARGEST_HEAD} bytes or {_MAX_LINES} lines of headers.")
 
 
-_building = threading.Lock()
+_tls_lock = threading.Lock()
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return the system's default rules for TLS; takes tens of milliseconds the first time."""
-    with _building:
-        return _built_context()
+    """Return the default TLS context of the system; the first call takes tens of milliseconds."""
+    # functools.cache alone would let several threads load the certificates at once.
+    with _tls_lock:
+        return _default_context()
 
 
-@functools.cache
-def _built_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+_default_context = functools.cache(ssl.create_default_context)
