@@ -1,4 +1,4 @@
-"""One defect checked, in a module that a process of its own can import."""
+"""The check of one seeded defect, in a module that a worker process can import."""
 
 from typing import Final
 
@@ -10,18 +10,18 @@ from tests.seeded_defects_keys import KEYS
 from tests.seeded_defects_values import VALUES
 
 READING: Final = frozenset(defect.name for defect in (*FIELDS, *VALUES, *BODIES, *KEYS))
-"""Defects in how requests are read, for which no task has to end."""
-QUICKLY, ENOUGH = 15, 45
-"""Seconds: the longest that a run takes is the wait for a callback that does not come again."""
+"""Defects in reading requests; the checker finds them without waiting for a task."""
+TIME_LIMIT, RETRY_TIME_LIMIT = 15, 45
+"""Seconds that a run may take. The check for a retried callback waits 30 seconds."""
 
 Findings = list[tuple[str, str, str]]
 
 
-def findings_of(number: int) -> Findings:
-    """Judge one of the defects, which are told by their number since they cannot be sent to a process."""
-    defect = SEEDED_DEFECTS[number]
+def findings_of(index: int) -> Findings:
+    """Check the seeded defect with this index; a defect itself cannot be pickled for a worker process."""
+    defect = SEEDED_DEFECTS[index]
     required = frozenset({"callbacks"} if defect.variant.callbacks else ())
-    limit = ENOUGH if "again" in defect.name else QUICKLY
+    limit = RETRY_TIME_LIMIT if "again" in defect.name else TIME_LIMIT
     only = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
     with defect.serve() as served:
         report = run_against(served, required=required, only=only, time_limit=limit)

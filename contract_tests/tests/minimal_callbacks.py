@@ -1,4 +1,4 @@
-"""How the independent server tells that a task has ended: one thread a task, to receivers on loopback alone."""
+"""Callbacks of the independent server: one thread for each task, and only to receivers on loopback."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Callbacks(Tasks):
-    """Sends each callback, and again after an error."""
+    """Sends a callback for each task that requests one, and retries it after an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Callbacks(Tasks):
         self.connections: set[http.client.HTTPConnection] = set()
 
     def schedule_callback(self, task: Task) -> None:
-        """Send the callback of a task, if it asked for one, when it will have ended."""
+        """Start a thread that sends the callback of a task once the task has ended, if the task requests one."""
         if self.variant.callbacks and self.has_receiver(task) and not isinf(self.variant.seconds):
             self.senders.append(threading.Thread(target=self.deliver_when_due, args=(task,)))
             self.senders[-1].start()
@@ -58,7 +58,7 @@ class Callbacks(Tasks):
                 return
 
     def send(self, task: Task) -> bool:
-        """Send a callback once; return whether it was taken."""
+        """Send a callback once and return whether the receiver accepted it."""
         try:
             return 200 <= self.post(task, json.dumps(self.callback(task)).encode()) < 300
         except (OSError, http.client.HTTPException, ValueError):
@@ -85,8 +85,8 @@ class Callbacks(Tasks):
 
     def callback(self, task: Task) -> dict[str, Any]:
         record = self.callback_record(task)
-        words = ("done", "The generation failed.")[record["state"] == "fail"]
-        return {"code": self.callback_code(record["state"]), "msg": words, "data": record}
+        message = ("done", "The generation failed.")[record["state"] == "fail"]
+        return {"code": self.callback_code(record["state"]), "msg": message, "data": record}
 
     def callback_code(self, state: str) -> Any:
         return 501 if state == ENDS[1] else 200
@@ -105,7 +105,7 @@ class Callbacks(Tasks):
     def timestamp(self) -> str:
         return str(int(time.time()))
 
-    def signed_text(self, task: Task, stamp: str, body: bytes) -> bytes:  # noqa: ARG002  a broken server signs the body
+    def signed_text(self, task: Task, stamp: str, body: bytes) -> bytes:
         return f"{task.id}.{stamp}".encode()
 
     def sign(self, key: str, text: bytes) -> str:

@@ -1,4 +1,4 @@
-"""HTTP for the independent server: one thread a connection, and a clean end."""
+"""HTTP for the independent server: one thread for each connection, and a clean shutdown."""
 
 import contextlib
 import socket
@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self
 
 
-class Answer(Protocol):
-    """What is sent back."""
+class HttpResponse(Protocol):
+    """A response to send."""
 
     @property
     def status(self) -> int: ...
@@ -25,19 +25,20 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
-    def ask(self, body: bytes) -> Answer:
+    def respond(self, body: bytes) -> HttpResponse:
         raise NotImplementedError
 
-    def answer(self) -> None:
-        answer = self.ask(self.read_body())
-        self.send_response(answer.status, "As Said")
-        for name, value in answer.headers.items():
+    def handle_request(self) -> None:
+        response = self.respond(self.read_body())
+        # Any reason phrase is valid, and the codes of the service, such as 455, have none of their own.
+        self.send_response(response.status, "As Said")
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(answer.body if self.command != "HEAD" else b"")
+        self.wfile.write(response.body if self.command != "HEAD" else b"")
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = answer  # noqa: N815  named so by the standard library
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_request  # noqa: N815  named by http.server
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -53,23 +54,27 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return bytes(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named so by the standard library
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named by http.server
         pass
 
 
 class Server(ThreadingHTTPServer):
-    """Serves from the moment it is entered; leaving it ends every connection."""
+    """An HTTP server that runs inside a ``with`` block; leaving the block closes every connection."""
 
     daemon_threads = False
     request_queue_size = 256
 
     def __init__(
-        self, handle: Callable[[Any], Answer], make_call: Callable[[str, str, Message, bytes], Any], *, closes: bool
+        self,
+        handle: Callable[[Any], HttpResponse],
+        make_call: Callable[[str, str, Message, bytes], Any],
+        *,
+        closes: bool,
     ) -> None:
         class Handler(_Handler):
             protocol_version = "HTTP/1.0" if closes else "HTTP/1.1"
 
-            def ask(self, body: bytes) -> Answer:
+            def respond(self, body: bytes) -> HttpResponse:
                 return handle(make_call(self.command, self.path, self.headers, body))
 
         super().__init__(("127.0.0.1", 0), Handler)
@@ -98,4 +103,4 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Take a caller who leaves in the middle as what happens."""
+        """Ignore errors: a caller may disconnect at any time."""

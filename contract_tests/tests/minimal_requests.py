@@ -1,4 +1,4 @@
-"""How the independent server reads requests: the rules of the page, by hand, without a library for schemas."""
+"""Request validation of the independent server: the rules of the page, typed by hand, without a schema library."""
 
 import json
 import math
@@ -13,30 +13,30 @@ _PCHAR = rf"(?:{_UNRESERVED}|[:@])"
 _AUTHORITY = rf"(?:(?:{_UNRESERVED}|:)*@)?(?:\[(?=[^\]]*:[^\]]*:)[0-9A-Fa-f:.]+\]|(?:{_UNRESERVED})*)(?::[0-9]*)?"
 _PATH = rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/?(?:{_PCHAR}+(?:/{_PCHAR}*)*)?)"
 _URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_PATH}(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?")
-_SEEN_AS_500 = ("missing", "type", "option", "long", "uri")
+_OBSERVED_AS_500 = ("missing", "type", "option", "long", "uri")
 
 
 class RefusalError(Exception):
-    """Ends a call without success.
+    """A refusal of a call.
 
     Attributes:
-        code: Code of the answer.
-        words: Message of the answer.
-        absent: Whether the answer has no data, not even null.
+        code: Code of the response.
+        message: Message of the response.
+        omits_data: Whether the response lacks the field ``data``.
     """
 
-    def __init__(self, code: int, words: str, *, absent: bool = False) -> None:
-        super().__init__(words)
-        self.code, self.words, self.absent = code, words, absent
+    def __init__(self, code: int, message: str, *, omits_data: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.message, self.omits_data = code, message, omits_data
 
 
 class Requests:
-    """The rules for the body of createTask, one method each."""
+    """The rules for the body of createTask, one method for each."""
 
     variant: Variant
 
-    def refusal(self, kind: str, words: str) -> RefusalError:
-        return RefusalError(500 if self.variant.observed and kind in _SEEN_AS_500 else 422, words)
+    def refusal(self, kind: str, message: str) -> RefusalError:
+        return RefusalError(500 if self.variant.observed and kind in _OBSERVED_AS_500 else 422, message)
 
     def check_content_type(self, headers: Message) -> None:
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -92,7 +92,7 @@ class Requests:
 
     def check_names(self, value: dict[str, Any], names: tuple[str, ...]) -> None:
         if self.variant.strict and not value.keys() <= set(names):
-            raise self.refusal("unknown", "There is a field that is not known.")
+            raise self.refusal("unknown", "The request has an unknown field.")
 
     def required(self, holder: dict[str, Any], name: str) -> Any:
         if name not in holder:

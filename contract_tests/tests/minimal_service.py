@@ -1,6 +1,7 @@
-"""An independent server of the service, on the standard library alone: it keeps the contract, in every lawful way.
+"""An independent implementation of the service on the standard library, with every choice that the contract leaves.
 
-It shares nothing with the fake nor with the judge, so what they agree on is the contract and not a common mistake.
+It shares no code with the mock server and the checker. If they agree with it, they agree on the contract, and not on a
+common mistake.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ Routes = dict[tuple[str, str], Callable[[Account, "Call"], Any]]
 
 @dataclass(frozen=True)
 class Call:
-    """A request as it came."""
+    """A received request."""
 
     method: str
     target: str
@@ -49,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer as it goes."""
+    """A response to send."""
 
     status: int
     body: bytes
@@ -58,14 +59,14 @@ class Response:
 
 @cache
 def picture(size: tuple[int, int], form: str = "JPEG") -> bytes:
-    """Return a plain image; making a large one takes long, so each size is made once."""
+    """Return a plain image. A large one takes long to encode, so each size is made once."""
     file = io.BytesIO()
     Image.new("L", size, 96).save(file, form, quality=30)
     return file.getvalue()
 
 
 class Service(Requests, Callbacks):
-    """One server: what it answers to each call."""
+    """The operations of one server, each in a method that a seeded defect can replace."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -106,37 +107,37 @@ class Service(Requests, Callbacks):
 
     def not_found(self, call: Call, *, known: bool) -> Response:
         if self.variant.plain_errors:
-            return Response(405 if known else 404, b"no such thing here\n", {"Content-Type": "text/plain"})
-        return self.refusal_response(call, RefusalError(404, "There is nothing here."))
+            return Response(405 if known else 404, b"not found\n", {"Content-Type": "text/plain"})
+        return self.refusal_response(call, RefusalError(404, "Unknown path."))
 
     def refusal_response(self, call: Call, refusal: RefusalError) -> Response:
-        return self.respond(call, refusal.code, refusal.words, None, absent=refusal.absent)
+        return self.respond(call, refusal.code, refusal.message, None, omits_data=refusal.omits_data)
 
-    def respond(self, call: Call, code: Any, words: Any, data: Any, *, absent: bool = False) -> Response:
-        document = self.envelope(call, code, words, data)
-        if absent:
+    def respond(self, call: Call, code: Any, message: Any, data: Any, *, omits_data: bool = False) -> Response:
+        document = self.envelope(call, code, message, data)
+        if omits_data:
             del document["data"]
         return Response(self.status(call, code), self.encode(call, document), {"Content-Type": self.content_type(call)})
 
-    def envelope(self, call: Call, code: Any, words: Any, data: Any) -> dict[str, Any]:  # noqa: ARG002
+    def envelope(self, call: Call, code: Any, message: Any, data: Any) -> dict[str, Any]:
         extra = {"requestId": "0-1", "meta": {"node": None}} if self.variant.extras else {}
-        return {**extra, "code": code, "msg": words, "data": data}
+        return {**extra, "code": code, "msg": message, "data": data}
 
-    def encode(self, call: Call, document: Any) -> bytes:  # noqa: ARG002  broken servers differ by call
+    def encode(self, call: Call, document: Any) -> bytes:
         spaced = self.variant.spaced
         return json.dumps(document, indent=3 if spaced else None, ensure_ascii=not spaced).encode()
 
-    def status(self, call: Call, code: int) -> int:  # noqa: ARG002
+    def status(self, call: Call, code: int) -> int:
         return 200 if self.variant.http_status == "envelope" else code
 
-    def content_type(self, call: Call) -> str:  # noqa: ARG002
+    def content_type(self, call: Call) -> str:
         return "application/json; charset=utf-8" if self.variant.charset else "application/json"
 
     def authenticate(self, call: Call) -> Account:
         token = self.token(call.headers.get_all("Authorization", []))
         account = next((account for account in self.accounts if self.key_matches(account, token)), None)
         if account is None:
-            raise RefusalError(401, "Unauthorized - Authentication failed.", absent=self.variant.observed)
+            raise RefusalError(401, "Unauthorized - Authentication failed.", omits_data=self.variant.observed)
         return account
 
     def token(self, headers: list[str]) -> str:
@@ -161,26 +162,26 @@ class Service(Requests, Callbacks):
 
     def record_info(self, account: Account, call: Call) -> Any:
         self.check_poll_rate(account)
-        asked = call.query("taskId")
-        if len(asked) != 1 or not asked[0]:
+        task_ids = call.query("taskId")
+        if len(task_ids) != 1 or not task_ids[0]:
             raise RefusalError(400 if self.variant.observed else 422, "taskId parameter is required")
-        task = self.find(account, asked[0])
+        task = self.find(account, task_ids[0])
         if task is None:
             raise RefusalError(422 if self.variant.observed else self.variant.unknown_task, "recordInfo is null")
         return self.record(task)
 
-    def credit(self, account: Account, call: Call) -> Any:  # noqa: ARG002  all operations are called alike
+    def credit(self, account: Account, call: Call) -> Any:
         return self.balance(account)
 
-    def models(self, account: Account, call: Call) -> Any:  # noqa: ARG002
+    def models(self, account: Account, call: Call) -> Any:
         model = {"model": MODEL, "title": "Seedream 4.5", "provider": "ByteDance", "taskType": ["text-to-image"]}
         other = {"model": "other/1.0", "title": "Other", "provider": "Other", "taskType": []}
         return {"total": 2, "models": [other, model]}
 
-    def model_schema(self, account: Account, call: Call) -> Any:  # noqa: ARG002
+    def model_schema(self, account: Account, call: Call) -> Any:
         model = call.path.removeprefix("/api/v1/models/").removesuffix("/schema")
         if model not in (MODEL, "other/1.0"):
-            raise RefusalError(404, "There is no such model.")
+            raise RefusalError(404, "Unknown model.")
         return {"model": model, "openapi": _DOCUMENT if model == MODEL else None}
 
     def download_url(self, account: Account, call: Call) -> Any:
@@ -204,7 +205,7 @@ class Service(Requests, Callbacks):
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs, and what its users have."""
+    """A running server, and what its users know of it."""
 
     url: str
     variant: Variant
@@ -216,7 +217,7 @@ class Served:
 
 @contextlib.contextmanager
 def serve(variant: Variant, service_class: type[Service] = Service) -> Iterator[Served]:
-    """Serve on a free port of loopback; ends with every connection and every callback."""
+    """Serve on a free port of loopback. Leaving the block closes every connection and stops every callback."""
     service = service_class(variant)
     with Server(service.handle, Call, closes=variant.closes) as server:
         service.url = server.url

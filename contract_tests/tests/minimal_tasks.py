@@ -1,4 +1,4 @@
-"""What the independent server keeps: accounts with their credits, tasks with their states, and what a record shows."""
+"""The state of the independent server: accounts with their credits, tasks with their states, and task records."""
 
 import itertools
 import json
@@ -15,7 +15,15 @@ from tests.minimal_variants import ENDS, FAIL_PROMPT, POLL_RATE, PRICE, RATE, SI
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task as it was asked for; what becomes of it follows from the time."""
+    """A task as requested; its state follows from its age.
+
+    Attributes:
+        id: The task id of the service.
+        number: The number of the task on this server, from 1.
+        request: The body of createTask.
+        created: Time of the creation in Unix milliseconds.
+        started: Time of the creation by the monotonic clock, in seconds.
+    """
 
     id: str
     number: int
@@ -24,7 +32,7 @@ class Task:
     started: float
 
     def input_text(self, name: str) -> str:
-        """Return what was asked for, as text whatever it was: broken servers take broken requests."""
+        """Return a field of the input, empty if it is not a text; a defective server may accept an invalid request."""
         given = self.request.get("input") if isinstance(self.request, dict) else None
         value = given.get(name, "") if isinstance(given, dict) else ""
         return value if isinstance(value, str) else ""
@@ -40,7 +48,7 @@ class Task:
 
 @dataclass(eq=False)
 class Account:
-    """Who has a key, with all that was done with it."""
+    """An account: its key, its credits, its tasks, and the times of its recent polls."""
 
     key: str
     credits: float
@@ -49,7 +57,7 @@ class Account:
 
 
 class Tasks:
-    """Accounts and tasks of one server, and how they are shown."""
+    """The accounts and tasks of one server, and their records."""
 
     variant: Variant
     url: str
@@ -69,10 +77,10 @@ class Tasks:
         return forms[self.variant.ids]
 
     def create_task(self, account: Account, request: Any) -> Task:
-        """Make a task.
+        """Create a task.
 
         Raises:
-            RefusalError: There were too many of late, or the balance does not cover it.
+            RefusalError: The rate is exceeded, or the balance does not cover the task.
         """
         with self.lock:
             self.check_rate(account)
@@ -150,11 +158,11 @@ class Tasks:
         return json.dumps({"input": json.dumps(task.request["input"]), **known})
 
     def outcome(self, task: Task, state: str) -> dict[str, Any]:
-        code, words = self.failure(task) if state == "fail" else (None, None)
+        code, message = self.failure(task) if state == "fail" else (None, None)
         blank = "" if self.variant.blanks else None
         results = json.dumps({"resultUrls": [self.result_url(task)]}) if state == "success" else blank
         nothing = None if self.variant.observed else blank
-        shown = {"resultJson": results, "failCode": code or nothing, "failMsg": words or nothing}
+        shown = {"resultJson": results, "failCode": code or nothing, "failMsg": message or nothing}
         return {name: value for name, value in shown.items() if name != "resultJson" or value is not None}
 
     def failure(self, task: Task) -> tuple[Any, Any]:

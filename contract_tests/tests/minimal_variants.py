@@ -1,6 +1,6 @@
-"""What the independent server may choose, and the facts of the service, typed from its page by hand.
+"""The choices that the contract leaves to a server, and the facts of the service, typed by hand from its page.
 
-The facts stand here a second time on purpose: a judge and an accused that read the same file agree on its mistakes.
+The facts are repeated here on purpose: a checker and a server that read the same file agree on its mistakes.
 """
 
 from dataclasses import dataclass, replace
@@ -45,37 +45,37 @@ class Variant:
     """The lawful choices of one server.
 
     Attributes:
-        name: What tests call it.
-        http_status: Whether HTTP says 200 always, or the code.
-        dialect: The codes and the form of records: as documented or as observed.
-        ids: How tasks are named.
-        unknown_task: The code for a task that does not exist, where it is as documented.
-        seconds: How long a task takes; may be infinite.
-        late: For how many seconds after its creation a task is not yet known.
-        queuing: Whether there is a state between waiting and generating.
-        operations: Which of the operations beyond the two of every server there are.
-        callbacks: Whether callbacks are sent at all.
-        retry_seconds: How long to wait before a callback that failed is sent again.
+        name: Name in test ids.
+        http_status: Whether the HTTP status is always 200, or the code.
+        dialect: The codes and the form of records, as documented or as observed.
+        ids: The form of task ids.
+        unknown_task: The code for an unknown task in the documented dialect.
+        seconds: Duration of a task in seconds; may be infinite.
+        late: Seconds after its creation during which a task is still unknown.
+        queuing: Whether a task has a state between waiting and generating.
+        operations: The optional operations that the server supports.
+        callbacks: Whether the server sends callbacks.
+        retry_seconds: Seconds before a failed callback is sent again.
         signs: Whether accounts have a signing key.
-        two_keys: Whether there is a second account.
+        two_keys: Whether the server has a second account.
         fails: Whether a prompt with the text ``FAIL_PROMPT`` fails.
         rate: Whether more than 20 new tasks in 10 seconds are refused.
-        poll_rate: Whether more than 10 looks in a second are refused.
+        poll_rate: Whether more than 10 calls of recordInfo in a second are refused.
         credits: Balance of the first account.
         second_credits: Balance of the second account.
-        pays: Whether a task is paid when it is made, and given back if it fails, or when it succeeds.
-        extras: Whether answers and records have fields that nobody documented.
-        blanks: Whether a record has empty fields for what there is not.
+        pays: When a task is charged: at its creation, with a refund if it fails, or when it succeeds.
+        extras: Whether responses and records have undocumented fields.
+        blanks: Whether a record has empty fields in place of absent ones.
         strict: Whether unknown fields are refused.
         needs_prompt: Whether an empty prompt is refused.
-        single_keys: Whether a key twice in an object is refused.
-        bom: Whether a byte order mark is taken.
-        needs_type: Whether a body that does not say that it is JSON is refused.
-        any_case: Whether ``bearer`` is as good as ``Bearer``.
+        single_keys: Whether an object with a repeated key is refused.
+        bom: Whether a byte order mark is accepted.
+        needs_type: Whether a body with another media type than JSON is refused.
+        any_case: Whether the scheme is accepted in any case, such as ``bearer``.
         plain_errors: Whether unknown paths and methods are answered in plain text with an HTTP status.
-        charset: Whether the type of an answer tells its charset.
-        spaced: Whether JSON is written with white space.
-        closes: Whether a connection serves one request.
+        charset: Whether the content type of a response has a charset.
+        spaced: Whether JSON is written over several lines.
+        closes: Whether the server closes a connection after one request.
     """
 
     name: str = "plain"
@@ -134,4 +134,4 @@ CONFORMING: Final[tuple[Variant, ...]] = (
     *_ENVELOPES,
     *(replace(variant, name=f"{variant.name}, mirror", http_status="mirror") for variant in _ENVELOPES),
 )
-"""A dozen servers that all keep the contract, each in both HTTP modes."""
+"""A dozen servers that honour the contract, each in both HTTP modes."""

@@ -1,4 +1,4 @@
-"""Every defect, over every subject of the contract."""
+"""All seeded defects."""
 
 from typing import Final
 

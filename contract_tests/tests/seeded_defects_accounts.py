@@ -1,4 +1,4 @@
-"""Seeded defects that count credits or tasks in a wrong way."""
+"""Seeded defects that count credits or tasks wrongly."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,21 +30,21 @@ def _refusal_costs(is_charged: Callable[[Call, RefusalError], bool]) -> Callable
     return refusal_response
 
 
-def _look_costs(self: Service, account: Account, call: Call) -> Any:
+def _poll_costs(self: Service, account: Account, call: Call) -> Any:
     account.credits -= 0.5
     return Service.record_info(self, account, call)
 
 
-def _asking_costs(self: Service, account: Account) -> Any:
+def _reading_balance_costs(self: Service, account: Account) -> Any:
     account.credits -= 0.5
     return Service.balance(self, account)
 
 
-def _balance_of_the_other(self: Service, account: Account) -> Any:
+def _balance_of_another(self: Service, account: Account) -> Any:
     return Service.balance(self, next((other for other in self.accounts if other is not account), account))
 
 
-def _makes_though_refused(self: Service, account: Account, request: Any) -> Task:
+def _created_although_refused(self: Service, account: Account, request: Any) -> Task:
     try:
         return Service.create_task(self, account, request)
     except RefusalError:
@@ -65,7 +65,7 @@ def _poor(code: int) -> Callable[..., None]:
         try:
             Service.check_credits(self, account)
         except RefusalError as refusal:
-            raise RefusalError(code, refusal.words) from None
+            raise RefusalError(code, refusal.message) from None
 
     return check_credits
 
@@ -101,13 +101,13 @@ _CREDITS: Final = (
         _PRICE_CLAUSE,
         refusal_response=_refusal_costs(lambda _, refusal: refusal.code == 401),
     ),
-    seeded("a look charged", _PRICE_CLAUSE, _REFUSED, _FAILED, record_info=_look_costs),
-    seeded("a look at the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_asking_costs),
+    seeded("a poll charged", _PRICE_CLAUSE, _REFUSED, _FAILED, record_info=_poll_costs),
+    seeded("reading the balance charged", _PRICE_CLAUSE, _REFUSED, _FAILED, balance=_reading_balance_costs),
     seeded(
         "the balance of another account",
         _PRICE_CLAUSE,
         variant=replace(PLAIN, second_credits=500.0),
-        balance=_balance_of_the_other,
+        balance=_balance_of_another,
     ),
     seeded(
         "tasks beyond the balance",
@@ -127,7 +127,7 @@ _CREDITS: Final = (
         balance=_balance(lambda balance: max(balance, 0)),
     ),
     seeded(
-        "422 for what the balance does not cover",
+        "422 for an insufficient balance",
         _ENOUGH,
         "code/402",
         "code/422",
@@ -135,7 +135,7 @@ _CREDITS: Final = (
         check_credits=_poor(422),
     ),
     seeded(
-        "403 for what the balance does not cover",
+        "403 for an insufficient balance",
         _ENOUGH,
         "code/402",
         "answer/code/enum",
@@ -143,7 +143,7 @@ _CREDITS: Final = (
         check_credits=_poor(403),
     ),
     seeded(
-        "a charge for what the balance does not cover",
+        "a charge at an insufficient balance",
         _REFUSED,
         _ENOUGH,
         "creditAnswer/data/minimum",
@@ -156,15 +156,15 @@ _RATES: Final = (
     seeded("5 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(5, 10)),
     seeded("10 tasks in 10 seconds", _RATE, "code/429", "code/200", check_rate=_at_most(10, 10)),
     seeded(
-        "a task for what exceeds the rate",
+        "a task beyond the rate",
         _RATE,
         _REFUSED,
         _PRICE_CLAUSE,
         variant=_LIMITED,
-        create_task=_makes_though_refused,
+        create_task=_created_although_refused,
     ),
     seeded(
-        "503 for what exceeds the rate",
+        "503 beyond the rate",
         _RATE,
         "code/429",
         "answer/code/enum",
@@ -172,7 +172,7 @@ _RATES: Final = (
         check_rate=_at_most(20, 10, 503),
     ),
     seeded(
-        "422 for what exceeds the rate",
+        "422 beyond the rate",
         _RATE,
         "code/429",
         "code/422",
@@ -180,7 +180,7 @@ _RATES: Final = (
         check_rate=_at_most(20, 10, 422),
     ),
     seeded(
-        "a charge for what exceeds the rate",
+        "a charge beyond the rate",
         _REFUSED,
         _RATE,
         _PRICE_CLAUSE,

@@ -1,4 +1,4 @@
-"""Seeded defects that read what is no JSON, or refuse with a wrong code."""
+"""Seeded defects that accept invalid JSON, or refuse it with a wrong code."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ _ENUMS: Final = ("input.aspect_ratio/enum", "input.quality/enum")
 
 
 def _reads(read: Callable[[str], Any]) -> Callable[..., Any]:
-    """Read with another reader what is no JSON."""
+    """Parse invalid JSON with a more lenient parser."""
 
     def load(self: Service, text: str) -> Any:
         try:
@@ -60,8 +60,8 @@ def _reads_any_bytes(self: Service, body: bytes) -> Any:
 
 
 def _codes(kinds: tuple[str, ...], code: int) -> Callable[..., RefusalError]:
-    def refusal(self: Service, kind: str, words: str) -> RefusalError:
-        return RefusalError(code, words) if kind in kinds else Service.refusal(self, kind, words)
+    def refusal(self: Service, kind: str, message: str) -> RefusalError:
+        return RefusalError(code, message) if kind in kinds else Service.refusal(self, kind, message)
 
     return refusal
 
@@ -97,7 +97,7 @@ _BODIES: Final = (
             ("an empty body", _reads_nothing),
         )
     ),
-    seeded("500 for a body that is no JSON", _JSON, _INVALID, refusal=_codes(("malformed",), 500)),
+    seeded("500 for invalid JSON", _JSON, _INVALID, refusal=_codes(("malformed",), 500)),
     seeded("500 for an empty body", _JSON, _INVALID, parse=_crashes(lambda body: not body)),
     seeded("500 for bytes that are not UTF-8", _JSON, _INVALID, parse=_crashes(_is_not_utf8)),
 )
@@ -108,14 +108,14 @@ LENIENT: Final = (
     seeded("single quotes", load=_reads(_reads_quotes)),
     seeded("NaN", refuse_constant=lambda *_: 0.0),
     seeded("bytes that are not UTF-8", parse=_reads_any_bytes),
-    seeded("500 for what is nested deeply", parse=_crashes(_is_deep)),
-    seeded("no answer to what is nested deeply", parse=_leaves),
+    seeded("500 for deep nesting", parse=_crashes(_is_deep)),
+    seeded("no response to deep nesting", parse=_leaves),
 )
-"""Servers that take what is no JSON, or give up on what is too deep, which RFC 8259 leaves to them in its section 9."""
+"""Lawful servers that accept invalid JSON or refuse deep nesting; RFC 8259, section 9, allows both."""
 
 _CODES: Final = tuple(
-    seeded(f"{code} for {words}", *clauses, _INVALID, "answer/code/enum", refusal=_codes(kinds, code))
-    for code, words, kinds, clauses in (
+    seeded(f"{code} for {message}", *clauses, _INVALID, "answer/code/enum", refusal=_codes(kinds, code))
+    for code, message, kinds, clauses in (
         (400, "a field that is missing", ("missing",), _REQUIRED),
         (400, "every refusal", _ALL_KINDS, (*_REQUIRED, *_TYPES, *_ENUMS, _LENGTH, "model/const", _JSON)),
         (404, "an unknown model", ("model",), ("model/const",)),

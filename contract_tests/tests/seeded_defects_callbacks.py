@@ -1,4 +1,4 @@
-"""Seeded defects that call back in a wrong way, or do not."""
+"""Seeded defects that send wrong callbacks, or none."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ def _every_state(self: Service, task: Task) -> None:
     Service.deliver_when_due(self, task)
 
 
-def _never_content(self: Service, task: Task) -> None:
+def _after_success_too(self: Service, task: Task) -> None:
     for _ in range(3):
         self.send(task)
 
@@ -80,15 +80,15 @@ def _form(body: bytes) -> bytes:
 
 
 def _target(change: Callable[[str, str], str]) -> Callable[..., str]:
-    def callback_target(self: Service, task: Task) -> str:  # noqa: ARG001
+    def callback_target(self: Service, task: Task) -> str:
         parts = urlsplit(task.callback_url)
         return change(parts.path or "/", parts.query)
 
     return callback_target
 
 
-def _unasked(self: Service, task: Task) -> None:
-    """Call the last known receiver of the account for a task that asked for no callback."""
+def _unrequested(self: Service, task: Task) -> None:
+    """Send a callback for a task without one, to the latest callback URL of the account."""
     asked = [other.callback_url for account in self.accounts for other in account.tasks if self.has_receiver(other)]
     if not self.has_receiver(task) and asked:
         with contextlib.suppress(TypeError):
@@ -97,7 +97,7 @@ def _unasked(self: Service, task: Task) -> None:
 
 
 def _for_refusals(self: Service, request: Any) -> None:
-    """Call back for a request that is then refused."""
+    """Send a callback for a request that is refused afterwards."""
     try:
         Service.check(self, request)
     except Exception:
@@ -113,13 +113,13 @@ _SENDING: Final = (
     seeded("no callback of failure", _SENT, send_until_accepted=_only_if(lambda state: state == "success")),
     seeded("no callback of success", _SENT, send_until_accepted=_only_if(lambda state: state == "fail")),
     seeded("a callback twice", _ONCE, send_until_accepted=_twice),
-    seeded("a callback again though it was taken", _ONCE, send_until_accepted=_never_content),
+    seeded("a callback sent again after success", _ONCE, send_until_accepted=_after_success_too),
     seeded("a callback of every state", _FINAL, "record/state/enum", _ONCE, deliver_when_due=_every_state),
     seeded("a callback before the end", _FINAL, callback_delay=lambda *_: 0.0, callback=_early),
     seeded("a callback at the beginning", _FINAL, "callback/same", callback_delay=lambda *_: 0.0),
     seeded("a callback that is not sent again", _RETRIED, send_until_accepted=_once_only),
-    seeded("a callback that was not asked for", _ASKED, "record/param/same", schedule_callback=_unasked),
-    seeded("a callback for what is refused", _ASKED, check=_for_refusals),
+    seeded("an unrequested callback", _ASKED, "record/param/same", schedule_callback=_unrequested),
+    seeded("a callback for a refused request", _ASKED, check=_for_refusals),
 )
 
 _FORMS: Final = (

@@ -1,4 +1,4 @@
-"""Seeded defects whose lists of models, schemas or downloads are wrong."""
+"""Seeded defects in the list of models, their schemas, and download URLs."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -35,7 +35,7 @@ def _schema_of_any(code: int) -> Callable[..., Any]:
         except RefusalError:
             if code == 200:
                 return {"model": "unknown", "openapi": None}
-            raise RefusalError(code, "There is no such model.") from None
+            raise RefusalError(code, "Unknown model.") from None
 
     return model_schema
 
@@ -53,7 +53,7 @@ def _download_of(accepts: Callable[[Service, Any], bool]) -> Callable[..., Any]:
     return download_url
 
 
-def _no_download(self: Service, account: Account, call: Call) -> Any:  # noqa: ARG001
+def _no_download(self: Service, account: Account, call: Call) -> Any:
     raise RefusalError(422, "url is wrong")
 
 

@@ -1,4 +1,4 @@
-"""Seeded defects that take fields that are missing, of a wrong type, or too long, or count them in a wrong way."""
+"""Seeded defects that accept missing fields, wrong types or long texts, or measure lengths wrongly."""
 
 import json
 import unicodedata
@@ -50,7 +50,7 @@ def option_if(field: str, accepts: Accepts) -> Callable[..., None]:
 
 
 def _stands_for(values: Accepts) -> Callable[..., Any]:
-    """Take some bodies for a good request."""
+    """Accept some invalid bodies as a valid request."""
 
     def parse(self: Service, body: bytes) -> Any:
         value = Service.parse(self, body)

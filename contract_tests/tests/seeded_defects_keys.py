@@ -1,4 +1,4 @@
-"""Seeded defects that let in who has no key, show what belongs to another, or look things up in a wrong way."""
+"""Seeded defects that accept wrong keys, show the tasks of other accounts, or find the wrong task."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -54,8 +54,8 @@ def _finds(like: Callable[[str, str], bool]) -> Callable[..., Task | None]:
     return find
 
 
-def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..., Any]:
-    """Look up, and do something else where that is refused."""
+def _instead_of_refusal(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..., Any]:
+    """Replace the refusal of a lookup."""
 
     def record_info(self: Service, account: Account, call: Call) -> Any:
         try:
@@ -67,19 +67,19 @@ def _looks(instead: Callable[[Service, Account, list[str]], Any]) -> Callable[..
 
 
 def _refuses_unknown(code: int) -> Callable[..., Any]:
-    def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+    def instead(self: Service, account: Account, asked: list[str]) -> Any:
         named = len(asked) == 1 and asked[0]
         raise RefusalError(code if named else 422, "recordInfo is null")
 
-    return _looks(instead)
+    return _instead_of_refusal(instead)
 
 
 def _refuses_missing(code: int) -> Callable[..., Any]:
-    def instead(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+    def instead(self: Service, account: Account, asked: list[str]) -> Any:
         named = len(asked) == 1 and asked[0]
         raise RefusalError(404 if named else code, "taskId parameter is required")
 
-    return _looks(instead)
+    return _instead_of_refusal(instead)
 
 
 def _newest_for(unnamed: bool) -> Callable[..., Any]:  # noqa: FBT001
@@ -88,16 +88,16 @@ def _newest_for(unnamed: bool) -> Callable[..., Any]:  # noqa: FBT001
             return self.record(account.tasks[-1])
         raise RefusalError(404, "There is no such task.")
 
-    return _looks(instead)
+    return _instead_of_refusal(instead)
 
 
-def _empty_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+def _empty_record(self: Service, account: Account, asked: list[str]) -> Any:
     if any(asked):
         return None
     raise RefusalError(422, "taskId parameter is required")
 
 
-def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:  # noqa: ARG001
+def _made_up_record(self: Service, account: Account, asked: list[str]) -> Any:
     if any(asked):
         return {"taskId": asked[0], "state": "waiting", "model": "", "param": "{}", "createTime": 0}
     raise RefusalError(422, "taskId parameter is required")
@@ -138,8 +138,8 @@ _NEAR: Final = (
 )
 
 _LOOKS: Final = (
-    seeded("null for an unknown task", _UNKNOWN, record_info=_looks(_empty_record)),
-    seeded("a made-up record for an unknown task", _UNKNOWN, record_info=_looks(_made_up_record)),
+    seeded("null for an unknown task", _UNKNOWN, record_info=_instead_of_refusal(_empty_record)),
+    seeded("a made-up record for an unknown task", _UNKNOWN, record_info=_instead_of_refusal(_made_up_record)),
     seeded("the newest task for an unknown one", _UNKNOWN, record_info=_newest_for(unnamed=False)),
     seeded("the newest task for none", _NO_TASK, record_info=_newest_for(unnamed=True)),
     seeded("500 for an unknown task", _UNKNOWN, "code/404", "code/422", record_info=_refuses_unknown(500)),

@@ -1,4 +1,4 @@
-"""Seeded defects whose tasks live in a wrong way, or whose results are no images of the right size."""
+"""Seeded defects in the states of tasks, and in result images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ _JPEG: Final = {"Content-Type": "image/jpeg"}
 
 
 def _called(names: dict[str, str]) -> Callable[..., dict[str, Any]]:
-    """Call some states otherwise."""
+    """Give some states another name."""
 
     def record(self: Service, task: Task) -> dict[str, Any]:
         shown = Service.record(self, task)
@@ -26,7 +26,7 @@ def _called(names: dict[str, str]) -> Callable[..., dict[str, Any]]:
 
 
 def _by_age(*parts: tuple[float, str]) -> Callable[..., str]:
-    """Take the last state whose time, in lives of a task, has come."""
+    """Return the latest state whose time has come, in multiples of the duration of a task."""
 
     def state(self: Service, task: Task) -> str:
         lives = self.age(task) / self.variant.seconds
@@ -52,7 +52,7 @@ def _gone_at_the_end(self: Service, account: Account, call: Call) -> Any:
     return shown
 
 
-def _restarted_by_looks(self: Service, account: Account, call: Call) -> Any:
+def _restarted_by_polls(self: Service, account: Account, call: Call) -> Any:
     shown = Service.record_info(self, account, call)
     task = next(task for task in account.tasks if task.id == shown["taskId"])
     if shown["state"] in ENDS:
@@ -109,7 +109,7 @@ _STATES: Final = (
         "recordInfo/same",
         _FINAL,
         _FORWARD,
-        record_info=_restarted_by_looks,
+        record_info=_restarted_by_polls,
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Seeded defects that show another record than that of the task, or one of a wrong form."""
+"""Seeded defects in task records: wrong values, wrong times, and wrong forms."""
 
 import html
 import json
@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 
 def _record(change: Callable[[Record, Task], Record], *states: str) -> Callable[..., Record]:
-    """Change the record in some states, or in all if none is named."""
+    """Change the record in some states, by default in all."""
 
     def record(self: Service, task: Task) -> Record:
         shown = Service.record(self, task)

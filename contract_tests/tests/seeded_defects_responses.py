@@ -1,4 +1,4 @@
-"""Seeded defects whose answers are of a wrong form, whoever asks for what."""
+"""Seeded defects in the form of responses: envelope, JSON, headers, status, and secrets in messages."""
 
 import json
 from collections.abc import Callable
@@ -19,11 +19,11 @@ _STATUS, _HTML = "answer/http-status", b"<html><body><h1>It did not work</h1></b
 When = Callable[[Call, Any], Any]
 
 
-def _always(call: Call, code: Any) -> bool:  # noqa: ARG001
+def _always(call: Call, code: Any) -> bool:
     return True
 
 
-def _on_refusal(call: Call, code: Any) -> Any:  # noqa: ARG001
+def _on_refusal(call: Call, code: Any) -> Any:
     return code != 200
 
 
@@ -36,8 +36,8 @@ def on_path(part: str) -> When:
 
 
 def _envelope(change: Callable[[dict[str, Any]], dict[str, Any]], when: When = _always) -> Callable[..., Any]:
-    def envelope(self: Service, call: Call, code: Any, words: Any, data: Any) -> dict[str, Any]:
-        document = Service.envelope(self, call, code, words, data)
+    def envelope(self: Service, call: Call, code: Any, message: Any, data: Any) -> dict[str, Any]:
+        document = Service.envelope(self, call, code, message, data)
         return change(document) if when(call, code) else document
 
     return envelope
@@ -88,9 +88,9 @@ def _nan(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "took": float("nan")}
 
 
-def _says(words: Callable[[Call], str], when: When) -> Callable[..., Any]:
+def _with_message(message: Callable[[Call], str], when: When) -> Callable[..., Any]:
     def envelope(self: Service, call: Call, code: Any, old: Any, data: Any) -> dict[str, Any]:
-        return Service.envelope(self, call, code, words(call) if when(call, code) else old, data)
+        return Service.envelope(self, call, code, message(call) if when(call, code) else old, data)
 
     return envelope
 
@@ -106,11 +106,11 @@ def _trace(call: Call) -> str:
 
 def _new_task(self: Service, call: Call, refusal: RefusalError) -> Response:
     data = {"taskId": "task_seedream_1765166238716"} if "createTask" in call.target else None
-    return self.respond(call, refusal.code, refusal.words, data)
+    return self.respond(call, refusal.code, refusal.message, data)
 
 
-def _looks_good(self: Service, call: Call, refusal: RefusalError) -> Response:
-    return self.respond(call, 200, refusal.words, None)
+def _refusal_as_success(self: Service, call: Call, refusal: RefusalError) -> Response:
+    return self.respond(call, 200, refusal.message, None)
 
 
 _CODES: Final = (
@@ -136,7 +136,7 @@ _CODES: Final = (
     seeded(
         "code 201 for a new task", "code/200", "answer/code/enum", envelope=_with("code", 201, on_path("createTask"))
     ),
-    seeded("a refusal with code 200", "code/422", "request/type", "request/json", refusal_response=_looks_good),
+    seeded("a refusal with code 200", "code/422", "request/type", "request/json", refusal_response=_refusal_as_success),
     seeded(
         "403 for a wrong key",
         *("code/401", "answer/code/enum", "authorisation/wrong", "authorisation/missing"),
@@ -212,7 +212,7 @@ _FORMS: Final = (
     ),
     seeded("no body for a wrong key", "answer/json", encode=_body(lambda _: b"", _on_code(401))),
     seeded("no body for refusals", "answer/json", encode=_body(lambda _: b"", _on_refusal)),
-    seeded("NaN in answers", "answer/json", envelope=_envelope(_nan)),
+    seeded("NaN in responses", "answer/json", envelope=_envelope(_nan)),
     seeded("NaN in records", "answer/json", envelope=_envelope(_nan, on_path("recordInfo"))),
     seeded("JSON cut short", "answer/json", encode=_body(lambda body: body[:-1], _on_refusal)),
     seeded("JSON in UTF-16", "answer/json", encode=_body(lambda body: body.decode().encode("utf-16"))),
@@ -223,9 +223,9 @@ _FORMS: Final = (
         "answer/json",
         encode=_body(lambda body: body.replace(b'"msg": "', b'"msg": "\xe9 '), _on_refusal),
     ),
-    seeded("a list for an answer", "envelope/type", "answer/type", encode=_body(lambda body: b"[" + body + b"]")),
+    seeded("a list for a response", "envelope/type", "answer/type", encode=_body(lambda body: b"[" + body + b"]")),
     seeded(
-        "text for an answer of refusal",
+        "text for a refusal",
         "envelope/type",
         "answer/type",
         encode=_body(lambda body: json.dumps(body.decode()).encode(), _on_refusal),
@@ -258,20 +258,20 @@ _STATUSES: Final = (
 )
 
 _SECRETS: Final = (
-    seeded("the key in refusals", "answer/no-secret", envelope=_says(_echo, _on_code(422))),
-    seeded("the wrong key in refusals of it", "answer/no-secret", envelope=_says(_echo, _on_code(401))),
+    seeded("the key in refusals", "answer/no-secret", envelope=_with_message(_echo, _on_code(422))),
+    seeded("the wrong key in refusals of it", "answer/no-secret", envelope=_with_message(_echo, _on_code(401))),
     seeded(
         "the key in records",
         "answer/no-secret",
         envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("recordInfo")),
     ),
     seeded(
-        "the key in the answer to a new task",
+        "the key in the response for a new task",
         "answer/no-secret",
         envelope=_envelope(lambda document: {**document, "caller": KEY}, on_path("createTask")),
     ),
-    seeded("a stack trace in refusals", "answer/no-stack-trace", envelope=_says(_trace, _on_code(422))),
-    seeded("a stack trace for an unknown task", "answer/no-stack-trace", envelope=_says(_trace, _on_code(404))),
+    seeded("a stack trace in refusals", "answer/no-stack-trace", envelope=_with_message(_trace, _on_code(422))),
+    seeded("a stack trace for an unknown task", "answer/no-stack-trace", envelope=_with_message(_trace, _on_code(404))),
 )
 
 RESPONSES: Final[tuple[SeededDefect, ...]] = (*_CODES, *_DATAS, *_FORMS, *_STATUSES, *_SECRETS)

@@ -1,4 +1,4 @@
-"""Seeded defects that sign their callbacks in a wrong way, or do not."""
+"""Seeded defects in the signatures and timestamps of callbacks."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ def _stamp(change: Callable[[float], str]) -> Callable[..., str]:
     return lambda _: change(time.time())
 
 
-def _hex(self: Service, key: str, text: bytes) -> str:  # noqa: ARG001
+def _hex(self: Service, key: str, text: bytes) -> str:
     return hmac.digest(key.encode(), text, hashlib.sha256).hex()
 
 
@@ -48,14 +48,14 @@ SIGNATURES: Final[tuple[SeededDefect, ...]] = (
         ),
     ),
     *(
-        seeded(f"a signature {words}", _SIGNATURE, signed_text=signed_text)
-        for words, signed_text in (
-            ("over the body", lambda _, task, stamp, body: body),  # noqa: ARG005
-            ("over the timestamp and the body", lambda _, task, stamp, body: stamp.encode() + b"." + body),  # noqa: ARG005
-            ("over undefined", lambda _, task, stamp, body: f"undefined.{stamp}".encode()),  # noqa: ARG005
-            ("over the name alone", lambda _, task, stamp, body: task.id.encode()),  # noqa: ARG005
-            ("without a point", lambda _, task, stamp, body: f"{task.id}{stamp}".encode()),  # noqa: ARG005
-            ("the other way round", lambda _, task, stamp, body: f"{stamp}.{task.id}".encode()),  # noqa: ARG005
+        seeded(f"a signature {description}", _SIGNATURE, signed_text=signed_text)
+        for description, signed_text in (
+            ("over the body", lambda _, task, stamp, body: body),
+            ("over the timestamp and the body", lambda _, task, stamp, body: stamp.encode() + b"." + body),
+            ("over undefined", lambda _, task, stamp, body: f"undefined.{stamp}".encode()),
+            ("over the name alone", lambda _, task, stamp, body: task.id.encode()),
+            ("without a point", lambda _, task, stamp, body: f"{task.id}{stamp}".encode()),
+            ("the other way round", lambda _, task, stamp, body: f"{stamp}.{task.id}".encode()),
         )
     ),
     seeded("a signature in hex", _SIGNATURE, sign=_hex),

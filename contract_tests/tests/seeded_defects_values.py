@@ -1,4 +1,4 @@
-"""Seeded defects that take values near to the right ones, or refuse right ones and right ways to write them."""
+"""Seeded defects that accept values near the allowed ones, or refuse valid values and spellings."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from tests.seeded_defects_fields import option_if
 _PROMPT, _RATIO, _QUALITY = "input.prompt/type", "input.aspect_ratio/enum", "input.quality/enum"
 _URL, _SPELLING = "callBackUrl/format", "request/spelling"
 _TAKEN: Final = ("code/200", "request/type", "operation/path", "operation/method")
-"""What a finding may name where good requests are refused for what no clause speaks of."""
+"""The clauses that a finding may name if a valid request is refused for a reason that no clause covers."""
 
 
 def _option_as(field: str, change: Callable[[str], str]) -> Callable[..., None]:
@@ -27,17 +27,17 @@ def _callback_if(accepts: Callable[[Any], bool]) -> Callable[..., None]:
     return lambda self, value: None if accepts(value) else Service.check_callback(self, value)
 
 
-def _refuses(is_hated: Callable[[dict[str, Any]], bool]) -> Callable[..., None]:
+def _refuses(is_refused: Callable[[dict[str, Any]], bool]) -> Callable[..., None]:
     def check(self: Service, request: Any) -> None:
         Service.check(self, request)
-        if is_hated(request):
+        if is_refused(request):
             raise self.refusal("option", "Not today.")
 
     return check
 
 
-def _refuses_prompt(is_hated: Callable[[str], bool]) -> Callable[..., None]:
-    return _refuses(lambda request: is_hated(request["input"]["prompt"]))
+def _refuses_prompt(is_refused: Callable[[str], bool]) -> Callable[..., None]:
+    return _refuses(lambda request: is_refused(request["input"]["prompt"]))
 
 
 def _refuses_option(field: str, option: str) -> Callable[..., None]:
@@ -48,18 +48,18 @@ def _refuses_pair(quality: str, ratio: str) -> Callable[..., None]:
     return _refuses(lambda request: (request["input"]["quality"], request["input"]["aspect_ratio"]) == (quality, ratio))
 
 
-def _refuses_text(is_hated: Callable[[str], bool]) -> Callable[..., Any]:
+def _refuses_text(is_refused: Callable[[str], bool]) -> Callable[..., Any]:
     def load(self: Service, text: str) -> Any:
-        if is_hated(text):
+        if is_refused(text):
             raise ValueError(text)
         return Service.load(self, text)
 
     return load
 
 
-def _refuses_type(is_hated: Callable[[str], bool]) -> Callable[..., Any]:
+def _refuses_type(is_refused: Callable[[str], bool]) -> Callable[..., Any]:
     def create(self: Service, account: Any, call: Call) -> Any:
-        if is_hated(call.headers.get("Content-Type", "")):
+        if is_refused(call.headers.get("Content-Type", "")):
             raise self.refusal("malformed", "Send application/json.")
         return Service.create(self, account, call)
 
@@ -79,9 +79,9 @@ def _narrow(text: str) -> str:
 
 
 _NEAR: Final = tuple(
-    seeded(f"{field} {words}", f"input.{field}/enum", check_option=hook)
+    seeded(f"{field} {description}", f"input.{field}/enum", check_option=hook)
     for field in ("quality", "aspect_ratio")
-    for words, hook in (
+    for description, hook in (
         ("with white space", _option_as(field, str.strip)),
         ("in full width", _option_as(field, _narrow)),
         ("of any text", option_if(field, lambda value: isinstance(value, str))),
@@ -138,8 +138,8 @@ _SPELLINGS: Final = (
         load=_refuses_text(lambda text: text.find('"model"') > text.find('"input"') > 0),
     ),
     *(
-        seeded(name, *(_PROMPT, _SPELLING, "input.prompt/maxLength", *_TAKEN), check=_refuses_prompt(is_hated))
-        for name, is_hated in (
+        seeded(name, *(_PROMPT, _SPELLING, "input.prompt/maxLength", *_TAKEN), check=_refuses_prompt(is_refused))
+        for name, is_refused in (
             ("letters beyond ASCII refused", lambda prompt: not prompt.isascii()),
             ("letters beyond the BMP refused", lambda prompt: max(prompt, default="") > "\uffff"),
             ("quotes in a prompt refused", lambda prompt: '"' in prompt),

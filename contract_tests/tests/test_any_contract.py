@@ -1,4 +1,4 @@
-"""The strategies follow the contract, whichever it is: here one that uses every keyword they know."""
+"""The strategies and cases work with any contract, here one that uses every supported keyword."""
 
 import json
 
@@ -61,17 +61,17 @@ CONTRACT = Contract(
 
 
 @given(request=requests(CONTRACT))
-def test_requests_keep_any_contract(request: object) -> None:
+def test_requests_keep_the_contract(request: object) -> None:
     assert CONTRACT.request.violations(request) == []
     assert json.loads(json.dumps(request)) == request
 
 
 @given(request=requests(CONTRACT, unstated=True))
-def test_what_no_rule_speaks_of_keeps_any_contract(request: object) -> None:
+def test_requests_with_unstated_fields_keep_the_contract(request: object) -> None:
     assert CONTRACT.request.violations(request) == []
 
 
-def test_there_is_a_case_for_each_clause_of_any_contract() -> None:
+def test_every_clause_has_a_refused_case() -> None:
     assert {case.clause for case in refused(CONTRACT)} == set(breakable_clauses(CONTRACT))
     for case in refused(CONTRACT):
         found = CONTRACT.request.violations(case.request)
@@ -79,32 +79,32 @@ def test_there_is_a_case_for_each_clause_of_any_contract() -> None:
         assert len({each.field for each in found}) == 1
 
 
-def test_the_cases_that_keep_any_contract_keep_all_its_clauses() -> None:
+def test_the_accepted_cases_keep_every_clause() -> None:
     kept = {clause for case in accepted(CONTRACT) for clause in case.clauses}
     assert set(breakable_clauses(CONTRACT)) <= kept
     assert all(CONTRACT.request.violations(json.loads(case.payload)) == [] for case in accepted(CONTRACT))
 
 
-def test_the_raw_bodies_of_any_contract_are_what_they_are_meant_to_be() -> None:
+def test_the_raw_bodies_to_accept_are_valid_requests() -> None:
     for body in raw(CONTRACT):
         if body.expected == "accept":
             assert CONTRACT.request.violations(json.loads(body.body)) == []
 
 
 @pytest.mark.parametrize("clause", breakable_clauses(CONTRACT))
-def test_each_clause_of_any_contract_can_be_broken(clause: str) -> None:
+def test_every_breakable_clause_can_be_violated(clause: str) -> None:
     @settings(max_examples=30)
-    @given(violation=violations(CONTRACT, clauses=[clause]))
-    def check(violation: BrokenRequest) -> None:
-        found = CONTRACT.request.violations(violation.request)
-        assert clause == violation.clause
+    @given(broken=violations(CONTRACT, clauses=[clause]))
+    def check(broken: BrokenRequest) -> None:
+        found = CONTRACT.request.violations(broken.request)
+        assert clause == broken.clause
         assert clause in {each.clause for each in found}
         assert len({each.field for each in found}) == 1
 
     check()
 
 
-def test_the_clauses_follow_the_contract() -> None:
+def test_the_breakable_clauses_depend_on_the_contract() -> None:
     never = {"input.raw/format", "input.tag/maxLength", "input.huge/maxLength", "input.few/maxItems"}
     assert not never & set(breakable_clauses(CONTRACT))
     assert {"input.tag/pattern", "input.step/multipleOf", "input.maybe/type", "input.set/uniqueItems"} <= set(
@@ -120,6 +120,6 @@ def test_the_clauses_follow_the_contract() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"type": "colour"}, {"type": "string", "format": "uri-template"}])
-def test_a_schema_for_which_there_is_no_strategy_is_refused(schema: dict[str, str]) -> None:
+def test_an_unsupported_schema_is_refused(schema: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="no strategy"):
         instances(schema)

@@ -1,4 +1,4 @@
-"""The listed cases: what they are, and that a service that keeps the contract treats each as it is meant."""
+"""The listed cases: their content, and how the mock server handles each of them."""
 
 import itertools
 import json
@@ -25,64 +25,64 @@ UNKNOWN = CONTRACT.code_named("unauthorized").number
 KEY = "sk-Seedbed-0123"
 JSON = (("Content-Type", "application/json"),)
 
-Ask = Callable[[bytes, Headers], object]
+Send = Callable[[bytes, Headers], object]
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
+def send() -> Iterator[Send]:
     with (
         running(rate_limit="off", credits=10**9, key=KEY) as server,
         httpx2.Client(base_url=server.url, trust_env=False) as client,
     ):
 
-        def send(body: bytes, headers: Headers) -> object:
+        def post(body: bytes, headers: Headers) -> object:
             return client.post(CONTRACT.operation.path, content=body, headers=list(headers)).json()["code"]
 
-        yield send
+        yield post
 
 
 def with_key(headers: Headers = JSON) -> Headers:
     return (*headers, (CONTRACT.operation.header, f"{CONTRACT.operation.scheme} {KEY}"))
 
 
-def test_a_service_accepts_every_accepted_case(ask: Ask) -> None:
-    assert [case.name for case in accepted() if ask(case.payload, with_key()) != SUCCESS] == []
+def test_a_service_accepts_every_accepted_case(send: Send) -> None:
+    assert [case.name for case in accepted() if send(case.payload, with_key()) != SUCCESS] == []
 
 
-def test_a_service_refuses_every_refused_case(ask: Ask) -> None:
-    assert [case.name for case in refused() if ask(case.payload, with_key()) != REFUSED] == []
+def test_a_service_refuses_every_refused_case(send: Send) -> None:
+    assert [case.name for case in refused() if send(case.payload, with_key()) != REFUSED] == []
 
 
-def test_a_service_treats_every_raw_body_as_it_is_meant(ask: Ask) -> None:
-    meant = {"refuse": {REFUSED}, "accept": {SUCCESS}, "either": {REFUSED, SUCCESS}}
-    assert [each.name for each in raw() if ask(each.body, with_key(each.headers)) not in meant[each.expected]] == []
+def test_a_service_handles_every_raw_body_as_expected(send: Send) -> None:
+    expected = {"refuse": {REFUSED}, "accept": {SUCCESS}, "either": {REFUSED, SUCCESS}}
+    assert [case.name for case in raw() if send(case.body, with_key(case.headers)) not in expected[case.expected]] == []
 
 
-def test_a_service_refuses_every_wrong_key(ask: Ask) -> None:
+def test_a_service_refuses_every_wrong_key(send: Send) -> None:
     body = json.dumps(PLAIN).encode()
-    meant = {"refuse": {UNKNOWN}, "either": {UNKNOWN, SUCCESS}}
-    wrong = [way for way in wrong_keys(KEY) if ask(body, (*JSON, *_sendable(way))) not in meant[way.expected]]
-    assert [way.name for way in wrong] == []
+    expected = {"refuse": {UNKNOWN}, "either": {UNKNOWN, SUCCESS}}
+    wrong = [case for case in wrong_keys(KEY) if send(body, (*JSON, *_sendable(case))) not in expected[case.expected]]
+    assert [case.name for case in wrong] == []
 
 
-def _sendable(way: KeyHeaderCase) -> Headers:
+def _sendable(case: KeyHeaderCase) -> Headers:
     """Return the headers as an HTTP client agrees to send them."""
-    return tuple((name, value.strip()) for name, value in way.headers)
+    return tuple((name, value.strip()) for name, value in case.headers)
 
 
 @pytest.mark.parametrize("cases", [accepted(), refused(), raw(), wrong_keys(KEY)], ids=["yes", "no", "raw", "keys"])
-def test_no_two_cases_have_one_name(cases: Sequence[Any]) -> None:
+def test_the_names_of_cases_are_unique(cases: Sequence[Any]) -> None:
     assert [name for name, count in Counter(case.name for case in cases).items() if count > 1] == []
 
 
-def test_there_are_a_few_hundred_refused_cases_one_or_more_for_each_clause() -> None:
+def test_every_clause_has_refused_cases() -> None:
     assert {case.clause for case in refused()} == set(breakable_clauses())
     assert 200 < len(refused()) < 500
     assert len({json.dumps(case.request) for case in refused()}) == len(refused())
 
 
 @pytest.mark.parametrize("case", refused(), ids=lambda case: case.name)
-def test_a_refused_case_is_the_smallest_request_with_one_thing_wrong(case: Any) -> None:
+def test_a_refused_case_is_the_smallest_request_with_one_change(case: Any) -> None:
     found = CONTRACT.request.violations(case.request)
     assert case.clause in {each.clause for each in found}
     assert len({each.field for each in found}) == 1
@@ -98,7 +98,7 @@ def _without(request: Any, field: str) -> Any:
     return {**request, top: {name: value for name, value in request[top].items() if name != inside}}
 
 
-def test_prompts_are_listed_one_below_at_and_above_the_limit_in_three_scripts() -> None:
+def test_prompts_around_the_limit_are_listed_in_three_scripts() -> None:
     kept = {case.request["input"]["prompt"] for case in accepted()}
     broken = {case.request["input"]["prompt"] for case in refused() if case.clause == "input.prompt/maxLength"}
     for letter in "a山🌄":
@@ -109,7 +109,7 @@ def test_prompts_are_listed_one_below_at_and_above_the_limit_in_three_scripts() 
     assert one_over.request == {**PLAIN, "input": {**PLAIN["input"], "prompt": "a" * (LONGEST + 1)}}  # type: ignore[dict-item]
 
 
-def test_every_value_and_every_pair_of_values_is_accepted() -> None:
+def test_every_pair_of_options_is_accepted() -> None:
     pairs = {(case.request["input"]["aspect_ratio"], case.request["input"]["quality"]) for case in accepted()}
     assert pairs == set(itertools.product(RATIOS, QUALITIES))
 
@@ -132,7 +132,7 @@ def test_every_value_and_every_pair_of_values_is_accepted() -> None:
         ["basic"],
     ],
 )
-def test_values_near_an_allowed_one_are_refused(value: object) -> None:
+def test_qualities_near_an_allowed_one_are_refused(value: object) -> None:
     assert value in [case.request["input"].get("quality") for case in _with_input(refused())]
 
 
@@ -146,62 +146,62 @@ def _with_input(cases: Sequence[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("request_body", [None, [], "", 0, False, [PLAIN], json.dumps(PLAIN)])
-def test_a_request_that_is_no_object_is_refused(request_body: object) -> None:
+def test_a_request_that_is_not_an_object_is_refused(request_body: object) -> None:
     assert repr(request_body) in [repr(case.request) for case in refused() if case.clause == "request/type"]
 
 
-def test_no_text_is_refused_that_a_lenient_reader_would_call_a_uri() -> None:
+def test_texts_that_a_lenient_parser_takes_for_a_uri_are_not_listed() -> None:
     texts = {case.request["callBackUrl"] for case in refused() if case.clause == "callBackUrl/format"}
     assert {"", "not a uri", "/callback", "//example.com/callback", "example.com/callback", "callback"} <= texts
     assert not [text for text in texts if "://" in text]
 
 
-def test_no_callback_is_asked_for_unless_a_url_is_given() -> None:
+def test_a_callback_is_requested_only_with_a_url() -> None:
     assert not [case.name for case in accepted() if "callBackUrl" in case.request]
-    asked = [case.request.get("callBackUrl") for case in accepted(callback="http://127.0.0.1:9/done?a=1")]
-    urls = {url for url in asked if url}
+    urls_or_none = [case.request.get("callBackUrl") for case in accepted(callback="http://127.0.0.1:9/done?a=1")]
+    urls = {url for url in urls_or_none if url}
     assert len(urls) == 3
     assert {urlsplit(url)[:2] for url in urls} == {("http", "127.0.0.1:9")}
     assert all(CONTRACT.request.accepts({**PLAIN, "callBackUrl": url}) for url in urls)
 
 
-def test_the_accepted_cases_keep_every_clause_on_a_request() -> None:
+def test_the_accepted_cases_keep_every_clause_of_a_request() -> None:
     kept = {clause for case in accepted(callback="http://127.0.0.1:9/") for clause in case.clauses}
     stated = {clause.id for clause in CONTRACT.clauses() if not clause.id.startswith(("answer", "code/", "operation"))}
     assert kept == stated
 
 
-def test_what_is_written_otherwise_is_the_same_json() -> None:
+def test_other_spellings_are_the_same_json() -> None:
     bodies = [case for case in accepted() if case.body is not None]
     assert len(bodies) > 5
     assert all(json.loads(case.body or b"") == case.request for case in bodies)
     assert [case for case in bodies if b"\\ud83c\\udf04" in (case.body or b"").lower()]
 
 
-def test_what_has_to_be_refused_holds_no_request() -> None:
-    for each in raw():
-        if each.expected == "refuse":
-            assert not CONTRACT.request.accepts(_read(each.body))
+def test_a_raw_body_to_refuse_is_not_a_valid_request() -> None:
+    for case in raw():
+        if case.expected == "refuse":
+            assert not CONTRACT.request.accepts(_parse(case.body))
 
 
-def _read(body: bytes) -> Any:
+def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def test_a_large_body_is_shown_in_short() -> None:
-    assert all(len(repr(each)) < 2500 for each in raw())
+def test_the_repr_of_a_large_body_is_short() -> None:
+    assert all(len(repr(case)) < 2500 for case in raw())
 
 
 @pytest.mark.parametrize("key", ["a", "aba", "AB12", "sk-x_~.", "undefined", "0" * 200])
-def test_no_wrong_key_is_the_key(key: str) -> None:
+def test_a_wrong_key_is_never_the_valid_key(key: str) -> None:
     right = f"{CONTRACT.operation.scheme} {key}"
-    refused_ways = [way for way in wrong_keys(key) if way.expected == "refuse"]
-    assert len(refused_ways) > 8
-    assert not [way for way in refused_ways if right in [value.strip() for _, value in way.headers]]
-    assert not [way for way in wrong_keys("sk-Very-Secret-1") if "sk-Very-Secret-1" in repr(way)]
+    refused_cases = [case for case in wrong_keys(key) if case.expected == "refuse"]
+    assert len(refused_cases) > 8
+    assert not [case for case in refused_cases if right in [value.strip() for _, value in case.headers]]
+    assert not [case for case in wrong_keys("sk-Very-Secret-1") if "sk-Very-Secret-1" in repr(case)]
 
 
 @pytest.mark.parametrize("key", ["", " a", "a\n", "schlüssel"])
@@ -210,7 +210,7 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
         wrong_keys(key)
 
 
-def test_a_contract_that_sends_the_bare_key_has_it_in_no_wrong_way() -> None:
+def test_a_contract_without_a_scheme_does_not_list_the_bare_key_as_wrong() -> None:
     operation = {**CONTRACT.document["x-operation"], "scheme": ""}
-    ways = wrong_keys(KEY, contract=Contract({**CONTRACT.document, "x-operation": operation}))
-    assert not [way for way in ways if way.headers == ((CONTRACT.operation.header, KEY),)]
+    cases = wrong_keys(KEY, contract=Contract({**CONTRACT.document, "x-operation": operation}))
+    assert not [case for case in cases if case.headers == ((CONTRACT.operation.header, KEY),)]

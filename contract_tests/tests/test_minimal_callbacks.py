@@ -20,7 +20,7 @@ def client() -> Iterator[httpx2.Client]:
 
 @pytest.mark.parametrize("prompt", ["a café", FAIL_PROMPT])
 @pytest.mark.parametrize("variant", CONFORMING, ids=lambda variant: variant.name)
-def test_a_callback_tells_the_end_of_a_task(variant: Variant, prompt: str, client: httpx2.Client) -> None:
+def test_a_callback_contains_the_final_record(variant: Variant, prompt: str, client: httpx2.Client) -> None:
     variant = replace(variant, callbacks=True, seconds=0.02, late=min(variant.late, 0.01))
     with Receiver(errors=0) as receiver, serve(variant) as served:
         caller = Caller(served, client)
@@ -48,7 +48,7 @@ def test_a_callback_is_sent_again_after_an_error(errors: int, calls: int, client
         assert len(receiver.calls) == calls
 
 
-def test_a_server_stops_though_callbacks_are_due_and_callers_connected(client: httpx2.Client) -> None:
+def test_a_server_stops_while_callbacks_are_pending(client: httpx2.Client) -> None:
     start = time.monotonic()
     with Receiver(errors=9) as receiver, serve(Variant(seconds=0, retry_seconds=60)) as served:
         Caller(served, client).create({**GOOD, "callBackUrl": receiver.url})

@@ -30,7 +30,7 @@ every_variant = pytest.mark.parametrize("variant", CONFORMING, ids=lambda varian
 
 
 @every_variant
-def test_every_server_takes_a_good_request_and_shows_it_again(variant: Variant, client: httpx2.Client) -> None:
+def test_every_variant_accepts_a_valid_request_and_records_it(variant: Variant, client: httpx2.Client) -> None:
     with serve(quick(variant)) as served:
         record = Caller(served, client).wait_until_finished()
     param = json.loads(record["param"])
@@ -40,19 +40,19 @@ def test_every_server_takes_a_good_request_and_shows_it_again(variant: Variant, 
 
 
 @every_variant
-def test_every_server_refuses_with_the_code_of_its_dialect(variant: Variant, client: httpx2.Client) -> None:
+def test_every_variant_refuses_with_the_code_of_its_dialect(variant: Variant, client: httpx2.Client) -> None:
     with serve(quick(variant)) as served:
         caller = Caller(served, client)
-        answer = caller.send("POST", CREATE, json=without("input", "prompt"))
+        response = caller.send("POST", CREATE, json=without("input", "prompt"))
         unknown = caller.fetch("no-such-task")
     code = 500 if variant.observed else 422
-    assert answer.json()["code"] == code
-    assert answer.status_code == (code if variant.http_status == "mirror" else 200)
+    assert response.json()["code"] == code
+    assert response.status_code == (code if variant.http_status == "mirror" else 200)
     assert unknown["code"] == (422 if variant.observed else variant.unknown_task)
 
 
 @every_variant
-def test_every_server_starts_and_stops_at_once(variant: Variant) -> None:
+def test_every_variant_starts_and_stops_quickly(variant: Variant) -> None:
     start = time.monotonic()
     with serve(variant):
         pass
@@ -71,7 +71,7 @@ def test_every_server_starts_and_stops_at_once(variant: Variant) -> None:
         with_input(seed=7),
     ],
 )
-def test_what_the_page_allows_is_taken(request_body: Any, client: httpx2.Client) -> None:
+def test_a_valid_request_is_accepted(request_body: Any, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         assert Caller(served, client).create(request_body)["code"] == 200
 
@@ -90,13 +90,13 @@ def test_what_the_page_allows_is_taken(request_body: Any, client: httpx2.Client)
         *({**GOOD, "callBackUrl": url} for url in (None, 1, "", "not a url", "/relative", "http://a b/", "http://[/")),
     ],
 )
-def test_what_the_page_forbids_is_refused_for_nothing(request_body: Any, client: httpx2.Client) -> None:
+def test_an_invalid_request_is_refused_and_costs_nothing(request_body: Any, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         caller = Caller(served, client)
         before = caller.balance()
-        answer = caller.create(request_body)
-        assert answer["code"] == 422
-        assert answer["data"] is None
+        response = caller.create(request_body)
+        assert response["code"] == 422
+        assert response["data"] is None
         assert caller.balance() == before
 
 
@@ -105,20 +105,20 @@ def test_what_the_page_forbids_is_refused_for_nothing(request_body: Any, client:
     [b"", b"{", b"\xff", b"NaN", b"[" * 100_000, b'{"a": 1e400}', json.dumps(GOOD).encode("utf-16")],
     ids=lambda body: repr(body[:8]),
 )
-def test_a_body_that_is_no_json_is_refused(body: bytes, client: httpx2.Client) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         assert Caller(served, client).send("POST", CREATE, content=body).json()["code"] == 422
 
 
-def test_a_body_in_chunks_is_read(client: httpx2.Client) -> None:
+def test_a_chunked_body_is_read(client: httpx2.Client) -> None:
     body = json.dumps(GOOD).encode()
     with serve(QUICK) as served:
-        answer = Caller(served, client).send("POST", CREATE, content=iter([body[:9], body[9:]]))
-        assert answer.json()["code"] == 200
+        response = Caller(served, client).send("POST", CREATE, content=iter([body[:9], body[9:]]))
+        assert response.json()["code"] == 200
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_where_the_page_is_silent_servers_differ(strict: bool, client: httpx2.Client) -> None:  # noqa: FBT001
+def test_strict_and_lenient_variants_differ_where_the_page_is_silent(strict: bool, client: httpx2.Client) -> None:  # noqa: FBT001
     variant = replace(QUICK, strict=strict, single_keys=strict, needs_prompt=strict, needs_type=strict, bom=not strict)
     good = json.dumps(GOOD)
     with serve(variant) as served:
@@ -138,20 +138,20 @@ def test_where_the_page_is_silent_servers_differ(strict: bool, client: httpx2.Cl
     [None, "", KEY, f"Basic {KEY}", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x", f"Bearer {KEY.upper()}", "Bearer"],
 )
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD_INFO), ("GET", CREDIT)])
-def test_nothing_is_answered_without_the_key(header: str | None, method: str, path: str, client: httpx2.Client) -> None:
+def test_every_operation_needs_the_key(header: str | None, method: str, path: str, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         headers = {} if header is None else {"Authorization": header}
         assert client.request(method, served.url + path, headers=headers).json()["code"] == 401
 
 
-def test_a_task_is_shown_to_its_own_account_alone(client: httpx2.Client) -> None:
+def test_a_task_is_visible_only_to_its_account(client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         task_id = Caller(served, client).create()["data"]["taskId"]
         assert Caller(served, client, SECOND_KEY).fetch(task_id)["code"] == 404
 
 
 @pytest.mark.parametrize("query", ["", "?taskId=", "?taskId=a&taskId=b"])
-def test_a_query_that_names_no_single_task_is_refused(query: str, client: httpx2.Client) -> None:
+def test_a_query_without_exactly_one_task_id_is_refused(query: str, client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         assert Caller(served, client).send("GET", RECORD_INFO + query).json()["code"] == 422
 
@@ -169,7 +169,7 @@ def test_a_task_goes_through_its_states_in_order(queuing: bool, client: httpx2.C
 
 
 @every_variant
-def test_times_are_in_order_and_in_their_unit(variant: Variant, client: httpx2.Client) -> None:
+def test_times_are_in_order_and_have_the_right_unit(variant: Variant, client: httpx2.Client) -> None:
     variant = replace(quick(variant), seconds=0.05)
     with serve(variant) as served:
         now = time.time() * 1000
@@ -180,7 +180,7 @@ def test_times_are_in_order_and_in_their_unit(variant: Variant, client: httpx2.C
     assert record["costTime"] == (0 if variant.observed else 50)
 
 
-def test_a_task_that_fails_says_why_and_costs_nothing(client: httpx2.Client) -> None:
+def test_a_failed_task_has_a_reason_and_costs_nothing(client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         caller = Caller(served, client)
         before = caller.balance()
@@ -192,7 +192,7 @@ def test_a_task_that_fails_says_why_and_costs_nothing(client: httpx2.Client) -> 
 
 
 @pytest.mark.parametrize("pays", ["creation", "success"])
-def test_what_the_balance_does_not_cover_is_refused(pays: Any, client: httpx2.Client) -> None:
+def test_a_task_beyond_the_balance_is_refused(pays: Any, client: httpx2.Client) -> None:
     with serve(Variant(credits=3 * PRICE, pays=pays)) as served:
         caller = Caller(served, client)
         with ThreadPoolExecutor(8) as pool:
@@ -210,7 +210,7 @@ def test_more_than_twenty_tasks_in_ten_seconds_are_refused(client: httpx2.Client
         assert Caller(served, client, SECOND_KEY).create()["code"] == 200
 
 
-def test_more_than_ten_looks_in_a_second_are_refused(client: httpx2.Client) -> None:
+def test_more_than_ten_polls_in_a_second_are_refused(client: httpx2.Client) -> None:
     with serve(replace(QUICK, poll_rate=True)) as served:
         caller = Caller(served, client)
         assert [caller.fetch("x")["code"] for _ in range(12)] == [404] * 10 + [429] * 2
@@ -226,7 +226,7 @@ def test_a_late_record_is_unknown_at_first(client: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uuid", "number", "long", "odd"])
-def test_every_form_of_name_can_be_looked_up(kind: Any, client: httpx2.Client) -> None:
+def test_a_task_can_be_fetched_by_every_form_of_id(kind: Any, client: httpx2.Client) -> None:
     with serve(replace(QUICK, ids=kind)) as served:
         caller = Caller(served, client)
         ids = [caller.create()["data"]["taskId"] for _ in range(3)]
@@ -234,19 +234,19 @@ def test_every_form_of_name_can_be_looked_up(kind: Any, client: httpx2.Client) -
         assert len(set(ids)) == 3
 
 
-@pytest.mark.parametrize(("asked", "size"), SIZES.items())
-def test_an_image_has_the_size_that_was_asked_for(
-    asked: tuple[str, str], size: tuple[int, int], client: httpx2.Client
+@pytest.mark.parametrize(("options", "size"), SIZES.items())
+def test_an_image_has_the_requested_size(
+    options: tuple[str, str], size: tuple[int, int], client: httpx2.Client
 ) -> None:
     with serve(QUICK) as served:
-        record = Caller(served, client).wait_until_finished(with_input(quality=asked[0], aspect_ratio=asked[1]))
-        answer = client.get(json.loads(record["resultJson"])["resultUrls"][0])
+        record = Caller(served, client).wait_until_finished(with_input(quality=options[0], aspect_ratio=options[1]))
+        response = client.get(json.loads(record["resultJson"])["resultUrls"][0])
         assert client.get(f"{served.url}/files/77.jpg").status_code == 404
-    with Image.open(io.BytesIO(answer.content)) as image:
-        assert (image.size, image.format, answer.headers["content-type"]) == (size, "JPEG", "image/jpeg")
+    with Image.open(io.BytesIO(response.content)) as image:
+        assert (image.size, image.format, response.headers["content-type"]) == (size, "JPEG", "image/jpeg")
 
 
-def test_models_and_downloads_are_offered(client: httpx2.Client) -> None:
+def test_models_and_download_urls_are_supported(client: httpx2.Client) -> None:
     with serve(QUICK) as served:
         caller = Caller(served, client)
         listed = caller.send("GET", "/api/v1/models").json()["data"]
@@ -262,9 +262,9 @@ def test_models_and_downloads_are_offered(client: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("variant", [Variant(plain_errors=True), Variant(), Variant(http_status="mirror")])
-def test_an_unknown_path_or_method_is_answered_in_its_own_way(variant: Variant, client: httpx2.Client) -> None:
+def test_an_unknown_path_or_method_is_refused_as_the_variant_says(variant: Variant, client: httpx2.Client) -> None:
     with serve(variant) as served:
         caller = Caller(served, client)
-        answers = [caller.send("GET", "/nowhere"), caller.send("DELETE", CREATE)]
+        responses = [caller.send("GET", "/nowhere"), caller.send("DELETE", CREATE)]
     statuses = [404, 405] if variant.plain_errors else [404 if variant.http_status == "mirror" else 200] * 2
-    assert [answer.status_code for answer in answers] == statuses
+    assert [response.status_code for response in responses] == statuses

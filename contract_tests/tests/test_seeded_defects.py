@@ -1,4 +1,7 @@
-"""No defect is dead: each answers some plain call otherwise than the server that it was made from."""
+"""Every seeded defect has an effect: its server responses some request unlike the server without the defect.
+
+This module covers the defects in reading requests, test_seeded_defects_show.py the others.
+"""
 
 import json
 from collections.abc import Iterator
@@ -61,25 +64,25 @@ def client() -> Iterator[httpx2.Client]:
         yield client
 
 
-def answers_to_requests(served: Served, client: httpx2.Client) -> Iterator[object]:
+def responses_to_requests(served: Served, client: httpx2.Client) -> Iterator[object]:
     caller = Caller(served, client)
     for body, kind in RAW:
         caller.headers["Content-Type"] = kind
         try:
-            answer = caller.send("POST", CREATE, content=body).json()
+            response = caller.send("POST", CREATE, content=body).json()
         except httpx2.TransportError:
-            yield "no answer"
+            yield "no response"
             continue
-        yield answer["code"], caller.fetch(answer["data"]["taskId"])["data"]["param"] if answer["data"] else None
+        yield response["code"], caller.fetch(response["data"]["taskId"])["data"]["param"] if response["data"] else None
 
 
 @cache
-def conforming_answers(variant: Variant) -> list[object]:
+def conforming_responses(variant: Variant) -> list[object]:
     with httpx2.Client() as client, serve(variant) as served:
-        return list(answers_to_requests(served, client))
+        return list(responses_to_requests(served, client))
 
 
-def test_seeded_defects_have_names_of_their_own_and_break_methods_and_clauses_that_there_are() -> None:
+def test_seeded_defects_have_unique_names_and_existing_methods_and_clauses() -> None:
     stated = {clause.id for clause in (*default_contract().clauses(), *job_api().clauses())}
     assert len({defect.name for defect in SEEDED_DEFECTS}) == len(SEEDED_DEFECTS)
     assert not {clause for defect in SEEDED_DEFECTS for clause in defect.clauses} - stated
@@ -88,8 +91,8 @@ def test_seeded_defects_have_names_of_their_own_and_break_methods_and_clauses_th
 
 
 @pytest.mark.parametrize("defect", [*FIELDS, *VALUES, *BODIES], ids=lambda defect: defect.name)
-def test_a_seeded_defect_answers_some_request_otherwise(defect: SeededDefect, client: httpx2.Client) -> None:
-    expected = conforming_answers(defect.variant)
+def test_a_seeded_defect_changes_the_response_to_some_request(defect: SeededDefect, client: httpx2.Client) -> None:
+    expected = conforming_responses(defect.variant)
     with defect.serve() as served:
-        pairs = zip(answers_to_requests(served, client), expected, strict=True)
-        assert any(answer != right for answer, right in pairs)
+        pairs = zip(responses_to_requests(served, client), expected, strict=True)
+        assert any(response != expected_response for response, expected_response in pairs)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from typing import Any
+from typing import cast
 
 import pytest
 from tests.checked_defects import READING, Findings, findings_of
@@ -17,20 +17,37 @@ READING_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name in READING
 OTHER_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name not in READING]
 QUICK = (*READING_DEFECTS[::4], *OTHER_DEFECTS[4::9])
 """The sample that every test run checks. ``pytest -m slow`` checks the rest."""
-PROCESSES = 3
-"""A run mostly waits, so three runs at once take hardly longer than one."""
+PROCESSES = 2
+"""A run mostly waits, so two runs at once take hardly longer than one."""
+AHEAD = 3
+
+
+class Runs:
+    """Checks of the selected defects in parallel processes, started a few tests before their findings are needed.
+
+    With pytest-xdist, several workers share the tests, so a worker that started all checks would do the work of others.
+    """
+
+    def __init__(self, selected: list[SeededDefect], pool: ProcessPoolExecutor) -> None:
+        self.selected, self.pool = selected, pool
+        self.started: dict[str, Future[Findings]] = {}
+
+    def findings(self, defect: SeededDefect) -> Findings:
+        position = self.selected.index(defect)
+        for each in self.selected[position : position + AHEAD]:
+            if each.name not in self.started:
+                # Defects hold lambdas, which cannot be pickled, so a process gets the index of its defect.
+                self.started[each.name] = self.pool.submit(findings_of, SEEDED_DEFECTS.index(each))
+        return self.started[defect.name].result()
 
 
 @pytest.fixture(scope="module")
-def all_findings(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Findings]]]:
-    """Check the selected defects in parallel processes and return their findings by name."""
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     own = [item for item in items if item.originalname == test_a_defect_is_found.__name__]
-    selected: list[Any] = [item.callspec.params["defect"] for item in own]
-    # Defects hold lambdas, which cannot be pickled, so a process gets the index of its defect.
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:
-        yield {defect.name: pool.submit(findings_of, SEEDED_DEFECTS.index(defect)) for defect in selected}
+        yield Runs([cast("SeededDefect", item.callspec.params["defect"]) for item in own], pool)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -47,8 +64,8 @@ def test_the_quick_sample_is_large_enough() -> None:
         for defect in SEEDED_DEFECTS
     ],
 )
-def test_a_defect_is_found(defect: SeededDefect, all_findings: dict[str, Future[Findings]]) -> None:
-    findings = all_findings[defect.name].result()
+def test_a_defect_is_found(defect: SeededDefect, runs: Runs) -> None:
+    findings = runs.findings(defect)
     assert {clause for clause, _, _ in findings} & set(defect.clauses), findings
 
 

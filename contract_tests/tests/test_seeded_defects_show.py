@@ -1,6 +1,6 @@
-"""No defect is dead, continued: those that show themselves in answers, records, results, accounts and callbacks.
+"""Every seeded defect has an effect: a script of calls returns something else than without the defect.
 
-The age of tasks is turned by hand, so nothing here waits for a task.
+The scripts set the age of tasks, so no test waits for a task.
 """
 
 import base64
@@ -43,7 +43,12 @@ MODELS, DOWNLOAD = "/api/v1/models", "/api/v1/common/download-url"
 
 
 class AgedService:
-    """A server whose tasks are as old as one says."""
+    """A server whose tasks have any age.
+
+    Attributes:
+        older: Seconds that are added to the age of every task.
+        service: The running service.
+    """
 
     def __init__(self, variant: Variant, client: httpx2.Client, service_class: type[Service]) -> None:
         self.older, self.client, self.service = 0.0, client, Service(variant)
@@ -65,33 +70,33 @@ class AgedService:
             self.caller = Caller(self.served, self.client)
             yield self
 
-    def called_back(self) -> None:
+    def wait_for_callbacks(self) -> None:
         for sender in self.service.senders:
             sender.join()
 
-    def plainly(self, answer: httpx2.Response) -> object:
-        """Return an answer without what differs from run to run."""
-        text = re.sub(rb"\b1[0-9]{12}\b", b"T", answer.content).replace(self.served.url.encode(), b"U")
-        return answer.status_code, answer.headers.get("content-type"), text
+    def comparable(self, response: httpx2.Response) -> object:
+        """Return a response without its times and URLs, which differ from run to run."""
+        text = re.sub(rb"\b1[0-9]{12}\b", b"T", response.content).replace(self.served.url.encode(), b"U")
+        return response.status_code, response.headers.get("content-type"), text
 
 
 Script = Callable[[AgedService], Iterator[object]]
 
 
-def answers(aged: AgedService) -> Iterator[object]:
+def responses(aged: AgedService) -> Iterator[object]:
     for request in (GOOD, GOOD, GOOD, {}, with_prompt("x" * 3001)):
-        yield aged.plainly(aged.caller.send("POST", CREATE, json=request))
+        yield aged.comparable(aged.caller.send("POST", CREATE, json=request))
     for name in ("7000000001", "7000000002", "nobody"):
-        yield aged.plainly(aged.caller.send("GET", RECORD_INFO, params={"taskId": name}))
+        yield aged.comparable(aged.caller.send("GET", RECORD_INFO, params={"taskId": name}))
     aged.caller.headers["Authorization"] = f"Bearer {KEY}x"
-    yield aged.plainly(aged.caller.send("GET", CREDIT))
+    yield aged.comparable(aged.caller.send("GET", CREDIT))
 
 
 def keys(aged: AgedService) -> Iterator[object]:
     task_id = aged.caller.create()["data"]["taskId"]
     names = ("", "?taskId=", "?taskId=nobody", f"?taskId={task_id[:-1]}", f"?taskId={task_id}")
     for query in names:
-        yield aged.plainly(aged.caller.send("GET", RECORD_INFO + query))
+        yield aged.comparable(aged.caller.send("GET", RECORD_INFO + query))
     near = (f"{KEY}x", KEY[:-1], KEY.upper(), KEY[::-1], f"{KEY[:4]}zzz", "other", "")
     headers = (
         *(f"Bearer {key}" for key in (*near, SECOND_KEY)),
@@ -101,12 +106,12 @@ def keys(aged: AgedService) -> Iterator[object]:
     for header in (*headers, f"Digest {KEY}", ""):
         aged.caller.headers["Authorization"] = header.strip()
         for method, path in (("POST", CREATE), ("GET", RECORD_INFO + names[-1]), ("GET", CREDIT), ("GET", MODELS)):
-            yield aged.plainly(aged.caller.send(method, path, json=GOOD if method == "POST" else None))
-        yield aged.plainly(aged.caller.send("POST", DOWNLOAD, json={"url": "x"}))
+            yield aged.comparable(aged.caller.send(method, path, json=GOOD if method == "POST" else None))
+        yield aged.comparable(aged.caller.send("POST", DOWNLOAD, json={"url": "x"}))
 
 
 def since(record: dict[str, Any], made: Any) -> dict[str, Any]:
-    """Return a record with its times counted from when the task was made."""
+    """Return a record with its times relative to the creation of the task."""
     times = {name: record.get(name) for name in ("createTime", "updateTime", "completeTime")}
     return record | {name: ms - made for name, ms in times.items() if isinstance(ms, int) and isinstance(made, int)}
 
@@ -130,10 +135,10 @@ def results(aged: AgedService) -> Iterator[object]:
     for quality, ratio in (("basic", "4:3"), ("high", "1:1"), ("basic", "21:9")):
         task_id = aged.caller.create(with_input(quality=quality, aspect_ratio=ratio))["data"]["taskId"]
         url = json.loads(aged.caller.fetch(task_id)["data"]["resultJson"])["resultUrls"][0]
-        yield aged.plainly(aged.client.get(url))
+        yield aged.comparable(aged.client.get(url))
 
 
-def lives(aged: AgedService) -> Iterator[object]:
+def life_cycle(aged: AgedService) -> Iterator[object]:
     yield from records(aged)
     yield from results(aged)
 
@@ -152,19 +157,19 @@ def accounts(aged: AgedService) -> Iterator[object]:
             yield caller.create()["code"], caller.send("GET", CREDIT).json()
 
 
-def offers(aged: AgedService) -> Iterator[object]:
+def capabilities(aged: AgedService) -> Iterator[object]:
     aged.older = LIFE
     task_id = aged.caller.create()["data"]["taskId"]
     url = json.loads(aged.caller.fetch(task_id)["data"]["resultJson"])["resultUrls"][0]
     for name in (MODEL, "other/1.0", "no/model"):
-        yield aged.plainly(aged.caller.send("GET", f"{MODELS}/{name}/schema"))
-    yield aged.plainly(aged.caller.send("GET", MODELS))
-    for asked in (url, f"{aged.served.url}/else", "http://127.0.0.1:9/a.jpg", None):
-        yield aged.plainly(aged.caller.send("POST", DOWNLOAD, json={"url": asked}))
+        yield aged.comparable(aged.caller.send("GET", f"{MODELS}/{name}/schema"))
+    yield aged.comparable(aged.caller.send("GET", MODELS))
+    for requested_url in (url, f"{aged.served.url}/else", "http://127.0.0.1:9/a.jpg", None):
+        yield aged.comparable(aged.caller.send("POST", DOWNLOAD, json={"url": requested_url}))
 
 
 def callback(received: Received) -> object:
-    """Return a callback without what differs from run to run."""
+    """Return a callback without its times, ports and signature, which differ from run to run."""
     headers, stamp = received.headers, received.headers.get("X-Webhook-Timestamp", "")
     is_fresh = stamp.isdigit() and abs(int(stamp) - time.time()) < 60
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -172,8 +177,8 @@ def callback(received: Received) -> object:
         text = f"{data['taskId']}.{stamp}".encode()
         right = base64.b64encode(hmac.digest(SIGNING_KEY.encode(), text, hashlib.sha256)).decode()
         times = [data["completeTime"] - data["createTime"], abs(data["createTime"] - time.time() * 1000) < 4000]
-        told = re.sub(r"\b1[0-9]{12}\b|127.0.0.1:[0-9]+", "T", json.dumps(received.document))
-        return received.method, received.path, is_fresh, headers.get("X-Webhook-Signature") == right, times, told
+        document = re.sub(r"\b1[0-9]{12}\b|127.0.0.1:[0-9]+", "T", json.dumps(received.document))
+        return received.method, received.path, is_fresh, headers.get("X-Webhook-Signature") == right, times, document
     return received.method, received.path, is_fresh, received.body[:1]
 
 
@@ -184,16 +189,16 @@ def callbacks(aged: AgedService) -> Iterator[object]:
         no_callback = with_prompt(FAIL_PROMPT)
         for request in ({**GOOD, "callBackUrl": url}, with_prompt(FAIL_PROMPT, callBackUrl=url), no_callback):
             aged.caller.create(request)
-            aged.called_back()
+            aged.wait_for_callbacks()
         aged.caller.create({"callBackUrl": url})
-        aged.called_back()
+        aged.wait_for_callbacks()
         yield from map(callback, receiver.calls)
         yield len(receiver.calls)
 
 
 SCRIPTS: tuple[tuple[Script, tuple[SeededDefect, ...]], ...] = (
-    *((answers, RESPONSES), (keys, KEYS), (records, RECORDS), (lives, LIFE_CYCLE)),
-    *((accounts, ACCOUNTS), (offers, CAPABILITIES), (callbacks, (*CALLBACKS, *SIGNATURES))),
+    *((responses, RESPONSES), (keys, KEYS), (records, RECORDS), (life_cycle, LIFE_CYCLE)),
+    *((accounts, ACCOUNTS), (capabilities, CAPABILITIES), (callbacks, (*CALLBACKS, *SIGNATURES))),
 )
 
 
@@ -208,14 +213,14 @@ def client() -> Iterator[httpx2.Client]:
 
 
 def play(variant: Variant, client: httpx2.Client, script: Script, service_class: type[Service]) -> list[object]:
-    """Return what a script shows, as far as the server lets it go."""
-    shown: list[object] = []
+    """Return the results of a script, up to the first response that it cannot read."""
+    outcomes: list[object] = []
     with (
         AgedService(variant, client, service_class).open() as aged,
         contextlib.suppress(KeyError, TypeError, ValueError),
     ):
-        shown.extend(script(aged))
-    return shown
+        outcomes.extend(script(aged))
+    return outcomes
 
 
 @cache
@@ -233,7 +238,7 @@ def conforming(variant: Variant, script: Script) -> list[object]:
         if not is_early(defect)
     ],
 )
-def test_a_seeded_defect_shows_itself(script: Script, defect: SeededDefect, client: httpx2.Client) -> None:
+def test_a_seeded_defect_has_an_effect(script: Script, defect: SeededDefect, client: httpx2.Client) -> None:
     assert play(defect.variant, client, script, defect.service_class()) != conforming(defect.variant, script)
 
 
@@ -243,19 +248,18 @@ SCRIPTED_VARIANTS = list(dict.fromkeys((script, defect.variant) for script, defe
 @pytest.mark.parametrize(
     ("script", "variant"), [pytest.param(*pair, id=f"{pair[0].__name__}, {pair[1].name}") for pair in SCRIPTED_VARIANTS]
 )
-def test_the_server_itself_shows_the_same_each_time(script: Script, variant: Variant, client: httpx2.Client) -> None:
+def test_the_server_without_a_defect_is_deterministic(script: Script, variant: Variant, client: httpx2.Client) -> None:
     assert play(variant, client, script, Service) == conforming(variant, script) != []
 
 
-def test_every_seeded_defect_is_on_one_list() -> None:
-    shown = [defect.name for _, defects in SCRIPTS for defect in defects]
-    assert sorted([*shown, *(defect.name for defect in (*FIELDS, *VALUES, *BODIES))]) == sorted(
-        m.name for m in SEEDED_DEFECTS
-    )
+def test_every_seeded_defect_is_tested_for_an_effect() -> None:
+    names = [defect.name for _, defects in SCRIPTS for defect in defects]
+    names += [defect.name for defect in (*FIELDS, *VALUES, *BODIES)]
+    assert sorted(names) == sorted(defect.name for defect in SEEDED_DEFECTS)
 
 
 @pytest.mark.parametrize("defect", [defect for defect in CALLBACKS if is_early(defect)], ids=lambda defect: defect.name)
-def test_an_early_callback_comes_before_the_end(defect: SeededDefect, client: httpx2.Client) -> None:
+def test_an_early_callback_arrives_before_the_end(defect: SeededDefect, client: httpx2.Client) -> None:
     with Receiver() as receiver, AgedService(defect.variant, client, defect.service_class()).open() as aged:
         aged.caller.create({**GOOD, "callBackUrl": receiver.url})
         assert receiver.arrived.acquire(timeout=10)

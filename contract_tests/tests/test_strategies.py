@@ -1,4 +1,4 @@
-"""The strategies, and through them every clause of the contract, against a live fake."""
+"""The strategies, and through them every clause of the contract, against the mock server."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,27 +28,27 @@ def service() -> Iterator[httpx2.Client]:
             yield client
 
 
-def ask(service: httpx2.Client, body: bytes, headers: Headers = JSON) -> dict[str, object]:
+def send(service: httpx2.Client, body: bytes, headers: Headers = JSON) -> dict[str, object]:
     response = service.post(URL, content=body, headers=list(headers))
     assert response.status_code == 200
-    answer: dict[str, object] = response.json()
-    return answer
+    envelope: dict[str, object] = response.json()
+    return envelope
 
 
 @given(request=requests())
-def test_a_request_that_keeps_the_contract_is_accepted(service: httpx2.Client, request: object) -> None:
-    answer = ask(service, json.dumps(request).encode())
-    assert answer["code"] == SUCCESS
-    assert CONTRACT.answer.violations(answer) == []
+def test_a_valid_request_is_accepted(service: httpx2.Client, request: object) -> None:
+    response = send(service, json.dumps(request).encode())
+    assert response["code"] == SUCCESS
+    assert CONTRACT.answer.violations(response) == []
 
 
 @pytest.mark.parametrize("clause", breakable_clauses())
-def test_a_request_that_breaks_a_clause_is_refused_by_name(service: httpx2.Client, clause: str) -> None:
-    @given(violation=violations(clauses=[clause]))
-    def check(violation: BrokenRequest) -> None:
-        answer = ask(service, violation.payload)
-        assert answer["code"] == REFUSED
-        assert _field_of(violation.clause) in str(answer["msg"])
+def test_a_refusal_names_the_field_of_the_violated_clause(service: httpx2.Client, clause: str) -> None:
+    @given(broken=violations(clauses=[clause]))
+    def check(broken: BrokenRequest) -> None:
+        response = send(service, broken.payload)
+        assert response["code"] == REFUSED
+        assert _field_of(broken.clause) in str(response["msg"])
 
     check()
 
@@ -58,19 +58,19 @@ def _field_of(clause: str) -> str:
 
 
 @given(body=raw_bodies())
-def test_a_raw_body_is_treated_as_it_is_meant(service: httpx2.Client, body: RawBodyCase) -> None:
-    code = ask(service, body.body, body.headers)["code"]
+def test_a_raw_body_is_handled_as_expected(service: httpx2.Client, body: RawBodyCase) -> None:
+    code = send(service, body.body, body.headers)["code"]
     assert code in {"refuse": {REFUSED}, "accept": {SUCCESS}, "either": {REFUSED, SUCCESS}}[body.expected]
 
 
-@given(way=keys("sk-Seedbed-0123"))
-def test_what_is_drawn_for_a_key_never_is_the_key(way: KeyHeaderCase) -> None:
-    assert way.headers != ((CONTRACT.operation.header, "Bearer sk-Seedbed-0123"),)
-    assert "sk-Seedbed-0123" not in repr(way)
+@given(case=keys("sk-Seedbed-0123"))
+def test_a_drawn_key_is_never_the_valid_key(case: KeyHeaderCase) -> None:
+    assert case.headers != ((CONTRACT.operation.header, "Bearer sk-Seedbed-0123"),)
+    assert "sk-Seedbed-0123" not in repr(case)
 
 
 @given(request=requests())
-def test_requests_say_only_what_the_page_speaks_of(request: Any) -> None:
+def test_requests_have_only_documented_fields(request: Any) -> None:
     assert CONTRACT.request.violations(request) == []
     assert request.keys() == {"model", "input"}
     assert request["input"].keys() == set(CONTRACT.input_fields)
@@ -78,24 +78,24 @@ def test_requests_say_only_what_the_page_speaks_of(request: Any) -> None:
 
 
 @given(request=requests(unstated=True))
-def test_requests_may_say_what_no_rule_forbids(request: object) -> None:
+def test_requests_with_unstated_fields_are_valid(request: object) -> None:
     assert CONTRACT.request.violations(request) == []
 
 
 @given(request=requests(callback="http://127.0.0.1:9/done"))
-def test_only_the_given_url_is_asked_to_be_called(request: Any) -> None:
+def test_requests_use_only_the_given_callback_url(request: Any) -> None:
     assert request.get("callBackUrl", "http://127.0.0.1:9/").startswith("http://127.0.0.1:9/")
 
 
-@given(violation=violations())
-def test_a_violation_breaks_the_clause_that_it_names_and_no_other_field(violation: BrokenRequest) -> None:
-    found = CONTRACT.request.violations(violation.request)
-    assert violation.clause in {each.clause for each in found}
+@given(broken=violations())
+def test_a_broken_request_violates_its_clause_and_no_other_field(broken: BrokenRequest) -> None:
+    found = CONTRACT.request.violations(broken.request)
+    assert broken.clause in {each.clause for each in found}
     assert len({each.field for each in found}) == 1
-    assert not CONTRACT.request.accepts(violation.request)
+    assert not CONTRACT.request.accepts(broken.request)
 
 
-def test_every_rule_of_the_page_can_be_broken() -> None:
+def test_the_clauses_of_the_page_are_breakable() -> None:
     assert {
         "request/type",
         "request/required/model",
@@ -109,29 +109,29 @@ def test_every_rule_of_the_page_can_be_broken() -> None:
     } <= set(breakable_clauses())
 
 
-def test_an_unknown_clause_cannot_be_broken() -> None:
+def test_an_unknown_clause_is_an_error() -> None:
     with pytest.raises(KeyError):
         violations(clauses=["input.prompt/nonsense"])
     with pytest.raises(ValueError, match="no clause to break"):
         violations(clauses=[])
 
 
-def test_each_limit_is_among_the_first_examples() -> None:
+def test_the_first_hundred_examples_include_every_limit() -> None:
     lengths: set[int] = set()
 
     @settings(max_examples=100, database=None, derandomize=True)
     @given(request=requests())
-    def look(request: Any) -> None:
+    def collect_requests(request: Any) -> None:
         lengths.add(len(request["input"]["prompt"]))
 
     @settings(max_examples=100, database=None, derandomize=True)
-    @given(violation=violations())
-    def look_beyond(violation: BrokenRequest) -> None:
-        if violation.clause == "input.prompt/maxLength":
-            lengths.add(len(violation.request["input"]["prompt"]))
+    @given(broken=violations())
+    def collect_violations(broken: BrokenRequest) -> None:
+        if broken.clause == "input.prompt/maxLength":
+            lengths.add(len(broken.request["input"]["prompt"]))
 
-    look()
-    look_beyond()
+    collect_requests()
+    collect_violations()
     assert {LONGEST - 1, LONGEST, LONGEST + 1} <= lengths
 
 
@@ -143,11 +143,9 @@ def test_each_limit_is_among_the_first_examples() -> None:
         (lambda length: length >= LONGEST * 2, LONGEST * 2),
     ],
 )
-def test_what_is_too_long_shrinks_to_one_plain_character_many_times(
-    is_defect: Callable[[int], bool], smallest: int
-) -> None:
-    def is_found(violation: BrokenRequest) -> bool:
-        return violation.clause == "input.prompt/maxLength" and is_defect(len(violation.request["input"]["prompt"]))
+def test_a_long_prompt_shrinks_to_one_repeated_character(is_defect: Callable[[int], bool], smallest: int) -> None:
+    def is_found(broken: BrokenRequest) -> bool:
+        return broken.clause == "input.prompt/maxLength" and is_defect(len(broken.request["input"]["prompt"]))
 
     found = find(violations(), is_found, settings=settings(max_examples=3000, database=None))
     prompt = found.request["input"].pop("prompt")
@@ -155,18 +153,18 @@ def test_what_is_too_long_shrinks_to_one_plain_character_many_times(
     assert found.request == {"model": CONTRACT.model, "input": {"aspect_ratio": "1:1", "quality": "basic"}}
 
 
-def test_an_accepted_limit_shrinks_as_well() -> None:
+def test_a_valid_long_prompt_shrinks_too() -> None:
     found = find(requests(), lambda request: len(request["input"]["prompt"]) > 2000, settings=settings(database=None))
     assert len(set(found["input"]["prompt"])) == 1
 
 
-def test_a_test_may_change_what_it_has_drawn() -> None:
+def test_changing_a_drawn_request_does_not_change_the_cases() -> None:
     listed = repr(accepted()), repr(refused())
 
     @settings(max_examples=100, database=None)
-    @given(request=requests(), violation=violations())
-    def spoil(request: Any, violation: BrokenRequest) -> None:
-        for drawn in (request, violation.request):
+    @given(request=requests(), broken=violations())
+    def spoil(request: Any, broken: BrokenRequest) -> None:
+        for drawn in (request, broken.request):
             if isinstance(drawn, dict):
                 drawn.pop("model", None)
             if isinstance(drawn, dict) and isinstance(drawn.get("input"), dict):
