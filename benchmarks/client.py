@@ -1,4 +1,4 @@
-"""What the client costs beside httpx2: to import, and to make for an address without TLS."""
+"""The cost of the client in addition to httpx2: importing it, and making one for a URL without TLS."""
 
 import statistics
 import subprocess
@@ -12,6 +12,7 @@ began = time.perf_counter(); import httpx2
 middle = time.perf_counter(); import seedbed_client
 print(middle - began, time.perf_counter() - middle)
 """
+# httpcore2 is imported first: both clients need it, and would otherwise be measured with its import.
 CLIENTS = """
 import time, httpcore2, httpx2
 from seedbed_schemas import default_contract
@@ -24,22 +25,23 @@ print(middle - began, time.perf_counter() - middle)
 """
 
 
-def measured(program: str) -> tuple[float, float, float]:
-    """Return the medians of what a program prints, in ms, and of their ratio, over some processes of their own."""
+def measure(program: str) -> tuple[float, float, float]:
+    """Return the medians, in ms, of the two times that a program prints, and of their ratio, over several processes."""
     lines = [
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(ROUNDS)
     ]
-    pairs = [(float(one), float(other)) for one, other in lines]
-    ratio = statistics.median(other / one for one, other in pairs)
-    return statistics.median(one for one, _ in pairs) * 1e3, statistics.median(other for _, other in pairs) * 1e3, ratio
+    pairs = [(float(bare), float(client)) for bare, client in lines]
+    ratio = statistics.median(client / bare for bare, client in pairs)
+    medians = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
+    return *medians, ratio
 
 
 def main() -> None:
-    """Measure both, some rounds each, and print the medians and their ratio."""
-    for what, program in (("import", IMPORTS), ("make and open for http://", CLIENTS)):
-        bare, ours, ratio = measured(program)
-        print(f"{what}: httpx2 {bare:.1f} ms, the client beside it {ours:.1f} ms, ratio: {ratio:.2f}")
+    """Run both measurements and print the medians and their ratios."""
+    for title, program in (("import", IMPORTS), ("make and open for http://", CLIENTS)):
+        bare, client, ratio = measure(program)
+        print(f"{title}: httpx2 {bare:.1f} ms, the client in addition {client:.1f} ms, ratio: {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def generate(source: Path) -> str:
 
 
 def ruff(text: str, *arguments: str) -> str:
-    """Return what ruff makes of a text."""
+    """Return the output of a ruff command for a text."""
     command = [sys.executable, "-m", "ruff", *arguments]
     return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
 

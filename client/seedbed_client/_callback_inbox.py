@@ -82,7 +82,7 @@ class CallbackInbox:
     def _subscribed(self, task_id: str, notify: Callable[[], object]) -> Iterator[None]:
         """Call a function when a callback for a task arrives, or now if it has arrived, while the block runs."""
         with self._lock:
-            # Under the lock, no callback can slip in between the look at the past ones and the subscription.
+            # Under the lock, no callback can arrive between the check and the subscription.
             has_arrived = task_id in self._arrived
             self._listeners.setdefault(task_id, []).append(notify)
         try:

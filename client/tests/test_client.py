@@ -1,4 +1,4 @@
-"""The clients against a live fake, with a clock that is turned by what they would have slept."""
+"""The clients against a running mock server, whose clock advances instead of sleeping."""
 
 import asyncio
 import inspect
@@ -47,35 +47,37 @@ def client(clock: ManualClock) -> Iterator[SeedreamClient]:
         yield client
 
 
-def test_generate_waits_for_the_task_and_tells_its_states(client: SeedreamClient) -> None:
-    seen: list[str] = []
-    task = client.generate("a hill", aspect_ratio="3:2", quality="high", on_update=lambda task: seen.append(task.state))
+def test_generate_waits_for_the_task_and_reports_its_states(client: SeedreamClient) -> None:
+    states: list[str] = []
+    task = client.generate(
+        "a hill", aspect_ratio="3:2", quality="high", on_update=lambda task: states.append(task.state)
+    )
     assert task.succeeded
-    assert list(dict.fromkeys(seen)) == ["waiting", "queuing", "generating", "success"]
+    assert list(dict.fromkeys(states)) == ["waiting", "queuing", "generating", "success"]
     with Image.open(io.BytesIO(client.download(task.result_urls[0]))) as image:
         assert image.size == (4992, 3328)
 
 
-def test_the_async_client_does_the_same_over_asgi_without_a_socket(clock: ManualClock) -> None:
-    async def turn(seconds: float) -> None:
+def test_the_async_client_works_over_asgi_without_a_socket(clock: ManualClock) -> None:
+    async def advance(seconds: float) -> None:
         clock.advance(seconds)
 
-    async def flow() -> None:
+    async def run() -> None:
         transport = httpx2.ASGITransport(create_app(task_seconds=60, clock=clock))
-        async with AsyncSeedreamClient(transport=transport, sleep=turn, clock=clock.now) as client:
-            seen: list[str] = []
-            task = await client.generate("a hill", on_update=lambda task: seen.append(task.state))
-            assert list(dict.fromkeys(seen)) == ["waiting", "queuing", "generating", "success"]
+        async with AsyncSeedreamClient(transport=transport, sleep=advance, clock=clock.now) as client:
+            states: list[str] = []
+            task = await client.generate("a hill", on_update=lambda task: states.append(task.state))
+            assert list(dict.fromkeys(states)) == ["waiting", "queuing", "generating", "success"]
             assert (await client.get_task(task.task_id)) == task
             assert (await client.download(task.result_urls[0])).startswith(b"\xff\xd8")
             assert await client.credits() == 73.5
             with pytest.raises(NotFoundError):
                 await client.get_task("task_seedream_0")
 
-    asyncio.run(flow())
+    asyncio.run(run())
 
 
-def test_what_is_left_out_has_its_documented_default(client: SeedreamClient) -> None:
+def test_omitted_options_have_their_documented_defaults(client: SeedreamClient) -> None:
     task = client.get_task(client.create_task("a hill"))
     assert task.input == {"prompt": "a hill", "aspect_ratio": "1:1", "quality": "basic"}
 
@@ -85,12 +87,14 @@ def test_a_callback_url_is_sent(client: SeedreamClient) -> None:
     assert "http://127.0.0.1:9/done" in task.record["param"]
 
 
-def test_credits_are_told_with_their_fraction(client: SeedreamClient) -> None:
+def test_credits_keep_their_fraction(client: SeedreamClient) -> None:
     client.create_task("a hill")
     assert client.credits() == 73.5
 
 
-def test_a_wait_that_lasts_too_long_is_given_up_and_names_the_task(client: SeedreamClient, clock: ManualClock) -> None:
+def test_a_wait_timeout_names_the_task_which_can_be_waited_for_again(
+    client: SeedreamClient, clock: ManualClock
+) -> None:
     task_id, began = client.create_task("a hill"), clock.now()
     with pytest.raises(WaitTimeoutError, match=task_id) as error:
         client.wait(task_id, timeout=33)
@@ -99,26 +103,26 @@ def test_a_wait_that_lasts_too_long_is_given_up_and_names_the_task(client: Seedr
     assert client.wait(error.value.task).succeeded
 
 
-def test_the_longer_a_wait_the_fewer_the_looks(clock: ManualClock) -> None:
-    looks: list[float] = []
+def test_pauses_between_fetches_grow_with_the_wait(clock: ManualClock) -> None:
+    fetches: list[float] = []
     with running(clock=clock, task_seconds=600) as server:
         client = SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now)
         began = clock.now()
-        client.generate("a hill", on_update=lambda _: looks.append(clock.now() - began))
+        client.generate("a hill", on_update=lambda _: fetches.append(clock.now() - began))
         client.close()
-    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    pauses = [after - before for before, after in itertools.pairwise(fetches)]
     assert 2 <= pauses[0] <= 3
     assert all(5 <= pause <= 10 for pause in pauses[15:16])
     assert 15 <= max(pauses) <= 30
 
 
-def test_every_documented_code_has_a_class_of_its_own() -> None:
+def test_each_documented_code_has_its_own_class() -> None:
     assert set(ERRORS) == set(CODES) - {SUCCESS}
     assert len(set(ERRORS.values())) == len(ERRORS)
 
 
 @pytest.mark.parametrize("code", ERRORS)
-def test_every_documented_code_has_a_public_class_of_its_own(code: int) -> None:
+def test_each_documented_code_has_a_public_class(code: int) -> None:
     cls = ERRORS[code]
     assert cls.__name__.endswith("Error")
     assert [number for number, other in ERRORS.items() if other is cls] == [code]
@@ -128,7 +132,7 @@ def test_every_documented_code_has_a_public_class_of_its_own(code: int) -> None:
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
 @pytest.mark.parametrize("code", ERRORS)
-def test_every_code_is_raised_as_its_class(code: int, http_status: HttpStatus) -> None:
+def test_each_code_raises_its_class(code: int, http_status: HttpStatus) -> None:
     with (
         running(http_status=http_status) as server,
         httpx2.Client(headers={"X-Seedbed-Fault": str(code)}, trust_env=False) as http,
@@ -144,10 +148,10 @@ def test_every_code_is_raised_as_its_class(code: int, http_status: HttpStatus) -
             assert error.message in str(raised.value)
 
 
-def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
+def test_errors_that_users_cause_raise_their_class() -> None:
     with running(credits=14, rate_limit="2/3600") as server:
-        with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(AuthenticationError):
-            stranger.credits()
+        with SeedreamClient(server.url, "wrong") as other, pytest.raises(AuthenticationError):
+            other.credits()
         with SeedreamClient(server.url, server.key, max_retries=0) as client:
             with pytest.raises(ValidationError, match="aspect_ratio"):
                 client.create_task("a hill", aspect_ratio="5:4")
@@ -157,7 +161,7 @@ def test_refusals_that_a_user_causes_are_raised_as_their_class() -> None:
                 client.create_task("a hill")
 
 
-def test_a_balance_that_does_not_cover_the_price_is_raised_with_both() -> None:
+def test_insufficient_credits_name_the_price_and_the_balance() -> None:
     with (
         running(credits=6.4) as server,
         SeedreamClient(server.url, server.key) as client,
@@ -174,7 +178,7 @@ def test_both_clients_have_the_same_methods() -> None:
     assert methods(SeedreamClient) == methods(AsyncSeedreamClient)
 
 
-def test_a_task_is_compared_by_what_it_says(client: SeedreamClient) -> None:
+def test_two_fetches_of_a_task_are_equal(client: SeedreamClient) -> None:
     task_id = client.create_task("a hill")
     assert isinstance(client.get_task(task_id), Task)
     assert client.get_task(task_id) == client.get_task(task_id)

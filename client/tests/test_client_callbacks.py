@@ -1,4 +1,4 @@
-"""Callbacks: read, verified, received inside Starlette from a live fake, and waited for."""
+"""Callbacks: parsing, verification, receiving them inside Starlette, and waiting for them."""
 
 import asyncio
 import base64
@@ -43,14 +43,14 @@ def signed(task_id: str = "t1", key: str = KEY, at: int = NOW) -> dict[str, str]
     return {RULES.timestamp_header: str(at), RULES.signature_header: base64.b64encode(digest).decode()}
 
 
-def test_a_callback_is_read_into_types() -> None:
+def test_a_callback_is_parsed() -> None:
     callback = parse_callback(BODY)
     assert (callback.code, callback.message) == (501, "Playground task failed.")
     assert (callback.task.task_id, callback.task.state, callback.task.fail_code) == ("t1", TaskState.FAIL, "422")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"code": 200}', b'{"code": 200, "data": {}}', b"[" * 9999])
-def test_what_is_no_callback_is_told(body: bytes) -> None:
+def test_a_malformed_callback_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidCallbackError):
         parse_callback(body)
     with pytest.raises(InvalidCallbackError):
@@ -59,7 +59,7 @@ def test_what_is_no_callback_is_told(body: bytes) -> None:
 
 @pytest.mark.parametrize("headers", [signed(), {name.lower(): value for name, value in signed().items()}])
 @pytest.mark.parametrize("key", [KEY, KEY.encode()])
-def test_a_callback_that_is_signed_just_now_is_taken(headers: dict[str, str], key: str | bytes) -> None:
+def test_a_callback_with_a_recent_signature_is_accepted(headers: dict[str, str], key: str | bytes) -> None:
     assert verify_callback(headers, BODY, key, now=NOW + 299).task.task_id == "t1"
 
 
@@ -76,29 +76,29 @@ def test_a_callback_that_is_signed_just_now_is_taken(headers: dict[str, str], ke
         signed(key="another"),
     ],
 )
-def test_a_callback_that_is_not_signed_with_the_key_is_refused(headers: dict[str, str]) -> None:
+def test_a_callback_with_a_wrong_signature_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(SignatureMismatchError):
         verify_callback(headers, BODY, KEY, now=NOW)
 
 
-@pytest.mark.parametrize(("now", "words"), [(NOW + 301, "301 s ago"), (NOW - 301, "in the future")])
-def test_a_callback_of_another_time_is_stale(now: float, words: str) -> None:
-    with pytest.raises(StaleCallbackError, match=words):
+@pytest.mark.parametrize(("now", "message"), [(NOW + 301, "301 s ago"), (NOW - 301, "in the future")])
+def test_a_callback_with_an_old_or_future_signature_is_stale(now: float, message: str) -> None:
+    with pytest.raises(StaleCallbackError, match=message):
         verify_callback(signed(), BODY, KEY, now=now)
     assert verify_callback(signed(), BODY, KEY, now=now, tolerance=400)
 
 
-def test_a_signature_over_undefined_as_of_the_vendors_sample_is_refused_and_explained() -> None:
-    """The sample signs ``data.task_id``, which is not there, and so what holds for every task."""
+def test_a_signature_made_by_the_vendors_sample_is_refused_with_the_reason() -> None:
+    """The sample signs ``data.task_id``, which does not exist, so its signature would hold for every task."""
     with pytest.raises(SignatureMismatchError, match=r"data\.task_id"):
         verify_callback(signed("undefined"), BODY, KEY, now=NOW)
-    snaked = BODY.replace(b"taskId", b"task_id")
+    with_snake_case = BODY.replace(b"taskId", b"task_id")
     with pytest.raises(InvalidCallbackError):
-        verify_callback(signed(), snaked, KEY, now=NOW)
+        verify_callback(signed(), with_snake_case, KEY, now=NOW)
 
 
 @pytest.mark.parametrize("key", ["", b""])
-def test_without_a_key_nothing_is_verified(key: str | bytes) -> None:
+def test_an_empty_signing_key_is_refused(key: str | bytes) -> None:
     with pytest.raises(ValueError, match="signing key"):
         verify_callback(signed(key=""), BODY, key, now=NOW)
     with pytest.raises(ValueError, match="signing key"):
@@ -126,25 +126,25 @@ def make_server() -> Iterator[MockServer]:
         yield server
 
 
-def play(server: MockServer, **words: Any) -> None:
-    usual: dict[str, Any] = {"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6}
-    server.play(**{**usual, **words})
+def configure(server: MockServer, **options: Any) -> None:
+    defaults: dict[str, Any] = {"key": f"k:signing-key={KEY}", "task_seconds": 0, "rate_limit": "off", "credits": 10**6}
+    server.play(**{**defaults, **options})
 
 
-def test_callbacks_of_a_live_service_are_received_verified_and_handled_once(server: MockServer) -> None:
-    play(server)
-    got: list[Callback] = []
-    with served(CallbackReceiver(got.append, signing_key=KEY)) as url, SeedreamClient(server.url, "k") as client:
+def test_a_receiver_verifies_callbacks_and_handles_each_once(server: MockServer) -> None:
+    configure(server)
+    received: list[Callback] = []
+    with served(CallbackReceiver(received.append, signing_key=KEY)) as url, SeedreamClient(server.url, "k") as client:
         task_id = client.create_task("a hill", callback_url=url)
         while server.control("GET", "callbacks")["callbacks"][0]["outcome"] == "pending":
             pass
         server.control("POST", f"callbacks/{task_id}/redeliver")
-    assert [(callback.code, callback.task.task_id) for callback in got] == [(200, task_id)]
+    assert [(callback.code, callback.task.task_id) for callback in received] == [(200, task_id)]
 
 
 @pytest.mark.parametrize("rule", ["", "callback.twice", "callback.unlike"])
-def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: MockServer, rule: str) -> None:
-    play(server)
+def test_wait_for_callback_returns_the_fetched_task(server: MockServer, rule: str) -> None:
+    configure(server)
     if rule:
         server.add_faults(rule)
     receiver = CallbackReceiver(signing_key=KEY)
@@ -154,8 +154,8 @@ def test_the_end_of_a_task_is_heard_of_and_told_by_its_record(server: MockServer
         assert client.wait_for_callback(task_id, receiver, timeout=30).succeeded
 
 
-def test_it_is_heard_of_without_polling(server: MockServer) -> None:
-    play(server, task_seconds=0.3)
+def test_wait_for_callback_does_not_poll(server: MockServer) -> None:
+    configure(server, task_seconds=0.3)
     receiver = CallbackReceiver(signing_key=KEY)
     with served(receiver) as url, SeedreamClient(server.url, "k") as client:
         task_id = client.create_task("a hill", callback_url=url)
@@ -163,11 +163,11 @@ def test_it_is_heard_of_without_polling(server: MockServer) -> None:
     assert sum(call["operation"] == "recordInfo" for call in server.calls) == 2
 
 
-def test_the_async_client_hears_of_many_at_once(server: MockServer) -> None:
-    play(server, task_seconds=0.3)
+def test_the_async_client_waits_for_many_callbacks_at_once(server: MockServer) -> None:
+    configure(server, task_seconds=0.3)
     receiver = CallbackReceiver(signing_key=KEY)
 
-    async def flow(url: str) -> list[bool]:
+    async def run(url: str) -> list[bool]:
         async with AsyncSeedreamClient(server.url, "k") as client:
 
             async def one(number: int) -> bool:
@@ -177,11 +177,11 @@ def test_the_async_client_hears_of_many_at_once(server: MockServer) -> None:
             return await asyncio.gather(*(one(number) for number in range(20)))
 
     with served(receiver) as url:
-        assert all(asyncio.run(flow(url)))
+        assert all(asyncio.run(run(url)))
 
 
-def test_a_task_that_fails_is_heard_of_too(server: MockServer) -> None:
-    play(server)
+def test_wait_for_callback_raises_the_error_of_a_failed_task(server: MockServer) -> None:
+    configure(server)
     server.add_faults("task.fail code=422 after=0")
     receiver = CallbackReceiver(signing_key=KEY)
     with served(receiver) as url, SeedreamClient(server.url, "k") as client:
@@ -190,8 +190,8 @@ def test_a_task_that_fails_is_heard_of_too(server: MockServer) -> None:
             client.wait_for_callback(task_id, receiver, timeout=30)
 
 
-def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server: MockServer) -> None:
-    play(server, task_seconds=3600)
+def test_wait_for_callback_times_out_without_a_callback(server: MockServer) -> None:
+    configure(server, task_seconds=3600)
     receiver = CallbackReceiver(signing_key=KEY)
 
     async def wait(task_id: str) -> None:
@@ -208,7 +208,7 @@ def test_a_callback_that_never_comes_keeps_nobody_waiting_beyond_the_time(server
     assert receiver.inbox._listeners == {}
 
 
-def ask(receiver: CallbackReceiver, **options: Any) -> int:
+def status_of(receiver: CallbackReceiver, **options: Any) -> int:
     async def call() -> int:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(receiver)) as http:
             return (
@@ -229,31 +229,31 @@ def ask(receiver: CallbackReceiver, **options: Any) -> int:
         ({"headers": signed(), "content": b"x" * 2_000_000}, 413),
     ],
 )
-def test_a_receiver_answers_with_the_status_that_fits(options: dict[str, Any], status: int) -> None:
-    got: list[Callback] = []
-    assert ask(CallbackReceiver(got.append, signing_key=KEY, clock=lambda: NOW), **options) == status
-    assert bool(got) == (status == 200)
+def test_a_receiver_responds_with_the_right_status(options: dict[str, Any], status: int) -> None:
+    received: list[Callback] = []
+    assert status_of(CallbackReceiver(received.append, signing_key=KEY, clock=lambda: NOW), **options) == status
+    assert bool(received) == (status == 200)
 
 
-def test_a_receiver_without_a_key_takes_what_is_not_signed() -> None:
-    assert ask(CallbackReceiver()) == 200
+def test_a_receiver_without_a_key_accepts_unsigned_callbacks() -> None:
+    assert status_of(CallbackReceiver()) == 200
 
 
-def test_what_was_not_handled_is_handled_when_it_comes_again() -> None:
-    tries: list[str] = []
+def test_a_callback_whose_handling_failed_is_handled_when_it_is_sent_again() -> None:
+    attempts: list[str] = []
 
     async def handle(callback: Callback) -> None:
-        tries.append(callback.task.task_id)
-        if len(tries) == 1:
+        attempts.append(callback.task.task_id)
+        if len(attempts) == 1:
             raise OSError("the disk is full")
 
     receiver = CallbackReceiver(handle)
     with pytest.raises(OSError, match="full"):
-        ask(receiver)
-    assert ask(receiver) == ask(receiver) == 200
-    assert tries == ["t1", "t1"]
+        status_of(receiver)
+    assert status_of(receiver) == status_of(receiver) == 200
+    assert attempts == ["t1", "t1"]
 
 
-def test_a_receiver_speaks_http_alone() -> None:
+def test_a_receiver_refuses_websockets() -> None:
     with pytest.raises(NotImplementedError):
         asyncio.run(CallbackReceiver()({"type": "websocket"}, None, None))  # type: ignore[arg-type]

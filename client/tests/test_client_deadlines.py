@@ -1,4 +1,4 @@
-"""No call outlasts its time, however a server stretches its answer; and no answer that cost is thrown away."""
+"""A response ends at its deadline even if it drips, and waiting for a connection does not shorten the deadline."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,17 @@ import pytest
 from seedbed_client import AsyncSeedreamClient, SeedreamClient, SubmissionUnknownError, WaitTimeoutError
 
 LONG = 30
-"""Seconds for which the servers here go on dripping: far more than any of the calls may take."""
+"""Seconds for which the servers drip: far more than a call may take."""
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Serve connections by a function that is given each of them, and yield the URL."""
+def serving(respond: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Serve connections with a function that responds on each of them, and yield the URL."""
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             while connection.recv(65536):
-                answer(connection)
+                respond(connection)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -61,20 +61,22 @@ CALLS: list[tuple[Callable[[SeedreamClient], object], type[Exception]]] = [
 ]
 
 
-@pytest.mark.parametrize("answer", [dripping_headers, dripping_body])
+@pytest.mark.parametrize("respond", [dripping_headers, dripping_body])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=["credits", "create", "wait", "download"])
-def test_an_answer_that_drips_ends_with_the_time_of_its_call(
-    answer: Callable[[socket.socket], object], call: Callable[[SeedreamClient], object], expected: type[Exception]
+def test_a_dripping_response_ends_at_its_deadline(
+    respond: Callable[[socket.socket], object], call: Callable[[SeedreamClient], object], expected: type[Exception]
 ) -> None:
     began = time.monotonic()
-    with serving(answer) as url, SeedreamClient(url, timeout=0.2, max_retries=0) as client, pytest.raises(expected):
+    with serving(respond) as url, SeedreamClient(url, timeout=0.2, max_retries=0) as client, pytest.raises(expected):
         call(client)
     assert time.monotonic() - began < LONG / 5
 
 
-@pytest.mark.parametrize("answer", [dripping_headers, dripping_body])
-def test_it_does_for_the_async_client_too(answer: Callable[[socket.socket], object]) -> None:
-    async def ask(url: str) -> None:
+@pytest.mark.parametrize("respond", [dripping_headers, dripping_body])
+def test_a_dripping_response_ends_at_its_deadline_for_the_async_client(
+    respond: Callable[[socket.socket], object],
+) -> None:
+    async def call(url: str) -> None:
         async with AsyncSeedreamClient(url, timeout=0.2, max_retries=0) as client:
             with pytest.raises(httpx2.ReadTimeout):
                 await client.credits()
@@ -82,31 +84,31 @@ def test_it_does_for_the_async_client_too(answer: Callable[[socket.socket], obje
                 await client.download(f"{url}/hill.jpg")
 
     began = time.monotonic()
-    with serving(answer) as url:
-        asyncio.run(ask(url))
+    with serving(respond) as url:
+        asyncio.run(call(url))
     assert time.monotonic() - began < LONG / 5
 
 
-def test_a_connection_that_is_used_again_has_the_time_of_the_call_that_uses_it() -> None:
+def test_a_reused_connection_has_the_deadline_of_the_new_request() -> None:
     bodies = iter([b'{"code": 200, "data": 7}', b'{"code": 200, "data": 8}'])
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         body = next(bodies)
         time.sleep(0.3)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    with serving(answer) as url, SeedreamClient(url, timeout=0.5, max_retries=0) as client:
+    with serving(respond) as url, SeedreamClient(url, timeout=0.5, max_retries=0) as client:
         assert (client.credits(), client.credits()) == (7, 8)
 
 
-def test_a_task_is_not_thrown_away_because_its_request_had_waited_for_a_connection() -> None:
-    made = b'{"code": 200, "data": {"taskId": "t1"}}'
+def test_waiting_for_a_free_connection_does_not_shorten_the_deadline() -> None:
+    created = b'{"code": 200, "data": {"taskId": "t1"}}'
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         time.sleep(0.6)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(made) + made)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(created) + created)
 
     limits = httpx2.Limits(max_connections=1)
-    with serving(answer) as url, httpx2.Client(limits=limits) as http, ThreadPoolExecutor() as threads:
+    with serving(respond) as url, httpx2.Client(limits=limits) as http, ThreadPoolExecutor() as threads:
         client = SeedreamClient(url, http_client=http, timeout=1, max_retries=0)
         assert list(threads.map(client.create_task, ["a hill", "a lake"])) == ["t1", "t1"]

@@ -1,4 +1,4 @@
-"""Answers of either dialect, with the code in the body or as HTTP status, read without being told which."""
+"""Responses of each dialect, with the code in the body or as HTTP status, are read without configuration."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from seedbed_mock import ManualClock, MockServer, running
 from seedbed_mock.settings import HttpStatus
 
 LONG_AGO = 1_765_166_238_000
-FORMS = list(product(["documented", "observed"], get_args(HttpStatus)))
+DIALECTS = list(product(["documented", "observed"], get_args(HttpStatus)))
 
 
 @pytest.fixture(scope="module", name="server")
@@ -36,14 +36,14 @@ def make_server() -> Iterator[MockServer]:
         yield server
 
 
-@pytest.mark.parametrize(("dialect", "http_status"), FORMS)
-def test_a_task_reads_the_same_in_every_form(server: MockServer, dialect: str, http_status: HttpStatus) -> None:
+@pytest.mark.parametrize(("dialect", "http_status"), DIALECTS)
+def test_a_task_is_the_same_in_every_dialect(server: MockServer, dialect: str, http_status: HttpStatus) -> None:
     clock = ManualClock()
     server.play(clock=clock, dialect=dialect, http_status=http_status, task_seconds=30)
     with SeedreamClient(server.url, server.key, sleep=clock.advance, clock=clock.now) as client:
-        seen = [(task.state, task) for task in client.iter_states(client.create_task("a hill", aspect_ratio="3:2"))]
+        changes = [(task.state, task) for task in client.iter_states(client.create_task("a hill", aspect_ratio="3:2"))]
         balance = client.credits()
-    states, tasks = zip(*seen, strict=True)
+    states, tasks = zip(*changes, strict=True)
     assert states == (TaskState.WAITING, TaskState.QUEUING, TaskState.GENERATING, TaskState.SUCCESS)
     assert tasks[-1].input == {"prompt": "a hill", "aspect_ratio": "3:2", "quality": "basic"}
     assert tasks[0].cost_time is tasks[0].complete_time is None
@@ -55,8 +55,10 @@ def test_a_task_reads_the_same_in_every_form(server: MockServer, dialect: str, h
     assert balance == 73.5
 
 
-@pytest.mark.parametrize(("dialect", "http_status"), FORMS)
-def test_a_refusal_is_the_same_class_in_every_form(server: MockServer, dialect: str, http_status: HttpStatus) -> None:
+@pytest.mark.parametrize(("dialect", "http_status"), DIALECTS)
+def test_an_error_has_the_same_class_in_every_dialect(
+    server: MockServer, dialect: str, http_status: HttpStatus
+) -> None:
     server.play(dialect=dialect, http_status=http_status, credits=0, rate_limit="off")
     with SeedreamClient(server.url, server.key, max_retries=0) as client:
         with pytest.raises(InsufficientCreditsError):
@@ -70,22 +72,22 @@ def test_a_refusal_is_the_same_class_in_every_form(server: MockServer, dialect: 
         server.add_faults("455; times=1")
         with pytest.raises(MaintenanceError):
             client.create_task("a hill")
-    with SeedreamClient(server.url, "wrong") as stranger, pytest.raises(AuthenticationError):
-        stranger.credits()
+    with SeedreamClient(server.url, "wrong") as other, pytest.raises(AuthenticationError):
+        other.credits()
 
 
-@pytest.mark.parametrize("words", ["prompt", "aspect_ratio"])
-def test_what_one_dialect_refuses_with_500_is_a_refusal_all_the_same(server: MockServer, words: str) -> None:
+@pytest.mark.parametrize("field", ["prompt", "aspect_ratio"])
+def test_a_validation_error_sent_as_500_is_recognised(server: MockServer, field: str) -> None:
     server.play(dialect="observed")
     given = {"prompt": "x" * 3001, "aspect_ratio": "1:1", "quality": "basic"} | (
-        {} if words == "prompt" else {words: "5"}
+        {} if field == "prompt" else {field: "5"}
     )
     with SeedreamClient(server.url, server.key) as client, pytest.raises(ValidationError) as error:
         client.submit(model="seedream/4.5-text-to-image", input=given, validate=False)
     assert error.value.code == 500
 
 
-def answering(status: int, content: object, **headers: str) -> SeedreamClient:
+def client_receiving(status: int, content: object, **headers: str) -> SeedreamClient:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(status, content=body, headers=names))
@@ -110,8 +112,10 @@ def answering(status: int, content: object, **headers: str) -> SeedreamClient:
         (200, {"code": True, "data": 3}, InvalidResponseError),
     ],
 )
-def test_a_body_may_lack_what_others_have(status: int, content: object, expected: type[Exception] | None) -> None:
-    with answering(status, content) as client:
+def test_bodies_of_other_implementations_are_read(
+    status: int, content: object, expected: type[Exception] | None
+) -> None:
+    with client_receiving(status, content) as client:
         if expected is None:
             assert client.credits() == 3
             return
@@ -120,49 +124,52 @@ def test_a_body_may_lack_what_others_have(status: int, content: object, expected
     assert type(error.value) is expected
 
 
-def test_what_is_called_message_elsewhere_is_told_too() -> None:
-    with answering(200, {"code": 401, "message": "who are you"}) as client, pytest.raises(AuthenticationError) as error:
+def test_the_field_message_is_read_like_msg() -> None:
+    with (
+        client_receiving(200, {"code": 401, "message": "who are you"}) as client,
+        pytest.raises(AuthenticationError) as error,
+    ):
         client.credits()
     assert error.value.message == "who are you"
 
 
 @pytest.mark.parametrize("data", [{"taskId": "task_seedream_1"}, {"taskId": "0" * 32}, {"recordId": "r"}])
-def test_a_new_task_is_named_in_any_form(data: dict[str, str]) -> None:
-    with answering(200, {"code": 200, "msg": "", "data": data}) as client:
+def test_a_task_id_is_read_in_every_form(data: dict[str, str]) -> None:
+    with client_receiving(200, {"code": 200, "msg": "", "data": data}) as client:
         assert client.create_task("a hill") in data.values()
 
 
 @pytest.mark.parametrize("data", [None, {}, {"taskId": ""}, {"taskId": 3}, [], "task"])
-def test_a_success_that_names_no_task_leaves_it_open_whether_there_is_one(data: object) -> None:
-    with answering(200, {"code": 200, "msg": "", "data": data}) as client, pytest.raises(SubmissionUnknownError):
+def test_a_success_without_a_task_id_is_an_unknown_submission(data: object) -> None:
+    with client_receiving(200, {"code": 200, "msg": "", "data": data}) as client, pytest.raises(SubmissionUnknownError):
         client.create_task("a hill")
 
 
 @pytest.mark.parametrize("code", sorted({500, 502, 503, 504, 524}))
-def test_after_a_code_of_a_broken_server_it_is_open_too(code: int) -> None:
-    with answering(200, {"code": code, "msg": "oops"}) as client, pytest.raises(SubmissionUnknownError) as error:
+def test_a_server_error_is_an_unknown_submission(code: int) -> None:
+    with client_receiving(200, {"code": code, "msg": "oops"}) as client, pytest.raises(SubmissionUnknownError) as error:
         client.create_task("a hill")
     assert isinstance(error.value.__cause__, ApiError)
 
 
 @pytest.mark.parametrize("code", [*sorted(set(ERRORS) - {500, 429, 455}), 400, 433])
-def test_other_codes_say_no_for_certain(code: int) -> None:
-    with answering(200, {"code": code, "msg": "no"}) as client, pytest.raises(ApiError) as error:
+def test_other_codes_mean_that_no_task_was_created(code: int) -> None:
+    with client_receiving(200, {"code": code, "msg": "no"}) as client, pytest.raises(ApiError) as error:
         client.create_task("a hill")
     assert error.value.code == code
 
 
-def record(**changes: Any) -> dict[str, Any]:
-    kept = {"taskId": "t", "model": "m", "state": "success", "param": "{}", "createTime": LONG_AGO, **changes}
-    return {"code": 200, "msg": "success", "data": {name: value for name, value in kept.items() if value is not ...}}
+def record(**fields: Any) -> dict[str, Any]:
+    values = {"taskId": "t", "model": "m", "state": "success", "param": "{}", "createTime": LONG_AGO, **fields}
+    return {"code": 200, "msg": "success", "data": {name: value for name, value in values.items() if value is not ...}}
 
 
 RESULTS = json.dumps({"resultUrls": ["https://cdn.example/a.jpg"]})
 
 
 @pytest.mark.parametrize("empty", ["", None, ...], ids=["empty", "null", "absent"])
-def test_results_that_are_not_there_are_none(empty: object) -> None:
-    with answering(200, record(state="waiting", resultJson=empty, failCode=empty, costTime=None)) as client:
+def test_missing_results_are_empty(empty: object) -> None:
+    with client_receiving(200, record(state="waiting", resultJson=empty, failCode=empty, costTime=None)) as client:
         task = client.get_task("t")
     assert (task.result_urls, task.fail_code, task.fail_msg, task.cost_time) == ((), "", "", None)
 
@@ -182,16 +189,18 @@ def test_results_that_are_not_there_are_none(empty: object) -> None:
         ("30", 30_000, None),
     ],
 )
-def test_the_unit_of_the_time_that_a_task_took_is_told_from_its_other_times(
+def test_the_unit_of_cost_time_is_inferred_from_the_other_times(
     cost: object, lasted: int | None, seconds: float | None
 ) -> None:
     ended = None if lasted is None else LONG_AGO + lasted
-    with answering(200, record(resultJson=RESULTS, costTime=cost, completeTime=ended)) as client:
+    with client_receiving(200, record(resultJson=RESULTS, costTime=cost, completeTime=ended)) as client:
         assert client.get_task("t").cost_time == (None if seconds is None else timedelta(seconds=seconds))
 
 
-def test_new_fields_and_states_are_kept_and_hurt_nobody() -> None:
-    with answering(200, record(state="dreaming", mood="calm", createTime=10**30, model=3, resultJson="{")) as client:
+def test_unknown_fields_and_states_are_kept() -> None:
+    with client_receiving(
+        200, record(state="dreaming", mood="calm", createTime=10**30, model=3, resultJson="{")
+    ) as client:
         task = client.get_task("t")
     assert task.state is TaskState.UNKNOWN
     assert (task.record["state"], task.record["mood"]) == ("dreaming", "calm")
@@ -200,8 +209,8 @@ def test_new_fields_and_states_are_kept_and_hurt_nobody() -> None:
     assert (task.create_time, task.model) == (None, "")
 
 
-def test_times_are_moments_with_a_zone() -> None:
-    with answering(200, record(resultJson=RESULTS, updateTime=LONG_AGO + 1)) as client:
+def test_times_have_a_time_zone() -> None:
+    with client_receiving(200, record(resultJson=RESULTS, updateTime=LONG_AGO + 1)) as client:
         task = client.get_task("t")
     assert task.create_time == datetime(2025, 12, 8, 3, 57, 18, tzinfo=UTC)
     assert task.update_time == datetime(2025, 12, 8, 3, 57, 18, 1000, tzinfo=UTC)
@@ -211,6 +220,6 @@ def test_times_are_moments_with_a_zone() -> None:
     "param",
     ['{"input": {"prompt": "x"}}', '{"input": "{\\"prompt\\": \\"x\\"}"}', {"input": {"prompt": "x"}}],
 )
-def test_the_input_is_read_in_either_form(param: object) -> None:
-    with answering(200, record(resultJson=RESULTS, param=param)) as client:
+def test_the_input_is_read_in_every_form(param: object) -> None:
+    with client_receiving(200, record(resultJson=RESULTS, param=param)) as client:
         assert client.get_task("t").input == {"prompt": "x"}

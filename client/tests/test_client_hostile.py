@@ -1,4 +1,4 @@
-"""What is no request, no answer and no name of a task: one clear error for each, and nothing sent."""
+"""Invalid arguments raise one clear error each, and nothing is sent."""
 
 import copy
 import json
@@ -27,16 +27,16 @@ from seedbed_client.cli.service_options import ServiceOptions
 from seedbed_client.cli.tasks import task as show_task
 
 
-def unreached(request: httpx2.Request) -> httpx2.Response:
-    raise AssertionError(f"nothing was to be sent, and {request.url} was")
+def unexpected(request: httpx2.Request) -> httpx2.Response:
+    raise AssertionError(f"unexpected request to {request.url}")
 
 
 def offline() -> SeedreamClient:
-    return SeedreamClient(transport=httpx2.MockTransport(unreached), max_retries=0)
+    return SeedreamClient(transport=httpx2.MockTransport(unexpected), max_retries=0)
 
 
 @pytest.mark.parametrize("task_id", ["", "\ud800", "a\nb", "x" * 70_000, None, 5], ids=ascii)
-def test_what_cannot_be_the_name_of_a_task_is_not_asked_for(task_id: Any) -> None:
+def test_an_invalid_task_id_is_refused_before_sending(task_id: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid task ID"):
         offline().get_task(task_id)
     with pytest.raises(ConfigurationError, match="invalid task ID"):
@@ -58,7 +58,7 @@ def test_what_cannot_be_the_name_of_a_task_is_not_asked_for(task_id: Any) -> Non
     ],
     ids=ascii,
 )
-def test_what_is_not_the_url_of_a_result_is_not_fetched(url: Any) -> None:
+def test_an_invalid_result_url_is_refused_before_sending(url: Any) -> None:
     with pytest.raises(DownloadError, match="not an http or https URL"):
         offline().download(url)
     with pytest.raises(DownloadError):
@@ -66,31 +66,31 @@ def test_what_is_not_the_url_of_a_result_is_not_fetched(url: Any) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"X\n": "a"}, {"": "a"}, {"X": "a\r\nY: b"}, {"X": "é"}, {"X y": "a"}], ids=ascii)
-def test_a_header_that_cannot_be_sent_makes_no_task(headers: dict[str, str]) -> None:
+def test_an_invalid_header_is_refused_before_sending(headers: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="header"):
         offline().create_task("a hill", extra_headers=headers)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x"], ids=["nan", "inf", "object", "bytes"])
 @pytest.mark.parametrize("validate", [True, False])
-def test_what_is_no_json_is_refused_whether_or_not_it_is_held_to_a_contract(value: object, validate: bool) -> None:  # noqa: FBT001
+def test_input_that_json_cannot_represent_is_refused(value: object, *, validate: bool) -> None:
     with pytest.raises(ValidationError):
         offline().submit(model="seedream/4.5-text-to-image", input={"prompt": "x", "more": value}, validate=validate)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "3"])
-def test_a_client_has_a_time_for_its_requests(timeout: Any) -> None:
+def test_an_invalid_request_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid timeout"):
         SeedreamClient(timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
-def test_a_wait_that_has_no_end_or_no_beginning_costs_nothing(timeout: float) -> None:
+def test_an_invalid_wait_timeout_is_refused_before_sending(timeout: float) -> None:
     with pytest.raises(ConfigurationError, match="invalid timeout"):
         offline().generate("a hill", timeout=timeout)
 
 
-def test_a_password_in_the_url_of_a_service_is_refused_and_not_shown() -> None:
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigurationError) as error:
         SeedreamClient("http://me:hush@127.0.0.1:9")
     assert "hush" not in str(error.value)
@@ -98,13 +98,13 @@ def test_a_password_in_the_url_of_a_service_is_refused_and_not_shown() -> None:
 
 @pytest.mark.parametrize("state", [[], [1], {}, {"a": 1}, 5, None, "\x1b[31m"], ids=ascii)
 def test_a_state_of_any_type_is_shown(state: object, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = json.dumps({"code": 200, "msg": "", "data": {"taskId": "t1", "state": state}})
+    body = json.dumps({"code": 200, "msg": "", "data": {"taskId": "t1", "state": state}})
 
-    class Flags(ServiceOptions):
+    class Options(ServiceOptions):
         def client(self, cls: Any, **_: Any) -> Any:
-            return cls(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=answer)))
+            return cls(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=body)))
 
-    assert show_task("t1", service=Flags()) == 0
+    assert show_task("t1", service=Options()) == 0
     assert "\x1b" not in capsys.readouterr().out
 
 
@@ -119,15 +119,15 @@ ERRORS: list[SeedreamError] = [
 ]
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_comes_whole_from_another_process(error: SeedreamError, again: Callable[[Any], Any]) -> None:
-    error.add_note("The task is t1")
-    found = again(error)
-    assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
+def test_errors_can_be_copied_and_pickled(error: SeedreamError, copied: Callable[[Any], Any]) -> None:
+    error.add_note("The task ID is t1")
+    result = copied(error)
+    assert (type(result), str(result), vars(result)) == (type(error), str(error), vars(error))
 
 
-def test_a_signing_key_may_be_any_bytes_and_does_not_show_where_it_fails() -> None:
+def test_a_signing_key_may_be_any_bytes_and_stays_hidden() -> None:
     body, key = b'{"code": 200, "msg": "", "data": {"taskId": "t"}}', b"\xff\xfe key"
     # From: printf t.1 | openssl dgst -sha256 -mac hmac -macopt hexkey:fffe206b6579 -binary | base64
     headers = {"X-Webhook-Timestamp": "1", "X-Webhook-Signature": SIGNATURE}

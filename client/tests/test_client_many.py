@@ -1,4 +1,4 @@
-"""A thousand images at once on one client: few connections, and nothing left behind."""
+"""A thousand tasks at once on one client: few connections, and nothing left behind."""
 
 import asyncio
 import gc
@@ -27,18 +27,18 @@ def make_server() -> Iterator[MockServer]:
         yield server
 
 
-def handles() -> int:
+def open_handles() -> int:
     return len(list(HANDLES.iterdir()))
 
 
-async def many(server: MockServer, count: int) -> int:
-    """Have so many images made at once, and return the most handles of files that were open meanwhile."""
+async def generate_many(server: MockServer, count: int) -> int:
+    """Generate that many images at once, and return the largest number of open file handles."""
     most, done = 0, asyncio.Event()
 
     async def watch() -> None:
         nonlocal most
         while not done.is_set():
-            most = max(most, handles())
+            most = max(most, open_handles())
             await asyncio.sleep(0.01)
 
     async with AsyncSeedreamClient(server.url, server.key, polling=QUICK, timeout=120) as client:
@@ -52,20 +52,20 @@ async def many(server: MockServer, count: int) -> int:
     return most
 
 
-@pytest.mark.skipif(not HANDLES.exists(), reason="open handles are counted in /proc, which this system has not")
-def test_a_thousand_images_at_once_take_few_connections_and_leave_none_behind(server: MockServer) -> None:
+@pytest.mark.skipif(not HANDLES.exists(), reason="open handles are counted in /proc, which this system does not have")
+def test_a_thousand_tasks_at_once_use_few_connections_and_leave_none_open(server: MockServer) -> None:
     server.play(task_seconds=0.2, rate_limit="off", credits=10**6)
-    asyncio.run(many(server, 10))
-    before = handles()
-    most = asyncio.run(many(server, COUNT))
+    asyncio.run(generate_many(server, 10))
+    before = open_handles()
+    most = asyncio.run(generate_many(server, COUNT))
     # Both ends of a connection are in this process.
     assert most - before <= 2 * MOST_CONNECTIONS + ROUGHLY
-    assert handles() <= before + ROUGHLY
+    assert open_handles() <= before + ROUGHLY
     with SeedreamClient(server.url, server.key) as client:
         assert client.credits() == 10**6 - 6.5 * (COUNT + 10)
 
 
-def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
+def test_the_client_does_not_accumulate_memory() -> None:
     with (
         running(task_seconds=0, rate_limit="off", credits=10**6, keep_tasks=10) as server,
         SeedreamClient(server.url, server.key) as client,
@@ -75,12 +75,12 @@ def test_the_client_keeps_nothing_of_the_images_that_it_had_made() -> None:
         gc.collect()
         tracemalloc.start()
         try:
-            mine = [tracemalloc.Filter(inclusive=True, filename_pattern="*/seedbed_client/*")]
-            before = tracemalloc.take_snapshot().filter_traces(mine)
+            filters = [tracemalloc.Filter(inclusive=True, filename_pattern="*/seedbed_client/*")]
+            before = tracemalloc.take_snapshot().filter_traces(filters)
             for _ in range(200):
                 client.generate("a hill")
             gc.collect()
-            after = tracemalloc.take_snapshot().filter_traces(mine)
+            after = tracemalloc.take_snapshot().filter_traces(filters)
         finally:
             tracemalloc.stop()
     assert sum(entry.size_diff for entry in after.compare_to(before, "filename")) < 20_000
@@ -93,7 +93,7 @@ def test_threads_may_share_a_client(server: MockServer) -> None:
     assert len({task.task_id for task in tasks}) == 64
 
 
-def test_a_closed_client_says_so(server: MockServer) -> None:
+def test_a_closed_client_refuses_calls(server: MockServer) -> None:
     client = SeedreamClient(server.url, server.key)
     client.credits()
     client.close()
@@ -125,8 +125,8 @@ sys.exit(any(ends))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
-def test_a_client_that_was_made_before_a_fork_shares_no_connection_after_it(server: MockServer) -> None:
+def test_a_forked_process_uses_its_own_connections(server: MockServer) -> None:
     server.play(task_seconds=0, rate_limit="off", credits=10**6)
     command = [sys.executable, "-W", "error", "-c", FORKED, server.url]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (found.returncode, found.stderr) == (0, "")
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")

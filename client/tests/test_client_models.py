@@ -1,4 +1,4 @@
-"""The client with the contract of another model: its fields, its defaults, its codes, without a line of code."""
+"""The client with the contract of another model: its fields, its defaults and its codes."""
 
 import json
 import re
@@ -26,20 +26,20 @@ def make_server() -> Iterator[MockServer]:
         yield server
 
 
-def test_another_model_is_asked_by_its_own_contract(server: MockServer) -> None:
+def test_a_task_of_another_model_uses_its_contract(server: MockServer) -> None:
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         task = client.wait(client.submit(model=MEADOW.model, input={"words": "sheep", "copies": 4}))
     assert task.model == MEADOW.model
     assert task.input == {"words": "sheep", "copies": 4}
 
 
-def test_its_defaults_are_its_own(server: MockServer) -> None:
+def test_another_model_has_its_own_defaults(server: MockServer) -> None:
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         task_id = client.submit(model=MEADOW.model, input={"words": "sheep"})
         assert client.get_task(task_id).input == {"words": "sheep", "copies": 1}
 
 
-def test_what_breaks_its_contract_is_not_sent_unless_asked_for(server: MockServer) -> None:
+def test_invalid_input_is_only_sent_with_validate_false(server: MockServer) -> None:
     server.reset()
     with SeedreamClient(server.url, server.key, contracts=[MEADOW]) as client:
         with pytest.raises(ValidationError, match=r"copies must be one of 1, 2, 4, not 3"):
@@ -50,12 +50,12 @@ def test_what_breaks_its_contract_is_not_sent_unless_asked_for(server: MockServe
         server.assert_called("createTask", times=1)
 
 
-def test_a_model_without_a_contract_is_named_with_those_that_have_one() -> None:
+def test_an_unknown_model_error_lists_the_known_models() -> None:
     with SeedreamClient() as client, pytest.raises(ConfigurationError, match=re.escape(default_contract().model)):
         client.submit(model="other/model", input={})
 
 
-def test_a_code_that_only_it_documents_has_a_class(server: MockServer) -> None:
+def test_a_code_of_another_contract_has_its_own_class(server: MockServer) -> None:
     with (
         httpx2.Client(headers={"X-Seedbed-Fault": "499"}, trust_env=False) as http,
         SeedreamClient(server.url, server.key, contracts=[MEADOW], http_client=http) as client,
@@ -65,23 +65,23 @@ def test_a_code_that_only_it_documents_has_a_class(server: MockServer) -> None:
     assert type(error.value).__name__ == "Code499Error"
 
 
-def test_the_command_asks_another_model(
+def test_the_command_generates_with_another_model(
     server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
     monkeypatch.chdir(tmp_path)
     Path("meadow.json").write_text(TEXT, encoding="utf-8")
-    asked = ["generate", "sheep", "--contract", "meadow.json", "-o", "out.jpg"]
-    assert main([*asked, "--field", "copies=2", "--field", "size=640x480"]) == 0
+    command = ["generate", "sheep", "--contract", "meadow.json", "-o", "out.jpg"]
+    assert main([*command, "--field", "copies=2", "--field", "size=640x480"]) == 0
     with Image.open("out.jpg") as image:
         assert image.size == (640, 480)
-    assert main([*asked, "--field", "prompt=an unnamed field", "--field", "words=goats"]) == 0
-    assert main([*asked, "--field", "copies=3"]) == 1
+    assert main([*command, "--field", "prompt=an unnamed field", "--field", "words=goats"]) == 0
+    assert main([*command, "--field", "copies=3"]) == 1
     assert "copies must be one of 1, 2, 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
-def test_a_file_that_is_no_contract_is_one_sentence(
+def test_an_invalid_contract_file_is_one_line_of_error(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     contract = tmp_path / "meadow.json"
@@ -94,11 +94,11 @@ def test_a_file_that_is_no_contract_is_one_sentence(
     assert errors.count("meadow.json") == 2
 
 
-@pytest.mark.parametrize("word", ["copies", "=2", "copies=many", "copies="])
-def test_a_field_that_cannot_be_read_is_one_sentence(
-    tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("assignment", ["copies", "=2", "copies=many", "copies="])
+def test_an_invalid_field_is_one_line_of_error(
+    tmp_path: Path, assignment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     contract = tmp_path / "meadow.json"
     contract.write_text(TEXT, encoding="utf-8")
-    assert main(["generate", "sheep", "--contract", str(contract), "--field", word]) == 2
+    assert main(["generate", "sheep", "--contract", str(contract), "--field", assignment]) == 2
     assert capsys.readouterr().err.count("\n") == 1

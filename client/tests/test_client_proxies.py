@@ -16,7 +16,7 @@ from seedbed_client._http import environment_proxy
 
 BALANCE = b'{"code": 200, "msg": "", "data": 7}'
 NAME = "api.seedbed.test"
-"""A host that does not exist: only a proxy can answer for it."""
+"""A host that does not exist: only a proxy can respond for it."""
 
 LONG = 30
 """Seconds for which a response drips: far more than a call may take."""
@@ -31,7 +31,7 @@ def drip(connection: ssl.SSLSocket) -> None:
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Answers requests itself, whichever host they are for, and notes what it was asked."""
+    """Responds to requests for any host, and records them."""
 
     protocol_version = "HTTP/1.1"
     certificate: ssl.SSLContext
@@ -94,7 +94,7 @@ def async_balance(url: str) -> float:
 
 
 @pytest.mark.parametrize("call", [balance, async_balance], ids=["blocking", "async"])
-def test_requests_go_through_the_proxy_of_the_environment(proxy: type[Proxy], call: Callable[[str], float]) -> None:
+def test_requests_use_the_proxy_of_the_environment(proxy: type[Proxy], call: Callable[[str], float]) -> None:
     assert call(f"http://{NAME}") == 7
     assert call(f"https://{NAME}") == 7
     path, authorization = "/api/v1/chat/credit", "Basic dXNlcjpzZWNyZXQ="
@@ -105,7 +105,7 @@ def test_requests_go_through_the_proxy_of_the_environment(proxy: type[Proxy], ca
 
 
 @pytest.mark.parametrize("call", [balance, async_balance], ids=["blocking", "async"])
-def test_no_proxy_makes_an_exception(
+def test_no_proxy_bypasses_the_proxy(
     proxy: type[Proxy], call: Callable[[str], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "seedbed.test")
@@ -147,7 +147,7 @@ def test_a_proxy_is_chosen_by_the_scheme_of_the_url() -> None:
     assert environment_proxy(httpx2.URL("http://a.example"), {"https": "http://one.example"}) == ""
 
 
-def test_a_response_that_drips_through_a_proxy_ends_with_the_time_of_its_call(proxy: type[Proxy]) -> None:
+def test_a_dripping_response_through_a_proxy_ends_at_its_deadline(proxy: type[Proxy]) -> None:
     proxy.drips = True
     began = time.monotonic()
     with SeedreamClient(f"https://{NAME}", max_retries=0, timeout=0.5) as client, pytest.raises(httpx2.ReadTimeout):

@@ -1,4 +1,4 @@
-"""When a call is made again, after how long, and when it is not."""
+"""When a request is retried, after how long, and when it is not."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ from seedbed_client import (
 )
 from seedbed_mock import ManualClock
 
-MADE = {"code": 200, "msg": "success", "data": {"taskId": "t1"}}
+CREATED = {"code": 200, "msg": "success", "data": {"taskId": "t1"}}
 BALANCE = {"code": 200, "msg": "success", "data": 7}
 WAITING = {"taskId": "t1", "model": "m", "state": "waiting", "param": "{}", "createTime": 1}
 
@@ -34,24 +34,26 @@ def code(number: int, **headers: str) -> httpx2.Response:
 
 
 class Script:
-    """Answers calls in turn, the last answer again and again, and notes the calls and the pauses between them."""
+    """Returns responses in turn, the last one repeatedly, and counts the calls and the pauses between them."""
 
-    def __init__(self, *answers: Any) -> None:
-        self.left, self.calls, self.pauses, self.clock = list(answers), 0, list[float](), ManualClock()
+    def __init__(self, *responses: Any) -> None:
+        self.left, self.calls, self.pauses, self.clock = list(responses), 0, list[float](), ManualClock()
 
-    def answer(self, request: httpx2.Request) -> httpx2.Response:
+    def respond(self, request: httpx2.Request) -> httpx2.Response:
         self.calls += 1
-        answer = self.left.pop(0) if len(self.left) > 1 else self.left[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer, request=request)
+        response = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        if isinstance(response, Exception):
+            raise response
+        return (
+            response if isinstance(response, httpx2.Response) else httpx2.Response(200, json=response, request=request)
+        )
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.clock.advance(seconds)
 
     def client(self, **options: Any) -> SeedreamClient:
-        transport = httpx2.MockTransport(self.answer)
+        transport = httpx2.MockTransport(self.respond)
         return SeedreamClient(transport=transport, sleep=self.sleep, clock=self.clock.now, **options)
 
 
@@ -68,39 +70,39 @@ UNSAFE = [
 FINAL = [code(401), code(402), code(422), code(505), code(433)]
 
 
-@pytest.mark.parametrize("answer", SAFE, ids=str)
-def test_a_task_is_asked_for_again_where_none_can_have_been_made(answer: Any) -> None:
-    script = Script(answer, answer, MADE)
+@pytest.mark.parametrize("response", SAFE, ids=str)
+def test_a_submission_is_retried_if_no_task_can_have_been_created(response: Any) -> None:
+    script = Script(response, response, CREATED)
     assert script.client().create_task("a hill") == "t1"
     assert script.calls == 3
     assert script.pauses[0] < script.pauses[1]
 
 
-@pytest.mark.parametrize("answer", UNSAFE, ids=str)
-def test_it_is_asked_for_once_where_one_may_have_been_made(answer: Any) -> None:
-    script = Script(answer, MADE)
+@pytest.mark.parametrize("response", UNSAFE, ids=str)
+def test_a_submission_is_not_retried_if_a_task_may_have_been_created(response: Any) -> None:
+    script = Script(response, CREATED)
     with pytest.raises(SubmissionUnknownError):
         script.client().create_task("a hill")
     assert (script.calls, script.pauses) == (1, [])
 
 
-@pytest.mark.parametrize("answer", FINAL, ids=lambda answer: answer.text[8:11])
-def test_it_is_asked_for_once_where_the_answer_is_no(answer: Any) -> None:
-    script = Script(answer, MADE)
+@pytest.mark.parametrize("response", FINAL, ids=lambda response: response.text[8:11])
+def test_a_refused_submission_is_not_retried(response: Any) -> None:
+    script = Script(response, CREATED)
     with pytest.raises(ApiError):
         script.client().create_task("a hill")
     assert script.calls == 1
 
 
-@pytest.mark.parametrize("answer", [answer for answer in [*SAFE, *UNSAFE] if answer is not None], ids=str)
-def test_reads_are_repeated_freely(answer: Any) -> None:
-    script = Script(answer, answer, BALANCE)
+@pytest.mark.parametrize("response", [response for response in [*SAFE, *UNSAFE] if response is not None], ids=str)
+def test_reads_are_retried_after_any_temporary_error(response: Any) -> None:
+    script = Script(response, response, BALANCE)
     assert script.client().credits() == 7
     assert script.calls == 3
 
 
 @pytest.mark.parametrize("most", [0, 2])
-def test_no_more_often_than_allowed(most: int) -> None:
+def test_max_retries_limits_the_retries(most: int) -> None:
     script = Script(code(429))
     with pytest.raises(RateLimitError):
         script.client(max_retries=most).create_task("a hill")
@@ -108,77 +110,77 @@ def test_no_more_often_than_allowed(most: int) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["7", "31"])
-def test_retry_after_is_kept(seconds: str) -> None:
-    script = Script(code(429, Retry_After=seconds), MADE)
+def test_retry_after_is_honoured(seconds: str) -> None:
+    script = Script(code(429, Retry_After=seconds), CREATED)
     script.client().create_task("a hill")
     assert script.pauses == [pytest.approx(float(seconds))]
 
 
 def test_retry_after_may_be_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
-    script = Script(code(455, Retry_After=date), MADE)
+    script = Script(code(455, Retry_After=date), CREATED)
     script.client().create_task("a hill")
     assert 30 < script.pauses[0] <= 40
 
 
 @pytest.mark.parametrize("text", ["soon", "-3", "1e3", "Mon, 99 Foo 2026", ""])
-def test_a_retry_after_that_says_nothing_counts_as_none(text: str) -> None:
-    script = Script(code(429, Retry_After=text), MADE)
+def test_an_invalid_retry_after_is_ignored(text: str) -> None:
+    script = Script(code(429, Retry_After=text), CREATED)
     script.client().create_task("a hill")
     assert 2 <= script.pauses[0] <= 3
 
 
-def test_who_asks_to_be_left_alone_for_a_day_is() -> None:
-    script = Script(code(455, Retry_After="86400"), MADE)
+def test_a_very_long_retry_after_is_raised_and_not_waited_for() -> None:
+    script = Script(code(455, Retry_After="86400"), CREATED)
     with pytest.raises(MaintenanceError) as error:
         script.client().create_task("a hill")
     assert error.value.retry_after == 86400
     assert (script.calls, script.pauses) == (1, [])
 
 
-def test_nothing_is_waited_for_beyond_the_deadline() -> None:
-    script = Script(code(429, Retry_After="20"), MADE)
+def test_a_retry_beyond_the_timeout_of_generate_is_not_waited_for() -> None:
+    script = Script(code(429, Retry_After="20"), CREATED)
     began = script.clock.now()
     with pytest.raises(RateLimitError):
         script.client().generate("a hill", timeout=15)
     assert script.clock.now() == began
 
 
-def test_a_look_is_put_off_for_as_long_as_the_service_asks() -> None:
+def test_a_fetch_is_delayed_by_retry_after() -> None:
     done = {**WAITING, "state": "success", "resultJson": '{"resultUrls": []}'}
     script = Script(code(429, Retry_After="33"), {"code": 200, "msg": "", "data": done})
     assert script.client().wait("t1").succeeded
     assert script.pauses == [33]
 
 
-@pytest.mark.parametrize("answer", [code(429, Retry_After="500"), {"code": 200, "msg": "", "data": WAITING}], ids=str)
-def test_a_wait_ends_on_time_whatever_it_is_told(answer: Any) -> None:
-    script = Script(answer)
+@pytest.mark.parametrize("response", [code(429, Retry_After="500"), {"code": 200, "msg": "", "data": WAITING}], ids=str)
+def test_a_wait_ends_at_its_timeout(response: Any) -> None:
+    script = Script(response)
     began = script.clock.now()
     with pytest.raises(WaitTimeoutError):
         script.client().wait("t1", timeout=100)
     assert script.clock.now() - began == pytest.approx(100)
 
 
-def test_the_rhythm_is_that_of_the_one_who_waits() -> None:
+def test_a_custom_polling_schedule_is_used() -> None:
     script = Script({"code": 200, "msg": "", "data": WAITING})
-    rhythm = PollingSchedule(steps=(PollingStep(0, 1, 1), PollingStep(3, 4, 4)), timeout=11)
+    polling = PollingSchedule(steps=(PollingStep(0, 1, 1), PollingStep(3, 4, 4)), timeout=11)
     with pytest.raises(WaitTimeoutError, match="after 11 s"):
-        script.client(polling=rhythm).wait("t1")
+        script.client(polling=polling).wait("t1")
     assert script.pauses == pytest.approx([1, 1, 1, 4, 4])
 
 
-def test_the_advised_rhythm_is_two_to_three_then_five_to_ten_then_fifteen_to_thirty_seconds() -> None:
-    looks = [
+def test_the_default_schedule_follows_the_documentation() -> None:
+    ranges = [
         (PollingSchedule().pause(elapsed, min), PollingSchedule().pause(elapsed, max))
         for elapsed in (0, 29, 30, 119, 120, 899)
     ]
-    assert looks == [(2, 3), (2, 3), (5, 10), (5, 10), (15, 30), (15, 30)]
+    assert ranges == [(2, 3), (2, 3), (5, 10), (5, 10), (15, 30), (15, 30)]
     assert PollingSchedule().timeout == 15 * 60
 
 
 @pytest.mark.parametrize("unknown", [404, 422])
-def test_a_task_that_is_not_known_yet_is_looked_for_a_while(unknown: int) -> None:
+def test_an_unknown_task_is_polled_for_the_grace_period(unknown: int) -> None:
     script = Script(code(unknown), code(unknown), {"code": 200, "msg": "", "data": {**WAITING, "state": "success"}})
     assert script.client().wait("t1").succeeded
     lost = Script(code(unknown))
@@ -188,14 +190,14 @@ def test_a_task_that_is_not_known_yet_is_looked_for_a_while(unknown: int) -> Non
     assert error.value.__notes__ == ["The task ID is t1"]
 
 
-def test_the_async_client_repeats_in_the_same_way() -> None:
-    script = Script(code(429, Retry_After="7"), MADE)
+def test_the_async_client_retries_in_the_same_way() -> None:
+    script = Script(code(429, Retry_After="7"), CREATED)
 
     async def sleep(seconds: float) -> None:
         script.sleep(seconds)
 
     async def create() -> str:
-        async with AsyncSeedreamClient(transport=httpx2.MockTransport(script.answer), sleep=sleep) as client:
+        async with AsyncSeedreamClient(transport=httpx2.MockTransport(script.respond), sleep=sleep) as client:
             return await client.create_task("a hill")
 
     assert asyncio.run(create()) == "t1"
@@ -212,14 +214,14 @@ class Drip(httpx2.SyncByteStream):
         return itertools.repeat(self.part)
 
 
-def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_without_end() -> None:
+def test_an_endless_slow_response_times_out() -> None:
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Drip(b" ")))
     client = SeedreamClient(transport=transport, timeout=0.05, max_retries=0)
     with pytest.raises(httpx2.ReadTimeout, match="too long"):
         client.credits()
 
 
-def test_an_answer_without_end_is_not_taken_in() -> None:
+def test_an_endless_fast_response_is_refused() -> None:
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Drip(bytes(100_000))))
     client = SeedreamClient(transport=transport, max_retries=0)
     with pytest.raises(InvalidResponseError, match="larger than"):

@@ -1,4 +1,4 @@
-"""The client under faults, those of the shipped scenarios and random ones: nothing is paid twice, lost or hangs."""
+"""The client under the faults of shipped scenarios and under random ones: no task is paid twice or lost."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ HARMLESS = {default_contract().code_named(name).number for name in ("rate_limite
 
 
 @dataclasses.dataclass
-class End:
-    """How a call of ``generate`` ended."""
+class Outcome:
+    """The outcome of a call of ``generate``."""
 
     prompt: str
-    lasted: float
+    seconds: float
     task: Task | None = None
     error: Exception | None = None
 
@@ -41,40 +41,40 @@ def make_server() -> Iterator[MockServer]:
         yield server
 
 
-def played(server: MockServer, count: int, **words: Any) -> list[End]:
-    """Return how some calls of ``generate`` end on a server that plays so, as the client's own clock has it."""
+def outcomes_of(server: MockServer, count: int, **options: Any) -> list[Outcome]:
+    """Return the outcomes of some calls of ``generate`` on a server with these options."""
     clock = ManualClock()
-    server.play(clock=clock, rate_limit="off", credits=10**6, task_seconds=20, **words)
+    server.play(clock=clock, rate_limit="off", credits=10**6, task_seconds=20, **options)
     with SeedreamClient(server.url, server.key, timeout=0.1, sleep=clock.advance, clock=clock.now) as client:
-        return [end_of(client, clock, f"hill {number}") for number in range(count)]
+        return [outcome_of(client, clock, f"hill {number}") for number in range(count)]
 
 
-def end_of(client: SeedreamClient, clock: ManualClock, prompt: str) -> End:
+def outcome_of(client: SeedreamClient, clock: ManualClock, prompt: str) -> Outcome:
     began = clock.now()
     try:
         task = client.generate(prompt, timeout=PATIENCE)
     except WaitTimeoutError as error:
-        end = End(prompt, clock.now() - began, error=error)
-        end.task = waited_for_again(client, error.task)
-        return end
+        outcome = Outcome(prompt, clock.now() - began, error=error)
+        outcome.task = wait_again(client, error.task)
+        return outcome
     except (SeedreamError, httpx2.RequestError) as error:
-        return End(prompt, clock.now() - began, error=error)
-    return End(prompt, clock.now() - began, task)
+        return Outcome(prompt, clock.now() - began, error=error)
+    return Outcome(prompt, clock.now() - began, task)
 
 
-def waited_for_again(client: SeedreamClient, task: Task) -> Task | None:
+def wait_again(client: SeedreamClient, task: Task) -> Task | None:
     try:
         return client.wait(task)
     except (SeedreamError, httpx2.RequestError):
         return None
 
 
-def found_again(client: SeedreamClient, error: Exception | None) -> Task | None:
-    """Return the task that an error names, once the service answers again: what is named is not lost."""
+def recovered(client: SeedreamClient, error: Exception | None) -> Task | None:
+    """Return the task that an error names, once the service works again: a task that is named is not lost."""
     if isinstance(error, WaitTimeoutError):
-        return waited_for_again(client, error.task)
+        return wait_again(client, error.task)
     notes = [note.removeprefix("The task ID is ") for note in getattr(error, "__notes__", ())]
-    return waited_for_again(client, Task(notes[0])) if notes else None
+    return wait_again(client, Task(notes[0])) if notes else None
 
 
 def calls_by_prompt(server: MockServer) -> dict[str, list[dict[str, Any]]]:
@@ -86,32 +86,32 @@ def calls_by_prompt(server: MockServer) -> dict[str, list[dict[str, Any]]]:
 
 
 def is_harmless(call: dict[str, Any]) -> bool:
-    """Tell whether what a call was answered allows for another, in the words of either dialect."""
+    """Return whether the response to a submission allows another one, in either dialect."""
     return call["code"] in HARMLESS or call["case"] == "under_maintenance"
 
 
-def hold(server: MockServer, ends: list[End]) -> None:
-    """Check what has to hold whatever went wrong."""
-    made = calls_by_prompt(server)
-    for end in ends:
-        assert end.lasted <= PATIENCE + 1e-6
-        calls = made.get(end.prompt, [])
-        assert all(is_harmless(call) for call in calls[:-1]), f"{end.prompt} was asked for again: {calls}"
-        if calls and calls[-1].get("task_id") and not isinstance(end.error, SubmissionUnknownError):
+def check(server: MockServer, outcomes: list[Outcome]) -> None:
+    """Check what must hold after any fault."""
+    submissions = calls_by_prompt(server)
+    for outcome in outcomes:
+        assert outcome.seconds <= PATIENCE + 1e-6
+        calls = submissions.get(outcome.prompt, [])
+        assert all(is_harmless(call) for call in calls[:-1]), f"{outcome.prompt} was submitted again: {calls}"
+        if calls and calls[-1].get("task_id") and not isinstance(outcome.error, SubmissionUnknownError):
             state = server.task(calls[-1]["task_id"])["state"]
-            assert (state == "success") <= bool(end.task and end.task.succeeded), (state, end)
+            assert (state == "success") <= bool(outcome.task and outcome.task.succeeded), (state, outcome)
 
 
 @pytest.mark.parametrize("name", list(shipped_scenarios()))
-def test_under_every_shipped_scenario_the_client_ends_right(server: MockServer, name: str) -> None:
-    # An answer that is delayed by the clock comes not at all while the clock stands still, which takes real time.
-    ends = played(server, 8 if name == "slow-day" else 25, scenario=name, seed=4)
-    hold(server, ends)
-    assert any(end.task for end in ends)
+def test_generate_ends_correctly_in_every_shipped_scenario(server: MockServer, name: str) -> None:
+    # A response that the clock delays never comes while the clock stands still, and its timeout takes real time.
+    outcomes = outcomes_of(server, 8 if name == "slow-day" else 25, scenario=name, seed=4)
+    check(server, outcomes)
+    assert any(outcome.task for outcome in outcomes)
     assert all(
-        isinstance(end.error, GenerationFailedError | SubmissionUnknownError | WaitTimeoutError | ApiError)
-        for end in ends
-        if end.error
+        isinstance(outcome.error, GenerationFailedError | SubmissionUnknownError | WaitTimeoutError | ApiError)
+        for outcome in outcomes
+        if outcome.error
     )
 
 
@@ -129,21 +129,19 @@ OPERATIONS = ["", "; op=createTask", "; op=recordInfo"]
 def rules(draw: st.DrawFn) -> str:
     effect = draw(st.sampled_from(EFFECTS))
     operation = draw(st.sampled_from(OPERATIONS[:2] if effect.startswith(("task", "result")) else OPERATIONS))
-    share = draw(st.sampled_from(["; p=0.2", "; p=0.5", "; times=1", "; times=3", "; every=2", ""]))
-    return f"{effect}{operation}{share}"
+    condition = draw(st.sampled_from(["; p=0.2", "; p=0.5", "; times=1", "; times=3", "; every=2", ""]))
+    return f"{effect}{operation}{condition}"
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(faults=st.lists(rules(), min_size=1, max_size=4), dialect=st.sampled_from(["documented", "observed"]))
-def test_under_random_faults_nothing_is_paid_twice_or_lost_or_hangs(
-    server: MockServer, faults: list[str], dialect: str
-) -> None:
+def test_under_random_faults_no_task_is_paid_twice_or_lost(server: MockServer, faults: list[str], dialect: str) -> None:
     clock = ManualClock()
     server.play(clock=clock, rate_limit="off", credits=10**6, task_seconds=20, dialect=dialect)
     server.add_faults(*faults)
     with SeedreamClient(server.url, server.key, timeout=0.5, sleep=clock.advance, clock=clock.now) as client:
-        ends = [end_of(client, clock, f"hill {number}") for number in range(3)]
+        outcomes = [outcome_of(client, clock, f"hill {number}") for number in range(3)]
         server.clear_faults()
-        for end in ends:
-            end.task = end.task or found_again(client, end.error)
-    hold(server, ends)
+        for outcome in outcomes:
+            outcome.task = outcome.task or recovered(client, outcome.error)
+    check(server, outcomes)

@@ -1,4 +1,4 @@
-"""Keys show nowhere: not in a repr, a log, an error, the locals of a traceback, or a file."""
+"""Keys are not shown in a repr, a log, an error, the locals of a traceback, or a file."""
 
 import asyncio
 import logging
@@ -19,8 +19,8 @@ CANARY = "sk-canary-7f3a"
 BODY = b'{"code": 200, "msg": "", "data": {"taskId": "t"}}'
 
 
-def all_of(error: BaseException) -> str:
-    """Return an error as the most talkative tools show it: every frame below the test's own with its locals."""
+def rendered(error: BaseException) -> str:
+    """Return an error as verbose tools show it: all frames below that of the test, with their locals."""
     own = error.__traceback__
     while own and own.tb_frame.f_code.co_filename == __file__:
         own = own.tb_next
@@ -31,36 +31,36 @@ def all_of(error: BaseException) -> str:
     return shown + console.export_text()
 
 
-def broken(key: str) -> list[Callable[[], object]]:
-    """Return ways to make a client with that key fail, on real sockets and off them."""
-    nobody = SeedreamClient("http://127.0.0.1:1", key, max_retries=1, sleep=lambda _: None)
+def failing_calls(key: str) -> list[Callable[[], object]]:
+    """Return calls with a key that fail, with and without sockets."""
+    client = SeedreamClient("http://127.0.0.1:1", key, max_retries=1, sleep=lambda _: None)
     return [
         lambda: SeedreamClient("nonsense", key),
         lambda: SeedreamClient("https://api.kie.ai", key),
         lambda: SeedreamClient(api_key=key + " with space"),
         lambda: SeedreamClient.live(key + "\n"),
-        nobody.credits,
-        lambda: nobody.create_task("a hill"),
-        lambda: nobody.create_task("a hill", aspect_ratio="5:4"),
-        lambda: nobody.generate("a hill", timeout=1),
-        lambda: nobody.wait("t", timeout=0),
+        client.credits,
+        lambda: client.create_task("a hill"),
+        lambda: client.create_task("a hill", aspect_ratio="5:4"),
+        lambda: client.generate("a hill", timeout=1),
+        lambda: client.wait("t", timeout=0),
         lambda: verify_callback({}, BODY, key),
         lambda: verify_callback({"X-Webhook-Signature": "x", "X-Webhook-Timestamp": "1"}, BODY, key),
     ]
 
 
-@pytest.mark.parametrize("number", range(len(broken(CANARY))))
-def test_no_error_shows_a_key_even_with_all_locals(number: int) -> None:
+@pytest.mark.parametrize("number", range(len(failing_calls(CANARY))))
+def test_no_error_shows_the_key_even_with_locals(number: int) -> None:
     with pytest.raises((SeedreamError, httpx2.RequestError)) as error:
-        broken(CANARY)[number]()
-    assert CANARY not in all_of(error.value)
+        failing_calls(CANARY)[number]()
+    assert CANARY not in rendered(error.value)
 
 
 @pytest.mark.parametrize(
     "fault",
     ["401", "429", "500", "wire.reset", "wire.close", "wire.cut-short", "wire.nothing", "wire.hang", "answer.html"],
 )
-def test_no_error_of_a_live_call_shows_a_key(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_error_of_a_request_shows_the_key(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with running(key=CANARY) as server:
         server.add_faults(fault)
@@ -68,65 +68,65 @@ def test_no_error_of_a_live_call_shows_a_key(fault: str, caplog: pytest.LogCaptu
             for call in (client.credits, lambda: client.create_task("a hill")):
                 with pytest.raises((SeedreamError, httpx2.RequestError)) as error:
                     call()
-                assert CANARY not in all_of(error.value)
+                assert CANARY not in rendered(error.value)
             assert CANARY not in repr(client)
     assert CANARY not in caplog.text
     assert caplog.text
 
 
-def test_no_error_of_an_interrupted_call_shows_a_key() -> None:
+def test_no_error_of_a_cancelled_call_shows_the_key() -> None:
     async def interrupt(server: MockServer) -> None:
         async with AsyncSeedreamClient(server.url, CANARY) as client:
             call = asyncio.create_task(client.credits())
             while not await asyncio.to_thread(lambda: server.calls):
-                pass  # the call is on its way, but has not come
+                pass  # the request is sent, and has no response yet
             call.cancel()
             with pytest.raises(asyncio.CancelledError) as error:
                 await call
-            assert CANARY not in all_of(error.value)
+            assert CANARY not in rendered(error.value)
 
     with running(key=CANARY) as server:
         server.add_faults("wire.hang")
         asyncio.run(interrupt(server))
 
 
-def test_an_error_that_is_being_handled_keeps_its_own_frames() -> None:
+def test_an_error_that_the_caller_handles_keeps_its_traceback() -> None:
     client = SeedreamClient("http://127.0.0.1:1", CANARY, max_retries=0)
 
-    def handle_theirs() -> None:
+    def handle_own_error() -> None:
         try:
-            raise ValueError("theirs")  # noqa: TRY301 (it is theirs)
+            raise ValueError("own")  # noqa: TRY301 (this is the error that is being handled)
         except ValueError:
             client.credits()
 
     with pytest.raises(httpx2.ConnectError) as error:
-        handle_theirs()
-    theirs: BaseException | None = error.value
-    while theirs and not isinstance(theirs, ValueError):
-        theirs = theirs.__context__
-    assert theirs
-    assert theirs.__traceback__
+        handle_own_error()
+    own: BaseException | None = error.value
+    while own and not isinstance(own, ValueError):
+        own = own.__context__
+    assert own
+    assert own.__traceback__
 
 
-def test_a_key_is_in_no_repr_and_no_pickle() -> None:
+def test_no_repr_or_pickle_contains_the_key() -> None:
     client, receiver = SeedreamClient(api_key=CANARY), CallbackReceiver(signing_key=CANARY)
-    things = [client, client._context, client._context.endpoint, receiver, vars(receiver), vars(client)]
-    assert all(CANARY not in repr(thing) for thing in things)
+    objects = [client, client._context, client._context.endpoint, receiver, vars(receiver), vars(client)]
+    assert all(CANARY not in repr(each) for each in objects)
     with pytest.raises((TypeError, AttributeError)):
         pickle.dumps(client._context.endpoint.api_key)
 
 
-def test_a_command_shows_no_key_and_keeps_none(
+def test_no_command_shows_or_stores_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with running(key=CANARY, task_seconds=0) as server:
-        told = ["--url", server.url, "--key", CANARY]
-        assert main(["generate", "a hill", "--resume", "run.json", "--json", *told]) == 0
+        service = ["--url", server.url, "--key", CANARY]
+        assert main(["generate", "a hill", "--resume", "run.json", "--json", *service]) == 0
         assert main(["generate", "a hill", "--key", CANARY + "x", "--url", server.url]) == 1
-        assert main(["credits", *told]) == 0
+        assert main(["credits", *service]) == 0
         server.add_faults("500")
-        assert main(["generate", "a hill", *told]) == 3
+        assert main(["generate", "a hill", *service]) == 3
     output, errors = capsys.readouterr()
-    kept = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
-    assert CANARY not in output + errors + kept
+    files = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+    assert CANARY not in output + errors + files

@@ -1,4 +1,4 @@
-"""What the client shows of itself: its names, what it imports, what it costs, and its types by use."""
+"""The public interface of the client: its names, its imports, its cost and its types."""
 
 import inspect
 import json
@@ -83,7 +83,7 @@ NOT_FOR_CLIENTS = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_stable() -> None:
     assert sorted(seedbed_client.__all__) == sorted(NAMES)
     assert all(getattr(seedbed_client, name) is not None for name in NAMES)
     with pytest.raises(AttributeError):
@@ -91,12 +91,12 @@ def test_the_public_names_are_these() -> None:
 
 
 @pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
-def test_the_public_methods_are_these(cls: type) -> None:
+def test_the_public_methods_are_stable(cls: type) -> None:
     assert sorted(name for name in dir(cls) if not name.startswith("_")) == METHODS
 
 
 @pytest.mark.parametrize("method", ["create_task", "generate"])
-def test_the_words_and_defaults_of_a_task_are_those_of_the_contract(method: str) -> None:
+def test_the_arguments_and_defaults_are_those_of_the_contract(method: str) -> None:
     fields = default_contract().input_fields
     parameters = inspect.signature(getattr(SeedreamClient, method)).parameters
     assert set(fields) <= set(parameters)
@@ -105,36 +105,36 @@ def test_the_words_and_defaults_of_a_task_are_those_of_the_contract(method: str)
     assert default_profile().caption == list(parameters)[1]
 
 
-def test_the_states_are_those_of_the_contract_and_one_for_what_nobody_knows() -> None:
+def test_the_states_are_those_of_the_contract_and_unknown() -> None:
     states = job_api().states
     assert [*states.pending, states.success, states.failure, "unknown"] == list(TaskState)
     assert TaskState("dreaming") is TaskState.UNKNOWN
 
 
-def test_importing_the_client_loads_no_server_and_nothing_that_it_may_not_need() -> None:
+def test_importing_the_client_loads_few_modules() -> None:
     loaded = json.loads(subprocess.run([sys.executable, "-c", MODULES], capture_output=True, check=True).stdout)
     assert not {name.partition(".")[0] for name in loaded} & set(NOT_FOR_CLIENTS)
     assert len(loaded) < 60
 
 
-def test_a_client_of_an_http_address_makes_no_context_that_loads_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
+def test_a_client_for_http_loads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts: list[object] = []
     load = ssl.SSLContext.load_default_certs
 
-    def noted(context: ssl.SSLContext, *arguments: ssl.Purpose) -> None:
-        made.append(context)
+    def record(context: ssl.SSLContext, *arguments: ssl.Purpose) -> None:
+        contexts.append(context)
         load(context, *arguments)
 
-    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", noted)
-    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda context, *_, **__: made.append(context))
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", record)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda context, *_, **__: contexts.append(context))
     with SeedreamClient("http://127.0.0.1:9") as client:
         plain = client._runner._http.for_url(client.base_url)
-        assert made == []
+        assert contexts == []
         assert client._runner._http.for_url("https://cdn.example/a.jpg") is not plain
-        assert made
+        assert contexts
 
 
-THEIR_PROGRAM = """
+USER_PROGRAM = """
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -167,7 +167,7 @@ def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
     assert_type(task.result_urls, tuple[str, ...])
 
 
-async def unblocking(receiver: CallbackReceiver) -> None:
+async def asynchronous(receiver: CallbackReceiver) -> None:
     async with AsyncSeedreamClient(max_retries=1, polling=PollingSchedule(steps=(PollingStep(0, 1, 2),))) as client:
         assert_type(await client.create_task("a hill"), str)
         assert_type(await client.generate("a hill"), Task)
@@ -194,13 +194,13 @@ SeedreamClient().generate("a hill", aspect="16:9")  # WRONG
 
 
 @pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright"]], ids=["mypy", "pyright"])
-def test_type_checkers_know_what_the_client_takes_and_gives(tmp_path: Path, checker: list[str]) -> None:
-    program = tmp_path / "theirs.py"
-    program.write_text(THEIR_PROGRAM)
+def test_type_checkers_infer_the_types_of_the_client(tmp_path: Path, checker: list[str]) -> None:
+    program = tmp_path / "user.py"
+    program.write_text(USER_PROGRAM)
     options = ["--pythonpath", sys.executable] if checker[0] == "pyright" else ["--cache-dir", str(tmp_path / "cache")]
     command = [sys.executable, "-m", *checker, *options, str(program)]
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
-    lines = THEIR_PROGRAM.splitlines()
+    lines = USER_PROGRAM.splitlines()
     wrong = {number for number, line in enumerate(lines, start=1) if line.endswith("# WRONG")}
-    reported = [line for line in output.splitlines() if "error" in line and "theirs.py:" in line]
-    assert {int(line.split("theirs.py:")[1].split(":")[0]) for line in reported} == wrong, output
+    reported = [line for line in output.splitlines() if "error" in line and "user.py:" in line]
+    assert {int(line.split("user.py:")[1].split(":")[0]) for line in reported} == wrong, output

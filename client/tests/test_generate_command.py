@@ -1,4 +1,4 @@
-"""``seedbed generate`` against a live fake: what it saves, shows and says."""
+"""``seedbed generate`` against a running mock server: what it saves and prints."""
 
 import io
 import os
@@ -37,7 +37,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: MockSer
 
 @pytest.mark.parametrize("quality", INPUT["quality"]["enum"])
 @pytest.mark.parametrize("ratio", INPUT["aspect_ratio"]["enum"])
-def test_the_image_is_saved_in_its_size(
+def test_the_image_is_saved_in_the_requested_size(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, ratio: str, quality: str
 ) -> None:
     assert main(["generate", "a hill", "--aspect-ratio", ratio, "--quality", quality, "-o", "out.jpg"]) == 0
@@ -49,7 +49,7 @@ def test_the_image_is_saved_in_its_size(
     assert list(tmp_path.iterdir()) == [tmp_path / "out.jpg"]
 
 
-def test_without_a_name_the_image_is_saved_under_that_of_its_task(tmp_path: Path) -> None:
+def test_the_default_file_name_is_the_task_id(tmp_path: Path) -> None:
     assert main(["generate", "a hill"]) == 0
     (saved,) = tmp_path.iterdir()
     assert saved.match("task_seedream_*.jpg")
@@ -72,9 +72,7 @@ def test_without_a_name_the_image_is_saved_under_that_of_its_task(tmp_path: Path
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
-) -> None:
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str) -> None:
     assert main(["generate", "a hill", *arguments]) == code
     output, errors = capsys.readouterr()
     assert output == ""
@@ -82,8 +80,10 @@ def test_a_mistake_is_one_sentence(
     assert words in errors
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, record: dict[str, object], message: str = "", code: int = 200) -> None:
-    """Let every call of the command be answered like this."""
+def respond_with(
+    monkeypatch: pytest.MonkeyPatch, record: dict[str, object], message: str = "", code: int = 200
+) -> None:
+    """Make every request of the command receive this response."""
 
     def handle(_: httpx2.Request) -> httpx2.Response:
         task = {"taskId": "t1", "model": "m", "param": "", "createTime": 1, **record}
@@ -94,32 +94,32 @@ def answered(monkeypatch: pytest.MonkeyPatch, record: dict[str, object], message
 
 
 @pytest.mark.parametrize("results", ["", '{"resultUrls": []}'])
-def test_a_success_without_a_result_is_no_success(
+def test_a_successful_task_without_a_result_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: str
 ) -> None:
-    answered(monkeypatch, {"state": "success", "resultJson": results})
+    respond_with(monkeypatch, {"state": "success", "resultJson": results})
     assert main(["generate", "a hill"]) == 1
     assert "no result" in capsys.readouterr().err
 
 
-def test_what_a_service_says_cannot_steer_the_terminal(
+def test_a_message_of_the_service_cannot_control_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answered(monkeypatch, {}, "\x1b]0;owned\x07\nsecond line", 401)
+    respond_with(monkeypatch, {}, "\x1b]0;owned\x07\nsecond line", 401)
     assert main(["generate", "a hill"]) == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
     assert errors.rstrip("\n").isprintable()
 
 
-def test_a_place_that_cannot_be_written_is_found_out_before_the_task_costs_anything(server: MockServer) -> None:
+def test_an_unwritable_output_is_refused_before_anything_is_charged(server: MockServer) -> None:
     with SeedreamClient(server.url) as client:
         before = client.credits()
         assert main(["generate", "a hill", "-o", "nowhere/out.jpg"]) == 2
         assert client.credits() == before
 
 
-def test_an_image_that_cannot_be_saved_is_told_with_its_url(
+def test_an_error_while_saving_names_the_url_of_the_image(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def vanish(*_: object) -> NoReturn:
@@ -135,7 +135,7 @@ def test_an_image_that_cannot_be_saved_is_told_with_its_url(
     assert "/results/" in errors
 
 
-def test_a_service_that_says_where_to_write_is_not_heeded(
+def test_a_task_id_cannot_choose_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "../../evil"
@@ -156,18 +156,18 @@ def test_a_service_that_says_where_to_write_is_not_heeded(
     assert capsys.readouterr().out.count("Saved") == 2
 
 
-INTERRUPTIBLE = """
+PROGRAM = """
 import signal, sys
 from seedbed_mock.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with SIGINT ignored
 sys.exit(main())
 """
 
 
-def test_ctrl_c_leaves_the_name_of_the_task() -> None:
+def test_an_interrupt_prints_the_task_id() -> None:
     with running(task_seconds=3600) as server:
         process = subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTIBLE, "generate", "x"],
+            [sys.executable, "-c", PROGRAM, "generate", "x"],
             env={**os.environ, "SEEDBED_BASE_URL": server.url},
             stderr=subprocess.PIPE,
             text=True,
@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_the_name_of_the_task() -> None:
     assert "Traceback" not in errors
 
 
-def test_on_a_terminal_the_progress_moves_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", shown)

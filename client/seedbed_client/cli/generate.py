@@ -59,7 +59,7 @@ class PromptOptions:
 
     source: Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)] = None
     contract: Path | None = None
-    field: tuple[str, ...] = ()
+    field: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
 
     def model(self) -> Contract:
         """Return the contract of the model.

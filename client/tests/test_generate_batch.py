@@ -1,4 +1,4 @@
-"""``seedbed generate`` for many images: where prompts come from, names, JSON, exit codes, and going on after an end."""
+"""``seedbed generate`` for many images: prompts, file names, JSON, exit codes and resuming; also ``seedbed task``."""
 
 import io
 import json
@@ -29,11 +29,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: MockSer
     monkeypatch.chdir(tmp_path)
 
 
-def made(server: MockServer) -> list[str]:
+def submitted_prompts(server: MockServer) -> list[str]:
     return sorted(call["request"]["input"]["prompt"] for call in server.calls if call["operation"] == "createTask")
 
 
-def names() -> set[str]:
+def file_names() -> set[str]:
     return {path.name for path in Path().iterdir()}
 
 
@@ -44,8 +44,8 @@ def test_prompts_come_from_arguments_files_and_standard_input(
     assert main(["generate", "one", "two", "--from", "prompts.txt", "-o", "{index}.jpg"]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("five\nsix\n"))
     assert main(["generate", "--from", "-", "-o", "1{index}.jpg"]) == 0
-    assert made(server) == sorted(["one", "two", "three", "four", "five", "six"])
-    assert names() == {"prompts.txt", *(f"{number}.jpg" for number in (1, 2, 3, 4, 11, 12))}
+    assert submitted_prompts(server) == sorted(["one", "two", "three", "four", "five", "six"])
+    assert file_names() == {"prompts.txt", *(f"{number}.jpg" for number in (1, 2, 3, 4, 11, 12))}
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_prompts_come_from_arguments_files_and_standard_input(
         ("{prompt}.jpg", {"A-hill-at-dawn.jpg", "Zwölf-Äpfel.jpg"}),
     ],
 )
-def test_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
+def test_file_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
     assert main(["generate", "A hill, at dawn!", "../Zwölf Äpfel", "-o", pattern]) == 0
-    assert names() == expected
+    assert file_names() == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_names_follow_the_pattern(pattern: str, expected: set[str]) -> None:
         (["one", "--resume", "."], "directory"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_costs_nothing(
+def test_a_usage_error_is_one_line_and_costs_nothing(
     server: MockServer, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     Path("latin.txt").write_bytes(b"\xff\xe9")
@@ -84,14 +84,14 @@ def test_a_mistake_is_one_sentence_and_costs_nothing(
     output, errors = capsys.readouterr()
     assert (output, errors.count("\n")) == ("", 1)
     assert words in errors
-    assert made(server) == []
+    assert submitted_prompts(server) == []
 
 
-def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_prints_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "one", "two", "--json"]) == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert sorted(each["prompt"] for each in told) == ["one", "two"]
-    for each in told:
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(each["prompt"] for each in lines) == ["one", "two"]
+    for each in lines:
         assert each["files"] == [f"{each['task_id']}.jpg"]
         assert (each["status"], each["exit_code"], each["error"]) == ("saved", 0, "")
 
@@ -106,7 +106,7 @@ def test_json_is_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> No
         (["task.orphan; prompt=one", "402; op=createTask; prompt=two"], 3, "402"),
     ],
 )
-def test_the_exit_code_tells_what_went_wrong(
+def test_the_exit_code_reports_the_worst_result(
     server: MockServer, capsys: pytest.CaptureFixture[str], rules: list[str], code: int, words: str
 ) -> None:
     server.add_faults(*rules)
@@ -116,16 +116,16 @@ def test_the_exit_code_tells_what_went_wrong(
     assert output.count("Saved") == 3 - len(rules)
 
 
-def state() -> list[tuple[str, str]]:
+def statuses() -> list[tuple[str, str]]:
     return [(job["prompt"], job["status"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
 
 
-def test_a_run_goes_on_where_the_last_one_ended(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
     command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "0.3"]
     assert main(command) == 3
-    assert state() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
-    asked = len(made(server))
+    assert statuses() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
+    count = len(submitted_prompts(server))
     server.clear_faults()
     (task_id,) = (
         job["task_id"] for job in json.loads(Path("run.json").read_bytes())["jobs"] if job["prompt"] == "four"
@@ -133,22 +133,22 @@ def test_a_run_goes_on_where_the_last_one_ended(server: MockServer, capsys: pyte
     server.finish(task_id)
     capsys.readouterr()
     assert main(["generate", "--resume", "run.json"]) == 3
-    assert state() == [("one", "saved"), ("two", "saved"), ("three", "submitting"), ("four", "saved")]
-    assert made(server).count("two") == 2
-    assert len(made(server)) == asked + 1
+    assert statuses() == [("one", "saved"), ("two", "saved"), ("three", "submitting"), ("four", "saved")]
+    assert submitted_prompts(server).count("two") == 2
+    assert len(submitted_prompts(server)) == count + 1
     assert "not known whether the task was created" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["other"], ["one", "--quality", "high"], ["one", "--url", "http://127.0.0.1:1"]])
-def test_the_file_of_another_run_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_the_progress_file_of_another_run_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(["generate", "one", "--resume", "run.json"]) == 0
-    kept = Path("run.json").read_bytes()
+    content = Path("run.json").read_bytes()
     assert main(["generate", *arguments, "--resume", "run.json"]) == 2
-    assert Path("run.json").read_bytes() == kept
+    assert Path("run.json").read_bytes() == content
     assert "run.json is of a run" in capsys.readouterr().err
 
 
-STARTED = """
+PROGRAM = """
 import signal, sys
 from seedbed_mock.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -157,25 +157,25 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_image_is_paid_twice_after_an_end_by_force(server: MockServer, number: signal.Signals) -> None:
+def test_no_image_is_charged_twice_after_an_interrupt_or_a_kill(server: MockServer, number: signal.Signals) -> None:
     server.play(task_seconds=3600, rate_limit="off", credits=10**6)
-    command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "two", "three", "--resume", "run.json"]
+    command: list[Any] = [sys.executable, "-c", PROGRAM, "generate", "one", "two", "three", "--resume", "run.json"]
     with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         waiting: set[str] = set()
         while len(waiting) < 3:
             line = process.stderr.readline()
             waiting |= {line} if "waiting" in line else set()
-        assert main(["generate", "--resume", "run.json"]) == 2  # it is being used
+        assert main(["generate", "--resume", "run.json"]) == 2  # in use by the other run
         process.send_signal(number)
         errors = process.stderr.read()
     assert "Traceback" not in errors
-    assert state() == [("one", "submitted"), ("two", "submitted"), ("three", "submitted")]
+    assert statuses() == [("one", "submitted"), ("two", "submitted"), ("three", "submitted")]
     for job in json.loads(Path("run.json").read_bytes())["jobs"]:
         server.finish(job["task_id"])
     assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 0
-    assert made(server) == ["one", "three", "two"]
-    assert state() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
+    assert submitted_prompts(server) == ["one", "three", "two"]
+    assert statuses() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
 
 
 def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +203,7 @@ def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureF
         (["credits", "--url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
     ],
 )
-def test_a_question_that_cannot_be_answered_is_one_sentence(
+def test_an_error_of_task_and_credits_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
 ) -> None:
     assert main(arguments) == code
@@ -212,7 +212,7 @@ def test_a_question_that_cannot_be_answered_is_one_sentence(
     assert words in errors
 
 
-def test_a_watch_ends_on_time(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_ends_at_the_timeout(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("task.stuck")
     assert main(["generate", "one", "--json", "--timeout", "0"]) == 4
     task_id = json.loads(capsys.readouterr().out)["task_id"]
@@ -226,24 +226,24 @@ def test_the_balance_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["generate", "task", "credits"])
-def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
     assert "Exit codes: 0" in capsys.readouterr().out
 
 
-def test_a_run_that_goes_on_keeps_its_names(server: MockServer) -> None:
+def test_a_resumed_run_keeps_its_file_names(server: MockServer) -> None:
     server.add_faults("402; op=createTask; prompt=two")
     assert main(["generate", "one", "two", "-o", "{index:03}.jpg", "--resume", "run.json"]) == 1
     server.clear_faults()
     assert main(["generate", "--resume", "run.json"]) == 0
-    assert names() == {"001.jpg", "002.jpg", "run.json"}
+    assert file_names() == {"001.jpg", "002.jpg", "run.json"}
 
 
-def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(server: MockServer) -> None:
+def test_a_run_interrupted_between_retries_has_not_submitted_the_job(server: MockServer) -> None:
     server.add_faults("429 retry-after=50; op=createTask")
-    command: list[Any] = [sys.executable, "-c", STARTED, "generate", "one", "--resume", "run.json"]
+    command: list[Any] = [sys.executable, "-c", PROGRAM, "generate", "one", "--resume", "run.json"]
     with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
-        while not (Path("run.json").exists() and made(server) and state() == [("one", "new")]):
+        while not (Path("run.json").exists() and submitted_prompts(server) and statuses() == [("one", "new")]):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
@@ -256,25 +256,25 @@ def test_a_run_that_is_ended_before_its_request_is_sent_again_was_not_asked_for(
 @pytest.mark.parametrize(
     "arguments", [["a\udcff"], ["one", "-o", "a\udcff.jpg"], ["one", "--timeout", "nan"]], ids=ascii
 )
-def test_what_is_no_text_or_no_number_costs_nothing(
+def test_invalid_text_or_numbers_cost_nothing(
     server: MockServer, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert main(["generate", *arguments, "--resume", "run.json"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert made(server) == []
+    assert submitted_prompts(server) == []
 
 
-def test_a_terminal_that_cannot_write_a_name_is_told_it_in_escapes(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STARTED, "generate", "丘", "-o", "{prompt}.jpg"]
-    found = subprocess.run(
+def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "generate", "丘", "-o", "{prompt}.jpg"]
+    result = subprocess.run(
         command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False
     )
-    assert (found.returncode, found.stdout[:16]) == (0, "Saved \\u4e18.jpg")
+    assert (result.returncode, result.stdout[:16]) == (0, "Saved \\u4e18.jpg")
     assert (tmp_path / "丘.jpg").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
-def test_an_image_that_cannot_be_saved_is_told_of_with_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_with_the_url_of_the_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "one", "-o", "/dev/full"]) == 1
     errors = capsys.readouterr().err
     assert "None" not in errors
@@ -283,13 +283,13 @@ def test_an_image_that_cannot_be_saved_is_told_of_with_where_it_is(capsys: pytes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of the size of files on Windows")
-def test_a_disk_that_is_full_loses_no_name_of_a_task(server: MockServer) -> None:
+def test_a_full_disk_does_not_lose_a_task_id(server: MockServer) -> None:
     server.add_faults("task.stuck")
-    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)){STARTED}"
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)){PROGRAM}"
     command = [sys.executable, "-c", program, "generate", "one", "--resume", "run.json"]
-    # What measures the coverage of tests would find the disk full, too.
+    # The measurement of coverage would find the disk full, too.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
-    assert found.returncode == 1
-    assert "Traceback" not in found.stderr
-    assert "File too large" in found.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "File too large" in result.stderr
