@@ -48,25 +48,24 @@ class Profile:
     pixels: Mapping[str, Any] = field(default_factory=dict)
 
     def size(self, values: Mapping[str, Any]) -> Size:
-        """Return the size of the image for an input: the known size, or else one that its values suggest."""
+        """Return the size of the image for an input.
+
+        Without a known size, a value such as ``1280x720`` or ``16:9`` determines it; otherwise it is a square.
+        """
         pixels: Any = self.pixels
         for name in self.size_fields:
             value = values.get(name)
             pixels = pixels.get(value) if isinstance(value, str) and pixels else None
-        if not pixels:
-            return _suggested_size(values)
-        width, height = pixels
-        return width, height
-
-
-def _suggested_size(values: Mapping[str, Any]) -> Size:
-    """Return the size that a value such as ``1280x720`` or ``16:9`` describes, or else a square."""
-    for value in values.values():
-        if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,4})([x×*:])(\d{1,4})", value)):
-            width, height = max(int(match[1]), 1), max(int(match[3]), 1)
-            scale = 1.0 if match[2] != ":" else _DEFAULT_SIDE / math.sqrt(width * height)
-            return _side(width * scale), _side(height * scale)
-    return _DEFAULT_SIDE, _DEFAULT_SIDE
+        if pixels:
+            width, height = pixels
+            return width, height
+        for value in values.values():
+            if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,4})([x×*:])(\d{1,4})", value)):
+                width, height = max(int(match[1]), 1), max(int(match[3]), 1)
+                # A ratio determines only the shape. The area is that of the default square.
+                scale = 1.0 if match[2] != ":" else _DEFAULT_SIDE / math.sqrt(width * height)
+                return _side(width * scale), _side(height * scale)
+        return _DEFAULT_SIDE, _DEFAULT_SIDE
 
 
 def _side(length: float) -> int:

@@ -142,7 +142,7 @@ REPLACEMENTS = {
         ("**可用选项:** `meadow/1-sketch`", "'可用选项'"),
         ("**可用选项:** `1`, `2`, `4`", "'可用选项'"),
         ("#### input 对象属性", "'X'"),
-        (CODES, "lists no"),
+        (CODES, "has no line"),
         ("`enum<integer>` | 否", "'copies'"),
         ("`string<uri>`", "'类型'"),
         ("`words`", "'参数名'"),

@@ -172,7 +172,7 @@ def _parse_yaml(text: str) -> Any:
     except RecursionError as error:
         raise PageError("The OpenAPI document of the page nests too deeply.") from error
     except ValueError as error:
-        reason = for_display(str(error)).rstrip(".")
+        reason = for_display(str(error).removeprefix("YAML parse error: ")).rstrip(".")
         raise PageError(f"The OpenAPI document of the page is not valid YAML: {reason}.") from error
 
 
@@ -204,7 +204,7 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
     if not constants:
         raise PageError(f"The page does not list exactly one option for the field {_MODEL!r}.")
     if not facts.codes:
-        raise PageError("The page lists no status codes of its response.")
+        raise PageError("The page does not list the status codes of its response.")
     model = str(constants[0].value)
     operation = vars(facts.operation)
     return {

@@ -32,6 +32,17 @@ class Segment:
     codes: list[str] = field(default_factory=list)
     colon: bool = False
 
+    def without_colon(self) -> Segment:
+        """Return the segment without white space around its parts and without the colon between them.
+
+        Pages write the colon inside or after the bold text.
+        """
+        label, text = self.label.strip(), self.text.strip()
+        if not label:
+            return Segment(text=text, codes=self.codes)
+        colon = label.endswith(_COLONS) or text.startswith(_COLONS)
+        return Segment(label.rstrip(":： "), text.lstrip(":： "), self.codes, colon)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -150,13 +161,4 @@ def _segments(inline: Token) -> list[Segment]:
             current.text += token.content
             if token.type == "code_inline":
                 current.codes.append(token.content)
-    return [_without_colon(segment) for segment in segments]
-
-
-def _without_colon(segment: Segment) -> Segment:
-    """Return the segment with white space and the colon removed; pages put it inside or after the bold text."""
-    label, text = segment.label.strip(), segment.text.strip()
-    if not label:
-        return Segment(text=text, codes=segment.codes)
-    colon = label.endswith(_COLONS) or text.startswith(_COLONS)
-    return Segment(label.rstrip(":： "), text.lstrip(":： "), segment.codes, colon)
+    return [segment.without_colon() for segment in segments]

@@ -310,7 +310,7 @@ def _read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
     if not match_concept(entry.text("default"), "no default"):
         rules["default"] = RuleFact(parse_value(entry.text("default"), spec, entry.name), entry.at("default"))
     if (spec.items or spec).is_enum and "enum" not in (rules | item_rules):
-        raise PageError(f"The page says that {entry.name!r} is one of a set, but lists no {words_for('options')}.")
+        raise PageError(f"The page says that {entry.name!r} is an enum, but has no line {words_for('options')} for it.")
     prose = [line.text for line in entry.cells["description"].segments if not _label_concept(line)]
     notes = prose_notes(prose, rules | item_rules, entry.at("description"))
     items = Field("", item_rules) if spec.items else None

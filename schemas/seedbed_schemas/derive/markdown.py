@@ -91,7 +91,7 @@ def _read_part(part: list[Section], listed: list[FieldEntry], what: str, unrecog
     parents = {entry.parent.rpartition(".")[2] for entry in listed}
     for announced in filter(None, (properties_of(section.heading) for section in part)):
         if announced.rpartition(".")[2] not in parents:
-            raise PageError(f"The page announces the properties of {announced!r}, but lists none that can be read.")
+            raise PageError(f"The page announces the properties of {announced!r}, but does not list them.")
     return Field("", {"type": RuleFact("object", place)}, fields=fields)
 
 
@@ -129,7 +129,7 @@ def server_from_examples(sections: list[Section], path: str) -> RuleFact:
             for word in words:
                 if word.startswith("https://") and word.endswith(path):
                     return RuleFact(word.removesuffix(path), Place(section.heading))
-    raise PageError(f"The page has no example call of https://.../{path.lstrip('/')}, which would name the server.")
+    raise PageError(f"The page does not name the server: it has no example call of https://.../{path.lstrip('/')}.")
 
 
 def _authorization(request: list[Section]) -> tuple[RuleFact, RuleFact]:

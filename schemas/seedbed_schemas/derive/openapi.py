@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields as dataclass_fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -230,7 +231,7 @@ class _SchemaReader:
                     f"{for_display(place.pointer)!r}."
                 )
         if keyword == "enum" and not (isinstance(value, list) and value):
-            raise PageError(f"The OpenAPI document lists no options at {for_display(place.pointer)!r}.")
+            raise PageError(f"The OpenAPI document has an enum without options at {for_display(place.pointer)!r}.")
         if keyword == "default" and (
             value is None or (isinstance(json_type, str) and not is_of_type(value, json_type))
         ):
@@ -385,7 +386,15 @@ class _OperationReader:
 
     def _authorization(self) -> tuple[RuleFact, RuleFact]:
         """Return the header that carries the key, and the word before the key."""
-        for security in self._security_schemes():
+        schemes = self._schemas.root.at("components", "securitySchemes")
+        required = (
+            schemes.at(name)
+            for parent in (self._operation, self._schemas.root)
+            for _, requirement in parent.at("security").children()
+            for name, _ in requirement.children()
+        )
+        # A document may define schemes that it does not require, so those come last.
+        for security in map(self._schemas.resolve, chain(required, (scheme for _, scheme in schemes.children()))):
             kind, name, scheme = security.at("type"), security.at("name"), security.at("scheme")
             # Our own documents keep the spelling of the word under x-scheme.
             spelled = security.at("x-scheme")
@@ -400,14 +409,6 @@ class _OperationReader:
             if kind.value == "apiKey" and security.at("in").value == "header" and isinstance(name.value, str):
                 return self._fact(name.value, name), self._fact(scheme.value or "", scheme if scheme.value else name)
         return self._authorization_parameter()
-
-    def _security_schemes(self) -> Iterator[Location]:
-        """Yield the security schemes, starting with those that the operation or the document requires."""
-        root, schemes = self._schemas.root, self._schemas.root.at("components", "securitySchemes")
-        for parent in (self._operation, root):
-            for _, requirement in parent.at("security").children():
-                yield from (self._schemas.resolve(schemes.at(name)) for name, _ in requirement.children())
-        yield from (self._schemas.resolve(scheme) for _, scheme in schemes.children())
 
     def _authorization_parameter(self) -> tuple[RuleFact, RuleFact]:
         """Return header and word from a documented header parameter, for documents without security schemes."""
