@@ -68,32 +68,25 @@ def build_app(options: ServerOptions) -> Starlette:
         StoreError: The file of ``db`` cannot be used.
     """
     options.check()
-    store = _open_store(options)
+    store: Store = MemoryStore(options.keep_tasks)
+    if options.db is not None:
+        # Imported late: most servers need no database.
+        from seedbed_mock.stores.sqlite import SqliteStore  # noqa: PLC0415 (see above)
+
+        store = SqliteStore(options.db, options.keep_tasks)
     try:
-        return _MockServiceApp(_service_of(options, store))
+        service = Service(
+            options=options,
+            clock=_open_clock(options, store) if isinstance(options.clock, str) else options.clock,
+            catalogue=ModelCatalogue(options.contracts),
+            shared=job_api(),
+            dialect=dialects()[options.dialect],
+            store=store,
+        )
+        return _MockServiceApp(service)
     except BaseException:
         store.close()
         raise
-
-
-def _open_store(options: ServerOptions) -> Store:
-    if options.db is None:
-        return MemoryStore(options.keep_tasks)
-    # Imported late: most servers need no database.
-    from seedbed_mock.stores.sqlite import SqliteStore  # noqa: PLC0415 (see above)
-
-    return SqliteStore(options.db, options.keep_tasks)
-
-
-def _service_of(options: ServerOptions, store: Store) -> Service:
-    return Service(
-        options=options,
-        clock=_open_clock(options, store) if isinstance(options.clock, str) else options.clock,
-        catalogue=ModelCatalogue(options.contracts),
-        shared=job_api(),
-        dialect=dialects()[options.dialect],
-        store=store,
-    )
 
 
 _CLOCK_NOTE = "clock"
@@ -132,7 +125,11 @@ class _MockServiceApp(Starlette):
         control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         super().__init__(
             routes=[
-                *(_route(method, path, endpoint) for (method, path), endpoint in self._endpoints.items()),
+                # The name of a model contains a slash, which is not encoded in the path.
+                *(
+                    Route(path.replace("{model}", f"{{{handlers.MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
+                    for (method, path), endpoint in self._endpoints.items()
+                ),
                 Route(f"{RESULTS}/{{name}}", pages.result),
                 *control.routes(control_api, service.options.control_token or ""),
             ],
@@ -159,11 +156,6 @@ def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, st
         ("models", shared.models.method, shared.models.path): handlers.MODELS,
         ("modelSchema", shared.model_schema.method, shared.model_schema.path): handlers.MODEL_SCHEMA,
     }
-
-
-def _route(method: str, path: str, endpoint: OperationEndpoint) -> Route:
-    # The name of a model contains a slash, which is not encoded in the path.
-    return Route(path.replace("{model}", f"{{{handlers.MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
 
 
 class ResultPages:
@@ -257,12 +249,13 @@ class SwappableApp:
         """
         if self._loop is None or self._loop.is_closed():
             raise RuntimeError("The server has stopped; call play() inside the block of running().")
-        asyncio.run_coroutine_threadsafe(self._replace(app), self._loop).result()
 
-    async def _replace(self, app: Starlette) -> None:
-        before, self.app = self.app, app
-        await _close(before)
-        app.state.dispatcher.wake()
+        async def swap() -> None:
+            before, self.app = self.app, app
+            await _close(before)
+            app.state.dispatcher.wake()
+
+        asyncio.run_coroutine_threadsafe(swap(), self._loop).result()
 
     async def close(self) -> None:
         """Stop; a store on disk keeps the callbacks that are not delivered."""

@@ -110,21 +110,18 @@ class OperationEndpoint:
             space=self._service.spaces.default,
             now=self._service.now(),
         )
-        response = self._respond(context)
+        try:
+            for handle in self._handlers:
+                handle(self._service, context)
+            response = self._writer.success(context.data)
+        except ServiceError as error:
+            response = self._writer.error(error)
+        except ResponseReplacedError as fault:
+            response = fault.effect.respond(self._writer)
         if rule := str(context.fault.rule) if context.fault else context.task_fault:
             response.headers[APPLIED_HEADER] = rule
         self._journal(scope, context, response)
         return response, context.fault
-
-    def _respond(self, context: RequestContext) -> ApiResponse:
-        try:
-            for handle in self._handlers:
-                handle(self._service, context)
-        except ServiceError as error:
-            return self._writer.error(error)
-        except ResponseReplacedError as fault:
-            return fault.effect.respond(self._writer)
-        return self._writer.success(context.data)
 
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse) -> None:
         query, journal = scope["query_string"], context.space.journal

@@ -174,13 +174,10 @@ def _fail(sentence: str, code: int = 1) -> int:
 
 
 def _table(faults: list[dict[str, Any]]) -> str:
-    rows = [list(_COLUMNS.values()), *([_cell(fault[name]) for name in _COLUMNS] for fault in faults)]
+    rows = [list(_COLUMNS.values())]
+    for fault in ({**each, "on": "yes" if each["on"] else "no"} for each in faults):
+        cells = (fault[name] for name in _COLUMNS)
+        rows.append(["all" if cell is None else str(cell) for cell in cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "all" if value is None else str(value)

@@ -135,9 +135,15 @@ def _may_match(service: Service, context: RequestContext) -> bool:
 def _match(service: Service, context: RequestContext) -> ActiveRule | None:
     if service.scenario_runner:
         service.scenario_runner.count_call()
-    request = _lenient_json(context.body)
-    prompt = _prompt(service, request)
-    model = request.get(service.shared.fields.model) if isinstance(request, dict) else None
+    request: Any = None
+    # Faults come before validation, so the body may be anything here.
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        request = msgspec.json.decode(context.body or b"null")
+    fields = request if isinstance(request, dict) else {}
+    model, values = fields.get(service.shared.fields.model), fields.get(service.shared.fields.input)
+    # All text of the input, since each model has its own name for the prompt.
+    texts = values.values() if isinstance(values, dict) else ()
+    prompt = "\n".join(text for text in texts if isinstance(text, str))
     match = MatchContext(
         operation=context.operation,
         space=context.space.name,
@@ -160,30 +166,14 @@ def _rules_of_request(service: Service, context: RequestContext, prompt: str) ->
     if context.key_rule:
         texts.append(("key", context.key_rule))
     texts += [("prompt", text) for text in rules_in_prompt(prompt)]
-    return [_rule(service, context, text, source) for source, text in texts]
-
-
-def _rule(service: Service, context: RequestContext, text: str, source: RuleSource) -> ActiveRule:
-    try:
-        return service.faults.from_request(text, source, context.space.name)
-    except RuleError as error:
-        place = f"the header {local.FAULT_HEADER}" if source == "header" else f"the {source}"
-        raise ServiceError("fault_malformed", source=place, problem=str(error)) from error
-
-
-def _lenient_json(body: bytes | None) -> Any:
-    # Faults come before validation, so a body may be anything here.
-    try:
-        return msgspec.json.decode(body) if body else None
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _prompt(service: Service, request: Any) -> str:
-    """Return all text of a request's input, since each model has its own name for the prompt."""
-    values = request.get(service.shared.fields.input) if isinstance(request, dict) else None
-    texts = values.values() if isinstance(values, dict) else ()
-    return "\n".join(text for text in texts if isinstance(text, str))
+    rules = []
+    for source, text in texts:
+        try:
+            rules.append(service.faults.from_request(text, source, context.space.name))
+        except RuleError as error:
+            place = f"the header {local.FAULT_HEADER}" if source == "header" else f"the {source}"
+            raise ServiceError("fault_malformed", source=place, problem=str(error)) from error
+    return rules
 
 
 # Request bodies

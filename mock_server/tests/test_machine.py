@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -126,7 +125,7 @@ class Fake(RuleBasedStateMachine):
         end = self.server.fail if fails else self.server.finish
         task = self.known.get(task_id)
         if task is None or task.state(self.now) in {SUCCESS, FAILURE}:
-            with pytest.raises(ControlError, match="There is no task" if task is None else "has ended already"):
+            with pytest.raises(ControlError, match="no task" if task is None else "already ended"):
                 end(task_id)
             return
         end(task_id)
@@ -181,18 +180,7 @@ def server() -> Iterator[MockServer]:
         yield server
 
 
-has_sqlite = find_spec("seedbed_mock.stores.sqlite") is not None
-
-
-@pytest.mark.parametrize(
-    "is_on_disk",
-    [
-        pytest.param(False, id="memory"),
-        pytest.param(
-            True, id="sqlite", marks=pytest.mark.skipif(not has_sqlite, reason="there is no SQLite store yet")
-        ),
-    ],
-)
+@pytest.mark.parametrize("is_on_disk", [pytest.param(False, id="memory"), pytest.param(True, id="sqlite")])
 def test_every_walk_is_as_the_model_has_it(server: MockServer, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
     with TemporaryDirectory() as folder:
 
