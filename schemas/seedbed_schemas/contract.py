@@ -187,23 +187,15 @@ def _check_rules(node: Node) -> None:
     """Raise ``ContractError`` for a rule that is invalid, or that contradicts another rule of the same field."""
     rules = {keyword: value for keyword, value in node.schema.items() if keyword not in {"properties", "items"}}
     for keyword, value in rules.items():
-        if not _is_valid_rule({keyword: value}):
+        # Compiling also finds invalid regular expressions, which the meta-schema accepts as patterns.
+        try:
+            jsonschema_rs.validator_for({keyword: value})
+        except ValueError as error:
             raise ContractError(
                 f"{node.id} has the {keyword} {for_display(value)}, which is not a valid JSON Schema rule."
-            )
+            ) from error
     for low, high in _BOUNDS:
         if low in rules and high in rules and rules[low] > rules[high]:
             raise ContractError(
                 f"{node.id} has a {low} of {rules[low]}, which is greater than its {high} of {rules[high]}."
             )
-
-
-def _is_valid_rule(rule: dict[str, Any]) -> bool:
-    if not jsonschema_rs.meta.is_valid(rule):
-        return False
-    # The meta-schema accepts any string as a pattern. Only compiling the rule finds invalid regular expressions.
-    try:
-        jsonschema_rs.validator_for(rule)
-    except ValueError:
-        return False
-    return True
