@@ -319,7 +319,7 @@ class Wait(msgspec.Struct):
         began: Time at which the wait began.
         last_error: Error of the last fetch.
         first_fetch: Time of the first fetch.
-        min_pause: Seconds for which the server asks to be left alone.
+        min_pause: Shortest next pause, in seconds, as ``Retry-After`` of the last response asks.
     """
 
     context: Context

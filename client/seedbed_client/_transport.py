@@ -63,7 +63,8 @@ class DeadlineTransport(httpx2.BaseTransport):
 
     def _pool_for(self, url: httpx2.URL) -> httpcore2.ConnectionPool:
         proxy = environment_proxy(url, self._proxies)
-        # Threads may get here at once. setdefault lets one of them win; the other's pool has no connections yet.
+        # Threads that share a client may get here at the same time. setdefault keeps the first pool; a second one has
+        # no connections yet.
         return self._pools.get(proxy) or self._pools.setdefault(proxy, self._make_pool(proxy))
 
     def _make_pool(self, proxy_url: str) -> httpcore2.ConnectionPool:

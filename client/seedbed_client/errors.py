@@ -11,7 +11,7 @@
   + WaitTimeoutError: the task is still running
   + CallbackError: the receiver refused a callback
     - SignatureMismatchError, StaleCallbackError, InvalidCallbackError
-  + ConfigurationError: the client cannot be made or used in this way
+  + ConfigurationError: the client cannot be created or used in this way
 
 A request without any response raises the error of httpx2, such as ``httpx2.ConnectError``.
 """
@@ -47,7 +47,7 @@ def _restore(cls: type[SeedreamError], args: tuple[object, ...]) -> SeedreamErro
 
 
 class ConfigurationError(SeedreamError, ValueError):
-    """The client cannot be made or used in this way."""
+    """The client cannot be created or used in this way."""
 
 
 class ApiError(SeedreamError):

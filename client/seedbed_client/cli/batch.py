@@ -168,7 +168,6 @@ class BatchRunner:
     Attributes:
         client: Client of the service, made with :func:`pause` as its ``sleep``.
         state: Jobs and their progress.
-        model: Model that generates the images.
         naming: Names of the files.
         timeout: Seconds after which to stop waiting for a task.
         on_update: Called with the number of a job and its progress.
@@ -177,7 +176,6 @@ class BatchRunner:
 
     client: AsyncSeedreamClient
     state: RunState
-    model: str
     naming: Naming
     timeout: float | None
     on_update: Callable[[int, str], object]
@@ -230,7 +228,7 @@ class BatchRunner:
         self.state.update(job, "submitting", error="")
         token = _update_submission.set(partial(self.state.update, job))
         try:
-            task_id = await self.client.submit(model=self.model, input=job.input)
+            task_id = await self.client.submit(model=self.state.model, input=job.input)
         except SubmissionUnknownError:
             raise
         except (SeedreamError, httpx2.HTTPError):

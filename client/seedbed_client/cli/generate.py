@@ -144,9 +144,9 @@ def _text(argument: str) -> str:
 @with_input_options
 def generate(
     *prompts: str,
-    what: PromptOptions | None = None,
-    how: BatchOptions | None = None,
-    report: OutputOptions | None = None,
+    prompt_options: PromptOptions | None = None,
+    batch_options: BatchOptions | None = None,
+    output_options: OutputOptions | None = None,
     service: ServiceOptions | None = None,
     **options: object,
 ) -> int:
@@ -154,41 +154,40 @@ def generate(
 
     Args:
         prompts: One prompt per image.
-        what: What to generate.
-        how: How to run the batch.
-        report: What to print.
+        prompt_options: What to generate.
+        batch_options: How to run the batch.
+        output_options: What to print.
         service: The service to call.
         options: Fields of the input, as the contract defines them.
     """
-    what, how, report = what or PromptOptions(), how or BatchOptions(), report or OutputOptions()
+    prompt_options, batch_options = prompt_options or PromptOptions(), batch_options or BatchOptions()
+    output_options = output_options or OutputOptions()
     try:
-        how.check()
-        model = what.model()
-        jobs = what.jobs(prompts, model, options)
+        batch_options.check()
+        model = prompt_options.model()
+        jobs = prompt_options.jobs(prompts, model, options)
         client = (service or ServiceOptions()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
-        with locked(how.resume):
-            state = RunState.open(client.base_url, model.model, jobs, how.resume, how.output)
+        with locked(batch_options.resume):
+            state = RunState.open(client.base_url, model.model, jobs, batch_options.resume, batch_options.output)
             naming = Naming(state.output or DEFAULT_PATTERN)
             naming.check([job.prompt for job in state.jobs])
-            return _run(client, state, model.model, naming, how, as_json=report.as_json)
+            return _run(client, state, naming, batch_options, as_json=output_options.as_json)
     except (ConfigurationError, ContractError) as error:
         return fail("generate", str(error), USAGE_ERROR)
     except OSError as error:
         return fail("generate", describe(error), USAGE_ERROR)
 
 
-def _run(
-    client: AsyncSeedreamClient, state: RunState, model: str, naming: Naming, how: BatchOptions, *, as_json: bool
-) -> int:
+def _run(client: AsyncSeedreamClient, state: RunState, naming: Naming, options: BatchOptions, *, as_json: bool) -> int:
     with ProgressDisplay() as progress:
 
         def finish(result: JobResult) -> None:
             progress.finish(result.number)
             _print_result(result, as_json=as_json, is_one_of_many=len(state.jobs) > 1)
 
-        batch = BatchRunner(client, state, model, naming, how.timeout, progress.show, finish)
+        batch = BatchRunner(client, state, naming, options.timeout, progress.show, finish)
         try:
-            return asyncio.run(batch.run(max(how.concurrency, 1)))
+            return asyncio.run(batch.run(max(options.concurrency, 1)))
         except KeyboardInterrupt:
             code = INTERRUPTED
         except OSError as error:

@@ -72,6 +72,11 @@ class RunState:
         return self._content.output
 
     @property
+    def model(self) -> str:
+        """Model that generates the images."""
+        return self._content.model
+
+    @property
     def jobs(self) -> list[Job]:
         """Jobs of the run, in order."""
         return self._content.jobs
