@@ -190,7 +190,7 @@ class ResultPages:
         except ResultError as error:
             return self._writer.file_error("internal_error", str(error))
         if task.result_fault.is_truncated:
-            image = image.cut()
+            image = image.truncated()
         response = respond(image, request.method, request.headers)
         if task.fault_rule:
             response.headers[APPLIED_HEADER] = task.fault_rule

@@ -1,11 +1,11 @@
-"""Text in a box: it fits, it is cut short where it cannot, and it hides no character."""
+"""Text in a box: it fits or is truncated, and shows every character."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image
 from seedbed_mock.results import drawing
-from seedbed_mock.results.drawing import set_text
+from seedbed_mock.results.drawing import draw_text
 
 WIDTH, HEIGHT = 2000, 1500
 BOX = (200, 150, 1800, 1350)
@@ -14,7 +14,7 @@ INK = (255, 255, 255)
 
 def drawn(text: str, *, smallest: int = 20) -> Image.Image:
     image = Image.new("RGB", (WIDTH, HEIGHT))
-    set_text(ImageDraw.Draw(image), text, box=BOX, largest=200, smallest=smallest, fill=INK)
+    draw_text(image, text, box=BOX, largest=200, smallest=smallest, fill=INK)
     return image
 
 
@@ -41,7 +41,7 @@ def drawn(text: str, *, smallest: int = 20) -> Image.Image:
 def test_text_stays_in_its_box(text: str) -> None:
     box = drawn(text).getbbox()
     assert box is not None
-    slack = 60  # letters may reach a little beyond the place that their font accounts for
+    slack = 60  # glyphs may be larger than the font says
     assert box[0] >= BOX[0] - slack
     assert box[1] >= BOX[1] - slack
     assert box[2] <= BOX[2] + slack
@@ -54,7 +54,7 @@ def test_any_text_can_be_drawn(text: str) -> None:
     drawn(text)
 
 
-def test_lines_end_where_the_text_says_whichever_way_it_says_it() -> None:
+def test_every_kind_of_line_break_is_respected() -> None:
     assert drawn("one\r\ntwo\rthree").tobytes() == drawn("one\ntwo\nthree").tobytes()
 
 
@@ -74,14 +74,14 @@ def test_short_text_is_drawn_large() -> None:
     assert short[3] - short[1] > 100
 
 
-def test_a_character_that_no_font_has_is_shown_as_its_code_point() -> None:
+def test_a_character_without_a_glyph_is_shown_as_its_code_point() -> None:
     assert drawn("\U000fffff").tobytes() == drawn("[U+FFFFF]").tobytes()
 
 
-def test_a_machine_without_other_fonts_still_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_drawn_without_system_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "_SYSTEM_FONTS", ("no-such-font.ttf",))
-    drawing._fonts.cache_clear()
+    drawing._font_names.cache_clear()
     try:
         assert drawn("汉").tobytes() == drawn("[U+6C49]").tobytes()
     finally:
-        drawing._fonts.cache_clear()
+        drawing._font_names.cache_clear()

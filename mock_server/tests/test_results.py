@@ -1,4 +1,4 @@
-"""Result images as files: what they tell of themselves, that they are made once, and how they travel."""
+"""Result images as files: their metadata, the cache, conditional requests and ranges."""
 
 import io
 import json
@@ -38,13 +38,13 @@ HOSTILE = [
 ]
 
 
-def asked(prompt: str = "a hill", seed: int = 0, **options: str) -> Picture:
+def picture_for(prompt: str = "a hill", seed: int = 0, **options: str) -> Picture:
     values = {PROFILE.caption: prompt, "aspect_ratio": "1:1", "quality": "basic", **options}
     return picture_of(PROFILE, PROFILE.model, values, seed)
 
 
 def embedded_request(content: bytes) -> str:
-    """Return the request that the EXIF metadata of a file holds, which says who made the file, too."""
+    """Return the request in the EXIF metadata of a file, after checking that they name Seedbed."""
     with Image.open(io.BytesIO(content)) as image:
         exif = image.getexif()
         assert b"Seedbed" in image.info["comment"]
@@ -54,7 +54,7 @@ def embedded_request(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("prompt", HOSTILE, ids=ascii)
-def test_a_result_tells_what_was_asked_for_and_who_made_it(prompt: str) -> None:
+def test_the_metadata_contain_the_request_and_the_software(prompt: str) -> None:
     values = {"prompt": prompt, **SMALL}
     picture = Picture(prompt, "", (64, 48), 0, picture_of(PROFILE, "m", values, 0).request)
     text = embedded_request(render(picture).content)
@@ -62,93 +62,94 @@ def test_a_result_tells_what_was_asked_for_and_who_made_it(prompt: str) -> None:
 
 
 @given(prompt=st.text(max_size=40))
-def test_any_prompt_can_be_told(prompt: str) -> None:
+def test_the_metadata_can_contain_any_prompt(prompt: str) -> None:
     picture = picture_of(PROFILE, "m", {"prompt": prompt}, 0)
     text = embedded_request(encode(Image.new("RGB", (8, 8)), picture))
     assert json.loads(text)["input"]["prompt"] == prompt
 
 
 @pytest.mark.parametrize("character", ["x", "汉", "<", "&", '"'])
-def test_a_request_that_is_too_long_for_the_metadata_is_cut_with_a_mark(character: str) -> None:
+def test_a_request_that_is_too_long_for_the_metadata_is_truncated(character: str) -> None:
     picture = picture_of(PROFILE, "m", {"prompt": character * 200_000}, 0)
     text = embedded_request(encode(Image.new("RGB", (8, 8)), picture))
     assert len(text) > 10_000
-    assert text.endswith("... (cut)")
-    assert picture.request.startswith(text.removesuffix("... (cut)"))
+    assert text.endswith("... (truncated)")
+    assert picture.request.startswith(text.removesuffix("... (truncated)"))
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 7, {"prompt": ["a"]}, {"aspect_ratio": {}}])
-def test_an_input_that_is_no_object_of_texts_has_a_picture_too(values: object) -> None:
+def test_an_input_of_any_shape_has_a_picture(values: object) -> None:
     picture = picture_of(PROFILE, "m", values, 0)
     assert json.loads(picture.request) == {"model": "m", "input": values}
     assert picture.request.isascii()
 
 
-def test_another_request_gives_another_file_and_the_same_one_the_same_in_any_process() -> None:
+def test_the_same_request_gives_the_same_file_in_any_process() -> None:
     pictures = [
-        asked(),
-        asked("a lake"),
-        asked(seed=1),
-        asked(quality="high"),
-        asked(aspect_ratio="4:3"),
-        asked(unnamed="x"),
+        picture_for(),
+        picture_for("a lake"),
+        picture_for(seed=1),
+        picture_for(quality="high"),
+        picture_for(aspect_ratio="4:3"),
+        picture_for(unnamed="x"),
     ]
     assert len({render(picture).content for picture in pictures}) == len(pictures)
     code = "from seedbed_mock.results.picture import Picture\nfrom seedbed_mock.results.rendering import render\n"
-    code += f"print(render({asked()!r}).etag)"
+    code += f"print(render({picture_for()!r}).etag)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert other.strip() == render(asked()).etag
+    assert other.strip() == render(picture_for()).etag
 
 
-def test_the_order_of_the_fields_makes_no_other_image() -> None:
+def test_the_order_of_the_fields_does_not_change_the_image() -> None:
     values = {"prompt": "a hill", "quality": "basic"}
     assert picture_of(PROFILE, "m", values, 0) == picture_of(PROFILE, "m", dict(reversed(values.items())), 0)
 
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
-    """Have files of ten bytes in place of images, and give back what was rendered."""
+    """Replace rendering by files of ten bytes, and return the list of rendered pictures."""
     pictures: list[Picture] = []
 
-    def note(picture: Picture, _: object) -> Rendered:
+    def record(picture: Picture, _: object) -> Rendered:
         pictures.append(picture)
         return Rendered(b"0123456789", '"tag"')
 
-    monkeypatch.setattr(rendering, "render", note)
+    monkeypatch.setattr(rendering, "render", record)
     return pictures
 
 
-def test_many_who_ask_at_the_same_time_get_what_is_rendered_once(rendered: list[Picture]) -> None:
+def test_simultaneous_requests_share_one_rendering(rendered: list[Picture]) -> None:
     async def ask() -> None:
         renderer = Renderer()
         async with anyio.create_task_group() as group:
             for _ in range(20):
-                group.start_soon(renderer.render, asked())
+                group.start_soon(renderer.render, picture_for())
 
     anyio.run(ask)
-    assert rendered == [asked()]
+    assert rendered == [picture_for()]
 
 
 @pytest.mark.parametrize(
-    ("most", "asked_for", "made"), [(20, "abab", "ab"), (20, "abacab", "abcb"), (19, "aba", "aba"), (9, "aa", "aa")]
+    ("cache_bytes", "prompts", "drawn"),
+    [(20, "abab", "ab"), (20, "abacab", "abcb"), (19, "aba", "aba"), (9, "aa", "aa")],
 )
-def test_only_so_many_bytes_are_kept_the_last_asked_for_longest(
-    rendered: list[Picture], most: int, asked_for: str, made: str
+def test_the_cache_is_limited_and_drops_the_least_recently_used_file(
+    rendered: list[Picture], cache_bytes: int, prompts: str, drawn: str
 ) -> None:
     async def ask() -> None:
-        renderer = Renderer(most_bytes=most)
-        for prompt in asked_for:
-            await renderer.render(asked(prompt))
+        renderer = Renderer(cache_bytes=cache_bytes)
+        for prompt in prompts:
+            await renderer.render(picture_for(prompt))
 
     anyio.run(ask)
-    assert [picture.caption for picture in rendered] == list(made)
+    assert [picture.caption for picture in rendered] == list(drawn)
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with running(task_seconds=0) as server, httpx2.Client(base_url=server.url, trust_env=False) as http:
         http.headers["Authorization"] = f"Bearer {server.key}"
-        body = {"model": CONTRACT.model, "input": json.loads(asked().request)["input"]}
+        body = {"model": CONTRACT.model, "input": json.loads(picture_for().request)["input"]}
         task_id = http.post(CONTRACT.operation.path, json=body).json()["data"]["taskId"]
         record: dict[str, Any] = http.get(SHARED.record_info.path, params={"taskId": task_id}).json()["data"]
         yield json.loads(record["resultJson"])["resultUrls"][0]
@@ -159,9 +160,9 @@ def fetch(url: str, method: str = "GET", **headers: str) -> httpx2.Response:
     return httpx2.request(method, url, headers=named, trust_env=False)
 
 
-def test_a_result_of_a_server_tells_what_the_server_was_asked_for(url: str) -> None:
+def test_a_served_result_contains_the_request(url: str) -> None:
     text = embedded_request(fetch(url).content)
-    assert json.loads(text) == json.loads(asked().request)
+    assert json.loads(text) == json.loads(picture_for().request)
 
 
 def test_head_has_the_headers_of_get_and_no_body(url: str) -> None:
@@ -186,7 +187,7 @@ def test_head_has_the_headers_of_get_and_no_body(url: str) -> None:
         ("bytes=5-999999999999", 5, -1),
     ],
 )
-def test_a_part_of_a_result_is_that_part(url: str, wanted: str, first: int, last: int) -> None:
+def test_a_range_of_a_result_is_served(url: str, wanted: str, first: int, last: int) -> None:
     whole, part = fetch(url).content, fetch(url, Range=wanted)
     start, end = first % len(whole), last % len(whole)
     assert part.status_code == 206
@@ -196,10 +197,10 @@ def test_a_part_of_a_result_is_that_part(url: str, wanted: str, first: int, last
 
 
 @pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=-0", "bytes=99999999-999999999"])
-def test_a_part_that_is_not_there_is_refused_with_the_size(url: str, wanted: str) -> None:
-    size, answer = len(fetch(url).content), fetch(url, Range=wanted)
-    assert (answer.status_code, answer.content) == (416, b"")
-    assert answer.headers["content-range"] == f"bytes */{size}"
+def test_a_range_outside_of_the_content_is_refused_with_the_size(url: str, wanted: str) -> None:
+    size, response = len(fetch(url).content), fetch(url, Range=wanted)
+    assert (response.status_code, response.content) == (416, b"")
+    assert response.headers["content-range"] == f"bytes */{size}"
 
 
 @pytest.mark.parametrize(
@@ -210,12 +211,12 @@ def test_a_part_that_is_not_there_is_refused_with_the_size(url: str, wanted: str
     ],
     ids=lambda wanted: wanted[:20],
 )
-def test_what_is_no_single_range_gets_the_whole(url: str, wanted: str) -> None:
-    answer = httpx2.get(url, headers=[(b"Range", wanted.encode("latin-1"))], trust_env=False)
-    assert (answer.status_code, answer.content) == (200, fetch(url).content)
+def test_any_other_range_gets_the_whole_content(url: str, wanted: str) -> None:
+    response = httpx2.get(url, headers=[(b"Range", wanted.encode("latin-1"))], trust_env=False)
+    assert (response.status_code, response.content) == (200, fetch(url).content)
 
 
-def test_a_part_of_another_version_is_the_whole_of_this_one(url: str) -> None:
+def test_if_range_with_another_tag_gets_the_whole_content(url: str) -> None:
     tag = fetch(url).headers["etag"]
     assert fetch(url, Range="bytes=0-3", If_Range=tag).status_code == 206
     for other in ('"other"', f"W/{tag}", "Sun, 22 Nov 2026 00:00:00 GMT"):
@@ -224,12 +225,12 @@ def test_a_part_of_another_version_is_the_whole_of_this_one(url: str) -> None:
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_result_that_is_known_already_is_not_sent_again(url: str, method: str, form: str) -> None:
+def test_if_none_match_gets_304(url: str, method: str, form: str) -> None:
     tag = fetch(url).headers["etag"]
-    answer = fetch(url, method, If_None_Match=form.format(tag), Range="bytes=0-3")
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["etag"] == tag
-    assert answer.headers["x-seedbed"] == __version__
+    response = fetch(url, method, If_None_Match=form.format(tag), Range="bytes=0-3")
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["etag"] == tag
+    assert response.headers["x-seedbed"] == __version__
     assert fetch(url, method, If_None_Match='"other"').status_code == 200
 
 

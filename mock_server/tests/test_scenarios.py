@@ -353,7 +353,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["add", ""], 2, "must start with"),
         (["add"], 2, "rules"),
         (["list", "--space", "a b"], 2, "space"),
-        (["clear", "99"], 1, "There is no rule 99"),
+        (["clear", "99"], 1, "No rule 99 was added"),
         (["clear", "x"], 2, "NUMBER"),
         (["list", "--url", "http://127.0.0.1:1"], 1, "No Seedbed server responds at"),
         (["list", "--url", "http://127.0.0.1:99999"], 1, "pass --url"),

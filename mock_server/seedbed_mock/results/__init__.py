@@ -1,1 +1,1 @@
-"""Result images: what they show, how they are drawn or found, and how they are sent."""
+"""Result images: what they show, how they are drawn or taken from a folder, and how they are served."""

@@ -1,4 +1,4 @@
-"""The user's own images in place of drawn ones: which there are, which one a picture gets, how it is made to fit."""
+"""A folder of images that the server uses as results instead of drawings."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from seedbed_mock.results.picture import Picture
 
 
-_GROUND = (250, 250, 245, 255)
-"""What shows where an image is transparent."""
+_BACKGROUND = (250, 250, 245, 255)
+"""Colour behind transparent images."""
 
-_DEEPEST = 65_535
+_MAX_LEVEL = 65_535
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class Gallery:
-    """The images of a folder, without those of its folders and without hidden ones.
+    """The images of a folder, without subfolders and hidden files.
 
     Args:
-        folder: The folder; files in it that are no images are passed over.
+        folder: Folder of the images; other files in it are ignored.
 
     Raises:
-        SettingsError: The folder cannot be read, has no image or one of too many pixels.
+        SettingsError: The folder cannot be read, contains no image, or contains one with too many pixels.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,64 +39,66 @@ class Gallery:
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"A folder of images is needed, not {printable(str(folder))}: {reason}.") from error
+            raise SettingsError(f"The folder of results {printable(str(folder))} cannot be read: {reason}.") from error
         self._images = [path for path in paths if _is_image(path)]
         if not self._images:
-            raise SettingsError(f"The folder {printable(str(folder))} has no image; put in one or more, such as JPEGs.")
+            raise SettingsError(f"The folder of results {printable(str(folder))} contains no image; add one or more.")
 
     def show(self, picture: Picture) -> Image.Image:
-        """Return the image that stands for a picture, as RGB and cut to its size: the same one for the same picture.
+        """Return the image for a picture, in RGB and cropped to its size; the same picture gets the same image.
 
         Raises:
-            ResultError: It cannot be read any more.
+            ResultError: The image can no longer be read.
         """
         path = self._images[int.from_bytes(picture.identity) % len(self._images)]
         try:
             with _open(path) as image:
-                return ImageOps.fit(_in_rgb(ImageOps.exif_transpose(image)), picture.size)
-        # What a reader meets in a broken file, it raises in a way of its own.
+                return ImageOps.fit(_to_rgb(ImageOps.exif_transpose(image)), picture.size)
+        # Pillow's decoders raise errors of many types for a broken file.
         except Exception as error:
             name = printable(path.name)
-            raise ResultError(f"The image {name} cannot be read any more; mend it, or start without it.") from error
+            raise ResultError(
+                f"The image {name} can no longer be read; repair it, or restart the server without it."
+            ) from error
 
 
 def _is_image(path: Path) -> bool:
-    """Tell whether a file is an image by its beginning.
+    """Return whether a file starts like an image.
 
     Raises:
-        SettingsError: It has more pixels than Pillow thinks sane.
+        SettingsError: The image has so many pixels that Pillow takes it for a decompression bomb.
     """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning), _open(path):
             return True
     except _BOMBS as error:
         most = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise SettingsError(f"The image {printable(path.name)} has more than {most}; scale it down.") from error
+        raise SettingsError(f"The image {printable(path.name)} has more than {most}; reduce its size.") from error
     except Exception:
         return False
 
 
 def _open(path: Path) -> Image.Image:
-    # Whoever opens a pipe waits for its other end.
+    # Opening a pipe would wait for a writer.
     if not path.is_file():
         raise FileNotFoundError(path)
     Image.init()
-    # Reading EPS means to run Ghostscript, a program, on the file.
+    # Pillow reads EPS by running Ghostscript, which executes code in the file.
     return Image.open(path, formats=[name for name in Image.ID if name != "EPS"])
 
 
-def _in_rgb(image: Image.Image) -> Image.Image:
-    shown = _in_eight_bits(image) if image.mode.startswith(("I", "F")) else image
-    if shown.has_transparency_data:
-        ground = Image.new("RGBA", shown.size, _GROUND)
-        shown = Image.alpha_composite(ground, shown.convert("RGBA"))
-    return shown.convert("RGB")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    converted = _to_eight_bits(image) if image.mode.startswith(("I", "F")) else image
+    if converted.has_transparency_data:
+        background = Image.new("RGBA", converted.size, _BACKGROUND)
+        converted = Image.alpha_composite(background, converted.convert("RGBA"))
+    return converted.convert("RGB")
 
 
-def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of deeper levels in 256, which Pillow's own conversion would take for overexposed."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image with 256 levels; Pillow's own conversion would clip all levels above 255."""
     levels = image.convert("F")
     found = cast("tuple[float, float]", levels.getextrema())
-    darkest, brightest = (0, _DEEPEST) if image.mode.startswith("I;16") else found
+    darkest, brightest = (0, _MAX_LEVEL) if image.mode.startswith("I;16") else found
     scale = 255 / ((brightest - darkest) or 1)
     return levels.point(lambda level: level * scale - darkest * scale).convert("L")

@@ -1,4 +1,4 @@
-"""What a result shows, told without drawing it: cheap enough to be made with every task."""
+"""The description of a result image, which is cheap to make: it needs neither Pillow nor a drawing."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 RESULTS = "/results"
-"""Folder of the result images on the server."""
+"""Path under which the server serves result images."""
 
 
 class ResultError(Exception):
-    """A result cannot be shown; the message is one sentence that says why."""
+    """The image of a result cannot be made; the message is one sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What an image shows.
+    """The content of a result image.
 
     Attributes:
-        caption: The prompt.
-        label: A line that says what was asked for.
+        caption: Prompt.
+        label: Line with the model and the options of the request.
         size: Width and height in pixels.
-        seed: Chooses the colours, together with the rest.
-        request: What was asked for, as JSON in ASCII.
+        seed: Seed of the colours, which depend on the other attributes as well.
+        request: Model and input of the request, as JSON in ASCII.
     """
 
     caption: str
@@ -39,18 +39,18 @@ class Picture:
 
     @property
     def identity(self) -> bytes:
-        """Bytes that are the same for the same picture in any process, and others for any other."""
+        """A hash of the picture that is the same in every process, unlike ``hash()``."""
         return sha256(repr(self).encode()).digest()
 
 
 def picture_of(profile: Profile, model: str, input_values: object, seed: int) -> Picture:
-    """Return what the result of a request shows.
+    """Return the picture that a request results in.
 
     Args:
-        profile: What is known of the model.
+        profile: Profile of the model.
         model: Name of the model.
-        input_values: The request's input, which is an object wherever the contract wants one.
-        seed: The server's.
+        input_values: Input of the request, which is an object unless the contract allows other values.
+        seed: Seed of the server.
     """
     values: dict[str, Any] = input_values if isinstance(input_values, dict) else {}
     width, height = profile.size(values)

@@ -1,4 +1,4 @@
-"""Result images, each rendered once: kept while there is room, and shared by all who ask for one at the same time."""
+"""Rendering of result images: each is rendered once, outside of the event loop, and cached."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from seedbed_mock.results.picture import Picture
 
 
-_MOST_BYTES = 64 * 1024 * 1024
+_CACHE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A result image as a file.
+    """The file of a result image.
 
     Attributes:
-        content: The JPEG.
-        etag: Its entity tag, which no other content has.
+        content: JPEG file.
+        etag: Entity tag, which depends on the content alone.
     """
 
     content: bytes
     etag: str
 
-    def cut(self) -> Rendered:
-        """Return its first half, as a file that was cut short on its way to where it is kept."""
-        return Rendered(self.content[: len(self.content) // 2], f'"cut-{self.etag[1:]}')
+    def truncated(self) -> Rendered:
+        """Return the first half of the file, as an interrupted upload leaves it."""
+        return Rendered(self.content[: len(self.content) // 2], f'"truncated-{self.etag[1:]}')
 
 
 def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
-    """Return a picture as a file: drawn, or an image of the gallery where there is one.
+    """Return the file of a picture: an image of the gallery, or a drawing without a gallery.
 
     Raises:
-        ResultError: The gallery's image cannot be read.
+        ResultError: The image of the gallery cannot be read.
     """
-    # Imported at the first image, since Pillow takes longer to load than many a run of the server needs it.
+    # Imported with the first image: Pillow would double the start-up time, and many runs fetch no image.
     from seedbed_mock.results.drawing import draw, encode  # noqa: PLC0415
 
     content = encode(gallery.show(picture) if gallery else draw(picture), picture)
@@ -50,42 +50,39 @@ def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
 
 
 class Renderer:
-    """Renders beside the event loop, and keeps what it rendered, the last asked for longest.
+    """Renders pictures in threads, and caches the most recently used files.
 
     Args:
-        gallery: Where to take images from; they are drawn where there is none.
-        most_bytes: How much to keep.
+        gallery: Images to use instead of drawings.
+        cache_bytes: Size of the cache.
     """
 
-    def __init__(self, gallery: Gallery | None = None, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, gallery: Gallery | None = None, cache_bytes: int = _CACHE_BYTES) -> None:
         self._gallery = gallery
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[Picture, Rendered] = OrderedDict()
-        self._bytes = 0
-        # A lock is here for as long as somebody holds it or waits for it.
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[Picture, Rendered] = OrderedDict()
+        self._used_bytes = 0
+        # Weak, so that a lock is gone when nobody holds it or waits for it.
         self._locks: WeakValueDictionary[Picture, Lock] = WeakValueDictionary()
-        # More at a time would draw no faster, and keep the server from ending when it is told to.
-        self._painters = CapacityLimiter(os.cpu_count() or 1)
+        # More threads than processors would not draw faster, but delay the end of the server.
+        self._limiter = CapacityLimiter(os.cpu_count() or 1)
 
     async def render(self, picture: Picture) -> Rendered:
-        """Return a picture as a file.
+        """Return the file of a picture.
 
         Raises:
-            ResultError: The gallery's image cannot be read.
+            ResultError: The image of the gallery cannot be read.
         """
+        # The lock lets simultaneous requests for one picture share a single rendering.
         async with self._locks.setdefault(picture, Lock()):
-            if picture not in self._kept:
-                rendered = await to_thread.run_sync(
-                    render, picture, self._gallery, limiter=self._painters, abandon_on_cancel=True
-                )
-                self._keep(picture, rendered)
-                return rendered
-            self._kept.move_to_end(picture)
-            return self._kept[picture]
-
-    def _keep(self, picture: Picture, rendered: Rendered) -> None:
-        self._kept[picture] = rendered
-        self._bytes += len(rendered.content)
-        while self._bytes > self._most_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.content)
+            if picture in self._cache:
+                self._cache.move_to_end(picture)
+                return self._cache[picture]
+            rendered = self._cache[picture] = await to_thread.run_sync(
+                render, picture, self._gallery, limiter=self._limiter, abandon_on_cancel=True
+            )
+            self._used_bytes += len(rendered.content)
+            while self._used_bytes > self._cache_bytes:
+                _, oldest = self._cache.popitem(last=False)
+                self._used_bytes -= len(oldest.content)
+            return rendered

@@ -1,4 +1,4 @@
-"""A result as an answer over HTTP, whole or in part (RFC 9110 sections 13 and 14)."""
+"""Results over HTTP: conditional requests and ranges (RFC 9110 sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -16,41 +16,37 @@ if TYPE_CHECKING:
 
 
 _RANGE = re.compile(r"(?i:bytes)=([0-9]{0,18})-([0-9]{0,18})")
-"""One range; several, or one of another unit, may be answered with the whole, which costs the least."""
+"""A single range of bytes; RFC 9110 allows the whole content as a response to any other range."""
 
 
 def respond(rendered: Rendered, method: str, headers: Mapping[str, str]) -> Response:
-    """Return the answer to a request for a result.
+    """Return the response to a request for a result.
 
     Args:
-        rendered: The result.
+        rendered: File of the result.
         method: GET or HEAD.
-        headers: Those of the request, by name in lower case.
+        headers: Headers of the request, with names in lower case.
     """
     size = len(rendered.content)
-    # To be asked for again each time: a result may go, or be another one on the next server with that address.
-    fixed = {**MOCK_HEADERS, "ETag": rendered.etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
-    if _is_known(rendered.etag, headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=fixed)
+    # A result can expire, and another server on the same address gives another one, so that caches must revalidate.
+    common = {**MOCK_HEADERS, "ETag": rendered.etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
+    tags = headers.get("if-none-match", "")
+    if tags.strip() == "*" or rendered.etag in (tag.strip().removeprefix("W/") for tag in tags.split(",")):
+        return Response(status_code=304, headers=common)
     if method == "HEAD":
-        return Response(headers={**fixed, "Content-Length": str(size)}, media_type="image/jpeg")
-    wanted = _wanted(headers, rendered.etag, size)
-    if wanted is None:
-        return Response(rendered.content, headers=fixed, media_type="image/jpeg")
-    if not wanted:
-        return Response(status_code=416, headers={**fixed, "Content-Range": f"bytes */{size}"})
-    place = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
-    part = rendered.content[wanted.start : wanted.stop]
-    return Response(part, 206, {**fixed, "Content-Range": place}, media_type="image/jpeg")
+        return Response(headers={**common, "Content-Length": str(size)}, media_type="image/jpeg")
+    part = _requested_part(headers, rendered.etag, size)
+    if part is None:
+        return Response(rendered.content, headers=common, media_type="image/jpeg")
+    if not part:
+        return Response(status_code=416, headers={**common, "Content-Range": f"bytes */{size}"})
+    content_range = f"bytes {part.start}-{part.stop - 1}/{size}"
+    content = rendered.content[part.start : part.stop]
+    return Response(content, 206, {**common, "Content-Range": content_range}, media_type="image/jpeg")
 
 
-def _is_known(etag: str, tags: str) -> bool:
-    """Tell whether the client has this content already, by the value of ``If-None-Match``."""
-    return tags.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in tags.split(","))
-
-
-def _wanted(headers: Mapping[str, str], etag: str, size: int) -> range | None:
-    """Return which bytes are wanted: none where there are no such, ``None`` where it is the whole."""
+def _requested_part(headers: Mapping[str, str], etag: str, size: int) -> range | None:
+    """Return the requested bytes, empty if the range is outside of the content; ``None`` for the whole content."""
     match = _RANGE.fullmatch(headers.get("range", ""))
     if not match or headers.get("if-range", etag) != etag:
         return None
