@@ -100,8 +100,10 @@ class AsyncRunner:
             raise without_frames(error, outer)  # noqa: B904 (it is the same error)
 
     def _make_http_client(self, scheme: str) -> httpx2.AsyncClient:
-        # Importing httpcore2 is slow; httpx2 also imports it with its first client.
-        from seedbed_client._async_transport import AsyncDeadlineTransport  # noqa: PLC0415 (see above)
+        transport = self._transport
+        if transport is None:
+            # Importing httpcore2 is slow; httpx2 also imports it with its first client.
+            from seedbed_client._async_transport import AsyncDeadlineTransport  # noqa: PLC0415 (see above)
 
-        transport = self._transport or AsyncDeadlineTransport(scheme, trust_env=self._trust_env)
+            transport = AsyncDeadlineTransport(scheme, trust_env=self._trust_env)
         return httpx2.AsyncClient(transport=transport, timeout=self._timeout, trust_env=self._trust_env)

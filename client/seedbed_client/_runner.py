@@ -103,8 +103,10 @@ class Runner:
             raise without_frames(error, outer)  # noqa: B904 (it is the same error)
 
     def _make_http_client(self, scheme: str) -> httpx2.Client:
-        # Importing httpcore2 is slow; httpx2 also imports it with its first client.
-        from seedbed_client._transport import DeadlineTransport  # noqa: PLC0415 (see above)
+        transport = self._transport
+        if transport is None:
+            # Importing httpcore2 is slow; httpx2 also imports it with its first client.
+            from seedbed_client._transport import DeadlineTransport  # noqa: PLC0415 (see above)
 
-        transport = self._transport or DeadlineTransport(scheme, trust_env=self._trust_env)
+            transport = DeadlineTransport(scheme, trust_env=self._trust_env)
         return httpx2.Client(transport=transport, timeout=self._timeout, trust_env=self._trust_env)
