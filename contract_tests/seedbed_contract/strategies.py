@@ -36,11 +36,11 @@ from seedbed_contract.cases.case_types import encode
 from seedbed_contract.cases.raw_bodies import JSON_HEADERS
 from seedbed_contract.cases.requests import is_free_text, limits
 from seedbed_contract.generation.instances import characters, instances, json_values
-from seedbed_contract.generation.locations import get_at, locations, remove_at, set_at, smallest
-from seedbed_contract.generation.violations import ABSENT, SchemaRule, of_other_types, schema_rules
+from seedbed_contract.generation.locations import ABSENT, get_at, locations, remove_at, set_at, smallest
+from seedbed_contract.generation.violations import SchemaRule, of_other_types, schema_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -129,9 +129,18 @@ def violations(
     chosen = tuple(rules) if clauses is None else tuple(clauses)
     if not chosen:
         raise ValueError("there is no clause to break; name at least one of breakable_clauses()")
+    if unknown := [clause for clause in chosen if clause not in rules]:
+        raise KeyError(f"a request cannot break the clause {unknown[0]!r}; breakable_clauses() returns the others")
     listed = [case for case in refused(contract) if case.clause in chosen]
+    # The cases of a clause begin with those nearest to its limit, where an error of one shows.
+    limits_of = dict.fromkeys(case.clause for case in listed if case.clause.endswith(_LIMIT_KEYWORDS))
+    nearest = [case for clause in limits_of for case in [each for each in listed if each.clause == clause][:_PER_LIMIT]]
+
+    def as_broken(case: RefusedCase) -> BrokenRequest:
+        return BrokenRequest(case.clause, copy.deepcopy(case.request))
+
     return st.one_of(
-        *(st.sampled_from(cases).map(_from_case) for cases in (_nearest_to_limits(listed), listed) if cases),
+        *(st.sampled_from(cases).map(as_broken) for cases in (nearest, listed) if cases),
         _random_violations(contract, [rules[clause] for clause in chosen]),
     )
 
@@ -220,6 +229,7 @@ def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
     return tuple(_rules(contract or default_contract()))
 
 
+# Hypothesis validates a strategy when it is first drawn from, so building one once per contract saves that time.
 @lru_cache(_CONTRACTS)
 def _rules(contract: Contract) -> dict[str, SchemaRule]:
     return {rule.clause: rule for rule in schema_rules(contract.part("request"))}
@@ -278,6 +288,7 @@ def _validated(contract: Contract, request: Any) -> Any:
 def _random_violations(draw: DrawFn, contract: Contract, rules: Sequence[SchemaRule]) -> BrokenRequest:
     schema = contract.part("request")
     rule = draw(st.sampled_from(rules))
+    # Listed requests as the rest of the request: random ones would be slow to draw and to shrink.
     whole = copy.deepcopy(draw(st.sampled_from(_listed(contract, None))))
     value = draw(rule.values)
     broken = remove_at(whole, schema, rule.path) if value is ABSENT else set_at(whole, schema, rule.path, value)
@@ -287,38 +298,20 @@ def _random_violations(draw: DrawFn, contract: Contract, rules: Sequence[SchemaR
     return BrokenRequest(rule.clause, broken)
 
 
-def _from_case(case: RefusedCase) -> BrokenRequest:
-    return BrokenRequest(case.clause, copy.deepcopy(case.request))
-
-
-def _nearest_to_limits(cases: Iterable[RefusedCase]) -> list[RefusedCase]:
-    """Return the first cases of each clause on a limit, which are those nearest to it."""
-    by_clause: dict[str, list[RefusedCase]] = {}
-    for case in cases:
-        if case.clause.endswith(_LIMIT_KEYWORDS):
-            by_clause.setdefault(case.clause, []).append(case)
-    return [case for group in by_clause.values() for case in group[:_PER_LIMIT]]
-
-
 @st.composite
 def _with_unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -> Any:
     """Add to a request what no rule mentions: unknown fields and blank texts."""
     request = draw(strategy)
     schema = contract.part("request")
     for path, node in locations(schema):
-        try:
-            present = get_at(request, path)
-        except LookupError:
+        present = get_at(request, path)
+        if present is ABSENT:
             continue
         if node.schema.get("type") == "object":
-            unknown = draw(_unknown_fields(node.schema.get("properties", {}).keys()))
+            drawn = draw(st.dictionaries(st.text(characters, max_size=8), json_values, max_size=2))
+            unknown = {name: value for name, value in drawn.items() if name not in node.schema.get("properties", {})}
             request = set_at(request, schema, path, {**unknown, **present})
         elif is_free_text(node.schema) and draw(st.booleans()):
             blank = draw(st.sampled_from(_BLANK_TEXTS))[: node.schema.get("maxLength")]
             request = set_at(request, schema, path, blank)
     return _validated(contract, request)
-
-
-def _unknown_fields(known: Collection[str]) -> SearchStrategy[dict[str, Any]]:
-    names = st.text(characters, max_size=8).filter(lambda name: name not in known)
-    return st.dictionaries(names, json_values, max_size=2)

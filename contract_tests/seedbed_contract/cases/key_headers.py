@@ -51,6 +51,24 @@ def _credentials(scheme: str, key: str) -> str:
 
 
 def _refused(key: str, header: str, scheme: str) -> Iterator[KeyHeaderCase]:
+    # Changed copies of the key, a few of which may be empty or equal to the key.
+    near = {
+        "another key": key.translate(_NEXT),
+        "a word in place of a key": "undefined",
+        "the key without its last character": key[:-1],
+        "the key without its first character": key[1:],
+        "the first half of the key": key[: len(key) // 2],
+        "the first character of the key": key[:1],
+        "the key with one more character": f"{key}{_RARE}",
+        "the key with a character before it": f"{_RARE}{key}",
+        "the key twice": f"{key}{key}",
+        "the key with another last character": key[:-1] + _RARE,
+        "the key with another first character": _RARE + key[1:],
+        "the key in upper case": key.upper(),
+        "the key in lower case": key.lower(),
+        "the key with upper and lower case swapped": key.swapcase(),
+        "the key backwards": key[::-1],
+    }
     basic = base64.b64encode(f"{key}:".encode()).decode()
     values = {
         "an empty header": "",
@@ -61,7 +79,7 @@ def _refused(key: str, header: str, scheme: str) -> Iterator[KeyHeaderCase]:
         "the key in the scheme Digest": f"Digest {key}",
         "the key in the scheme Token": f"Token {key}",
         "the key without a scheme": key,
-        **{name: _credentials(scheme, wrong) for name, wrong in _near(key).items() if wrong and wrong != key},
+        **{name: _credentials(scheme, wrong) for name, wrong in near.items() if wrong and wrong != key},
     }
     yield KeyHeaderCase("no key", (), "refuse")
     yield from (KeyHeaderCase(name, ((header, value),), "refuse") for name, value in values.items())
@@ -90,24 +108,3 @@ def _undecided(key: str, header: str, scheme: str) -> Iterator[KeyHeaderCase]:
     yield KeyHeaderCase("the header twice, the first wrong", ((header, wrong), (header, right)), "either")
     yield KeyHeaderCase("the header twice, the last wrong", ((header, right), (header, wrong)), "either")
     yield KeyHeaderCase("the key in another header", (("X-API-Key", key),), "either")
-
-
-def _near(key: str) -> dict[str, str]:
-    """Return changed copies of a key by description; a few may be empty or equal to the key."""
-    return {
-        "another key": key.translate(_NEXT),
-        "a word in place of a key": "undefined",
-        "the key without its last character": key[:-1],
-        "the key without its first character": key[1:],
-        "the first half of the key": key[: len(key) // 2],
-        "the first character of the key": key[:1],
-        "the key with one more character": f"{key}{_RARE}",
-        "the key with a character before it": f"{_RARE}{key}",
-        "the key twice": f"{key}{key}",
-        "the key with another last character": key[:-1] + _RARE,
-        "the key with another first character": _RARE + key[1:],
-        "the key in upper case": key.upper(),
-        "the key in lower case": key.lower(),
-        "the key with upper and lower case swapped": key.swapcase(),
-        "the key backwards": key[::-1],
-    }

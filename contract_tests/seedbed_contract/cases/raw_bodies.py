@@ -125,19 +125,19 @@ def raw(contract: Contract | None = None) -> tuple[RawBodyCase, ...]:
 def _raw(contract: Contract) -> tuple[RawBodyCase, ...]:
     whole = smallest(contract.part("request"))
     good = encode(whole)
+    key_end, size = good.index(b":"), len(good)
+    cuts = sorted({1, key_end, key_end + 1, size // 4, size // 2, size * 3 // 4, size - 1})
     wrapped = (("a request in an array", b"[" + good + b"]"), ("a request as text", encode(good.decode())))
     return (
         *_cases("refuse", _NO_REQUEST.items()),
-        *_cases("refuse", _truncated(good)),
+        *_cases("refuse", ((f"a request cut after {length} bytes", good[:length]) for length in cuts)),
         *_cases("refuse", wrapped),
         *_cases("accept", spellings(contract)),
         *(RawBodyCase(f"sent as {kind}", good, (("Content-Type", kind),), "accept") for kind in _SAME_TYPES),
         *(RawBodyCase(f"sent as {kind!r}", good, (("Content-Type", kind),), "either") for kind in _OTHER_TYPES),
-        *_with_odd_headers(good),
-        *_cases("either", _with_odd_bytes(good)),
+        *_oddly_encoded(good),
         *_cases("either", _with_repeated_fields(contract, whole)),
         *_cases("either", _with_odd_values(contract, whole)),
-        *_cases("either", _with_floats(contract, whole)),
     )
 
 
@@ -145,13 +145,8 @@ def _cases(expected: Expected, bodies: Iterable[Body]) -> Iterator[RawBodyCase]:
     return (RawBodyCase(name, body, JSON_HEADERS, expected) for name, body in bodies)
 
 
-def _truncated(good: bytes) -> Iterator[Body]:
-    key_end = good.index(b":")
-    for length in sorted({1, key_end, key_end + 1, len(good) // 4, len(good) // 2, len(good) * 3 // 4, len(good) - 1}):
-        yield f"a request cut after {length} bytes", good[:length]
-
-
-def _with_odd_headers(good: bytes) -> Iterator[RawBodyCase]:
+def _oddly_encoded(good: bytes) -> Iterator[RawBodyCase]:
+    """Yield a valid request with odd headers, in odd encodings, and with something before, after or in it."""
     gzip_headers = (*JSON_HEADERS, ("Content-Encoding", "gzip"))
     yield RawBodyCase("sent without a type", good, (), "either")
     yield RawBodyCase("sent with its type twice", good, JSON_HEADERS * 2, "either")
@@ -159,23 +154,23 @@ def _with_odd_headers(good: bytes) -> Iterator[RawBodyCase]:
     yield RawBodyCase("sent uncompressed as gzip", good, gzip_headers, "either")
     unknown = (*JSON_HEADERS, ("Content-Encoding", "nonsense"))
     yield RawBodyCase("sent in an unknown encoding", good, unknown, "either")
-
-
-def _with_odd_bytes(good: bytes) -> Iterator[Body]:
-    yield "a byte order mark before", b"\xef\xbb\xbf" + good
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
-        yield f"a request in {encoding.upper()}", good.decode().encode(encoding)
-    yield "a byte that is not UTF-8 before", b"\xff" + good
-    yield "a no-break space before", "\N{NO-BREAK SPACE}".encode() + good
-    yield "a NUL after", good + b"\0"
-    yield "words after", good + b"x"
-    yield "an extra closing brace", good + b"}"
-    yield "a request twice", good + good
-    yield "a request and an object", good + b"{}"
-    yield "a trailing comma", good[:-1] + b",}"
-    yield "a comment", good[:-1] + b"/* a */}"
-    yield "a comment line", b"// a\n" + good
-    yield "single quotes in place of double quotes", good.replace(b'"', b"'")
+    encodings = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+    bodies = {
+        "a byte order mark before": b"\xef\xbb\xbf" + good,
+        **{f"a request in {encoding.upper()}": good.decode().encode(encoding) for encoding in encodings},
+        "a byte that is not UTF-8 before": b"\xff" + good,
+        "a no-break space before": "\N{NO-BREAK SPACE}".encode() + good,
+        "a NUL after": good + b"\0",
+        "words after": good + b"x",
+        "an extra closing brace": good + b"}",
+        "a request twice": good + good,
+        "a request and an object": good + b"{}",
+        "a trailing comma": good[:-1] + b",}",
+        "a comment": good[:-1] + b"/* a */}",
+        "a comment line": b"// a\n" + good,
+        "single quotes in place of double quotes": good.replace(b'"', b"'"),
+    }
+    yield from _cases("either", bodies.items())
 
 
 def _with_repeated_fields(contract: Contract, whole: Any) -> Iterator[Body]:
@@ -200,7 +195,7 @@ def _member(name: str, value: Any) -> bytes:
 
 
 def _with_odd_values(contract: Contract, whole: Any) -> Iterator[Body]:
-    """Yield requests with unknown fields, and with texts in free fields on which JSON or the page is silent."""
+    """Yield requests with unknown fields, odd texts in free fields, and floats in integer fields."""
     schema = contract.part("request")
     for path, node in locations(schema):
         if node.schema.get("type") == "object" and (not path or path[0] in whole):
@@ -212,11 +207,7 @@ def _with_odd_values(contract: Contract, whole: Any) -> Iterator[Body]:
             marked = encode(set_at(whole, schema, path, _MARK))
             for description, text in {**_ODD_TEXTS, **_BLANK_TEXTS}.items():
                 yield f"{node.path} of {description}", marked.replace(_MARK.encode(), text)
-
-
-def _with_floats(contract: Contract, whole: Any) -> Iterator[Body]:
-    """Yield requests with 1.0 for 1: an integer to JSON Schema, and to many parsers not."""
-    schema = contract.part("request")
-    for path, node in locations(schema):
-        if node.schema.get("type") == "integer":
-            yield f"{node.path} with a decimal point", encode(set_at(whole, schema, path, float(smallest(node.schema))))
+    # 1.0 is an integer to JSON Schema, but not to many parsers.
+    integers = [(path, node) for path, node in locations(schema) if node.schema.get("type") == "integer"]
+    for path, node in integers:
+        yield f"{node.path} with a decimal point", encode(set_at(whole, schema, path, float(smallest(node.schema))))

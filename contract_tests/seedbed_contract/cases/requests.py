@@ -70,6 +70,7 @@ def accepted(contract: Contract | None = None, *, callback: str | None = None) -
 
 @lru_cache(_CONTRACTS)
 def _accepted(contract: Contract, callback: str | None) -> tuple[AcceptedCase, ...]:
+    # Several proposals may make the same request; the first name stays.
     found: dict[str, AcceptedCase] = {}
     for name, request in _valid_proposals(contract, callback):
         if contract.request.accepts(request):
@@ -95,8 +96,13 @@ def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
 def _refused(contract: Contract) -> tuple[RefusedCase, ...]:
     found: dict[str, RefusedCase] = {}
     for name, request in _invalid_proposals(contract):
-        if clause := _violated_clause(contract, request):
-            found.setdefault(repr(request), RefusedCase(name, clause, request))
+        violations = contract.request.violations(request)
+        if len({violation.field for violation in violations}) != 1:
+            continue  # valid after all, or several fields are wrong, and a refusal could mean any of them
+        clauses = {violation.keyword: violation.clause for violation in reversed(violations)}
+        # A value of a wrong type may also violate other clauses on the value; the clause on the type explains it.
+        clause = clauses.get("type", violations[0].clause)
+        found.setdefault(repr(request), RefusedCase(name, clause, request))
     # Of several requests with one name, the first stays.
     return tuple({case.name: case for case in reversed(found.values())}.values())[::-1]
 
@@ -115,18 +121,6 @@ def _kept_by_value(node: Node, value: Any) -> Iterator[str]:
             yield from dict.fromkeys(clause for item in value for clause in _kept_by_value(child, item))
         elif isinstance(value, dict) and step in value:
             yield from _kept_by_value(child, value[step])
-
-
-def _violated_clause(contract: Contract, request: Any) -> str:
-    """Return the clause that a request violates, or an empty text if it is valid or violates clauses of several fields.
-
-    A value of a wrong type may also violate other clauses on the value. The clause on the type is returned then.
-    """
-    violations = contract.request.violations(request)
-    if len({violation.field for violation in violations}) != 1:
-        return ""
-    by_keyword = {violation.keyword: violation.clause for violation in reversed(violations)}
-    return by_keyword.get("type", violations[0].clause)
 
 
 def limits(contract: Contract) -> list[Any]:
@@ -190,10 +184,16 @@ def _valid_proposals(contract: Contract, callback: str | None) -> Iterator[Descr
         if path != (job_api().fields.callback,):
             for description, value in _valid_values(node.schema):
                 yield f"{node.path} {description}", set_at(whole, schema, path, value)
-    yield from _pairs_of_options(schema, whole)
-    yield from _with_optional_fields(schema, whole)
-    if callback is not None and job_api().fields.callback in schema.get("properties", {}):
-        yield from _with_callback(schema, whole, callback)
+    yield from _combinations(schema, whole)
+    name = job_api().fields.callback
+    if callback is None or name not in schema.get("properties", {}):
+        return
+    parts = urlsplit(callback)
+    longer = parts._replace(path=f"{parts.path.rstrip('/')}/a/b-c_d.e~f").geturl()
+    query = f"{parts.query}&a=1&b=%E5%B1%B1+c" if parts.query else "a=1&b=%E5%B1%B1+c"
+    yield f"with {name}", set_at(whole, schema, (name,), callback)
+    yield f"with {name} with a longer path", set_at(whole, schema, (name,), longer)
+    yield f"with {name} with a query", set_at(whole, schema, (name,), parts._replace(query=query).geturl())
 
 
 def _valid_values(schema: Schema) -> Iterator[Described]:
@@ -231,17 +231,13 @@ def is_free_text(schema: Schema) -> bool:
     return schema.get("type") == "string" and not {"enum", "const", "format", "pattern", "minLength"} & schema.keys()
 
 
-def _pairs_of_options(schema: Schema, whole: Any) -> Iterator[Described]:
-    """Yield every combination of options of two enum fields."""
+def _combinations(schema: Schema, whole: Any) -> Iterator[Described]:
+    """Yield every pair of options of two enum fields, and each optional field alone, present and absent."""
     enums = [(path, node) for path, node in locations(schema) if "enum" in node.schema]
     for (path, node), (other_path, other) in itertools.combinations(enums, 2):
         for value, other_value in itertools.product(node.schema["enum"], other.schema["enum"]):
             name = f"{node.path} of {json.dumps(value)} and {other.path} of {json.dumps(other_value)}"
             yield name, set_at(set_at(whole, schema, path, value), schema, other_path, other_value)
-
-
-def _with_optional_fields(schema: Schema, whole: Any) -> Iterator[Described]:
-    """Yield requests with each optional field alone, with all of them, and with all but one."""
     optional = [
         (path, node)
         for path, node in locations(schema)
@@ -253,19 +249,6 @@ def _with_optional_fields(schema: Schema, whole: Any) -> Iterator[Described]:
         full = set_at(full, schema, path, smallest(node.schema))
     yield "with every optional field", full
     yield from ((f"without {node.path} alone", remove_at(full, schema, path)) for path, node in optional)
-
-
-def _with_callback(schema: Schema, whole: Any, callback: str) -> Iterator[Described]:
-    parts = urlsplit(callback)
-    path = f"{parts.path.rstrip('/')}/a/b-c_d.e~f"
-    query = f"{parts.query}&a=1&b=%E5%B1%B1+c" if parts.query else "a=1&b=%E5%B1%B1+c"
-    name = job_api().fields.callback
-    for description, url in (
-        ("", callback),
-        (" with a longer path", parts._replace(path=path).geturl()),
-        (" with a query", parts._replace(query=query).geturl()),
-    ):
-        yield f"with {name}{description}", set_at(whole, schema, (name,), url)
 
 
 def _invalid_proposals(contract: Contract) -> Iterator[Described]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.checks import (
     accounts,
-    authentication,
     callback_delivery,
     endpoints,
     life_cycle,
@@ -44,7 +43,7 @@ class Check:
 CHECKS: Final = (
     Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
-    Check("authorisation.keys", "wrong keys are refused", authentication.check_wrong_keys),
+    Check("authorisation.keys", "wrong keys are refused", accounts.check_wrong_keys),
     Check("accounts.refusals", "refused requests cost nothing", accounts.check_refusals_are_free),
     Check(
         "requests.accepted",
@@ -60,7 +59,7 @@ CHECKS: Final = (
     Check(
         "authorisation.operations",
         "every operation needs a key",
-        authentication.check_every_operation,
+        accounts.check_every_operation,
         makes_tasks=True,
     ),
     Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
@@ -73,7 +72,7 @@ CHECKS: Final = (
     Check(
         "authorisation.accounts",
         "accounts cannot see each other's tasks",
-        authentication.check_account_separation,
+        accounts.check_account_separation,
         makes_tasks=True,
     ),
     Check("requests.more", "further valid requests", request_validation.check_deferred_requests, makes_tasks=True),

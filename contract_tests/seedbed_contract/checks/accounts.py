@@ -1,4 +1,4 @@
-"""Checks of accounts: what tasks cost, and the limits on the rate of tasks and on credits."""
+"""Checks of accounts: who may do what with which key, what tasks cost, and the limits on their rate and on credits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from seedbed_schemas import job_api
 
 from seedbed_contract import tasks
-from seedbed_contract.cases import accepted, refused
+from seedbed_contract.cases import accepted, refused, wrong_keys
+from seedbed_contract.http import bearer
 from seedbed_contract.rules.envelope import Defect, refusal_defects
 from seedbed_contract.rules.task_record import STATES
 
@@ -18,10 +19,71 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 
+_WITHOUT_KEY: Final = ("no key", "an empty header", "the scheme alone", "the scheme twice")
+_SEPARATED_TASKS: Final = 3
+_TIME_SHARE: Final = 0.1
+_UNKNOWN_KEY: Final = "seedbed-check-no-such-key"
+
 _CENT: Final = Decimal("0.01")
 _ABOVE_THE_RATE: Final = 5
 _MOST_TASKS: Final = 60
 """The most tasks that are created to use up a balance."""
+
+
+def check_wrong_keys(session: Session) -> None:
+    """Request a task with every kind of wrong key."""
+    request = accepted(session.builder.contract)[0].request
+    # A changed key must not be the key of another account by chance.
+    other = bearer(session.builder.contract, session.target.second_key)
+    wrong = [key for key in wrong_keys(session.target.key) if key.expected == "refuse" and key.headers != other]
+    keys = session.fit_in_time(wrong, _TIME_SHARE)
+    requests = [session.builder.with_authorization(key.headers).create(request) for key in keys]
+    # On a limited budget, fewer requests may be sent than there are keys.
+    for key, exchange in zip(keys, session.send_invalid(requests), strict=False):
+        _check_refusal(session, exchange, key.name, "a call", also=key.name)
+
+
+def check_every_operation(session: Session) -> None:
+    """Call every operation that the target supports without a key and with a wrong one."""
+    for name, headers in (("no key", ()), ("a wrong key", bearer(session.builder.contract, _UNKNOWN_KEY))):
+        builder = session.builder.with_authorization(headers)
+        optional = {
+            "credit": builder.credit(),
+            "models": builder.models(),
+            "modelSchema": builder.model_schema(builder.contract.model),
+            "downloadUrl": builder.download_url("http://127.0.0.1/"),
+        }
+        record = builder.record(session.tasks[0].task_id if session.tasks else _UNKNOWN_KEY)
+        for request in (record, *(optional[each] for each in optional if each in session.capabilities)):
+            _check_refusal(session, session.send(request), name, request.operation)
+
+
+def check_account_separation(session: Session) -> None:
+    """Fetch tasks of the first account with the second key."""
+    if not session.target.second_key:
+        session.mark_unchecked("this check needs a second key; pass one with --second-key")
+        return
+    other = session.builder.with_key(session.target.second_key)
+    known = session.send(other.credit() if "credit" in session.capabilities else other.record(_UNKNOWN_KEY))
+    if known.code in session.expected.codes("key_refused"):
+        session.mark_unchecked("the target refuses the second key; check --second-key")
+        return
+    allowed = session.expected.codes("task_unknown", "key_refused")
+    for task in session.tasks[:_SEPARATED_TASKS]:
+        exchange = session.send(other.record(task.task_id))
+        session.check_refusal(exchange, allowed, "authorisation/own-tasks", "a request for the task of another account")
+        session.exercise("authorisation/own-tasks")
+
+
+def _check_refusal(session: Session, exchange: Exchange, key_name: str, call: str, also: str = "") -> None:
+    clause = "authorisation/scheme" if "scheme" in key_name else "authorisation/wrong"
+    if key_name in _WITHOUT_KEY:
+        clause = "authorisation/missing"
+    what = f"{call} with {key_name if key_name in _WITHOUT_KEY else 'a wrong key'}"
+    refused = session.expected.codes("key_refused")
+    # These codes show that the service looked at the request, so it accepted the key.
+    later = ("request_invalid", "task_unknown", "task_id_missing", "url_wrong", "schema_unknown")
+    session.check_refusal(exchange, refused, clause, what, also, let_in=session.expected.codes(*later) - refused)
 
 
 def check_refusals_are_free(session: Session) -> None:
@@ -64,6 +126,7 @@ def check_prices(session: Session) -> None:
     succeeded = sum(task.state == STATES.success for task in ended)
     failed = sum(task.state == STATES.failure for task in ended)
     session.exercise("credits/price", *(("credits/failed",) if failed else ()))
+    # Tasks that are still running may be charged already or not, so there is a range of right balances.
     charged, most = first - balance, budget.price * (budget.created + budget.wrongly_created - failed)
     # A service may round the balance to whole credits.
     tolerance = Decimal(1) if balance == int(balance) and first == int(first) else _CENT
@@ -76,10 +139,10 @@ def check_prices(session: Session) -> None:
         if excess <= budget.price * failed and not excess % budget.price:
             defect = Defect("credits/failed", "a task that failed is charged")
         session.report([defect], shown_by)
-    _check_consumed_credits(session)
+    check_consumed_credits(session)
 
 
-def _check_consumed_credits(session: Session) -> None:
+def check_consumed_credits(session: Session) -> None:
     """Compare ``creditsConsumed`` with the price, for the services whose records have it."""
     for task in (task for task in session.tasks if task.has_ended):
         consumed = task.record.get("creditsConsumed")
@@ -113,6 +176,7 @@ def check_rate_limit(session: Session) -> None:
         session.mark_unchecked("the balance does not cover as many tasks as the rate allows")
         return
     allowed = max(limit - session.creation_calls_within(seconds), 0)
+    # One thread for each task, so that all of them arrive well within the period of the rate.
     with ThreadPoolExecutor(allowed + _ABOVE_THE_RATE) as pool:
         exchanges = list(pool.map(lambda _: _create(session, wait=False), range(allowed + _ABOVE_THE_RATE)))
     created = sum(exchange.code == session.expected.success for exchange in exchanges)

@@ -32,9 +32,8 @@ def check_delivery(session: Session) -> None:
         return
     _wait_for_callbacks(session, ended)
     if receiver.received:
-        _wait_for_retries(session, ended)
         for task in ended:
-            _check_callbacks(session, task)
+            check_callbacks(session, task)
     elif "callbacks" in session.target.required:
         for task in ended:
             session.report([Defect("callback/sent", "a finished task sends no callback")], task.exchange, task.name)
@@ -45,23 +44,22 @@ def check_delivery(session: Session) -> None:
 
 
 def _wait_for_callbacks(session: Session, ended: list[TrackedTask]) -> None:
+    """Wait for the first callback of every task, then for a second one where the receiver answered with an error."""
     last = max(task.ended_at for task in ended)
     while not all(arrived := [session.callback_addresses.received_at(task.callback_path) for task in ended]):
         if time.time() > last + (_SECONDS_FOR_THE_REST if any(arrived) else _SECONDS_FOR_THE_FIRST):
-            return
+            break
         session.pause(_POLL_SECONDS)
-
-
-def _wait_for_retries(session: Session, ended: list[TrackedTask]) -> None:
-    """Wait for the callbacks that the receiver answered with an error; no page says how soon a service retries."""
+    # No page says how soon a service retries.
     for task in (task for task in ended if task.callback_path in session.callback_addresses.failing):
-        arrived = session.callback_addresses.received_at(task.callback_path)
-        while len(arrived) == 1 and time.time() < arrived[0].time + _SECONDS_FOR_A_RETRY:
+        first = session.callback_addresses.received_at(task.callback_path)
+        while len(first) == 1 and time.time() < first[0].time + _SECONDS_FOR_A_RETRY:
             session.pause(_POLL_SECONDS)
-            arrived = session.callback_addresses.received_at(task.callback_path)
+            first = session.callback_addresses.received_at(task.callback_path)
 
 
-def _check_callbacks(session: Session, task: TrackedTask) -> None:
+def check_callbacks(session: Session, task: TrackedTask) -> None:
+    """Check the callbacks of one finished task."""
     arrived = session.callback_addresses.received_at(task.callback_path)
     session.exercise("callback/sent")
     if not arrived:

@@ -20,17 +20,18 @@ _FOREIGN_URLS: Final = ("http://127.0.0.1/picture.jpg", "https://example.com/pic
 
 
 def check_models(session: Session) -> None:
-    """Fetch the list of models, the schema of the model of the contract, and the schema of an unknown model."""
+    """Check the operations on models that the target supports."""
     if "models" in session.capabilities:
-        _check_model_list(session)
+        check_model_list(session)
     if "modelSchema" in session.capabilities:
-        _check_model_schemas(session)
+        check_model_schemas(session)
     for name in ("models", "modelSchema"):
         if name not in session.capabilities:
             session.mark_unchecked(f"the target does not support the operation {name}", name)
 
 
-def _check_model_list(session: Session) -> None:
+def check_model_list(session: Session) -> None:
+    """Fetch the list of models and check that it contains the model of the contract."""
     exchange = session.send(session.builder.models())
     session.check_shape("modelsAnswer", exchange)
     data: Any = exchange.data
@@ -45,7 +46,8 @@ def _check_model_list(session: Session) -> None:
         session.report([Defect("models/listed", "the list of models lacks the model of the contract")], exchange)
 
 
-def _check_model_schemas(session: Session) -> None:
+def check_model_schemas(session: Session) -> None:
+    """Fetch the schema of the model of the contract, and that of an unknown model."""
     model = session.builder.contract.model
     exchange = session.send(session.builder.model_schema(model))
     session.check_shape("modelSchemaAnswer", exchange)
@@ -71,6 +73,7 @@ def check_paths_and_methods(session: Session) -> None:
         session.report([Defect("operation/path", "an undocumented path is answered with success")], exchange)
     request = accepted(session.builder.contract)[0].request
     for method in (method for method in _OTHER_METHODS if method != operation.method):
+        # A service that ignores the method creates a task, and charges for it.
         session.budget.reserve_for_refusal()
         exchange = session.send(session.builder.create(request, method=method), strict=False)
         session.exercise("operation/method")

@@ -51,11 +51,16 @@ def search_invalid_requests(session: Session) -> None:
     # Whether a text is a URL is a matter of opinion at the edges; the listed cases are beyond doubt.
     clauses = [clause for clause in breakable_clauses(session.builder.contract) if not clause.endswith("/format")]
     drawn = violations(session.builder.contract, clauses=clauses)
+
+    def send_new(session: Session, broken: BrokenRequest) -> Exchange | None:
+        assume(not session.log.has_finding(broken.clause))
+        return _send_violation(session, broken)
+
     _report_violations(session, _search(session, drawn, _send_violation, _REPLAY))
     for _ in range(_MOST_SEARCHES):
         if all(map(session.log.has_finding, clauses)):
             return
-        found = _search(session, drawn, _send_new_violation, _GENERATE)
+        found = _search(session, drawn, send_new, _GENERATE)
         _report_violations(session, found)
         if not found:
             return
@@ -68,6 +73,7 @@ def _report_violations(session: Session, found: list[Drawn]) -> None:
 
 def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
     tasks.poll_pending(session)
+    # Without waiting for the rate limit: a search would stop at it for seconds, so it ends there instead.
     exchange = session.send_unchecked(session.builder.create(broken.request))
     session.check_form(exchange)
     session.log.exercise((broken.clause,), "refusing")
@@ -78,29 +84,24 @@ def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
     return exchange if exchange.code is not None and exchange.code not in allowed else None
 
 
-def _send_new_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
-    assume(not session.log.has_finding(broken.clause))
-    return _send_violation(session, broken)
-
-
 def search_valid_requests(session: Session) -> None:
     """Search for a valid request that the target refuses for another reason than credits."""
     if not session.budget.is_free:
         session.mark_unchecked("accepted random requests would cost credits")
         return
     drawn = requests(session.builder.contract)
-    for request, exchange in _search(session, drawn, _send_valid, (*_REPLAY, *_GENERATE)):
+
+    def send(session: Session, request: Any) -> Exchange | None:
+        exchange = session.send_unchecked(session.builder.create(request), once=True)
+        session.check_form(exchange)
+        _stop_at_rate_limit(session, exchange)
+        tasks.track(session, exchange, request, "drawn at random", is_followed=False)
+        return exchange if is_refused(session, exchange) else None
+
+    for request, exchange in _search(session, drawn, send, (*_REPLAY, *_GENERATE)):
         clause = likely_clause(session, request)
         title = f"a request that keeps {clause} is refused with code {exchange.code}"
         session.report([Defect(clause, title)], exchange, "found at random")
-
-
-def _send_valid(session: Session, request: Any) -> Exchange | None:
-    exchange = session.send_unchecked(session.builder.create(request), once=True)
-    session.check_form(exchange)
-    _stop_at_rate_limit(session, exchange)
-    tasks.track(session, exchange, request, "drawn at random", is_followed=False)
-    return exchange if is_refused(session, exchange) else None
 
 
 def _stop_at_rate_limit(session: Session, exchange: Exchange) -> None:

@@ -17,11 +17,12 @@ from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted, raw, refused
+from seedbed_contract.generation.locations import ABSENT, Path, get_at, locations
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.rules.tracked_task import TrackedTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from seedbed_schemas import Contract
 
@@ -29,11 +30,7 @@ if TYPE_CHECKING:
     from seedbed_contract.http import Exchange
     from seedbed_contract.session import Session
 
-    Path = tuple[str, ...]
-
 CALLBACK: Final = job_api().fields.callback
-MISSING: Final = object()
-"""Stands for a field that is left out."""
 
 _CHUNK: Final = 48
 _LARGE_BODY: Final = 1 << 16
@@ -62,10 +59,10 @@ def check_invalid_requests(session: Session) -> None:
         for case, exchange in zip(chunk, exchanges, strict=False):
             check_violation(session, exchange, case.clause, case.name)
     if session.callback_addresses.receiver is not None:
-        _check_refused_callbacks(session, cases)
+        check_refused_callbacks(session, cases)
 
 
-def _check_refused_callbacks(session: Session, cases: Sequence[RefusedCase]) -> None:
+def check_refused_callbacks(session: Session, cases: Sequence[RefusedCase]) -> None:
     """Send one invalid request with a callback URL for each clause, and remember the URL: no callback may come."""
     inputs = job_api().fields.input
     first_of_clause = {case.clause: case for case in reversed(cases) if case.clause.startswith(inputs)}
@@ -143,6 +140,7 @@ def _create_failing_task(session: Session, base: Any) -> None:
 
 def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -> None:
     request, path = batch.request(base), ""
+    # Only the first batches request a callback, so that the run has few to wait for.
     request.pop(CALLBACK, None)
     if number < _CALLBACKS:
         fails_first = number == _CALLBACKS - 1
@@ -230,14 +228,14 @@ def _clause_of_case(case: AcceptedCase, base: Any) -> str:
     """Return the clause that a case is about: how it is written, or what differs from the smallest request."""
     if case.body is not None:
         return "request/spelling"
-    prefixes = tuple(f"{'.'.join(path)}/" for path in changes(base, case.request))
+    prefixes = tuple(f"{'.'.join(map(str, path))}/" for path in changes(base, case.request))
     return min((clause for clause in case.clauses if clause.startswith(prefixes)), key=_rank, default="request/type")
 
 
 def likely_clause(session: Session, request: Any) -> str:
     """Return the clause for which a target most likely refuses a valid request."""
     changed = changes(accepted(session.builder.contract)[0].request, request)
-    fields = [".".join(path) for path in changed] or ["request"]
+    fields = [".".join(map(str, path)) for path in changed] or ["request"]
     return min((clause for clause in session.log.clauses if clause.split("/")[0] in fields), key=_rank)
 
 
@@ -266,7 +264,7 @@ class RequestBatch:
             holder = whole
             for name in path[:-1]:
                 holder = holder.setdefault(name, {})
-            if value is MISSING:
+            if value is ABSENT:
                 holder.pop(path[-1], None)
             else:
                 holder[path[-1]] = value
@@ -287,12 +285,18 @@ def request_batches(cases: Sequence[AcceptedCase], contract: Contract) -> list[R
         contract: The contract. Every pair of its enum options is a case, so a batch has exactly one such case.
     """
     base = cases[0].request
-    options = frozenset(_paths_of_enums(contract.part("request")))
+    enums = [path for path, node in locations(contract.part("request")) if "enum" in node.schema]
+    options = frozenset(path for path in enums if 0 not in path)  # options of array items are not packed
     chosen = [case for case in cases if case is cases[0] or changes(base, case.request).keys() & options]
     batches = []
-    for case in _by_new_clauses(chosen):
-        fixed = {path: _get(case.request, path) for path in options}
+    left, known = list(chosen), set[str]()
+    while left:
+        case = max(left, key=lambda case: len(set(case.clauses) - known))
+        left.remove(case)
+        known.update(case.clauses)
+        fixed = {path: get_at(case.request, path) for path in options}
         batches.append(RequestBatch([case], {**fixed, **changes(base, case.request)}))
+    # The remaining cases change other fields, so each goes into the first batch that has not changed these yet.
     for case in cases:
         if case not in chosen:
             changed = changes(base, case.request)
@@ -309,28 +313,7 @@ def changes(base: Any, request: Any, path: Path = ()) -> dict[Path, Any]:
     if isinstance(base, dict) and isinstance(request, dict):
         found: dict[Path, Any] = {}
         for name in base.keys() | request.keys():
-            found |= changes(base.get(name, MISSING), request.get(name, MISSING), (*path, name))
+            found |= changes(base.get(name, ABSENT), request.get(name, ABSENT), (*path, name))
         return found
+    # The types too, because 1 == True == 1.0 in Python and not in JSON Schema.
     return {} if type(base) is type(request) and base == request else {path: request}
-
-
-def _by_new_clauses(cases: Sequence[AcceptedCase]) -> Iterator[AcceptedCase]:
-    left, known = list(cases), set[str]()
-    while left:
-        best = max(left, key=lambda case: len(set(case.clauses) - known))
-        left.remove(best)
-        known.update(best.clauses)
-        yield best
-
-
-def _paths_of_enums(schema: dict[str, Any], path: Path = ()) -> Iterator[Path]:
-    if "enum" in schema:
-        yield path
-    for name, inside in schema.get("properties", {}).items():
-        yield from _paths_of_enums(inside, (*path, name))
-
-
-def _get(value: Any, path: Path) -> Any:
-    for name in path:
-        value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
-    return value

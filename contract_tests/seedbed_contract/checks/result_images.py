@@ -67,20 +67,18 @@ def check_image(session: Session, url: str, task: TrackedTask, source: Exchange,
         outcome = f"returns HTTP {response.status}" if response else "is not answered"
         session.report([Defect(clause, f"the URL of a result {outcome}")], exchange, task.name)
         return
-    defects = _image_defects(response, _requested_size(session, task))
+    profile, inputs = profile_of(session.builder.contract), task.request.get(job_api().fields.input)
+    # A model without known sizes may return any.
+    requested = profile.size(inputs) if profile.pixels and isinstance(inputs, dict) else None
+    defects = image_defects(response, requested)
     if clause == "downloadUrl/own":
         # The result itself was checked before; a wrong image is a defect of the download URL.
         defects = (defect._replace(clause=clause) for defect in defects)
     session.report(defects, exchange, task.name)
 
 
-def _requested_size(session: Session, task: TrackedTask) -> tuple[int, int] | None:
-    """Return the width and height that a request asks for, ``None`` if the model has no known sizes."""
-    profile, given = profile_of(session.builder.contract), task.request.get(job_api().fields.input)
-    return profile.size(given) if profile.pixels and isinstance(given, dict) else None
-
-
-def _image_defects(response: TargetResponse, requested: tuple[int, int] | None) -> Iterator[Defect]:
+def image_defects(response: TargetResponse, requested: tuple[int, int] | None) -> Iterator[Defect]:
+    """Yield the defects of a result, compared with the requested width and height if they are known."""
     kind, (width, height) = _open(response.body)
     if not kind:
         yield Defect("results/image", "a result is not an image")

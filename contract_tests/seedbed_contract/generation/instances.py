@@ -87,7 +87,7 @@ def long_texts(lengths: SearchStrategy[int]) -> SearchStrategy[str]:
     return st.builds(lambda unit, length: (unit * (length // len(unit) + 1))[:length], units, lengths)
 
 
-def _strings(schema: Schema) -> SearchStrategy[str]:
+def strings(schema: Schema) -> SearchStrategy[str]:
     """Return a strategy for strings of every allowed length, including the shortest and the longest."""
     validator = Validator({**schema, "type": "string"}, name="text")
     if schema.get("format") in FORMATS:
@@ -106,7 +106,8 @@ def _strings(schema: Schema) -> SearchStrategy[str]:
     return short.filter(lambda text: len(text.strip()) >= least) | texts
 
 
-def _numbers(schema: Schema) -> SearchStrategy[float]:
+def numbers(schema: Schema) -> SearchStrategy[float]:
+    """Return a strategy for finite numbers within the bounds of a schema."""
     if "multipleOf" in schema:
         return _multiples(schema)
     return st.floats(
@@ -119,7 +120,8 @@ def _numbers(schema: Schema) -> SearchStrategy[float]:
     )
 
 
-def _integers(schema: Schema) -> SearchStrategy[int]:
+def integers(schema: Schema) -> SearchStrategy[int]:
+    """Return a strategy for integers within the bounds of a schema."""
     if "multipleOf" in schema:
         return _multiples(schema).map(int)
     least, most = _whole_bounds(schema)
@@ -139,7 +141,8 @@ def _whole_bounds(schema: Schema) -> tuple[float, float]:
     return least, most
 
 
-def _arrays(schema: Schema) -> SearchStrategy[list[Any]]:
+def arrays(schema: Schema) -> SearchStrategy[list[Any]]:
+    """Return a strategy for arrays, not empty ones if the schema allows items."""
     items = instances(schema["items"]) if "items" in schema else json_values
     least = max(schema.get("minItems", 0), min(1, schema.get("maxItems", 1)))
     # By repr, because items may be lists or objects, which cannot be hashed.
@@ -147,7 +150,8 @@ def _arrays(schema: Schema) -> SearchStrategy[list[Any]]:
     return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
 
 
-def _objects(schema: Schema) -> SearchStrategy[dict[str, Any]]:
+def objects(schema: Schema) -> SearchStrategy[dict[str, Any]]:
+    """Return a strategy for objects with all required fields and some of the optional ones."""
     properties, required = schema.get("properties", {}), schema.get("required", ())
     return st.fixed_dictionaries(
         {name: instances(properties.get(name, {})) for name in required},
@@ -167,11 +171,11 @@ _BY_FORMAT: Final[dict[str, SearchStrategy[str]]] = {
 }
 
 _BY_TYPE: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
-    "string": _strings,
-    "integer": _integers,
-    "number": _numbers,
+    "string": strings,
+    "integer": integers,
+    "number": numbers,
     "boolean": lambda _: st.booleans(),
     "null": lambda _: st.none(),
-    "array": _arrays,
-    "object": _objects,
+    "array": arrays,
+    "object": objects,
 }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 """Field names, outermost first; 0 is the first item of an array."""
 
+ABSENT: Final = object()
+"""Stands for a field that is left out."""
+
 LETTER: Final = "a"
 
 # A text that matches a pattern is searched for among all texts of up to four of these characters, 7,381 candidates.
@@ -101,13 +104,12 @@ def array_of_length(schema: Schema, length: int) -> list[Any]:
 
 
 def get_at(whole: Any, path: Path) -> Any:
-    """Return the value at a path.
-
-    Raises:
-        LookupError: There is no value at this path.
-    """
+    """Return the value at a path, or :data:`ABSENT`."""
     for step in path:
-        whole = whole[step]
+        try:
+            whole = whole[step]
+        except (LookupError, TypeError):  # a missing field, an empty array, or a value of another type
+            return ABSENT
     return whole
 
 
@@ -134,7 +136,8 @@ def remove_at(whole: Any, schema: Schema, path: Path) -> Any:
     return set_at(whole, schema, tuple(parents), {field: value for field, value in holder.items() if field != name})
 
 
-def _texts(schema: Schema) -> Iterator[str]:
+def texts(schema: Schema) -> Iterator[str]:
+    """Yield texts that may match the format or pattern of a schema, then plain ones of its shortest length."""
     if schema.get("format") in _FORMAT_TEMPLATES:
         yield from (_FORMAT_TEMPLATES[schema["format"]].format(number) for number in range(1, 29))
     if "pattern" in schema:
@@ -145,7 +148,8 @@ def _texts(schema: Schema) -> Iterator[str]:
     yield from (chr(ord(LETTER) + number) + LETTER * (length - 1) for number in range(1, 26))
 
 
-def _numbers(schema: Schema) -> Iterator[float]:
+def numbers(schema: Schema) -> Iterator[float]:
+    """Yield numbers from the least upwards, then the middle of the range."""
     step = schema.get("multipleOf", 1)
     least = schema.get("minimum", schema.get("exclusiveMinimum", step))
     most = schema.get("maximum", schema.get("exclusiveMaximum", least + 100 * step))
@@ -155,22 +159,24 @@ def _numbers(schema: Schema) -> Iterator[float]:
     yield (least + most) / 2
 
 
-def _arrays(schema: Schema) -> Iterator[list[Any]]:
+def arrays(schema: Schema) -> Iterator[list[Any]]:
+    """Yield arrays from the shortest upwards."""
     least = max(schema.get("minItems", 0), min(1, schema.get("maxItems", 1)))
     yield from (array_of_length(schema, length) for length in range(least, schema.get("maxItems", least + 3) + 1))
 
 
-def _objects(schema: Schema) -> Iterator[dict[str, Any]]:
+def objects(schema: Schema) -> Iterator[dict[str, Any]]:
+    """Yield the object that has only the required fields."""
     fields = schema.get("properties", {})
     yield {name: smallest(fields.get(name, {})) for name in schema.get("required", ())}
 
 
 _BY_TYPE: Final[dict[str, Callable[[Schema], Iterator[Any]]]] = {
-    "string": _texts,
-    "integer": _numbers,
-    "number": _numbers,
+    "string": texts,
+    "integer": numbers,
+    "number": numbers,
     "boolean": lambda _: iter((True, False)),
     "null": lambda _: iter((None,)),
-    "array": _arrays,
-    "object": _objects,
+    "array": arrays,
+    "object": objects,
 }

@@ -11,7 +11,7 @@ from seedbed_schemas import Schema as Validator
 from seedbed_schemas.validation import FORMATS
 
 from seedbed_contract.generation.instances import LARGEST, characters, instances, long_texts
-from seedbed_contract.generation.locations import Path, allowed_types, array_of_length, locations
+from seedbed_contract.generation.locations import ABSENT, Path, allowed_types, array_of_length, locations
 from seedbed_contract.generation.wrong_values import LONGEST, WRONG_FORMATS
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     Schema = Mapping[str, Any]
-
-ABSENT: Final = object()
-"""Stands for a field that is left out."""
 
 _FEW = 5
 _LARGE = 2**40
@@ -49,13 +46,13 @@ def schema_rules(schema: Schema) -> Iterator[SchemaRule]:
     """Yield the clauses of a schema and its subschemas that a value can violate."""
     for path, node in locations(schema):
         for keyword, violate in _BY_KEYWORD.items():
-            if keyword in node.schema and _can_be_violated_alone(keyword, node.schema):
+            if keyword in node.schema and can_be_violated_alone(keyword, node.schema):
                 yield SchemaRule(f"{node.id}/{keyword}", path, violate(node.schema))
         for missing in node.schema.get("required", ()):
             yield SchemaRule(f"{node.id}/required/{missing}", (*path, missing), st.just(ABSENT))
 
 
-def _can_be_violated_alone(keyword: str, schema: Schema) -> bool:
+def can_be_violated_alone(keyword: str, schema: Schema) -> bool:
     """Return whether a value can violate this keyword of a schema and no other."""
     if keyword == "format":
         return schema["format"] in FORMATS
@@ -73,12 +70,14 @@ def of_other_types(*allowed: str) -> SearchStrategy[Any]:
     return st.one_of([values for kind, values in _BY_TYPE.items() if kind not in excluded])
 
 
-def _none_of(allowed: list[Any]) -> SearchStrategy[Any]:
+def none_of(allowed: list[Any]) -> SearchStrategy[Any]:
+    """Return a strategy for values that are not among the allowed ones."""
     others = st.text(characters, max_size=20) if isinstance(allowed[0], str) else st.integers()
     return others.filter(lambda value: value not in allowed)
 
 
-def _wrong_format(schema: Schema) -> SearchStrategy[str]:
+def wrong_format(schema: Schema) -> SearchStrategy[str]:
+    """Return a strategy for texts that even a lenient parser does not take for the format of a schema."""
     validator = Validator({"format": schema["format"]}, name="text")
     most = schema.get("maxLength", _LONGEST_WRONG_FORMAT)
     listed = st.sampled_from([text for text in WRONG_FORMATS if not validator.accepts(text) and len(text) <= most])
@@ -89,31 +88,36 @@ def _wrong_format(schema: Schema) -> SearchStrategy[str]:
     return listed | random.filter(lambda text: not validator.accepts(text))
 
 
-def _wrong_pattern(schema: Schema) -> SearchStrategy[str]:
+def wrong_pattern(schema: Schema) -> SearchStrategy[str]:
+    """Return a strategy for texts of an allowed length that do not match the pattern of a schema."""
     lengths = {keyword: value for keyword, value in schema.items() if keyword in {"minLength", "maxLength"}}
     validator = Validator({"pattern": schema["pattern"]}, name="text")
     return instances({**lengths, "type": "string"}).filter(lambda text: not validator.accepts(text))
 
 
-def _between_multiples(schema: Schema) -> SearchStrategy[float]:
+def between_multiples(schema: Schema) -> SearchStrategy[float]:
+    """Return a strategy for numbers within the bounds of a schema that are not multiples."""
     others = {keyword: value for keyword, value in schema.items() if keyword != "multipleOf"}
     validator = Validator({"multipleOf": schema["multipleOf"]}, name="number")
     return instances(others).filter(lambda number: not validator.accepts(number))
 
 
-def _repeated_items(schema: Schema) -> SearchStrategy[list[Any]]:
+def repeated_items(schema: Schema) -> SearchStrategy[list[Any]]:
+    """Return a strategy for arrays that repeat one item."""
     count = max(schema.get("minItems", 0), 2)
     return instances(schema.get("items", {})).map(lambda item: [item] * count)
 
 
-def _too_long(schema: Schema) -> SearchStrategy[str]:
+def too_long(schema: Schema) -> SearchStrategy[str]:
+    """Return a strategy for texts above ``maxLength``."""
     most = schema["maxLength"]
     # Half of the texts are just above the limit, where a wrong comparison shows.
     excess = st.integers(1, _FEW) | st.integers(1, max(most, _FEW))
     return long_texts(excess.map(lambda more: most + more))
 
 
-def _wrong_count(schema: Schema, least: int, most: int) -> SearchStrategy[list[Any]]:
+def wrong_count(schema: Schema, least: int, most: int) -> SearchStrategy[list[Any]]:
+    """Return a strategy for arrays of the given lengths, whose items are valid."""
     # By repr, because items may be lists or objects, which cannot be hashed.
     unique = repr if schema.get("uniqueItems") else None
     return st.lists(instances(schema.get("items", {})), min_size=least, max_size=most, unique_by=unique)
@@ -133,18 +137,18 @@ _BY_TYPE: Final[dict[str, SearchStrategy[Any]]] = {
 
 _BY_KEYWORD: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
     "type": lambda schema: of_other_types(*allowed_types(schema)),
-    "const": lambda schema: _none_of([schema["const"]]),
-    "enum": lambda schema: _none_of(schema["enum"]),
-    "format": _wrong_format,
-    "pattern": _wrong_pattern,
-    "multipleOf": _between_multiples,
-    "uniqueItems": _repeated_items,
+    "const": lambda schema: none_of([schema["const"]]),
+    "enum": lambda schema: none_of(schema["enum"]),
+    "format": wrong_format,
+    "pattern": wrong_pattern,
+    "multipleOf": between_multiples,
+    "uniqueItems": repeated_items,
     "exclusiveMaximum": lambda schema: st.integers(math.ceil(schema["exclusiveMaximum"]), LARGEST),
     "exclusiveMinimum": lambda schema: st.integers(-LARGEST, math.floor(schema["exclusiveMinimum"])),
-    "maxLength": _too_long,
+    "maxLength": too_long,
     "minLength": lambda schema: st.text(characters, max_size=schema["minLength"] - 1),
     "maximum": lambda schema: st.integers(math.floor(schema["maximum"]) + 1, LARGEST),
     "minimum": lambda schema: st.integers(-LARGEST, math.ceil(schema["minimum"]) - 1),
-    "maxItems": lambda schema: _wrong_count(schema, schema["maxItems"] + 1, schema["maxItems"] + _FEW),
-    "minItems": lambda schema: _wrong_count(schema, 0, schema["minItems"] - 1),
+    "maxItems": lambda schema: wrong_count(schema, schema["maxItems"] + 1, schema["maxItems"] + _FEW),
+    "minItems": lambda schema: wrong_count(schema, 0, schema["minItems"] - 1),
 }

@@ -78,7 +78,7 @@ def wrong(schema: Schema, others: Sequence[Any] = ()) -> Iterator[Described]:
         yield "the empty text", ""
         yield from ((f"the word {word!r}", word) for word in _COMMON_GUESSES)
     if allowed_types(schema) != ["object"] or "type" in schema:
-        yield from _of_other_types(schema)
+        yield from of_other_types(schema)
 
 
 def near_enum(allowed: Sequence[Any], others: Sequence[Any]) -> Iterator[Described]:
@@ -90,7 +90,7 @@ def near_enum(allowed: Sequence[Any], others: Sequence[Any]) -> Iterator[Describ
     """
     for value in allowed:
         yield from near(value)
-        yield from _neighbours(value) if isinstance(value, str) else ()
+        yield from neighbours(value) if isinstance(value, str) else ()
     if isinstance(allowed[0], str):
         for mark in re.findall(r"[^A-Za-z0-9]", allowed[0])[:1]:
             for other in _SEPARATORS:
@@ -103,7 +103,7 @@ def near_enum(allowed: Sequence[Any], others: Sequence[Any]) -> Iterator[Describ
 def near(value: Any) -> Iterator[Described]:
     """Yield values near an allowed one."""
     if isinstance(value, str):
-        yield from _near_text(value)
+        yield from near_text(value)
         return
     yield f"{value!r} as text", str(value)
     yield f"{value!r} in an array", [value]
@@ -114,7 +114,8 @@ def near(value: Any) -> Iterator[Described]:
         yield f"{value!r} and a half", value + 0.5
 
 
-def _near_text(value: str) -> Iterator[Described]:
+def near_text(value: str) -> Iterator[Described]:
+    """Yield a text as callers misspell it: in another case, with spaces, in quotes, cut short."""
     text, half = repr(value), len(value) // 2
     yield f"{text} in upper case", value.upper()
     yield f"{text} in lower case", value.lower()
@@ -133,7 +134,7 @@ def _near_text(value: str) -> Iterator[Described]:
     yield f"{text} in an array", [value]
 
 
-def _neighbours(value: str) -> Iterator[Described]:
+def neighbours(value: str) -> Iterator[Described]:
     """Yield a text with each of its numbers raised by one, and with its parts reversed."""
     for match in re.finditer(r"\d+", value):
         changed = f"{value[: match.start()]}{int(match[0]) + 1}{value[match.end() :]}"
@@ -143,7 +144,8 @@ def _neighbours(value: str) -> Iterator[Described]:
     yield f"the first part of {value!r}", parts[0]
 
 
-def _of_other_types(schema: Schema) -> Iterator[Described]:
+def of_other_types(schema: Schema) -> Iterator[Described]:
+    """Yield values of other types, among them a valid value in the wrong container."""
     for description, value in _OTHER_TYPES:
         # Any text may be a valid string, and those that are not were proposed before.
         if allowed_types(schema) != ["string"] or not isinstance(value, str):
@@ -158,7 +160,8 @@ def _of_other_types(schema: Schema) -> Iterator[Described]:
         yield "an object in place of the array", {"0": good[0]}
 
 
-def _too_long(schema: Schema) -> Iterator[Described]:
+def too_long(schema: Schema) -> Iterator[Described]:
+    """Yield texts above ``maxLength`` in every script."""
     most: int = schema["maxLength"]
     # The nearest lengths first, so that the first finding shows a limit that is off by one.
     for length in dict.fromkeys((most + 1, most + 2, most + 100, math.ceil(most * 1.5), most * 2, most * 4)):
@@ -171,33 +174,38 @@ def _too_long(schema: Schema) -> Iterator[Described]:
         yield f"of {pairs * 2} characters, every second an accent", "e\N{COMBINING ACUTE ACCENT}" * pairs
 
 
-def _too_short(schema: Schema) -> Iterator[Described]:
+def too_short(schema: Schema) -> Iterator[Described]:
+    """Yield texts below ``minLength`` in every script."""
     for length in dict.fromkeys((schema["minLength"] - 1, 0)):
         for script, letter in SCRIPTS.items():
             yield f"of {length} {script}characters", letter * max(length, 0)
 
 
-def _out_of_bounds(schema: Schema) -> Iterator[Described]:
+def out_of_bounds(schema: Schema) -> Iterator[Described]:
+    """Yield numbers at and beyond each bound."""
     for keyword, outwards in _OUTWARDS.items():
         for distance in (0, 0.5, 1, 2, 100, 10**9) if keyword in schema else ():
             number = _as_integer(schema[keyword] + outwards * distance)
             yield f"of {number}", number
 
 
-def _between_multiples(schema: Schema) -> Iterator[Described]:
+def between_multiples(schema: Schema) -> Iterator[Described]:
+    """Yield numbers next to a valid multiple."""
     step, good = schema["multipleOf"], smallest(schema)
     for number in map(_as_integer, (good + 1, good - 1, good + step / 2, good + step / 4)):
         yield f"of {number}", number
 
 
-def _wrong_counts(schema: Schema) -> Iterator[Described]:
+def wrong_counts(schema: Schema) -> Iterator[Described]:
+    """Yield arrays with too many items, and with too few."""
     most, least = schema.get("maxItems", 0), schema.get("minItems", 0)
     for count in dict.fromkeys((most + 1, most + 2, most * 2, most * 10, least - 1, 0)):
         if count <= LONGEST:
             yield f"of {count} items", array_of_length(schema, max(count, 0))
 
 
-def _repeated_items(schema: Schema) -> Iterator[Described]:
+def repeated_items(schema: Schema) -> Iterator[Described]:
+    """Yield arrays that repeat one item."""
     for item in itertools.islice(examples(schema.get("items", {})), 1):
         for count in range(2, max(schema.get("minItems", 0), 2) + 1):
             yield f"of the same item {count} times", [item] * count
@@ -211,13 +219,13 @@ def _as_integer(number: float) -> float:
 _OUTWARDS: Final = {"minimum": -1, "maximum": 1, "exclusiveMinimum": -1, "exclusiveMaximum": 1}
 
 _BY_KEYWORD: Final[dict[str, Callable[[Schema], Iterator[Described]]]] = {
-    "maxLength": _too_long,
-    "minLength": _too_short,
-    **dict.fromkeys(_OUTWARDS, _out_of_bounds),
-    "multipleOf": _between_multiples,
-    "maxItems": _wrong_counts,
-    "minItems": _wrong_counts,
-    "uniqueItems": _repeated_items,
+    "maxLength": too_long,
+    "minLength": too_short,
+    **dict.fromkeys(_OUTWARDS, out_of_bounds),
+    "multipleOf": between_multiples,
+    "maxItems": wrong_counts,
+    "minItems": wrong_counts,
+    "uniqueItems": repeated_items,
     "format": lambda _: ((f"the text {text!r}", text) for text in WRONG_FORMATS),
     "pattern": lambda schema: near(smallest(schema)),
     # Without neighbours: another version number may name another model of the same service.
