@@ -130,7 +130,7 @@ def violations(
     if not chosen:
         raise ValueError("there is no clause to break; name at least one of breakable_clauses()")
     if unknown := [clause for clause in chosen if clause not in rules]:
-        raise KeyError(f"a request cannot break the clause {unknown[0]!r}; breakable_clauses() returns the others")
+        raise KeyError(f"unknown clause {unknown[0]!r}; breakable_clauses() lists the valid ids")
     listed = [case for case in refused(contract) if case.clause in chosen]
     # The cases of a clause begin with those nearest to its limit, where an error of one shows.
     limits_of = dict.fromkeys(case.clause for case in listed if case.clause.endswith(_LIMIT_KEYWORDS))

@@ -130,7 +130,7 @@ _FORMS: Final = (
     seeded("a callback cut short", _FORM, post=_post(lambda body: body[:-1])),
     seeded("a callback in a list", _FORM, "envelope/type", post=_post(lambda body: b"[" + body + b"]")),
     seeded(
-        "a callback that is the record alone",
+        "a callback with only the record",
         *(_FORM, _CODE, _SAME, "envelope/required/code"),
         callback=_callback(lambda document: document["data"]),
     ),

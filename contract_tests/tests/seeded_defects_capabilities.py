@@ -125,14 +125,14 @@ _DOWNLOADS: Final = (
         download_url=_download(lambda url: "/files/" + url.rpartition("/")[2]),
     ),
     seeded(
-        "a download that is not there",
+        "a download URL without a file",
         _OWN,
         "results/given",
         download_url=_download(lambda url: url.replace("/files/", "/gone/")),
     ),
     seeded("any URL for a download", _FOREIGN, download_url=_download_of(lambda _, url: isinstance(url, str))),
     seeded(
-        "any file of the server for a download",
+        "a download URL for any file of the server",
         _FOREIGN,
         download_url=_download_of(lambda self, url: str(url).startswith(self.url)),
     ),

@@ -109,9 +109,9 @@ _OPEN: Final = (
         for part in ("createTask", "recordInfo", "chat/credit", "api/v1/models", "download-url")
     ),
     seeded("every operation open to all", _MISSING, _WRONG, _SCHEME, authenticate=_opens(lambda _: True)),
-    seeded("no key needed, but no wrong one taken", _MISSING, authenticate=_open_to(lambda header: not header)),
+    seeded("no key needed, but no wrong one accepted", _MISSING, authenticate=_open_to(lambda header: not header)),
     seeded(
-        "an empty key taken",
+        "an empty key accepted",
         _WRONG,
         _MISSING,
         _SCHEME,
@@ -120,20 +120,22 @@ _OPEN: Final = (
 )
 
 _NEAR: Final = (
-    seeded("any key taken", _WRONG, key_matches=_fits(lambda _, token: bool(token))),
-    seeded("any key of the same form taken", _WRONG, key_matches=_fits(lambda key, token: token[:3] == key[:3])),
+    seeded("any key accepted", _WRONG, key_matches=_fits(lambda _, token: bool(token))),
+    seeded("any key of the same form accepted", _WRONG, key_matches=_fits(lambda key, token: token[:3] == key[:3])),
     seeded(
-        "the beginning of a key taken",
+        "the beginning of a key accepted",
         _WRONG,
         key_matches=_fits(lambda key, token: len(token) > 4 and key.startswith(token)),
     ),
-    seeded("a key with something after it taken", _WRONG, key_matches=_fits(lambda key, token: token.startswith(key))),
-    seeded("a key in any case taken", _WRONG, key_matches=_fits(lambda key, token: token.lower() == key.lower())),
-    seeded("a key backwards taken", _WRONG, key_matches=_fits(lambda key, token: token in (key, key[::-1]))),
-    seeded("Basic taken", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
-    seeded("Token taken", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
-    seeded("a bare key taken", _SCHEME, token=_token(lambda header: header)),
-    seeded("any scheme taken", _SCHEME, token=_token(lambda header: header.rpartition(" ")[2])),
+    seeded(
+        "a key with something after it accepted", _WRONG, key_matches=_fits(lambda key, token: token.startswith(key))
+    ),
+    seeded("a key in any case accepted", _WRONG, key_matches=_fits(lambda key, token: token.lower() == key.lower())),
+    seeded("a key backwards accepted", _WRONG, key_matches=_fits(lambda key, token: token in (key, key[::-1]))),
+    seeded("Basic accepted", _SCHEME, token=_token(lambda header: header.removeprefix("Basic "))),
+    seeded("Token accepted", _SCHEME, token=_token(lambda header: header.removeprefix("Token "))),
+    seeded("a bare key accepted", _SCHEME, token=_token(lambda header: header)),
+    seeded("any scheme accepted", _SCHEME, token=_token(lambda header: header.rpartition(" ")[2])),
     seeded("a foreign task shown", "authorisation/own-tasks", find=_shows_all),
 )
 
@@ -141,14 +143,12 @@ _LOOKS: Final = (
     seeded("null for an unknown task", _UNKNOWN, record_info=_instead_of_refusal(_empty_record)),
     seeded("a made-up record for an unknown task", _UNKNOWN, record_info=_instead_of_refusal(_made_up_record)),
     seeded("the newest task for an unknown one", _UNKNOWN, record_info=_newest_for(unnamed=False)),
-    seeded("the newest task for none", _NO_TASK, record_info=_newest_for(unnamed=True)),
+    seeded("the newest task for a missing taskId", _NO_TASK, record_info=_newest_for(unnamed=True)),
     seeded("500 for an unknown task", _UNKNOWN, "code/404", "code/422", record_info=_refuses_unknown(500)),
     seeded("401 for an unknown task", _UNKNOWN, "code/404", "code/422", record_info=_refuses_unknown(401)),
-    seeded("500 for no task", _NO_TASK, record_info=_refuses_missing(500)),
-    seeded("401 for no task", _NO_TASK, record_info=_refuses_missing(401)),
-    seeded(
-        "a task by the beginning of its name", _UNKNOWN, find=_finds(lambda name, asked: name.startswith(asked[:-1]))
-    ),
+    seeded("500 for a missing taskId", _NO_TASK, record_info=_refuses_missing(500)),
+    seeded("401 for a missing taskId", _NO_TASK, record_info=_refuses_missing(401)),
+    seeded("a task by the beginning of its id", _UNKNOWN, find=_finds(lambda name, asked: name.startswith(asked[:-1]))),
 )
 
 KEYS: Final[tuple[SeededDefect, ...]] = (*_OPEN, *_NEAR, *_LOOKS)

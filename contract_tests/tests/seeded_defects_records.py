@@ -139,10 +139,10 @@ _PARAMS: Final = (
     seeded("a param without callBackUrl", _PARAM, param=_param_without("callBackUrl")),
     seeded("a param without model", _PARAM, param=_param_without("model")),
     seeded("a param without quality", _PARAM, param=_param_without("input", "quality")),
-    seeded("a param that is the input alone", _PARAM, param=lambda _, task: json.dumps(task.request["input"])),
+    seeded("a param with only the input", _PARAM, param=lambda _, task: json.dumps(task.request["input"])),
     seeded("a param as Python writes it", _PARAM, param=lambda _, task: repr(task.request)),
     seeded("an empty param", _PARAM, param=lambda *_: ""),
-    seeded("a param of another task made at once", _PARAM, param=_param_of_a_neighbour),
+    seeded("a param of another concurrent task", _PARAM, param=_param_of_a_neighbour),
 )
 
 _RESULT_JSON: Final = (
@@ -162,7 +162,7 @@ _RESULT_JSON: Final = (
     ),
     seeded("an empty resultJson", _RESULTS, "results/type", "record/resultJson/type", record=_results(lambda *_: "")),
     seeded(
-        "a resultJson that is no JSON",
+        "an invalid resultJson",
         _RESULTS,
         "results/type",
         "record/resultJson/type",
@@ -193,7 +193,7 @@ _RESULT_JSON: Final = (
     ),
     seeded("resultUrls with a space", "results/resultUrls[]/format", record=_urls(lambda url: [url + "?name=a b"])),
     seeded(
-        "another result at every look", _SAME, "life/final", record=_urls(lambda url: [f"{url}-{time.monotonic_ns()}"])
+        "another result at every poll", _SAME, "life/final", record=_urls(lambda url: [f"{url}-{time.monotonic_ns()}"])
     ),
 )
 
@@ -224,37 +224,37 @@ _TIMES: Final = (
         record=_each(("createTime", "updateTime", "completeTime"), lambda ms: ms + 8 * 3_600_000),
     ),
     seeded(
-        "completed before it was made",
+        "completeTime before createTime",
         _ORDER,
         record=_record(lambda shown, _: {"completeTime": shown["createTime"] - 1000}, *ENDS),
     ),
     seeded(
-        "changed before it was made",
+        "updateTime before createTime",
         _ORDER,
         record=_record(lambda shown, _: {"updateTime": shown["createTime"] - 1000}),
     ),
     seeded(
-        "changed after its end",
+        "updateTime after completeTime",
         _ORDER,
         record=_record(lambda shown, _: {"updateTime": shown["completeTime"] + 1000}, *ENDS),
     ),
-    seeded("a createTime that moves", _ORDER, _SAME, "life/final", record=_record(lambda *_: {"createTime": _now()})),
+    seeded("a createTime that changes", _ORDER, _SAME, "life/final", record=_record(lambda *_: {"createTime": _now()})),
     seeded(
-        "a completeTime that moves",
+        "a completeTime that changes",
         _SAME,
         "life/final",
         _COST,
         record=_record(lambda *_: {"completeTime": _now()}, *ENDS),
     ),
     seeded(
-        "an updateTime that moves",
+        "an updateTime that changes",
         _SAME,
         "life/final",
         _ORDER,
         record=_record(lambda *_: {"updateTime": _now()}, *ENDS),
     ),
     seeded(
-        "a costTime that moves",
+        "a costTime that changes",
         _SAME,
         "life/final",
         _COST,
@@ -292,7 +292,7 @@ _TIMES: Final = (
     seeded("costTime in seconds", _COST, variant=_LONG, record=_each(("costTime",), lambda ms: ms // 1000)),
     seeded("costTime in microseconds", _COST, record=_each(("costTime",), lambda ms: ms * 1000)),
     seeded("costTime in milliseconds, as observed", _COST, variant=OBSERVED, record=_set("costTime", 300, *ENDS)),
-    seeded("a costTime longer than it lived", _COST, record=_each(("costTime",), lambda ms: ms + 60_000)),
+    seeded("a costTime longer than the task", _COST, record=_each(("costTime",), lambda ms: ms + 60_000)),
 )
 
 RECORDS: Final[tuple[SeededDefect, ...]] = (*_FIELDS, *_PARAMS, *_RESULT_JSON, *_FAILURES, *_TIMES)

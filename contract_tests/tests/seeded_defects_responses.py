@@ -173,7 +173,7 @@ _DATAS: Final = (
     seeded("taskId as a number", _TASK_ID, creation_data=_created(lambda task: {"taskId": task.number})),
     seeded("task_id", _TASK_ID, "createTask/usable", _DATA, creation_data=_created(lambda task: {"task_id": task.id})),
     seeded(
-        "a taskId that nothing knows",
+        "a taskId that cannot be fetched",
         "createTask/usable",
         creation_data=_created(lambda task: {"taskId": task.id[::-1]}),
     ),
