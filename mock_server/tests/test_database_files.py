@@ -1,4 +1,4 @@
-"""Files that a store may use, and those that it leaves alone."""
+"""Database files that a store can use, and files that it refuses and leaves unchanged."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from seedbed_mock.tasks import Task
 ACCOUNT = Account("one", "default", Decimal(1000), None, None, b"")
 NOBODY = 65534
 
-Spoil = Callable[[Path], object]
+Damage = Callable[[Path], object]
 
 
 @pytest.fixture(autouse=True)
@@ -52,60 +52,60 @@ def task(number: int) -> Task:
     )
 
 
-def foreign(path: Path) -> None:
+def create_foreign(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("CREATE TABLE tasks (task_id)")
 
 
-def set_head(pragma: str) -> Spoil:
-    def spoil(path: Path) -> None:
+def set_header(pragma: str) -> Damage:
+    def damage(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(fill(path))) as database:
             database.execute(f"PRAGMA {pragma}")
 
-    return spoil
+    return damage
 
 
-def overwrite(share: float, noise: bytes) -> Spoil:
-    def spoil(path: Path) -> None:
+def overwrite(share: float, noise: bytes) -> Damage:
+    def damage(path: Path) -> None:
         size = fill(path).stat().st_size
         with path.open("r+b") as file:
             file.seek(int(size * share))
             file.write(noise)
 
-    return spoil
+    return damage
 
 
-def cut(share: float) -> Spoil:
-    def spoil(path: Path) -> None:
+def truncate(share: float) -> Damage:
+    def damage(path: Path) -> None:
         os.truncate(path, int(fill(path).stat().st_size * share))
 
-    return spoil
+    return damage
 
 
-SPOILT: dict[str, tuple[Spoil, str]] = {
+DAMAGED: dict[str, tuple[Damage, str]] = {
     "text": (lambda path: path.write_text("my diary\n" * 999), "not a database"),
     "one byte": (lambda path: path.write_bytes(b"\0"), "another program"),
     "zeros": (lambda path: path.write_bytes(bytes(8192)), "not a database"),
-    "head of SQLite only": (lambda path: path.write_bytes(b"SQLite format 3\0"), "cannot be used"),
-    "another program's": (foreign, "another program"),
-    "another application": (set_head("application_id = 7"), "another program"),
-    "newer": (set_head("user_version = 999"), "newer Seedbed"),
-    "cut in half": (cut(0.5), "malformed"),
-    "cut by a little": (cut(0.99), "damaged"),
-    "noise in the head": (overwrite(0, b"noise" * 20), "not a database"),
+    "only the header of SQLite": (lambda path: path.write_bytes(b"SQLite format 3\0"), "cannot be used"),
+    "another program's": (create_foreign, "another program"),
+    "another application": (set_header("application_id = 7"), "another program"),
+    "newer": (set_header("user_version = 999"), "newer version of Seedbed"),
+    "truncated to a half": (truncate(0.5), "malformed"),
+    "truncated by a little": (truncate(0.99), "damaged"),
+    "noise in the header": (overwrite(0, b"noise" * 20), "not a database"),
     "noise in the middle": (overwrite(0.5, b"noise" * 2000), "damaged"),
     "noise at the end": (overwrite(0.9, b"\xff" * 2000), "damaged"),
 }
 
 
-@pytest.mark.parametrize("kind", SPOILT)
-def test_a_file_that_is_not_sound_or_not_ours_is_refused_and_left_alone(
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_or_foreign_file_is_refused_and_left_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     path = tmp_path / "a file.db"
-    spoil, words = SPOILT[kind]
-    spoil(path)
+    damage, words = DAMAGED[kind]
+    damage(path)
     before = path.read_bytes()
     assert main(["serve", "--port", "0", "--db", str(path)]) == 2
     output, errors = capsys.readouterr()
@@ -117,31 +117,31 @@ def test_a_file_that_is_not_sound_or_not_ours_is_refused_and_left_alone(
     assert os.listdir(tmp_path) == [path.name]  # noqa: PTH208 (names are compared)
 
 
-PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
+PATHS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a directory": (lambda folder: folder, "is a directory"),
     "nothing": (lambda _: Path(), "is a directory"),
-    "in no directory": (lambda folder: folder / "no" / "x.db", "no directory"),
-    "in a file": (lambda folder: fill(folder / "x.db") / "y.db", "no directory"),
+    "in no directory": (lambda folder: folder / "no" / "x.db", "does not exist"),
+    "in a file": (lambda folder: fill(folder / "x.db") / "y.db", "does not exist"),
     "a name too long": (lambda folder: folder / ("x" * 300), "too long"),
-    "a device": (lambda _: Path(os.devnull), "no regular file"),
+    "a device": (lambda _: Path(os.devnull), "not a regular file"),
     "with a NUL": (lambda folder: folder / "a\0b", "NUL"),
 }
 
 
-@pytest.mark.parametrize("kind", PLACES)
-def test_a_place_that_cannot_have_a_file_is_refused_in_one_sentence(
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_path_that_cannot_be_a_file_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    place, words = PLACES[kind]
-    assert main(["serve", "--port", "0", "--db", str(place(tmp_path))]) == 2
+    path_in, words = PATHS[kind]
+    assert main(["serve", "--port", "0", "--db", str(path_in(tmp_path))]) == 2
     output, errors = capsys.readouterr()
     assert (output, errors.count("\n")) == ("", 1)
     assert words in errors
 
 
 @contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """Be a user without rights while the block runs, where the tests are run by one who has all of them."""
+def without_privileges() -> Iterator[None]:
+    """Run a block as an unprivileged user if the tests run as root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)
@@ -151,11 +151,11 @@ def nobody() -> Iterator[None]:
         os.seteuid(user)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such rights")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode"), [(0o500, None), (0o755, 0o400), (0o755, 0o000), (0o555, 0o666), (0o000, 0o666)]
 )
-def test_a_place_without_the_right_to_write_is_refused_in_one_sentence(
+def test_a_path_without_write_permission_is_refused_in_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, folder_mode: int, file_mode: int | None
 ) -> None:
     folder = Path(tmp_path_factory.mktemp("rights", numbered=True)).resolve()
@@ -168,14 +168,14 @@ def test_a_place_without_the_right_to_write_is_refused_in_one_sentence(
     for parent in folder.parents[:2]:
         parent.chmod(0o755)
     try:
-        with nobody(), pytest.raises(StoreError, match=r"cannot be used: .*\.$"):
+        with without_privileges(), pytest.raises(StoreError, match=r"cannot be used: .*\.$"):
             SqliteStore(path, 100)
     finally:
         folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "a%20b?c#d.db", "灯.db", "-x"])
-def test_a_file_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_file_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     fill(Path(name), 1)
     with contextlib.closing(SqliteStore(Path(name), 100)) as store:
@@ -190,11 +190,11 @@ def test_an_empty_file_is_used(tmp_path: Path) -> None:
         assert len(store.tasks(limit=99)) == 50
 
 
-def test_a_file_is_whole_after_the_store_is_closed(tmp_path: Path) -> None:
+def test_a_closed_store_leaves_one_file(tmp_path: Path) -> None:
     fill(tmp_path / "x.db")
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
 
 
-def test_a_file_that_cannot_be_used_is_refused_from_python_too(tmp_path: Path) -> None:
+def test_an_unusable_file_is_refused_in_python(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a directory"), running(db=tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""What every store does, in memory and in a file; and what only a file can go through."""
+"""The stores in memory and in a file, and several processes on one file."""
 
 import contextlib
 import sqlite3
@@ -79,14 +79,14 @@ def store(open_store: Open) -> Store:
     return open_store(100)
 
 
-def test_a_task_is_found_by_its_name_and_by_that_of_its_result(store: Store) -> None:
+def test_a_task_is_found_by_its_id_only(store: Store) -> None:
     store.create(task(1), ONE)
     assert store.find("task_000001") == task(1)
     assert store.find("1.jpg") is None
     assert store.newest() == START
 
 
-def test_a_price_without_a_task_is_taken_where_the_balance_covers_it(store: Store) -> None:
+def test_a_price_without_a_task_is_charged_if_the_balance_covers_it(store: Store) -> None:
     before = store.balance(ONE, START)
     store.charge(ONE, Decimal("0.5"), START)
     assert store.balance(ONE, START) == before - Decimal("0.5")
@@ -96,7 +96,7 @@ def test_a_price_without_a_task_is_taken_where_the_balance_covers_it(store: Stor
     assert store.tasks(limit=10) == []
 
 
-def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> None:
+def test_a_price_is_charged_once_and_never_overdraws(store: Store) -> None:
     for number in range(12):
         store.create(task(number), ONE)
     with pytest.raises(OverdrawnError) as refusal:
@@ -106,7 +106,7 @@ def test_a_price_is_taken_once_and_never_more_than_there_is(store: Store) -> Non
     assert store.balance(TWO, START) == store.balance(ELSEWHERE, START) == 80
 
 
-def test_a_name_that_is_taken_costs_nothing(store: Store) -> None:
+def test_a_task_with_an_existing_id_is_not_charged(store: Store) -> None:
     store.create(task(1), ONE)
     with pytest.raises(NameTakenError):
         store.create(replace(task(2), task_id=task(1).task_id), ONE)
@@ -114,7 +114,7 @@ def test_a_name_that_is_taken_costs_nothing(store: Store) -> None:
     assert store.tasks(limit=9) == [task(1)]
 
 
-def test_a_deposit_is_exact_and_has_a_bound(store: Store) -> None:
+def test_a_deposit_is_exact_and_limited(store: Store) -> None:
     assert store.deposit(ONE, Decimal("0.000000001"), START) == Decimal("80.000000001")
     with pytest.raises(SettingsError):
         store.deposit(ONE, Decimal(10**9), START)
@@ -129,7 +129,7 @@ def test_the_newest_tasks_are_listed_first(store: Store) -> None:
     assert store.tasks("nowhere", limit=9) == []
 
 
-def test_a_change_is_kept_and_given_back(store: Store) -> None:
+def test_a_change_is_stored_and_returned(store: Store) -> None:
     store.create(task(1, seconds=None), ONE)
     changed = store.change("task_000001", lambda task: polled(task, START + 5, 1))
     assert changed == store.find("task_000001") != task(1, seconds=None)
@@ -147,7 +147,7 @@ def test_a_change_that_fails_changes_nothing(store: Store) -> None:
     store.create(task(2), ONE)
 
 
-def test_the_price_of_a_failed_task_is_given_back_when_it_ends_and_just_once(store: Store) -> None:
+def test_a_failed_task_is_refunded_once_when_it_ends(store: Store) -> None:
     store.create(task(1, failure=FAILURE), ONE)
     assert store.balance(ONE, START + 2999) == 80 - PRICE
     assert store.balance(ONE, START + 3000) == store.balance(ONE, START + 9000) == 80
@@ -156,20 +156,20 @@ def test_the_price_of_a_failed_task_is_given_back_when_it_ends_and_just_once(sto
     assert found.is_refunded
 
 
-def test_a_price_that_is_owed_can_be_spent(store: Store) -> None:
+def test_a_due_refund_can_be_spent(store: Store) -> None:
     for number in range(12):
         store.create(task(number, failure=FAILURE), ONE)
     store.create(task(12, at=START + 3000), ONE)
     assert store.balance(ONE, START + 3000) == 80 - PRICE
 
 
-def test_a_task_that_fails_after_it_had_ended_is_paid_back_too(store: Store) -> None:
+def test_a_task_that_fails_after_its_end_is_refunded(store: Store) -> None:
     store.create(task(1), ONE)
     store.change("task_000001", lambda task: ended(task, START + 5000, FAILURE))
     assert store.balance(ONE, START + 5000) == 80
 
 
-def test_callbacks_are_claimed_when_they_are_due_the_oldest_first_and_once(store: Store) -> None:
+def test_due_callbacks_are_claimed_once_the_oldest_first(store: Store) -> None:
     for number, due in enumerate([START + 30, START + 10, None, START + 20, START + 99]):
         store.create(called_back(number, due), ONE)
     assert store.next_due() == START + 10
@@ -183,7 +183,7 @@ def test_callbacks_are_claimed_when_they_are_due_the_oldest_first_and_once(store
     assert store.next_due() == START + 200
 
 
-def test_a_callback_that_was_delivered_is_due_no_more(store: Store) -> None:
+def test_a_delivered_callback_is_not_due(store: Store) -> None:
     def delivered(task: Task) -> Task:
         assert task.callback
         return replace(task, callback=task.callback.attempted(DeliveryAttempt(at=START, duration=1, status=200), START))
@@ -193,7 +193,7 @@ def test_a_callback_that_was_delivered_is_due_no_more(store: Store) -> None:
     assert store.next_due() is None
 
 
-def test_a_space_begins_afresh_without_the_others(store: Store) -> None:
+def test_one_space_is_reset_without_the_others(store: Store) -> None:
     for number, owner in enumerate(ACCOUNTS):
         store.create(task(number, owner), owner)
     store.reset("default")
@@ -201,7 +201,7 @@ def test_a_space_begins_afresh_without_the_others(store: Store) -> None:
     assert [store.balance(owner, START) for owner in ACCOUNTS] == [80, 80, 80 - PRICE]
 
 
-def test_a_balance_opens_again_without_its_tasks(store: Store) -> None:
+def test_a_balance_is_reset_without_its_tasks(store: Store) -> None:
     store.create(task(1), ONE)
     store.create(task(2, TWO), TWO)
     store.reset("default", "one")
@@ -211,7 +211,7 @@ def test_a_balance_opens_again_without_its_tasks(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seconds", [None, 3])
-def test_a_balance_that_opened_again_is_not_owed_what_was_paid_before(store: Store, seconds: float | None) -> None:
+def test_a_reset_balance_gets_no_refund_for_earlier_payments(store: Store, seconds: float | None) -> None:
     store.create(task(1, seconds=seconds), ONE)
     store.create(task(2, TWO, seconds=seconds), TWO)
     store.reset("default", "one")
@@ -222,7 +222,7 @@ def test_a_balance_that_opened_again_is_not_owed_what_was_paid_before(store: Sto
     assert [task.is_refunded for task in store.tasks(limit=9)] == [True, True, False]
 
 
-def test_a_task_of_a_balance_before_is_forgotten_without_paying_it_back(open_store: Open) -> None:
+def test_a_task_paid_before_a_reset_is_deleted_without_a_refund(open_store: Open) -> None:
     store = open_store(1)
     store.create(task(1, failure=FAILURE), ONE)
     store.reset("default", "one")
@@ -232,13 +232,13 @@ def test_a_task_of_a_balance_before_is_forgotten_without_paying_it_back(open_sto
     assert store.balance(ONE, START + 9000) == 80 - PRICE
 
 
-def test_no_price_that_is_given_back_lifts_a_balance_above_what_an_account_can_have(store: Store) -> None:
+def test_a_refund_does_not_exceed_the_limit_of_a_balance(store: Store) -> None:
     store.create(task(1, failure=FAILURE), ONE)
     store.deposit(ONE, MOST_CREDITS - store.balance(ONE, START), START)
     assert store.balance(ONE, START + 3000) == MOST_CREDITS
 
 
-def test_no_task_that_is_forgotten_lifts_a_balance_above_what_an_account_can_have(open_store: Open) -> None:
+def test_the_refund_of_a_deleted_task_does_not_exceed_the_limit_of_a_balance(open_store: Open) -> None:
     store = open_store(1)
     store.create(task(1, failure=FAILURE), ONE)
     store.deposit(ONE, MOST_CREDITS - store.balance(ONE, START), START)
@@ -247,7 +247,7 @@ def test_no_task_that_is_forgotten_lifts_a_balance_above_what_an_account_can_hav
     assert store.balance(ONE, START + 5000) == MOST_CREDITS
 
 
-def test_all_begins_afresh_but_notes(store: Store) -> None:
+def test_a_reset_keeps_notes(store: Store) -> None:
     store.create(called_back(1, START), ONE)
     store.note("name", b"\0value")
     store.reset()
@@ -258,13 +258,13 @@ def test_all_begins_afresh_but_notes(store: Store) -> None:
     assert store.note("name") == b"\0value"
 
 
-def test_a_note_may_be_written_once_only(store: Store) -> None:
+def test_note_once_keeps_the_first_value(store: Store) -> None:
     assert store.note("name") is None
     assert store.note_once("name", b"first") == store.note_once("name", b"second") == b"first"
     assert store.note("name", b"third") == store.note("name") == b"third"
 
 
-def test_beyond_what_is_kept_the_oldest_task_that_has_ended_is_forgotten(open_store: Open) -> None:
+def test_the_oldest_finished_tasks_are_deleted_beyond_the_limit(open_store: Open) -> None:
     store = open_store(3)
     for number, seconds in enumerate([9, 2, 1, 9]):
         store.create(task(number, seconds=seconds, at=START + 3000 * (number == 3)), ONE)
@@ -272,7 +272,7 @@ def test_beyond_what_is_kept_the_oldest_task_that_has_ended_is_forgotten(open_st
     assert store.find("task_000001") is None
 
 
-def test_a_task_is_not_forgotten_before_its_callback_was_made(open_store: Open) -> None:
+def test_a_task_is_not_deleted_before_its_callback_is_sent(open_store: Open) -> None:
     store = open_store(1)
     store.create(called_back(1, START), ONE)
     store.create(task(2, at=START + 5000), ONE)
@@ -282,7 +282,7 @@ def test_a_task_is_not_forgotten_before_its_callback_was_made(open_store: Open) 
     assert store.find("task_000001") is None
 
 
-def test_a_price_is_given_back_before_its_task_is_forgotten(open_store: Open) -> None:
+def test_a_refund_is_booked_before_its_task_is_deleted(open_store: Open) -> None:
     store = open_store(1)
     store.create(task(1, failure=FAILURE), ONE)
     store.create(task(2, TWO, at=START + 5000), TWO)
@@ -290,7 +290,7 @@ def test_a_price_is_given_back_before_its_task_is_forgotten(open_store: Open) ->
     assert store.balance(ONE, START + 5000) == 80
 
 
-def test_tasks_that_never_end_are_bounded_too(open_store: Open) -> None:
+def test_the_number_of_unfinished_tasks_is_limited(open_store: Open) -> None:
     store = open_store(1)
     for number in range(UNFINISHED_SHARE + 2):
         store.create(task(number, seconds=None), ONE)
@@ -298,7 +298,7 @@ def test_tasks_that_never_end_are_bounded_too(open_store: Open) -> None:
     assert store.find("task_000001") is None
 
 
-def test_many_tasks_make_room_in_time(open_store: Open) -> None:
+def test_many_tasks_are_deleted_in_time(open_store: Open) -> None:
     store = open_store(640)
     store.deposit(ONE, Decimal(10**6), START)
     for number in range(1000):
@@ -343,7 +343,7 @@ def file_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore
 
 
 @given(made=any_tasks)
-def test_any_task_comes_out_of_a_file_as_it_went_in(file_store: SqliteStore, made: Task) -> None:
+def test_any_task_is_read_from_a_file_unchanged(file_store: SqliteStore, made: Task) -> None:
     file_store.reset()
     owner = rich(made)
     file_store.create(made, owner)
@@ -519,7 +519,7 @@ def made_until(error: type[Exception], store: Store, first: int = 0) -> int:
     return number - first
 
 
-def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+def test_a_new_file_can_be_opened_many_times_at_once(tmp_path: Path) -> None:
     def note(number: int) -> object:
         return with_store(tmp_path / "one.db", lambda store: store.note_once("secret", bytes([number])))
 
@@ -528,7 +528,7 @@ def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
         (tmp_path / "one.db").unlink()
 
 
-def test_two_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
+def test_two_stores_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
     def spend(number: int) -> Any:
         return with_store(tmp_path / "one.db", lambda store: made_until(OverdrawnError, store, number * 100))
 
@@ -536,7 +536,7 @@ def test_two_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
     assert with_store(tmp_path / "one.db", lambda store: store.balance(ONE, START)) == 2
 
 
-def test_two_on_one_file_lose_no_change(tmp_path: Path) -> None:
+def test_two_stores_on_one_file_lose_no_change(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
     with_store(path, lambda store: store.create(task(1), ONE))
 
@@ -551,7 +551,7 @@ def test_two_on_one_file_lose_no_change(tmp_path: Path) -> None:
     assert with_store(path, lambda store: store.find("task_000001")).polls == 200
 
 
-def test_two_on_one_file_never_claim_the_same_callback(tmp_path: Path) -> None:
+def test_two_stores_on_one_file_never_claim_the_same_callback(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
 
     def fill(store: Store) -> None:
@@ -572,7 +572,7 @@ def test_two_on_one_file_never_claim_the_same_callback(tmp_path: Path) -> None:
     assert len(first) + len(second) == len({*first, *second}) == 200
 
 
-def test_a_task_of_another_version_of_the_program_is_understood(tmp_path: Path) -> None:
+def test_a_task_of_another_version_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
     with_store(path, lambda store: store.create(task(1), ONE))
     with sqlite3.connect(path) as database:
@@ -583,7 +583,7 @@ def test_a_task_of_another_version_of_the_program_is_understood(tmp_path: Path) 
     assert with_store(path, lambda store: store.find("task_000001")) == task(1)
 
 
-def test_a_file_that_is_full_refuses_whole_changes_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_whole_changes_and_the_store_recovers(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
     store = SqliteStore(path, 10_000)
     room = store._database.execute("PRAGMA page_count").fetchone()[0] + 5

@@ -1,1 +1,1 @@
-"""Where tasks, balances and callbacks in flight are kept."""
+"""Stores: where tasks, balances and pending callbacks are kept, in memory or in an SQLite file."""

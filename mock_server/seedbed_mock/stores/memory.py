@@ -1,10 +1,9 @@
-"""The store in memory, which ends with the process."""
+"""The store in memory, whose content is lost when the process ends."""
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,52 +14,49 @@ from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenEr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from decimal import Decimal
 
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
 
 
-_Due = list[tuple[int, str]]
-"""A heap of moments, each with the name of the task that it matters to; some of them no longer do."""
+_Schedule = list[tuple[int, str]]
+"""A heap of times with task IDs. A change of a task leaves its old entry, so entries are checked when they are read."""
 
 
 class MemoryStore:
-    """Tasks in memory, the oldest that have ended making room.
+    """A store in memory; the oldest tasks that have ended are deleted.
 
     Args:
-        keep: How many tasks are kept at least; more only where too few of them have ended.
+        keep: Number of tasks that are kept at least; there can be more if too few of them have ended.
     """
 
     is_shared = False
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._spare = keep // SPARE_SHARE
-        self._uncounted = 0
+        self._deletion_interval = keep // SPARE_SHARE
+        self._created_since_deletion = 0
         self._notes: dict[str, bytes] = {}
         self._clear()
 
     def _clear(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._balances: dict[tuple[str, str], Decimal] = {}
-        self._callbacks: _Due = []
-        self._owed: defaultdict[tuple[str, str], _Due] = defaultdict(list)
+        self._due_callbacks: _Schedule = []
+        self._owed_refunds: defaultdict[tuple[str, str], _Schedule] = defaultdict(list)
 
     def balance(self, account: Account, now: int) -> Decimal:
         owner = (account.space, account.name)
         balance = self._balances.get(owner, account.opening)
-        if owed := self._owed.get(owner):
+        if owed := self._owed_refunds.get(owner):
             while owed and owed[0][0] <= now:
-                balance = given_back(balance, self._paid_back(heapq.heappop(owed)[1], now))
+                task = self._tasks.get(heapq.heappop(owed)[1])
+                if task and task.owes_refund and task.has_ended(now):
+                    self._tasks[task.task_id] = replace(task, is_refunded=True)
+                    balance = given_back(balance, task.price)
             self._balances[owner] = balance
         return balance
-
-    def _paid_back(self, task_id: str, now: int) -> Decimal:
-        task = self._tasks.get(task_id)
-        if task is None or not task.owes_refund or not task.has_ended(now):
-            return Decimal()
-        self._tasks[task_id] = replace(task, is_refunded=True)
-        return task.price
 
     def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
         balance = exact_credits(self.balance(account, now) + amount)
@@ -77,17 +73,19 @@ class MemoryStore:
         if task.task_id in self._tasks:
             raise NameTakenError(task.task_id)
         self.charge(account, task.price, task.created)
-        self._keep_task(task)
-        if self._uncounted >= self._spare:
-            self._make_room(task.created)
-        self._uncounted = 0 if self._uncounted >= self._spare else self._uncounted + 1
+        self._put(task)
+        if self._created_since_deletion >= self._deletion_interval:
+            self._delete_excess(task.created)
+        self._created_since_deletion = (
+            0 if self._created_since_deletion >= self._deletion_interval else self._created_since_deletion + 1
+        )
 
-    def _keep_task(self, task: Task, before: Task | None = None) -> None:
+    def _put(self, task: Task, previous: Task | None = None) -> None:
         self._tasks[task.task_id] = task
-        if _is_new(_due, task, before):
-            heapq.heappush(self._callbacks, (_due(task) or 0, task.task_id))
-        if _is_new(_owed, task, before):
-            heapq.heappush(self._owed[task.space, task.account], (task.ends or 0, task.task_id))
+        if _has_new_time(_callback_due, task, previous):
+            heapq.heappush(self._due_callbacks, (_callback_due(task) or 0, task.task_id))
+        if _has_new_time(_refund_due, task, previous):
+            heapq.heappush(self._owed_refunds[task.space, task.account], (task.ends or 0, task.task_id))
 
     def find(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)
@@ -96,33 +94,32 @@ class MemoryStore:
         newest_first = reversed(self._tasks.values())
         return list(islice((task for task in newest_first if space in (None, task.space)), limit))
 
-    def change(self, task_id: str, changed: Callable[[Task], Task]) -> Task | None:
+    def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         task = self._tasks.get(task_id)
         if task is None:
             return None
-        after = changed(task)
-        if after is not task:
-            self._keep_task(after, task)
-        return after
+        changed = change(task)
+        if changed is not task:
+            self._put(changed, task)
+        return changed
 
     def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
         claimed: list[Task] = []
         while len(claimed) < limit and (due := self.next_due()) is not None and due <= now:
-            task = self._tasks[heapq.heappop(self._callbacks)[1]]
+            task = self._tasks[heapq.heappop(self._due_callbacks)[1]]
             if task.callback:
-                mine = replace(task, callback=task.callback.claimed(until))
-                self._keep_task(mine, task)
-                claimed.append(mine)
+                claimed.append(replace(task, callback=task.callback.claimed(until)))
+                self._put(claimed[-1], task)
         return claimed
 
     def next_due(self) -> int | None:
-        while self._callbacks and not self._is_due(*self._callbacks[0]):
-            heapq.heappop(self._callbacks)
-        return self._callbacks[0][0] if self._callbacks else None
-
-    def _is_due(self, due: int, task_id: str) -> bool:
-        task = self._tasks.get(task_id)
-        return task is not None and _due(task) == due
+        while self._due_callbacks:
+            due, task_id = self._due_callbacks[0]
+            task = self._tasks.get(task_id)
+            if task and _callback_due(task) == due:
+                return due
+            heapq.heappop(self._due_callbacks)
+        return None
 
     def newest(self) -> int:
         return max((task.created for task in self._tasks.values()), default=0)
@@ -132,18 +129,14 @@ class MemoryStore:
             self._clear()
         elif account is not None:
             self._balances.pop((space, account), None)
-            self._write_off(space, account)
+            for task in self._tasks.values():
+                if (task.space, task.account) == (space, account):
+                    self._tasks[task.task_id] = replace(task, is_written_off=True)
         else:
-            for task in [task for task in self._tasks.values() if task.space == space]:
-                self._forget(task)
-            for owner in [owner for owner in {**self._balances, **self._owed} if owner[0] == space]:
+            self._delete(task for task in self._tasks.values() if task.space == space)
+            for owner in [owner for owner in {**self._balances, **self._owed_refunds} if owner[0] == space]:
                 self._balances.pop(owner, None)
-                self._owed.pop(owner, None)
-
-    def _write_off(self, space: str, account: str) -> None:
-        for task in self._tasks.values():
-            if (task.space, task.account) == (space, account):
-                self._tasks[task.task_id] = replace(task, is_written_off=True)
+                self._owed_refunds.pop(owner, None)
 
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
@@ -156,36 +149,31 @@ class MemoryStore:
     def close(self) -> None:
         self._clear()
 
-    def _make_room(self, now: int) -> None:
+    def _delete_excess(self, now: int) -> None:
         excess = len(self._tasks) - self._keep
-        spare = (task for task in self._tasks.values() if task.has_ended(now) and _due(task) is None)
-        self._forget_all(islice(spare, max(excess, 0)))
+        finished = (task for task in self._tasks.values() if task.has_ended(now) and _callback_due(task) is None)
+        self._delete(islice(finished, max(excess, 0)))
         excess = len(self._tasks) - self._keep * UNFINISHED_SHARE
-        self._forget_all(islice(self._tasks.values(), max(excess, 0)))
+        self._delete(islice(self._tasks.values(), max(excess, 0)))
 
-    def _forget_all(self, tasks: Iterable[Task]) -> None:
+    def _delete(self, tasks: Iterable[Task]) -> None:
         for task in list(tasks):
-            self._forget(task)
-
-    def _forget(self, task: Task) -> None:
-        if task.owes_refund and task.ends is not None:
+            # A refund that is not booked yet would be lost with the task.
             owner = (task.space, task.account)
-            if owner in self._balances:
+            if task.owes_refund and task.ends is not None and owner in self._balances:
                 self._balances[owner] = given_back(self._balances[owner], task.price)
-        del self._tasks[task.task_id]
+            del self._tasks[task.task_id]
 
 
-def _due(task: Task) -> int | None:
-    """Return when its callback is due."""
+def _callback_due(task: Task) -> int | None:
     return task.callback.due if task.callback else None
 
 
-def _owed(task: Task) -> int | None:
-    """Return when its price is to be given back."""
+def _refund_due(task: Task) -> int | None:
     return task.ends if task.owes_refund else None
 
 
-def _is_new(moment: Callable[[Task], int | None], task: Task, before: Task | None) -> bool:
-    """Tell whether a task has a moment that it did not have before."""
-    known = moment(task)
-    return known is not None and (before is None or moment(before) != known)
+def _has_new_time(time_of: Callable[[Task], int | None], task: Task, previous: Task | None) -> bool:
+    """Return whether a task has a time that its previous version did not have."""
+    time = time_of(task)
+    return time is not None and (previous is None or time_of(previous) != time)

@@ -1,4 +1,4 @@
-"""What every store can do."""
+"""The interface of all stores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 SPARE_SHARE = 16
-"""A sixteenth more tasks than are to be kept may gather: to forget many at once costs far less than one at a time."""
+"""Tasks are deleted each time a sixteenth of ``keep`` was added: one large deletion is cheaper than many small ones."""
 
 UNFINISHED_SHARE = 10
-"""Tasks that have not ended are forgotten, too, where there are so many times more than are to be kept."""
+"""Tasks that have not ended are deleted only if there are more than ten times ``keep``."""
 
 
 class OverdrawnError(Exception):
     """The balance does not cover the price.
 
     Args:
-        balance: What the account has, in credits.
+        balance: Balance of the account in credits.
     """
 
     def __init__(self, balance: Decimal) -> None:
@@ -32,7 +32,7 @@ class OverdrawnError(Exception):
 
 
 class NameTakenError(Exception):
-    """There is a task of that name."""
+    """A task with this ID exists already."""
 
 
 class StoreError(ValueError):
@@ -40,82 +40,102 @@ class StoreError(ValueError):
 
 
 class Store(Protocol):
-    """Keeps tasks and balances; every method is done as a whole or not at all.
+    """A store of tasks and balances. Every method is atomic.
 
-    Times are Unix milliseconds. A price that is owed is given back, by any method that looks at the balance, as soon as
-    its task has ended; not so one that was paid from a balance before the account opened again.
+    Times are Unix milliseconds. The price of a failed task is refunded by the first method that reads the balance after
+    the end of the task, so that no background work is needed. A price that was paid before a reset of the balance is
+    not refunded.
 
     Attributes:
-        is_shared: Whether others may change what is in it.
+        is_shared: Whether other processes can change the content.
     """
 
     is_shared: bool
 
     def balance(self, account: Account, now: int) -> Decimal:
-        """Return what an account has; one that was never heard of has its opening balance."""
+        """Return the balance of an account; a new account has its opening balance."""
         ...
 
     def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
-        """Add to a balance and return what it is then.
+        """Add an amount to a balance and return the new balance.
 
         Raises:
-            SettingsError: No account can have so much.
+            SettingsError: The balance would exceed the limit of an account.
         """
         ...
 
     def charge(self, account: Account, price: Decimal, now: int) -> None:
-        """Take a price from a balance.
+        """Subtract a price from a balance.
 
         Raises:
-            OverdrawnError: The balance does not cover it; nothing was done.
+            OverdrawnError: The balance does not cover the price.
         """
         ...
 
     def create(self, task: Task, account: Account) -> None:
-        """Take the price of a new task from its account and keep the task.
+        """Add a task and subtract its price from the balance of the account.
 
         Raises:
-            OverdrawnError: The balance does not cover it; nothing was done.
-            NameTakenError: There is a task of that name; nothing was done.
+            OverdrawnError: The balance does not cover the price.
+            NameTakenError: A task with this ID exists already.
         """
         ...
 
     def find(self, task_id: str) -> Task | None:
-        """Return the task of that name."""
+        """Return the task with this ID, or ``None``."""
         ...
 
     def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
-        """Return the newest tasks, of one space or of all, newest first."""
+        """Return the newest tasks of one space or of all, newest first."""
         ...
 
-    def change(self, task_id: str, changed: Callable[[Task], Task]) -> Task | None:
-        """Put what a function makes of a task in its place, and return it; ``None`` where there is no such task."""
+    def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+        """Replace a task by the result of a function.
+
+        Args:
+            task_id: ID of the task.
+            change: Returns the new task; if it raises, the task stays as it is.
+
+        Returns:
+            The new task; ``None`` if there is no task with this ID.
+        """
         ...
 
     def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
-        """Return tasks whose callback is due, and put these off, so that nobody else takes them meanwhile."""
+        """Return tasks whose callbacks are due, and set these due later, so that no other server claims them meanwhile.
+
+        Args:
+            now: Current time.
+            until: Time at which the callbacks are due again if they are not delivered before.
+            limit: Largest number of tasks.
+        """
         ...
 
     def next_due(self) -> int | None:
-        """Return when the next callback is due."""
+        """Return the time at which the next callback is due, ``None`` if there is none."""
         ...
 
     def newest(self) -> int:
-        """Return when the newest task was made, 0 where there is none."""
+        """Return the creation time of the newest task, 0 if there is none."""
         ...
 
     def reset(self, space: str | None = None, account: str | None = None) -> None:
-        """Forget all of one space or of everything but notes; with an account, just its balance, which opens again."""
+        """Delete everything except notes.
+
+        Args:
+            space: Delete only the content of this space.
+            account: Reset only the balance of this account of the space; its tasks stay.
+        """
         ...
 
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
-        """Return a note of the server to itself, after writing it where there is something to write."""
+        """Return a value that the server keeps for itself, after setting it if a value is given."""
         ...
 
     def note_once(self, name: str, value: bytes) -> bytes:
-        """Return a note, which is written only where there is none of that name."""
+        """Return a value that the server keeps for itself, after setting it if it has none."""
         ...
 
     def close(self) -> None:
-        """Let go of what it holds open."""
+        """Release all resources."""
         ...
