@@ -268,8 +268,8 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
     options = service.options
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
-        duration = options.duration.draw(context.space.chance)
-        timeline = even_timeline(context.now, round(duration * 1000))
+        seconds = context.space.chance.uniform(options.duration.least, options.duration.most)
+        timeline = even_timeline(context.now, round(seconds * 1000))
     while True:
         task = _new_task(service, context, timeline)
         if isinstance(effect, TaskEffect):

@@ -1,4 +1,4 @@
-"""What the tests of the fake share: receivers of callbacks on real sockets, and a way to call its control API."""
+"""Fixtures of the mock server's tests: receivers of callbacks on real sockets, and ways to send requests."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ Behaviour = bytes | Callable[[socket.socket], None]
 
 @dataclass
 class Received:
-    """A request as it stood on the wire; names of headers in lower case."""
+    """A request as it was received, with header names in lower case."""
 
     method: str
     target: str
@@ -38,10 +38,10 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A server on loopback whose n-th connection meets the n-th behaviour, and all further ones the last.
+    """A server on loopback whose n-th connection gets the n-th behaviour, and all further ones the last.
 
-    Bytes are sent as the answer to a whole request, after which the receiver waits for the caller to leave. A function
-    is given the bare socket.
+    Bytes are sent as the response to a whole request, after which the receiver waits for the client to close. A
+    function is called with the socket.
     """
 
     behaviours: tuple[Behaviour, ...]
@@ -134,21 +134,21 @@ def http() -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def answers_kept(seedbed: MockServer, http: httpx2.Client) -> Callable[[str, str, int, Any], None]:
-    """Return what checks an answer of the control API against its OpenAPI document."""
+def check_documented(seedbed: MockServer, http: httpx2.Client) -> Callable[[str, str, int, Any], None]:
+    """Return a function that checks a response of the control API against its OpenAPI document."""
     document = http.get(f"{seedbed.url}{ROOT}/openapi.json").json()
 
     def check(method: str, path: str, status: int, content: object) -> None:
         responses = _operation(document, method, path).get("responses", {})
-        answer = responses.get(str(status)) or responses.get(f"{status // 100}XX") or {}
-        named = answer["content"]["application/json"]["schema"] if "content" in answer else _PROBLEM
+        response = responses.get(str(status)) or responses.get(f"{status // 100}XX") or {}
+        named = response["content"]["application/json"]["schema"] if "content" in response else _PROBLEM
         Draft202012Validator({**named, "components": document["components"]}).validate(content)
 
     return check
 
 
 def _operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any]:
-    """Return the description of the operation, empty where the path leads to none."""
+    """Return the description of an operation, empty for an unknown one."""
     for template, methods in document["paths"].items():
         wanted, found = template.split("/"), path.split("/")
         is_like = all(one.startswith("{") or one == other for one, other in zip(wanted, found, strict=False))
@@ -160,11 +160,11 @@ def _operation(document: dict[str, Any], method: str, path: str) -> dict[str, An
 
 @pytest.fixture
 def control(
-    seedbed: MockServer, http: httpx2.Client, answers_kept: Callable[[str, str, int, Any], None]
+    seedbed: MockServer, http: httpx2.Client, check_documented: Callable[[str, str, int, Any], None]
 ) -> Callable[..., tuple[int, Any]]:
-    """Return what calls the control API of the fixture's server and gives back the HTTP status and the content."""
+    """Return a function that calls the control API and returns the HTTP status and the content."""
 
-    def ask(
+    def send(
         method: str,
         path: str,
         body: object = None,
@@ -174,14 +174,14 @@ def control(
         **query: Any,
     ) -> tuple[int, Any]:
         content: dict[str, Any] = {"content": raw} if raw is not None else {"json": body} if body is not None else {}
-        answer = http.request(method, f"{seedbed.url}{ROOT}{path}", params=query, headers=headers, **content)
-        assert answer.headers["content-type"] == "application/json"
-        found = answer.json()
-        answers_kept(method, ROOT + path, answer.status_code, found)
-        assert answer.status_code < 400 or _is_sentence(found["error"])
-        return answer.status_code, found
+        response = http.request(method, f"{seedbed.url}{ROOT}{path}", params=query, headers=headers, **content)
+        assert response.headers["content-type"] == "application/json"
+        found = response.json()
+        check_documented(method, ROOT + path, response.status_code, found)
+        assert response.status_code < 400 or _is_sentence(found["error"])
+        return response.status_code, found
 
-    return ask
+    return send
 
 
 def _is_sentence(refusal: str) -> bool:
@@ -190,13 +190,13 @@ def _is_sentence(refusal: str) -> bool:
 
 @pytest.fixture
 def create(seedbed: MockServer, http: httpx2.Client) -> Callable[..., str]:
-    def make(*, space: str = "", key: str = "", **more: object) -> str:
+    def create_task(*, space: str = "", key: str = "", **more: object) -> str:
         headers = {"Authorization": f"Bearer {key or seedbed.key}"} | ({"X-Seedbed-Space": space} if space else {})
         url = seedbed.url + CONTRACT.operation.path
         task_id: str = http.post(url, json={**GOOD, **more}, headers=headers).json()["data"]["taskId"]
         return task_id
 
-    return make
+    return create_task
 
 
 @pytest.fixture
@@ -209,12 +209,12 @@ def account(seedbed: MockServer, control: Callable[..., tuple[int, Any]]) -> str
 
 @pytest.fixture
 def call(seedbed: MockServer, http: httpx2.Client) -> Callable[..., dict[str, Any]]:
-    """Return what calls the service, raw bytes and all."""
+    """Return a function that sends a request to the service, with a JSON value or raw bytes as its body."""
 
-    def ask(method: str, path: str, body: object = None, *, key: str = "", **headers: str) -> dict[str, Any]:
+    def send(method: str, path: str, body: object = None, *, key: str = "", **headers: str) -> dict[str, Any]:
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {"Authorization": f"Bearer {key or seedbed.key}"} | {n.replace("_", "-"): v for n, v in headers.items()}
-        answer: dict[str, Any] = http.request(method, seedbed.url + path, content=raw, headers=sent).json()
-        return answer
+        response: dict[str, Any] = http.request(method, seedbed.url + path, content=raw, headers=sent).json()
+        return response
 
-    return ask
+    return send

@@ -1,4 +1,4 @@
-"""The command, as a user meets it: in a process of its own."""
+"""The command line of the server, in processes of its own."""
 
 import re
 import shlex
@@ -50,7 +50,7 @@ def url_of(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_server_within_a_second_with_exit_0(start: Start, number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_within_a_second_with_exit_code_0(start: Start, number: signal.Signals) -> None:
     process = start("--port", "0")
     url = url_of(process)
     host, _, port = url.removeprefix("http://").partition(":")
@@ -60,13 +60,13 @@ def test_a_signal_ends_the_server_within_a_second_with_exit_0(start: Start, numb
         began = time.monotonic()
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
-        # Coverage writes its data when a process ends, so that the bound is not the second of the promise.
+        # More than the promised second: coverage writes its data when a process ends.
         assert time.monotonic() - began < 3
     assert process.returncode == 0
     assert errors == ""
 
 
-def test_a_signal_that_comes_while_the_server_starts_is_not_lost() -> None:
+def test_a_signal_during_the_start_stops_the_server() -> None:
     code = (
         "import os, signal, uvicorn; from seedbed_mock.cli import main; real = uvicorn.Server.capture_signals;"
         "def early(self): os.kill(os.getpid(), signal.SIGTERM); return real(self)\n"
@@ -76,7 +76,7 @@ def test_a_signal_that_comes_while_the_server_starts_is_not_lost() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_server_ends_in_time_while_it_draws(start: Start) -> None:
+def test_the_server_stops_in_time_while_it_renders(start: Start) -> None:
     process = start("--port", "0", "--task-seconds", "0", "--rate-limit", "off", "--credits", "1000")
     url = url_of(process)
     with SeedreamClient(url) as client, ThreadPoolExecutor(48) as pool:
@@ -90,14 +90,14 @@ def test_the_server_ends_in_time_while_it_draws(start: Start) -> None:
     assert 0 < len(finished) < len(downloads)
 
 
-def test_a_key_never_shows_in_what_the_server_prints(start: Start) -> None:
+def test_the_server_never_prints_a_key_of_a_request(start: Start) -> None:
     canary = "sk-canary-7f3a"
     process = start("--port", "0")
     url = url_of(process)
     headers = {"Authorization": f"Bearer {canary}", "X-Seedbed-Fault": "boom"}
     for method, path in (("POST", "/api/v1/jobs/createTask"), ("GET", "/api/v1/chat/credit"), ("GET", "/nowhere")):
-        answer = httpx2.request(method, url + path, headers=headers, trust_env=False)
-        assert canary not in answer.text + str(answer.headers)
+        response = httpx2.request(method, url + path, headers=headers, trust_env=False)
+        assert canary not in response.text + str(response.headers)
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"NONSENSE\r\nAuthorization: Bearer " + canary.encode() + b"\r\n\r\n")
@@ -106,12 +106,12 @@ def test_a_key_never_shows_in_what_the_server_prints(start: Start) -> None:
     assert canary not in "".join(process.communicate(timeout=10))
 
 
-def test_the_address_in_brackets_is_that_without(start: Start) -> None:
+def test_an_ipv6_address_may_have_brackets(start: Start) -> None:
     assert first_line(start("--host", "[::1]", "--port", "0")).startswith("Seedbed is ready on http://[::1]:")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_calls_that_the_server_prints_work_as_pasted(start: Start, host: str) -> None:
+def test_the_printed_commands_work(start: Start, host: str) -> None:
     process = start("--host", host, "--port", "0", "--key", "it'sa$key", "--task-seconds", "0")
     first_line(process)
     assert process.stdout
@@ -119,15 +119,19 @@ def test_the_calls_that_the_server_prints_work_as_pasted(start: Start, host: str
     key = "it'sa$key"
     assert f"Key: {key} ({fingerprint(key)})" in printed
     create, record = (line for line in printed if line.startswith("curl "))
-    made = subprocess.run(["bash", "-O", "failglob", "-c", create], capture_output=True, text=True, check=True).stdout
-    task_id = re.findall(r'"taskId":"(\w+)"', made)[0]
-    shown = subprocess.run(["sh", "-c", record.replace("TASK_ID", task_id)], capture_output=True, text=True, check=True)
-    assert '"state":"success"' in shown.stdout
+    created = subprocess.run(
+        ["bash", "-O", "failglob", "-c", create], capture_output=True, text=True, check=True
+    ).stdout
+    task_id = re.findall(r'"taskId":"(\w+)"', created)[0]
+    fetched = subprocess.run(
+        ["sh", "-c", record.replace("TASK_ID", task_id)], capture_output=True, text=True, check=True
+    )
+    assert '"state":"success"' in fetched.stdout
     generate = next(line for line in printed if line.startswith("seedbed generate"))
     assert "--key" in shlex.split(generate)
 
 
-def test_every_flag_of_the_server_is_heard(start: Start) -> None:
+def test_the_options_of_the_command_line_have_an_effect(start: Start) -> None:
     process = start(
         *("--host", "127.0.0.1", "--port", "0", "--key", "one", "--key", "two", "--http-status", "mirror"),
         *("--task-seconds", "0.5", "--credits", "70", "--rate-limit", "1/3600", "--seed", "3"),
@@ -141,7 +145,7 @@ def test_every_flag_of_the_server_is_heard(start: Start) -> None:
         assert client.post("/api/v1/jobs/createTask", json=good).status_code == 429
 
 
-def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with running() as server:
         port = server.url.rpartition(":")[2]
         assert main(["serve", "--port", port]) == 1
@@ -192,7 +196,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_1(capsys: pytest.CaptureF
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_sentence_and_exit_2(
+def test_an_invalid_command_line_exits_2_with_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
@@ -204,32 +208,32 @@ def test_a_mistake_is_one_sentence_and_exit_2(
     assert words in errors
 
 
-def test_a_host_that_is_none_is_one_sentence_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_host_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--host", "256.256.256.256", "--port", "0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(arguments) == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("off", None), ("5/0.5", 0.5), ("20/10", 10)])
-def test_a_rate_is_read_as_it_is_written(text: str, seconds: float | None) -> None:
+def test_a_rate_is_parsed_and_printed(text: str, seconds: float | None) -> None:
     rate = Rate.parse(text)
     assert (rate.seconds if rate else None) == seconds
     assert str(rate) == (text if rate else "None")
 
 
 @pytest.mark.parametrize(("text", "bounds"), [("0", (0, 0)), ("2.5", (2.5, 2.5)), ("10..60", (10, 60))])
-def test_a_time_is_read_as_it_is_written(text: str, bounds: tuple[float, float]) -> None:
+def test_a_span_is_parsed_and_printed(text: str, bounds: tuple[float, float]) -> None:
     span = Span.parse(text)
     assert (span.least, span.most) == bounds
     assert str(span) == text
 
 
-def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -237,13 +241,13 @@ def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.Monke
     assert main(["serve"]) == 130
 
 
-def test_without_a_subcommand_the_help_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in ("serve", "generate", "derive"))
 
 
-def test_the_server_starts_without_loading_what_only_other_commands_need() -> None:
+def test_the_server_does_not_import_what_only_other_commands_need() -> None:
     code = (
         "import sys, seedbed_mock.serve;"
         "print(sorted({'PIL', 'httpx2', 'hypothesis', 'jsonschema', 'markdown_it'} & set(sys.modules)))"

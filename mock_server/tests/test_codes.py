@@ -1,4 +1,4 @@
-"""Every documented code over HTTP, caused as in life or asked for, in both ways of travelling."""
+"""Every documented code over HTTP, by its cause and simulated, with both settings of the HTTP status."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,59 +23,59 @@ def server(request: pytest.FixtureRequest) -> Iterator[MockServer]:
 
 
 def call(server: MockServer, method: str, path: str, *, key: str = "", **options: Any) -> dict[str, Any]:
-    """Make a call and hold its HTTP status to what the server was told."""
+    """Send a request and check the HTTP status of the response."""
     headers = {"Authorization": f"Bearer {key or server.key}", **options.pop("headers", {})}
     response = httpx2.request(method, server.url + path, headers=headers, trust_env=False, **options)
-    answer: dict[str, Any] = response.json()
-    assert answer.keys() == {"code", "msg", "data"}
-    assert SHARED.shape("envelope").violations(answer) == []
-    assert response.status_code == (answer["code"] if server.key == "mirror" else 200)
-    return answer
+    envelope: dict[str, Any] = response.json()
+    assert envelope.keys() == {"code", "msg", "data"}
+    assert SHARED.shape("envelope").violations(envelope) == []
+    assert response.status_code == (envelope["code"] if server.key == "mirror" else 200)
+    return envelope
 
 
-def test_a_good_request_answers_200(server: MockServer) -> None:
+def test_a_valid_request_gets_200(server: MockServer) -> None:
     assert call(server, "POST", CREATE, json=GOOD)["code"] == 200
 
 
 @pytest.mark.parametrize("code", REFUSALS)
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
-def test_every_code_can_be_asked_for(server: MockServer, method: str, path: str, code: int) -> None:
-    answer = call(server, method, path, headers={"X-Seedbed-Fault": str(code)})
-    assert answer["code"] == code
-    assert answer["msg"]
-    assert "..." not in answer["msg"]
-    assert "{" not in answer["msg"]
-    assert answer["data"] is None
+def test_every_code_can_be_simulated(server: MockServer, method: str, path: str, code: int) -> None:
+    envelope = call(server, method, path, headers={"X-Seedbed-Fault": str(code)})
+    assert envelope["code"] == code
+    assert envelope["msg"]
+    assert "..." not in envelope["msg"]
+    assert "{" not in envelope["msg"]
+    assert envelope["data"] is None
 
 
-def test_a_fault_that_was_asked_for_costs_nothing(server: MockServer) -> None:
+def test_a_simulated_error_costs_nothing(server: MockServer) -> None:
     before = call(server, "GET", CREDIT)["data"]
     call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})
     assert call(server, "GET", CREDIT)["data"] == before
 
 
 @pytest.mark.parametrize("value", ["", "200", "418", "boom", "0455", "5" * 400])
-def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(server: MockServer, value: str) -> None:
-    answer = call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": value})
-    assert answer["code"] == 422
-    assert "429" in answer["msg"]
-    assert len(answer["msg"]) < 1000
+def test_an_unknown_fault_is_refused_with_the_known_ones(server: MockServer, value: str) -> None:
+    envelope = call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": value})
+    assert envelope["code"] == 422
+    assert "429" in envelope["msg"]
+    assert len(envelope["msg"]) < 1000
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic seedbed-key", "seedbed-key", "Bearer a b"])
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("GET", RECORD), ("GET", CREDIT)])
-def test_a_wrong_key_answers_401(server: MockServer, method: str, path: str, header: str) -> None:
-    answer = call(server, method, path, headers={"Authorization": header})
-    assert answer["code"] == 401
-    assert "wrong" not in answer["msg"]
+def test_a_wrong_key_gets_401(server: MockServer, method: str, path: str, header: str) -> None:
+    envelope = call(server, method, path, headers={"Authorization": header})
+    assert envelope["code"] == 401
+    assert "wrong" not in envelope["msg"]
 
 
-def test_a_missing_key_answers_401_before_anything_else_is_looked_at(server: MockServer) -> None:
+def test_a_missing_key_is_refused_before_the_body_is_parsed(server: MockServer) -> None:
     response = httpx2.post(server.url + CREATE, content=b"{", trust_env=False)
     assert response.json()["code"] == 401
 
 
-def test_the_scheme_of_the_key_may_be_in_any_case(server: MockServer) -> None:
+def test_the_scheme_of_the_key_is_case_insensitive(server: MockServer) -> None:
     assert call(server, "GET", CREDIT, headers={"Authorization": f"bearer {server.key}"})["code"] == 200
 
 
@@ -93,37 +93,37 @@ def test_the_scheme_of_the_key_may_be_in_any_case(server: MockServer) -> None:
         ("GET", "/%00%ff"),
     ],
 )
-def test_an_unknown_path_answers_404_and_names_those_that_are_known(server: MockServer, method: str, path: str) -> None:
-    answer = call(server, method, path)
-    assert answer["code"] == 404
-    assert CREATE in answer["msg"]
+def test_an_unknown_path_gets_404_with_the_known_ones(server: MockServer, method: str, path: str) -> None:
+    envelope = call(server, method, path)
+    assert envelope["code"] == 404
+    assert CREATE in envelope["msg"]
 
 
 @pytest.mark.parametrize("task_id", ["task_seedream_1765166238716", "x" * 5000, "\x00", "é😀", "{problem}"])
-def test_an_unknown_task_answers_404(server: MockServer, task_id: str) -> None:
-    answer = call(server, "GET", RECORD, params={"taskId": task_id})
-    assert answer["code"] == 404
-    assert len(answer["msg"]) < 300
+def test_an_unknown_task_gets_404(server: MockServer, task_id: str) -> None:
+    envelope = call(server, "GET", RECORD, params={"taskId": task_id})
+    assert envelope["code"] == 404
+    assert len(envelope["msg"]) < 300
 
 
 @pytest.mark.parametrize("query", ["", "?taskId=", "?other=1"])
-def test_a_missing_task_id_answers_422_and_names_it(server: MockServer, query: str) -> None:
-    answer = call(server, "GET", RECORD + query)
-    assert answer["code"] == 422
-    assert "taskId" in answer["msg"]
+def test_a_missing_task_id_gets_422_with_its_name(server: MockServer, query: str) -> None:
+    envelope = call(server, "GET", RECORD + query)
+    assert envelope["code"] == 422
+    assert "taskId" in envelope["msg"]
 
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
-def test_a_balance_that_is_used_up_answers_402_without_side_effects(http_status: HttpStatus) -> None:
+def test_an_exhausted_balance_gets_402_without_side_effects(http_status: HttpStatus) -> None:
     with running(http_status=http_status, key=(http_status,), credits=20) as server:
-        answers = [call(server, "POST", CREATE, json=GOOD) for _ in range(5)]
-        assert [answer["code"] for answer in answers] == [200, 200, 200, 402, 402]
-        assert "6.5" in answers[-1]["msg"]
-        assert "0.5" in answers[-1]["msg"]
+        envelopes = [call(server, "POST", CREATE, json=GOOD) for _ in range(5)]
+        assert [envelope["code"] for envelope in envelopes] == [200, 200, 200, 402, 402]
+        assert "6.5" in envelopes[-1]["msg"]
+        assert "0.5" in envelopes[-1]["msg"]
         assert call(server, "GET", CREDIT)["data"] == 0.5
 
 
-def test_a_request_that_makes_no_task_does_not_count_towards_the_rate() -> None:
+def test_only_created_tasks_count_towards_the_rate_limit() -> None:
     with running(http_status="envelope", rate_limit="1/10", key=("envelope",), clock=ManualClock()) as server:
         assert [call(server, "POST", CREATE, json={})["code"] for _ in range(3)] == [422] * 3
         assert call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": "500"})["code"] == 500
@@ -132,7 +132,7 @@ def test_a_request_that_makes_no_task_does_not_count_towards_the_rate() -> None:
 
 
 @pytest.mark.parametrize("http_status", ["envelope", "mirror"])
-def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_on(http_status: HttpStatus) -> None:
+def test_tasks_above_the_rate_limit_get_429_until_the_window_has_moved(http_status: HttpStatus) -> None:
     clock = ManualClock()
     with running(http_status=http_status, key=(http_status,), rate_limit="2/10", clock=clock) as server:
 
@@ -150,8 +150,8 @@ def test_more_tasks_than_the_rate_allows_answer_429_until_the_window_has_moved_o
         assert call(server, "GET", CREDIT)["code"] == 200
 
 
-def test_a_refused_request_is_told_by_its_first_cause(server: MockServer) -> None:
-    answer = call(server, "POST", CREATE, json={"model": "other/model", "input": 3})
-    assert answer["code"] == 422
-    assert "other/model" in answer["msg"]
-    assert CONTRACT.model in answer["msg"]
+def test_the_first_of_several_mistakes_is_reported(server: MockServer) -> None:
+    envelope = call(server, "POST", CREATE, json={"model": "other/model", "input": 3})
+    assert envelope["code"] == 422
+    assert "other/model" in envelope["msg"]
+    assert CONTRACT.model in envelope["msg"]

@@ -1,4 +1,4 @@
-"""What a user gets: a wheel that works by itself, and types that checkers follow from any folder."""
+"""The distribution: a wheel that works outside the checkout, and types that checkers know in any folder."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def build_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-def test_the_wheel_holds_the_four_packages_with_their_data_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_contains_the_four_packages_with_their_data_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == set(PACKAGES)
     assert not [name for name in names if "tests" in name or "benchmarks" in name]
@@ -47,7 +47,7 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> No
     assert Path(place).is_relative_to(tmp_path)
 
 
-THEIR_PROGRAM = """
+USER_PROGRAM = """
 from typing import assert_type
 
 from seedbed_client import SeedreamClient, Task
@@ -68,15 +68,15 @@ client.create_task(3)  # WRONG
 
 
 @pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright"]], ids=["mypy", "pyright"])
-def test_type_checkers_follow_the_packages_from_another_folder(tmp_path: Path, checker: list[str]) -> None:
-    program = tmp_path / "theirs.py"
-    program.write_text(THEIR_PROGRAM)
+def test_type_checkers_know_the_packages_from_another_folder(tmp_path: Path, checker: list[str]) -> None:
+    program = tmp_path / "user.py"
+    program.write_text(USER_PROGRAM)
     options = ["--pythonpath", sys.executable] if checker[0] == "pyright" else ["--cache-dir", str(tmp_path / "cache")]
     result = run([sys.executable, "-m", *checker, *options, str(program)], tmp_path, None)
-    wrong = THEIR_PROGRAM.splitlines().index("client.create_task(3)  # WRONG") + 1
-    reported = [line for line in result.stdout.splitlines() if "error" in line and "theirs.py:" in line]
+    wrong = USER_PROGRAM.splitlines().index("client.create_task(3)  # WRONG") + 1
+    reported = [line for line in result.stdout.splitlines() if "error" in line and "user.py:" in line]
     assert len(reported) == 1, result.stdout
-    assert f"theirs.py:{wrong}:" in reported[0]
+    assert f"user.py:{wrong}:" in reported[0]
 
 
 def run(command: Iterable[str], folder: Path, environment: dict[str, str] | None) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""The journal: what it keeps of a call, and how it is looked through."""
+"""The journal: its entries, its filters and its limits."""
 
 import json
 from collections.abc import Callable
@@ -28,13 +28,13 @@ def entries(control: Control, **query: object) -> list[dict[str, Any]]:
     return found
 
 
-def asked(prompt: str) -> dict[str, Any]:
+def request_with(prompt: str) -> dict[str, Any]:
     return {**GOOD, "input": {**GOOD["input"], "prompt": prompt}}
 
 
-def test_an_entry_tells_all_of_a_call(seedbed: MockServer, control: Control, call: Call) -> None:
+def test_an_entry_describes_a_request(seedbed: MockServer, control: Control, call: Call) -> None:
     seedbed.play(clock="manual")
-    answer = call("POST", CREATE, GOOD)
+    response = call("POST", CREATE, GOOD)
     (entry,) = entries(control)
     now = control("GET", "/clock")[1]["now"]
     account = control("GET", "/accounts")[1]["accounts"][0]["account"]
@@ -51,10 +51,10 @@ def test_an_entry_tells_all_of_a_call(seedbed: MockServer, control: Control, cal
         "code": 200,
         "status": 200,
         "case": "done",
-        "answer": answer,
+        "answer": response,
         "violations": [],
         "fault": "",
-        "task_id": answer["data"]["taskId"],
+        "task_id": response["data"]["taskId"],
         "attempt": 0,
     }
 
@@ -73,7 +73,7 @@ def test_each_filter_narrows_the_journal(seedbed: MockServer, control: Control, 
     task_id = create(key="one", callBackUrl="http://192.0.2.1/")
     call("GET", f"{RECORD}?taskId={task_id}", key="two")
     seedbed.advance(5)
-    call("POST", CREATE, asked("x" * (PROMPT + 1)), key="two")
+    call("POST", CREATE, request_with("x" * (PROMPT + 1)), key="two")
     call("GET", CREDIT, key="nobody", X_Seedbed_Space="mine")
     call("GET", CREDIT, key="one", X_Seedbed_Fault="429")
     two = control("GET", "/accounts")[1]["accounts"][1]["account"]
@@ -99,14 +99,14 @@ def test_each_filter_narrows_the_journal(seedbed: MockServer, control: Control, 
     assert operations(account=two, code=422, violation="input.prompt/maxLength", since=late) == ["createTask"]
 
 
-def test_every_broken_clause_is_told(control: Control, call: Call) -> None:
+def test_an_entry_lists_all_broken_clauses(control: Control, call: Call) -> None:
     call("POST", CREATE, {"model": CONTRACT.model, "input": {"prompt": 1, "quality": "best"}})
     (entry,) = entries(control)
     assert set(entry["violations"]) == {"input.prompt/type", "input.quality/enum", "input/required/aspect_ratio"}
     assert set(entry["violations"]) <= {clause.id for clause in CONTRACT.clauses()}
 
 
-def test_numbers_go_up_over_all_spaces_in_the_order_of_what_happened(control: Control, call: Call) -> None:
+def test_entries_are_numbered_in_order_over_all_spaces(control: Control, call: Call) -> None:
     for space in ("a", "b", "a", "default", "b"):
         call("GET", CREDIT, X_Seedbed_Space=space)
     found = entries(control)
@@ -115,7 +115,7 @@ def test_numbers_go_up_over_all_spaces_in_the_order_of_what_happened(control: Co
     assert numbers == list(range(numbers[0], numbers[0] + 5))
 
 
-def test_the_journal_keeps_the_latest_thousand(control: Control, call: Call) -> None:
+def test_the_journal_keeps_the_latest_thousand_entries(control: Control, call: Call) -> None:
     for _ in range(1005):
         call("GET", CREDIT)
     call("GET", MODELS)
@@ -141,13 +141,13 @@ def test_the_journal_keeps_the_latest_thousand(control: Control, call: Call) -> 
         (b"[" * 60 + b"]" * 60, json.loads("[" * 60 + "]" * 60)),
     ],
 )
-def test_a_body_is_shown_whatever_it_was(control: Control, call: Call, raw: bytes, shown: object) -> None:
+def test_a_body_of_any_kind_is_shown(control: Control, call: Call, raw: bytes, shown: object) -> None:
     call("POST", CREATE, raw)
     assert entries(control)[0]["request"] == shown
 
 
 @pytest.mark.parametrize("levels", [65, 300, 900, 960, 970, 980, 985, 990, 995, 1000, 1010, 30_000])
-def test_a_body_that_is_nested_too_deep_hides_no_other(control: Control, call: Call, levels: int) -> None:
+def test_a_deeply_nested_body_does_not_hide_other_entries(control: Control, call: Call, levels: int) -> None:
     raw = b"[" * levels + b"]" * levels
     call("POST", CREATE, raw)
     call("POST", CREATE, GOOD)
@@ -157,8 +157,8 @@ def test_a_body_that_is_nested_too_deep_hides_no_other(control: Control, call: C
     assert control("POST", "/verify", {"request": GOOD})[1]["verified"]
 
 
-def test_a_body_that_is_too_long_to_keep_says_that_it_was_cut(control: Control, call: Call) -> None:
-    raw = json.dumps(asked("灯" * 100_000), ensure_ascii=False).encode()
+def test_a_truncated_body_says_so(control: Control, call: Call) -> None:
+    raw = json.dumps(request_with("灯" * 100_000), ensure_ascii=False).encode()
     call("POST", CREATE, raw)
     shown = entries(control)[0]["request"]
     assert len(shown) < 70_000
@@ -166,30 +166,30 @@ def test_a_body_that_is_too_long_to_keep_says_that_it_was_cut(control: Control, 
     assert f"{len(raw)} bytes" in shown[-100:]
 
 
-def test_a_body_that_is_too_large_to_take_in_is_written_down_without_it(control: Control, call: Call) -> None:
+def test_a_body_that_is_too_large_is_journalled_without_its_content(control: Control, call: Call) -> None:
     call("POST", CREATE, b" " * 2 * 1024 * 1024)
     (entry,) = entries(control)
     assert (entry["request"], entry["case"]) == (None, "body_malformed")
 
 
-def test_a_query_is_shown_as_it_was_asked(control: Control, call: Call) -> None:
+def test_a_query_is_shown_as_it_was_sent(control: Control, call: Call) -> None:
     call("GET", f"{RECORD}?taskId=%00%ff&%F0%9F=&taskId")
     assert entries(control)[0]["target"] == f"{RECORD}?taskId=%00%ff&%F0%9F=&taskId"
 
 
-def written(journal: Journal, size: int) -> None:
+def add_entry(journal: Journal, size: int) -> None:
     journal.add(JournalEntry(number=journal.next_number(), at=0, kind="call", operation="credit", request=b"x" * size))
 
 
-def test_journals_share_their_room_and_the_one_that_rests_gives_way() -> None:
-    room = JournalBudget(most_bytes=100)
-    resting, busy = Journal(room), Journal(room)
+def test_journals_share_a_budget_and_the_stalest_loses_entries() -> None:
+    budget = JournalBudget(most_bytes=100)
+    stale, busy = Journal(budget), Journal(budget)
     for _ in range(2):
-        written(resting, 30)
+        add_entry(stale, 30)
     for _ in range(5):
-        written(busy, 30)
-    assert [entry.number for entry in resting] == []
+        add_entry(busy, 30)
+    assert [entry.number for entry in stale] == []
     assert [entry.number for entry in busy] == [5, 6, 7]
     busy.clear()
-    written(resting, 90)
-    assert [entry.number for entry in resting] == [8]
+    add_entry(stale, 90)
+    assert [entry.number for entry in stale] == [8]

@@ -1,4 +1,4 @@
-"""How tasks move on, for how long they can be seen, and for how long their results and downloads are kept."""
+"""What advances tasks, when they are visible, and how long results and download links are valid."""
 
 import json
 from collections.abc import Callable
@@ -33,9 +33,9 @@ def create(call: Call, **more: str) -> str:
 
 
 def state(call: Call, task_id: str) -> str:
-    answer = call("GET", f"{RECORD}?taskId={task_id}")
-    assert SHARED.shape("recordAnswer").violations(answer) == []
-    found: str = answer["data"]["state"]
+    response = call("GET", f"{RECORD}?taskId={task_id}")
+    assert SHARED.shape("recordAnswer").violations(response) == []
+    found: str = response["data"]["state"]
     return found
 
 
@@ -44,11 +44,11 @@ def result_url(call: Call, task_id: str) -> str:
     return url
 
 
-# What moves a task on
+# Progress
 
 
 @both_dialects
-def test_time_moves_a_task_on(seedbed: MockServer, call: Call, dialect: str) -> None:
+def test_time_advances_a_task(seedbed: MockServer, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, task_seconds=30, dialect=dialect)
     task_id, seen = create(call), []
     for seconds in (0, 9.999, 0.001, 10, 9.999, 0.001, 1000):
@@ -57,7 +57,7 @@ def test_time_moves_a_task_on(seedbed: MockServer, call: Call, dialect: str) -> 
     assert seen == [PENDING[0], PENDING[0], PENDING[1], PENDING[2], PENDING[2], SUCCESS, SUCCESS]
 
 
-def test_times_are_drawn_between_the_bounds_alike_for_the_same_seed(seedbed: MockServer, call: Call) -> None:
+def test_durations_are_drawn_from_the_range_and_depend_on_the_seed(seedbed: MockServer, call: Call) -> None:
     def drawn(seed: int) -> list[int]:
         seedbed.play(**MANUAL, task_seconds="10..60", seed=seed)
         begun = seedbed.control("GET", "clock")["now"]
@@ -80,7 +80,7 @@ def test_times_are_drawn_between_the_bounds_alike_for_the_same_seed(seedbed: Moc
         (6, [PENDING[0], PENDING[1], PENDING[1], PENDING[2], PENDING[2], SUCCESS]),
     ],
 )
-def test_queries_move_a_task_on(seedbed: MockServer, call: Call, dialect: str, polls: int, states: list[str]) -> None:
+def test_polls_advance_a_task(seedbed: MockServer, call: Call, dialect: str, polls: int, states: list[str]) -> None:
     seedbed.play(**MANUAL, progress=f"polls:{polls}", dialect=dialect)
     task_id, other = create(call), create(call)
     seedbed.advance(100_000)
@@ -89,7 +89,7 @@ def test_queries_move_a_task_on(seedbed: MockServer, call: Call, dialect: str, p
     assert seedbed.task(other)["state"] == PENDING[0]
 
 
-def test_queries_of_others_move_no_task_on(seedbed: MockServer, call: Call) -> None:
+def test_polls_of_other_accounts_do_not_advance_a_task(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, progress="polls:1", key=["one", "two"])
     task_id = create(call, key="one")
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_queries_of_others_move_no_task_on(seedbed: MockServer, call: Call) -> N
 
 
 @both_dialects
-def test_nothing_but_a_hand_moves_a_task_on(seedbed: MockServer, call: Call, dialect: str) -> None:
+def test_only_the_control_api_advances_a_task(seedbed: MockServer, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, progress="hand", dialect=dialect)
     good, bad = create(call), create(call)
     seedbed.advance(300_000)
@@ -111,16 +111,16 @@ def test_nothing_but_a_hand_moves_a_task_on(seedbed: MockServer, call: Call, dia
 
 
 @pytest.mark.parametrize("progress", ["polls:0", "polls:", "polls:-1", "polls:1.5", "polls:x", "", "never", "hand:1"])
-def test_what_can_move_no_task_on_is_refused(seedbed: MockServer, progress: str) -> None:
+def test_an_invalid_progress_is_refused(seedbed: MockServer, progress: str) -> None:
     with pytest.raises(SettingsError, match="polls:3"):
         seedbed.play(progress=progress)
 
 
-# When a task is seen
+# Visibility
 
 
 @every_form
-def test_a_new_task_is_unknown_for_a_while(
+def test_a_new_task_is_unknown_until_it_is_visible(
     seedbed: MockServer, http: httpx2.Client, call: Call, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, visible_after=2, task_seconds=1, **form)
@@ -128,14 +128,14 @@ def test_a_new_task_is_unknown_for_a_while(
     task_id = create(call)
     seedbed.advance(1.999)
     headers = {"Authorization": f"Bearer {seedbed.key}"}
-    answer = http.get(seedbed.url + RECORD, params={"taskId": task_id}, headers=headers)
-    assert (answer.json()["code"], answer.status_code) == (code, code if form["http_status"] == "mirror" else 200)
+    response = http.get(seedbed.url + RECORD, params={"taskId": task_id}, headers=headers)
+    assert (response.json()["code"], response.status_code) == (code, code if form["http_status"] == "mirror" else 200)
     assert seedbed.task(task_id)["state"] == SUCCESS
     seedbed.advance(0.001)
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_query_that_sees_nothing_moves_nothing_on(seedbed: MockServer, call: Call) -> None:
+def test_a_poll_before_a_task_is_visible_does_not_advance_it(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, visible_after=2, progress="polls:1")
     task_id = create(call)
     assert call("GET", f"{RECORD}?taskId={task_id}")["code"] == 404
@@ -145,7 +145,7 @@ def test_a_query_that_sees_nothing_moves_nothing_on(seedbed: MockServer, call: C
 # Clocks
 
 
-def test_a_manual_clock_stands(seedbed: MockServer, call: Call) -> None:
+def test_a_manual_clock_stands_still(seedbed: MockServer, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0.001)
     task_id = create(call)
     assert {state(call, task_id) for _ in range(20)} == {PENDING[0]}
@@ -153,7 +153,7 @@ def test_a_manual_clock_stands(seedbed: MockServer, call: Call) -> None:
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_clock_of_ones_own_is_as_good(seedbed: MockServer, call: Call) -> None:
+def test_a_custom_clock_can_be_used(seedbed: MockServer, call: Call) -> None:
     clock = ManualClock()
     seedbed.play(clock=clock, task_seconds=30)
     task_id = create(call)
@@ -161,7 +161,7 @@ def test_a_clock_of_ones_own_is_as_good(seedbed: MockServer, call: Call) -> None
     assert state(call, task_id) == SUCCESS
 
 
-def test_a_fast_clock_ends_a_long_task_soon(seedbed: MockServer, call: Call) -> None:
+def test_a_fast_clock_ends_a_long_task_early(seedbed: MockServer, call: Call) -> None:
     seedbed.play(speed=1_000_000, task_seconds=100)
     task_id = create(call)
     for _ in range(1000):
@@ -171,7 +171,7 @@ def test_a_fast_clock_ends_a_long_task_soon(seedbed: MockServer, call: Call) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("options", "message"),
     [
         ({"clock": "manual", "speed": 2}, "not both"),
         ({"speed": 0}, "from 0.001"),
@@ -197,15 +197,15 @@ def test_a_fast_clock_ends_a_long_task_soon(seedbed: MockServer, call: Call) -> 
         ({"host": "127.0.0.1"}, "keeps its host"),
     ],
 )
-def test_what_no_server_can_do_is_refused(seedbed: MockServer, words: dict[str, Any], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
-        seedbed.play(**words)
+def test_an_invalid_option_of_play_is_refused(seedbed: MockServer, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        seedbed.play(**options)
     assert seedbed.control("GET", "health")["status"] == "ok"
 
 
-def test_an_unknown_word_of_running_is_told_the_known_ones() -> None:
-    words: dict[str, Any] = {"bogus": 1}
-    with pytest.raises(SettingsError, match=r"Unknown option bogus.*host, port, key.*clock"), running(**words):
+def test_an_unknown_option_of_running_is_refused_with_the_known_ones() -> None:
+    options: dict[str, Any] = {"bogus": 1}
+    with pytest.raises(SettingsError, match=r"Unknown option bogus.*host, port, key.*clock"), running(**options):
         pass
 
 
@@ -213,7 +213,7 @@ def test_an_unknown_word_of_running_is_told_the_known_ones() -> None:
 
 
 @every_form
-def test_a_result_is_kept_for_so_long_and_no_longer(
+def test_a_result_is_kept_until_it_expires(
     seedbed: MockServer, http: httpx2.Client, call: Call, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, task_seconds=5, result_ttl=60, **form)
@@ -229,7 +229,7 @@ def test_a_result_is_kept_for_so_long_and_no_longer(
     assert call("POST", DOWNLOAD, {"url": url})["msg"] == "url is wrong"
 
 
-def test_a_task_that_failed_has_no_result(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
+def test_a_failed_task_has_no_result(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, progress="hand")
     good, bad = create(call), create(call)
     seedbed.finish(good)
@@ -240,12 +240,12 @@ def test_a_task_that_failed_has_no_result(seedbed: MockServer, http: httpx2.Clie
 
 
 @both_dialects
-def test_a_download_holds_for_its_minutes(seedbed: MockServer, http: httpx2.Client, call: Call, dialect: str) -> None:
+def test_a_download_link_expires(seedbed: MockServer, http: httpx2.Client, call: Call, dialect: str) -> None:
     seedbed.play(**MANUAL, task_seconds=0, dialect=dialect)
     url = result_url(call, create(call))
-    answer = call("POST", DOWNLOAD, {"url": url})
-    assert answer["code"] == 200
-    link: str = answer["data"]
+    response = call("POST", DOWNLOAD, {"url": url})
+    assert response["code"] == 200
+    link: str = response["data"]
     assert link.startswith(url + "?")
     seedbed.advance(SHARED.download_seconds - 0.001)
     assert http.get(link).content == http.get(url).content
@@ -279,25 +279,25 @@ def test_a_download_holds_for_its_minutes(seedbed: MockServer, http: httpx2.Clie
         {},
     ],
 )
-def test_a_url_that_is_no_result_of_this_server_is_wrong(
+def test_a_url_that_is_not_a_result_of_the_server_is_refused(
     seedbed: MockServer, http: httpx2.Client, call: Call, wrong: object, form: dict[str, Any]
 ) -> None:
     seedbed.play(**MANUAL, task_seconds=0, **form)
     parts = urlsplit(result_url(call, create(call)))
     name, port = parts.path.rpartition("/")[2], parts.port
-    told = wrong.format(name=name, port=port) if isinstance(wrong, str) else wrong
+    url = wrong.format(name=name, port=port) if isinstance(wrong, str) else wrong
     headers = {"Authorization": f"Bearer {seedbed.key}"}
-    answer = http.post(seedbed.url + DOWNLOAD, json={"url": told}, headers=headers)
-    assert answer.json() == {"code": 422, "msg": "url is wrong", "data": None}
-    assert answer.status_code == (422 if form["http_status"] == "mirror" else 200)
+    response = http.post(seedbed.url + DOWNLOAD, json={"url": url}, headers=headers)
+    assert response.json() == {"code": 422, "msg": "url is wrong", "data": None}
+    assert response.status_code == (422 if form["http_status"] == "mirror" else 200)
 
 
 @pytest.mark.parametrize("body", [{}, [], "x", None, {"URL": "x"}])
-def test_a_body_without_a_url_is_wrong(call: Call, body: object) -> None:
+def test_a_body_without_a_url_is_refused(call: Call, body: object) -> None:
     assert call("POST", DOWNLOAD, json.dumps(body).encode())["msg"] == "url is wrong"
 
 
-def test_a_download_is_asked_for_with_a_key(call: Call) -> None:
+def test_a_download_link_requires_a_key(call: Call) -> None:
     assert call("POST", DOWNLOAD, {"url": "x"}, key="nobody")["code"] == 401
 
 
@@ -320,20 +320,18 @@ def test_a_download_is_asked_for_with_a_key(call: Call) -> None:
         "until=" + "9" * 5000 + "&mark={mark}",
     ],
 )
-def test_a_download_that_was_tampered_with_is_not_there(
-    seedbed: MockServer, http: httpx2.Client, call: Call, tampered: str
-) -> None:
+def test_a_tampered_download_link_gets_404(seedbed: MockServer, http: httpx2.Client, call: Call, tampered: str) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     url = result_url(call, create(call))
     link = call("POST", DOWNLOAD, {"url": url})["data"]
     until, mark = (part.partition("=")[2] for part in urlsplit(link).query.split("&"))
     other = ("0" if mark[0] != "0" else "1") + mark[1:]
     query = tampered.format(until=until, later=int(until) + 1, mark=mark, other=other)
-    answer = http.get(f"{url}?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (404, 404)
+    response = http.get(f"{url}?{query}")
+    assert (response.status_code, response.json()["code"]) == (404, 404)
 
 
-def test_a_mark_holds_for_its_own_result_alone(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
+def test_a_download_link_is_valid_for_one_result_only(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     one, two = (result_url(call, create(call)) for _ in range(2))
     link = call("POST", DOWNLOAD, {"url": one})["data"]
@@ -342,7 +340,7 @@ def test_a_mark_holds_for_its_own_result_alone(seedbed: MockServer, http: httpx2
     assert http.get(f"{two}?x=1").status_code == 200
 
 
-def test_another_server_knows_no_link_of_the_last(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
+def test_a_new_server_does_not_know_earlier_results(seedbed: MockServer, http: httpx2.Client, call: Call) -> None:
     seedbed.play(**MANUAL, task_seconds=0)
     url = result_url(call, create(call))
     seedbed.play(**MANUAL, task_seconds=0)

@@ -1,4 +1,4 @@
-"""Random walks through the service, each answer held against a model of it that fits on a page."""
+"""Random walks through the service, each response compared with a small model of it."""
 
 import json
 from collections.abc import Iterator
@@ -36,13 +36,14 @@ keys = st.sampled_from(sorted(OPENING))
 
 
 @dataclass
-class Known:
-    """What the model knows of a task; times in milliseconds of the model's own clock."""
+class ModelTask:
+    """A task as the model knows it; times in milliseconds of the model's own clock."""
 
     key: str
     created: int
     ends: int
     is_failed: bool = False
+    is_written_off: bool = False
 
     def state(self, now: int) -> str:
         if self.is_failed or now >= self.ends:
@@ -50,7 +51,7 @@ class Known:
         return PENDING[(now - self.created) * len(PENDING) // (SECONDS * 1000)]
 
 
-class Fake(RuleBasedStateMachine):
+class ServiceMachine(RuleBasedStateMachine):
     """Drives one account that can pay for some tasks and one that can pay for none."""
 
     server: MockServer
@@ -60,9 +61,9 @@ class Fake(RuleBasedStateMachine):
     tasks = Bundle("tasks")
 
     @initialize()
-    def begin(self) -> None:
+    def start(self) -> None:
         self.path = self.folder / f"{id(self)}.db" if self.folder else None
-        self.now, self.known = 0, dict[str, Known]()
+        self.now, self.known = 0, dict[str, ModelTask]()
         self.balances = dict(OPENING)
         self._play()
         self.started = self._clock()
@@ -84,31 +85,31 @@ class Fake(RuleBasedStateMachine):
 
     def _call(self, key: str, method: str, path: str, **more: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {key}"}
-        answer: dict[str, Any] = self.http.request(method, self.server.url + path, headers=headers, **more).json()
-        return answer
+        response: dict[str, Any] = self.http.request(method, self.server.url + path, headers=headers, **more).json()
+        return response
 
     @rule(target=tasks, key=keys)
     def create(self, key: str) -> str:
-        answer = self._call(key, "POST", CONTRACT.operation.path, json=GOOD)
+        response = self._call(key, "POST", CONTRACT.operation.path, json=GOOD)
         if self.balances[key] < PRICE:
-            assert (answer["code"], answer["data"]) == (402, None)
-            return "task_that_never_was"
-        assert answer["code"] == 200
-        task_id: str = answer["data"]["taskId"]
+            assert (response["code"], response["data"]) == (402, None)
+            return "unknown_task"
+        assert response["code"] == 200
+        task_id: str = response["data"]["taskId"]
         assert task_id not in self.known
         self.balances[key] -= PRICE
-        self.known[task_id] = Known(key, self.now, self.now + SECONDS * 1000)
+        self.known[task_id] = ModelTask(key, self.now, self.now + SECONDS * 1000)
         return task_id
 
     @rule(task_id=tasks, key=keys)
-    def look(self, task_id: str, key: str) -> None:
-        answer = self._call(key, "GET", SHARED.record_info.path, params={SHARED.record_info.query: task_id})
+    def fetch(self, task_id: str, key: str) -> None:
+        response = self._call(key, "GET", SHARED.record_info.path, params={SHARED.record_info.query: task_id})
         task = self.known.get(task_id)
         if task is None or task.key != key:
-            assert (answer["code"], answer["data"]) == (404, None)
+            assert (response["code"], response["data"]) == (404, None)
             return
-        record, state = answer["data"], task.state(self.now)
-        assert (answer["code"], record["taskId"], record["state"]) == (200, task_id, state)
+        record, state = response["data"], task.state(self.now)
+        assert (response["code"], record["taskId"], record["state"]) == (200, task_id, state)
         assert record["createTime"] == self.started + task.created
         is_over = state in {SUCCESS, FAILURE}
         assert record.get("completeTime") == (self.started + task.ends if is_over else None)
@@ -116,12 +117,12 @@ class Fake(RuleBasedStateMachine):
         assert json.loads(record["param"]) == GOOD
 
     @rule(seconds=st.sampled_from([0, 0.001, 1, 9.999, 10, 15, 30, 100]))
-    def wait(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.server.advance(seconds)
         self.now += round(seconds * 1000)
 
     @rule(task_id=tasks, fails=st.booleans())
-    def end(self, task_id: str, fails: bool) -> None:  # noqa: FBT001 (Hypothesis names what it gives)
+    def end(self, task_id: str, fails: bool) -> None:  # noqa: FBT001 (Hypothesis passes it by name)
         end = self.server.fail if fails else self.server.finish
         task = self.known.get(task_id)
         if task is None or task.state(self.now) in {SUCCESS, FAILURE}:
@@ -130,22 +131,25 @@ class Fake(RuleBasedStateMachine):
             return
         end(task_id)
         task.ends, task.is_failed = self.now, fails
-        self.balances[task.key] += PRICE if fails else 0
+        # Nothing is refunded to a balance that was opened after the task was paid for.
+        self.balances[task.key] += PRICE if fails and not task.is_written_off else 0
 
     @rule(key=keys, amount=st.sampled_from(["0", "0.5", "6", "6.5", "13.25"]))
     def top_up(self, key: str, amount: str) -> None:
         path = f"accounts/{self.accounts[key]}/top-up"
-        shown = self.server.control("POST", path, {"credits": float(amount)})
+        account = self.server.control("POST", path, {"credits": float(amount)})
         self.balances[key] += Decimal(amount)
-        assert Decimal(str(shown["balance"])) == self.balances[key]
+        assert Decimal(str(account["balance"])) == self.balances[key]
 
     @rule(key=keys)
-    def open_again(self, key: str) -> None:
+    def reset_account(self, key: str) -> None:
         self.server.control("POST", f"accounts/{self.accounts[key]}/reset")
         self.balances[key] = OPENING[key]
+        for task in self.known.values():
+            task.is_written_off |= task.key == key
 
     @rule()
-    def forget_all(self) -> None:
+    def reset_all(self) -> None:
         self.server.reset()
         self.known.clear()
         self.balances = dict(OPENING)
@@ -154,19 +158,19 @@ class Fake(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self._play()
-        # The clock goes on from where it stood, or from the time of day where that is later.
+        # The clock continues from where it stood, or from the time of day if that is later.
         moved = self._clock() - self.started - self.now
         assert moved >= 0
         self.now += moved
 
     @invariant()
-    def balances_are_as_they_should_be(self) -> None:
+    def balances_agree(self) -> None:
         for key, amount in self.balances.items():
-            shown = self._call(key, "GET", SHARED.credit.path)["data"]
-            assert Decimal(str(shown)) == amount
+            balance = self._call(key, "GET", SHARED.credit.path)["data"]
+            assert Decimal(str(balance)) == amount
 
     @invariant()
-    def tasks_are_all_there(self) -> None:
+    def tasks_agree(self) -> None:
         found = self.server.control("GET", "tasks", limit=1000)["tasks"]
         assert {task["task_id"]: task["state"] for task in found} == {
             task_id: task.state(self.now) for task_id, task in self.known.items()
@@ -181,10 +185,10 @@ def server() -> Iterator[MockServer]:
 
 
 @pytest.mark.parametrize("is_on_disk", [pytest.param(False, id="memory"), pytest.param(True, id="sqlite")])
-def test_every_walk_is_as_the_model_has_it(server: MockServer, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
+def test_random_walks_agree_with_the_model(server: MockServer, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
     with TemporaryDirectory() as folder:
 
-        class Walk(Fake):
+        class Walk(ServiceMachine):
             pass
 
         Walk.server, Walk.http, Walk.folder = server, http, Path(folder) if is_on_disk else None

@@ -1,4 +1,4 @@
-"""Models beyond the shipped one: a contract is enough to play them."""
+"""Models beyond the shipped one, mocked from their contracts."""
 
 import io
 import json
@@ -35,8 +35,8 @@ class Service:
         self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
 
     def create(self, body: object, path: str = MEADOW.operation.path) -> dict[str, Any]:
-        answer: dict[str, Any] = self.http.post(path, json=body).json()
-        return answer
+        response: dict[str, Any] = self.http.post(path, json=body).json()
+        return response
 
 
 @pytest.fixture(scope="module", name="service")
@@ -51,7 +51,7 @@ def request(**values: object) -> dict[str, Any]:
     return {"model": MEADOW.model, "input": {"words": "sheep", **values}}
 
 
-def test_a_model_is_played_from_its_contract_alone(service: Service) -> None:
+def test_a_contract_is_enough_to_mock_a_model(service: Service) -> None:
     task_id = service.create(request())["data"]["taskId"]
     assert task_id.startswith("task_meadow_")
     record = service.http.get(job_api().record_info.path, params={"taskId": task_id}).json()["data"]
@@ -60,18 +60,18 @@ def test_a_model_is_played_from_its_contract_alone(service: Service) -> None:
     assert image.size == (1024, 1024)
 
 
-def test_each_model_is_held_to_its_own_contract(service: Service) -> None:
+def test_requests_are_validated_by_the_contract_of_their_model(service: Service) -> None:
     assert "input.words must have at most 40 characters" in service.create(request(words="x" * 41))["msg"]
     assert "input.copies must be one of 1, 2, 4" in service.create(request(copies=3))["msg"]
     assert service.create(request(copies=4))["code"] == 200
 
 
-def test_the_shipped_model_is_still_played(service: Service) -> None:
+def test_the_shipped_model_is_still_mocked(service: Service) -> None:
     body = {"model": SHIPPED.model, "input": {"prompt": "a", "aspect_ratio": "1:1", "quality": "basic"}}
     assert service.create(body, SHIPPED.operation.path)["code"] == 200
 
 
-def test_a_contract_in_the_folder_of_known_models_is_played(tmp_path: Path) -> None:
+def test_a_contract_in_the_folder_of_shipped_contracts_is_used(tmp_path: Path) -> None:
     site = tmp_path / "site"
     shutil.copytree(ROOT / "schemas" / "seedbed_schemas", site / "seedbed_schemas")
     (site / "seedbed_schemas" / "contracts" / "meadow-1-sketch.json").write_text(derive(PAGE), encoding="utf-8")
@@ -81,19 +81,19 @@ def test_a_contract_in_the_folder_of_known_models_is_played(tmp_path: Path) -> N
     assert result.stdout.split() == [SHIPPED.model, MEADOW.model]
 
 
-def test_an_unknown_model_is_refused_with_those_that_are_known(service: Service) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(service: Service) -> None:
     message = service.create({"model": "nope"})["msg"]
     assert MEADOW.model in message
     assert SHIPPED.model in message
 
 
-def test_a_code_that_only_another_model_documents_can_be_asked_for(service: Service) -> None:
-    answer = service.http.post(MEADOW.operation.path, json=request(), headers={"X-Seedbed-Fault": "499"}).json()
-    assert answer["code"] == 499
-    assert answer["msg"]
+def test_a_code_that_only_one_model_documents_can_be_simulated(service: Service) -> None:
+    response = service.http.post(MEADOW.operation.path, json=request(), headers={"X-Seedbed-Fault": "499"}).json()
+    assert response["code"] == 499
+    assert response["msg"]
 
 
-def test_a_contract_of_the_shipped_model_takes_its_place() -> None:
+def test_a_contract_of_the_shipped_model_replaces_it() -> None:
     narrow = (
         PAGE.replace("meadow/1-sketch", SHIPPED.model).replace("X-Meadow", "Authorization").replace("Token", "Bearer")
     )
@@ -105,7 +105,7 @@ def test_a_contract_of_the_shipped_model_takes_its_place() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "sheep", ["sheep"], {"words": ["sheep"]}], ids=repr)
-def test_a_model_whose_input_is_anything_has_a_result_all_the_same(given: object) -> None:
+def test_a_model_with_an_unspecified_input_has_results(given: object) -> None:
     document = json.loads(derive(PAGE.replace("X-Meadow", "Authorization").replace("Token", "Bearer")))
     document["$defs"]["request"]["properties"]["input"] = {}
     with running(contracts=[Contract(document)], task_seconds=0) as server:
@@ -129,7 +129,7 @@ def test_a_model_whose_input_is_anything_has_a_result_all_the_same(given: object
         ({"text": "at 16:9 o'clock"}, (1024, 1024)),
     ],
 )
-def test_the_size_of_an_unknown_models_image_is_what_its_input_suggests(
+def test_the_image_size_of_an_unknown_model_follows_from_its_input(
     values: dict[str, object], size: tuple[int, int]
 ) -> None:
     found = Profile("m").size(values)
@@ -142,26 +142,24 @@ def test_the_caption_of_an_unknown_model_is_its_first_free_text() -> None:
     assert profile_of(contract_of(PAGE.replace("| `words` | `string` |", "| `words` | `boolean` |"))).caption == ""
 
 
-def test_the_models_that_are_played_are_listed(service: Service) -> None:
+def test_the_models_are_listed(service: Service) -> None:
     data = service.http.get(job_api().models.path).json()["data"]
     assert data["total"] == 2
     assert [model["model"] for model in data["models"]] == [SHIPPED.model, MEADOW.model]
 
 
 @pytest.mark.parametrize("contract", [SHIPPED, MEADOW], ids=lambda contract: contract.model)
-def test_a_model_tells_its_own_schema_from_which_its_contract_is_derived_again(
-    service: Service, contract: Contract
-) -> None:
-    answer = service.http.get(job_api().model_schema.path.replace("{model}", contract.model))
-    again = contract_of(answer.text)
+def test_the_schema_of_a_model_derives_its_contract_again(service: Service, contract: Contract) -> None:
+    response = service.http.get(job_api().model_schema.path.replace("{model}", contract.model))
+    again = contract_of(response.text)
     assert drift(contract, again) == ()
 
 
 @pytest.mark.parametrize("name", ["nope", "seedream", "seedream/4.5-text-to-image/more", "%2e%2e/%2e%2e"])
-def test_the_schema_of_an_unknown_model_answers_404(service: Service, name: str) -> None:
+def test_the_schema_of_an_unknown_model_gets_404(service: Service, name: str) -> None:
     assert service.http.get(job_api().model_schema.path.replace("{model}", name)).json()["code"] == 404
 
 
-def test_the_models_are_for_accounts_only(service: Service) -> None:
+def test_the_models_require_a_key(service: Service) -> None:
     for path in (job_api().models.path, job_api().model_schema.path.replace("{model}", SHIPPED.model)):
         assert service.http.get(path, headers={"Authorization": "Bearer wrong"}).json()["code"] == 401

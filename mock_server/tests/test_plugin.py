@@ -1,4 +1,4 @@
-"""The pytest plugin, in the test run of somebody else's project."""
+"""The pytest plugin, in a test run of another project."""
 
 import asyncio
 import subprocess
@@ -11,7 +11,7 @@ from seedbed_mock import MockServer, create_app
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
 
-THEIR_TEST = """
+HELPERS = """
 import json, urllib.request
 import pytest
 
@@ -30,41 +30,41 @@ def credits(seedbed):
 """
 
 
-class TheirProject:
-    """Somebody else's project, in which Seedbed is installed."""
+class UserProject:
+    """A project with Seedbed installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def run(self, tests: str) -> str:
-        (self.folder / "test_theirs.py").write_text(THEIR_TEST + tests)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", "test_theirs.py"]
+        (self.folder / "test_user.py").write_text(HELPERS + tests)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", "test_user.py"]
         result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         return result.stdout + result.stderr
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> TheirProject:
-    return TheirProject(tmp_path)
+def project(tmp_path: Path) -> UserProject:
+    return UserProject(tmp_path)
 
 
-def test_the_fixture_is_a_live_server(seedbed: MockServer) -> None:
+def test_the_fixture_is_a_running_server(seedbed: MockServer) -> None:
     contract = default_contract()
     headers = {"Authorization": f"Bearer {seedbed.key}"}
     body = example_of(contract.part("request"))
-    answer = httpx2.post(seedbed.url + contract.operation.path, json=body, headers=headers, trust_env=False).json()
-    assert answer["code"] == 200
+    response = httpx2.post(seedbed.url + contract.operation.path, json=body, headers=headers, trust_env=False).json()
+    assert response["code"] == 200
 
 
-def test_another_project_needs_nothing_but_the_name_of_the_fixture(theirs: TheirProject) -> None:
-    output = theirs.run("""
+def test_another_project_needs_only_the_name_of_the_fixture(project: UserProject) -> None:
+    output = project.run("""
 def test_one(seedbed):
     assert credits(seedbed) == 1_000_000
     create(seedbed)
     assert credits(seedbed) < 1_000_000
     seedbed.assert_called("createTask", times=1, aspect_ratio="16:9")
 
-def test_two_begins_afresh(seedbed):
+def test_two_starts_over(seedbed):
     assert credits(seedbed) == 1_000_000
     assert [call["operation"] for call in seedbed.calls] == ["credit"]
     seedbed.assert_called("createTask", times=0)
@@ -72,11 +72,11 @@ def test_two_begins_afresh(seedbed):
     assert "2 passed" in output, output
 
 
-def test_a_marker_says_how_the_fixture_plays_and_only_in_its_test(theirs: TheirProject) -> None:
-    output = theirs.run("""
+def test_a_marker_sets_options_for_its_test_only(project: UserProject) -> None:
+    output = project.run("""
 @pytest.mark.seedbed(task_seconds=30, clock="manual", credits=13)
 class TestSlow:
-    def test_the_time_is_turned(self, seedbed):
+    def test_the_clock_is_advanced(self, seedbed):
         task = create(seedbed)
         assert credits(seedbed) == 6.5
         assert seedbed.task(task)["state"] == "waiting"
@@ -84,31 +84,31 @@ class TestSlow:
         assert seedbed.task(task)["state"] == "success"
 
     @pytest.mark.seedbed(credits=6.5)
-    def test_the_inner_marker_adds_to_the_outer(self, seedbed):
+    def test_the_inner_marker_adds_to_the_outer_one(self, seedbed):
         seedbed.fail(create(seedbed), 422)
         assert credits(seedbed) == 6.5
 
-def test_as_ever(seedbed):
+def test_defaults(seedbed):
     assert seedbed.task(create(seedbed))["state"] == "success"
 """)
     assert "3 passed" in output, output
 
 
-def test_a_marker_that_cannot_be_used_fails_the_test_with_a_sentence(theirs: TheirProject) -> None:
-    output = theirs.run("""
+def test_an_invalid_marker_fails_the_test_with_one_sentence(project: UserProject) -> None:
+    output = project.run("""
 @pytest.mark.seedbed(task_seconds=-5)
-def test_theirs(seedbed): ...
+def test_negative(seedbed): ...
 
 @pytest.mark.seedbed(no_such_flag=1)
-def test_theirs_too(seedbed): ...
+def test_unknown(seedbed): ...
 
 @pytest.mark.seedbed("banana")
-def test_theirs_as_well(seedbed): ...
+def test_positional(seedbed): ...
 
 @pytest.mark.seedbed(port=8080)
-def test_theirs_again(seedbed): ...
+def test_fixed(seedbed): ...
 
-def test_the_next_one_is_served_all_the_same(seedbed):
+def test_the_next_one_is_not_affected(seedbed):
     create(seedbed)
 """)
     assert "use SECONDS" in output, output
@@ -118,34 +118,34 @@ def test_the_next_one_is_served_all_the_same(seedbed):
     assert "1 passed, 4 errors" in output
 
 
-def test_an_assertion_that_fails_tells_what_came_nearest(theirs: TheirProject) -> None:
-    output = theirs.run("""
-def test_theirs(seedbed):
+def test_a_failed_assertion_describes_the_nearest_call(project: UserProject) -> None:
+    output = project.run("""
+def test_nearest(seedbed):
     create(seedbed, ratio="1:1")
     seedbed.assert_called("createTask", times=2, aspect_ratio="16:9")
 """)
     assert 'input.aspect_ratio is "1:1", not "16:9"' in output, output
 
 
-def test_an_error_of_the_server_is_raised_in_the_test(theirs: TheirProject) -> None:
-    output = theirs.run("""
+def test_an_internal_error_of_the_server_fails_the_test(project: UserProject) -> None:
+    output = project.run("""
 import seedbed_mock.handlers
 
-def test_theirs(seedbed, monkeypatch):
+def test_broken(seedbed, monkeypatch):
     def broken(*_, **__): raise RuntimeError("a bug of the server")
     monkeypatch.setattr(seedbed_mock.handlers, "record", broken)
     task = create(seedbed)
     ask(seedbed, f"/api/v1/jobs/recordInfo?taskId={task}")
 
-def test_the_next_one_is_not_blamed(seedbed):
+def test_the_next_one_passes(seedbed):
     create(seedbed)
 """)
     assert "RuntimeError: a bug of the server" in output, output
     assert "1 failed, 1 passed" in output
 
 
-def test_programs_of_httpx_and_httpx2_think_they_call_the_paid_service(theirs: TheirProject) -> None:
-    output = theirs.run("""
+def test_requests_of_httpx_and_httpx2_for_the_paid_service_are_redirected(project: UserProject) -> None:
+    output = project.run("""
 import asyncio, httpx, httpx2
 
 SERVICE = "https://api.kie.ai"
@@ -171,7 +171,7 @@ def test_async(seedbed, library):
     with seedbed.respx_router():
         assert asyncio.run(ask())["code"] == 401
 
-def test_afterwards_nothing_is_answered_any_more(seedbed):
+def test_nothing_is_redirected_outside_the_block(seedbed):
     router = seedbed.respx_router()
     with router:
         pass
@@ -181,11 +181,11 @@ def test_afterwards_nothing_is_answered_any_more(seedbed):
 
 
 def test_unittest_works_with_running(tmp_path: Path) -> None:
-    (tmp_path / "test_theirs.py").write_text("""
+    (tmp_path / "test_user.py").write_text("""
 import json, unittest, urllib.request
 from seedbed_mock import running
 
-class Theirs(unittest.TestCase):
+class SeedbedTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.seedbed = cls.enterClassContext(running(clock="manual", task_seconds=30))
@@ -198,15 +198,15 @@ class Theirs(unittest.TestCase):
         self.assertEqual(json.load(urllib.request.urlopen(request))["code"], 401)
         self.seedbed.assert_called("credit", times=1, code=401)
 
-    def test_nothing_else(self):
+    def test_no_other_calls(self):
         self.assertEqual(self.seedbed.calls, [])
 """)
-    command = [sys.executable, "-W", "error", "-m", "unittest", "-q", "test_theirs"]
+    command = [sys.executable, "-W", "error", "-m", "unittest", "-q", "test_user"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 
-def test_the_application_answers_in_process_too() -> None:
+def test_the_application_can_be_called_in_process() -> None:
     async def ask() -> list[dict[str, object]]:
         transport = httpx2.ASGITransport(create_app())
         async with httpx2.AsyncClient(transport=transport, base_url="http://seedbed") as client:
@@ -223,7 +223,7 @@ def test_the_application_answers_in_process_too() -> None:
     assert len(entries) == 1
 
 
-def test_a_test_run_without_the_fixture_pays_for_nothing() -> None:
+def test_the_plugin_imports_only_pytest() -> None:
     code = (
         "import sys, pytest; before = set(sys.modules); import seedbed_mock.pytest_plugin;"
         "print(sorted(name for name in set(sys.modules) - before if not name.startswith('seedbed_mock')))"
@@ -232,6 +232,6 @@ def test_a_test_run_without_the_fixture_pays_for_nothing() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_an_unknown_name_of_the_package_is_refused() -> None:
+def test_importing_an_unknown_name_fails() -> None:
     with pytest.raises(ImportError, match="nonsense"):
         exec("from seedbed_mock import nonsense")  # noqa: S102

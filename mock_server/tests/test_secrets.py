@@ -1,4 +1,4 @@
-"""What must never show: keys, what callbacks are signed with, and the token of the control API."""
+"""Secrets, which no response and no output may contain: keys, signing keys and the control token."""
 
 import signal
 import subprocess
@@ -18,41 +18,43 @@ MODELS = SHARED.models.path
 KEY, WRONG, SIGNING, TOKEN = "sk-canary-key-1", "sk-canary-wrong-2", "whsec-canary-3", "canary-token-4"
 
 
-def all_that_is_told(url: str, headers: dict[str, str], task_id: str) -> str:
-    """Return all answers of the control API, the good and the bad, headers and all."""
-    told = []
+def responses_of_control_api(url: str, headers: dict[str, str], task_id: str) -> str:
+    """Return all responses of the control API with their headers, successful and not."""
+    responses = []
     account = httpx2.get(f"{url}/__seedbed/accounts", headers=headers, trust_env=False).json()["accounts"][0]["account"]
     bodies: dict[str, Any] = {"/clock": {"advance": 1}, f"/accounts/{account}/top-up": {"credits": 1}, "/verify": {}}
     paths = ["health", "clock", "journal?limit=1000", "tasks", f"tasks/{task_id}", "accounts", f"accounts/{account}"]
     for path in (*paths, "callbacks", "openapi.json", "nowhere", f"accounts/{account}x"):
-        told += [httpx2.get(f"{url}/__seedbed/{path}", headers=headers, trust_env=False)]
+        responses += [httpx2.get(f"{url}/__seedbed/{path}", headers=headers, trust_env=False)]
     for path in ("/clock", f"/tasks/{task_id}/fail", f"/accounts/{account}/top-up", f"/callbacks/{task_id}/redeliver"):
-        told += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
+        responses += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
     for path in ("/verify", f"/accounts/{account}/reset", "/reset"):
-        told += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
-    told.append(httpx2.get(f"{url}/__seedbed/health", headers={"Authorization": f"Bearer {WRONG}"}, trust_env=False))
-    return "".join(f"{answer.headers}{answer.text}" for answer in told)
+        responses += [httpx2.post(f"{url}/__seedbed{path}", json=bodies.get(path), headers=headers, trust_env=False)]
+    responses.append(
+        httpx2.get(f"{url}/__seedbed/health", headers={"Authorization": f"Bearer {WRONG}"}, trust_env=False)
+    )
+    return "".join(f"{response.headers}{response.text}" for response in responses)
 
 
-def test_no_key_and_no_secret_ever_shows() -> None:
+def test_no_response_and_no_output_contains_a_secret() -> None:
     options = ["--key", f"{KEY}:credits=80,signing-key={SIGNING}", "--control-token", TOKEN, "--clock", "manual"]
     command = [sys.executable, "-m", "seedbed_mock", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             url = process.stdout.readline().strip().rpartition(" ")[2]
-            told = told_of_a_run(url)
+            responses = responses_of_run(url)
         finally:
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate(timeout=20)
-    assert not {secret for secret in (KEY, WRONG, SIGNING, TOKEN) if secret in told}
-    # The server greets with its keys, which a caller needs; with nothing else that is a secret.
+    assert not {secret for secret in (KEY, WRONG, SIGNING, TOKEN) if secret in responses}
+    # The server prints its keys when it starts, since a client needs one, but no other secret.
     assert not {secret for secret in (WRONG, SIGNING, TOKEN) if secret in output}
     assert errors == ""
 
 
-def told_of_a_run(url: str) -> str:
-    """Call all that there is with secrets wherever one may stand, and return all that the control API tells of it."""
+def responses_of_run(url: str) -> str:
+    """Send requests with secrets wherever one can be, and return all responses of the control API afterwards."""
     body = {**GOOD, "callBackUrl": "http://127.0.0.1:9/"}
     task_id = ""
     for key in (KEY, WRONG, f"space:{KEY}", f"bad space!:{KEY}", f"{KEY}:{WRONG}"):
@@ -67,11 +69,11 @@ def told_of_a_run(url: str) -> str:
             httpx2.get(url + path, headers=headers, trust_env=False)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     httpx2.post(f"{url}/__seedbed/tasks/{task_id}/finish", headers=headers, trust_env=False)
-    return all_that_is_told(url, headers, task_id)
+    return responses_of_control_api(url, headers, task_id)
 
 
-def test_no_secret_shows_where_settings_do() -> None:
+def test_the_repr_of_options_contains_no_secret() -> None:
     key = f"{KEY}:signing-key={SIGNING}"
     options = ServerOptions(key=(key,), control_token=TOKEN)
-    shown = f"{options} {options.accounts} {vars(options)['accounts']}"
-    assert not {secret for secret in (KEY, SIGNING, TOKEN) if secret in shown}
+    text = f"{options} {options.accounts} {vars(options)['accounts']}"
+    assert not {secret for secret in (KEY, SIGNING, TOKEN) if secret in text}

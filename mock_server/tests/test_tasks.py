@@ -1,4 +1,4 @@
-"""A task as a pure function of the time, over random tasks and times, in both dialects."""
+"""Tasks as functions of the time, with random tasks and times, in both dialects; and the clock."""
 
 from decimal import Decimal
 from typing import Any
@@ -43,10 +43,10 @@ timed = st.builds(lambda duration, failure: task(even_timeline(START, duration),
 
 
 def polled_at(polls: int, times: list[int]) -> Task:
-    made = task()
+    sample = task()
     for time in sorted(times):
-        made = polled(made, time, polls)
-    return made
+        sample = polled(sample, time, polls)
+    return sample
 
 
 by_polls = st.builds(polled_at, st.integers(1, 9), st.lists(st.integers(START, START + 10**9), max_size=12))
@@ -54,74 +54,74 @@ by_hand = st.builds(ended, timed, st.integers(START, START + 10**9), failures)
 tasks = timed | by_polls | by_hand
 
 
-def place(made: Task, now: int) -> int:
-    state = made.state(now)
+def position(sample: Task, now: int) -> int:
+    state = sample.state(now)
     return len(ORDER) - 1 if state == SHARED.states.failure else ORDER.index(state)
 
 
-@given(made=tasks, times=st.lists(moments, min_size=2, max_size=6).map(sorted))
-def test_a_task_never_goes_backwards(made: Task, times: list[int]) -> None:
-    places = [place(made, time) for time in times]
+@given(sample=tasks, times=st.lists(moments, min_size=2, max_size=6).map(sorted))
+def test_a_task_never_goes_backwards(sample: Task, times: list[int]) -> None:
+    places = [position(sample, time) for time in times]
     assert places == sorted(places)
 
 
-@given(made=timed, times=st.lists(st.integers(START, START + 10**9), min_size=2, max_size=6).map(sorted))
-def test_ending_a_task_by_hand_never_takes_it_backwards(made: Task, times: list[int]) -> None:
+@given(sample=timed, times=st.lists(st.integers(START, START + 10**9), min_size=2, max_size=6).map(sorted))
+def test_ending_a_task_never_takes_it_backwards(sample: Task, times: list[int]) -> None:
     *before, now = times
-    over = ended(made, now)
-    assert [place(over, time) for time in before] == [max(place(made, t), place(over, t)) for t in before]
-    assert place(over, now) == len(ORDER) - 1
+    over = ended(sample, now)
+    assert [position(over, time) for time in before] == [max(position(sample, t), position(over, t)) for t in before]
+    assert position(over, now) == len(ORDER) - 1
 
 
-@given(made=tasks, now=moments, dialect=st.sampled_from(list(dialects().values())))
-def test_a_record_keeps_the_contract_at_any_time_in_both_dialects(made: Task, now: int, dialect: Dialect) -> None:
-    shown: dict[str, Any] = to_builtins(record(made, now, dialect=dialect))
+@given(sample=tasks, now=moments, dialect=st.sampled_from(list(dialects().values())))
+def test_a_record_is_valid_at_any_time_in_both_dialects(sample: Task, now: int, dialect: Dialect) -> None:
+    written: dict[str, Any] = to_builtins(record(sample, now, dialect=dialect))
     if dialect.title == "documented":
-        assert SHARED.shape("record").violations(shown) == []
-        assert shown["createTime"] <= shown["updateTime"] <= max(now, shown["createTime"])
-    is_over, has_failed = made.has_ended(now), made.has_ended(now) and made.failure is not None
-    assert shown["state"] in SHARED.states.pending if not is_over else (shown["state"] == "fail") is has_failed
-    assert bool(shown.get("resultJson")) is (is_over and not has_failed)
-    assert (shown.get("completeTime") is not None) is is_over
-    assert bool(shown["failCode"]) is has_failed
+        assert SHARED.shape("record").violations(written) == []
+        assert written["createTime"] <= written["updateTime"] <= max(now, written["createTime"])
+    is_over, has_failed = sample.has_ended(now), sample.has_ended(now) and sample.failure is not None
+    assert written["state"] in SHARED.states.pending if not is_over else (written["state"] == "fail") is has_failed
+    assert bool(written.get("resultJson")) is (is_over and not has_failed)
+    assert (written.get("completeTime") is not None) is is_over
+    assert bool(written["failCode"]) is has_failed
     if is_over:
-        assert shown["completeTime"] >= shown["createTime"]
+        assert written["completeTime"] >= written["createTime"]
         unit = 1 if dialect.title == "documented" else 1000
-        assert shown["costTime"] == (shown["completeTime"] - shown["createTime"]) // unit
+        assert written["costTime"] == (written["completeTime"] - written["createTime"]) // unit
 
 
-@given(made=tasks, now=moments)
-def test_a_callback_carries_a_record_that_keeps_the_contract(made: Task, now: int) -> None:
+@given(sample=tasks, now=moments)
+def test_the_record_of_a_callback_has_an_update_time(sample: Task, now: int) -> None:
     for dialect in dialects().values():
-        shown = to_builtins(record(made, max(now, START), dialect=dialect, channel="callback"))
-        assert isinstance(shown["updateTime"], int)
+        written = to_builtins(record(sample, max(now, START), dialect=dialect, channel="callback"))
+        assert isinstance(written["updateTime"], int)
 
 
-@given(made=tasks, now=moments)
-def test_a_state_began_when_the_record_says_that_it_did(made: Task, now: int) -> None:
-    changed = made.state_since(now)
-    assert made.state(changed) == made.state(max(now, START))
+@given(sample=tasks, now=moments)
+def test_the_start_of_a_state_agrees_with_the_timeline(sample: Task, now: int) -> None:
+    changed = sample.state_since(now)
+    assert sample.state(changed) == sample.state(max(now, START))
     if changed > START:
-        assert made.state(changed - 1) != made.state(now)
+        assert sample.state(changed - 1) != sample.state(now)
 
 
 @given(polls=st.integers(1, 50))
-def test_a_task_that_moves_on_by_polls_ends_with_the_last_of_them(polls: int) -> None:
-    made = task(callback=True)
+def test_a_polled_task_ends_with_the_last_poll(polls: int) -> None:
+    sample = task(callback=True)
     for number in range(polls):
-        assert made.ends is None
-        made = polled(made, START + number, polls)
-    assert made.ends == START + polls - 1
-    assert made.callback
-    assert made.callback.due == made.ends
-    assert polled(made, START + 99, polls) is made
+        assert sample.ends is None
+        sample = polled(sample, START + number, polls)
+    assert sample.ends == START + polls - 1
+    assert sample.callback
+    assert sample.callback.due == sample.ends
+    assert polled(sample, START + 99, polls) is sample
 
 
-def test_a_task_of_no_length_has_ended_when_it_is_made() -> None:
+def test_a_task_without_duration_ends_when_it_is_created() -> None:
     assert task(even_timeline(START, 0)).state(START) == SHARED.states.success
 
 
-def test_a_manual_clock_moves_forward_only() -> None:
+def test_a_manual_clock_only_advances() -> None:
     clock = ManualClock(5)
     clock.advance(2.5)
     assert clock.now() == 7.5
@@ -130,7 +130,7 @@ def test_a_manual_clock_moves_forward_only() -> None:
 
 
 @given(start=st.floats(1e9, 3e9), steps=st.lists(st.integers(0, 10**7), max_size=5))
-def test_a_clock_that_is_turned_by_milliseconds_shows_all_of_them(start: float, steps: list[int]) -> None:
+def test_a_clock_adds_up_milliseconds_exactly(start: float, steps: list[int]) -> None:
     clock = ManualClock(start)
     before = round(clock.now() * 1000)
     for step in steps:
@@ -138,7 +138,7 @@ def test_a_clock_that_is_turned_by_milliseconds_shows_all_of_them(start: float, 
     assert round(clock.now() * 1000) == before + sum(steps)
 
 
-def test_the_real_clock_tells_the_time_of_day_and_never_stands_still_for_long() -> None:
+def test_the_real_clock_runs() -> None:
     clock = RealClock()
     before = clock.now()
     while clock.now() == before:
@@ -146,7 +146,7 @@ def test_the_real_clock_tells_the_time_of_day_and_never_stands_still_for_long() 
     assert clock.now() > before
 
 
-def test_a_clock_runs_as_fast_as_it_is_told() -> None:
+def test_a_clock_runs_at_its_speed() -> None:
     slow, fast = RealClock(start=0), RealClock(1000, start=0)
     while slow.now() < 0.01:
         pass
