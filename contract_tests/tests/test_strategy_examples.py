@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import seedbed_contract
+from hypothesis import settings
 from seedbed_contract import cases, strategies
 from seedbed_schemas import default_contract
 
@@ -67,10 +68,11 @@ def test_an_example_runs(documented: ModuleType | Callable[..., Any]) -> None:
 
 
 def run(test: Callable[..., Any]) -> None:
-    """Run a test of an example, with each of its parameters if it has a parametrize mark."""
+    """Run a test of an example: a few times with random values, or once with each parameter."""
+    if hasattr(test, "hypothesis"):
+        settings(max_examples=20)(test)()
+        return
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
-    if not marks:
-        test()
     for name, values in (mark.args for mark in marks):
         for value in values:
             test(**{name: value})
