@@ -1,4 +1,4 @@
-"""The other side of the comparison: a Starlette route that answers the bytes of the fake and does nothing else."""
+"""The other side of the comparison: Starlette routes that send the bytes of the mock server and do nothing else."""
 
 import sys
 from pathlib import Path
@@ -14,13 +14,13 @@ RECORD = Path(sys.argv[2]).read_bytes() if len(sys.argv) > 2 else CREATED  # noq
 
 
 async def create(request: Request) -> Response:
-    """Read the request's body, as any service must, and answer."""
+    """Read the body of the request, as any service must, and respond."""
     await request.body()
     return Response(CREATED, media_type="application/json")
 
 
 async def show(_: Request) -> Response:
-    """Answer at once."""
+    """Respond at once."""
     return Response(RECORD, media_type="application/json")
 
 

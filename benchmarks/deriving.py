@@ -1,4 +1,4 @@
-"""Milliseconds to derive a contract from a page and to load one, beside parsing the page's Markdown and its JSON."""
+"""Time to derive a contract from a page and to load one, and to parse the page's Markdown and the contract's JSON."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ ROUNDS = 50
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Return the median time that the work takes."""
+    """Return the median time that the work takes, in milliseconds."""
     figures: list[float] = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -28,7 +28,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure the page named on the command line."""
     if not sys.argv[1:]:
-        sys.exit("Name the page to derive from.")
+        sys.exit("Usage: deriving.py PAGE")
     page, contract = Path(sys.argv[1]).read_text(encoding="utf-8"), json.dumps(default_contract().document)
     for name, ours, bare in (
         ("derive", lambda: derive(page), lambda: MarkdownIt("commonmark").enable("table").parse(page)),

@@ -1,7 +1,7 @@
-"""What the fault layer costs where no rule is loaded: createTask with it, and with its step taken out, in one run.
+"""Cost of the fault layer without rules: createTask with and without the handler ``apply_fault``, in one run.
 
-One server answers wrk over real sockets; between one round and the next its createTask takes the step or not. What is
-compared is the CPU time of the server for each request, which the load of the machine disturbs less than the clock.
+wrk sends requests to one server, whose createTask has the handler in every other round. The benchmark compares the CPU
+time of the server per request, which depends less on the load of the machine than real time does.
 """
 
 import json
@@ -15,11 +15,11 @@ from seedbed_mock.handlers import CREATE_TASK, apply_fault
 from sides import CREATE, HEADERS, REQUEST
 
 ROUNDS = 12
-WITHOUT = tuple(step for step in CREATE_TASK if step is not apply_fault)
+WITHOUT = tuple(handler for handler in CREATE_TASK if handler is not apply_fault)
 
 
 def load(url: str) -> int:
-    """Return how many requests the server answered in a second of wrk."""
+    """Return how many requests wrk sent in one second."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f'wrk.method = "POST"\nwrk.body = [[{json.dumps(REQUEST)}]]\n')
         script.writelines(f'wrk.headers["{name}"] = "{value}"\n' for name, value in HEADERS.items())
@@ -31,7 +31,7 @@ def load(url: str) -> int:
 
 
 def main() -> None:
-    """Measure both in turn and print the best round of each, which what else the machine did disturbed least."""
+    """Measure both alternately, and print the best round of each, which other programs disturbed least."""
     spent: dict[str, list[float]] = {"with": [], "without": []}
     with running(rate_limit="off", credits=10**9) as server:
         routes = server._app.app.routes

@@ -1,4 +1,4 @@
-"""Milliseconds to make a result image of 4K with a long prompt, beside a plain image of that size as the same JPEG."""
+"""Time to render a 4K result image with a long prompt, and to encode a plain JPEG image of that size."""
 
 import io
 import statistics
@@ -22,13 +22,13 @@ FINEST: str = FIELDS[RESOLUTION]["enum"][-1]
 
 
 def words(chance: Random, count: int) -> str:
-    """Return English of that many letters, its words drawn by chance."""
+    """Return random English text of that length."""
     vocabulary = sorted({word for code in default_contract().codes for word in code.description.split()})
     return " ".join(chance.choices(vocabulary, k=count))[:count]
 
 
 def characters(chance: Random, count: int) -> str:
-    """Return that many Chinese characters, some far more often than others, as in any text."""
+    """Return random Chinese text of that length, with the frequencies of natural text."""
     common = [chr(number) for number in range(0x4E00, 0x4E00 + 1500)]
     return "".join(chance.choices(common, weights=[1 / rank for rank in range(1, 1501)], k=count))
 
@@ -37,29 +37,29 @@ KINDS = {"Latin": words, "Chinese": characters}
 
 
 def asked(kind: str, ratio: str, seed: int) -> Picture:
-    """Return what the result of a prompt shows that is another one for each seed."""
+    """Return the picture of a prompt that differs for each seed."""
     profile = default_profile()
-    prompt = KINDS[kind](Random(seed), LETTERS)  # noqa: S311 (a prompt is no secret)
+    prompt = KINDS[kind](Random(seed), LETTERS)  # noqa: S311 (a prompt is not a secret)
     values = {profile.caption: prompt, RATIO: ratio, RESOLUTION: FINEST}
     return picture_of(profile, profile.model, values, seed)
 
 
 def plain(picture: Picture) -> bytes:
-    """Return a JPEG of one colour."""
+    """Return a JPEG image of one colour."""
     content = io.BytesIO()
     Image.new("RGB", picture.size, (60, 80, 70)).save(content, "JPEG", quality=QUALITY)
     return content.getvalue()
 
 
 def milliseconds(make: Callable[[Picture], object], picture: Picture) -> float:
-    """Return how long it takes to make a picture."""
+    """Return how long a picture takes, in milliseconds."""
     start = time.perf_counter()
     make(picture)
     return (time.perf_counter() - start) * 1000
 
 
 def compare(kind: str, ratio: str) -> str:
-    """Make images of both sides in turn, some rounds each, and return the medians and their ratio."""
+    """Render images of both sides alternately, and return the medians and their ratio."""
     ours, bare = [], []
     first = milliseconds(render, asked(kind, ratio, -1))
     for seed in range(ROUNDS):
@@ -71,7 +71,7 @@ def compare(kind: str, ratio: str) -> str:
 
 
 def main() -> None:
-    """Compare for two sizes, in two scripts; each is the first in its script once, with fonts still to be loaded."""
+    """Compare two sizes in two scripts; the first image of each also loads fonts."""
     for kind in KINDS:
         for ratio in RATIOS:
             width, height = asked(kind, ratio, 0).size

@@ -1,4 +1,4 @@
-"""Starting and stopping the two sides of a comparison."""
+"""Start and stop the two sides of a comparison."""
 
 import contextlib
 import socket
@@ -29,7 +29,7 @@ _POLL = 0.002
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((local.HOST, 0))
         port: int = probe.getsockname()[1]
@@ -37,13 +37,13 @@ def free_port() -> int:
 
 
 def commands(port: int) -> dict[str, list[str]]:
-    """Return the command that starts each side on a port."""
+    """Return the command of each side."""
     return {"bare Starlette": [*BARE, str(port)], "seedbed serve": [*SERVE, "--port", str(port)]}
 
 
 @contextlib.contextmanager
 def started(command: list[str], port: int) -> Iterator[float]:
-    """Run a side while the block runs; yields the seconds from its start to its first answer."""
+    """Run a side while the block runs; yield the seconds from its start to its first response."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -64,4 +64,4 @@ def _wait_for_answer(port: int) -> None:
             assert response.json()["code"] == SUCCESS
             return
         time.sleep(_POLL)
-    raise TimeoutError("the server did not answer within 30 seconds")
+    raise TimeoutError("the server did not respond within 30 seconds")

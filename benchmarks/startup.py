@@ -1,4 +1,4 @@
-"""Seconds from process start to first answer: the fake beside a bare Starlette route on uvicorn."""
+"""Time from the start of the process to the first response: the mock server and a bare Starlette route on uvicorn."""
 
 import statistics
 
@@ -8,7 +8,7 @@ ROUNDS = 7
 
 
 def main() -> None:
-    """Start both sides in turn, some rounds each, and print the medians and their ratio."""
+    """Start both sides alternately, and print the medians and their ratio."""
     results: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         port = free_port()

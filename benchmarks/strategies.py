@@ -1,6 +1,6 @@
-"""Examples a second of each strategy on one core, beside Hypothesis's own text of the longest prompt.
+"""Examples per second of each strategy on one core, and of Hypothesis's text of the longest prompt.
 
-Both sides draw for a test that does nothing; the ratio says how many times more examples a strategy yields.
+Both draw for a test that does nothing; the ratio is how many times more examples a strategy yields.
 """
 
 import time
@@ -17,7 +17,7 @@ CHARACTERS = st.characters(exclude_categories=["Cs"])
 
 
 def rate(strategy: SearchStrategy[object]) -> float:
-    """Return how many examples a second a strategy yields."""
+    """Return how many examples per second a strategy yields."""
     drawn = 0
 
     @settings(
@@ -38,9 +38,9 @@ def rate(strategy: SearchStrategy[object]) -> float:
 
 
 def main() -> None:
-    """Measure each strategy and print its rate and its ratio."""
+    """Measure each strategy, and print its rate and its ratio."""
     bare = rate(st.text(CHARACTERS, min_size=LONGEST, max_size=LONGEST))
-    print(f"text of {LONGEST} characters: {bare:.0f} examples a second")
+    print(f"text of {LONGEST} characters: {bare:.0f} examples per second")
     for name, strategy in (
         ("requests", requests()),
         ("violations", violations()),
@@ -48,7 +48,7 @@ def main() -> None:
         ("keys", keys(local.KEY)),
     ):
         ours = rate(strategy)
-        print(f"{name}: {ours:.0f} examples a second, ratio {ours / bare:.1f}")
+        print(f"{name}: {ours:.0f} examples per second, ratio {ours / bare:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests per second: the fake beside bare Starlette routes with the same answers, and its stores side by side."""
+"""Requests per second: the mock server with each store, and bare Starlette routes with the same responses."""
 
 import json
 import re
@@ -18,7 +18,7 @@ RECORD = job_api().record_info
 
 
 def load(port: int, target: str, body: str = "") -> float:
-    """Return the requests per second that the server on a port answers: POSTs of a body, or GETs without one."""
+    """Return how many requests per second a server handles: POST with a body, or GET without one."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         if body:
             script.write(f'wrk.method = "POST"\nwrk.body = [[{body}]]\n')
@@ -32,7 +32,7 @@ def load(port: int, target: str, body: str = "") -> float:
 
 
 def measure(side: str, command: list[str], port: int, record: Path) -> dict[str, float]:
-    """Return what one side does of each operation; the fake's record is left in a file for the bare side."""
+    """Return the requests per second of one side by operation; the mock server's record is saved for the bare side."""
     with started(["taskset", "-c", SERVER_CORE, *command], port):
         target = f"{RECORD.path}?{RECORD.query}=task"
         if side != "bare":
@@ -45,7 +45,7 @@ def measure(side: str, command: list[str], port: int, record: Path) -> dict[str,
 
 
 def sides(port: int, folder: Path) -> dict[str, list[str]]:
-    """Return the command that starts each side on a port, the fake first, whose record the bare side answers."""
+    """Return the command of each side; the mock server comes first, since the bare side sends its record."""
     serve = [*SERVE, "--port", str(port), "--task-seconds", "0"]
     return {
         "memory": serve,
@@ -55,7 +55,7 @@ def sides(port: int, folder: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Measure all sides in turn, some rounds each, and print the medians and their ratios."""
+    """Measure all sides in turn, and print the medians and their ratios."""
     results: dict[tuple[str, str], list[float]] = {}
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
@@ -76,5 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert Path("/proc").exists(), "taskset pins processes on Linux alone"
+    assert Path("/proc").exists(), "taskset exists only on Linux"
     main()

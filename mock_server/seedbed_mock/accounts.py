@@ -92,7 +92,7 @@ class Account:
 
 
 def fingerprint(key: str) -> str:
-    """Return the public name of a key: long enough to tell keys apart, too short to derive the key from."""
+    """Return the public name of a key: long enough to distinguish keys, too short to recover one."""
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 

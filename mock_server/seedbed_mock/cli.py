@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from seedbed_schemas import __version__, local
 
 from seedbed_mock.control.client import ControlError, call_control_api
-from seedbed_mock.options import read_config
 
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -40,7 +40,7 @@ def make_app() -> App:
         help="A local test bed for the Seedream text-to-image job API.",
         version=__version__,
         suppress_keyboard_interrupt=False,
-        config=(read_config,),
+        config=(_read_config,),
     )
     # By import path: the other packages are imported only if their subcommand runs.
     app.command(
@@ -80,6 +80,15 @@ def make_app() -> App:
     faults.command("seedbed_mock.cli:scenarios", help="List the shipped scenarios.")
     app.command(faults)
     return app
+
+
+def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    config = next((each for each in arguments if each.name == "--config" and each.tokens), None)
+    if config:
+        # Imported late: the subcommands of the other packages have no config file.
+        from seedbed_mock.options import read_config  # noqa: PLC0415 (see above)
+
+        read_config(Path(config.tokens[0].value), app, commands, arguments)
 
 
 # The subcommands of seedbed faults
@@ -137,7 +146,7 @@ def clear(number: int | None = None, /, *, url: _Url = local.BASE_URL, token: _T
 
 
 def scenarios() -> int:
-    """List the shipped scenarios, which seedbed serve --scenario NAME plays."""
+    """List the shipped scenarios, for seedbed serve --scenario NAME."""
     from seedbed_mock.faults.scenarios import (  # noqa: PLC0415 (other subcommands do not need it)
         load_scenario,
         scenario_path,

@@ -94,7 +94,7 @@ class ServerOptions:
         db: SQLite file for tasks and balances; without it, they are kept in memory.
         control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
         seed: Seed of everything random, such as the colours of the images.
-        scenario: Faults to play: the name of a shipped scenario, or a scenario file.
+        scenario: Faults to inject over time: the name of a shipped scenario, or a scenario file.
         contracts: Contracts of further models; one of a shipped model replaces it.
     """
 
@@ -245,16 +245,18 @@ def method_keywords_of(
     return lambda method: method
 
 
-def read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Fill the options of a command from the file of ``--config``; the command line takes precedence.
+def read_config(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Fill the options of a command from a TOML file; the command line takes precedence.
+
+    Args:
+        path: The file.
+        app: The command, as cyclopts passes it to a config source.
+        commands: Its name and the names of the commands above it.
+        arguments: Its options with their values so far.
 
     Raises:
         CycloptsError: The file cannot be read, or an option in it is unknown or invalid.
     """
-    config = next((each for each in arguments if each.name == "--config"), None)
-    if config is None or not config.tokens:
-        return
-    path = Path(config.tokens[0].value)
     options = _load(path)
     if "config" in options:
         raise CycloptsError(msg=f"{path}: a config file cannot name another config file.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MOCK_HEADERS: Final = {local.MARK_HEADER: __version__}
-"""Header of every response that tells a mock server from the real service."""
+"""Header of every response that distinguishes a mock server from the real service."""
 
 _RAW_MOCK_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in MOCK_HEADERS.items()]
 

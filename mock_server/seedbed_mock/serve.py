@@ -26,7 +26,7 @@ def serve(
     *,
     options: ServerOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
-    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see options.read_config)
+    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
 ) -> int:
     """Run the mock server until Ctrl-C.
 

@@ -121,7 +121,7 @@ class _Protocol(HttpToolsProtocol):
     It differs from uvicorn's protocol in three ways:
 
     - It lends its transport to faults that break the connection.
-    - When the client leaves, it tells every request of the connection. uvicorn tells only the last, so that a request
+    - When the client leaves, it ends every request of the connection. uvicorn ends only the last one, so that a request
       with pipelined ones behind it would never end.
     - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
       a request, and Java's HTTP client and curl make one for HTTP/2.
