@@ -1,4 +1,4 @@
-"""Every effect through every door, as a client on a real socket sees it."""
+"""Every effect from every rule source, as a client on a real socket sees it."""
 
 import asyncio
 import base64
@@ -45,7 +45,7 @@ IMPATIENCE = 0.2
 
 @dataclass
 class Scene:
-    """A client whose new tasks come with a rule, or meet one that is in force."""
+    """A client whose calls are subject to a fault rule."""
 
     server: MockServer
     http: httpx2.Client
@@ -55,7 +55,7 @@ class Scene:
     header: str = ""
 
     def request(self, url: str = "", *, plain: bool = False) -> dict[str, Any]:
-        """Return what makes a task: the call with the rule, or a plain one of the account of everybody."""
+        """Return the request that creates a task, with the rule of the scene or without any."""
         prompt = "A hill at dawn" if plain else self.prompt
         body = {**example_of(CONTRACT.part("request")), SHARED.fields.callback: url}
         body[SHARED.fields.input] = {**body[SHARED.fields.input], "prompt": prompt}
@@ -75,8 +75,8 @@ class Scene:
 
     def ask(self, path: str, **query: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.key}"}
-        answer: dict[str, Any] = self.http.get(self.server.url + path, params=query, headers=headers).json()
-        return answer
+        response: dict[str, Any] = self.http.get(self.server.url + path, params=query, headers=headers).json()
+        return response
 
     def record(self, task_id: str) -> dict[str, Any]:
         record: dict[str, Any] = self.ask(RECORD, taskId=task_id)["data"]
@@ -99,53 +99,53 @@ class Scene:
         return task_id, receiver.requests
 
 
-# What is seen of each effect.
+# What a client sees of each effect.
 
 
 def is_code(scene: Scene) -> None:
-    answer = scene.create()
-    assert (answer.status_code, answer.json()["code"], answer.json()["data"]) == (200, 429, None)
-    assert "retry-after" not in answer.headers
+    response = scene.create()
+    assert (response.status_code, response.json()["code"], response.json()["data"]) == (200, 429, None)
+    assert "retry-after" not in response.headers
     assert scene.spent() == 0
 
 
-def is_code_in_other_words(scene: Scene) -> None:
-    answer = scene.create()
-    assert answer.json() == {"code": 500, "msg": "Oh no", "data": None}
-    assert answer.headers["retry-after"] == "7"
+def is_code_with_another_message(scene: Scene) -> None:
+    response = scene.create()
+    assert response.json() == {"code": 500, "msg": "Oh no", "data": None}
+    assert response.headers["retry-after"] == "7"
 
 
 def is_bare_status(scene: Scene) -> None:
-    answer = scene.create()
-    assert (answer.status_code, answer.content, answer.headers["retry-after"]) == (503, b"", "5")
+    response = scene.create()
+    assert (response.status_code, response.content, response.headers["retry-after"]) == (503, b"", "5")
     assert scene.spent() == 0
 
 
 def is_page(status: int) -> Callable[[Scene], None]:
     def is_seen(scene: Scene) -> None:
-        answer = scene.create()
-        assert answer.status_code == status
-        assert answer.headers["content-type"].startswith("text/html")
-        assert answer.text.startswith("<html>")
+        response = scene.create()
+        assert response.status_code == status
+        assert response.headers["content-type"].startswith("text/html")
+        assert response.text.startswith("<html>")
 
     return is_seen
 
 
 def is_empty(scene: Scene) -> None:
-    answer = scene.create()
-    assert (answer.status_code, answer.content) == (200, b"")
+    response = scene.create()
+    assert (response.status_code, response.content) == (200, b"")
 
 
 def is_of_another_type(scene: Scene) -> None:
-    answer = scene.create()
-    assert (answer.headers["content-type"], answer.json()["code"]) == ("text/plain; charset=utf-8", 200)
+    response = scene.create()
+    assert (response.headers["content-type"], response.json()["code"]) == ("text/plain; charset=utf-8", 200)
 
 
-def is_no_json(scene: Scene) -> None:
-    answer = scene.create()
-    assert int(answer.headers["content-length"]) == len(answer.content) > 0
+def is_not_json(scene: Scene) -> None:
+    response = scene.create()
+    assert int(response.headers["content-length"]) == len(response.content) > 0
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
-        answer.json()
+        response.json()
 
 
 def is_a_list(scene: Scene) -> None:
@@ -153,9 +153,9 @@ def is_a_list(scene: Scene) -> None:
 
 
 def has_no_data(scene: Scene) -> None:
-    answer = scene.create().json()
-    assert answer["code"] == 200
-    assert "data" not in answer
+    response = scene.create().json()
+    assert response["code"] == 200
+    assert "data" not in response
 
 
 def breaks_as(error: type[Exception]) -> Callable[[Scene], None]:
@@ -169,8 +169,8 @@ def breaks_as(error: type[Exception]) -> Callable[[Scene], None]:
 
 
 def trickles(scene: Scene) -> None:
-    with scene.http.stream(**scene.request()) as answer:
-        pieces = list(answer.iter_raw())
+    with scene.http.stream(**scene.request()) as response:
+        pieces = list(response.iter_raw())
     assert len(pieces) > 5
     assert json.loads(b"".join(pieces))["code"] == 200
     assert scene.spent() == PRICE
@@ -179,12 +179,12 @@ def trickles(scene: Scene) -> None:
 def comes_between(least: float, most: float) -> Callable[[Scene], None]:
     def is_seen(scene: Scene) -> None:
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(scene.create)
+            response = pool.submit(scene.create)
             wait_for_call(scene.server)
             scene.server.advance(least)
-            assert not is_done(answer, scene.server)
+            assert not is_done(response, scene.server)
             scene.server.advance(most - least)
-            assert answer.result(PATIENCE).json()["code"] == 200
+            assert response.result(PATIENCE).json()["code"] == 200
 
     return is_seen
 
@@ -195,11 +195,11 @@ def wait_for_call(server: MockServer) -> None:
         assert time.monotonic() < end
 
 
-def is_done(answer: Future[httpx2.Response], server: MockServer) -> bool:
-    """Tell whether a call is answered, after the server has had time to answer others."""
+def is_done(response: Future[httpx2.Response], server: MockServer) -> bool:
+    """Return whether a call has its response, after the server has had time to respond to others."""
     for _ in range(30):
         server.control("GET", "health")
-    return answer.done()
+    return response.done()
 
 
 def fails(scene: Scene) -> None:
@@ -272,47 +272,47 @@ def has_an_empty_url(scene: Scene) -> None:
 
 
 def is_not_there(scene: Scene) -> None:
-    answer = scene.result()
-    assert answer.status_code == 404
-    assert answer.request.url.path.endswith(".jpg")
+    response = scene.result()
+    assert response.status_code == 404
+    assert response.request.url.path.endswith(".jpg")
 
 
 def is_of_another_size(scene: Scene) -> None:
-    answer = scene.result()
-    assert APPLIED in answer.headers
-    assert Image.open(io.BytesIO(answer.content)).size == (64, 48)
+    response = scene.result()
+    assert APPLIED in response.headers
+    assert Image.open(io.BytesIO(response.content)).size == (64, 48)
 
 
 def is_cut(scene: Scene) -> None:
-    answer = scene.result()
-    assert int(answer.headers["content-length"]) == len(answer.content)
+    response = scene.result()
+    assert int(response.headers["content-length"]) == len(response.content)
     with pytest.raises(OSError, match="truncated"):
-        Image.open(io.BytesIO(answer.content)).load()
+        Image.open(io.BytesIO(response.content)).load()
 
 
-def is_never_told(scene: Scene) -> None:
-    task_id, told = scene.callbacks(100_000)
-    assert told == []
+def gets_no_callback(scene: Scene) -> None:
+    task_id, received = scene.callbacks(100_000)
+    assert received == []
     assert scene.record(task_id)["state"] == STATES.success
 
 
-def is_told_late(scene: Scene) -> None:
-    _, told = scene.callbacks(30 + 59)
-    assert told == []
+def gets_a_late_callback(scene: Scene) -> None:
+    _, received = scene.callbacks(30 + 59)
+    assert received == []
     scene.server.advance(1)
-    assert len(told) == 1
+    assert len(received) == 1
 
 
-def is_told_times(times: int) -> Callable[[Scene], None]:
+def gets_callbacks(times: int) -> Callable[[Scene], None]:
     def is_seen(scene: Scene) -> None:
-        _, told = scene.callbacks(3600)
-        assert len(told) == times
-        assert len({each.body for each in told}) == 1
+        _, received = scene.callbacks(3600)
+        assert len(received) == times
+        assert len({each.body for each in received}) == 1
 
     return is_seen
 
 
-def is_told_after_the_next(scene: Scene) -> None:
+def gets_callbacks_out_of_order(scene: Scene) -> None:
     receiver = scene.receive(OK)
     first = scene.task(receiver.url)
     plain = scene.http.request(**scene.request(receiver.url, plain=True)).json()["data"]["taskId"]
@@ -320,67 +320,67 @@ def is_told_after_the_next(scene: Scene) -> None:
     assert [json.loads(each.body)["data"]["taskId"] for each in receiver.requests] == [plain, first]
 
 
-def is_told_before_it_is_so(scene: Scene) -> None:
-    task_id, told = scene.callbacks(20)
-    assert json.loads(told[0].body)["data"]["state"] == STATES.success
+def gets_an_early_callback(scene: Scene) -> None:
+    task_id, received = scene.callbacks(20)
+    assert json.loads(received[0].body)["data"]["state"] == STATES.success
     assert scene.record(task_id)["state"] in STATES.pending
     scene.server.advance(10)
     assert scene.record(task_id)["state"] == STATES.success
-    assert len(told) == 1
+    assert len(received) == 1
 
 
 def signature(task_id: str, timestamp: str) -> str:
     return base64.b64encode(hmac.digest(SECRET.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256)).decode()
 
 
-def signed(told: list[Any]) -> tuple[str, str]:
-    headers = told[0].headers
+def signed(received: list[Any]) -> tuple[str, str]:
+    headers = received[0].headers
     return headers[CALLBACK.timestamp_header.lower()], headers[CALLBACK.signature_header.lower()]
 
 
 def is_unsigned(scene: Scene) -> None:
-    _, told = scene.callbacks()
-    assert CALLBACK.signature_header.lower() not in told[0].headers
-    assert CALLBACK.timestamp_header.lower() not in told[0].headers
+    _, received = scene.callbacks()
+    assert CALLBACK.signature_header.lower() not in received[0].headers
+    assert CALLBACK.timestamp_header.lower() not in received[0].headers
 
 
 def is_signed_wrongly(scene: Scene) -> None:
-    task_id, told = scene.callbacks()
-    timestamp, found = signed(told)
+    task_id, received = scene.callbacks()
+    timestamp, found = signed(received)
     assert len(base64.b64decode(found)) == hashlib.sha256().digest_size
     assert found not in {signature(task_id, timestamp), signature("undefined", timestamp)}
 
 
 def is_signed_over_another_id(scene: Scene) -> None:
-    _, told = scene.callbacks()
-    timestamp, found = signed(told)
+    _, received = scene.callbacks()
+    timestamp, found = signed(received)
     assert found == signature("undefined", timestamp)
 
 
 def is_signed_long_ago(scene: Scene) -> None:
-    task_id, told = scene.callbacks()
-    timestamp, found = signed(told)
+    task_id, received = scene.callbacks()
+    timestamp, found = signed(received)
     assert found == signature(task_id, timestamp)
     ended = scene.record(task_id)["completeTime"] // 1000
     assert ended - 3601 <= int(timestamp) <= ended - 3599
 
 
-def is_told_otherwise(scene: Scene) -> None:
-    task_id, told = scene.callbacks()
-    body = json.loads(told[0].body)
+def gets_a_contradicting_callback(scene: Scene) -> None:
+    task_id, received = scene.callbacks()
+    body = json.loads(received[0].body)
     assert (body["code"], body["data"]["state"]) == (501, STATES.failure)
     assert scene.record(task_id)["state"] == STATES.success
 
 
 SEEN: dict[str, Callable[[Scene], None]] = {
     "429; op=createTask": is_code,
-    '500 message="Oh no" retry-after=7': is_code_in_other_words,
+    '500 message="Oh no" retry-after=7': is_code_with_another_message,
     "answer.status status=503 retry-after=5; op=createTask": is_bare_status,
     "answer.html": is_page(502),
     "answer.html status=403": is_page(403),
     "answer.empty": is_empty,
     "answer.type": is_of_another_type,
-    "answer.not-json": is_no_json,
+    "answer.not-json": is_not_json,
     "answer.shape": is_a_list,
     "answer.no-data": has_no_data,
     "wire.reset; op=createTask": breaks_as(httpx2.ReadError),
@@ -405,25 +405,25 @@ SEEN: dict[str, Callable[[Scene], None]] = {
     "result.expired": is_not_there,
     "result.size width=64 height=48": is_of_another_size,
     "result.cut": is_cut,
-    "callback.never": is_never_told,
-    "callback.late seconds=60": is_told_late,
-    "callback.twice": is_told_times(2),
-    "callback.out-of-order seconds=60; times=1": is_told_after_the_next,
-    "callback.early seconds=10": is_told_before_it_is_so,
+    "callback.never": gets_no_callback,
+    "callback.late seconds=60": gets_a_late_callback,
+    "callback.twice": gets_callbacks(2),
+    "callback.out-of-order seconds=60; times=1": gets_callbacks_out_of_order,
+    "callback.early seconds=10": gets_an_early_callback,
     "callback.unsigned": is_unsigned,
     "callback.wrong-signature": is_signed_wrongly,
     "callback.other-id": is_signed_over_another_id,
     "callback.stale seconds=3600": is_signed_long_ago,
-    "callback.unlike": is_told_otherwise,
-    "callback.again": is_told_times(CALLBACK.retries + 1),
+    "callback.unlike": gets_a_contradicting_callback,
+    "callback.again": gets_callbacks(CALLBACK.retries + 1),
 }
 
 
-def test_no_effect_is_left_out() -> None:
+def test_every_effect_is_tested() -> None:
     assert {parse_rule(rule).effect.name for rule in SEEN} == set(EFFECTS)
 
 
-# The doors.
+# The rule sources.
 
 
 def by_header(scene: Scene, rule: str, _: Path) -> None:
@@ -462,31 +462,31 @@ def make_scene(server: MockServer, http: httpx2.Client, receive: Callable[..., A
     assert list(server.errors) == []
 
 
-@pytest.mark.parametrize("door", [by_header, by_key, by_prompt, by_scenario, by_control])
+@pytest.mark.parametrize("source", [by_header, by_key, by_prompt, by_scenario, by_control])
 @pytest.mark.parametrize("rule", SEEN)
-def test_every_effect_is_seen_through_every_door(
-    scene: Scene, rule: str, door: Callable[[Scene, str, Path], None], tmp_path: Path
+def test_every_effect_works_from_every_source(
+    scene: Scene, rule: str, source: Callable[[Scene, str, Path], None], tmp_path: Path
 ) -> None:
-    door(scene, rule, tmp_path)
+    source(scene, rule, tmp_path)
     SEEN[rule](scene)
 
 
 @pytest.mark.parametrize("rule", SEEN)
-def test_without_the_rule_the_same_is_not_seen(scene: Scene, rule: str) -> None:
+def test_the_effect_is_absent_without_the_rule(scene: Scene, rule: str) -> None:
     with pytest.raises((AssertionError, IndexError, KeyError, pytest.fail.Exception)):
         SEEN[rule](scene)
 
 
-@pytest.mark.parametrize("door", [by_header, by_key, by_prompt, by_scenario, by_control])
+@pytest.mark.parametrize("source", [by_header, by_key, by_prompt, by_scenario, by_control])
 @pytest.mark.parametrize("rule", [rule for rule in SEEN if not rule.startswith(("wire", "delay"))])
-def test_the_answer_to_a_call_that_met_a_rule_says_so(
-    scene: Scene, rule: str, door: Callable[[Scene, str, Path], None], tmp_path: Path
+def test_a_response_names_the_rule_that_changed_it(
+    scene: Scene, rule: str, source: Callable[[Scene, str, Path], None], tmp_path: Path
 ) -> None:
-    door(scene, rule, tmp_path)
+    source(scene, rule, tmp_path)
     assert parse_rule(scene.create().headers[APPLIED]) == parse_rule(rule)
 
 
-# The same on the wire, for clients of other kinds.
+# Other clients.
 
 
 def with_requests(scene: Scene, seconds: float) -> str:
@@ -501,8 +501,8 @@ def with_requests(scene: Scene, seconds: float) -> str:
 def with_aiohttp(scene: Scene, seconds: float) -> str:
     async def ask() -> str:
         limit = aiohttp.ClientTimeout(sock_read=seconds)
-        async with aiohttp.ClientSession(timeout=limit) as session, session.request(**scene.request()) as answer:
-            return await answer.text()
+        async with aiohttp.ClientSession(timeout=limit) as session, session.request(**scene.request()) as response:
+            return await response.text()
 
     try:
         return asyncio.run(ask())
@@ -512,7 +512,7 @@ def with_aiohttp(scene: Scene, seconds: float) -> str:
 
 def with_curl(scene: Scene, seconds: float) -> str:
     if not shutil.which("curl"):
-        pytest.skip("there is no curl on this machine")
+        pytest.skip("curl is not installed")
     request = scene.request()
     headers = [word for name, value in request["headers"].items() for word in ("-H", f"{name}: {value}")]
     command = ["curl", "-q", "-s", "--noproxy", "*", "--max-time", str(seconds), *headers]
@@ -532,20 +532,20 @@ WIRE = {
 }
 
 
-@pytest.mark.parametrize("door", [by_header, by_key, by_prompt])
+@pytest.mark.parametrize("source", [by_header, by_key, by_prompt])
 @pytest.mark.parametrize(
     ("rule", "client", "outcome"),
     [(rule, *pair) for rule, outcomes in WIRE.items() for pair in zip(OTHERS, outcomes, strict=True)],
 )
-def test_other_clients_see_the_wire_break_as_well(  # noqa: PLR0917 (a row of the table)
+def test_other_clients_see_the_broken_connection(  # noqa: PLR0917 (a row of the table)
     scene: Scene,
     rule: str,
     client: Callable[[Scene, float], str],
     outcome: str,
-    door: Callable[[Scene, str, Path], None],
+    source: Callable[[Scene, str, Path], None],
     tmp_path: Path,
 ) -> None:
-    door(scene, rule, tmp_path)
+    source(scene, rule, tmp_path)
     assert client(scene, IMPATIENCE if rule == "wire.hang" else PATIENCE) == outcome
 
 
@@ -562,7 +562,7 @@ def test_other_clients_see_the_wire_break_as_well(  # noqa: PLR0917 (a row of th
         ("task.orphan", '{"code":500,'),
     ],
 )
-def test_other_clients_read_the_answers_as_well(
+def test_other_clients_read_the_responses(
     scene: Scene, rule: str, start: str, client: Callable[[Scene, float], str]
 ) -> None:
     scene.header = rule

@@ -1,4 +1,4 @@
-"""Answers that the network spoils, as clients of many kinds see them on real sockets."""
+"""Faults of the connection, as different clients see them on real sockets."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ from seedbed_mock.faults.connection import (
     BrokenConnectionError,
     ClientConnection,
     CloseAfterHeaders,
+    CloseWithoutResponse,
     ConnectionEffect,
     HangingResponse,
     ResetConnection,
     TrickledResponse,
     TruncatedResponse,
-    UnrequestedResponse,
-    sleep_until_left,
+    sleep_or_disconnect,
 )
 from seedbed_mock.responses import ApiResponse
 from seedbed_schemas import job_api
@@ -42,70 +42,70 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 BODY = b'{"code":200,"msg":"success"}'
 LONG = b"x" * 8_000_000
 OK = b"HTTP/1.1 200 OK\r\n"
-WELL = job_api().credit.path
+HEALTHY = job_api().credit.path
 LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
 MANY = 1000
 SHORT_SECONDS = 0.2
 LONG_SECONDS = 20.0
 
 
-class Late:
-    """Waits and then answers well, or notes that the client left; what an effect of another kind would do."""
+class DelayedResponse:
+    """Waits and then responds, or records that the client closed the connection."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.left: list[bool] = []
+        self.disconnects: list[bool] = []
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        self.left.append(await sleep_until_left(self.seconds, wire.receive))
-        if not self.left[-1]:
-            await answer(wire.scope, wire.receive, wire.send)
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        self.disconnects.append(await sleep_or_disconnect(self.seconds, connection.receive))
+        if not self.disconnects[-1]:
+            await response(connection.scope, connection.receive, connection.send)
 
 
-EFFECTS: dict[str, ConnectionEffect | Late] = {
+EFFECTS: dict[str, ConnectionEffect | DelayedResponse] = {
     "reset-before": ResetConnection(),
     "reset-middle": ResetConnection(at="middle"),
     "close-after-headers": CloseAfterHeaders(),
     "cut-short": TruncatedResponse(),
     "trickle": TrickledResponse(seconds=0.01),
     "hang": HangingResponse(),
-    "answer-to-nothing": UnrequestedResponse(),
+    "close-without-response": CloseWithoutResponse(),
     "trickle-for-hours": TrickledResponse(seconds=3600),
-    "late-a-little": Late(0.01),
-    "late-for-hours": Late(3600),
+    "short-delay": DelayedResponse(0.01),
+    "delay-for-hours": DelayedResponse(3600),
 }
-LASTING = ["hang", "trickle-for-hours", "late-for-hours"]
+LASTING = ["hang", "trickle-for-hours", "delay-for-hours"]
 
 
-async def spoil(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer as the last part of the path says, with as long a body as the query says."""
+async def respond_with_fault(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the effect that the path names, and with a long body if the query is ``long``."""
     await read_body(receive)
-    answer = ApiResponse(200, "done", LONG if scope["query_string"] == b"long" else BODY, 200)
-    await EFFECTS[scope["path"].rpartition("/")[2]].send(answer, ClientConnection.of(scope, receive, send))
+    response = ApiResponse(200, "done", LONG if scope["query_string"] == b"long" else BODY, 200)
+    await EFFECTS[scope["path"].rpartition("/")[2]].send(response, ClientConnection.of(scope, receive, send))
 
 
 @dataclass
-class SpoilingStage(SwappableApp):
-    """A fake that answers well, beside paths where answers are spoilt."""
+class FaultyApp(SwappableApp):
+    """A mock server with additional paths whose responses have faults."""
 
-    began: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def __post_init__(self) -> None:
         super().__init__(create_app())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith("/spoilt/"):
+        if not scope["path"].startswith("/faulty/"):
             await super().__call__(scope, receive, send)
             return
-        self.began.release()
+        self.started.release()
         try:
-            await spoil(scope, receive, send)
+            await respond_with_fault(scope, receive, send)
         finally:
             self.ended.release()
 
-    def census(self) -> int:
-        """Return how many requests are in memory, those of the past included."""
+    def requests_in_memory(self) -> int:
+        """Return the number of requests in memory, past ones included."""
         assert self._loop
         return asyncio.run_coroutine_threadsafe(count_requests(), self._loop).result()
 
@@ -116,12 +116,12 @@ async def count_requests() -> int:
 
 
 @dataclass
-class Spoiler:
-    """A server that runs."""
+class FaultyServer:
+    """A running server with faulty responses."""
 
     url: str
     address: tuple[str, int]
-    stage: SpoilingStage
+    stage: FaultyApp
     server: server_module._UvicornServer
     thread: threading.Thread
 
@@ -137,8 +137,8 @@ class Spoiler:
 
 
 @contextlib.contextmanager
-def spoiling(loop: Any = LOOPS[-1]) -> Iterator[Spoiler]:
-    stage, ready = SpoilingStage(), threading.Event()
+def run_faulty_server(loop: Any = LOOPS[-1]) -> Iterator[FaultyServer]:
+    stage, ready = FaultyApp(), threading.Event()
     with server_module.listen("127.0.0.1", 0) as listener:
         server = server_module._UvicornServer(stage, ready.set)
         server.config.loop = loop
@@ -146,17 +146,17 @@ def spoiling(loop: Any = LOOPS[-1]) -> Iterator[Spoiler]:
         thread.start()
         assert ready.wait(LONG_SECONDS)
         address = listener.getsockname()
-        spoiler = Spoiler(server_module.url_of(listener), address, stage, server, thread)
+        faulty = FaultyServer(server_module.url_of(listener), address, stage, server, thread)
         try:
-            yield spoiler
+            yield faulty
         finally:
-            spoiler.stop()
+            faulty.stop()
 
 
-@pytest.fixture(scope="module", name="spoiler", params=LOOPS)
-def start_spoiler(request: pytest.FixtureRequest) -> Iterator[Spoiler]:
-    with spoiling(request.param) as spoiler:
-        yield spoiler
+@pytest.fixture(scope="module", name="faulty", params=LOOPS)
+def start_server(request: pytest.FixtureRequest) -> Iterator[FaultyServer]:
+    with run_faulty_server(request.param) as faulty:
+        yield faulty
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert caplog.get_records("call") == []
 
 
-# What clients make of it.
+# What clients see.
 
 
 def with_httpx2(url: str, seconds: float) -> str:
@@ -200,7 +200,7 @@ async def post_with_aiohttp(url: str, seconds: float) -> str:
 
 def with_curl(url: str, seconds: float) -> str:
     if not shutil.which("curl"):
-        pytest.skip("there is no curl on this machine")
+        pytest.skip("curl is not installed")
     command = ["curl", "-q", "-s", "--noproxy", "*", "--max-time", str(seconds), "-d", "{}", url]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout if result.returncode == 0 else f"curl {result.returncode}"
@@ -214,7 +214,7 @@ SEEN = {
     "cut-short": ("RemoteProtocolError", "ChunkedEncodingError", "ClientPayloadError", "curl 18"),
     "trickle": (WHOLE, WHOLE, WHOLE, WHOLE),
     "hang": ("ReadTimeout", "ReadTimeout", "SocketTimeoutError", "curl 28"),
-    "answer-to-nothing": ("RemoteProtocolError", "ConnectionError", "ServerDisconnectedError", "curl 52"),
+    "close-without-response": ("RemoteProtocolError", "ConnectionError", "ServerDisconnectedError", "curl 52"),
 }
 CLIENTS = (with_httpx2, with_requests, with_aiohttp, with_curl)
 
@@ -224,44 +224,44 @@ CLIENTS = (with_httpx2, with_requests, with_aiohttp, with_curl)
     [(effect, *pair) for effect, outcomes in SEEN.items() for pair in zip(CLIENTS, outcomes, strict=True)],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_every_client_sees_the_effect_as_what_it_imitates(
-    spoiler: Spoiler, effect: str, client: Callable[[str, float], str], outcome: str
+def test_every_client_raises_the_error_of_the_imitated_failure(
+    faulty: FaultyServer, effect: str, client: Callable[[str, float], str], outcome: str
 ) -> None:
     seconds = SHORT_SECONDS if effect == "hang" else LONG_SECONDS
-    assert client(f"{spoiler.url}/spoilt/{effect}", seconds) == outcome
+    assert client(f"{faulty.url}/faulty/{effect}", seconds) == outcome
 
 
-def test_of_a_trickle_only_a_limit_of_the_whole_call_tires(spoiler: Spoiler) -> None:
-    url = f"{spoiler.url}/spoilt/trickle"
+def test_only_a_limit_of_the_whole_call_ends_a_trickle(faulty: FaultyServer) -> None:
+    url = f"{faulty.url}/faulty/trickle"
     assert with_httpx2(url, seconds=SHORT_SECONDS) == WHOLE
     assert with_curl(url, seconds=SHORT_SECONDS) == "curl 28"
 
 
-# What passes on the wire.
+# What is sent on the connection.
 
 
 def request_for(path: str, *, method: str = "POST") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 
 
-def spoilt(effect: str) -> bytes:
-    return request_for(f"/spoilt/{effect}")
+def faulty_request(effect: str) -> bytes:
+    return request_for(f"/faulty/{effect}")
 
 
-def well() -> bytes:
-    return request_for(WELL, method="GET")
+def healthy_request() -> bytes:
+    return request_for(HEALTHY, method="GET")
 
 
-def is_answered_well(connection: socket.socket) -> bool:
-    answer = b""
-    connection.sendall(well())
-    while not answer.endswith(b"}"):
-        answer += connection.recv(65536)
-    return answer.startswith(OK)
+def is_answered(connection: socket.socket) -> bool:
+    response = b""
+    connection.sendall(healthy_request())
+    while not response.endswith(b"}"):
+        response += connection.recv(65536)
+    return response.startswith(OK)
 
 
-def all_of(connection: socket.socket) -> tuple[list[bytes], str]:
-    """Return what arrives, as it arrives, and how the connection ends."""
+def read_all(connection: socket.socket) -> tuple[list[bytes], str]:
+    """Return the received chunks, and how the connection ends."""
     chunks: list[bytes] = []
     try:
         while chunk := connection.recv(65536):
@@ -278,88 +278,92 @@ def all_of(connection: socket.socket) -> tuple[list[bytes], str]:
         ("reset-middle", OK, BODY[: len(BODY) // 2], "RST"),
         ("close-after-headers", OK, b"", "FIN"),
         ("cut-short", OK, BODY[: len(BODY) // 2], "FIN"),
-        ("answer-to-nothing", b"", b"", "FIN"),
+        ("close-without-response", b"", b"", "FIN"),
     ],
 )
-@pytest.mark.parametrize("behind", [b"", well()], ids=["alone", "with-another-behind-it"])
-def test_so_much_arrives_and_then_the_connection_ends(  # noqa: PLR0917 (a row of the table)
-    spoiler: Spoiler, effect: str, start: bytes, body: bytes, end: str, behind: bytes
+@pytest.mark.parametrize("behind", [b"", healthy_request()], ids=["single", "pipelined"])
+def test_a_part_arrives_and_then_the_connection_ends(  # noqa: PLR0917 (a row of the table)
+    faulty: FaultyServer, effect: str, start: bytes, body: bytes, end: str, behind: bytes
 ) -> None:
-    with spoiler.connect() as connection:
-        connection.sendall(spoilt(effect) + behind)
-        chunks, seen = all_of(connection)
+    with faulty.connect() as connection:
+        connection.sendall(faulty_request(effect) + behind)
+        chunks, seen = read_all(connection)
     head, _, content = b"".join(chunks).partition(b"\r\n\r\n")
     assert (head[: len(OK)], content, seen) == (start, body, end)
     assert not head or f"content-length: {len(BODY)}".encode() in head
 
 
 @pytest.mark.parametrize("effect", ["reset-middle", "cut-short"])
-def test_half_of_a_body_larger_than_all_buffers_arrives(spoiler: Spoiler, effect: str) -> None:
-    with spoiler.connect() as connection:
-        connection.sendall(spoilt(f"{effect}?long"))
-        arrived = b"".join(all_of(connection)[0])
-    # A reset drops what is still on its way.
+def test_half_of_a_body_larger_than_all_buffers_arrives(faulty: FaultyServer, effect: str) -> None:
+    with faulty.connect() as connection:
+        connection.sendall(faulty_request(f"{effect}?long"))
+        arrived = b"".join(read_all(connection)[0])
+    # A reset drops what is still in transit.
     least = len(LONG) // 2 if effect == "cut-short" else 100_000
     assert least <= len(arrived.partition(b"\r\n\r\n")[2]) <= len(LONG) // 2
 
 
-def test_a_trickle_comes_in_small_pieces_and_what_is_behind_it_after_it(spoiler: Spoiler) -> None:
-    with spoiler.connect() as connection:
-        connection.sendall(spoilt("trickle") + spoilt("late-a-little") + spoilt("cut-short"))
-        chunks, _ = all_of(connection)
+def test_a_trickle_arrives_in_small_pieces_before_pipelined_responses(faulty: FaultyServer) -> None:
+    with faulty.connect() as connection:
+        connection.sendall(faulty_request("trickle") + faulty_request("short-delay") + faulty_request("cut-short"))
+        chunks, _ = read_all(connection)
     assert b"".join(chunks).count(BODY) == 2
     assert sum(len(chunk) < 5 for chunk in chunks) > 5
 
 
 @pytest.mark.parametrize("effect", [name for name in EFFECTS if name not in LASTING])
-def test_other_connections_are_undisturbed(spoiler: Spoiler, effect: str) -> None:
-    with spoiler.connect() as kept:
+def test_other_connections_are_not_affected(faulty: FaultyServer, effect: str) -> None:
+    with faulty.connect() as kept:
         for _ in range(2):
-            with spoiler.connect() as broken:
-                broken.sendall(spoilt(effect) + spoilt("answer-to-nothing"))
-                assert is_answered_well(kept)
-                all_of(broken)
+            with faulty.connect() as broken:
+                broken.sendall(faulty_request(effect) + faulty_request("close-without-response"))
+                assert is_answered(kept)
+                read_all(broken)
 
 
-# Those who leave, and those who stay.
+# Clients that disconnect, and many clients at once.
 
 
 @pytest.fixture(name="fresh", params=LOOPS)
-def start_fresh_spoiler(request: pytest.FixtureRequest) -> Iterator[Spoiler]:
-    with spoiling(request.param) as spoiler:
-        yield spoiler
+def start_fresh_server(request: pytest.FixtureRequest) -> Iterator[FaultyServer]:
+    with run_faulty_server(request.param) as faulty:
+        yield faulty
 
 
 @pytest.mark.parametrize(
     ("effect", "behind"),
     [*((effect, behind) for effect in LASTING for behind in (0, 1)), ("hang", 40)],
 )
-def test_a_wait_ends_when_the_client_leaves_and_nothing_of_it_is_kept(fresh: Spoiler, effect: str, behind: int) -> None:
+def test_a_wait_ends_when_the_client_disconnects_and_leaks_nothing(
+    fresh: FaultyServer, effect: str, behind: int
+) -> None:
     with fresh.connect() as connection:
-        connection.sendall(spoilt(effect) + well() * min(behind, 1))
-        fresh.wait(1, fresh.stage.began)
+        connection.sendall(faulty_request(effect) + healthy_request() * min(behind, 1))
+        fresh.wait(1, fresh.stage.started)
         for _ in range(behind - 1):
-            connection.sendall(well())
+            connection.sendall(healthy_request())
     fresh.wait(1, fresh.stage.ended)
-    assert fresh.stage.census() == 0
+    assert fresh.stage.requests_in_memory() == 0
 
 
-@pytest.mark.parametrize(("effect", "left"), [("late-a-little", [False]), ("late-for-hours", [True])])
-def test_a_wait_tells_whether_the_client_left(fresh: Spoiler, effect: str, left: list[bool]) -> None:
+@pytest.mark.parametrize(("effect", "disconnects"), [("short-delay", [False]), ("delay-for-hours", [True])])
+def test_a_wait_returns_whether_the_client_disconnected(
+    fresh: FaultyServer, effect: str, disconnects: list[bool]
+) -> None:
     late = EFFECTS[effect]
-    assert isinstance(late, Late)
-    late.left.clear()
+    assert isinstance(late, DelayedResponse)
+    late.disconnects.clear()
     with fresh.connect() as connection:
-        connection.sendall(spoilt(effect))
-        fresh.wait(1, fresh.stage.began)
-        assert left == [True] or connection.recv(65536)
+        connection.sendall(faulty_request(effect))
+        fresh.wait(1, fresh.stage.started)
+        assert disconnects == [True] or connection.recv(65536)
     fresh.wait(1, fresh.stage.ended)
-    assert late.left == left
+    assert late.disconnects == disconnects
 
 
 @pytest.fixture(name="thousand")
-def connect_a_thousand(fresh: Spoiler) -> Iterator[list[socket.socket]]:
-    resource = pytest.importorskip("resource", reason="this system says nothing of how many files may be open")
+def connect_a_thousand(fresh: FaultyServer) -> Iterator[list[socket.socket]]:
+    resource = pytest.importorskip("resource", reason="this system has no limit of open files")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * MANY + 500
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -371,23 +375,23 @@ def connect_a_thousand(fresh: Spoiler) -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize("effect", LASTING)
-def test_a_thousand_that_wait_hold_nobody_up_and_leave_nothing(
-    fresh: Spoiler, thousand: list[socket.socket], effect: str
+def test_a_thousand_waiting_clients_block_nobody_and_leak_nothing(
+    fresh: FaultyServer, thousand: list[socket.socket], effect: str
 ) -> None:
     hold(fresh, thousand, effect)
     with fresh.connect() as connection:
         connection.settimeout(1)
-        assert is_answered_well(connection)
+        assert is_answered(connection)
     for each in thousand:
         each.close()
     fresh.wait(MANY, fresh.stage.ended)
-    assert fresh.stage.census() == 0
+    assert fresh.stage.requests_in_memory() == 0
     assert fresh.server.server_state.connections == set()
 
 
 @pytest.mark.parametrize("effect", LASTING)
-def test_a_server_stops_promptly_while_a_thousand_wait(
-    fresh: Spoiler, thousand: list[socket.socket], effect: str
+def test_a_server_stops_promptly_with_a_thousand_waiting_clients(
+    fresh: FaultyServer, thousand: list[socket.socket], effect: str
 ) -> None:
     hold(fresh, thousand, effect)
     began = time.monotonic()
@@ -396,20 +400,20 @@ def test_a_server_stops_promptly_while_a_thousand_wait(
     assert effect != "hang" or {each.recv(1) for each in thousand} == {b""}
 
 
-def hold(spoiler: Spoiler, connections: list[socket.socket], effect: str) -> None:
+def hold(faulty: FaultyServer, connections: list[socket.socket], effect: str) -> None:
     for each in connections:
-        each.sendall(spoilt(effect))
-    spoiler.wait(len(connections), spoiler.stage.began)
+        each.sendall(faulty_request(effect))
+    faulty.wait(len(connections), faulty.stage.started)
 
 
-# Where there is no connection.
+# Without a connection.
 
 
 def ask_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Response:
     async def ask() -> httpx2.Response:
-        transport = httpx2.ASGITransport(spoil)
+        transport = httpx2.ASGITransport(respond_with_fault)
         async with httpx2.AsyncClient(transport=transport) as client, asyncio.timeout(seconds):
-            return await client.post(f"http://testserver/spoilt/{effect}", content=b"{}")
+            return await client.post(f"http://testserver/faulty/{effect}", content=b"{}")
 
     return asyncio.run(ask())
 
@@ -421,18 +425,18 @@ def ask_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Respons
         ("reset-middle", "reset"),
         ("close-after-headers", "closed"),
         ("cut-short", "closed"),
-        ("answer-to-nothing", "closed"),
+        ("close-without-response", "closed"),
     ],
 )
-def test_in_process_an_error_stands_for_the_broken_connection(effect: str, words: str) -> None:
+def test_an_in_process_client_gets_an_error_for_a_broken_connection(effect: str, words: str) -> None:
     with pytest.raises(BrokenConnectionError, match=f"the connection was {words}"):
         ask_in_process(effect)
 
 
-def test_in_process_a_trickle_arrives_whole() -> None:
+def test_an_in_process_client_gets_the_whole_trickle() -> None:
     assert ask_in_process("trickle").content == BODY
 
 
-def test_in_process_a_hang_lasts_until_the_client_gives_up() -> None:
+def test_an_in_process_client_waits_for_a_hang_until_it_gives_up() -> None:
     with pytest.raises(TimeoutError):
         ask_in_process("hang", seconds=SHORT_SECONDS)

@@ -1,4 +1,4 @@
-"""Waiting while a request is under way: it holds nobody up, and ends when the client leaves."""
+"""Faults of the connection: effects that break it while a response is sent, and waiting that ends with it."""
 
 from __future__ import annotations
 
@@ -21,57 +21,63 @@ if TYPE_CHECKING:
     from seedbed_mock.clock import Clock
 
 
+TRANSPORT: Final = "seedbed.transport"
+"""ASGI extension by which a server gives access to the transport of the connection: ``{"transport": ...}``."""
+
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""Value of ``SO_LINGER`` with which closing a socket sends RST instead of FIN."""
+
 _TICK = 0.0005
-"""In seconds: half of the millisecond to which a clock is read, and more than what its turns add up wrongly."""
+"""In seconds: half of the clock's resolution of one millisecond, and more than the error of adding many advances."""
 
 
-async def until_left(receive: Receive) -> None:
-    """Wait until the client leaves; what it sends before that is dropped.
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client closes the connection.
 
     Args:
-        receive: That of a request whose body was read.
+        receive: Receive channel of a request whose body is read.
     """
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def sleep_until_left(seconds: float, receive: Receive) -> bool:
-    """Wait so long, or until the client leaves, and tell whether it did.
+async def sleep_or_disconnect(seconds: float, receive: Receive) -> bool:
+    """Sleep, and return whether the client closed the connection before the end.
 
     Args:
-        seconds: How long at most; others get their turn even where it is 0.
-        receive: That of a request whose body was read, and whose answer is not all sent.
+        seconds: Duration in real seconds; with 0, other tasks have their turn.
+        receive: Receive channel of a request whose body is read and whose response is not complete.
     """
     try:
         async with asyncio.timeout(seconds):
-            await until_left(receive)
+            await wait_for_disconnect(receive)
     except TimeoutError:
         return False
     return True
 
 
 async def sleep_by_clock(clock: Clock, seconds: float, receive: Receive) -> bool:
-    """Wait so long by a clock, or until the client leaves, and tell whether it did.
+    """Sleep by a clock, and return whether the client closed the connection before the end.
 
     Args:
-        clock: Whose seconds they are; it may be turned meanwhile, from any thread.
-        seconds: How long at most.
-        receive: That of a request whose body was read, and whose answer is not all sent.
+        clock: Clock of the server, which can be advanced meanwhile in any thread.
+        seconds: Duration in seconds of the clock.
+        receive: Receive channel of a request whose body is read and whose response is not complete.
     """
-    loop, ends = asyncio.get_running_loop(), clock.now() + seconds
+    loop, end = asyncio.get_running_loop(), clock.now() + seconds
 
-    def turned(_: float) -> None:
-        loop.call_soon_threadsafe(wake)
+    def on_clock_advanced(_: float) -> None:
+        loop.call_soon_threadsafe(reschedule)
 
-    def wake() -> None:
+    def reschedule() -> None:
         if not limit.expired():
-            limit.reschedule(_when(clock, ends))
+            limit.reschedule(_loop_time(clock, end))
 
-    limit = asyncio.timeout_at(_when(clock, ends))
-    unwatch = clock.watch(turned)
+    limit = asyncio.timeout_at(_loop_time(clock, end))
+    unwatch = clock.watch(on_clock_advanced)
     try:
         async with limit:
-            await until_left(receive)
+            await wait_for_disconnect(receive)
     except TimeoutError:
         return False
     finally:
@@ -79,34 +85,27 @@ async def sleep_by_clock(clock: Clock, seconds: float, receive: Receive) -> bool
     return True
 
 
-def _when(clock: Clock, ends: float) -> float | None:
-    """Return when a moment of a clock comes, by the event loop; ``None`` while the clock stands still before it."""
-    left = ends - clock.now()
+def _loop_time(clock: Clock, end: float) -> float | None:
+    """Return a time of a clock as time of the event loop; ``None`` if the clock stands still before it."""
+    left = end - clock.now()
     if left > _TICK and not clock.speed:
         return None
     return asyncio.get_running_loop().time() + (max(left, 0) / clock.speed if clock.speed else 0)
 
 
-TRANSPORT: Final = "seedbed.transport"
-"""Extension of ASGI by which a server lends the transport of the connection, as ``{"transport": ...}``."""
-
-_LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""Value of ``SO_LINGER`` with which closing a socket drops what is unsent and resets the connection."""
-
-
 class BrokenConnectionError(ConnectionError):
-    """The connection broke, where the client stands in the same process and so there was none."""
+    """A fault breaks the connection of a client in the same process, where there is no socket to close."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConnection:
-    """A request's way back to its client.
+    """The connection to the client of one request.
 
     Attributes:
-        scope: As ASGI has it.
-        receive: As ASGI has it; the body is read.
-        send: As ASGI has it; nothing is sent.
-        transport: Of the connection; ``None`` where the server lends none.
+        scope: ASGI scope of the request.
+        receive: ASGI receive channel; the body of the request is read.
+        send: ASGI send channel; nothing is sent yet.
+        transport: Transport of the connection; ``None`` if the server gives no access to it.
     """
 
     scope: Scope
@@ -116,161 +115,168 @@ class ClientConnection:
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> ClientConnection:
-        """Return that of a request to an ASGI application."""
-        lent = scope.get("extensions", {}).get(TRANSPORT, {})
-        return cls(scope, receive, send, lent.get("transport"))
+        """Return the connection of a request to an ASGI application."""
+        extension = scope.get("extensions", {}).get(TRANSPORT, {})
+        return cls(scope, receive, send, extension.get("transport"))
 
-    async def head(self, answer: Response) -> None:
-        """Send the status and the headers of an answer."""
-        start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+    async def send_head(self, response: Response) -> None:
+        """Send the status and the headers of a response."""
+        start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         await self.send(start)
 
-    async def part(self, content: bytes, *, more: bool = True) -> None:
+    async def send_body(self, content: bytes, *, more: bool = True) -> None:
         """Send a part of the body."""
         await self.send({"type": "http.response.body", "body": content, "more_body": more})
 
-    async def half(self, answer: Response) -> None:
-        """Send the status, the headers and half of the body."""
-        await self.head(answer)
-        await self.part(bytes(answer.body)[: len(answer.body) // 2])
+    async def send_half(self, response: Response) -> None:
+        """Send the status, the headers and the first half of the body."""
+        await self.send_head(response)
+        await self.send_body(bytes(response.body)[: len(response.body) // 2])
 
     async def close(self) -> None:
-        """Close the connection (FIN) after what was sent.
+        """Close the connection (FIN) after everything is sent.
 
         Raises:
-            BrokenConnectionError: There is no connection.
+            BrokenConnectionError: There is no transport.
         """
-        self._lent("the connection was closed").close()
-        # Who returns before the connection is gone is taken for a broken application, and answered for.
-        await until_left(self.receive)
+        self._require_transport("closed").close()
+        # An application that returns before the connection is gone makes the server send an error response.
+        await wait_for_disconnect(self.receive)
 
     async def reset(self) -> None:
-        """Reset the connection (RST); what the client's side has not taken in yet is lost, as ever.
+        """Reset the connection (RST), which drops what the client has not read yet.
 
         Raises:
-            BrokenConnectionError: There is no connection.
+            BrokenConnectionError: There is no transport.
         """
-        transport = self._lent("the connection was reset")
+        transport = self._require_transport("reset")
         if not transport.is_closing():
             with contextlib.suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             transport.abort()
-        await until_left(self.receive)
+        await wait_for_disconnect(self.receive)
 
-    def _lent(self, sentence: str) -> asyncio.Transport:
+    def _require_transport(self, action: str) -> asyncio.Transport:
         if self.transport is None:
-            raise BrokenConnectionError(sentence)
+            raise BrokenConnectionError(f"the connection was {action} by a fault")
         return self.transport
 
 
 class ConnectionEffect(Effect, frozen=True):
-    """Breaks the connection on which an answer travels; the call itself is done."""
+    """Breaks the connection while the response is sent; the call itself takes effect."""
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        """Send what arrives of an answer, and return when nothing more will.
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Send a part of a response, and return when nothing more is sent.
+
+        Args:
+            response: Complete response.
+            connection: Connection to the client.
 
         Raises:
-            BrokenConnectionError: The connection is to break, and there is none.
+            BrokenConnectionError: The effect needs a transport, and there is none.
         """
+        raise NotImplementedError
 
 
 class ResetConnection(ConnectionEffect, frozen=True):
-    """The connection is reset: a server that crashed or was killed, a firewall or balancer that forgot the connection.
+    """A reset connection: a crashed or killed server, or a firewall that forgot the connection.
 
     Attributes:
-        at: Before any byte of the answer, or in the middle of it, after its headers and half of its body.
+        at: ``before`` the first byte of the response, or in the ``middle`` of its body.
     """
 
     name = "wire.reset"
     at: Literal["before", "middle"] = "before"
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        """Send nothing or half, and reset."""
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Send nothing or the first half, and reset the connection."""
         if self.at == "middle":
-            await wire.half(answer)
-        await wire.reset()
+            await connection.send_half(response)
+        await connection.reset()
 
 
 class CloseAfterHeaders(ConnectionEffect, frozen=True):
-    """The headers arrive and no byte of the body: a worker that died when it began to write, behind a proxy."""
+    """Headers without a body: a worker behind a proxy died when it began to write."""
 
     name = "wire.close"
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        """Send the headers and close."""
-        await wire.head(answer)
-        await wire.close()
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Send the headers and close the connection."""
+        await connection.send_head(response)
+        await connection.close()
 
 
 class TruncatedResponse(ConnectionEffect, frozen=True):
-    """Half of the body arrives, and its length says more: a proxy's time-out or full buffer, a server told to stop."""
+    """Half of a body whose Content-Length is longer: a time-out of a proxy, or a stopped server."""
 
     name = "wire.cut-short"
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        """Send the headers and half of the body, and close."""
-        await wire.half(answer)
-        await wire.close()
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Send the headers and half of the body, and close the connection."""
+        await connection.send_half(response)
+        await connection.close()
 
 
 class TrickledResponse(ConnectionEffect, frozen=True):
-    """The body arrives byte by byte: an overloaded service, a poor line.
+    """A body that arrives byte by byte: an overloaded service or a slow network.
 
-    The headers come at once. No pause is long enough for a client that limits each read, so that only one which limits
-    the whole call gives up.
+    The headers arrive at once. Each pause is shorter than usual read time-outs, so only a client that limits the whole
+    call gives up.
 
     Attributes:
-        seconds: Between one byte and the next.
+        seconds: Pause between two bytes in seconds.
     """
 
     name = "wire.trickle"
     seconds: Annotated[float, Meta(ge=0, le=60)] = 0.1
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:
-        """Send the whole answer slowly; the connection is as good as ever afterwards."""
-        await wire.head(answer)
-        for byte in bytes(answer.body):
-            if await sleep_until_left(self.seconds, wire.receive):
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Send the whole response slowly; the connection stays usable."""
+        await connection.send_head(response)
+        for byte in bytes(response.body):
+            if await sleep_or_disconnect(self.seconds, connection.receive):
                 return
-            await wire.part(bytes([byte]))
-        await wire.part(b"", more=False)
+            await connection.send_body(bytes([byte]))
+        await connection.send_body(b"", more=False)
 
 
 class HangingResponse(ConnectionEffect, frozen=True):
-    """Nothing is ever sent: a deadlocked worker, a packet filter that swallows the answers."""
+    """No response at all on an open connection: a deadlocked worker, or a firewall that drops packets."""
 
     name = "wire.hang"
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:  # noqa: ARG002 (it is never sent)
-        """Wait until the client leaves."""
-        if wire.transport:
-            wire.transport.set_protocol(_Deaf(wire.transport.get_protocol()))
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Wait until the client closes the connection."""
+        transport = connection.transport
+        if transport:
+            transport.set_protocol(_DiscardingProtocol(transport.get_protocol()))
         try:
-            await until_left(wire.receive)
+            await wait_for_disconnect(connection.receive)
         finally:
-            # A server that stops would send an error in place of the answer.
-            if wire.transport:
-                wire.transport.abort()
+            # A server that stops cancels this wait, and would send an error response.
+            if transport:
+                transport.abort()
 
 
-class UnrequestedResponse(ConnectionEffect, frozen=True):
-    """The connection is closed without a byte: a balancer with nothing behind it, a server that is being replaced."""
+class CloseWithoutResponse(ConnectionEffect, frozen=True):
+    """A connection that is closed without a byte: a load balancer without a backend, or a server that is replaced."""
 
     name = "wire.nothing"
 
-    async def send(self, answer: Response, wire: ClientConnection) -> None:  # noqa: ARG002 (it is never sent)
-        """Close."""
-        await wire.close()
+    async def send(self, response: Response, connection: ClientConnection) -> None:
+        """Close the connection."""
+        await connection.close()
 
 
-class _Deaf(asyncio.Protocol):
-    """Drops what a client sends after a request that is never answered.
+class _DiscardingProtocol(asyncio.Protocol):
+    """Discards what a client sends after a request that never gets a response.
 
-    The server would keep further requests for later and stop reading, and so never learn that the client left.
+    The protocol of the server would queue further requests and stop reading, so that it would never notice that the
+    client closes the connection.
     """
 
-    def __init__(self, server: asyncio.BaseProtocol) -> None:
-        self._server = server
+    def __init__(self, server_protocol: asyncio.BaseProtocol) -> None:
+        self._server_protocol = server_protocol
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connection_lost(exc)
+        self._server_protocol.connection_lost(exc)

@@ -41,7 +41,7 @@ EFFECTS: dict[str, type[Effect]] = {
         connection.TruncatedResponse,
         connection.TrickledResponse,
         connection.HangingResponse,
-        connection.UnrequestedResponse,
+        connection.CloseWithoutResponse,
         effects.Delay,
         effects.FailTask,
         effects.StuckTask,
