@@ -1,4 +1,4 @@
-"""A receiver of callbacks, on this machine, that tells what came and answers as it is told."""
+"""A local HTTP server that receives callbacks, and the addresses it is given out under."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ if TYPE_CHECKING:
 
 
 OK: Final = 200
-_LARGEST_BODY: Final = 1 << 20
-_LONGEST_LINE: Final = 1 << 10
-_PATIENCE: Final = 10.0
+_ERROR: Final = 500
+_MAX_BODY: Final = 1 << 20
+_MAX_LINE: Final = 1 << 10
+_TIMEOUT: Final = 10.0
+_RUN_ID_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request that came in.
+    """A request that arrived.
 
     Attributes:
         method: HTTP method.
         target: Path and query.
-        headers: Headers by name in lower case.
-        body: Its bytes, as far as they are of reasonable length.
-        time: When it came, in Unix seconds.
-        status: How it was answered.
-        seen: What was found at that moment, before it was answered.
+        headers: Headers by lower-case name.
+        body: The body, up to a limit.
+        time: Time of arrival in Unix seconds.
+        status: HTTP status of the response.
+        seen: What :attr:`Receiver.on_request` returned.
     """
 
     method: str
@@ -48,23 +50,25 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A server for the time of a ``with`` block.
+    """An HTTP server on a free port. Use it as a context manager.
 
     Attributes:
-        host: Name or address by which the target reaches this machine.
-        statuses: How the first requests to a path are answered, by path; all others with 200.
-        look: Called with the path of each request before it is answered; what it returns is kept.
+        host: Host name or address of this machine, as the target sees it.
+        statuses: By path, the HTTP statuses of the first responses; all others are 200.
+        on_request: Called with the path and the body of each request before the response is sent.
+        received: All requests, in order.
     """
 
     host: str = "127.0.0.1"
     statuses: dict[str, list[int]] = field(default_factory=dict)
-    look: Callable[[str, bytes], Any] = lambda _path, _body: None
+    on_request: Callable[[str, bytes], Any] = lambda _path, _body: None
     received: list[Received] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        own = self.host in {"127.0.0.1", "localhost", "::1"}
-        self._came = threading.Condition()
-        self._server = _ReceiverServer(("127.0.0.1" if own else "", 0), self)
+        # Other machines can reach the port only if the target has to.
+        is_loopback = self.host in {"127.0.0.1", "localhost", "::1"}
+        self._lock = threading.Lock()
+        self._server = _ReceiverServer(("127.0.0.1" if is_loopback else "", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         return self
@@ -75,28 +79,22 @@ class Receiver:
         self._server.server_close()
 
     def url(self, path: str) -> str:
-        """Return the URL of a path of this receiver."""
+        """Return the URL of a path."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self._server.server_address[1]}{path}"
 
-    def at(self, path: str) -> list[Received]:
-        """Return what came to a path, whatever its query, in order."""
+    def received_at(self, path: str) -> list[Received]:
+        """Return the requests to a path with any query, in order."""
         return [received for received in list(self.received) if received.target.partition("?")[0] == path]
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the next request came, at most so long."""
-        with self._came:
-            self._came.wait(seconds)
-
-    def take(self, method: str, target: str, headers: dict[str, str], body: bytes) -> int:
-        """Keep a request and return the HTTP status to answer it with."""
-        path, came = target.partition("?")[0], time.time()
-        seen = self.look(path, body)
-        with self._came:
-            due = self.statuses.get(path, [])
-            status = due.pop(0) if due else OK
-            self.received.append(Received(method, target, headers, body, came, status, seen))
-            self._came.notify_all()
+    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> int:
+        """Store a request and return the HTTP status of the response."""
+        path, arrived = target.partition("?")[0], time.time()
+        seen = self.on_request(path, body)
+        with self._lock:
+            planned = self.statuses.get(path, [])
+            status = planned.pop(0) if planned else OK
+            self.received.append(Received(method, target, headers, body, arrived, status, seen))
         return status
 
 
@@ -109,53 +107,50 @@ class _ReceiverServer(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a caller that leaves early is its own affair."""
+        """Ignore the error: a caller may disconnect early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _PATIENCE
+    timeout = _TIMEOUT
 
-    def _take(self) -> None:
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        body = b"".join(self._chunks()) if chunked else self._read(self.headers.get("Content-Length", "0"), 10)
+    def _handle(self) -> None:
+        is_chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
+        body = b"".join(self._chunks()) if is_chunked else self._read(self.headers.get("Content-Length", "0"), 10)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status = cast("_ReceiverServer", self.server).receiver.take(self.command, self.path, headers, body)
+        status = cast("_ReceiverServer", self.server).receiver.handle(self.command, self.path, headers, body)
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def _chunks(self) -> Iterator[bytes]:
-        room = _LARGEST_BODY
-        while room > 0 and (chunk := self._read(self.rfile.readline(_LONGEST_LINE).decode("latin-1"), 16)):
+        # http.server does not decode the chunked transfer coding.
+        room = _MAX_BODY
+        while room > 0 and (chunk := self._read(self.rfile.readline(_MAX_LINE).decode("latin-1"), 16)):
             room -= len(chunk)
-            self.rfile.readline(_LONGEST_LINE)
+            self.rfile.readline(_MAX_LINE)
             yield chunk
 
     def _read(self, length: str, base: int) -> bytes:
         try:
-            return self.rfile.read(min(max(int(length.partition(";")[0].strip(), base), 0), _LARGEST_BODY))
+            return self.rfile.read(min(max(int(length.partition(";")[0].strip(), base), 0), _MAX_BODY))
         except ValueError:
             return b""
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _take  # noqa: N815 (named by http.server)
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815 (named by http.server)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (named by http.server)
-        """Say nothing."""
-
-
-_ERROR: Final = 500
-_MARK_BITS: Final = 64
+        """Write nothing to standard error."""
 
 
 @dataclass
 class CallbackAddresses:
-    """Gives out addresses of a receiver.
+    """Assigns a path of a receiver to each request that asks for a callback.
 
     Attributes:
-        receiver: Where they are, ``None`` where the target cannot reach this machine.
-        failing: Paths whose first callback is answered with an error.
-        given: All paths that were told.
-        refused: Paths that were told in calls which were refused.
+        receiver: The receiver; ``None`` if the target cannot reach this machine.
+        failing: Paths whose first callback gets an error response.
+        assigned: All paths that were assigned.
+        refused: Paths whose request was refused, so that no callback may arrive there.
     """
 
     receiver: Receiver | None = None
@@ -163,19 +158,20 @@ class CallbackAddresses:
     assigned: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _mark: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(_MARK_BITS):016x}")
+    # A port may be reused after a run: the id keeps late callbacks of one run out of the next one.
+    _run_id: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(_RUN_ID_BITS):016x}")
 
     def assign(self, request: Any, suffix: str = "", *, fails_first: bool = False) -> tuple[Any, str]:
-        """Return a request that asks for a callback, and the path where to await it; empty where there is no receiver.
+        """Return a request that asks for a callback, and the path of the callback, empty without a receiver.
 
         Args:
             request: The request.
-            suffix: What stands behind the path.
-            fails_first: Whether the first callback is answered with an error.
+            suffix: Text to append to the path, such as a query.
+            fails_first: Whether the first callback gets an error response.
         """
         if self.receiver is None:
             return request, ""
-        target = f"/{self._mark}/{next(self._numbers)}{suffix}"
+        target = f"/{self._run_id}/{next(self._numbers)}{suffix}"
         path = target.partition("?")[0]
         self.assigned.add(path)
         if fails_first:
@@ -184,5 +180,5 @@ class CallbackAddresses:
         return {**request, job_api().fields.callback: self.receiver.url(target)}, path
 
     def received_at(self, path: str) -> list[Received]:
-        """Return what came to a path."""
-        return self.receiver.at(path) if self.receiver and path else []
+        """Return the callbacks that arrived at a path, in order."""
+        return self.receiver.received_at(path) if self.receiver and path else []

@@ -1,4 +1,4 @@
-"""A run: find out whom one talks to, make every check that applies, and sum up."""
+"""A run of the checker: detect the service, run the checks that were selected, and report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import default_contract, local
@@ -20,7 +19,7 @@ from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
 from seedbed_contract.checks.request_validation import check_valid_requests, check_violation
 from seedbed_contract.detection import CAPABILITY_CLAUSES, CAPABILITY_PROBES, detect, detect_capabilities
-from seedbed_contract.findings import SETUP, CheckResult, FindingLog, Report
+from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.session import Budget, BudgetExceededError, Session
@@ -36,64 +35,65 @@ if TYPE_CHECKING:
 
     from seedbed_contract.checks import Check
     from seedbed_contract.detection import DetectedService
-    from seedbed_contract.http import Headers
     from seedbed_contract.target import Target
 
 
-TIME_LIMIT: Final = 60.0
-"""Seconds that a run may take."""
-OUT_OF_TIME: Final = "the time of the run was over; give more with --time-limit"
-_UNREADABLE: Final = "nothing that the target answers can be read"
-_OUT_OF_MONEY: Final = "it would cost credits: allow them with --spend"
-_MARK_BITS: Final = 64
-_FAILING: Final = "[[fault: task.fail]]"
-"""A phrase that Seedbed's own fake takes for an order to let the task fail."""
+DEFAULT_TIME_LIMIT: Final = 60.0
+"""Default time limit of a run in seconds."""
+OUT_OF_TIME: Final = "the time limit of the run passed; raise it with --time-limit"
+_SPACE_BITS: Final = 64
+_MOCK_FAIL_PROMPT: Final = "[[fault: task.fail]]"
+"""A prompt that makes a task fail on Seedbed's mock server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run goes.
+    """Settings of a run.
 
     Attributes:
-        seed: What decides what is drawn at random.
-        max_examples: How many random requests each search makes.
-        time_limit: Seconds that it may take.
-        only: Patterns of the names of checks to make; all where there are none.
-        contract: What to judge by.
-        examples: Where the search keeps what it found, ``None`` for nowhere.
-        is_alone: Whether nobody else uses the account meanwhile.
+        seed: Seed of everything that is drawn at random.
+        max_examples: Number of random requests of each search.
+        time_limit: Time limit of the run in seconds.
+        only: Patterns for the names of the checks to run; empty for all checks.
+        contract: Contract to check against.
+        example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
+        is_exclusive: Whether no one else uses the account during the run.
     """
 
     seed: int = 0
     max_examples: int = 100
-    time_limit: float = TIME_LIMIT
+    time_limit: float = DEFAULT_TIME_LIMIT
     only: tuple[str, ...] = ()
     contract: Contract = field(default_factory=default_contract)
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
 
     def checks(self) -> list[Check]:
-        """Return the checks that were asked for, in order.
+        """Return the selected checks, in the order of the run.
 
         Raises:
-            TargetError: A pattern is that of no check.
+            TargetError: A pattern matches no check.
         """
         names = [check.name for check in CHECKS]
         for pattern in self.only:
             if not fnmatch.filter(names, pattern):
-                raise TargetError(f"There is no check like {pattern!r}. Known: {', '.join(names)}.")
-        return [check for check in CHECKS if not self.only or any(fnmatchcase(check.name, one) for one in self.only)]
+                raise TargetError(f"No check matches {pattern!r}. Checks: {', '.join(names)}.")
+        return [
+            check
+            for check in CHECKS
+            if not self.only or any(fnmatch.fnmatchcase(check.name, pattern) for pattern in self.only)
+        ]
 
 
 class Run:
-    """A run against one target, for the time of a ``with`` block.
+    """A run against one target. Use it as a context manager.
 
     Args:
-        target: Whom it is about.
-        options: How it goes.
+        target: Server to check.
+        options: Settings of the run.
 
     Raises:
-        CannotCheckError: When entered: nothing answers, or nothing that could be this service.
+        CannotCheckError: On entry: the target does not respond, or it refuses the key.
     """
 
     def __init__(self, target: Target, options: Options) -> None:
@@ -105,37 +105,54 @@ class Run:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.transport = stack.enter_context(HttpTransport(self.target.base_url, self.options.time_limit))
-            plain = RequestBuilder(self.options.contract, bearer(self.options.contract, self.target.key))
-            found = detect(self.transport, plain, self.target)
-            self._is_readable = found.is_readable
-            self.session = self._session(stack, plain.with_extra(_space(is_fake=found.is_fake)), found)
-            self._begin(found)
+            builder = RequestBuilder(self.options.contract, bearer(self.options.contract, self.target.key))
+            service = detect(self.transport, builder, self.target)
+            self._is_readable = service.is_readable
+            if service.is_mock_server:
+                # A space of its own keeps the run away from the accounts and the balance of other users.
+                name = f"check-{random.SystemRandom().getrandbits(_SPACE_BITS):016x}"
+                builder = builder.with_extra(((local.SPACE_HEADER, name),))
+            self.session = self._start_session(stack, builder, service)
+            self._check_detection(service)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def checks(self) -> list[Check]:
-        """Return the checks that were asked for, in order."""
-        return self.options.checks()
-
-    def make(self, check: Check) -> CheckResult:
-        """Make one check, after those tasks that it needs."""
-        ledger, started = self.session.log, time.monotonic()
-        self.session.check = check.name
-        exercised = ledger.exercised
-        self._attempt(check)
-        reason = next((one.reason for one in ledger.not_checked if one.subject == check.name), "")
-        is_checked = not reason or ledger.exercised > exercised
-        seconds = time.monotonic() - started
-        result = CheckResult(check.name, check.about, seconds, ledger.found_by(check.name), reason, is_checked)
+    def run_check(self, check: Check) -> CheckResult:
+        """Run one check, preceded by the first tasks if it needs tasks."""
+        session, log, started = self.session, self.session.log, time.monotonic()
+        session.check = check.name
+        exercised = log.exercised
+        if not self._is_readable:
+            session.mark_unchecked("no response of the target can be read")
+        else:
+            try:
+                if check.makes_tasks and not session.has_requested_tasks and check.run is not check_valid_requests:
+                    check_valid_requests(session)
+                check.run(session)
+                tasks.poll_pending(session)
+            except OutOfTimeError:
+                session.mark_unchecked(OUT_OF_TIME)
+            except BudgetExceededError:
+                session.mark_unchecked("it would cost credits; allow them with --spend")
+        reason = next((entry.reason for entry in log.not_checked if entry.subject == check.name), "")
+        result = CheckResult(
+            name=check.name,
+            about=check.about,
+            seconds=time.monotonic() - started,
+            findings=log.count_of(check.name),
+            reason=reason,
+            # A check that stopped early still counts if it exercised any clause before.
+            is_checked=not reason or log.exercised > exercised,
+        )
         self._results.append(result)
         return result
 
     def report(self) -> Report:
-        """Return what the run has found so far."""
-        session, ledger = self.session, self.session.log
+        """Return the report of the checks that have been run."""
+        session, log = self.session, self.session.log
         return Report(
             target=self.target.base_url,
             dialect=session.expected.dialect.title,
@@ -145,109 +162,83 @@ class Run:
             seconds=time.monotonic() - self._started,
             tasks=session.budget.created + session.budget.wrongly_created,
             spent=float(session.budget.charged if session.budget.is_free else session.budget.spent),
-            findings=ledger.findings,
+            findings=log.findings,
             checks=list(self._results),
-            not_checked=ledger.not_checked,
-            coverage=ledger.coverage,
-            remarks=list(ledger.remarks),
+            not_checked=log.not_checked,
+            coverage=log.coverage,
+            remarks=list(log.remarks),
         )
 
-    def _session(self, stack: ExitStack, asks: RequestBuilder, found: DetectedService) -> Session:
+    def _start_session(self, stack: ExitStack, builder: RequestBuilder, service: DetectedService) -> Session:
         target, options = self.target, self.options
+        callback_host = target.callback_host or ("127.0.0.1" if target.is_local else "")
+        receiver: Receiver | None = None
+        if callback_host:
+            receiver = stack.enter_context(
+                Receiver(callback_host, on_request=lambda _path, body: _fetch_record(self.transport, builder, body))
+            )
         return Session(
             target=target,
             transport=self.transport,
-            builder=asks,
-            expected=found.expected,
+            builder=builder,
+            expected=service.expected,
             log=FindingLog(options.contract, breakable_clauses(options.contract)),
-            budget=Budget(profile_of(options.contract).credits, target.most),
-            capabilities=detect_capabilities(self.transport, asks, found),
-            callback_addresses=CallbackAddresses(self._receiver(stack, asks)),
-            fail_prompt=target.fail_prompt or (_FAILING if found.is_fake else ""),
+            budget=Budget(profile_of(options.contract).credits, target.spend_limit),
+            capabilities=detect_capabilities(self.transport, builder, service),
+            callback_addresses=CallbackAddresses(receiver),
+            fail_prompt=target.fail_prompt or (_MOCK_FAIL_PROMPT if service.is_mock_server else ""),
             seed=options.seed,
             max_examples=options.max_examples,
             example_database=options.example_database,
-            is_exclusive=options.is_exclusive or found.is_fake,  # where a run has accounts of its own
+            # On the mock server, a run has accounts of its own.
+            is_exclusive=options.is_exclusive or service.is_mock_server,
         )
 
-    def _attempt(self, check: Check) -> None:
+    def _check_detection(self, service: DetectedService) -> None:
+        """Check the responses to the first requests, and that the target has the required capabilities."""
         session = self.session
-        if not self._is_readable:
-            session.mark_unchecked(_UNREADABLE)
-            return
-        try:
-            if check.makes_tasks and not session.has_requested_tasks and check.run is not check_valid_requests:
-                check_valid_requests(session)
-            check.run(session)
-            tasks.poll_pending(session)
-        except OutOfTimeError:
-            session.mark_unchecked(OUT_OF_TIME)
-        except BudgetExceededError:
-            session.mark_unchecked(_OUT_OF_MONEY)
-
-    def _begin(self, found: DetectedService) -> None:
-        """Judge the first answers, and whether everything is there that is required."""
-        session = self.session
-        session.check = SETUP
-        for remark in found.remarks:
-            session.log.remark(remark)
-        if not self.options.only or not found.is_readable:
-            self._judge_first(found)
-        if not self._is_readable and session.budget.is_free:
+        session.check = DETECTION
+        for remark in service.remarks:
+            session.log.add_remark(remark)
+        # A run of selected checks reports only on these, unless no response at all can be read.
+        if not self.options.only or not service.is_readable:
+            for clause, exchange in service.exchanges:
+                session.check_form(exchange)
+                if clause:
+                    session.count_wrongly_accepted(exchange)
+                    check_violation(session, exchange, clause, "")
+        if not service.is_readable and session.budget.is_free:
             session.send(session.builder.create(accepted(session.builder.contract)[0].request), once=True)
         session.fetch_balance()
-        self._require()
-
-    def _judge_first(self, found: DetectedService) -> None:
-        for clause, exchange in found.exchanges:
-            self.session.check_form(exchange)
-            if clause:
-                self.session.count_wrongly_accepted(exchange)
-                check_violation(self.session, exchange, clause, "")
-
-    def _require(self) -> None:
-        session = self.session
         for name in sorted(self.target.required - session.capabilities - {"callbacks"}):
-            exchange = session.send(
-                CAPABILITY_PROBES.get(name, CAPABILITY_PROBES["credit"])(session.builder), strict=False
-            )
-            session.report([Defect(CAPABILITY_CLAUSES[name], f"the target has no {name}, which is required")], exchange)
-
-    def _receiver(self, stack: ExitStack, asks: RequestBuilder) -> Receiver | None:
-        host = self.target.callback_host or ("127.0.0.1" if self.target.is_local else "")
-        if not host:
-            return None
-        return stack.enter_context(Receiver(host, look=lambda _path, body: _record_now(self.transport, asks, body)))
+            probe = CAPABILITY_PROBES.get(name, CAPABILITY_PROBES["credit"])
+            exchange = session.send(probe(session.builder), strict=False)
+            title = f"the target does not support {name}, which is required"
+            session.report([Defect(CAPABILITY_CLAUSES[name], title)], exchange)
 
 
 def run_checks(target: Target, options: Options, on_check: Callable[[Check], object] = lambda _: None) -> Report:
-    """Make every check that was asked for, and return what they found.
+    """Run the selected checks and return the report.
 
     Args:
-        target: Whom the run is about.
-        options: How it goes.
-        on_check: Called with each check before it is made.
+        target: Server to check.
+        options: Settings of the run.
+        on_check: Called with each check before it is run.
 
     Raises:
-        CannotCheckError: Nothing answers, or nothing that could be this service.
+        CannotCheckError: The target does not respond, or it refuses the key.
     """
     with Run(target, options) as run:
-        for check in run.checks():
+        for check in options.checks():
             on_check(check)
-            run.make(check)
+            run.run_check(check)
         return run.report()
 
 
-def _space(*, is_fake: bool) -> Headers:
-    """Return headers that keep a run on Seedbed's own fake apart: it takes nothing from anybody's balance there."""
-    name = f"check-{random.SystemRandom().getrandbits(_MARK_BITS):016x}"
-    return ((local.SPACE_HEADER, name),) if is_fake else ()
-
-
-def _record_now(wire: HttpTransport, asks: RequestBuilder, body: bytes) -> Any:
-    """Return the record of the task that a callback names, as it is at that moment."""
+def _fetch_record(transport: HttpTransport, builder: RequestBuilder, body: bytes) -> Any:
+    """Return the record of the task that a callback names, as it is when the callback arrives."""
     try:
         task_id = json.loads(body)["data"]["taskId"]
-        return wire.send(asks.record(str(task_id))).data
+        return transport.send(builder.record(str(task_id))).data
     except (OutOfTimeError, ValueError, KeyError, TypeError, RecursionError):
         return None

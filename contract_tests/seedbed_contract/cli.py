@@ -1,4 +1,4 @@
-"""The flags of ``seedbed check``: whom to judge, how, and where to write the reports."""
+"""The command ``seedbed check``: its options, the dry run, and where the reports go."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import printable
 
 from seedbed_contract.cases import accepted, raw, refused, wrong_keys
-from seedbed_contract.checker import OUT_OF_TIME, TIME_LIMIT, Options, Run
+from seedbed_contract.checker import DEFAULT_TIME_LIMIT, OUT_OF_TIME, Options, Run
 from seedbed_contract.detection import CannotCheckError
+from seedbed_contract.display import KEY_VARIABLE
 from seedbed_contract.findings import Report
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, terminal
@@ -35,27 +36,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-KEY_VARIABLE: Final = "SEEDBED_API_KEY"
-STANDARD: Final = Path("-")
-"""Stands for standard output."""
-_MOST_SECONDS: Final = 86_400
+STANDARD_OUTPUT: Final = Path("-")
+_MAX_TIME_LIMIT: Final = 86_400
+_FINDINGS: Final = 1
+_NOT_CHECKED: Final = 2
+_INTERRUPTED: Final = 130
+
+
+# Options
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """Whom to judge.
+    """Options that describe the server.
 
     Attributes:
-        key: A key to the server; else SEEDBED_API_KEY, else for a server on this machine the local fake's own.
-        second_key: A key of another account, to see that accounts are kept apart.
-        signing_key: What signs the callbacks of the account.
-        dialect: Whether it answers as documented or as the service was observed to; auto finds out.
-        http_status: Whether HTTP says 200 always, or the code; auto finds out.
-        fail_prompt: A prompt that makes a task of this server fail.
-        callback_host: Name or address by which the server reaches this machine, where it is not on it.
-        require: What the server must have, of credit, callbacks, models, modelSchema, downloadUrl, faults; repeatable.
-        spend: Credits that a run may cost where the server is not on this machine.
+        key: API key. Default: SEEDBED_API_KEY, or the key of the mock server if the server is on this machine.
+        second_key: API key of another account, to check that accounts are kept apart.
+        signing_key: Key that signs the callbacks of the account.
+        dialect: Whether the server behaves as documented or as observed; auto detects it.
+        http_status: Whether the HTTP status is always 200 (envelope) or equals the code (mirror); auto detects it.
+        fail_prompt: Prompt that makes a task fail on this server.
+        callback_host: Host name or address of this machine, as a remote server sees it.
+        require: Capability that the server must have: credit, callbacks, models, modelSchema, downloadUrl or faults.
+            Repeatable.
+        spend: Credits that the run may spend if the server is not on this machine.
     """
 
     key: str | None = None
@@ -72,10 +78,16 @@ class TargetOptions:
         """Return the target.
 
         Raises:
-            TargetError: There is none, or it cannot be judged like this.
+            TargetError: The URL is missing, or an option is invalid.
         """
         if not url:
-            raise TargetError(f"Which server? Give its URL, such as {local.BASE_URL}, or recorded traffic with --har.")
+            raise TargetError(
+                f"No server to check. Pass its URL, such as {local.BASE_URL}, or recorded traffic with --har."
+            )
+        try:
+            spend = Decimal(self.spend)
+        except InvalidOperation as error:
+            raise TargetError(f"--spend must be a number of credits, not {self.spend!r}.") from error
         return target_of(
             url,
             os.environ.get(KEY_VARIABLE) or _local_key(url) if self.key is None else self.key,
@@ -86,63 +98,63 @@ class TargetOptions:
             fail_prompt=self.fail_prompt,
             callback_host=self.callback_host,
             required=frozenset(self.require),
-            spend=_credits(self.spend),
+            spend=spend,
         )
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """How to judge.
+    """Options of the run.
 
     Attributes:
-        contract: Contract to judge by, a file that seedbed derive wrote; by default the shipped one.
-        max_examples: How many random requests each search makes.
-        time_limit: Seconds that a run may take.
-        seed: What decides what is drawn at random; the same seed repeats a run.
-        only: Checks to make, by patterns such as 'callbacks.*'; repeatable.
-        dry_run: List what would be sent, and send nothing.
-        quiet: Show no progress.
+        contract: Contract file from seedbed derive; default: the contract that Seedbed ships with.
+        max_examples: Number of random requests of each search.
+        time_limit: Time limit of the run in seconds.
+        seed: Seed of the random requests; the same seed repeats a run.
+        only: Pattern for the names of the checks to run, such as 'callbacks.*'. Repeatable.
+        dry_run: List the requests without sending them.
+        quiet: Do not show progress.
     """
 
     contract: Path | None = None
     max_examples: int = 100
-    time_limit: float = TIME_LIMIT
+    time_limit: float = DEFAULT_TIME_LIMIT
     seed: int = 0
     only: tuple[str, ...] = ()
     dry_run: bool = False
     quiet: bool = False
 
     def options(self) -> Options:
-        """Return how the run goes.
+        """Return the settings of the run.
 
         Raises:
-            TargetError: A number is out of range.
-            ContractError: The contract is none.
+            TargetError: A number is out of range, or a pattern matches no check.
+            ContractError: The contract is invalid.
             OSError: The contract cannot be read.
         """
         if self.max_examples < 1:
-            raise TargetError("The number of random requests is 1 or more; see --max-examples.")
-        if not (math.isfinite(self.time_limit) and 0 < self.time_limit <= _MOST_SECONDS):
+            raise TargetError(f"--max-examples must be 1 or more, not {self.max_examples}.")
+        if not (math.isfinite(self.time_limit) and 0 < self.time_limit <= _MAX_TIME_LIMIT):
             raise TargetError(
-                f"The time of a run is more than 0 and at most {_MOST_SECONDS} seconds; see --time-limit."
+                f"--time-limit must be more than 0 and at most {_MAX_TIME_LIMIT} seconds, not {self.time_limit:g}."
             )
         contract = Contract.load(self.contract) if self.contract else default_contract()
         options = Options(self.seed, self.max_examples, self.time_limit, self.only, contract)
-        options.checks()  # so that a mistaken name is told before anything is sent
+        options.checks()  # report an unknown name before anything is sent
         return options
 
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Where to write reports; - is standard output.
+    """Files to write reports to; - is standard output.
 
     Attributes:
-        junit: JUnit XML, for CI.
-        html: One file to look at.
-        json: For programs.
-        markdown: For a pull request.
+        junit: File for a JUnit XML report, for CI.
+        html: File for an HTML report.
+        json: File for a JSON report, for programs.
+        markdown: File for a Markdown report, for a pull request.
     """
 
     junit: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
@@ -151,158 +163,103 @@ class ReportOptions:
     markdown: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
 
     def check(self) -> None:
-        """Refuse two reports that would go to one place.
+        """Check that every report can be written, before the run takes its time.
 
         Raises:
-            TargetError: Two go to the same file, or to standard output.
+            TargetError: Two reports go to the same file, or to standard output.
+            OSError: A file cannot be written.
         """
-        paths = [path for path, _ in self.asked_for()]
+        paths = [path for path, _ in self.requested()]
         for path in paths:
             if paths.count(path) > 1:
-                raise TargetError(f"Two reports would go to {path}: give each a place of its own.")
+                raise TargetError(f"Two reports go to {path}. Pass a different file for each report.")
+            if path != STANDARD_OUTPUT:
+                check_writable(path)
 
-    def asked_for(self) -> Iterator[tuple[Path, Callable[[Report], str]]]:
-        """Yield each file with what writes its report."""
-        forms = (
+    def requested(self) -> Iterator[tuple[Path, Callable[[Report], str]]]:
+        """Yield each file with the function that renders its report."""
+        formats = (
             (self.junit, junit_report.render),
             (self.html, html_report.render),
             (self.json, json_report.render),
             (self.markdown, markdown_report.render),
         )
-        yield from ((path, form) for path, form in forms if path)
+        yield from ((path, render) for path, render in formats if path)
 
 
 def _local_key(url: str) -> str:
     try:
         return local.KEY if is_loopback(urlsplit(url).hostname or "") else ""
     except ValueError:
-        return local.KEY  # the URL is refused by name in a moment
+        return local.KEY  # target_of reports the invalid URL
 
 
-def _credits(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise TargetError(f"What may be spent is a number of credits, not {text!r}; see --spend.") from error
-
-
-_CALLBACK: Final = "http://127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One request, or several of a kind.
-
-    Attributes:
-        check: Name of the check that sends it.
-        what: What is special of it.
-        due: How it has to be answered.
-        is_task: Whether it makes a task where the target keeps the contract.
-    """
-
-    check: str
-    what: str
-    due: str
-    is_task: bool = False
-
-
-def planned(target: Target, options: Options) -> Iterator[Planned]:
-    """Yield the requests that can be told beforehand, in the order of the checks."""
-    yield from _refused(target, options)
-    if most_tasks(target, options) != 0:
-        yield from _accepted(options)
-    if target.is_local:
-        yield Planned("search.violations", f"up to {options.max_examples} random violations", "refused")
-        yield Planned("search.requests", f"up to {options.max_examples} random requests", "accepted", is_task=True)
-
-
-def _refused(target: Target, options: Options) -> Iterator[Planned]:
-    for case in refused(options.contract):
-        yield Planned("requests.refused", case.name, f"refused, for it breaks {case.clause}")
-    for body in (body for body in raw(options.contract) if body.expected == "refuse"):
-        yield Planned("requests.raw", body.name, "refused, for it holds no request")
-    for key in (key for key in wrong_keys(target.key, contract=options.contract) if key.expected == "refuse"):
-        yield Planned("authorisation.keys", key.name, "refused, for the key is wrong")
-
-
-def _accepted(options: Options) -> Iterator[Planned]:
-    for case in accepted(options.contract, callback=_CALLBACK):
-        yield Planned("requests.accepted", case.name, "accepted, several in one request", is_task=True)
-    for body in (body for body in raw(options.contract) if body.expected == "accept"):
-        yield Planned("requests.more", body.name, "accepted", is_task=True)
-
-
-def most_tasks(target: Target, options: Options) -> int | None:
-    """Return how many tasks a run may make at most; ``None`` where they cost nothing."""
-    return None if target.most is None else Budget(profile_of(options.contract).credits, target.most).remaining_tasks
-
-
-_FINDINGS = 1
-_NOT_JUDGED = 2
-_INTERRUPTED = 130
+# The command
 
 
 def check(
     url: str | None = None,
-    /,
     *,
-    whom: TargetOptions | None = None,
-    how: CheckOptions | None = None,
+    server: TargetOptions | None = None,
+    run: CheckOptions | None = None,
     reports: ReportOptions | None = None,
     har: Path | None = None,
 ) -> int:
-    """Judge whether a server keeps the contract: exit 0 it does, 1 it does not, 2 it cannot be judged.
+    """Check whether a server honours the contract: exit code 0 if it does, 1 if not, 2 if it cannot be checked.
 
-    A server that is not on this machine is sent only what it has to refuse, unless --spend allows it to cost credits.
+    A server that is not on this machine receives only requests that it must refuse, unless --spend allows credits.
 
     Args:
-        url: Where the server is, such as http://127.0.0.1:8721.
-        whom: Whom to judge.
-        how: How to judge.
-        reports: Where to write reports.
-        har: Judge the traffic that this file recorded (HAR 1.2), and send nothing.
+        url: Base URL of the server, such as http://127.0.0.1:8721.
+        server: Options that describe the server.
+        run: Options of the run.
+        reports: Files to write reports to.
+        har: Check the traffic that this file recorded (HAR 1.2) without sending anything.
     """
-    whom, how, reports = whom or TargetOptions(), how or CheckOptions(), reports or ReportOptions()
     try:
-        reports.check()
-        for path, _ in reports.asked_for():
-            if path != STANDARD:
-                check_writable(path)  # before the run takes its time
-        options = how.options()
-        if har:
-            return _report(_judge_file(har, url or "", whom, options, quiet=how.quiet), reports)
-        return _check(whom.target(url), options, how, reports)
+        return _check(
+            url,
+            server or TargetOptions(),
+            run or CheckOptions(),
+            reports or ReportOptions(),
+            har,
+        )
     except OutOfTimeError:
-        return _fail("the time was over before the first questions were answered. Give more with --time-limit")
+        return _fail("the time limit passed before the server was detected; raise it with --time-limit")
     except (TargetError, ContractError, HarError, CannotCheckError) as error:
         return _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror}")
     except KeyboardInterrupt:
-        return _fail("stopped; nothing is judged", code=_INTERRUPTED)
+        return _fail("interrupted; nothing was reported", code=_INTERRUPTED)
 
 
-def _check(target: Target, options: Options, how: CheckOptions, reports: ReportOptions) -> int:
-    if how.dry_run:
-        return _list(target, options)
-    if not _is_agreed(target, options):
+def _check(url: str | None, server: TargetOptions, run: CheckOptions, reports: ReportOptions, har: Path | None) -> int:
+    reports.check()
+    options = run.options()
+    if har:
+        return _write(_check_recording(har, url or "", server, options, quiet=run.quiet), reports)
+    target = server.target(url)
+    if run.dry_run:
+        return _print_dry_run(target, options)
+    if not _is_confirmed(target, options):
         return _fail("nothing was sent")
-    return _report(_judge(target, options, quiet=how.quiet), reports)
+    return _write(_check_server(target, options, quiet=run.quiet), reports)
 
 
-def _judge(target: Target, options: Options, *, quiet: bool) -> Report:
+def _check_server(target: Target, options: Options, *, quiet: bool) -> Report:
     with Run(target, options) as run:
-        checks = run.checks()
+        checks = options.checks()
         with RunProgress(Console(stderr=True), len(checks), quiet=quiet) as progress:
             run.transport.on_sent = progress.sent
             for check in checks:
                 progress.check(check.name, check.about)
-                run.make(check)
+                run.run_check(check)
         return run.report()
 
 
-def _judge_file(path: Path, base_url: str, whom: TargetOptions, options: Options, *, quiet: bool) -> Report:
+def _check_recording(path: Path, base_url: str, server: TargetOptions, options: Options, *, quiet: bool) -> Report:
     started = time.monotonic()
     recorded = read_har(path.read_bytes())
     with RunProgress(Console(stderr=True), 1, quiet=quiet) as progress:
@@ -312,69 +269,112 @@ def _judge_file(path: Path, base_url: str, whom: TargetOptions, options: Options
             path.name,
             contract=options.contract,
             base_url=base_url,
-            dialect=whom.dialect,
-            http_status=whom.http_status,
-            signing_key=whom.signing_key,
-            noted=progress.sent,
+            dialect=server.dialect,
+            http_status=server.http_status,
+            signing_key=server.signing_key,
+            on_checked=progress.sent,
         )
     return replace(report, seconds=time.monotonic() - started)
 
 
-def _report(report: Report, reports: ReportOptions) -> int:
-    for path, form in reports.asked_for():
-        if path != STANDARD:
-            write_whole(path, form(report).encode())
+def _write(report: Report, reports: ReportOptions) -> int:
+    """Write the reports, print the outcome, and return the exit code."""
+    on_output = [render for path, render in reports.requested() if path == STANDARD_OUTPUT]
+    for path, render in reports.requested():
+        if path != STANDARD_OUTPUT:
+            write_whole(path, render(report).encode())
     try:
-        _print(report, reports)
+        terminal.show(report, Console(stderr=bool(on_output)))
+        for render in on_output:
+            print(render(report))
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # whoever reads has seen enough; rich would end with a code of its own
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe, such as head, left early. Rich exits with its own code, which would hide ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _code(report)
-
-
-def _print(report: Report, reports: ReportOptions) -> None:
-    forms = [form for path, form in reports.asked_for() if path == STANDARD]
-    terminal.show(report, Console(stderr=bool(forms)))
-    for form in forms:
-        print(form(report))
-
-
-def _code(report: Report) -> int:
-    """Return the exit code: what the time was too short for has not been found to conform."""
     if not report.conforms:
         return _FINDINGS
+    # A check that ran out of time may have missed a finding, so the server has not been found to conform.
     if any(not check.is_checked and check.reason == OUT_OF_TIME for check in report.checks):
-        return _NOT_JUDGED
-    return 0 if any(check.is_checked for check in report.checks) else _NOT_JUDGED
+        return _NOT_CHECKED
+    return 0 if any(check.is_checked for check in report.checks) else _NOT_CHECKED
 
 
-def _list(target: Target, options: Options) -> int:
-    for request in planned(target, options):
-        print(printable(f"{request.check}: {request.what} -> {request.due}"))
-    print(_cost(target, options))
-    return 0
+def _fail(sentence: str, *, code: int = _NOT_CHECKED) -> int:
+    print(f"seedbed check: {printable(sentence).rstrip('.')}.", file=sys.stderr)
+    return code
 
 
-def _cost(target: Target, options: Options) -> str:
-    tasks = most_tasks(target, options)
+# Cost and dry run
+
+
+def max_tasks(target: Target, options: Options) -> int | None:
+    """Return the number of tasks that a run may create; ``None`` if tasks cost nothing."""
+    limit = target.spend_limit
+    return None if limit is None else Budget(profile_of(options.contract).credits, limit).remaining_tasks
+
+
+def _describe_cost(target: Target, options: Options) -> str:
+    tasks = max_tasks(target, options)
     if tasks is None:
-        return f"{target.base_url} is on this machine: its tasks cost nothing."
+        return f"{target.base_url} is on this machine, so tasks cost nothing."
     if tasks == 0:
-        return f"{target.base_url} is sent only what it has to refuse. To judge tasks, too, allow credits with --spend."
-    return f"{target.base_url} may be asked for {tasks} tasks, which cost up to {target.spend} credits."
+        return f"{target.base_url} receives only requests that it must refuse. To check tasks, allow credits: --spend."
+    return f"A run on {target.base_url} may create {tasks} tasks, which cost up to {target.spend} credits."
 
 
-def _is_agreed(target: Target, options: Options) -> bool:
-    """Ask whether credits may be spent, where there is somebody to ask."""
-    if not most_tasks(target, options):
+def _is_confirmed(target: Target, options: Options) -> bool:
+    """Ask on a terminal whether the run may spend credits."""
+    if not max_tasks(target, options):
         return True
-    print(_cost(target, options), file=sys.stderr)
+    print(_describe_cost(target, options), file=sys.stderr)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+        return True  # --spend is the confirmation of a script
+    print("Continue? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _fail(sentence: str, *, code: int = _NOT_JUDGED) -> int:
-    print(f"seedbed check: {printable(sentence).rstrip('.')}.", file=sys.stderr)
-    return code
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """A request of a run, or several requests of one kind.
+
+    Attributes:
+        check: Name of the check that sends it.
+        case: Name of the case.
+        expected: Expected response.
+    """
+
+    check: str
+    case: str
+    expected: str
+
+
+def planned_requests(target: Target, options: Options) -> Iterator[PlannedRequest]:
+    """Yield the requests that are known before a run, in the order of the checks."""
+    yield from _planned_refusals(target, options.contract)
+    if max_tasks(target, options) != 0:
+        for case in accepted(options.contract, callback="http://127.0.0.1"):
+            yield PlannedRequest("requests.accepted", case.name, "accepted, several cases in one request")
+        for body in raw(options.contract):
+            if body.expected == "accept":
+                yield PlannedRequest("requests.more", body.name, "accepted")
+    if target.is_local:
+        yield PlannedRequest("search.violations", f"up to {options.max_examples} random violations", "refused")
+        yield PlannedRequest("search.requests", f"up to {options.max_examples} random requests", "accepted")
+
+
+def _planned_refusals(target: Target, contract: Contract) -> Iterator[PlannedRequest]:
+    for case in refused(contract):
+        yield PlannedRequest("requests.refused", case.name, f"refused, because it breaks {case.clause}")
+    for body in raw(contract):
+        if body.expected == "refuse":
+            yield PlannedRequest("requests.raw", body.name, "refused, because the body is not a valid request")
+    for key in wrong_keys(target.key, contract=contract):
+        if key.expected == "refuse":
+            yield PlannedRequest("authorisation.keys", key.name, "refused, because the key is wrong")
+
+
+def _print_dry_run(target: Target, options: Options) -> int:
+    for request in planned_requests(target, options):
+        print(printable(f"{request.check}: {request.case} -> {request.expected}"))
+    print(_describe_cost(target, options))
+    return 0

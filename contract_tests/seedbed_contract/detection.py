@@ -1,4 +1,4 @@
-"""Which of the operations that a target need not have it has."""
+"""Detect the dialect, the HTTP status mode and the capabilities of a target from its responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seedbed_contract.rules.envelope import JSON
 from seedbed_contract.target import OK, Expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from seedbed_contract.target import HttpStatus, Target
 
 
+UNKNOWN_TASK_ID: Final = "seedbed-check-no-such-task"
+"""Id of a task that no service has."""
 FOREIGN_URL: Final = "http://127.0.0.1/picture.jpg"
-"""A URL that is no result of any service."""
+"""URL that is not a result of any service."""
 
 CAPABILITY_PROBES: Final[Mapping[str, Callable[[RequestBuilder], TargetRequest]]] = {
-    "credit": lambda asks: asks.credit(),
-    "models": lambda asks: asks.models(),
-    "modelSchema": lambda asks: asks.model_schema(asks.contract.model),
-    "downloadUrl": lambda asks: asks.download_url(FOREIGN_URL),
+    "credit": lambda builder: builder.credit(),
+    "models": lambda builder: builder.models(),
+    "modelSchema": lambda builder: builder.model_schema(builder.contract.model),
+    "downloadUrl": lambda builder: builder.download_url(FOREIGN_URL),
 }
-"""A question to each operation, which one that is there answers."""
-
+"""For each optional operation, a request that shows whether the target supports it."""
 CAPABILITY_CLAUSES: Final = {
     "credit": "creditAnswer/required/data",
     "models": "models/listed",
@@ -43,159 +44,162 @@ CAPABILITY_CLAUSES: Final = {
     "downloadUrl": "downloadUrl/own",
     "faults": "code/500",
 }
-"""The clause that an operation breaks by not being there, where it is required."""
+"""For each capability, the clause that a target without it breaks if the capability is required."""
 
-
-def detect_capabilities(wire: HttpTransport, asks: RequestBuilder, found: DetectedService) -> frozenset[str]:
-    """Return the names of the optional operations that a target has.
-
-    Raises:
-        OutOfTimeError: The time of the run is over.
-    """
-    expected = found.expected
-    # A server without the operation answers like for any path that it does not know.
-    due = dict.fromkeys(CAPABILITY_PROBES, expected.codes("done"))
-    due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
-    there = {name for name, ask in CAPABILITY_PROBES.items() if _is_there(wire.send(ask(asks)), due[name])}
-    return frozenset(there | ({"faults"} if found.is_fake else set()))
-
-
-def _is_there(exchange: Exchange, due: frozenset[int]) -> bool:
-    """Tell whether an operation answers, be it with what only says that it is JSON."""
-    answer = exchange.response
-    is_odd = answer is not None and answer.status == OK and answer.media_type == JSON and answer.json is NOT_JSON
-    return exchange.code in due or is_odd
-
-
-UNKNOWN_TASK_ID: Final = "seedbed-check-no-such-task"
-"""Name of a task that no service has."""
-_UNREADABLE: Final = "Nothing that it answers is a JSON object: is this the URL of the service?"
+_DIALECT_CASES: Final = {"required": "field_missing", "enum": "option_unknown", "maxLength": "text_too_long"}
+"""Violations, by keyword, that the dialects respond to differently."""
 
 
 class CannotCheckError(Exception):
-    """There is nothing that could be judged; the message is one sentence that tells why and what to do."""
+    """The target cannot be checked; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedService:
-    """What was found out about a target.
+    """The detected properties of a target.
 
     Attributes:
-        expected: What its answers are held against.
-        is_fake: Whether it says that it is Seedbed's own fake.
-        is_readable: Whether anything that it answers is a JSON object.
-        remarks: What was found out, in words.
-        exchanges: The questions and answers, each with the clause that it breaks, empty where it breaks none.
+        expected: What its responses are checked against.
+        is_mock_server: Whether it is Seedbed's mock server, as it says itself.
+        is_readable: Whether any response is a JSON object.
+        remarks: The detected properties, one sentence each.
+        exchanges: The exchanges, each with the clause that its request breaks, which is empty for a valid request.
     """
 
     expected: Expectations
-    is_fake: bool
+    is_mock_server: bool
     is_readable: bool
     remarks: tuple[str, ...]
     exchanges: tuple[tuple[str, Exchange], ...]
 
 
-def detect(wire: HttpTransport, asks: RequestBuilder, target: Target) -> DetectedService:
-    """Ask a few questions that have to be refused, and tell from the answers whom one talks to.
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """An exchange whose request the target should refuse."""
+
+    case: str
+    clause: str
+    exchange: Exchange
+
+
+def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) -> DetectedService:
+    """Send a few requests that the target should refuse, and detect its properties from the responses.
 
     Raises:
-        CannotCheckError: Nothing answers, or the key is refused.
+        CannotCheckError: The target does not respond, or it refuses the key.
+        OutOfTimeError: The time limit of the run passed.
     """
-    contract = asks.contract
-    questions = list(_questions(asks))
-    answered = list(_answered(wire, questions))
-    refused_key = (
-        documented().cases["key_refused"].numbers({**default_contract().codes_by_name, **contract.codes_by_name})
-    )
-    if all(exchange.code in refused_key for _, exchange in answered):
+    contract = builder.contract
+    probes = list(_send_probes(transport, builder))
+    key_refused = _codes_of(documented(), "key_refused", contract)
+    if all(probe.exchange.code in key_refused for probe in probes):
         raise CannotCheckError(
-            f"the key is refused at {wire.base_url}: give a good one with --key, or SEEDBED_API_KEY."
+            f"the key is refused by {transport.base_url}; pass a valid key with --key or SEEDBED_API_KEY."
         )
-    is_readable = any(exchange.response and isinstance(exchange.response.json, dict) for _, exchange in answered)
-    dialect, http_status = _dialect(answered, contract, target), _http_status(answered, target)
-    expected = Expectations(contract, dialect, http_status, is_dialect_given=target.dialect != "auto")
-    is_fake = any(exchange.response and exchange.response.header(local.MARK_HEADER) for _, exchange in answered)
-    remarks = tuple(_remarks(target, dialect, http_status)) if is_readable else (_UNREADABLE,)
-    clauses = (clause for _, clause, _ in questions)
-    exchanges = tuple(zip(clauses, (exchange for _, exchange in answered), strict=False))
-    return DetectedService(expected, is_fake, is_readable, remarks, exchanges)
+    responses = [probe.exchange.response for probe in probes if probe.exchange.response]
+    is_readable = any(isinstance(response.json, dict) for response in responses)
+    dialect, http_status = _detect_dialect(probes, contract, target), _detect_http_status(probes, target)
+    remarks = ["No response is a JSON object. Is this the URL of the service?"]
+    if is_readable:
+        remarks = []
+        if target.dialect == "auto":
+            remarks.append(f"Detected dialect: {dialect.title}.")
+        if target.http_status == "auto":
+            modes = {"envelope": "HTTP 200, with the code in the body", "mirror": "the code is also the HTTP status"}
+            remarks.append(f"Detected HTTP status mode: {http_status} ({modes[http_status]}).")
+    return DetectedService(
+        expected=Expectations(contract, dialect, http_status, is_dialect_given=target.dialect != "auto"),
+        is_mock_server=any(response.header(local.MARK_HEADER) for response in responses),
+        is_readable=is_readable,
+        remarks=tuple(remarks),
+        exchanges=tuple((probe.clause, probe.exchange) for probe in probes),
+    )
 
 
-def _answered(
-    wire: HttpTransport, questions: Iterable[tuple[str, str, TargetRequest]]
-) -> Iterator[tuple[str, Exchange]]:
-    """Yield the case of each question with its answer, until one made a task: that costs, and tells enough."""
-    for case, _, ask in questions:
-        exchange = _asked(wire, ask)
-        yield case, exchange
+def detect_capabilities(transport: HttpTransport, builder: RequestBuilder, service: DetectedService) -> frozenset[str]:
+    """Return the names of the capabilities of a target, except for callbacks.
+
+    Raises:
+        OutOfTimeError: The time limit of the run passed.
+    """
+    expected = service.expected
+    due = dict.fromkeys(CAPABILITY_PROBES, expected.codes("done"))
+    # A server without the operation responds as it does to any unknown path, so that code proves nothing.
+    due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
+    found = set()
+    for name, build in CAPABILITY_PROBES.items():
+        exchange = transport.send(build(builder))
+        response = exchange.response
+        # An operation that responds with broken JSON is supported, and has a defect.
+        is_broken = (
+            response is not None and response.status == OK and response.media_type == JSON and response.json is NOT_JSON
+        )
+        if exchange.code in due[name] or is_broken:
+            found.add(name)
+    return frozenset(found | ({"faults"} if service.is_mock_server else set()))
+
+
+def _send_probes(transport: HttpTransport, builder: RequestBuilder) -> Iterator[_Probe]:
+    """Send requests that the target should refuse, until it accepts one: that one costs a task, and shows enough."""
+    for case, clause, request in _probe_requests(builder):
+        exchange = transport.send(request)
+        if exchange.response is None:
+            raise CannotCheckError(
+                f"no usable response from {transport.base_url} ({exchange.problem}). "
+                "Start the server, or check the URL."
+            )
+        yield _Probe(case, clause, exchange)
         if exchange.task_id:
             return
 
 
-def _questions(asks: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]:
-    """Yield the case of each question, and the clause that it breaks."""
-    yield "task_unknown", "", asks.record(UNKNOWN_TASK_ID)
-    yield "key_refused", "", asks.with_authorization(()).record(UNKNOWN_TASK_ID)
+def _probe_requests(builder: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]:
+    """Yield requests, each with its case and with the clause that it breaks."""
+    yield "task_unknown", "", builder.record(UNKNOWN_TASK_ID)
+    yield "key_refused", "", builder.with_authorization(()).record(UNKNOWN_TASK_ID)
     by_case: dict[str, tuple[str, TargetRequest]] = {}
-    for case in refused(asks.contract):
-        keyword = case.clause.split("/")[1]
-        named = {"required": "field_missing", "enum": "option_unknown", "maxLength": "text_too_long"}.get(keyword)
-        if named and case.clause.startswith("input"):
-            by_case.setdefault(named, (case.clause, asks.create(case.payload)))
-    yield from ((named, *question) for named, question in by_case.items())
+    for case in refused(builder.contract):
+        name = _DIALECT_CASES.get(case.clause.split("/")[1])
+        if name and case.clause.startswith("input"):
+            by_case.setdefault(name, (case.clause, builder.create(case.payload)))
+    yield from ((name, clause, request) for name, (clause, request) in by_case.items())
 
 
-def _asked(wire: HttpTransport, ask: TargetRequest) -> Exchange:
-    exchange = wire.send(ask)
-    if exchange.response is None:
-        raise CannotCheckError(
-            f"nothing answers at {wire.base_url} as a service would ({exchange.problem}). "
-            "Start the server, or check the URL."
-        )
-    return exchange
-
-
-def _dialect(answered: list[tuple[str, Exchange]], contract: Contract, target: Target) -> Dialect:
+def _detect_dialect(probes: list[_Probe], contract: Contract, target: Target) -> Dialect:
+    """Return the dialect that most responses fit; each response that fits only one dialect votes for it."""
     if target.dialect != "auto":
         return dialects()[target.dialect]
-    votes = Counter(vote for case, exchange in answered if (vote := _vote(case, exchange, contract)))
-    return (
-        dialects()[max(votes, key=lambda title: (votes[title], title == documented().title))] if votes else documented()
-    )
+    votes = Counter[str]()
+    for probe in probes:
+        if probe.case in _DIALECT_CASES.values():
+            fitting = [title for title, dialect in dialects().items() if _fits(dialect, probe, contract)]
+            votes.update(fitting if len(fitting) == 1 else ())
+    if not votes:
+        return documented()
+    return dialects()[max(votes, key=lambda title: (votes[title], title == documented().title))]
 
 
-def _vote(case: str, exchange: Exchange, contract: Contract) -> str:
-    """Return the dialect that an answer speaks for, empty where it could be either."""
-    if case not in {"field_missing", "option_unknown", "text_too_long"}:
-        return ""
-    fitting = [title for title, dialect in dialects().items() if _fits(dialect, case, exchange, contract)]
-    return fitting[0] if len(fitting) == 1 else ""
-
-
-def _fits(dialect: Dialect, case: str, exchange: Exchange, contract: Contract) -> bool:
-    if exchange.code not in dialect.cases[case].numbers({**default_contract().codes_by_name, **contract.codes_by_name}):
+def _fits(dialect: Dialect, probe: _Probe, contract: Contract) -> bool:
+    """Return whether a response has the code and, for other dialects than the documented one, the message."""
+    exchange = probe.exchange
+    if exchange.code not in _codes_of(dialect, probe.case, contract):
         return False
     if dialect is documented():
         return True
-    words = re.sub(r"\\{\w+\\}", ".+", re.escape(dialect.cases[case].message))
-    message = (
-        exchange.response.json.get("msg") if exchange.response and isinstance(exchange.response.json, dict) else ""
-    )
-    return re.fullmatch(words, str(message)) is not None
+    pattern = re.sub(r"\\{\w+\\}", ".+", re.escape(dialect.cases[probe.case].message))
+    content = exchange.response.json if exchange.response else None
+    message = content.get("msg") if isinstance(content, dict) else ""
+    return re.fullmatch(pattern, str(message)) is not None
 
 
-def _http_status(answered: list[tuple[str, Exchange]], target: Target) -> HttpStatus:
+def _codes_of(dialect: Dialect, case: str, contract: Contract) -> frozenset[int]:
+    return dialect.cases[case].numbers({**default_contract().codes_by_name, **contract.codes_by_name})
+
+
+def _detect_http_status(probes: list[_Probe], target: Target) -> HttpStatus:
     if target.http_status != "auto":
         return target.http_status
-    statuses = [(exchange.response.status, exchange.code) for _, exchange in answered if exchange.response]
-    mirrored = sum(status == code != OK for status, code in statuses)
-    enveloped = sum(status == OK != code for status, code in statuses)
+    pairs = [(probe.exchange.response.status, probe.exchange.code) for probe in probes if probe.exchange.response]
+    mirrored = sum(status == code != OK for status, code in pairs)
+    enveloped = sum(status == OK != code for status, code in pairs)
     return "mirror" if mirrored > enveloped else "envelope"
-
-
-def _remarks(target: Target, dialect: Dialect, http_status: HttpStatus) -> Iterator[str]:
-    if target.dialect == "auto":
-        yield f"It answers in the {dialect.title} dialect."
-    if target.http_status == "auto":
-        how = {"envelope": "HTTP 200 with the code in the body", "mirror": "the code as HTTP status too"}[http_status]
-        yield f"It answers with {how} ({http_status})."

@@ -1,4 +1,4 @@
-"""Exchanges as people are shown them: a curl command that works as pasted, an answer cut to length, and no key."""
+"""Exchanges as text for reports: a curl command and a shortened response, both without keys."""
 
 from __future__ import annotations
 
@@ -18,74 +18,71 @@ if TYPE_CHECKING:
 
 
 KEY_VARIABLE: Final = "SEEDBED_API_KEY"
-_LONGEST_ANSWER: Final = 2_000
-_SHORTEST_SECRET: Final = 4
+_MAX_RESPONSE: Final = 2_000
+_MIN_SECRET: Final = 4
+"""Length from which a key is replaced anywhere in a header; a shorter one may occur in other words by chance."""
 
 
 def sample_of(exchange: Exchange, base_url: str, secrets: Mapping[str, str]) -> Sample:
-    """Return what shows an exchange.
+    """Return an exchange as a sample.
 
     Args:
         exchange: The exchange.
-        base_url: Where the target is.
-        secrets: Name of the shell variable by the key that it stands for.
+        base_url: Base URL of the target.
+        secrets: Keys, each with the shell variable that stands for it.
     """
-    return Sample(
-        curl(exchange.request, base_url, secrets),
-        describe_response(exchange, secrets),
-        len(exchange.request.body or b""),
-    )
+    command = curl(exchange.request, base_url, secrets)
+    return Sample(command, describe_response(exchange, secrets), len(exchange.request.body or b""))
 
 
 def sample_of_received(received: Received, secrets: Mapping[str, str]) -> Sample:
-    """Return what shows a callback: there is no request of one's own."""
+    """Return a callback as a sample, which has no curl command."""
     headers = "".join(f"{name}: {value} | " for name, value in received.headers.items())
-    text = (
-        f"{received.method} {received.target} | {headers}{received.body[:_LONGEST_ANSWER].decode('utf-8', 'replace')}"
-    )
+    body = received.body[:_MAX_RESPONSE].decode("utf-8", "replace")
+    text = f"{received.method} {received.target} | {headers}{body}"
     return Sample("", printable(redact(text, secrets)), len(received.body))
 
 
-def curl(ask: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> str:
-    """Return a request as a curl command, with shell variables in place of keys."""
-    words = ["curl", "-s", *_method(ask), _quoted(base_url + ask.target, secrets)]
-    if ask.body is not None and not any(name.lower() == "content-type" for name, _ in ask.headers):
-        words += ["-H", "Content-Type:"]  # else curl would send one of its own
-    for name, value in ask.headers:
-        words += ["-H", _quoted(f"{name}: {value}" if value else f"{name};", secrets)]
-    if ask.body is None:
-        return " ".join(words)
-    if _is_plain(ask.body):
-        return " ".join([*words, "--data-raw", shlex.quote(ask.body.decode())])
-    octal = "".join(f"\\0{byte:03o}" for byte in ask.body)
-    return f"printf '%b' {shlex.quote(octal)} | {' '.join(words)} --data-binary @-"
-
-
 def describe_response(exchange: Exchange, secrets: Mapping[str, str]) -> str:
-    """Return what came back, as text without control characters and keys."""
-    answer = exchange.response
-    if answer is None:
-        return f"no answer: {exchange.problem}"
-    text = redact(answer.body[:_LONGEST_ANSWER].decode("utf-8", "replace"), secrets)
-    more = "" if answer.is_whole and len(answer.body) <= _LONGEST_ANSWER else "..."
-    kind = answer.header("content-type")
-    return printable(f"HTTP {answer.status} {redact(kind, secrets)} | {text}{more}")
+    """Return the status, media type and body of a response as text without control characters and keys."""
+    response = exchange.response
+    if response is None:
+        return f"no response: {exchange.problem}"
+    text = redact(response.body[:_MAX_RESPONSE].decode("utf-8", "replace"), secrets)
+    more = "" if response.is_whole and len(response.body) <= _MAX_RESPONSE else "..."
+    media_type = redact(response.header("content-type"), secrets)
+    return printable(f"HTTP {response.status} {media_type} | {text}{more}")
 
 
 def redact(text: str, secrets: Mapping[str, str]) -> str:
-    """Return a text with the names of shell variables in place of keys."""
+    """Return a text with each key replaced by its shell variable."""
     for secret, variable in secrets.items():
         if secret:
             text = text.replace(secret, f"${variable}")
     return text
 
 
-def _method(ask: TargetRequest) -> list[str]:
-    implied = "GET" if ask.body is None else "POST"
-    return [] if ask.method == implied else ["-X", ask.method]
+def curl(request: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> str:
+    """Return a request as a curl command with shell variables in place of the keys."""
+    implied_method = "GET" if request.body is None else "POST"
+    words = ["curl", "-s"]
+    if request.method != implied_method:
+        words += ["-X", request.method]
+    words.append(_quoted(base_url + request.target, secrets))
+    if request.body is not None and not any(name.lower() == "content-type" for name, _ in request.headers):
+        words += ["-H", "Content-Type:"]  # otherwise curl adds a header of its own
+    for name, value in request.headers:
+        words += ["-H", _quoted(f"{name}: {value}" if value else f"{name};", secrets)]
+    if request.body is None:
+        return " ".join(words)
+    if _is_printable(request.body):
+        return " ".join([*words, "--data-raw", shlex.quote(request.body.decode())])
+    # A shell word cannot hold arbitrary bytes, so printf makes them from octal escapes.
+    octal = "".join(f"\\0{byte:03o}" for byte in request.body)
+    return f"printf '%b' {shlex.quote(octal)} | {' '.join(words)} --data-binary @-"
 
 
-def _is_plain(body: bytes) -> bool:
+def _is_printable(body: bytes) -> bool:
     try:
         return body.decode("utf-8").isprintable()
     except UnicodeDecodeError:
@@ -93,17 +90,20 @@ def _is_plain(body: bytes) -> bool:
 
 
 def _quoted(text: str, secrets: Mapping[str, str]) -> str:
-    """Quote a word for the shell; where it holds a key, or something made of one, the shell makes it again."""
+    """Quote a word for the shell; a key in it, or a value derived from a key, becomes a shell expression."""
     for secret, variable in secrets.items():
-        for made, expression in _made_of(secret, variable):
-            if made and made in text and (len(secret) >= _SHORTEST_SECRET or text.endswith(f" {made}")):
-                before, _, after = text.partition(made)
-                return f"{_in_double_quotes(before)}{expression}{_closed(after)}"
+        for derived, expression in _derived_from(secret, variable):
+            if derived and derived in text and (len(secret) >= _MIN_SECRET or text.endswith(f" {derived}")):
+                before, _, after = text.partition(derived)
+                return f'"{_escaped(before)}{expression}{_escaped(after)}"'
     return shlex.quote(text)
 
 
-def _made_of(secret: str, variable: str) -> tuple[tuple[str, str], ...]:
-    """Return what is made of a key, longest first, each with the shell's word for it."""
+def _derived_from(secret: str, variable: str) -> tuple[tuple[str, str], ...]:
+    """Return a key and the wrong keys that the checks derive from it, each with its shell expression.
+
+    The longest come first, since the shorter ones are parts of them.
+    """
     return (
         (secret, f"${{{variable}}}"),
         (secret.swapcase(), f"$(printf %s \"${variable}\" | tr 'A-Za-z' 'a-zA-Z')"),
@@ -113,14 +113,6 @@ def _made_of(secret: str, variable: str) -> tuple[tuple[str, str], ...]:
         (secret[:-1], f"${{{variable}%?}}"),
         (secret[1:], f"${{{variable}#?}}"),
     )
-
-
-def _in_double_quotes(text: str) -> str:
-    return '"' + _escaped(text)
-
-
-def _closed(text: str) -> str:
-    return _escaped(text) + '"'
 
 
 def _escaped(text: str) -> str:

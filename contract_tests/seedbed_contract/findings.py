@@ -1,4 +1,4 @@
-"""What a report is made of: findings, what was exercised, and what could not be judged."""
+"""Findings, coverage and the report of a run, and the log that collects them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 
 
 Side = Literal["accepting", "refusing"]
-"""Whether a clause was exercised by what keeps it, or by what breaks it and has to be refused."""
+"""Whether a message that keeps a clause exercised it, or a request that breaks it and must be refused."""
 
+DETECTION: Final = "detection"
+"""Name in reports for the first requests of a run, which belong to no check."""
+_MAX_CASES: Final = 8
 _UNTESTABLE: Final = frozenset({"default", "operation/server"})
-"""What no request can put to the test: what stands in for a field left out, and where another server is."""
+"""Clauses that no request can exercise: the default of an omitted field, and the address of the real server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The smallest exchange that shows a finding; nothing in it holds a key.
+    """The smallest exchange that shows a finding, with placeholders for all keys.
 
     Attributes:
-        curl: The request as a command that works as pasted; empty where nothing was asked, as for a callback.
-        answer: What came back, or what was received, as text of reasonable length.
-        size: Length of the request in bytes, by which samples are compared.
+        curl: The request as a curl command; empty for a callback.
+        response: The response, or the callback that was received, as text of limited length.
+        size: Size of the request body in bytes, by which samples are compared.
     """
 
     curl: str
@@ -42,18 +45,18 @@ class Sample:
 
 @dataclass(slots=True)
 class Finding:
-    """One way in which a target does not keep the contract.
+    """One difference between a target and the contract.
 
     Attributes:
         clause: Id of the clause.
-        title: What is wrong, a sentence without full stop; with the clause it tells one finding from another.
-        says: What the clause states.
-        place: Where it is stated.
-        check: Name of the check that found it.
+        title: Description of the difference, without a full stop; together with the clause it identifies the finding.
+        says: Statement of the clause.
+        place: Place of the clause on the vendor's page.
+        check: Name of the check with the finding.
         sample: The smallest exchange that shows it.
-        count: How often it was seen.
-        also: Further circumstances in which it was seen, such as the names of other cases.
-        side: Whose fault it is: ``service`` or, in recorded traffic, ``caller``.
+        count: Number of times that it was seen.
+        also: Names of other cases in which it was seen.
+        side: Side that breaks the contract: ``service`` or, in recorded traffic, ``caller``.
     """
 
     clause: str
@@ -69,11 +72,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class NotChecked:
-    """Something that could not be judged, which is not the same as being right.
+    """Something that could not be checked; it may or may not conform.
 
     Attributes:
-        subject: Name of a check, or of a clause.
-        reason: Why not, a sentence without full stop.
+        subject: Name of a check or id of a clause.
+        reason: Why it could not be checked, without a full stop.
     """
 
     subject: str
@@ -82,15 +85,15 @@ class NotChecked:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """How one check went.
+    """The result of one check.
 
     Attributes:
         name: Name of the check, such as ``requests.refused``.
-        about: What it judges, in a few words.
-        seconds: How long it took.
-        findings: How many findings it made.
-        reason: Why it was not judged, or not in whole; empty where it was.
-        judged: Whether anything was judged.
+        about: Subject of the check.
+        seconds: Duration in seconds.
+        findings: Number of findings.
+        reason: Why the check was skipped or only partly run; empty otherwise.
+        is_checked: Whether the check was run, at least partly.
     """
 
     name: str
@@ -103,12 +106,12 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """How a clause was exercised.
+    """How often a clause was exercised.
 
     Attributes:
         clause: The clause.
-        accepting: How often by what keeps it.
-        refusing: How often by what breaks it; ``None`` where no request can break it.
+        accepting: Number of messages that kept it.
+        refusing: Number of requests that broke it; ``None`` if no request can break it.
     """
 
     clause: Clause
@@ -122,19 +125,19 @@ class Report:
 
     Attributes:
         target: Base URL, or the name of the file of recorded traffic.
-        dialect: The dialect that was judged by.
+        dialect: Dialect that the target was checked against.
         http_status: ``envelope`` or ``mirror``.
-        seed: What repeats the run.
-        requests: How many requests were sent.
-        seconds: How long it took.
-        tasks: How many tasks were made.
-        spent: Credits that the run cost, as far as is known.
-        findings: What is wrong, in the order of the clauses.
-        checks: How each check went.
-        not_checked: What could not be judged.
-        coverage: Every clause, with how it was exercised.
-        remarks: What was found out about the target, such as the dialect where that was asked for.
-        is_recorded: Whether it is about recorded traffic, of which no seed repeats anything.
+        seed: Seed of the run.
+        requests: Number of requests that were sent.
+        seconds: Duration in seconds.
+        tasks: Number of tasks that were created.
+        spent: Credits that the run cost, as far as they are known.
+        findings: Findings, in the order of the clauses.
+        checks: Results of the checks.
+        not_checked: What could not be checked.
+        coverage: Coverage of every clause.
+        remarks: Detected properties of the target, one sentence each.
+        is_recorded: Whether the report is about recorded traffic, which a seed cannot repeat.
     """
 
     target: str
@@ -154,39 +157,32 @@ class Report:
 
     @property
     def conforms(self) -> bool:
-        """Whether nothing was found that breaks the contract."""
+        """Whether there are no findings."""
         return not self.findings
 
 
 def testable_clauses(contract: Contract) -> dict[str, Clause]:
-    """Return every clause that a request or an answer can put to the test, by id, in the order of the page."""
+    """Return the clauses that a request or a response can exercise, by id, in the order of the page."""
     stated = (*contract.clauses(), *job_api().clauses())
     return {clause.id: clause for clause in stated if not {clause.kind, clause.id} & _UNTESTABLE}
 
 
 def place_of(clause: Clause) -> str:
-    """Return where a clause is stated, on one line."""
+    """Return the place of a clause on the vendor's page as one line."""
     place: Mapping[str, str] = clause.place
     return place.get("source") or " > ".join(place.values()) or "the contract"
 
 
 def statement_of(clause: Clause) -> str:
-    """Return what a clause states, on one line."""
-    if clause.kind == "behaviour":
-        return str(clause.value)
-    return f"{clause.kind}: {clause.value}"
-
-
-SETUP: Final = "beginning"
-"""Stands for the check that notes what the first questions of a run show."""
-_MOST_ALSO: Final = 8
+    """Return the statement of a clause as one line."""
+    return str(clause.value) if clause.kind == "behaviour" else f"{clause.kind}: {clause.value}"
 
 
 class FindingLog:
-    """Keeps the account of a run; may be used by several threads.
+    """Collects the findings and the coverage of a run. Threads may use it concurrently.
 
     Args:
-        contract: The contract that is judged by.
+        contract: Contract that the target is checked against.
         breakable: Ids of the clauses that a request can break.
     """
 
@@ -199,64 +195,74 @@ class FindingLog:
             self._by_shape.setdefault(clause.id.partition("/")[0], []).append(clause)
         self._findings: dict[tuple[str, str], Finding] = {}
         self._by_check: dict[str, set[tuple[str, str]]] = {}
-        self._not_judged: dict[str, NotChecked] = {}
+        self._not_checked: dict[str, NotChecked] = {}
         self._exercised: dict[Side, Counter[str]] = {"accepting": Counter(), "refusing": Counter()}
         self._lock = threading.Lock()
 
-    def find(self, flaw: Defect, check: str, sample: Sample, also: str = "", *, side: str = "service") -> None:
-        """Note a finding; one that is known already is counted, and shown by the smaller sample."""
-        key = (flaw.clause, flaw.kind or flaw.title)
+    def add(self, defect: Defect, check: str, sample: Sample, case: str = "", *, side: str = "service") -> None:
+        """Add a finding; a known finding is counted once more and keeps the smaller sample.
+
+        Args:
+            defect: What is wrong.
+            check: Name of the check.
+            sample: Exchange that shows it.
+            case: Name of the case that was sent.
+            side: Side that breaks the contract.
+        """
+        key = (defect.clause, defect.kind or defect.title)
         with self._lock:
-            known = self._findings.get(key)
-            if known is None:
-                says, place = self._stated(flaw.clause)
-                known = Finding(flaw.clause, flaw.title, says, place, check, sample, count=0, side=side)
-                self._findings[key] = known
-            known.count += 1
-            if known.check == SETUP:
-                known.check = check
+            finding = self._findings.get(key)
+            if finding is None:
+                clause = self.clauses.get(defect.clause)
+                says, place = (statement_of(clause), place_of(clause)) if clause else ("", "the contract")
+                finding = Finding(defect.clause, defect.title, says, place, check, sample, count=0, side=side)
+                self._findings[key] = finding
+            finding.count += 1
+            # A check describes the circumstances better than the first requests of the run do.
+            if finding.check == DETECTION:
+                finding.check = check
             self._by_check.setdefault(check, set()).add(key)
-            if sample.size < known.sample.size:
-                known.sample = sample
-            if also and also not in known.also and len(known.also) < _MOST_ALSO:
-                known.also.append(also)
+            if sample.size < finding.sample.size:
+                finding.sample = sample
+            if case and case not in finding.also and len(finding.also) < _MAX_CASES:
+                finding.also.append(case)
 
     def exercise(self, clauses: Iterable[str], side: Side = "accepting") -> None:
-        """Note that clauses were put to the test."""
+        """Count clauses as exercised."""
         with self._lock:
             self._exercised[side].update(clauses)
 
     def exercise_shape(self, name: str, value: Mapping[str, Any]) -> None:
-        """Note that the clauses of a shape were put to the test, those of fields that are not there aside."""
-        own = self._by_shape.get(name, ())
-        self.exercise(clause.id for clause in own if _speaks_of(clause, value))
+        """Count the clauses of a shared shape as exercised, except those of fields that the value does not have."""
+        clauses = self._by_shape.get(name, ())
+        self.exercise(clause.id for clause in clauses if _applies_to(clause, value))
 
     def mark_unchecked(self, subject: str, reason: str) -> None:
-        """Note that something could not be judged; the first reason stays."""
+        """Note why something could not be checked; the first reason is kept."""
         with self._lock:
-            self._not_judged.setdefault(subject, NotChecked(subject, reason))
+            self._not_checked.setdefault(subject, NotChecked(subject, reason))
 
-    def remark(self, text: str) -> None:
-        """Note what was found out about the target."""
-        if text not in self.remarks:
-            self.remarks.append(text)
+    def add_remark(self, sentence: str) -> None:
+        """Add a detected property of the target."""
+        if sentence not in self.remarks:
+            self.remarks.append(sentence)
 
     def has_finding(self, clause: str) -> bool:
-        """Tell whether there is a finding on a clause."""
+        """Return whether there is a finding on a clause."""
         return any(known == clause for known, _ in self._findings)
 
-    def found_by(self, check: str) -> int:
-        """Return how many findings a check has noted, those that others noted before included."""
+    def count_of(self, check: str) -> int:
+        """Return the number of findings that a check has seen, including those that other checks saw before."""
         return len(self._by_check.get(check, ()))
 
     @property
     def exercised(self) -> int:
-        """How often any clause was put to the test."""
+        """Number of times that any clause was exercised."""
         return sum(counter.total() for counter in self._exercised.values())
 
     @property
     def count(self) -> int:
-        """How many findings there are."""
+        """Number of findings."""
         return len(self._findings)
 
     @property
@@ -267,24 +273,20 @@ class FindingLog:
 
     @property
     def not_checked(self) -> list[NotChecked]:
-        """What could not be judged, in the order in which that was noted."""
-        return list(self._not_judged.values())
+        """What could not be checked, in the order of the notes."""
+        return list(self._not_checked.values())
 
     @property
     def coverage(self) -> list[Covered]:
-        """Every clause, with how it was exercised."""
-        return [self._covered(clause) for clause in self.clauses.values()]
-
-    def _covered(self, clause: Clause) -> Covered:
-        refusing = self._exercised["refusing"][clause.id] if clause.id in self._breakable else None
-        return Covered(clause, self._exercised["accepting"][clause.id], refusing)
-
-    def _stated(self, clause_id: str) -> tuple[str, str]:
-        clause = self.clauses.get(clause_id)
-        return (statement_of(clause), place_of(clause)) if clause else ("", "the contract")
+        """The coverage of every clause."""
+        accepting, refusing = self._exercised["accepting"], self._exercised["refusing"]
+        return [
+            Covered(clause, accepting[clause.id], refusing[clause.id] if clause.id in self._breakable else None)
+            for clause in self.clauses.values()
+        ]
 
 
-def _speaks_of(clause: Clause, value: Mapping[str, Any]) -> bool:
+def _applies_to(clause: Clause, value: Mapping[str, Any]) -> bool:
     field, _, rest = clause.id.partition("/")[2].partition("/")
     if clause.kind == "behaviour":
         return False

@@ -1,4 +1,4 @@
-"""A request, what came back, and how that is read."""
+"""HTTP requests to a target, their responses, and the transport that sends them until a deadline."""
 
 from __future__ import annotations
 
@@ -23,19 +23,29 @@ if TYPE_CHECKING:
 Headers = tuple[tuple[str, str], ...]
 
 NOT_JSON: Final = object()
-"""Stands for the content of a body that is no JSON text."""
+"""Parsed value of a body that is not valid JSON."""
+JSON_BODY: Headers = (("Content-Type", "application/json"),)
+RESPONSE_TIMEOUT: Final = 10.0
+"""Seconds in which a whole response must arrive."""
+MAX_RESPONSE: Final = 8 << 20
+"""Bytes that are read of a response; responses of the service are far smaller."""
+_CONNECTIONS: Final = 64
+_KEEPALIVE: Final = 1.0
+"""Seconds for which an idle connection is reused: servers close such connections, which is not a defect."""
+_CLIENT_HEADERS: Final = {"Accept": "*/*", "User-Agent": "seedbed-check", "Accept-Encoding": "identity"}
+_NO_RESPONSE: Final = "no response within"
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRequest:
-    """A request as it is to be sent.
+    """A request to send.
 
     Attributes:
         operation: Name of the operation, such as ``createTask``.
         method: HTTP method.
         target: Path and query.
-        headers: Headers in order, a name as often as it is to be sent.
-        body: Bytes of the body, ``None`` where there is none.
+        headers: Headers in order; a name may occur several times.
+        body: The body; ``None`` if there is none.
     """
 
     operation: str
@@ -47,13 +57,13 @@ class TargetRequest:
 
 @dataclass(frozen=True)
 class TargetResponse:
-    """An HTTP answer.
+    """A response.
 
     Attributes:
         status: HTTP status.
-        headers: Headers in order, names in lower case.
-        body: Bytes of the body, as far as they were read.
-        is_whole: Whether all of the body was read.
+        headers: Headers in order, with lower-case names.
+        body: The body, or the part of it that was read.
+        is_whole: Whether the whole body was read.
     """
 
     status: int
@@ -62,22 +72,25 @@ class TargetResponse:
     is_whole: bool = True
 
     def header(self, name: str) -> str:
-        """Return a header, empty where there is none."""
+        """Return the value of a header; an empty text if it is missing."""
         return next((value for known, value in self.headers if known == name.lower()), "")
 
     @property
     def media_type(self) -> str:
-        """The media type without its parameters, in lower case."""
+        """The media type in lower case, without parameters."""
         return self.header("content-type").partition(";")[0].strip().lower()
 
     @cached_property
     def json(self) -> Any:
-        """The content, or :data:`NOT_JSON`; what only a lenient parser takes, such as NaN, is none."""
+        """The parsed body, or :data:`NOT_JSON`."""
         return parse_json(self.body) if self.is_whole else NOT_JSON
 
     @property
     def code(self) -> int | None:
-        """The outcome; a number written as text is taken for one, so that a report can go on."""
+        """The code in the body; ``None`` if there is none.
+
+        A code that is written as a string counts, too, so that the checks can continue after reporting it.
+        """
         code = self.json.get("code") if isinstance(self.json, dict) else None
         if isinstance(code, str) and code.isascii() and code.isdigit():
             return int(code)
@@ -87,26 +100,26 @@ class TargetResponse:
 
     @property
     def data(self) -> Any:
-        """What is given back, ``None`` where nothing is."""
+        """The data in the body; ``None`` if there is none."""
         return self.json.get("data") if isinstance(self.json, dict) else None
 
     @property
     def task_id(self) -> str:
-        """The name of the task that is given back, empty where none is."""
+        """The task id in the data; empty if there is none."""
         task_id = self.data.get("taskId") if isinstance(self.data, dict) else None
         return str(task_id) if isinstance(task_id, str | int) and not isinstance(task_id, bool) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and what came of it.
+    """A request and its response.
 
     Attributes:
-        ask: The request.
-        answer: The answer, ``None`` where there was none.
-        problem: Why there was none, a phrase.
-        started: When it was sent, in Unix seconds.
-        ended: When the answer had been read, in Unix seconds.
+        request: The request.
+        response: The response; ``None`` if there was none.
+        problem: Why there was no response, a phrase.
+        started: Time when the request was sent, in Unix seconds.
+        ended: Time when the response had been read, in Unix seconds.
     """
 
     request: TargetRequest
@@ -117,106 +130,32 @@ class Exchange:
 
     @property
     def code(self) -> int | None:
-        """The outcome, ``None`` where it cannot be told."""
+        """The code of the response; ``None`` if there is none."""
         return self.response.code if self.response else None
 
     @property
     def data(self) -> Any:
-        """What was given back, ``None`` where nothing was."""
+        """The data of the response; ``None`` if there is none."""
         return self.response.data if self.response else None
 
     @property
     def task_id(self) -> str:
-        """The name of the task that was given back, empty where none was."""
+        """The task id of the response; empty if there is none."""
         return self.response.task_id if self.response else ""
 
 
 def parse_json(body: bytes | str) -> Any:
-    """Return the value of a JSON text by the letter of RFC 8259, or :data:`NOT_JSON`."""
+    """Return the value of a JSON text, or :data:`NOT_JSON` if RFC 8259 does not allow the text."""
     try:
         text = body.decode("utf-8") if isinstance(body, bytes) else body
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return NOT_JSON
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
+    # Python's parser accepts NaN and Infinity, which are not JSON.
     raise ValueError(constant)
-
-
-JSON_BODY: Headers = (("Content-Type", "application/json"),)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBuilder:
-    """Makes requests.
-
-    Attributes:
-        contract: How they are made.
-        authorization: Headers that carry the key.
-        extra: Headers that every request has beside.
-    """
-
-    contract: Contract
-    authorization: Headers
-    extra: Headers = ()
-
-    def with_key(self, key: str) -> RequestBuilder:
-        """Return what makes requests with another key."""
-        return RequestBuilder(self.contract, bearer(self.contract, key), self.extra)
-
-    def with_authorization(self, headers: Headers) -> RequestBuilder:
-        """Return what makes requests with other headers in place of the key."""
-        return RequestBuilder(self.contract, headers, self.extra)
-
-    def with_extra(self, headers: Headers) -> RequestBuilder:
-        """Return what makes requests with further headers."""
-        return RequestBuilder(self.contract, self.authorization, (*self.extra, *headers))
-
-    def create(self, body: Any, headers: Headers = JSON_BODY, *, method: str = "") -> TargetRequest:
-        """Return a request for a task; the body is bytes, or a value that JSON can say."""
-        operation = self.contract.operation
-        content = body if isinstance(body, bytes) else to_json(body)
-        return self._ask("createTask", method or operation.method, operation.path, content, headers)
-
-    def record(self, task_id: str | Sequence[str] | None) -> TargetRequest:
-        """Return a look at a task; ``None`` names none, several name several."""
-        names = [] if task_id is None else [task_id] if isinstance(task_id, str) else task_id
-        operation = job_api().record_info
-        query = urlencode([(operation.query, name) for name in names])
-        return self._ask("recordInfo", operation.method, f"{operation.path}?{query}" if query else operation.path)
-
-    def credit(self) -> TargetRequest:
-        """Return the question for the balance."""
-        return self._ask("credit", job_api().credit.method, job_api().credit.path)
-
-    def models(self) -> TargetRequest:
-        """Return the question for the list of models."""
-        return self._ask("models", job_api().models.method, job_api().models.path)
-
-    def model_schema(self, model: str) -> TargetRequest:
-        """Return the question for the schema of a model."""
-        operation = job_api().model_schema
-        return self._ask("modelSchema", operation.method, operation.path.replace("{model}", model))
-
-    def download_url(self, url: Any) -> TargetRequest:
-        """Return the question for the URL of a download."""
-        operation = job_api().download_url
-        return self._ask("downloadUrl", operation.method, operation.path, to_json({operation.field: url}), JSON_BODY)
-
-    def path(self, path: str) -> TargetRequest:
-        """Return a question for a path that the service does not document."""
-        return self._ask("path", "GET", path)
-
-    def _ask(
-        self, name: str, method: str, target: str, body: bytes | None = None, headers: Headers = ()
-    ) -> TargetRequest:
-        return TargetRequest(name, method, target, (*self.authorization, *headers, *self.extra), body)
-
-
-def bearer(contract: Contract, key: str) -> Headers:
-    """Return the headers that carry a key."""
-    return ((contract.operation.header, f"{contract.operation.scheme} {key}"),)
 
 
 def to_json(request: Any) -> bytes:
@@ -224,25 +163,88 @@ def to_json(request: Any) -> bytes:
     return json.dumps(request).encode()
 
 
-PATIENCE: Final = 10.0
-"""Seconds that one answer may take."""
-LARGEST_ANSWER: Final = 8 << 20
-"""Bytes of an answer that are read; no answer of the service comes near."""
-_CONNECTIONS: Final = 64
-_IDLE: Final = 1.0
-"""Seconds after which an idle connection is not used again: servers close them, and that is no fault."""
+def bearer(contract: Contract, key: str) -> Headers:
+    """Return the headers that carry a key."""
+    return ((contract.operation.header, f"{contract.operation.scheme} {key}"),)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBuilder:
+    """Builds requests.
+
+    Attributes:
+        contract: Contract that names paths and methods.
+        authorization: Headers that carry the key.
+        extra: Further headers of every request.
+    """
+
+    contract: Contract
+    authorization: Headers
+    extra: Headers = ()
+
+    def with_key(self, key: str) -> RequestBuilder:
+        """Return a builder with another key."""
+        return RequestBuilder(self.contract, bearer(self.contract, key), self.extra)
+
+    def with_authorization(self, headers: Headers) -> RequestBuilder:
+        """Return a builder with other headers in place of the key."""
+        return RequestBuilder(self.contract, headers, self.extra)
+
+    def with_extra(self, headers: Headers) -> RequestBuilder:
+        """Return a builder that adds headers."""
+        return RequestBuilder(self.contract, self.authorization, (*self.extra, *headers))
+
+    def create(self, body: Any, headers: Headers = JSON_BODY, *, method: str = "") -> TargetRequest:
+        """Return a createTask request with a body of bytes, or of a value to serialize as JSON."""
+        operation = self.contract.operation
+        content = body if isinstance(body, bytes) else to_json(body)
+        return self._build("createTask", method or operation.method, operation.path, content, headers)
+
+    def record(self, task_id: str | Sequence[str] | None) -> TargetRequest:
+        """Return a recordInfo request for a task id, for several of them, or for none."""
+        task_ids = [] if task_id is None else [task_id] if isinstance(task_id, str) else task_id
+        operation = job_api().record_info
+        query = urlencode([(operation.query, one) for one in task_ids])
+        return self._build("recordInfo", operation.method, f"{operation.path}?{query}" if query else operation.path)
+
+    def credit(self) -> TargetRequest:
+        """Return a request for the balance."""
+        return self._build("credit", job_api().credit.method, job_api().credit.path)
+
+    def models(self) -> TargetRequest:
+        """Return a request for the list of models."""
+        return self._build("models", job_api().models.method, job_api().models.path)
+
+    def model_schema(self, model: str) -> TargetRequest:
+        """Return a request for the schema of a model."""
+        operation = job_api().model_schema
+        return self._build("modelSchema", operation.method, operation.path.replace("{model}", model))
+
+    def download_url(self, url: Any) -> TargetRequest:
+        """Return a request for the download URL of a result."""
+        operation = job_api().download_url
+        return self._build("downloadUrl", operation.method, operation.path, to_json({operation.field: url}), JSON_BODY)
+
+    def path(self, path: str) -> TargetRequest:
+        """Return a GET request for a path that the service does not document."""
+        return self._build("path", "GET", path)
+
+    def _build(
+        self, operation: str, method: str, target: str, body: bytes | None = None, headers: Headers = ()
+    ) -> TargetRequest:
+        return TargetRequest(operation, method, target, (*self.authorization, *headers, *self.extra), body)
 
 
 class OutOfTimeError(Exception):
-    """The time of a run is over."""
+    """The time limit of a run passed."""
 
 
 class HttpTransport:
-    """Sends requests to one server until a deadline.
+    """Sends requests to one server until a deadline. Use it as a context manager.
 
     Args:
-        base_url: Where the server is.
-        seconds: How long requests may be sent.
+        base_url: Base URL of the server.
+        seconds: Seconds for which requests may be sent.
     """
 
     def __init__(self, base_url: str, seconds: float) -> None:
@@ -251,90 +253,95 @@ class HttpTransport:
         self.deadline = time.monotonic() + seconds
         self.sent = 0
         self.on_sent: Callable[[], object] = lambda: None
-        self._count = threading.Lock()
-        limits = httpx2.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_IDLE)
-        is_secure = base_url.startswith("https:")
-        self._client = httpx2.Client(trust_env=False, limits=limits, verify=is_secure, headers=_BARE)
-        # A connection of its own for what may not be sent twice, so that no idle one can break under it.
-        self._fresh = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0)
-        self._once = httpx2.Client(trust_env=False, limits=self._fresh, verify=is_secure, headers=_BARE)
+        self._count_lock = threading.Lock()
+        is_secure = base_url.startswith("https:")  # without TLS, loading the certificates would only take time
+        self._client = httpx2.Client(
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEEPALIVE),
+            verify=is_secure,
+            headers=_CLIENT_HEADERS,
+        )
+        # Requests that must not be repeated use a new connection each, since an idle one may be closed meanwhile.
+        self._once_client = httpx2.Client(
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0),
+            verify=is_secure,
+            headers=_CLIENT_HEADERS,
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-        self._once.close()
+        self._once_client.close()
 
     @property
     def seconds_left(self) -> float:
-        """How long requests may still be sent."""
+        """Seconds for which requests may still be sent."""
         return self.deadline - time.monotonic()
 
-    def send(self, ask: TargetRequest, *, once: bool = False) -> Exchange:
-        """Send a request and return what came of it.
+    def send(self, request: TargetRequest, *, once: bool = False) -> Exchange:
+        """Send a request and return the exchange.
 
         Args:
-            ask: The request.
-            once: Whether it may cost something; what may not is sent again where it was not answered.
+            request: Request to send.
+            once: Whether the request may cost credits. Other requests are repeated after a connection error.
 
         Raises:
-            OutOfTimeError: The time is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        exchange = self._send(ask, self._once if once else self._client)
-        if exchange.response is None and not once and not exchange.problem.startswith("no answer within"):
-            return self._send(ask, self._once)
+        url = self.base_url + request.target
+        exchange = self._exchange(self._once_client if once else self._client, request, url, MAX_RESPONSE)
+        if exchange.response is None and not once and not exchange.problem.startswith(_NO_RESPONSE):
+            return self._exchange(self._once_client, request, url, MAX_RESPONSE)
         return exchange
 
-    def fetch(self, url: str, most: int) -> Exchange:
-        """Return what is at a URL, wherever that is, without any key.
+    def fetch(self, url: str, max_bytes: int) -> Exchange:
+        """Fetch any URL without a key.
 
         Raises:
-            OutOfTimeError: The time is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        with httpx2.Client(trust_env=False, verify=url.startswith("https:"), headers=_BARE) as client:
-            return self._exchange(client, TargetRequest("result", "GET", url), url, most)
+        with httpx2.Client(trust_env=False, verify=url.startswith("https:"), headers=_CLIENT_HEADERS) as client:
+            return self._exchange(client, TargetRequest("result", "GET", url), url, max_bytes)
 
-    def _send(self, ask: TargetRequest, client: httpx2.Client) -> Exchange:
-        return self._exchange(client, ask, self.base_url + ask.target, LARGEST_ANSWER)
-
-    def _exchange(self, client: httpx2.Client, ask: TargetRequest, url: str, most: int) -> Exchange:
-        patience = min(PATIENCE, self.seconds_left)
-        if patience <= 0:
+    def _exchange(self, client: httpx2.Client, request: TargetRequest, url: str, max_bytes: int) -> Exchange:
+        timeout = min(RESPONSE_TIMEOUT, self.seconds_left)
+        if timeout <= 0:
             raise OutOfTimeError
-        with self._count:
+        with self._count_lock:
             self.sent += 1
             self.on_sent()
-        started, limit = time.time(), time.monotonic() + patience
+        started, limit = time.time(), time.monotonic() + timeout
         try:
-            answer = _read(client, ask, url, limit, most)
+            response = _read(client, request, url, limit, max_bytes)
         except httpx2.TimeoutException as error:
-            if patience < PATIENCE:
+            if timeout < RESPONSE_TIMEOUT:
                 raise OutOfTimeError from error
-            return Exchange(ask, None, f"no answer within {patience:.0f} seconds", started, time.time())
+            return Exchange(request, None, f"{_NO_RESPONSE} {timeout:.0f} seconds", started, time.time())
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
-            return Exchange(ask, None, str(error) or type(error).__name__, started, time.time())
-        return Exchange(ask, answer, "", started, time.time())
+            return Exchange(request, None, str(error) or type(error).__name__, started, time.time())
+        return Exchange(request, response, "", started, time.time())
 
 
-_BARE: Final = {"Accept": "*/*", "User-Agent": "seedbed-check", "Accept-Encoding": "identity"}
-
-
-def _read(client: httpx2.Client, ask: TargetRequest, url: str, limit: float, most: int) -> TargetResponse:
-    left = max(limit - time.monotonic(), 0.001)
-    headers = [(name.encode(), value.encode()) for name, value in ask.headers]
-    request = client.build_request(ask.method, url, headers=headers, content=ask.body, timeout=left)
-    response = client.send(request, stream=True)
+def _read(client: httpx2.Client, request: TargetRequest, url: str, limit: float, max_bytes: int) -> TargetResponse:
+    # httpx2 encodes text headers as ASCII, but a check may send any character.
+    headers = [(name.encode(), value.encode()) for name, value in request.headers]
+    timeout = max(limit - time.monotonic(), 0.001)
+    built = client.build_request(request.method, url, headers=headers, content=request.body, timeout=timeout)
+    response = client.send(built, stream=True)
     try:
         parts, size = [], 0
         for chunk in response.iter_raw():
             parts.append(chunk)
             size += len(chunk)
-            if size > most:
+            if size > max_bytes:
                 break
+            # The timeout of httpx2 starts again with every chunk, so a slow server could hold the run for ever.
             if time.monotonic() > limit:
-                raise httpx2.ReadTimeout("the answer did not end")
+                raise httpx2.ReadTimeout("the response did not end")
         names = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
-        return TargetResponse(response.status_code, names, b"".join(parts)[:most], is_whole=size <= most)
+        return TargetResponse(response.status_code, names, b"".join(parts)[:max_bytes], is_whole=size <= max_bytes)
     finally:
         response.close()

@@ -1,4 +1,4 @@
-"""What a run may spend, and what it has spent: nothing is sent that could cost more than was allowed."""
+"""What the checks of a run share: the session, its budget and its throttle."""
 
 from __future__ import annotations
 
@@ -37,31 +37,36 @@ if TYPE_CHECKING:
     from seedbed_contract.target import Expectations, Target
 
 
-_ANY_NUMBER: Final = 10_000
-"""How many tasks may be made where nothing is known that would bound them."""
+T = TypeVar("T")
+
+_UNLIMITED_TASKS: Final = 10_000
+"""Number of tasks that may be created if neither a price nor a balance limits them."""
+_CONCURRENCY: Final = 8
+_RATE_PAUSE: Final = 0.5
+_CALLS_KEPT: Final = 1000
 
 
 class BudgetExceededError(Exception):
-    """A request could cost more than may be spent."""
+    """A request could cost more than the budget allows."""
 
 
 @dataclass
 class Budget:
-    """Counts what tasks cost, and knows the balance as it was last told.
+    """Counts tasks and their cost, and remembers the balance of the account.
 
     Attributes:
         price: Credits that a task costs.
-        most: Credits that may be spent, ``None`` where they cost nothing.
-        made: How many tasks were made on purpose.
-        wrongly_created: How many were made by requests that had to be refused.
-        first: The balance at the start, ``None`` where it is not told.
-        last: The balance as it was last told.
-        told: The exchange that told it.
-        is_exhausted: Whether the target said that the balance does not cover a task.
+        limit: Credits that the run may spend; ``None`` if tasks cost nothing.
+        created: Number of tasks that were created by valid requests.
+        wrongly_created: Number of tasks that were created by requests that the target should have refused.
+        first_balance: Balance at the start; ``None`` if the target does not report it.
+        last_balance: Balance that was reported last.
+        balance_exchange: Exchange that reported the last balance.
+        is_exhausted: Whether the target refused a task because the balance does not cover it.
     """
 
     price: Decimal
-    most: Decimal | None = None
+    limit: Decimal | None = None
     created: int = 0
     wrongly_created: int = 0
     first_balance: Decimal | None = None
@@ -71,122 +76,119 @@ class Budget:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def spent(self) -> Decimal:
-        """Credits that were spent: what was seen to be gone, or what the tasks cost, whichever is more."""
-        return max(self.charged, self.price * (self.created + self.wrongly_created))
+    def is_free(self) -> bool:
+        """Whether tasks cost nothing."""
+        return self.limit is None
 
     @property
     def charged(self) -> Decimal:
-        """Credits that are gone, by the balance where it is told, else by what the tasks cost."""
+        """Credits that the account lost, or the price of all tasks if the balance is unknown."""
         if self.first_balance is None or self.last_balance is None:
             return self.price * (self.created + self.wrongly_created)
         return self.first_balance - self.last_balance
 
     @property
-    def is_free(self) -> bool:
-        """Whether tasks cost nothing."""
-        return self.most is None
+    def spent(self) -> Decimal:
+        """Credits that the run has spent at most."""
+        # A target may charge late, so the price of the tasks counts even while the balance has not changed.
+        return max(self.charged, self.price * (self.created + self.wrongly_created))
 
     @property
     def remaining_tasks(self) -> int:
-        """How many more tasks may be made, by what may be spent and by the balance."""
-        bounds = [_ANY_NUMBER]
+        """Number of tasks that the limit and the balance still allow."""
         if self.is_exhausted:
             return 0
+        bounds = [_UNLIMITED_TASKS]
         if self.price and self.last_balance is not None:
             bounds.append(int(max(self.last_balance, Decimal(0)) / self.price))
-        if self.price and self.most is not None:
-            bounds.append(int(max(self.most - self.spent, Decimal(0)) / self.price))
+        if self.price and self.limit is not None:
+            bounds.append(int(max(self.limit - self.spent, Decimal(0)) / self.price))
         return min(bounds)
 
-    def note(self, balance: Decimal, told: Exchange) -> None:
-        """Note the balance."""
+    def record_balance(self, balance: Decimal, exchange: Exchange) -> None:
+        """Remember a balance and the exchange that reported it."""
         self.first_balance = balance if self.first_balance is None else self.first_balance
-        self.last_balance, self.balance_exchange = balance, told
+        self.last_balance, self.balance_exchange = balance, exchange
 
     def reserve(self) -> None:
-        """Allow for one task that is about to be asked for.
+        """Check that the budget covers one more task, before the task is requested.
 
         Raises:
-            BudgetExceededError: It may not be made.
+            BudgetExceededError: The budget does not cover it.
         """
-        dearest = max(self.price, self.charged / self.created) if self.created else self.price
-        if self.most is not None and self.spent + dearest > self.most:
+        # A target that charges more than the price is believed: its next task may cost as much.
+        highest_price = max(self.price, self.charged / self.created) if self.created else self.price
+        if self.limit is not None and self.spent + highest_price > self.limit:
             raise BudgetExceededError
 
     def reserve_for_refusal(self) -> None:
-        """Allow for a request that has to be refused: one that is accepted after all costs a task.
+        """Check that the budget allows a request that the target should refuse.
 
-        Where nothing may be spent, such requests are sent until the first of them was accepted.
+        Such a request costs a task if the target accepts it. With a budget of zero, requests are sent until the
+        target has accepted one.
 
         Raises:
-            BudgetExceededError: It may not be sent.
+            BudgetExceededError: The budget does not allow it.
         """
         if self.spent:
             self.reserve()
 
     def count(self, *, wrongly: bool = False) -> None:
-        """Note a task that was made, on purpose or by a request that had to be refused."""
+        """Count a task, created by a valid request or ``wrongly`` by an invalid one."""
         with self._lock:
             self.created += not wrongly
             self.wrongly_created += wrongly
 
 
 class Throttle:
-    """Lets so many calls pass in so many seconds.
+    """Limits calls to a number per time window.
 
     Args:
-        calls: How many.
-        seconds: In how many seconds.
-        clock: Tells the time, in seconds.
-        wait: Waits, given seconds.
+        calls: Number of calls in a window.
+        seconds: Length of the window in seconds.
+        clock: Returns the current time in seconds.
+        wait: Waits for a number of seconds.
     """
 
     def __init__(self, calls: int, seconds: float, clock: Callable[[], float], wait: Callable[[float], object]) -> None:
         self._calls, self._seconds = calls, seconds
         self._clock, self._wait = clock, wait
-        self._passed: deque[float] = deque(maxlen=calls)
+        self._recent: deque[float] = deque(maxlen=calls)
         self._lock = threading.Lock()
 
-    def keep(self) -> None:
-        """Wait until one more call may pass."""
+    def acquire(self) -> None:
+        """Wait until one more call is allowed."""
+        # The lock is held while waiting, so that concurrent callers queue up.
         with self._lock:
-            if len(self._passed) == self._calls:
-                self._wait(max(self._passed[0] + self._seconds - self._clock(), 0.0))
-            self._passed.append(self._clock())
-
-
-T = TypeVar("T")
-
-_AT_ONCE: Final = 8
-_RATE_PAUSE: Final = 0.5
-_CALLS_KEPT: Final = 1000
+            if len(self._recent) == self._calls:
+                self._wait(max(self._recent[0] + self._seconds - self._clock(), 0.0))
+            self._recent.append(self._clock())
 
 
 @dataclass
 class Session:
-    """What the checks of one run share.
+    """What the checks of one run share. Threads may use it concurrently.
 
     Attributes:
-        target: Whom the run is about.
-        wire: What sends.
-        asks: What makes requests with the first key.
-        expected: What answers are held against.
-        ledger: What was found.
-        budget: What may be spent.
-        offered: Names of the optional operations that the target has.
-        mailbox: Where callbacks are awaited.
-        fail_prompt: A prompt that makes a task fail, empty where none is known.
-        seed: What decides what is drawn at random.
-        max_examples: How many random requests each search makes.
-        examples: Where the search keeps what it found, ``None`` for nowhere.
-        is_alone: Whether nobody else uses the account meanwhile, so that its balance can be held against its tasks.
-        check: Name of the present check.
-        orders: The tasks that were made.
-        is_ordered: Whether the first tasks were asked for.
-        left_over: Cases that there was no room for at first.
-        names: Names of all tasks that were made.
-        lock: Guards what several threads note.
+        target: Server to check.
+        transport: Sends requests.
+        builder: Builds requests with the key of the target.
+        expected: What responses are checked against.
+        log: Collects the findings.
+        budget: Counts tasks and credits.
+        capabilities: Names of the optional operations that the target supports.
+        callback_addresses: Addresses for callbacks.
+        fail_prompt: A prompt that makes a task fail; empty if none is known.
+        seed: Seed of everything that is drawn at random.
+        max_examples: Number of random requests of each search.
+        example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
+        is_exclusive: Whether no one else uses the account, so that its balance can be compared with the tasks.
+        check: Name of the current check.
+        tasks: Tasks that the run created.
+        has_requested_tasks: Whether the first tasks have been requested.
+        deferred_cases: Accepted cases that the first tasks left no room for.
+        task_ids: Ids of all tasks that were created.
+        lock: Guards ``tasks`` and ``task_ids``.
     """
 
     target: Target
@@ -206,127 +208,144 @@ class Session:
     tasks: list[TrackedTask] = field(default_factory=list)
     has_requested_tasks: bool = False
     deferred_cases: list[AcceptedCase] = field(default_factory=list)
-    _called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
+    _creation_calls: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        paces = {self.builder.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
-        self._paces = {path: Throttle(*rate, time.monotonic, self.pause) for path, rate in paces.items()}
+        rates = {self.builder.contract.operation.path: job_api().rate, job_api().record_info.path: job_api().poll_rate}
+        self._throttles = {path: Throttle(*rate, time.monotonic, self.pause) for path, rate in rates.items()}
 
-    # What is sent
+    # Sending
 
-    def send(self, ask: TargetRequest, *, once: bool = False, strict: bool = True) -> Exchange:
-        """Send a request, wait where the rate is exceeded, and judge the form of the answer.
+    def send(self, request: TargetRequest, *, once: bool = False, strict: bool = True) -> Exchange:
+        """Send a request, repeat it while the rate limit is exceeded, and check the form of the response.
 
         Args:
-            ask: The request.
-            once: Whether it may cost something.
-            strict: Whether the answer must have the service's own form; else it must just keep its secrets.
+            request: Request to send.
+            once: Whether the request may cost credits, so that it is not resent after a connection error.
+            strict: Whether the response must have the form that the service documents. Otherwise it only must not
+                leak secrets.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        exchange = self.send_unchecked(ask, once=once)
+        exchange = self.send_unchecked(request, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
-            self._note_rate(exchange)
+            allowed, seconds = job_api().rate
+            if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
+                title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
+                self.report([Defect("createTask/rate", title)], exchange)
+            self.check_form(exchange)
             self.pause(_RATE_PAUSE)
-            exchange = self.send_unchecked(ask, once=once)
+            exchange = self.send_unchecked(request, once=once)
         self.check_form(exchange, strict=strict)
         return exchange
 
-    def send_unchecked(self, ask: TargetRequest, *, once: bool = False) -> Exchange:
-        """Send a request and judge nothing; on a target that is not local, keep the documented rates.
+    def send_unchecked(self, request: TargetRequest, *, once: bool = False) -> Exchange:
+        """Send a request without checking the response, at the documented rate if the target is remote.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        pace = self._paces.get(ask.target.partition("?")[0])
-        if pace and not self.target.is_local:
-            pace.keep()
-        exchange = self.transport.send(ask, once=once)
-        if ask.operation == "createTask" and exchange.code not in self.expected.codes("rate_exceeded"):
-            self._called_at.append(time.monotonic())
+        throttle = self._throttles.get(request.target.partition("?")[0])
+        if throttle and not self.target.is_local:
+            throttle.acquire()
+        exchange = self.transport.send(request, once=once)
+        if request.operation == "createTask" and exchange.code not in self.expected.codes("rate_exceeded"):
+            self._creation_calls.append(time.monotonic())
         return exchange
 
-    def send_all(self, asks: Iterable[TargetRequest], *, once: bool = False) -> list[Exchange]:
-        """Send requests several at a time, and return what came of each, in order.
+    def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False) -> list[Exchange]:
+        """Send requests, to a local target several at a time, and return the exchanges in order.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        with ThreadPoolExecutor(_AT_ONCE if self.target.is_local else 1) as pool:
-            return list(pool.map(lambda ask: self.send(ask, once=once), asks))
+        with ThreadPoolExecutor(_CONCURRENCY if self.target.is_local else 1) as pool:
+            return list(pool.map(lambda request: self.send(request, once=once), requests))
 
-    def send_invalid(self, asks: Iterable[TargetRequest]) -> list[Exchange]:
-        """Send requests that have to be refused, as :meth:`send_all` does.
+    def send_invalid(self, requests: Iterable[TargetRequest]) -> list[Exchange]:
+        """Send requests that the target should refuse, as :meth:`send_all` does.
 
         Returns:
-            What came of each, in order, and of those alone that were sent before the budget ended it.
+            The exchanges, in order. To a remote target, no more requests are sent once the budget is used up.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit of the run passed.
         """
-        if self.target.is_local:
-            return self.send_all(asks)
-        return list(self._one_by_one(asks))
+        return self.send_all(requests) if self.target.is_local else list(self._send_within_budget(requests))
 
-    def fit_in_time(self, cases: Sequence[T], part: float) -> Sequence[T]:
-        """Return the cases that there is time for: a target that is not local is asked at the documented rate."""
+    def _send_within_budget(self, requests: Iterable[TargetRequest]) -> Iterator[Exchange]:
+        for request in requests:
+            try:
+                self.budget.reserve_for_refusal()
+            except BudgetExceededError:
+                self.mark_unchecked("the target accepted a request that it should refuse; another could cost too much")
+                return
+            exchange = self.send(request, once=True)
+            self.count_wrongly_accepted(exchange)
+            yield exchange
+
+    def fit_in_time(self, cases: Sequence[T], share: float) -> Sequence[T]:
+        """Return the cases that can be sent in a share of the time limit; a local target has time for all."""
         calls, seconds = job_api().rate
-        room = max(int(self.transport.seconds * part * calls / seconds), 1)
+        room = max(int(self.transport.seconds * share * calls / seconds), 1)
         if self.target.is_local or len(cases) <= room:
             return cases
-        self.mark_unchecked(f"the rate left no time for {len(cases) - room} of {len(cases)} cases; see --time-limit")
+        self.mark_unchecked(
+            f"the rate limit leaves no time for {len(cases) - room} of {len(cases)} cases; raise --time-limit"
+        )
         return cases[:room]
 
     def pause(self, seconds: float) -> None:
         """Wait.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit would pass meanwhile.
         """
         if self.transport.seconds_left <= seconds:
             raise OutOfTimeError
         time.sleep(seconds)
 
-    def _one_by_one(self, asks: Iterable[TargetRequest]) -> Iterator[Exchange]:
-        for ask in asks:
-            try:
-                self.budget.reserve_for_refusal()
-            except BudgetExceededError:
-                self.mark_unchecked("a request that had to be refused was accepted; another could cost too much")
-                return
-            exchange = self.send(ask, once=True)
-            self.count_wrongly_accepted(exchange)
-            yield exchange
+    # Checking responses
 
-    # What is found
+    def report(self, defects: Iterable[Defect], exchange: Exchange, case: str = "") -> bool:
+        """Log the defects that an exchange shows, and return whether there are any.
 
-    def report(self, flaws: Iterable[Defect], exchange: Exchange, also: str = "") -> bool:
-        """Note flaws that an exchange shows, and tell whether there were any."""
-        noted = False
-        for flaw in flaws:
-            noted = True
+        Args:
+            defects: Defects to log.
+            exchange: Exchange that shows them.
+            case: Name of the case that was sent.
+        """
+        has_defects = False
+        for defect in defects:
+            has_defects = True
             sample = sample_of(exchange, self.target.base_url, self.target.secrets)
-            self.log.find(flaw, self.check, sample, also)
-        return noted
+            self.log.add(defect, self.check, sample, case)
+        return has_defects
 
-    def report_received(self, flaws: Iterable[Defect], received: Received) -> None:
-        """Note flaws that a callback shows."""
-        for flaw in flaws:
-            self.log.find(flaw, self.check, sample_of_received(received, self.target.secrets))
+    def report_received(self, defects: Iterable[Defect], received: Received) -> None:
+        """Log the defects that a callback shows."""
+        for defect in defects:
+            self.log.add(defect, self.check, sample_of_received(received, self.target.secrets))
 
     def check_form(self, exchange: Exchange, *, strict: bool = True) -> None:
-        """Note what is wrong with the form of an answer."""
-        if strict:
-            self.report(form_defects(exchange, self.expected, self.target.secrets), exchange)
-            self._exercise_form(exchange)
-        elif exchange.response:
-            self.report(leak_defects(exchange.response, self.target.secrets), exchange)
+        """Check the form of a response; if not ``strict``, only check that it does not leak secrets."""
+        response = exchange.response
+        if not strict:
+            if response:
+                self.report(leak_defects(response, self.target.secrets), exchange)
+            return
+        self.report(form_defects(exchange, self.expected, self.target.secrets), exchange)
+        self.log.exercise(FORM_CLAUSES)
+        if response and isinstance(response.json, dict):
+            self.log.exercise((f"code/{exchange.code}",))
+            self.log.exercise_shape("envelope", response.json)
+            self.log.exercise_shape("answer", response.json)
 
     def check_shape(self, name: str, exchange: Exchange) -> None:
-        """Note what is wrong with an answer of one of the shared shapes."""
+        """Check a response against one of the shared shapes of the job API."""
         if exchange.response and isinstance(exchange.response.json, dict):
             self.report(shape_defects(name, exchange.response.json), exchange)
             self.log.exercise_shape(name, exchange.response.json)
@@ -337,58 +356,53 @@ class Session:
         allowed: Collection[int],
         clause: str,
         what: str,
-        also: str = "",
+        case: str = "",
         *,
         let_in: Collection[int] = (),
     ) -> bool:
-        """Judge the answer to a call that has to be refused, and tell whether it was refused as it should be."""
+        """Check the response to a call that must be refused, and return whether it was refused correctly.
+
+        Args:
+            exchange: Exchange to check.
+            allowed: Codes of a correct refusal.
+            clause: Clause that the call breaks.
+            what: Description of the call, such as ``a request without a key``.
+            case: Name of the case that was sent.
+            let_in: Codes which show that the call passed authentication although it must not.
+        """
         if exchange.response is None:
             return False
         self.log.exercise((clause,), "refusing")
         self.exercise("answer/refused/no-task", clause)
         if self.target.is_local:
             self.count_wrongly_accepted(exchange)
-        return not self.report(refusal_defects(exchange, allowed, clause, what, let_in), exchange, also)
+        return not self.report(refusal_defects(exchange, allowed, clause, what, let_in), exchange, case)
 
     def exercise(self, *clauses: str) -> None:
-        """Note that clauses were put to the test by what keeps them."""
+        """Count clauses as exercised by a message that keeps them."""
         self.log.exercise(clauses)
 
     def mark_unchecked(self, reason: str, subject: str = "") -> None:
-        """Note that the present check, or something else, cannot be judged."""
+        """Note why the current check, or another subject, cannot be checked."""
         self.log.mark_unchecked(subject or self.check, reason)
 
-    def _exercise_form(self, exchange: Exchange) -> None:
-        self.log.exercise(FORM_CLAUSES)
-        if exchange.response and isinstance(exchange.response.json, dict):
-            self.log.exercise((f"code/{exchange.code}",))
-            self.log.exercise_shape("envelope", exchange.response.json)
-            self.log.exercise_shape("answer", exchange.response.json)
-
-    def _note_rate(self, exchange: Exchange) -> None:
-        allowed, seconds = job_api().rate
-        if exchange.request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
-            title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
-            self.report([Defect("createTask/rate", title)], exchange)
-        self.check_form(exchange)
+    # Tasks and credits
 
     def has_created_task(self, exchange: Exchange) -> bool:
-        """Tell whether an answer hands out a task, be it with a code that no page knows."""
+        """Return whether a response names a new task; an undocumented code counts as success."""
         is_accepted = exchange.code == self.expected.success
         return is_accepted or bool(exchange.task_id and exchange.code not in self.expected.all_codes)
 
-    # Money
-
     def count_wrongly_accepted(self, exchange: Exchange) -> None:
-        """Count the task that a request made which had to be refused, if it made one."""
+        """Count the task of a request that the target should have refused, if it was accepted."""
         if exchange.code == self.expected.success:
             self.budget.count(wrongly=True)
 
     def fetch_balance(self) -> Decimal | None:
-        """Ask for the balance; ``None`` where the target does not tell it.
+        """Fetch the balance; return ``None`` if the target does not report it.
 
         Raises:
-            OutOfTimeError: The time of the run is over.
+            OutOfTimeError: The time limit of the run passed.
         """
         if "credit" not in self.capabilities:
             return None
@@ -397,15 +411,13 @@ class Session:
         if isinstance(exchange.data, bool) or not isinstance(exchange.data, int | float):
             return None
         balance = Decimal(str(exchange.data))
-        self.budget.note(balance, exchange)
+        self.budget.record_balance(balance, exchange)
         return balance
 
-    # What was done lately
-
     def tasks_created_within(self, seconds: float) -> int:
-        """Return how many tasks were made in the last so many seconds."""
-        return sum(order.exchange.ended > time.time() - seconds for order in list(self.tasks))
+        """Return the number of tasks that were created in the last seconds."""
+        return sum(task.exchange.ended > time.time() - seconds for task in list(self.tasks))
 
     def creation_calls_within(self, seconds: float) -> int:
-        """Return how many calls for a task were answered in the last so many seconds, but for those beyond the rate."""
-        return sum(called > time.monotonic() - seconds for called in list(self._called_at))
+        """Return the number of createTask calls in the last seconds that did not exceed the rate limit."""
+        return sum(called > time.monotonic() - seconds for called in list(self._creation_calls))

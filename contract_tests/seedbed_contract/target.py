@@ -1,4 +1,4 @@
-"""Whom a report is about, and what it may cost."""
+"""The target of a run, and what its responses are checked against."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ if TYPE_CHECKING:
 
 
 DialectName = Literal["documented", "observed", "auto"]
+HttpStatus = Literal["envelope", "mirror"]
 HttpStatusName = Literal["envelope", "mirror", "auto"]
 
-OPTIONAL: Final = ("credit", "callbacks", "models", "modelSchema", "downloadUrl", "faults")
-"""What a target need not have, unless it is required by name."""
+OK: Final = 200
+"""HTTP status of every response in envelope mode."""
+CAPABILITIES: Final = ("credit", "callbacks", "models", "modelSchema", "downloadUrl", "faults")
+"""What a target may support; ``--require`` names those that it must support."""
 
 _URI: Final = Schema({"type": "string", "format": "uri"}, name="URL")
-_LONGEST_KEY: Final = 4096
+_MAX_KEY: Final = 4096
 _LAST_PORT: Final = 65_535
 
 
 class TargetError(ValueError):
-    """A target cannot be judged like this; the message is one sentence that tells why and what to do."""
+    """An invalid target or option; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that claims to be the service, and what is known of it.
+    """A server to check, and what is known about it. Its representation does not contain the keys.
 
     Attributes:
-        base_url: Where it is, without a slash at the end.
-        key: Key to let in; not shown.
-        second_key: Key of another account, empty where there is none; not shown.
-        signing_key: What signs the callbacks of the first account, empty where that is not known; not shown.
-        dialect: How it is said to answer, or ``auto``.
-        http_status: How it is said to carry codes, or ``auto``.
-        fail_prompt: A prompt that makes its tasks fail, empty where none is known.
-        callback_host: Name or address by which it reaches this machine.
-        spend: Credits that may be spent where it is not on this machine.
-        required: Operations that it must have.
+        base_url: Base URL without a slash at the end.
+        key: API key.
+        second_key: API key of another account; empty if there is none.
+        signing_key: Key that signs the callbacks of the first account; empty if it is unknown.
+        dialect: Dialect of the server, or ``auto`` to detect it.
+        http_status: HTTP status mode of the server, or ``auto`` to detect it.
+        fail_prompt: A prompt that makes a task fail; empty if none is known.
+        callback_host: Host name or address of this machine, as the server sees it.
+        spend: Credits that a run may spend if the server is not on this machine.
+        required: Capabilities that the server must have.
     """
 
     base_url: str
@@ -60,55 +63,55 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, where tasks cost nothing."""
+        """Whether the server is on this machine, where tasks cost nothing."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @property
-    def most(self) -> Decimal | None:
-        """Credits that a run may spend, ``None`` where they cost nothing."""
+    def spend_limit(self) -> Decimal | None:
+        """Credits that a run may spend; ``None`` if tasks cost nothing."""
         return None if self.is_local else self.spend
 
     @property
     def secrets(self) -> dict[str, str]:
-        """Name of the shell variable by the key that it stands for."""
-        named = {
+        """The keys, each with the shell variable that stands for it in curl commands."""
+        variables = {
             self.key: "SEEDBED_API_KEY",
             self.second_key: "SEEDBED_SECOND_KEY",
             self.signing_key: "SEEDBED_SIGNING_KEY",
         }
-        return {secret: variable for secret, variable in named.items() if secret}
+        return {secret: variable for secret, variable in variables.items() if secret}
 
 
 def target_of(base_url: str, key: str, **known: Any) -> Target:
-    """Return a target.
+    """Return a target after checking its values.
 
     Args:
-        base_url: Where it is.
-        key: Key to let in.
-        known: What else is known, as :class:`Target` has it.
+        base_url: Base URL of the server.
+        key: API key.
+        known: Other attributes of :class:`Target`.
 
     Raises:
-        TargetError: The URL is none, a key cannot be sent, or what is required is unknown.
+        TargetError: The URL is invalid, a key cannot be sent, or a required capability is unknown.
     """
     target = Target(_checked_url(base_url), key, **known)
     for secret in target.secrets:
-        if len(secret) > _LONGEST_KEY:
-            raise TargetError(f"A key has at most {_LONGEST_KEY} characters, not {len(secret)}.")
+        if len(secret) > _MAX_KEY:
+            raise TargetError(f"A key has {len(secret)} characters; at most {_MAX_KEY} are allowed.")
         if not (secret.isascii() and secret.isprintable()) or " " in secret:
-            raise TargetError("A key is made of visible ASCII characters without spaces.")
+            raise TargetError("A key must consist of visible ASCII characters without spaces.")
     if not key:
-        raise TargetError("A target needs a key: give one with --key, or set SEEDBED_API_KEY.")
+        raise TargetError("The key is missing. Pass --key, or set SEEDBED_API_KEY.")
     if target.second_key == key:
-        raise TargetError("The second key is the first: give the key of another account, or none.")
-    if unknown := sorted(target.required.difference(OPTIONAL)):
-        raise TargetError(f"There is nothing called {unknown[0]!r} to require. Known: {', '.join(OPTIONAL)}.")
+        raise TargetError("The second key equals the first. Pass the key of another account, or omit --second-key.")
+    if unknown := sorted(target.required.difference(CAPABILITIES)):
+        raise TargetError(f"Unknown capability {unknown[0]!r} for --require. Capabilities: {', '.join(CAPABILITIES)}.")
     if not (target.spend.is_finite() and target.spend >= 0):
-        raise TargetError("What may be spent is a number of credits, 0 or more.")
+        raise TargetError(f"--spend must be 0 or more credits, not {target.spend}.")
     return target
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its name or address alone."""
+    """Return whether a host is this machine, judging only by its name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -116,7 +119,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _checked_url(text: str) -> str:
-    problem = f"{text!r} is not the URL of a service; one looks like {local.BASE_URL}."
+    problem = f"{text!r} is not a valid URL of a server; use a URL such as {local.BASE_URL}."
     if not _URI.accepts(text):
         raise TargetError(problem)
     try:
@@ -127,25 +130,20 @@ def _checked_url(text: str) -> str:
     if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or port > _LAST_PORT:
         raise TargetError(problem)
     if url.username is not None:
-        raise TargetError("The URL of a service holds no user name: a key is given with --key.")
+        # It would appear in reports and in the process list.
+        raise TargetError("The URL must not contain a user name or password. Pass the key with --key.")
     return text.rstrip("/")
-
-
-HttpStatus = Literal["envelope", "mirror"]
-
-OK: Final = 200
-"""HTTP status of every answer in the envelope."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What a target's answers are held against.
+    """What the responses of a target are checked against.
 
     Attributes:
         contract: The contract.
-        dialect: How the target answers.
-        http_status: How it carries codes.
-        is_dialect_given: Whether the dialect was named; where it was found out, a mixture of both is let pass.
+        dialect: Dialect of the target.
+        http_status: HTTP status mode of the target.
+        is_dialect_given: Whether the user named the dialect. A detected dialect allows a mixture of both.
     """
 
     contract: Contract
@@ -155,17 +153,17 @@ class Expectations:
 
     @property
     def success(self) -> int:
-        """The code of a call that did what it was asked to."""
+        """Code of a successful call."""
         return self.contract.code_named("success").number
 
     def codes(self, *cases: str) -> frozenset[int]:
-        """Return the codes with which any of these cases may be answered."""
-        # A page that leaves a code out of its table does not change what the service answers.
+        """Return the codes that the dialect allows for any of the cases."""
+        # A page may omit a code from its table; the service responds with it all the same.
         by_name = {**default_contract().codes_by_name, **self.contract.codes_by_name}
         return frozenset().union(*(self.dialect.cases[case].numbers(by_name) for case in cases))
 
     def codes_of_violation(self, clause: str) -> frozenset[int]:
-        """Return the codes with which a request may be refused that breaks a clause."""
+        """Return the codes for a request that breaks a clause."""
         field, keyword = clause.split("/")[:2]
         model = job_api().fields.model
         if field == model and keyword in {"const", "enum"}:
@@ -178,6 +176,6 @@ class Expectations:
 
     @property
     def all_codes(self) -> frozenset[int]:
-        """Every code that may travel at all: those of the page, and what stands for them in the dialect."""
+        """All codes that a response may have: those of the page, and those of the dialect."""
         documented = {code.number for code in self.contract.codes}
         return self.codes(*self.dialect.cases).union(documented)

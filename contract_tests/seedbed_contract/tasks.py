@@ -1,4 +1,4 @@
-"""Tasks: how a run makes them, looks at them, and what it notes on the way."""
+"""Create tasks, poll them, and check each record on the way."""
 
 from __future__ import annotations
 
@@ -23,23 +23,31 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 
-_LOOK_EVERY: Final = 0.1
-_LOOK_AGAIN: Final = 0.4
-_LOOK_OFTEN: Final = 0.1
-_LOOKED_AT_OFTEN: Final = 2
-_CREATION: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
+_WAIT_STEP: Final = 0.1
+_POLL_INTERVAL: Final = 0.4
+_SHORT_POLL_INTERVAL: Final = 0.1
+_CLOSELY_POLLED_TASKS: Final = 2
+"""Number of tasks that are polled at the short interval, so that their short states are seen, too."""
+_CREATION_CLAUSES: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
 
 
 def create(
     session: Session, request: Any, name: str, *, body: bytes | None = None, path: str = ""
 ) -> Exchange | TrackedTask:
-    """Ask for a task with a request that keeps the contract.
+    """Create a task with a valid request.
+
+    Args:
+        session: The session.
+        request: Body of the request as a JSON value.
+        name: Name of the case.
+        body: Bytes to send instead of the serialized ``request``.
+        path: Path that the callback is expected at.
 
     Returns:
-        The task, or what came instead of one: a refusal, or nothing.
+        The task; if none was created, the exchange.
 
     Raises:
-        OutOfTimeError: The time of the run is over.
+        OutOfTimeError: The time limit of the run passed.
         BudgetExceededError: The budget does not allow it.
     """
     session.budget.reserve()
@@ -50,88 +58,85 @@ def create(
 def track(
     session: Session, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
 ) -> Exchange | TrackedTask:
-    """Return the task that an exchange made, or the exchange where it made none."""
+    """Return the task that an exchange created, or the exchange if it created none."""
     if exchange.response is None:
-        session.budget.count()  # it may have been made
+        session.budget.count()  # the target may have created it
     if not session.has_created_task(exchange):
-        paid = session.expected.codes("credits_insufficient") - session.expected.codes("request_invalid")
-        session.budget.is_exhausted = session.budget.is_exhausted or exchange.code in paid
+        unpaid = session.expected.codes("credits_insufficient") - session.expected.codes("request_invalid")
+        session.budget.is_exhausted = session.budget.is_exhausted or exchange.code in unpaid
         return exchange
     session.report(creation_defects(exchange, session.expected), exchange)
-    session.exercise(*_CREATION)
+    session.exercise(*_CREATION_CLAUSES)
     session.budget.count()
     if not session.budget.is_free:
-        session.fetch_balance()  # what is charged may be more than it should
+        session.fetch_balance()  # the target may charge more than the price
     if not exchange.task_id:
         return exchange
-    order = TrackedTask(name, request, exchange, session.builder, exchange.task_id, path, is_followed)
-    _keep(session, order)
-    return order
+    task = TrackedTask(name, request, exchange, session.builder, exchange.task_id, path, is_followed)
+    with session.lock:
+        is_known = task.task_id in session.task_ids
+        session.task_ids.add(task.task_id)
+        session.tasks.append(task)
+    if is_known:
+        session.report([Defect("createTask/unique", "two tasks have the same id")], exchange)
+    session.exercise("createTask/unique")
+    return task
 
 
-def poll(session: Session, order: TrackedTask) -> Exchange:
-    """Look at a task, and judge what is shown and what has changed.
+def poll(session: Session, task: TrackedTask) -> Exchange:
+    """Fetch the record of a task, and check it alone and against the record before it.
 
     Raises:
-        OutOfTimeError: The time of the run is over.
+        OutOfTimeError: The time limit of the run passed.
     """
-    exchange = session.send(order.builder.record(order.task_id))
-    order.polled_at = time.monotonic()
+    exchange = session.send(task.builder.record(task.task_id))
+    task.polled_at = time.monotonic()
     if exchange.code != session.expected.success:
-        _judge_absence(session, order, exchange)
+        _check_absence(session, task, exchange)
         return exchange
     session.exercise("createTask/usable", "recordInfo/same")
     record = exchange.data
-    session.report(record_defects(record, order.task_id, order.request, session.expected), exchange)
+    session.report(record_defects(record, task.task_id, task.request, session.expected), exchange)
     if isinstance(record, dict):
-        if "faults" not in session.capabilities:  # the fake's own clock may be turned
-            session.report(time_zone_defects(record, order.exchange.started), exchange)
-        _keep_look(session, order, record, exchange)
+        if "faults" not in session.capabilities:  # a test may move the clock of the mock server
+            session.report(time_zone_defects(record, task.exchange.started), exchange)
+        _add_poll(session, task, record, exchange)
     return exchange
 
 
 def poll_pending(session: Session) -> None:
-    """Look at the tasks that have not ended and were not looked at for a moment.
+    """Poll the tasks that have not ended and whose poll interval has passed.
 
     Raises:
-        OutOfTimeError: The time of the run is over.
+        OutOfTimeError: The time limit of the run passed.
     """
-    for order in [order for order in session.tasks if order.is_followed and not order.has_ended]:
-        often = order in session.tasks[:_LOOKED_AT_OFTEN]
-        if time.monotonic() - order.polled_at >= (_LOOK_OFTEN if often else _LOOK_AGAIN):
-            poll(session, order)
+    for task in [task for task in session.tasks if task.is_followed and not task.has_ended]:
+        is_closely_polled = task in session.tasks[:_CLOSELY_POLLED_TASKS]
+        interval = _SHORT_POLL_INTERVAL if is_closely_polled else _POLL_INTERVAL
+        if time.monotonic() - task.polled_at >= interval:
+            poll(session, task)
 
 
-def wait_for(session: Session, orders: Sequence[TrackedTask], seconds: float) -> bool:
-    """Look at tasks until all have ended, at most so long, and tell whether they have.
+def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> bool:
+    """Poll tasks until all have ended, and return whether they have ended in time.
 
     Raises:
-        OutOfTimeError: The time of the run is over.
+        OutOfTimeError: The time limit of the run passed.
     """
     limit = time.monotonic() + seconds
-    while any(order.is_followed and not order.has_ended for order in orders) and time.monotonic() < limit:
+    while any(task.is_followed and not task.has_ended for task in tasks) and time.monotonic() < limit:
         poll_pending(session)
-        session.pause(_LOOK_EVERY)
-    return all(order.has_ended for order in orders)
+        session.pause(_WAIT_STEP)
+    return all(task.has_ended for task in tasks)
 
 
-def _keep(session: Session, order: TrackedTask) -> None:
-    with session.lock:
-        is_known = order.task_id in session.task_ids
-        session.task_ids.add(order.task_id)
-        session.tasks.append(order)
-    if is_known:
-        session.report([Defect("createTask/unique", "two tasks have the same name")], order.exchange)
-    session.exercise("createTask/unique")
-
-
-def _keep_look(session: Session, order: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
-    if order.polls:
-        session.report(change_defects(order.record, record), exchange)
-        session.exercise("life/forward", *(("life/final",) if order.has_ended else ()))
-    order.polls.append((record, exchange))
-    if order.has_ended and not order.ended_at:
-        order.ended_at = time.time()
+def _add_poll(session: Session, task: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
+    if task.polls:
+        session.report(change_defects(task.record, record), exchange)
+        session.exercise("life/forward", *(("life/final",) if task.has_ended else ()))
+    task.polls.append((record, exchange))
+    if task.has_ended and not task.ended_at:
+        task.ended_at = time.time()
     session.log.exercise_shape("record", record)
     session.exercise(*exercised_clauses(record))
     results = parse_json(str(record.get("resultJson", "")))
@@ -139,12 +144,12 @@ def _keep_look(session: Session, order: TrackedTask, record: Mapping[str, Any], 
         session.log.exercise_shape("results", results)
 
 
-def _judge_absence(session: Session, order: TrackedTask, exchange: Exchange) -> None:
-    """A task may be unknown for a moment after it was made, and never after it was seen."""
-    age = time.time() - order.exchange.ended
-    if exchange.response is None or not (order.polls or age > APPEARS_WITHIN):
+def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> None:
+    """Report a missing task, unless it is so new that the service may not know it yet."""
+    age = time.time() - task.exchange.ended
+    if exchange.response is None or not (task.polls or age > APPEARS_WITHIN):
         return
-    order.is_followed = False
-    never = Defect("createTask/usable", "a task cannot be looked at, though its name was given back")
-    gone = Defect("recordInfo/same", "a task that was shown before cannot be looked at any more")
-    session.report([gone if order.polls else never], exchange)
+    task.is_followed = False
+    never = Defect("createTask/usable", "a task cannot be fetched by the id that createTask returned")
+    gone = Defect("recordInfo/same", "a task can no longer be fetched")
+    session.report([gone if task.polls else never], exchange)

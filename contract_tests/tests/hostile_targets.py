@@ -1,4 +1,4 @@
-"""Targets that are no service: they hang, talk something else, never end, leave early, or send one elsewhere."""
+"""Servers that are not the service: they hang, speak another protocol, never end, close early or redirect."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from typing import Final
 
 _REFUSAL: Final = b'{"code":422,"msg":"recordInfo is null","data":null}'
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-_WHOLE: Final = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_REFUSAL) + _REFUSAL
+_RESPONSE: Final = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_REFUSAL) + _REFUSAL
 _BUFFER: Final = 1 << 16
 
 Behaviour = Callable[[socket.socket, threading.Event], None]
@@ -18,19 +18,19 @@ def hangs(_: socket.socket, stopped: threading.Event) -> None:
     stopped.wait()
 
 
-def speaks_no_http(connection: socket.socket, _: threading.Event) -> None:
+def does_not_speak_http(connection: socket.socket, _: threading.Event) -> None:
     connection.recv(_BUFFER)
     connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
 
 
-def answers_a_gigabyte(connection: socket.socket, _: threading.Event) -> None:
+def sends_a_gigabyte(connection: socket.socket, _: threading.Event) -> None:
     connection.recv(_BUFFER)
     connection.sendall(_HEAD + b"Content-Length: 1000000000\r\n\r\n")
     while True:
         connection.sendall(bytes(_BUFFER))
 
 
-def never_ends_its_answer(connection: socket.socket, stopped: threading.Event) -> None:
+def never_ends_its_response(connection: socket.socket, stopped: threading.Event) -> None:
     connection.recv(_BUFFER)
     connection.sendall(_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     while not stopped.wait(0.2):
@@ -42,13 +42,13 @@ def redirects(connection: socket.socket, _: threading.Event) -> None:
     connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
 
 
-def shows_a_page(connection: socket.socket, _: threading.Event) -> None:
+def returns_html(connection: socket.socket, _: threading.Event) -> None:
     connection.recv(_BUFFER)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p>!")
 
 
-class ClosesNowAndThen:
-    """Leaves every third call without an answer."""
+class ClosesSometimes:
+    """Closes the connection at every third call, after the first twenty."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -58,16 +58,16 @@ class ClosesNowAndThen:
             self._calls += 1
             if self._calls > 20 and self._calls % 3 == 0:
                 return
-            connection.sendall(_WHOLE)
+            connection.sendall(_RESPONSE)
 
 
 @contextlib.contextmanager
 def target(behaviour: Behaviour) -> Iterator[str]:
-    """Serve a behaviour on loopback and give its URL."""
+    """Serve a behaviour on loopback and yield its URL."""
     stopped, connections, threads = threading.Event(), list[socket.socket](), list[threading.Thread]()
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
 
-    def meet(connection: socket.socket) -> None:
+    def serve(connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             behaviour(connection, stopped)
 
@@ -75,7 +75,7 @@ def target(behaviour: Behaviour) -> Iterator[str]:
         with contextlib.suppress(OSError):
             while True:
                 connections.append(listener.accept()[0])
-                threads.append(threading.Thread(target=meet, args=(connections[-1],)))
+                threads.append(threading.Thread(target=serve, args=(connections[-1],)))
                 threads[-1].start()
 
     acceptor = threading.Thread(target=accept)

@@ -1,4 +1,4 @@
-"""The command ``seedbed check``: what it prints, writes and returns."""
+"""The command ``seedbed check``: its output, its files and its exit codes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def conforming() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def too_long() -> Iterator[Served]:
-    """A server that accepts prompts that are too long by one character."""
+    """A server that accepts prompts with one character too many."""
     (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "one character too many"]
     with defect.serve() as served:
         yield served
@@ -39,12 +39,12 @@ def check(served: Served, *words: str) -> int:
     return main(["check", served.url, "--key", served.key, *words])
 
 
-def test_a_server_that_conforms_exits_with_0(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_conforming_server_exits_with_0(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(conforming, *FAST) == 0
     assert "conforms" in capsys.readouterr().out
 
 
-def test_findings_exit_with_1_and_say_what_the_page_says(too_long: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_exit_with_1_and_quote_the_page(too_long: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(too_long, *FAST) == 1
     printed = capsys.readouterr()
     assert "input.prompt/maxLength" in printed.out
@@ -57,7 +57,7 @@ def finding(report: Path) -> Any:
     return one
 
 
-def test_the_request_that_shows_a_finding_is_the_smallest_and_works_as_pasted(too_long: Served, tmp_path: Path) -> None:
+def test_a_finding_has_the_smallest_request_as_a_curl_command_that_runs(too_long: Served, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     assert check(too_long, *FAST, "--json", str(report)) == 1
     command = finding(report)["sample"]["curl"]
@@ -70,10 +70,10 @@ def test_the_request_that_shows_a_finding_is_the_smallest_and_works_as_pasted(to
     assert json.loads(pasted.stdout)["code"] == 200
 
 
-@pytest.mark.parametrize("quirk", ["'", '"', "$HOME", "`id`", "\\", "\n", "\0", "é", "🌄", "%0a", "!"])
-def test_any_request_is_written_as_a_command_that_sends_it(quirk: str) -> None:
+@pytest.mark.parametrize("special", ["'", '"', "$HOME", "`id`", "\\", "\n", "\0", "é", "🌄", "%0a", "!"])
+def test_every_request_becomes_a_curl_command_that_sends_it(special: str) -> None:
     with running(task_seconds=0) as server:
-        body = json.dumps({"quirk": quirk}, ensure_ascii=False).encode()
+        body = json.dumps({"text": special}, ensure_ascii=False).encode()
         headers = (("Authorization", f"Bearer {server.key}"), ("Content-Type", "application/json"))
         command = curl(
             TargetRequest("createTask", "POST", "/api/v1/jobs/createTask", headers, body), server.url, {server.key: "K"}
@@ -81,10 +81,10 @@ def test_any_request_is_written_as_a_command_that_sends_it(quirk: str) -> None:
         assert server.key not in command
         subprocess.run(["bash", "-c", command], env={**os.environ, "K": server.key}, capture_output=True, check=True)
         (call,) = server.calls
-    assert call["request"] == {"quirk": quirk}
+    assert call["request"] == {"text": special}
 
 
-def test_reports_are_written_in_every_form(too_long: Served, tmp_path: Path) -> None:
+def test_reports_are_written_in_every_format(too_long: Served, tmp_path: Path) -> None:
     files = {form: tmp_path / f"report.{form}" for form in ("junit", "html", "json", "markdown")}
     words = [word for form, path in files.items() for word in (f"--{form}", str(path))]
     assert check(too_long, *FAST, *words) == 1
@@ -95,41 +95,41 @@ def test_reports_are_written_in_every_form(too_long: Served, tmp_path: Path) -> 
     assert all(too_long.key not in path.read_text() for path in files.values())
 
 
-def test_a_report_on_standard_output_stands_there_alone(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_report_goes_to_standard_output(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(conforming, *FAST, "--json", "-") == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["findings"] == []
     assert "conforms" in printed.err
 
 
-def test_progress_is_told_on_standard_error(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_standard_error(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(conforming, "--only", "requests.refused") == 0
     assert "requests.refused" in capsys.readouterr().err
 
 
-def test_a_dry_run_lists_what_would_be_sent_and_sends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_lists_the_requests_and_sends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "https://api.kie.ai", "--key", "mine", "--dry-run"]) == 0
     free = capsys.readouterr().out
     assert "input.prompt of 3001 characters -> refused" in free
     assert "accepted" not in free
-    assert "sent only what it has to refuse" in free
+    assert "receives only requests that it must refuse" in free
     assert main(["check", "https://api.kie.ai", "--key", "mine", "--dry-run", "--spend", "20"]) == 0
-    assert "may be asked for 3 tasks, which cost up to 20 credits" in capsys.readouterr().out
+    assert "may create 3 tasks, which cost up to 20 credits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        ([], "Which server?"),
-        (["not a url"], "is not the URL of a service"),
-        (["ftp://127.0.0.1"], "is not the URL of a service"),
-        (["http://127.0.0.1:99999"], "is not the URL of a service"),
-        (["http://me@127.0.0.1"], "holds no user name"),
-        (["https://example.com"], "needs a key"),
+        ([], "No server to check"),
+        (["not a url"], "is not a valid URL of a server"),
+        (["ftp://127.0.0.1"], "is not a valid URL of a server"),
+        (["http://127.0.0.1:99999"], "is not a valid URL of a server"),
+        (["http://me@127.0.0.1"], "must not contain a user name"),
+        (["https://example.com"], "the key is missing"),
         (["http://127.0.0.1:9", "--key", "two words"], "without spaces"),
-        (["http://127.0.0.1:9", "--key", "a", "--second-key", "a"], "the second key is the first"),
-        (["http://127.0.0.1:9", "--only", "nonsense.*"], "no check like"),
-        (["http://127.0.0.1:9", "--require", "nonsense"], "nothing called"),
+        (["http://127.0.0.1:9", "--key", "a", "--second-key", "a"], "the second key equals the first"),
+        (["http://127.0.0.1:9", "--only", "nonsense.*"], "no check matches"),
+        (["http://127.0.0.1:9", "--require", "nonsense"], "unknown capability"),
         (["http://127.0.0.1:9", "--time-limit", "0"], "--time-limit"),
         (["http://127.0.0.1:9", "--time-limit", "nan"], "--time-limit"),
         (["http://127.0.0.1:9", "--max-examples", "0"], "--max-examples"),
@@ -142,18 +142,18 @@ def test_a_dry_run_lists_what_would_be_sent_and_sends_nothing(capsys: pytest.Cap
         (["http://127.0.0.1:9"], "Connection refused"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_and_exits_with_2(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_user_error_prints_one_message_and_exits_with_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
     assert main(["check", *words]) == 2
     printed = capsys.readouterr()
-    assert told.lower() in " ".join(printed.err.split()).lower()
+    assert message.lower() in " ".join(printed.err.split()).lower()
     assert "Traceback" not in printed.err
     assert printed.out == ""
 
 
-def test_recorded_traffic_is_judged_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_traffic_is_checked_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recording = tmp_path / "traffic.har"
     request = {"method": "GET", "url": "http://127.0.0.1/api/v1/chat/credit", "headers": [], "httpVersion": "HTTP/1.1"}
     content = {"mimeType": "application/json", "text": '{"code": "200", "msg": "success", "data": 1}', "size": 44}
@@ -165,9 +165,9 @@ def test_recorded_traffic_is_judged_without_a_server(tmp_path: Path, capsys: pyt
     assert "code" in capsys.readouterr().out
 
 
-def test_help_names_every_flag_that_others_build_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--help"]) == 0
-    told = capsys.readouterr().out
-    flags = """key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
+    printed = capsys.readouterr().out
+    flags = """url key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
         seed only spend junit html json markdown har require dry-run"""
-    assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", told)]
+    assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", printed)]

@@ -1,4 +1,4 @@
-"""Servers that keep the contract, each by lawful choices of its own, are found to keep it."""
+"""Conforming servers, each with its own lawful choices, have no findings."""
 
 from dataclasses import replace
 from math import inf
@@ -54,7 +54,7 @@ def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None
 
 @pytest.mark.parametrize("variant", CONFORMING[:3], ids=lambda variant: variant.name)
 @pytest.mark.parametrize("mode", MODES)
-def test_how_a_server_answers_is_found_out(variant: Variant, mode: HttpStatus) -> None:
+def test_the_dialect_and_the_http_status_mode_are_detected(variant: Variant, mode: HttpStatus) -> None:
     with serve(replace(variant, http_status=mode)) as served:
         report = run_against(served, dialect="auto", http_status="auto", only=("requests.refused", "records.*"))
     assert (report.dialect, report.http_status) == (variant.dialect, mode)
@@ -63,7 +63,7 @@ def test_how_a_server_answers_is_found_out(variant: Variant, mode: HttpStatus) -
 
 
 @pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)
-def test_where_the_page_is_silent_so_is_the_judge(lenient: SeededDefect) -> None:
+def test_behaviour_that_the_page_does_not_cover_is_not_reported(lenient: SeededDefect) -> None:
     with lenient.serve() as served:
         assert found(run_against(served, only=("requests.*",))) == []
 
@@ -77,7 +77,7 @@ def test_where_the_page_is_silent_so_is_the_judge(lenient: SeededDefect) -> None
         for seed in SEEDS
     ],
 )
-def test_the_fake_has_no_finding_and_every_clause_is_exercised(
+def test_the_mock_server_has_no_finding_and_every_clause_is_exercised(
     dialect: str, http_status: HttpStatus, seed: int
 ) -> None:
     with running(dialect=dialect, http_status=http_status, credits=80, rate_limit="20/10", task_seconds=1) as server:
@@ -85,12 +85,12 @@ def test_the_fake_has_no_finding_and_every_clause_is_exercised(
     assert found(report) == []
     assert (report.dialect, report.http_status) == (dialect, http_status)
     unexercised = {covered.clause.id for covered in report.coverage if not covered.accepting}
-    told_in_the_other_dialect = {clause for clause in unexercised if clause.startswith("record/")}
-    assert unexercised - told_in_the_other_dialect <= NEVER_EXERCISED
+    of_the_other_dialect = {clause for clause in unexercised if clause.startswith("record/")}
+    assert unexercised - of_the_other_dialect <= NEVER_EXERCISED
     assert not [covered.clause.id for covered in report.coverage if covered.refusing == 0]
 
 
-def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too() -> None:
+def test_with_all_keys_of_the_mock_server_the_remaining_clauses_are_exercised() -> None:
     keys = ("first:credits=1000,signing-key=whsec-check", "second")
     with running(key=keys, task_seconds=0, rate_limit="20/10") as server:
         target = target_of(server.url, "first", second_key="second", signing_key="whsec-check")
@@ -100,7 +100,7 @@ def test_with_all_that_can_be_known_of_the_fake_those_clauses_are_exercised_too(
     assert exercised >= NEVER_EXERCISED
 
 
-def test_a_run_leaves_the_account_of_whoever_uses_the_fake_as_it_was() -> None:
+def test_a_run_does_not_change_the_accounts_of_the_mock_server() -> None:
     with running(credits=80, task_seconds=0) as server:
         run_checks(target_of(server.url, server.key), Options(only=("requests.accepted",)))
         with SeedreamClient(server.url, server.key) as client:

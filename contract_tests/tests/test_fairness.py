@@ -1,4 +1,4 @@
-"""What happens to people: keys that resemble each other, a key mistyped, a model of another page, a time too short."""
+"""Mistakes of users and lawful choices of servers do not become findings."""
 
 import json
 import os
@@ -18,24 +18,24 @@ from tests.minimal_requests import RefusalError
 from tests.seeded_defect import seeded
 
 
-def test_keys_that_differ_by_a_character_are_two_good_keys() -> None:
+def test_a_second_key_may_differ_from_the_first_by_one_character() -> None:
     with running(key=("key-a", "key-b"), task_seconds=0) as server:
         for others in ({}, {"second_key": "key-b"}):
             target = target_of(server.url, "key-a", **others)
             assert found(run_checks(target, Options(only=("authorisation.*",)))) == []
 
 
-def test_a_key_that_is_refused_is_a_mistake_and_no_fault_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_key_is_a_user_error_and_not_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
     with running() as server:
         assert main(["check", server.url, "--key", "mistyped"]) == 2
         assert main(["check", server.url, "--key", ""]) == 2
     printed = capsys.readouterr()
     assert "the key is refused" in printed.err
-    assert "needs a key" in printed.err
+    assert "The key is missing" in printed.err
     assert printed.out == ""
 
 
-def test_a_second_key_that_is_refused_is_told_and_not_judged() -> None:
+def test_a_refused_second_key_is_reported_as_not_checked() -> None:
     with running(task_seconds=0) as server:
         target = target_of(server.url, server.key, second_key="mistyped")
         report = run_checks(target, Options(only=("authorisation.accounts",)))
@@ -43,7 +43,7 @@ def test_a_second_key_that_is_refused_is_told_and_not_judged() -> None:
     assert any("second key" in each.reason for each in report.not_checked)
 
 
-def test_another_model_whose_page_has_a_shorter_table_of_codes_is_judged_by_its_own_contract() -> None:
+def test_a_model_with_a_shorter_code_table_is_checked_against_its_own_contract() -> None:
     document = json.loads(json.dumps(default_contract().document).replace(default_contract().model, "meadow/1-sketch"))
     document["x-codes"] = [row for row in document["x-codes"] if row["code"] not in {404, 455, 505}]
     contract = Contract(document)
@@ -54,7 +54,7 @@ def test_another_model_whose_page_has_a_shorter_table_of_codes_is_judged_by_its_
 
 
 @pytest.mark.parametrize("limit", [0.8, 1.5, 2.5])
-def test_a_run_whose_time_is_too_short_ends_in_time_and_does_not_pass(
+def test_a_run_with_a_short_time_limit_ends_in_time_and_does_not_pass(
     limit: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running(task_seconds=30) as server:
@@ -62,7 +62,7 @@ def test_a_run_whose_time_is_too_short_ends_in_time_and_does_not_pass(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callbacks() -> None:
+def test_the_callbacks_of_a_server_that_refuses_loopback_urls_are_not_checked() -> None:
     def refuse(*_: object) -> None:
         raise RefusalError(422, "callBackUrl must not point to a private network")
 
@@ -73,7 +73,7 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
 
 
 @pytest.mark.parametrize(
-    "told",
+    "trace",
     [
         "java.lang.NullPointerException\n\tat com.kie.Jobs.create(Jobs.java:12)",
         'Traceback (most recent call last):\n  File "/app/main.py", line 3, in create',
@@ -82,12 +82,12 @@ def test_a_server_that_calls_no_loopback_address_back_is_not_judged_by_its_callb
         "#0 /app/index.php:12 Stack trace:",
     ],
 )
-def test_the_inside_of_a_server_is_known_in_every_language(told: str) -> None:
-    answer = TargetResponse(200, (), json.dumps({"code": 500, "msg": told}).encode())
-    assert [flaw.clause for flaw in leak_defects(answer, ())] == ["answer/no-stack-trace"]
+def test_stack_traces_are_recognised_in_several_languages(trace: str) -> None:
+    response = TargetResponse(200, (), json.dumps({"code": 500, "msg": trace}).encode())
+    assert [defect.clause for defect in leak_defects(response, ())] == ["answer/no-stack-trace"]
 
 
-def test_a_short_key_is_not_shown_either(tmp_path: Path) -> None:
+def test_a_short_key_is_not_printed_either(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with running(key="k1") as server:
         server.add_faults("answer.type; op=createTask")
@@ -98,13 +98,13 @@ def test_a_short_key_is_not_shown_either(tmp_path: Path) -> None:
     assert not [curl for curl in curls if "Bearer k1" in curl]
 
 
-def test_two_reports_do_not_go_to_one_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_reports_cannot_go_to_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = str(tmp_path / "report")
     assert main(["check", "http://127.0.0.1:9", "--json", report, "--html", report]) == 2
-    assert "a place of its own" in capsys.readouterr().err
+    assert "a different file for each report" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_does_not_change_the_verdict() -> None:
+def test_a_closed_pipe_does_not_change_the_exit_code() -> None:
     with running() as server:
         check = f"seedbed check {server.url} --key {server.key} --only operations.paths"
         command = f"{check} | head -n 1; exit ${{PIPESTATUS[0]}}"

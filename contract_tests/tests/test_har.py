@@ -1,4 +1,4 @@
-"""HAR files are read as the tools that write them mean them, and what is none is told in a sentence."""
+"""HAR files of common recorders are read correctly, and other files are refused with a message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ENTRY: dict[str, Any] = {
 
 
 def entry(changes: dict[str, Any] | None = None, **own: Any) -> dict[str, Any]:
-    """Return an entry as Chrome writes it, with changes at dotted places; ``None`` takes a place away."""
+    """Return an entry as Chrome writes it, with changes at dotted paths; ``None`` removes a path."""
     changed = copy.deepcopy(ENTRY) | own
     for place, value in (changes or {}).items():
         *outer, name = place.split(".")
@@ -70,7 +70,7 @@ def read(changes: dict[str, Any] | None = None, **own: Any) -> RecordedExchange:
     return recorded
 
 
-def test_an_exchange_is_read_with_all_it_has() -> None:
+def test_every_part_of_an_exchange_is_read() -> None:
     assert read() == RecordedExchange(
         index=0,
         method="GET",
@@ -87,7 +87,7 @@ def test_an_exchange_is_read_with_all_it_has() -> None:
     )
 
 
-def test_no_key_is_shown_with_an_exchange() -> None:
+def test_the_representation_of_an_exchange_has_no_key() -> None:
     assert "Bearer" not in repr(read())
 
 
@@ -100,15 +100,15 @@ def test_no_key_is_shown_with_an_exchange() -> None:
         (b"\xff\xfe{\x00}\x00", "it is not JSON in UTF-8"),
         (b"[" * 100_000, "it is not JSON in UTF-8"),
         (b'{"log": ' + b"9" * 5000 + b"}", "it is not JSON in UTF-8"),
-        (b"PK\x03\x04rest", "The file is a zip archive: unpack it first."),
-        (gzip.compress(har(), mtime=0), "The file is packed with gzip: unpack it first."),
-        (zlib.compress(har(), 9), "The file is packed: unpack it first."),
+        (b"PK\x03\x04rest", "The file is a zip archive. Decompress it first."),
+        (gzip.compress(har(), mtime=0), "The file is compressed with gzip. Decompress it first."),
+        (zlib.compress(har(), 9), "The file is compressed. Decompress it first."),
         (b"[]", "it has no log"),
         (b'{"log": []}', "it has no log"),
         (b'{"log": {"version": "1.2"}}', "its log has no list of entries"),
         (b'{"log": {"version": "1.2", "entries": {}}}', "its log has no list of entries"),
         (b'{"log": {"entries": []}}', "The file is HAR 1.1"),
-        (har(version="1.1"), "The file is HAR 1.1, which leaves out what is judged here. Export the traffic again"),
+        (har(version="1.1"), "The file is HAR 1.1, which lacks data that the checks need. Export the traffic again"),
         (har(version={"a": "\x1b"}), r'The file is HAR {"a": "\u001b"}'),
         (har(entry(), 7), "entry 2 of the log has no request"),
         (har(entry({"request": []})), "entry 1 of the log has no request"),
@@ -118,19 +118,19 @@ def test_no_key_is_shown_with_an_exchange() -> None:
         (har(entry({"response.status": "200"})), "the response of entry 1 of the log has no status"),
     ],
 )
-def test_what_is_no_har_is_told_in_a_sentence(content: bytes, message: str) -> None:
-    with pytest.raises(HarError) as told:
+def test_a_file_that_is_not_har_is_refused_with_a_message(content: bytes, message: str) -> None:
+    with pytest.raises(HarError) as caught:
         read_har(content)
-    assert message in str(told.value)
-    assert str(told.value).endswith(".")
-    assert str(told.value).isprintable()
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(".")
+    assert str(caught.value).isprintable()
 
 
-def test_a_byte_order_mark_is_let_pass() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     assert len(read_har(b"\xef\xbb\xbf" + har(entry()))) == 1
 
 
-def test_a_recording_of_nothing_is_empty() -> None:
+def test_a_har_file_without_entries_is_empty() -> None:
     assert read_har(har()) == []
 
 
@@ -140,16 +140,16 @@ def test_a_recording_of_nothing_is_empty() -> None:
         ({"text": '{"msg":"山"}'}, '{"msg":"山"}'.encode()),
         ({"text": base64.b64encode(b"\xff\x00").decode(), "encoding": "base64"}, b"\xff\x00"),
         ({"text": "ab\ncd\n", "encoding": "base64"}, base64.b64decode("abcd")),
-        ({"text": "a\udcff"}, b"a\xff"),  # mitmproxy, of bytes that are no UTF-8
+        ({"text": "a\udcff"}, b"a\xff"),  # mitmproxy, for bytes that are not UTF-8
         ({"text": '{"code":2', "size": 12}, None),  # cut by the recorder
         ({"text": '{"code":2', "size": 9}, b'{"code":2'),  # cut by the service
-        ({"text": '{"code":2}', "size": 40}, b'{"code":2}'),  # mitmproxy: the size of what travelled packed
+        ({"text": '{"code":2}', "size": 40}, b'{"code":2}'),  # mitmproxy: the compressed size
         ({"text": "", "size": 0}, b""),
-        ({"text": "", "size": 40}, None),  # Firefox, where it kept no body
+        ({"text": "", "size": 40}, None),  # Firefox, if it did not keep the body
         ({"text": "", "size": -1}, None),
         ({"size": 40, "comment": "Response bodies are not included."}, None),
-        ({"size": 0}, None),  # Chrome, where it has thrown the body away
-        ({"_file": "abc.json", "size": 40}, None),  # Playwright, of bodies beside the file
+        ({"size": 0}, None),  # Chrome, if it has discarded the body
+        ({"_file": "abc.json", "size": 40}, None),  # Playwright, with bodies in separate files
         ({"text": None}, None),
         ({"text": 7}, None),
         ({"text": "a\ud800"}, None),
@@ -157,7 +157,7 @@ def test_a_recording_of_nothing_is_empty() -> None:
         ({"text": "abcd", "encoding": "rot13"}, None),
     ],
 )
-def test_the_body_of_an_answer_is_what_was_sent_or_unknown(content: dict[str, Any], body: bytes | None) -> None:
+def test_a_response_body_is_read_or_unknown(content: dict[str, Any], body: bytes | None) -> None:
     assert read({"response.content": content}).response_body == body
     assert read({"response.content": None}).response_body is None
 
@@ -174,13 +174,13 @@ def test_the_body_of_an_answer_is_what_was_sent_or_unknown(content: dict[str, An
         ("identity", b"\x1f\x8b\xff", b"\x1f\x8b\xff"),
     ],
 )
-def test_a_body_that_is_still_packed_is_unpacked_or_unknown(encoding: str, raw: bytes, body: bytes | None) -> None:
+def test_a_compressed_body_is_decompressed_or_unknown(encoding: str, raw: bytes, body: bytes | None) -> None:
     headers = [{"name": "Content-Encoding", "value": encoding}]
     content = {"text": base64.b64encode(raw).decode(), "encoding": "base64"}
     assert read({"response.content": content, "response.headers": headers}).response_body == body
 
 
-def test_a_body_that_would_fill_the_memory_is_unknown() -> None:
+def test_a_decompression_bomb_is_unknown() -> None:
     bomb = gzip.compress(b"\0" * (65 << 20), mtime=0)
     content = {"text": base64.b64encode(bomb).decode(), "encoding": "base64"}
     headers = [{"name": "content-encoding", "value": "gzip"}]
@@ -205,12 +205,12 @@ FORM = "application/x-www-form-urlencoded; charset=utf-8"
         ("text", 4, None),
     ],
 )
-def test_the_body_of_a_request_is_what_was_sent_or_unknown(posted: Any, size: int, body: bytes | None) -> None:
+def test_a_request_body_is_read_or_unknown(posted: Any, size: int, body: bytes | None) -> None:
     assert read({"request.postData": posted, "request.bodySize": size}).request_body == body
 
 
 @pytest.mark.parametrize(
-    ("changes", "own", "aside"),
+    ("changes", "own", "reason"),
     [
         ({}, {}, ""),
         ({}, {"_resourceType": "fetch", "_webSocketMessages": []}, "WebSocket"),
@@ -219,23 +219,23 @@ def test_the_body_of_a_request_is_what_was_sent_or_unknown(posted: Any, size: in
         ({"response.status": 101}, {}, "WebSocket"),
         ({"request.url": "chrome-extension://abc/x.js"}, {}, "HTTP"),
         ({"request.url": "http://[broken/"}, {}, "HTTP"),
-        ({"request.method": "options"}, {}, "recorder asked"),
-        ({"response.status": 0}, {"_error": "net::ERR_ABORTED"}, "no answer"),
-        ({"response.status": -1}, {}, "no answer"),
+        ({"request.method": "options"}, {}, "browser or the proxy"),
+        ({"response.status": 0}, {"_error": "net::ERR_ABORTED"}, "no response"),
+        ({"response.status": -1}, {}, "no response"),
         ({"response.status": 304}, {}, "cache"),
         ({}, {"_fromCache": "disk"}, "cache"),
         ({"response.status": 307}, {}, "redirected"),
     ],
 )
-def test_what_says_nothing_of_a_service_is_set_aside(changes: dict[str, Any], own: dict[str, Any], aside: str) -> None:
-    told = read(changes, **own).aside
-    assert aside in told
-    assert bool(told) == bool(aside)
+def test_an_irrelevant_exchange_is_skipped(changes: dict[str, Any], own: dict[str, Any], reason: str) -> None:
+    skipped = read(changes, **own).skipped
+    assert reason in skipped
+    assert bool(skipped) == bool(reason)
 
 
-def test_what_a_recorder_left_out_is_let_pass() -> None:
-    gone = ("request.headers", "response.headers", "startedDateTime", "time", "timings", "cache")
-    recorded = read(dict.fromkeys(gone))
+def test_optional_parts_may_be_missing() -> None:
+    missing = ("request.headers", "response.headers", "startedDateTime", "time", "timings", "cache")
+    recorded = read(dict.fromkeys(missing))
     assert (recorded.started, recorded.seconds, recorded.request_headers) == (0.0, 0.0, ())
     assert recorded.response_headers == (("content-type", "application/json"),)
 
@@ -250,11 +250,11 @@ def test_what_a_recorder_left_out_is_let_pass() -> None:
         (7, 0.0),
     ],
 )
-def test_times_are_read_as_recorders_write_them(text: Any, moment: float) -> None:
+def test_times_are_read_in_the_formats_of_recorders(text: Any, moment: float) -> None:
     assert read(startedDateTime=text).started == moment
 
 
-def test_names_and_passwords_in_a_url_are_dropped() -> None:
+def test_user_names_and_passwords_are_removed_from_urls() -> None:
     recorded = read({"request.url": "https://user:pass@api.example:8443/a#b"})
     assert (recorded.url, recorded.path) == ("https://api.example:8443/a", "/a")
 
@@ -272,7 +272,7 @@ PLACES = [
 
 
 @given(changes=st.dictionaries(st.sampled_from(PLACES), values.filter(lambda value: value is not None), max_size=4))
-def test_a_file_is_read_or_refused_whatever_stands_in_it(changes: dict[str, Any]) -> None:
+def test_a_file_is_read_or_refused_whatever_it_contains(changes: dict[str, Any]) -> None:
     inner_first = dict(sorted(changes.items(), key=lambda change: -change[0].count(".")))
     with contextlib.suppress(HarError):
         assert read(inner_first).status >= 0

@@ -1,4 +1,4 @@
-"""Whatever answers at the URL, a run ends in its time, with findings or with one sentence."""
+"""A run against any server ends within its time limit, with findings or with one message."""
 
 import time
 
@@ -6,13 +6,13 @@ import pytest
 from seedbed_mock.cli import main
 from tests.hostile_targets import (
     Behaviour,
-    ClosesNowAndThen,
-    answers_a_gigabyte,
+    ClosesSometimes,
+    does_not_speak_http,
     hangs,
-    never_ends_its_answer,
+    never_ends_its_response,
     redirects,
-    shows_a_page,
-    speaks_no_http,
+    returns_html,
+    sends_a_gigabyte,
     target,
 )
 
@@ -23,15 +23,15 @@ LIMIT = 8.0
     ("behaviour", "codes"),
     [
         (hangs, {2}),
-        (speaks_no_http, {2}),
-        (answers_a_gigabyte, {1, 2}),
-        (never_ends_its_answer, {2}),
-        (ClosesNowAndThen(), {1}),
+        (does_not_speak_http, {2}),
+        (sends_a_gigabyte, {1, 2}),
+        (never_ends_its_response, {2}),
+        (ClosesSometimes(), {1}),
         (redirects, {1}),
-        (shows_a_page, {1}),
+        (returns_html, {1}),
     ],
 )
-def test_a_target_that_is_no_service_ends_in_time_and_without_a_traceback(
+def test_a_run_against_another_kind_of_server_ends_in_time_without_a_traceback(
     behaviour: Behaviour, codes: set[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with target(behaviour) as url:

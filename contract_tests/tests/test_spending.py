@@ -1,4 +1,4 @@
-"""What a run against a server that is not on this machine may cost: nothing, or what was allowed, and never more."""
+"""A run against a remote server never spends more than ``--spend`` allows."""
 
 import os
 import pty
@@ -21,8 +21,8 @@ PRICE = Decimal("6.5")
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take servers of this machine for such as cost money, and let the rates pass for this time."""
+def remote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat servers on this machine as remote, with rates that never limit."""
     monkeypatch.setattr(Target, "is_local", property(lambda _: False))
     monkeypatch.setattr(job_api(), "rate", (10_000, 10))
     monkeypatch.setattr(job_api(), "poll_rate", (10_000, 10))
@@ -42,7 +42,7 @@ def created(server: MockServer) -> int:
     return sum(call["operation"] == "createTask" and call["code"] == 200 for call in server.calls)
 
 
-def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: MockServer) -> None:
+def test_by_default_only_requests_that_must_be_refused_are_sent(paid: MockServer) -> None:
     report = check(paid, "0")
     assert created(paid) == report.tasks == report.spent == 0
     assert report.conforms
@@ -51,14 +51,14 @@ def test_without_a_word_about_money_only_what_must_be_refused_is_sent(paid: Mock
 
 
 @pytest.mark.parametrize(("spend", "tasks"), [("6.4", 0), ("6.5", 1), ("20", 3)])
-def test_no_more_is_spent_than_was_allowed(paid: MockServer, spend: str, tasks: int) -> None:
+def test_a_run_spends_no_more_than_allowed(paid: MockServer, spend: str, tasks: int) -> None:
     report = check(paid, spend)
     assert created(paid) == report.tasks == tasks
     assert report.spent == float(PRICE * tasks)
     assert report.conforms
 
 
-def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends_what_could_cost() -> None:
+def test_a_wrongly_accepted_request_counts_and_ends_a_run_without_a_budget() -> None:
     (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "no limit to the prompt"]
     with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope")
@@ -68,7 +68,7 @@ def test_a_task_that_was_made_wrongly_counts_and_where_nothing_may_be_spent_ends
     assert [finding.clause for finding in report.findings] == ["input.prompt/maxLength"]
 
 
-def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_was_allowed() -> None:
+def test_a_target_that_overcharges_gets_no_more_requests_than_the_budget_covers() -> None:
     (defect,) = [defect for defect in SEEDED_DEFECTS if defect.name == "a task charged twice"]
     with defect.serve() as served:
         target = target_of(served.url, served.key, dialect="documented", http_status="envelope", spend=PRICE * 4)
@@ -77,39 +77,39 @@ def test_a_target_that_charges_more_than_it_should_is_not_asked_for_more_than_wa
     assert report.spent <= float(PRICE * 4)
 
 
-def test_a_command_that_may_spend_asks_on_a_terminal_first() -> None:
+def test_the_command_asks_on_a_terminal_before_it_spends_credits() -> None:
     with serve(PLAIN) as served:
         words = ["check", served.url.replace("127.0.0.1", "localhost.localdomain"), "--key", "k", "--spend", "13"]
-        told, _ = on_a_terminal(words, answer=b"n\n")
-    assert "2 tasks, which cost up to 13 credits" in told
-    assert "Go on? [y/N]" in told
-    assert "nothing was sent" in told
+        printed, _ = run_on_a_terminal(words, reply=b"n\n")
+    assert "2 tasks, which cost up to 13 credits" in printed
+    assert "Continue? [y/N]" in printed
+    assert "nothing was sent" in printed
 
 
-def on_a_terminal(words: list[str], answer: bytes) -> tuple[str, int]:
+def run_on_a_terminal(words: list[str], reply: bytes) -> tuple[str, int]:
     controller, terminal = pty.openpty()
     process = subprocess.Popen(["seedbed", *words], stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    os.write(controller, answer)
-    told = b""
+    os.write(controller, reply)
+    printed = b""
     try:
         while part := os.read(controller, 4096):
-            told += part
+            printed += part
     except OSError:  # the other end is closed
         pass
     os.close(controller)
-    return told.decode(), process.wait()
+    return printed.decode(), process.wait()
 
 
-def test_a_rate_is_kept_by_waiting_until_the_oldest_call_is_out_of_the_window() -> None:
+def test_the_throttle_waits_until_the_oldest_call_has_left_the_window() -> None:
     now, waited = [100.0], list[float]()
 
     def wait(seconds: float) -> None:
         waited.append(seconds)
         now[0] += seconds
 
-    pace = Throttle(3, 10, lambda: now[0], wait)
+    throttle = Throttle(3, 10, lambda: now[0], wait)
     for _ in range(7):
-        pace.keep()
+        throttle.acquire()
         now[0] += 1
     assert [seconds for seconds in waited if seconds] == [7, 7]

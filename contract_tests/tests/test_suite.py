@@ -1,4 +1,4 @@
-"""The suite, in a run of pytest of somebody else's project."""
+"""The pytest suite, run in a project of its users."""
 
 import contextlib
 import os
@@ -33,8 +33,8 @@ settings.load_profile("team")
 """
 
 
-class TheirProject:
-    """Somebody else's project, in which Seedbed is installed; its tests have names of their own."""
+class UserProject:
+    """A project of a user who has installed Seedbed, with other patterns for its tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,23 +48,23 @@ class TheirProject:
         )
         return result.returncode, result.stdout + result.stderr
 
-    def judge(self, url: str, *words: str) -> tuple[int, str]:
+    def run_suite(self, url: str, *words: str) -> tuple[int, str]:
         return self.run("--pyargs", "seedbed_contract.suite", "--target", url, *words)
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> TheirProject:
-    return TheirProject(tmp_path)
+def project(tmp_path: Path) -> UserProject:
+    return UserProject(tmp_path)
 
 
-def judge(theirs: TheirProject, served: Served, *words: str) -> tuple[int, str]:
+def run_suite_on(project: UserProject, served: Served, *words: str) -> tuple[int, str]:
     known = {
         "--key": served.key,
         "--second-key": served.second_key,
         "--signing-key": served.signing_key,
         "--fail-prompt": served.fail_prompt,
     }
-    return theirs.judge(served.url, *(f"{name}={value}" for name, value in known.items() if value), *words)
+    return project.run_suite(served.url, *(f"{name}={value}" for name, value in known.items() if value), *words)
 
 
 def defect_named(name: str) -> SeededDefect:
@@ -72,24 +72,24 @@ def defect_named(name: str) -> SeededDefect:
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
-def test_the_fake_passes_with_a_test_for_each_check(
-    theirs: TheirProject, seedbed: MockServer, words: tuple[str, ...]
+def test_the_mock_server_passes_with_one_test_for_each_check(
+    project: UserProject, seedbed: MockServer, words: tuple[str, ...]
 ) -> None:
-    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, "-rA", *words)
+    code, output = project.run_suite(seedbed.url, "--key", seedbed.key, "-rA", *words)
     assert code == 0, output
     assert all(
         f"::{check.name}" in output for check in CHECKS if not check.name.startswith(("limits", "authorisation.a"))
     )
-    assert "conforms, as far as it was judged" in output
+    assert "conforms, as far as it was checked" in output
     assert "17 of 17 (refusing)" in output
     assert "SKIPPED" in output
     assert "no second key is known: give one with --second-key" in output
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
-def test_an_independent_server_passes(theirs: TheirProject, words: tuple[str, ...]) -> None:
+def test_an_independent_server_passes(project: UserProject, words: tuple[str, ...]) -> None:
     with serve(Variant()) as served:
-        code, output = judge(theirs, served, *words)
+        code, output = run_suite_on(project, served, *words)
     assert code == 0, output
     assert ("nobody else" in output or "accounts.tasks" in output) == bool(words), output
 
@@ -102,10 +102,10 @@ def test_an_independent_server_passes(theirs: TheirProject, words: tuple[str, ..
         ("letters beyond the BMP refused", ("-n", "2")),
     ],
 )
-def test_a_defect_fails_a_test_that_tells_all_of_it(theirs: TheirProject, name: str, words: tuple[str, ...]) -> None:
+def test_a_defect_fails_a_test_that_prints_the_finding(project: UserProject, name: str, words: tuple[str, ...]) -> None:
     defect = defect_named(name)
     with defect.serve() as served:
-        code, output = judge(theirs, served, *words)
+        code, output = run_suite_on(project, served, *words)
     assert code == 1, output
     assert any(clause in output for clause in defect.clauses), output
     assert "curl " in output
@@ -115,75 +115,75 @@ def test_a_defect_fails_a_test_that_tells_all_of_it(theirs: TheirProject, name: 
     assert "finding" in output.rpartition("= contract =")[2]
 
 
-def test_one_check_can_be_asked_for_by_its_name(theirs: TheirProject, seedbed: MockServer) -> None:
-    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, "-k", "authorisation.keys")
+def test_one_check_can_be_selected_by_its_name(project: UserProject, seedbed: MockServer) -> None:
+    code, output = project.run_suite(seedbed.url, "--key", seedbed.key, "-k", "authorisation.keys")
     assert code == 0, output
     assert "1 passed" in output
 
 
-def test_no_target_is_a_mistake_in_the_command_and_no_pass(theirs: TheirProject) -> None:
-    code, output = theirs.run("--pyargs", "seedbed_contract.suite")
+def test_a_missing_target_is_a_usage_error(project: UserProject) -> None:
+    code, output = project.run("--pyargs", "seedbed_contract.suite")
     assert code == pytest.ExitCode.USAGE_ERROR
     assert "Give its URL, such as --target http" in output
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (("--target", "nowhere"), "is not the URL of a service"),
-        (("--target", "https://example.com"), "give one with --key"),
-        (("--target", "http://127.0.0.1:9", "--require", "moon"), "nothing called 'moon'"),
+        (("--target", "nowhere"), "is not a valid URL of a server"),
+        (("--target", "https://example.com"), "Pass --key"),
+        (("--target", "http://127.0.0.1:9", "--require", "moon"), "Unknown capability 'moon'"),
         (("--target", "http://127.0.0.1:9", "--max-examples", "0"), "1 or more"),
         (("--target", "http://127.0.0.1:9", "--spend", "much"), "a number of credits"),
-        (("--target", "http://127.0.0.1:9", "--hypothesis-seed", "x"), "a whole number or random"),
+        (("--target", "http://127.0.0.1:9", "--hypothesis-seed", "x"), "an integer or random"),
         (("--target", "http://127.0.0.1:9", "--tx", "2*popen", "--dist", "each"), "cannot run with --dist each"),
     ],
 )
-def test_mistaken_options_are_told_in_a_sentence(theirs: TheirProject, words: tuple[str, ...], told: str) -> None:
-    code, output = theirs.run("--pyargs", "seedbed_contract.suite", *words)
+def test_an_invalid_option_is_reported(project: UserProject, words: tuple[str, ...], message: str) -> None:
+    code, output = project.run("--pyargs", "seedbed_contract.suite", *words)
     assert code != 0
-    assert told in output
+    assert message in output
     assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
-def test_a_dead_target_fails_every_test_in_a_sentence(theirs: TheirProject, words: tuple[str, ...]) -> None:
+def test_an_unreachable_target_fails_every_test_with_one_message(project: UserProject, words: tuple[str, ...]) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        code, output = theirs.judge(f"http://127.0.0.1:{held.getsockname()[1]}", *words)
+        code, output = project.run_suite(f"http://127.0.0.1:{held.getsockname()[1]}", *words)
     assert code == 1
     assert f"{len(CHECKS)} failed" in output
-    assert "nothing answers at" in output
+    assert "no usable response from" in output
     assert "Start the server, or check the URL." in output
     assert "Traceback" not in output
 
 
-def test_the_tests_can_be_listed_without_a_target(theirs: TheirProject) -> None:
-    code, output = theirs.run("--pyargs", "seedbed_contract.suite", "--collect-only", "-q")
+def test_the_tests_can_be_listed_without_a_target(project: UserProject) -> None:
+    code, output = project.run("--pyargs", "seedbed_contract.suite", "--collect-only", "-q")
     assert code == 0, output
     assert f"{len(CHECKS)} tests collected" in output
 
 
-def test_the_options_are_those_of_the_suite_alone(theirs: TheirProject) -> None:
-    (theirs.folder / "their_spec.py").write_text("def it_works(): ...\n")
-    assert "--target" not in theirs.run("--help")[1]
-    assert "--key=KEY" in theirs.run("--pyargs", "seedbed_contract.suite", "--help")[1]
-    code, output = theirs.run("their_spec.py")
+def test_the_options_exist_only_in_runs_of_the_suite(project: UserProject) -> None:
+    (project.folder / "user_spec.py").write_text("def it_works(): ...\n")
+    assert "--target" not in project.run("--help")[1]
+    assert "--key=KEY" in project.run("--pyargs", "seedbed_contract.suite", "--help")[1]
+    code, output = project.run("user_spec.py")
     assert code == 0, output
 
 
-def test_tests_of_their_own_run_beside_the_suite(theirs: TheirProject, seedbed: MockServer) -> None:
-    (theirs.folder / "their_spec.py").write_text("def it_works(): ...\n")
-    words = ("their_spec.py", "-n", "2", "-k", "works or authorisation.keys")
-    code, output = theirs.judge(seedbed.url, "--key", seedbed.key, *words)
+def test_other_tests_run_next_to_the_suite(project: UserProject, seedbed: MockServer) -> None:
+    (project.folder / "user_spec.py").write_text("def it_works(): ...\n")
+    words = ("user_spec.py", "-n", "2", "-k", "works or authorisation.keys")
+    code, output = project.run_suite(seedbed.url, "--key", seedbed.key, *words)
     assert code == 0, output
     assert "2 passed" in output
 
 
-# What was found is kept
+# The example database
 
 
-def _takes_a_rare_quality(self: Service, request: Any) -> None:
+def _accept_a_rare_quality(self: Service, request: Any) -> None:
     given = request.get("input") if isinstance(request, dict) else None
     quality = given.get("quality") if isinstance(given, dict) else None
     if isinstance(given, dict) and isinstance(quality, str) and quality[:1] > "\uffff":
@@ -191,7 +191,7 @@ def _takes_a_rare_quality(self: Service, request: Any) -> None:
     Service.check(self, request)
 
 
-RARE = seeded("a quality that no list of cases holds", "input.quality/enum", check=_takes_a_rare_quality)
+RARE = seeded("a quality outside the list of cases", "input.quality/enum", check=_accept_a_rare_quality)
 SEARCH = ("-k", "search.violations")
 MANY, FEW = ("--max-examples=1500", "--hypothesis-seed=1"), ("--max-examples=10", "--hypothesis-seed=7")
 
@@ -199,7 +199,7 @@ MANY, FEW = ("--max-examples=1500", "--hypothesis-seed=1"), ("--max-examples=10"
 @contextlib.contextmanager
 def redis_profile(folder: Path) -> Iterator[str]:
     if shutil.which("redis-server") is None:
-        pytest.skip("there is no redis-server on this machine")
+        pytest.skip("redis-server is not installed")
     socket_path = folder / "redis.sock"
     command = ["redis-server", "--port", "0", "--unixsocket", str(socket_path), "--save", "", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -217,19 +217,19 @@ def directory_profile(_: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("profile", [directory_profile, redis_profile], ids=["a directory", "Redis"])
-def test_what_was_found_at_random_is_tried_first_next_time(
-    tmp_path: Path, theirs: TheirProject, profile: Callable[[Path], contextlib.AbstractContextManager[str]]
+def test_random_findings_are_stored_and_tried_first_in_the_next_run(
+    tmp_path: Path, project: UserProject, profile: Callable[[Path], contextlib.AbstractContextManager[str]]
 ) -> None:
     with profile(tmp_path) as words, RARE.serve() as served:
-        assert judge(theirs, served, *SEARCH, *FEW)[0] == 0
-        (theirs.folder / "conftest.py").write_text(words)
-        code, output = judge(theirs, served, *SEARCH, *MANY)
+        assert run_suite_on(project, served, *SEARCH, *FEW)[0] == 0
+        (project.folder / "conftest.py").write_text(words)
+        code, output = run_suite_on(project, served, *SEARCH, *MANY)
         assert code == 1, output
         assert "input.quality/enum" in output
-        code, output = judge(theirs, served, *SEARCH, *FEW)
+        code, output = run_suite_on(project, served, *SEARCH, *FEW)
         assert code == 1, output
         assert "input.quality/enum" in output
-        code, output = judge(theirs, served, *SEARCH, *FEW)
-        assert code == 1, "what was found is kept after it was found again"
-        code, output = judge(theirs, served, "-n", "2", *FEW)
-        assert code == 1, "other findings do not hide what was kept"
+        code, output = run_suite_on(project, served, *SEARCH, *FEW)
+        assert code == 1, "a finding stays stored after it was found again"
+        code, output = run_suite_on(project, served, "-n", "2", *FEW)
+        assert code == 1, "other findings do not hide stored ones"

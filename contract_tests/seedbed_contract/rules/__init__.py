@@ -1,1 +1,1 @@
-"""Rules for one message at a time: the response envelope, the task record and the callback request."""
+"""Rules for one message at a time, and for a task with its records."""

@@ -1,4 +1,4 @@
-"""One callback, judged by itself and beside the record of its task."""
+"""Rules for one callback, alone and compared with the record of its task."""
 
 from __future__ import annotations
 
@@ -24,112 +24,106 @@ if TYPE_CHECKING:
     from seedbed_contract.target import Expectations
 
 
-_FRESH: Final = 300
-_NOT_COMPARED: Final = frozenset({"updateTime", "resultJson"})
+_TIMESTAMP_TOLERANCE: Final = 300
+"""Seconds by which a timestamp may differ from the time of arrival."""
 _RULES: Final = job_api().callback
+# Result URLs are signed anew for each response, so resultJson is compared without their queries.
+_NOT_COMPARED: Final = frozenset({"updateTime", "resultJson"})
 _COMPARED: Final = tuple(job_api().document["$defs"]["record"]["properties"].keys() - _NOT_COMPARED)
 
 
 def callback_defects(
-    received: Received, order: TrackedTask, expected: Expectations, signing_key: str
+    received: Received, task: TrackedTask, expected: Expectations, signing_key: str
 ) -> Iterator[Defect]:
-    """Yield what is wrong with a callback.
+    """Yield the defects of a callback.
 
     Args:
-        received: What came.
-        order: The task that asked for it.
-        expected: What the target is held against.
-        signing_key: What it should be signed with, empty where that is not known.
+        received: The callback.
+        task: Task that requested it.
+        expected: What the target is checked against.
+        signing_key: Key that should sign it; empty if it is unknown.
     """
-    yield from _form_flaws(received, order)
+    yield from _form_defects(received, task)
     message = parse_json(received.body)
     if not isinstance(message, dict):
-        yield Defect("callback/form", "a callback is no JSON object")
+        yield Defect("callback/form", "a callback is not a JSON object")
         return
-    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in shape_defects("envelope", message))
+    yield from _in_callback(shape_defects("envelope", message))
     record = message.get("data")
     if not isinstance(record, dict):
-        yield Defect("callback/same", "a callback has no record in its data")
+        yield Defect("callback/same", "a callback has no record in data")
         return
-    yield from _code_flaws(message.get("code"), record, expected)
-    yield from _record_flaws(record, received, order, expected)
+    cases = {STATES.success: "callback_done", STATES.failure: "callback_failed"}
+    case = cases.get(str(record.get("state")))
+    if case and message.get("code") not in expected.codes(case):
+        codes = " or ".join(map(str, sorted(expected.codes(case))))
+        title = f"the callback of a task in state {record['state']} has code {json.dumps(message.get('code'))}"
+        yield Defect("callback/code", f"{title}, not {codes}")
+    yield from _record_defects(record, received, task, expected)
     if signing_key:
-        yield from _signature_flaws(received, order.task_id, signing_key)
+        yield from _signature_defects(received, task.task_id, signing_key)
 
 
 def exercised_callback_clauses(signing_key: str) -> tuple[str, ...]:
-    """Return the clauses that a callback puts to the test."""
+    """Return the clauses that a callback exercises; a known signing key adds those on signatures."""
     signed = ("callback/signature", "callback/timestamp") if signing_key else ()
     return ("callback/form", "callback/code", "callback/final", "callback/same", *signed)
 
 
-def _form_flaws(received: Received, order: TrackedTask) -> Iterator[Defect]:
+def _in_callback(defects: Iterator[Defect]) -> Iterator[Defect]:
+    yield from (defect._replace(title=f"in a callback: {defect.title}") for defect in defects)
+
+
+def _form_defects(received: Received, task: TrackedTask) -> Iterator[Defect]:
     if received.method != "POST":
-        yield Defect("callback/form", f"a callback comes by {received.method} and not by POST")
-    kind = received.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != JSON:
-        yield Defect("callback/form", f"a callback says that it is {for_display(kind) or 'nothing'} and not {JSON}")
-    url = str(order.request.get(job_api().fields.callback, ""))
+        yield Defect("callback/form", f"a callback uses {received.method}, not POST")
+    media_type = received.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        found = for_display(media_type) or "missing"
+        yield Defect("callback/form", f"the content type of a callback is {found}, not {JSON}")
+    url = str(task.request.get(job_api().fields.callback, ""))
     if not url.endswith(received.target):
-        yield Defect("callback/form", "a callback comes to another URL than the one that was given")
+        yield Defect("callback/form", "a callback arrives at another URL than the requested one")
 
 
-def _code_flaws(code: Any, record: Mapping[str, Any], expected: Expectations) -> Iterator[Defect]:
-    cases = {STATES.success: "callback_done", STATES.failure: "callback_failed"}
-    case = cases.get(str(record.get("state")))
-    if case and code not in expected.codes(case):
-        due = " or ".join(map(str, sorted(expected.codes(case))))
-        yield Defect(
-            "callback/code", f"the callback of a task that is {record['state']} has code {json.dumps(code)}, not {due}"
-        )
-
-
-def _record_flaws(
-    record: Mapping[str, Any], received: Received, order: TrackedTask, expected: Expectations
+def _record_defects(
+    record: Mapping[str, Any], received: Received, task: TrackedTask, expected: Expectations
 ) -> Iterator[Defect]:
     if record.get("state") not in ENDED:
-        yield Defect("callback/final", f"a callback comes while the task is {for_display(record.get('state'))}")
+        yield Defect("callback/final", f"a callback arrives while the task is {for_display(record.get('state'))}")
         return
     if isinstance(received.seen, dict) and received.seen.get("state") not in ENDED:
-        yield Defect(
-            "callback/final", f"a callback comes while the record still says {for_display(received.seen.get('state'))}"
-        )
-    flaws = record_defects(record, order.task_id, order.request, expected)
-    yield from (flaw._replace(title=f"in a callback: {flaw.title}") for flaw in flaws)
-    if order.has_ended:
-        yield from _differences(record, order.record)
-
-
-def _differences(record: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[Defect]:
+        state = for_display(received.seen.get("state"))
+        yield Defect("callback/final", f"a callback arrives while the record still has the state {state}")
+    yield from _in_callback(record_defects(record, task.task_id, task.request, expected))
+    if not task.has_ended:
+        return
     for name in sorted(_COMPARED):
-        if name in record and name in known and record[name] != known[name]:
-            yield Defect("callback/same", f"{name} in a callback is not what the record tells")
-    if _paths(record.get("resultJson")) != _paths(known.get("resultJson")):
-        yield Defect("callback/same", "the results in a callback are not those that the record tells")
+        if name in record and name in task.record and record[name] != task.record[name]:
+            yield Defect("callback/same", f"{name} in a callback differs from the record")
+    if _result_paths(record.get("resultJson")) != _result_paths(task.record.get("resultJson")):
+        yield Defect("callback/same", "the results in a callback differ from the record")
 
 
-def _paths(text: Any) -> Any:
-    """Return the URLs of results without what signs them, which may differ from one look to the next."""
+def _result_paths(text: Any) -> Any:
+    """Return the URLs of results without their queries, which hold signatures."""
     results = parse_json(text) if isinstance(text, str) and text else None
     urls = results.get("resultUrls") if isinstance(results, dict) else None
     return [str(url).partition("?")[0] for url in urls] if isinstance(urls, list) else None
 
 
-def _signature_flaws(received: Received, task_id: str, signing_key: str) -> Iterator[Defect]:
+def _signature_defects(received: Received, task_id: str, signing_key: str) -> Iterator[Defect]:
     timestamp = received.headers.get(_RULES.timestamp_header.lower(), "")
     signature = received.headers.get(_RULES.signature_header.lower(), "")
     if not (timestamp and signature):
         yield Defect("callback/signature", "a callback is not signed")
         return
-    due = hmac.new(signing_key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
-    if not hmac.compare_digest(_decoded(signature), due):
-        yield Defect("callback/signature", "the signature of a callback is not the one that is due")
-    if not timestamp.isdecimal() or abs(int(timestamp) - received.time) > _FRESH:
-        yield Defect("callback/timestamp", "the timestamp of a callback is not the present time in Unix seconds")
-
-
-def _decoded(signature: str) -> bytes:
+    expected = hmac.new(signing_key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     try:
-        return base64.b64decode(signature, validate=True)
+        sent = base64.b64decode(signature, validate=True)
     except (binascii.Error, ValueError):
-        return b""
+        sent = b""
+    if not hmac.compare_digest(sent, expected):
+        yield Defect("callback/signature", "the signature of a callback is wrong")
+    if not timestamp.isdecimal() or abs(int(timestamp) - received.time) > _TIMESTAMP_TOLERANCE:
+        yield Defect("callback/timestamp", "the timestamp of a callback is not the current time in Unix seconds")

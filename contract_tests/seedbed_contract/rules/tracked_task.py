@@ -1,4 +1,4 @@
-"""A task that a run made, and what was seen of it."""
+"""A task of a run, with the records that were fetched of it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class TrackedTask:
-    """A task that a run made.
+    """A task of a run.
 
     Attributes:
-        name: What is special of it.
-        request: The request that made it.
-        exchange: Its request and answer.
-        asks: What makes requests with the key that it was made with.
-        task_id: Name of the task.
-        path: Where its callback is awaited, empty where none was asked for.
-        is_followed: Whether it is looked at until it has ended.
+        name: Name of the case that created it.
+        request: Body of the request that created it.
+        exchange: Exchange that created it.
+        builder: Builds requests with the key that created it.
+        task_id: Id of the task.
+        callback_path: Path that its callback is expected at; empty if none was requested.
+        is_followed: Whether it is polled until it ends.
         is_meant_to_fail: Whether its prompt makes it fail.
-        looks: Its records, each with the exchange that showed it, in order.
-        polled_at: When it was last looked at, by the monotonic clock.
-        ended_at: When it was first seen to have ended, in Unix seconds; 0 before.
+        polls: Fetched records, each with its exchange, in order.
+        polled_at: Time of the last poll, by the monotonic clock.
+        ended_at: Time when it was first seen to have ended, in Unix seconds; 0 before.
     """
 
     name: str
@@ -45,15 +45,15 @@ class TrackedTask:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """The record as it was last seen, empty before."""
+        """The last record; empty before the first poll."""
         return self.polls[-1][0] if self.polls else {}
 
     @property
     def state(self) -> str:
-        """The state that was last seen, empty before."""
+        """The state in the last record; empty before the first poll."""
         return str(self.record.get("state", ""))
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was seen to have ended."""
+        """Whether the last record is that of a task that has ended."""
         return self.state in ENDED

@@ -1,1 +1,1 @@
-"""The checks as a suite for pytest: ``pytest --pyargs seedbed_contract.suite --target URL``."""
+"""The checks as a pytest suite: ``pytest --pyargs seedbed_contract.suite --target URL``."""

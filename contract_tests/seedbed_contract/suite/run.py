@@ -1,4 +1,8 @@
-"""Judgements of several processes as one."""
+"""The state that the tests of the suite share: one run for each process, and the merged report of all of them.
+
+A worker of pytest-xdist sends its report to the controller in ``workeroutput``; the controller merges the reports in
+``pytest_testnodedown`` and prints the summary.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,6 @@ from seedbed_schemas import local
 from seedbed_schemas.contract import ContractError
 
 from seedbed_contract.checker import Options, Run
-from seedbed_contract.checks import CHECKS
 from seedbed_contract.cli import CheckOptions, TargetOptions
 from seedbed_contract.detection import CannotCheckError
 from seedbed_contract.findings import CheckResult, Covered, Finding, NotChecked, Report, Sample, testable_clauses
@@ -34,104 +37,108 @@ if TYPE_CHECKING:
     from seedbed_contract.target import Target
 
 
-_PARTS: Any = {"checks": CheckResult, "not_checked": NotChecked}
+# Reports of several workers
 
 
-def packed(report: Report) -> str:
-    """Return a report as text in ASCII."""
+def pack(report: Report) -> str:
+    """Return a report as JSON text in ASCII, which a worker can send."""
     coverage = [(entry.clause.id, entry.accepting, entry.refusing) for entry in report.coverage]
     return json.dumps({**asdict(replace(report, coverage=[])), "coverage": coverage})
 
 
-def unpacked(text: str, contract: Contract) -> Report:
-    """Return the report that was packed."""
+def unpack(text: str, contract: Contract) -> Report:
+    """Return the report that :func:`pack` made into text."""
     data, clauses = json.loads(text), testable_clauses(contract)
-    for name, kind in _PARTS.items():
-        data[name] = [kind(**entry) for entry in data[name]]
+    data["checks"] = [CheckResult(**entry) for entry in data["checks"]]
+    data["not_checked"] = [NotChecked(**entry) for entry in data["not_checked"]]
     data["findings"] = [Finding(**{**entry, "sample": Sample(**entry["sample"])}) for entry in data["findings"]]
     data["coverage"] = [Covered(clauses[name], *sides) for name, *sides in data["coverage"]]
     return Report(**data)
 
 
-def merged(reports: Sequence[Report]) -> Report:
-    """Return what several reports of one target come to."""
-    first = reports[0]
+def merge(reports: Sequence[Report]) -> Report:
+    """Return one report for several reports on one target."""
+    findings: dict[tuple[str, str], Finding] = {}
+    accepting, refusing = Counter[str](), Counter[str]()
+    for report in reports:
+        for finding in report.findings:
+            key = (finding.clause, finding.title)
+            known = findings.get(key)
+            findings[key] = replace(known, count=known.count + finding.count) if known else finding
+        for entry in report.coverage:
+            accepting[entry.clause.id] += entry.accepting
+            refusing[entry.clause.id] += entry.refusing or 0
     return replace(
-        first,
-        requests=sum(one.requests for one in reports),
-        seconds=max(one.seconds for one in reports),
-        tasks=sum(one.tasks for one in reports),
-        spent=max(one.spent for one in reports),  # each saw the one balance
-        findings=_findings(reports),
-        checks=[check for one in reports for check in one.checks],
-        not_checked=list({entry.subject: entry for one in reports for entry in one.not_checked}.values()),
-        coverage=_coverage(reports),
-        remarks=list(dict.fromkeys(remark for one in reports for remark in one.remarks)),
+        reports[0],
+        requests=sum(report.requests for report in reports),
+        seconds=max(report.seconds for report in reports),
+        tasks=sum(report.tasks for report in reports),
+        spent=max(report.spent for report in reports),  # every worker saw the same balance
+        findings=list(findings.values()),
+        checks=[check for report in reports for check in report.checks],
+        not_checked=list({entry.subject: entry for report in reports for entry in report.not_checked}.values()),
+        coverage=[
+            replace(
+                entry,
+                accepting=accepting[entry.clause.id],
+                refusing=None if entry.refusing is None else refusing[entry.clause.id],
+            )
+            for entry in reports[0].coverage
+        ],
+        remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
     )
 
 
-def _findings(reports: Sequence[Report]) -> list[Finding]:
-    found: dict[tuple[str, str], Finding] = {}
-    for finding in (finding for one in reports for finding in one.findings):
-        key = (finding.clause, finding.title)
-        known = found.get(key)
-        found[key] = replace(known, count=known.count + finding.count) if known else finding
-    return list(found.values())
+# The suite
 
-
-def _coverage(reports: Sequence[Report]) -> list[Covered]:
-    accepting, refusing = Counter[str](), Counter[str]()
-    for entry in (entry for one in reports for entry in one.coverage):
-        accepting[entry.clause.id] += entry.accepting
-        refusing[entry.clause.id] += entry.refusing or 0
-    return [
-        Covered(clause, accepting[clause.id], None if entry.refusing is None else refusing[clause.id])
-        for entry in reports[0].coverage
-        for clause in [entry.clause]
-    ]
-
-
-_SEED_FLAG: Final = "--hypothesis-seed"
-_SENT: Final = "seedbed_judgement"
+_SEED_OPTION: Final = "--hypothesis-seed"
+_OUTPUT_NAME: Final = "seedbed_report"
 _WIDTH: Final = 120
 _SEED_BITS: Final = 32
-_LATE: Final = "the time was over before the first questions were answered. Give more with --time-limit"
+_TOO_LATE: Final = "the time limit passed before the target was detected; raise it with --time-limit"
 
 
-class BrokenClauseError(AssertionError):
-    """A check found something.
+class CheckFailedError(AssertionError):
+    """A check has findings.
 
     Args:
-        findings: What it found.
+        findings: The findings.
     """
 
     def __init__(self, findings: list[Finding]) -> None:
-        super().__init__(f"{wording.counted(len(findings), 'finding')}")
+        super().__init__(wording.counted(len(findings), "finding"))
         self.findings = findings
 
 
 class Suite:
-    """What the tests of this process share; a plugin of pytest.
+    """The run of this process, and the pytest hooks that report on it.
 
     Args:
-        config: The session of pytest.
+        config: Configuration of pytest.
 
     Raises:
-        UsageError: There is no target, or it cannot be judged like this.
+        UsageError: The target is missing, or an option is invalid.
     """
 
     NAME: Final = "seedbed-suite"
 
     def __init__(self, config: pytest.Config) -> None:
         self._config, self._stack = config, ExitStack()
-        self._target, self._options = _asked(config)
+        self._target: Target | None = None
+        self._options = Options()
         self._run: Run | None = None
         self._failure: CannotCheckError | OutOfTimeError | None = None
-        self._judgements: list[Report] = []
+        self._reports: list[Report] = []
+        if not config.option.seedbed_target and config.option.collectonly:
+            return  # tests can be listed without a target
+        try:
+            self._target, self._options = _target_from(config), _options_from(config)
+        except (TargetError, ContractError) as error:
+            raise pytest.UsageError(str(error)) from None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Suite:
-        """Return the suite of a session."""
+        """Return the suite of a pytest session."""
         return cast("Suite", config.pluginmanager.get_plugin(cls.NAME))
 
     @property
@@ -139,12 +146,12 @@ class Suite:
         """Whether the target is on this machine."""
         return self._target is not None and self._target.is_local
 
-    def enter(self) -> Run:
-        """Return the run, which begins with the first test.
+    def start(self) -> Run:
+        """Return the run, and start it if this is the first test.
 
         Raises:
-            CannotCheckError: Nothing answers, or nothing that could be this service.
-            OutOfTimeError: The time of the run is over.
+            CannotCheckError: The target does not respond, or not as this service would.
+            OutOfTimeError: The time limit of the run passed.
         """
         if self._failure is not None:
             raise self._failure
@@ -152,116 +159,103 @@ class Suite:
             try:
                 self._run = self._stack.enter_context(Run(cast("Target", self._target), self._options))
             except (CannotCheckError, OutOfTimeError) as failure:
-                self._failure = failure
+                self._failure = failure  # the other tests fail with it at once
                 raise
         return self._run
 
-    def make(self, check: Check) -> tuple[CheckResult, list[Finding]]:
-        """Make a check, and return how it went and what it found that was not known."""
-        run = self.enter()
+    def run_check(self, check: Check) -> tuple[CheckResult, list[Finding]]:
+        """Run a check, and return its result and its new findings."""
+        run = self.start()
         known = {id(finding) for finding in run.session.log.findings}
-        result = run.make(check)
+        result = run.run_check(check)
         return result, [finding for finding in run.session.log.findings if id(finding) not in known]
 
-    def order(self, items: list[pytest.Item]) -> None:
-        """Bring the checks among tests into their order; other tests stay where they are."""
-        rank = {check.name: place for place, check in enumerate(CHECKS)}
-        places = [place for place, item in enumerate(items) if hasattr(item, "check") and item.name in rank]
-        for place, item in zip(places, sorted((items[p] for p in places), key=lambda i: rank[i.name]), strict=True):
-            items[place] = item
+    def describe_failure(self, failure: CheckFailedError | CannotCheckError | OutOfTimeError) -> str:
+        """Return the text of a failed test."""
+        if not isinstance(failure, CheckFailedError):
+            return wording.on_one_line(str(failure) or _TOO_LATE)
+        report = self.start().report()
 
-    def told(self, failure: BrokenClauseError | CannotCheckError | OutOfTimeError) -> str:
-        """Return in words what made a test fail."""
-        if isinstance(failure, BrokenClauseError):
-            report = self.enter().report()
-            return _printed(lambda console: _show(failure.findings, report, console))
-        return wording.on_one_line(str(failure) or _LATE)
+        def show(console: Console) -> None:
+            for number, finding in enumerate(failure.findings, 1):
+                terminal.show_finding(finding, number, report, console, seed_option=_SEED_OPTION)
 
-    # Hooks
+        return _printed(show)
 
     @pytest.hookimpl
     def pytest_report_header(self) -> str:
-        """Tell what may be spent, before anything is."""
+        """Return a line that names the target, and what a run may cost."""
         if self._target is None:
             return "contract tests: no target"
-        cost = "" if self._target.is_local else f", which may cost up to {self._target.spend} credits"
+        cost = "" if self._target.is_local else f", may cost up to {self._target.spend} credits"
         return f"contract tests: {self._target.base_url}{cost}"
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
-        """End the run; a worker sends what it found to where the summary is written."""
+        """End the run; on a worker, send its report to the controller."""
         with self._stack:
             if self._run is None:
                 return
             report = self._run.report()
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
-        if output is not None:
-            output[_SENT] = packed(report)
+        if output is None:
+            self._reports.append(report)
         else:
-            self._judgements.append(report)
+            output[_OUTPUT_NAME] = pack(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a worker found."""
-        if sent := getattr(node, "workeroutput", {}).get(_SENT):
-            self._judgements.append(unpacked(sent, self._options.contract))
+        """Take the report of a worker."""
+        if text := getattr(node, "workeroutput", {}).get(_OUTPUT_NAME):
+            self._reports.append(unpack(text, self._options.contract))
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Tell what the checks come to."""
-        if self._judgements:
-            report = merged(self._judgements)
+        """Print the outcome of all checks."""
+        if self._reports:
+            report = merge(self._reports)
             terminalreporter.section("contract")
             terminalreporter.write(_printed(lambda console: terminal.show_outcome(report, console)) + "\n")
 
 
-def _asked(config: pytest.Config) -> tuple[Target | None, Options]:
-    if not config.option.seedbed_target and config.option.collectonly:
-        return None, Options()
-    try:
-        return _target(config), _options(config)
-    except (TargetError, ContractError) as error:
-        raise pytest.UsageError(str(error)) from None
+def _target_from(config: pytest.Config) -> Target:
+    options = config.option
+    if not options.seedbed_target:
+        raise TargetError(f"No server to check. Give its URL, such as --target {local.BASE_URL}.")
+    return TargetOptions(
+        key=options.seedbed_key,
+        second_key=options.seedbed_second_key,
+        signing_key=options.seedbed_signing_key,
+        dialect=options.seedbed_dialect,
+        http_status=options.seedbed_http_status,
+        fail_prompt=options.seedbed_fail_prompt,
+        callback_host=options.seedbed_callback_host,
+        require=tuple(options.seedbed_require),
+        spend=options.seedbed_spend,
+    ).target(options.seedbed_target)
 
 
-def _target(config: pytest.Config) -> Target:
-    def given(name: str) -> Any:
-        return getattr(config.option, f"seedbed_{name}")
-
-    if not given("target"):
-        raise TargetError(f"Which server shall be judged? Give its URL, such as --target {local.BASE_URL}.")
-    same = ("second_key", "signing_key", "dialect", "http_status", "fail_prompt", "callback_host", "spend")
-    flags = {name: given(name) for name in same}
-    return TargetOptions(key=given("key"), require=tuple(given("require")), **flags).target(given("target"))
-
-
-def _options(config: pytest.Config) -> Options:
-    flags = CheckOptions(max_examples=config.option.seedbed_max_examples, time_limit=config.option.seedbed_time_limit)
-    checked, workers = flags.options(), getattr(config, "workerinput", {}).get("workercount", 1)
-    return Options(
-        _seed(config),
-        checked.max_examples,
-        checked.time_limit,
-        contract=checked.contract,
-        # Of the profile that is loaded: a directory, or a Redis that a team shares.
-        example_database=cast("Any", settings.default).database,
-        is_exclusive=workers == 1,
-    )
+def _options_from(config: pytest.Config) -> Options:
+    checked = CheckOptions(
+        seed=_seed_from(config),
+        max_examples=config.option.seedbed_max_examples,
+        time_limit=config.option.seedbed_time_limit,
+    ).options()
+    # Workers use one account at the same time, so none of them can compare its balance with its own tasks.
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    # The database of the loaded Hypothesis profile may be a folder, or a Redis that a team shares.
+    database = cast("Any", settings.default).database
+    return replace(checked, example_database=database, is_exclusive=workers == 1)
 
 
-def _seed(config: pytest.Config) -> int:
-    given = config.getoption("hypothesis_seed", None)
-    if given == "random":
+def _seed_from(config: pytest.Config) -> int:
+    text = config.getoption("hypothesis_seed", None)
+    if text == "random":
         return random.SystemRandom().getrandbits(_SEED_BITS)
     try:
-        return int(given or 0)
+        return int(text or 0)
     except ValueError:
-        raise TargetError(f"The seed is a whole number or random, not {given!r}; see {_SEED_FLAG}.") from None
-
-
-def _show(findings: list[Finding], report: Report, console: Console) -> None:
-    for number, finding in enumerate(findings, 1):
-        terminal.show_finding(finding, number, report, console, seed_option=_SEED_FLAG)
+        raise TargetError(f"{_SEED_OPTION} must be an integer or random, not {text!r}.") from None
 
 
 def _printed(show: Callable[[Console], None]) -> str:

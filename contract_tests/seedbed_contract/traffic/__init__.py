@@ -1,4 +1,4 @@
-"""Traffic that somebody recorded, read and judged without sending anything."""
+"""Checks of recorded traffic (HAR files), which send nothing."""
 
 from seedbed_contract.traffic.har import HarError, RecordedExchange, read_har
 from seedbed_contract.traffic.traffic_checker import check_traffic

@@ -1,4 +1,4 @@
-"""The caller's side of recorded traffic: requests that break the contract, whatever the service made of them."""
+"""The caller's side of recorded traffic: requests that break the contract, however the service responds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seedbed_schemas import job_api
 
 from seedbed_contract.http import NOT_JSON
 from seedbed_contract.rules.envelope import JSON, Defect
-from seedbed_contract.traffic.har import header, is_taken_out, sent_key
+from seedbed_contract.traffic.har import header, is_redacted, sent_key
 from seedbed_contract.traffic.recording import CREATE, RECORD
 
 if TYPE_CHECKING:
@@ -21,67 +21,78 @@ if TYPE_CHECKING:
     from seedbed_contract.traffic.recording import RecordedCall
 
 
-def request_flaws(call: RecordedCall, contract: Contract) -> Iterator[tuple[Defect, str]]:
-    """Yield what is wrong with a call, each flaw with its particulars."""
+def request_defects(call: RecordedCall, contract: Contract) -> Iterator[tuple[Defect, str]]:
+    """Yield the defects of a request, each with its details."""
     if call.operation == CREATE:
-        yield from _creation_flaws(call, contract)
+        if not has_documented_method(call, contract):
+            title = f"a createTask request does not use the method {contract.operation.method}"
+            yield Defect("operation/method", title), call.recorded.method
+        elif is_malformed(call):
+            yield Defect("request/json", "the body of a request is not valid JSON"), ""
+        for violation in violations_of(call, contract):
+            yield Defect(violation.clause, f"a request breaks {violation.clause}"), violation.message
     if call.operation == RECORD and not any(call.task_ids):
-        yield Defect("recordInfo/missing", "a look names no task"), call.recorded.url
+        yield Defect("recordInfo/missing", "a recordInfo request has no task id"), call.recorded.url
     scheme, key = sent_key(call.recorded.request_headers, contract)
-    due = contract.operation.scheme
-    if scheme and not is_taken_out(key) and scheme.lower() != due.lower():
-        yield Defect("operation/scheme", f"a key is not sent as a {due} token"), call.operation
+    documented = contract.operation.scheme
+    if scheme and not is_redacted(key) and scheme.lower() != documented.lower():
+        yield Defect("operation/scheme", f"a key is not sent as a {documented} token"), call.operation
 
 
-def is_by_the_documented_method(call: RecordedCall, contract: Contract) -> bool:
-    """Tell whether a call is made as documented; how a service refuses other methods is its own affair."""
-    shared = job_api()
-    due = {CREATE: contract.operation.method, "modelSchema": shared.model_schema.method}
-    due |= {RECORD: shared.record_info.method, "credit": shared.credit.method}
-    due |= {"models": shared.models.method, "downloadUrl": shared.download_url.method}
-    return call.recorded.method == due[call.operation]
+def has_documented_method(call: RecordedCall, contract: Contract) -> bool:
+    """Return whether a call uses the documented method; the contract does not say how others are refused."""
+    api = job_api()
+    methods = {
+        CREATE: contract.operation.method,
+        RECORD: api.record_info.method,
+        "credit": api.credit.method,
+        "models": api.models.method,
+        "modelSchema": api.model_schema.method,
+        "downloadUrl": api.download_url.method,
+    }
+    return call.recorded.method == methods[call.operation]
 
 
 def violations_of(call: RecordedCall, contract: Contract) -> list[Violation]:
-    """Return the rules that the request for a task breaks; none where nobody can tell what it says."""
+    """Return the violations of a createTask request; empty if its meaning is unknown or ambiguous."""
     if call.recorded.request_body is None or call.request is NOT_JSON or has_repeated_names(call):
         return []
     return contract.request.violations(call.request)
 
 
 def is_malformed(call: RecordedCall) -> bool:
-    """Tell whether the request for a task is no JSON by the letter of RFC 8259."""
+    """Return whether the body of a request is not JSON according to RFC 8259."""
     return call.recorded.request_body is not None and call.request is NOT_JSON
 
 
-def is_no_request(call: RecordedCall) -> bool:
-    """Tell whether no parser, however lenient, can make a request of a body: a BOM, comments or NaN may be let pass."""
+def is_unparsable(call: RecordedCall) -> bool:
+    """Return whether no parser can read a body as an object; a lenient one may accept a BOM, comments or NaN."""
     body = call.recorded.request_body or b""
     return not {b"{"[0], b"}"[0]} <= {*body}
 
 
 def has_repeated_names(call: RecordedCall) -> bool:
-    """Tell whether a name stands twice in one object of the request; which of them counts, RFC 8259 leaves open."""
+    """Return whether an object in the request has two members of one name; RFC 8259 does not say which one counts."""
     repeated: list[bool] = []
 
-    def noted(pairs: list[tuple[str, Any]]) -> None:
+    def note(pairs: list[tuple[str, Any]]) -> None:
         repeated.append(len(dict(pairs)) < len(pairs))
 
     if call.request is not NOT_JSON:
-        json.loads((call.recorded.request_body or b"").decode("utf-8"), object_pairs_hook=noted)
+        json.loads((call.recorded.request_body or b"").decode("utf-8"), object_pairs_hook=note)
     return any(repeated)
 
 
 def other_model(call: RecordedCall, expected: Expectations) -> str:
-    """Return the model that a task is asked of, where it is another than the contract is about, else nothing.
+    """Return the model of a createTask request if it is not the model of the contract, otherwise an empty text.
 
-    What was meant for this one, and refused for its spelling, is none: a code alone does not tell whether a service
-    refuses a model or something else about the request.
+    A refused model whose name is a part of the expected name is taken for a misspelling of it.
     """
     fields, request = job_api().fields, call.request
     model = request.get(fields.model) if isinstance(request, dict) else None
     if not isinstance(model, str) or model == expected.contract.model:
         return ""
+    # The code alone does not show whether the service refused the model or something else in the request.
     is_refused = call.exchange.code in expected.codes("model_unknown")
     return "" if is_refused and _letters(model) in _letters(expected.contract.model) else model
 
@@ -90,33 +101,22 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text)).lower()
 
 
-def is_beyond_doubt(call: RecordedCall, contract: Contract) -> bool:
-    """Tell whether a valid request is one that every service has to accept.
+def must_be_accepted(call: RecordedCall, contract: Contract) -> bool:
+    """Return whether every service must accept a valid request.
 
-    The page does not say what becomes of blank texts, of fields that it does not name and of other media types, and a
-    service need not call any address.
+    The page does not cover blank texts, additional fields and other media types, and a service may refuse to call an
+    address.
     """
-    kind = header(call.recorded.request_headers, "Content-Type").partition(";")[0].strip().lower()
-    is_called_back = job_api().fields.callback in call.request
-    return kind == JSON and not is_called_back and _is_plain(call.request, contract.part("request"))
+    media_type = header(call.recorded.request_headers, "Content-Type").partition(";")[0].strip().lower()
+    has_callback = job_api().fields.callback in call.request
+    return media_type == JSON and not has_callback and _is_covered(call.request, contract.part("request"))
 
 
-def _is_plain(value: Any, schema: Any) -> bool:
+def _is_covered(value: Any, schema: Any) -> bool:
+    """Return whether a value has only documented fields and no blank texts."""
     if isinstance(value, dict):
         fields = schema.get("properties", {})
-        return all(name in fields and _is_plain(inside, fields[name]) for name, inside in value.items())
+        return all(name in fields and _is_covered(inner, fields[name]) for name, inner in value.items())
     if isinstance(value, list):
-        return all(_is_plain(inside, schema.get("items", {})) for inside in value)
+        return all(_is_covered(inner, schema.get("items", {})) for inner in value)
     return not isinstance(value, str) or bool(value.strip())
-
-
-def _creation_flaws(call: RecordedCall, contract: Contract) -> Iterator[tuple[Defect, str]]:
-    if not is_by_the_documented_method(call, contract):
-        yield (
-            Defect("operation/method", f"a task is not asked for with {contract.operation.method}"),
-            call.recorded.method,
-        )
-    elif is_malformed(call):
-        yield Defect("request/json", "the body of a request is no JSON"), ""
-    for violation in violations_of(call, contract):
-        yield Defect(violation.clause, f"a request breaks {violation.clause}"), violation.message

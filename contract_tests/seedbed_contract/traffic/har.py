@@ -1,4 +1,4 @@
-"""One exchange as a recorder kept it."""
+"""Read HAR files (HTTP Archive 1.2 and 1.3) as browsers and proxies write them."""
 
 from __future__ import annotations
 
@@ -25,34 +25,49 @@ if TYPE_CHECKING:
     from seedbed_contract.http import Headers
 
 
-Query = tuple[tuple[str, str], ...]
+_VERSIONS: Final = ("1.2", "1.3")
+_COMPRESSED: Final = {
+    b"PK": "a zip archive",
+    b"\x1f\x8b": "compressed with gzip",
+    b"x\x9c": "compressed",
+    b"x\xda": "compressed",
+}
+_EXPORT: Final = "Export the traffic again as HAR 1.2, with content"
+_SWITCHING_PROTOCOLS, _NOT_MODIFIED = 101, 304
+_REDIRECTS: Final = range(300, 400)
+_FROM_CACHE: Final = ("_fromCache", "_servedFromCache")
+_MAX_MILLISECONDS: Final = 1e12
+
+
+class HarError(ValueError):
+    """A file is not a HAR file; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedExchange:
-    """One exchange as a recorder kept it.
+    """One exchange in a HAR file.
 
     Attributes:
-        index: Its place in the file, from 0.
-        method: HTTP method, in capitals.
-        url: Where it went, without user name, password and fragment.
-        path: Path of the URL, as it was sent.
+        index: Index of the exchange in the file, starting at 0.
+        method: HTTP method in upper case.
+        url: URL without user name, password and fragment.
+        path: Path of the URL, not decoded.
         query: Names and values of the query, decoded, in order.
-        request_headers: Headers of the request in order.
-        request_body: Its bytes; ``None`` where there is none, or it was not recorded.
-        status: HTTP status; 0 where no answer came.
-        response_headers: Headers of the answer in order, names in lower case.
-        response_body: Bytes of the answer, content encodings undone; ``None`` where they were not recorded.
-        started: When the request was sent, in Unix seconds; 0 where that was not recorded.
-        seconds: How long it took until the answer was there.
-        aside: Why it says nothing of the service, a phrase; empty where it does.
+        request_headers: Headers of the request, in order.
+        request_body: Body of the request; ``None`` if there is none, or if it was not recorded.
+        status: HTTP status; 0 if there was no response.
+        response_headers: Headers of the response, in order, with lower-case names.
+        response_body: Body of the response, decompressed; ``None`` if it was not recorded.
+        started: Time when the request was sent, in Unix seconds; 0 if it was not recorded.
+        seconds: Duration until the response had arrived.
+        skipped: Why the exchange shows nothing about the service, a phrase; empty if it does.
     """
 
     index: int
     method: str
     url: str
     path: str
-    query: Query
+    query: tuple[tuple[str, str], ...]
     request_headers: Headers = field(repr=False)
     request_body: bytes | None
     status: int
@@ -60,260 +75,180 @@ class RecordedExchange:
     response_body: bytes | None
     started: float
     seconds: float
-    aside: str = ""
+    skipped: str = ""
 
     @property
     def ended(self) -> float:
-        """When the answer was there, in Unix seconds."""
+        """Time when the response had arrived, in Unix seconds."""
         return self.started + self.seconds
 
     def values(self, name: str) -> list[str]:
-        """Return the values of a parameter of the query, in order."""
+        """Return the values of a query parameter, in order."""
         return [value for known, value in self.query if known == name]
 
 
-def header(headers: Headers, name: str) -> str:
-    """Return a header, empty where there is none."""
-    return next((value for known, value in headers if known.lower() == name.lower()), "")
-
-
-LEFT_OUT: Final = "key-that-the-recorder-left-out"
-"""Stands where a recorder wrote no key, so that the command that is shown has a place for one."""
-_SHORTEST: Final = 8
-"""Characters of a key; what is shorter may stand in any text by chance."""
-_TAKEN_OUT: Final = re.compile(
-    r"redact|sanit|remov|filter|hidden|mask|secret|censor|your|\*\*|••|xxx|\.\.\.|…|^[<\[{$].*[>\]}]?$|^$",
-    re.IGNORECASE,
-)
-
-
-def keys_of(recorded: Iterable[RecordedExchange], contract: Contract) -> dict[str, str]:
-    """Return the keys that were kept, the longest first, each with the name of a shell variable for it."""
-    sent = (sent_key(exchange.request_headers, contract)[1] for exchange in recorded)
-    kept = dict.fromkeys(key for key in sent if is_kept(key))
-    named = {key: f"{KEY_VARIABLE}_{number}" if number > 1 else KEY_VARIABLE for number, key in enumerate(kept, 1)}
-    # One key may be the beginning of another, and would leave the rest of it to be seen.
-    return dict(sorted(named.items(), key=lambda entry: -len(entry[0])))
-
-
-def shown_header(headers: Headers, contract: Contract) -> str:
-    """Return the header that carries the key, with a place for one where the recorder took it out."""
-    scheme, key = sent_key(headers, contract)
-    return f"{scheme or contract.operation.scheme} {LEFT_OUT}" if is_taken_out(key) else f"{scheme} {key}".strip()
-
-
-def sent_key(headers: Headers, contract: Contract) -> tuple[str, str]:
-    """Return the scheme and the key that were sent, each empty where it was not sent, or not kept."""
-    scheme, _, key = header(headers, contract.operation.header).strip().partition(" ")
-    is_scheme = bool(key) or scheme.lower() == contract.operation.scheme.lower()
-    return (scheme, key.strip()) if is_scheme else ("", scheme)
-
-
-def is_kept(key: str) -> bool:
-    """Tell whether something is a key, and not too short for one, or a word that stands in its place."""
-    return len(key) >= _SHORTEST and not is_taken_out(key)
-
-
-def is_taken_out(key: str) -> bool:
-    """Tell whether a recorder, or who passed the file on, took a key out."""
-    return _TAKEN_OUT.search(key) is not None
-
-
-_FORM: Final = "application/x-www-form-urlencoded"
-_GZIP: Final = b"\x1f\x8b"
-_EITHER_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_LARGEST: Final = 64 << 20
-"""Bytes of an unpacked body; more is none that a service sends, but one that is to fill a memory."""
-
-
-def of_request(request: Mapping[str, Any]) -> bytes | None:
-    """Return the body of a request, ``None`` where there is none or it was left out.
-
-    Recorders write it as text; some as base64 (HAR 1.3), and forms as their parameters alone.
-    """
-    posted = request.get("postData")
-    if not isinstance(posted, dict):
-        return None
-    body = _bytes_of(posted)
-    if body or not _is_form(posted):
-        return body or (b"" if request.get("bodySize") == 0 and body == b"" else None)
-    pairs = [(str(pair.get("name", "")), str(pair.get("value") or "")) for pair in posted["params"]]
-    return urlencode(pairs).encode()
-
-
-def of_response(response: Mapping[str, Any], content_encoding: str) -> bytes | None:
-    """Return the body of an answer, ``None`` where it was left out, or stands there cut or still packed.
-
-    Args:
-        response: The answer in the HAR file.
-        content_encoding: Its header of that name.
-    """
-    content = response.get("content")
-    if not isinstance(content, dict):
-        return None
-    body = _bytes_of(content)
-    if not body:
-        # Browsers write an empty text, or none, where they kept no body; its size then tells that there was one.
-        return b"" if body is not None and content.get("size") == 0 else None
-    if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not _is_text(body):
-        return _unpacked(body)
-    return None if _is_cut(body, content) else body
-
-
-def _bytes_of(content: Mapping[str, Any]) -> bytes | None:
-    text, encoding = content.get("text"), content.get("encoding") or ""
-    if not isinstance(text, str) or encoding not in ("", "base64"):
-        return None
-    return _from_base64(text) if encoding else _from_text(text)
-
-
-def _from_base64(text: str) -> bytes | None:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _from_text(text: str) -> bytes | None:
-    # mitmproxy keeps bytes that are no UTF-8 as these surrogates; of others nobody can tell what was sent.
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return None
-
-
-def _is_form(posted: Mapping[str, Any]) -> bool:
-    params = posted.get("params")
-    is_form = str(posted.get("mimeType", "")).partition(";")[0].strip().lower() == _FORM
-    return is_form and isinstance(params, list) and bool(params) and all(isinstance(pair, dict) for pair in params)
-
-
-def _is_text(body: bytes) -> bool:
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_cut(body: bytes, content: Mapping[str, Any]) -> bool:
-    """Tell whether a recorder may have cut a body: it does not end as JSON, and there is said to be more of it."""
-    size = content.get("size")
-    return isinstance(size, int) and size > len(body) and parse_json(body) is NOT_JSON
-
-
-def _unpacked(body: bytes) -> bytes | None:
-    """Return what is packed in a body; of the ways to pack, the standard library knows these two."""
-    if not body.startswith((_GZIP, b"\x78")):
-        return None
-    unpacking = zlib.decompressobj(_EITHER_GZIP_OR_ZLIB)
-    try:
-        unpacked = unpacking.decompress(body, _LARGEST)
-    except zlib.error:
-        return None
-    return unpacked if unpacking.eof else None
-
-
-_VERSIONS: Final = ("1.2", "1.3")
-_PACKED: Final = {b"PK": "a zip archive", b"\x1f\x8b": "packed with gzip", b"x\x9c": "packed", b"x\xda": "packed"}
-_EXPORT: Final = "Export the traffic again as HAR 1.2, with content"
-_SWITCHING, _NOT_MODIFIED = 101, 304
-_REDIRECTS: Final = range(300, 400)
-_FROM_CACHE: Final = ("_fromCache", "_servedFromCache")
-
-
-class HarError(ValueError):
-    """A file is no HAR file; the message is one sentence or two that tell why and what to do."""
+# The file
 
 
 def read_har(content: bytes) -> list[RecordedExchange]:
-    """Return the exchanges of a HAR file, in the order of the file.
+    """Return all exchanges of a HAR file, in the order of the file.
 
     Args:
-        content: The bytes of the file.
-
-    Returns:
-        Every exchange, those too that say nothing of a service, each with the reason.
+        content: Bytes of the file.
 
     Raises:
-        HarError: It is no HAR 1.2; the message tells what is wrong with it.
+        HarError: The file is not HAR 1.2 or 1.3.
     """
-    log = _log(_parsed(content))
-    version = log.get("version") or "1.1"  # what no version means is in the specification
+    document = _parse(content)
+    log = document.get("log") if isinstance(document, dict) else None
+    if not isinstance(log, dict):
+        raise HarError(f"The file is not HAR: it has no log. {_EXPORT}.")
+    version = log.get("version") or "1.1"  # the specification says what a missing version means
     if version not in _VERSIONS:
-        raise HarError(f"The file is HAR {for_display(version)}, which leaves out what is judged here. {_EXPORT}.")
+        raise HarError(f"The file is HAR {for_display(version)}, which lacks data that the checks need. {_EXPORT}.")
     entries = log.get("entries")
     if not isinstance(entries, list):
-        raise HarError(f"The file is no HAR: its log has no list of entries. {_EXPORT}.")
-    return [_recorded(index, entry) for index, entry in enumerate(entries)]
+        raise HarError(f"The file is not HAR: its log has no list of entries. {_EXPORT}.")
+    return [_read_entry(index, entry) for index, entry in enumerate(entries)]
 
 
-def _parsed(content: bytes) -> Any:
+def _parse(content: bytes) -> Any:
     if not content.strip():
         raise HarError(f"The file is empty. {_EXPORT}.")
-    packed = next((name for start, name in _PACKED.items() if content.startswith(start)), "")
-    if packed:
-        raise HarError(f"The file is {packed}: unpack it first.")
+    format_ = next((name for start, name in _COMPRESSED.items() if content.startswith(start)), "")
+    if format_:
+        raise HarError(f"The file is {format_}. Decompress it first.")
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise HarError(f"The file is no HAR: it is not JSON in UTF-8. {_EXPORT}.") from error
+        raise HarError(f"The file is not HAR: it is not JSON in UTF-8. {_EXPORT}.") from error
 
 
-def _log(document: Any) -> Mapping[str, Any]:
-    log = document.get("log") if isinstance(document, dict) else None
-    if not isinstance(log, dict):
-        raise HarError(f"The file is no HAR: it has no log. {_EXPORT}.")
-    return log
-
-
-def _recorded(index: int, entry: Any) -> RecordedExchange:
+def _read_entry(index: int, entry: Any) -> RecordedExchange:
     place = f"entry {index + 1} of the log"
     request, response = _part(entry, "request", place), _part(entry, "response", place)
-    url, method = _text(request, "url", place), _text(request, "method", place)
-    status = _status(response, place)
-    headers, answered = _headers(request), _answer_headers(response)
-    parts = _split(url)
+    url, method = _text(request, "url", place), _text(request, "method", place).upper()
+    status = response.get("status")
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise HarError(f"The file is not HAR: the response of {place} has no status. {_EXPORT}.")
+    status = max(status, 0)  # Playwright writes -1 if there was no response
+    response_headers = _response_headers(response)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     return RecordedExchange(
-        index,
-        method.upper(),
-        parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl(),
-        parts.path or "/",
-        tuple(parse_qsl(parts.query, keep_blank_values=True)),
-        headers,
-        of_request(request),
-        status,
-        answered,
-        of_response(response, header(answered, "content-encoding").strip().lower()),
-        _moment(entry.get("startedDateTime")),
-        max(_number(entry.get("time")), 0.0) / 1000,
-        _aside(entry, method.upper(), parts.scheme, status),
+        index=index,
+        method=method,
+        url=parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl(),
+        path=parts.path or "/",
+        query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        request_headers=_headers(request),
+        request_body=_request_body(request),
+        status=status,
+        response_headers=response_headers,
+        response_body=_response_body(response, header(response_headers, "content-encoding").strip().lower()),
+        started=_unix_seconds(entry.get("startedDateTime")),
+        seconds=_seconds(entry.get("time")),
+        skipped=_reason_to_skip(entry, method, parts.scheme, status),
     )
 
 
 def _part(entry: Any, name: str, place: str) -> Mapping[str, Any]:
     part = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(part, dict):
-        raise HarError(f"The file is no HAR: {place} has no {name}. {_EXPORT}.")
+        raise HarError(f"The file is not HAR: {place} has no {name}. {_EXPORT}.")
     return part
 
 
 def _text(request: Mapping[str, Any], name: str, place: str) -> str:
     text = request.get(name)
     if not isinstance(text, str) or not text:
-        raise HarError(f"The file is no HAR: the request of {place} has no {name}. {_EXPORT}.")
+        raise HarError(f"The file is not HAR: the request of {place} has no {name}. {_EXPORT}.")
     return text
 
 
-def _status(response: Mapping[str, Any], place: str) -> int:
-    status = response.get("status")
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise HarError(f"The file is no HAR: the response of {place} has no status. {_EXPORT}.")
-    return max(status, 0)  # Playwright writes -1 where no answer came
+def _unix_seconds(text: Any) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _seconds(milliseconds: Any) -> float:
+    # The comparison also excludes NaN, which is not less than anything.
+    if isinstance(milliseconds, int | float) and abs(milliseconds) < _MAX_MILLISECONDS:
+        return max(float(milliseconds), 0.0) / 1000
+    return 0.0
+
+
+def _reason_to_skip(entry: Mapping[str, Any], method: str, scheme: str, status: int) -> str:
+    """Return why an exchange shows nothing about a service; an empty text if it does."""
+    is_socket = entry.get("_resourceType") == "websocket" or "_webSocketMessages" in entry
+    is_cached = status == _NOT_MODIFIED or any(entry.get(name) for name in _FROM_CACHE)
+    reasons = (
+        (is_socket or scheme in {"ws", "wss"} or status == _SWITCHING_PROTOCOLS, "it is a WebSocket"),
+        (scheme not in {"http", "https"}, "it did not use HTTP"),
+        (method in {"OPTIONS", "CONNECT"}, "it was sent by the browser or the proxy, not by the caller"),
+        (status == 0, "no response was recorded, for example because the request was cancelled"),
+        (is_cached, "the response came from a cache"),
+        (status in _REDIRECTS, "it was redirected"),
+    )
+    return next((reason for applies, reason in reasons if applies), "")
+
+
+# Headers and keys
+
+MISSING_KEY: Final = "key-that-the-recorder-left-out"
+"""Placeholder for a key that was not recorded, so that a curl command has a place for one."""
+_MIN_KEY: Final = 8
+"""Length of a key; a shorter one could occur in any text by chance."""
+_REDACTED: Final = re.compile(
+    r"redact|sanit|remov|filter|hidden|mask|secret|censor|your|\*\*|••|xxx|\.\.\.|…|^[<\[{$].*[>\]}]?$|^$",
+    re.IGNORECASE,
+)
+
+
+def header(headers: Headers, name: str) -> str:
+    """Return the value of a header; an empty text if it is missing."""
+    return next((value for known, value in headers if known.lower() == name.lower()), "")
+
+
+def keys_of(recorded: Iterable[RecordedExchange], contract: Contract) -> dict[str, str]:
+    """Return the recorded keys, the longest first, each with the shell variable that stands for it."""
+    sent = (sent_key(exchange.request_headers, contract)[1] for exchange in recorded)
+    keys = dict.fromkeys(key for key in sent if is_key(key))
+    variables = {key: f"{KEY_VARIABLE}_{number}" if number > 1 else KEY_VARIABLE for number, key in enumerate(keys, 1)}
+    # One key may be the beginning of another, whose rest would be visible if the shorter were replaced first.
+    return dict(sorted(variables.items(), key=lambda entry: -len(entry[0])))
+
+
+def shown_authorization(headers: Headers, contract: Contract) -> str:
+    """Return the header that carries the key, with a placeholder for a redacted key."""
+    scheme, key = sent_key(headers, contract)
+    return f"{scheme or contract.operation.scheme} {MISSING_KEY}" if is_redacted(key) else f"{scheme} {key}".strip()
+
+
+def sent_key(headers: Headers, contract: Contract) -> tuple[str, str]:
+    """Return the scheme and the key of a request; each is empty if it was not sent or not recorded."""
+    scheme, _, key = header(headers, contract.operation.header).strip().partition(" ")
+    is_scheme = bool(key) or scheme.lower() == contract.operation.scheme.lower()
+    return (scheme, key.strip()) if is_scheme else ("", scheme)
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text is long enough for a key and not a placeholder."""
+    return len(text) >= _MIN_KEY and not is_redacted(text)
+
+
+def is_redacted(key: str) -> bool:
+    """Return whether a key was removed by a recorder, or by the person who passed the file on."""
+    return _REDACTED.search(key) is not None
 
 
 def _headers(part: Mapping[str, Any]) -> Headers:
-    """Return headers without those that HTTP/2 makes of the first line; where they were left out, none."""
+    """Return the headers of a message without HTTP/2 pseudo-headers; empty if they were not recorded."""
     listed = part.get("headers")
     pairs = [pair for pair in listed if isinstance(pair, dict)] if isinstance(listed, list) else []
     named = ((pair.get("name"), pair.get("value")) for pair in pairs)
@@ -322,7 +257,7 @@ def _headers(part: Mapping[str, Any]) -> Headers:
     )
 
 
-def _answer_headers(response: Mapping[str, Any]) -> Headers:
+def _response_headers(response: Mapping[str, Any]) -> Headers:
     headers = tuple((name.lower(), value) for name, value in _headers(response))
     content = response.get("content")
     if headers or not isinstance(content, dict):
@@ -330,36 +265,83 @@ def _answer_headers(response: Mapping[str, Any]) -> Headers:
     return (("content-type", str(content.get("mimeType") or "")),)
 
 
-def _split(url: str) -> Any:
+# Bodies
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_GZIP: Final = b"\x1f\x8b"
+_ZLIB: Final = b"\x78"
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+_MAX_DECOMPRESSED: Final = 64 << 20
+"""Bytes of a decompressed body; the service sends far less, but a malicious file could fill the memory."""
+
+
+def _request_body(request: Mapping[str, Any]) -> bytes | None:
+    """Return the body of a request; ``None`` if there is none, or if it was not recorded.
+
+    Recorders write it as text or, in HAR 1.3, as base64; some write forms only as a list of parameters.
+    """
+    posted = request.get("postData")
+    if not isinstance(posted, dict):
+        return None
+    body = _decode(posted)
+    params, media_type = posted.get("params"), str(posted.get("mimeType", "")).partition(";")[0].strip().lower()
+    is_form = media_type == _FORM and isinstance(params, list) and all(isinstance(pair, dict) for pair in params)
+    if body or not (is_form and params):
+        return body or (b"" if request.get("bodySize") == 0 and body == b"" else None)
+    pairs = [(str(pair.get("name", "")), str(pair.get("value") or "")) for pair in posted["params"]]
+    return urlencode(pairs).encode()
+
+
+def _response_body(response: Mapping[str, Any], content_encoding: str) -> bytes | None:
+    """Return the body of a response; ``None`` if it was not recorded, or only partly.
+
+    Args:
+        response: The response in the HAR file.
+        content_encoding: Value of its Content-Encoding header.
+    """
+    content = response.get("content")
+    if not isinstance(content, dict):
+        return None
+    body, size = _decode(content), content.get("size")
+    if not body:
+        # Browsers write an empty text if they did not keep the body, but they do write its size.
+        return b"" if body is not None and size == 0 else None
+    if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not _is_utf8(body):
+        return _decompress(body)
+    # Some recorders cut long bodies: the text then ends early and is no longer JSON.
+    is_cut = isinstance(size, int) and size > len(body) and parse_json(body) is NOT_JSON
+    return None if is_cut else body
+
+
+def _decode(content: Mapping[str, Any]) -> bytes | None:
+    """Return the bytes of a body in a HAR file; ``None`` if they are missing or unknown."""
+    text, encoding = content.get("text"), content.get("encoding") or ""
+    if not isinstance(text, str) or encoding not in ("", "base64"):
+        return None
     try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
+        if encoding:
+            return base64.b64decode("".join(text.split()), validate=True)
+        # mitmproxy writes bytes that are not UTF-8 as surrogate escapes. Other surrogates have no bytes.
+        return text.encode("utf-8", "surrogateescape")
+    except (binascii.Error, ValueError):
+        return None
 
 
-def _moment(text: Any) -> float:
+def _is_utf8(body: bytes) -> bool:
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else 0.0  # noqa: PLR2004 (no NaN either)
-
-
-def _aside(entry: Mapping[str, Any], method: str, scheme: str, status: int) -> str:
-    """Return why an exchange says nothing of a service, empty where it does."""
-    is_socket = entry.get("_resourceType") == "websocket" or "_webSocketMessages" in entry
-    if is_socket or scheme in {"ws", "wss"} or status == _SWITCHING:
-        return "it is a WebSocket"
-    if scheme not in {"http", "https"}:
-        return "it did not go over HTTP"
-    if method in {"OPTIONS", "CONNECT"}:
-        return "the recorder asked, and not the caller"
-    if status == 0:
-        return "no answer was recorded, as where a request was given up"
-    if status == _NOT_MODIFIED or any(entry.get(name) for name in _FROM_CACHE):
-        return "it was answered from a cache"
-    return "it was redirected" if status in _REDIRECTS else ""
+def _decompress(body: bytes) -> bytes | None:
+    """Return a decompressed body; ``None`` if it is damaged, too large, or neither gzip nor zlib."""
+    if not body.startswith((_GZIP, _ZLIB)):
+        return None
+    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        decompressed = decompressor.decompress(body, _MAX_DECOMPRESSED)
+    except zlib.error:
+        return None
+    return decompressed if decompressor.eof else None

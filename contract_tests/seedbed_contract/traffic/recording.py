@@ -1,4 +1,4 @@
-"""What a recording tells of one service: its exchanges by operation, and the story of each task."""
+"""One service in recorded traffic: its calls by operation, the history of each task, and its callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seedbed_contract.callback_receiver import Received
 from seedbed_contract.http import Exchange, RequestBuilder, TargetRequest, TargetResponse, parse_json
 from seedbed_contract.rules.callback_request import callback_defects
 from seedbed_contract.rules.tracked_task import TrackedTask
-from seedbed_contract.traffic.har import HarError, RecordedExchange, header, is_kept, sent_key, shown_header
+from seedbed_contract.traffic.har import HarError, RecordedExchange, header, is_key, sent_key, shown_authorization
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from seedbed_contract.rules.envelope import Defect
     from seedbed_contract.target import Expectations
 
-
 CREATE: Final = "createTask"
 RECORD: Final = "recordInfo"
-ELSEWHERE: Final = "it goes elsewhere than to an operation of the service"
+OTHER_URL: Final = "the URL is not that of an operation of the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,8 @@ class RecordedCall:
 
     Attributes:
         operation: Name of the operation.
-        recorded: What was recorded.
-        exchange: The same as a judge reads it; without an answer where its body was not kept.
+        recorded: The exchange as it was recorded.
+        exchange: The exchange as the rules read it.
     """
 
     operation: str
@@ -46,207 +45,201 @@ class RecordedCall:
 
     @property
     def request(self) -> Any:
-        """What was asked for, or :data:`~seedbed_contract.http.NOT_JSON`."""
+        """The body of the request, or :data:`~seedbed_contract.http.NOT_JSON`."""
         return parse_json(self.recorded.request_body or b"")
 
     @property
     def task_ids(self) -> list[str]:
-        """The tasks that a look names."""
+        """The task ids in the query of a recordInfo request."""
         return self.recorded.values(job_api().record_info.query)
 
 
-Look = tuple["Mapping[str, Any]", RecordedCall]
+Poll = tuple["Mapping[str, Any]", RecordedCall]
 
 
 @dataclass(slots=True)
 class TaskHistory:
-    """What a recording tells of one task.
+    """The recorded calls about one task.
 
     Attributes:
-        task_id: Name of the task.
-        creation: The call that made it, ``None`` where the recording began later.
-        looks: The looks at it, in order of time.
+        task_id: Id of the task.
+        creation: Call that created it; ``None`` if the recording began later.
+        polls: Calls that fetched its record, in order of time.
     """
 
     task_id: str
     creation: RecordedCall | None = None
-    looks: list[RecordedCall] = field(default_factory=list)
+    polls: list[RecordedCall] = field(default_factory=list)
+
+    @property
+    def callback_url(self) -> str:
+        """URL that the creation requested a callback at; empty if there is none."""
+        request = self.creation.request if self.creation else None
+        url = request.get(job_api().fields.callback) if isinstance(request, dict) else None
+        return url if isinstance(url, str) else ""
+
+    def request(self, record: Any, contract: Contract) -> Mapping[str, Any]:
+        """Return the request that created the task.
+
+        If it was not recorded, the record itself provides the parts that a check then cannot dispute.
+        """
+        request = self.creation.request if self.creation else None
+        if isinstance(request, dict):
+            return request
+        fields = job_api().fields
+        record = record if isinstance(record, dict) else {}
+        model = record.get(fields.model, contract.model)
+        param = parse_json(record["param"]) if isinstance(record.get("param"), str) else {}
+        has_input = isinstance(param, dict) and fields.input in param
+        return {fields.model: model, fields.input: {}} if has_input else {fields.model: model}
 
 
 @dataclass(slots=True)
 class Recording:
-    """What a recording tells of one service.
+    """The calls of one service in a recording.
 
     Attributes:
-        base_url: Where the service is.
-        calls: The calls whose answer was recorded, in order of time.
-        aside: How many exchanges say nothing of the service, by reason.
+        base_url: Base URL of the service.
+        calls: Calls with a recorded response, in order of time.
+        skipped: Number of skipped exchanges by reason.
     """
 
     base_url: str
     calls: list[RecordedCall] = field(default_factory=list)
-    aside: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
-    def of(self, *operations: str) -> list[RecordedCall]:
-        """Return the calls of some operations, in order of time."""
-        return [call for call in self.calls if call.operation in operations]
+    def calls_of(self, operation: str) -> list[RecordedCall]:
+        """Return the calls of an operation, in order of time."""
+        return [call for call in self.calls if call.operation == operation]
 
-    def stories(self) -> list[TaskHistory]:
-        """Return what is told of each task, in the order in which they appear."""
-        stories: dict[str, TaskHistory] = {}
-        for call in self.of(CREATE):
+    def histories(self) -> list[TaskHistory]:
+        """Return the history of each task, in order of appearance."""
+        histories: dict[str, TaskHistory] = {}
+        for call in self.calls_of(CREATE):
             if call.exchange.task_id:
-                story = stories.setdefault(call.exchange.task_id, TaskHistory(call.exchange.task_id))
-                story.creation = story.creation or call
-        for call in self.of(RECORD):
+                history = histories.setdefault(call.exchange.task_id, TaskHistory(call.exchange.task_id))
+                history.creation = history.creation or call
+        for call in self.calls_of(RECORD):
             if len(call.task_ids) == 1 and call.task_ids[0]:
-                stories.setdefault(call.task_ids[0], TaskHistory(call.task_ids[0])).looks.append(call)
-        return list(stories.values())
+                histories.setdefault(call.task_ids[0], TaskHistory(call.task_ids[0])).polls.append(call)
+        return list(histories.values())
 
 
 def recording_of(recorded: Sequence[RecordedExchange], contract: Contract, base_url: str = "") -> Recording:
-    """Return what a recording tells of a service.
+    """Return the calls of one service in a recording.
 
     Args:
-        recorded: Every exchange of the file.
-        contract: The contract, which tells the paths.
-        base_url: Where the service is; without it, where most of the calls go.
+        recorded: All exchanges of the file.
+        contract: Contract that names the paths.
+        base_url: Base URL of the service; default: the one that most calls go to.
 
     Raises:
-        HarError: There is no call of the service.
+        HarError: The recording contains no call of the service.
     """
-    known = [(exchange, *_operation(exchange, contract)) for exchange in recorded]
-    bases = Counter(base for _, operation, base in known if operation)
-    base = base_url.rstrip("/") or next((base for base, _ in bases.most_common(1)), "")
-    if not bases[base]:
-        raise HarError(_nothing(len(recorded), contract, base))
-    recording = Recording(base)
-    for exchange, operation, own_base in known:
-        reason = _reason(exchange, operation, is_here=own_base == base)
-        if reason:
-            recording.aside[reason] += 1
+    located = [(exchange, *_operation_of(exchange, contract)) for exchange in recorded]
+    base_urls = Counter(base for _, operation, base in located if operation)
+    base_url = base_url.rstrip("/") or next((base for base, _ in base_urls.most_common(1)), "")
+    if not base_urls[base_url]:
+        path = contract.operation.path
+        where = f"to {base_url}{path}" if base_url else f"to a path such as {path}"
+        raise HarError(
+            f"The recording has no call of this service: none of its {len(recorded):,} exchanges goes {where}."
+        )
+    recording = Recording(base_url)
+    for exchange, operation, base in located:
+        if reason := _reason_to_skip(exchange, operation, is_same_server=base == base_url):
+            recording.skipped[reason] += 1
         else:
-            recording.calls.append(RecordedCall(operation, exchange, _exchange(exchange, operation, base, contract)))
-    recording.calls = in_time(recording.calls)
+            read = _to_exchange(exchange, operation, base_url, contract)
+            recording.calls.append(RecordedCall(operation, exchange, read))
+    # Without times, the order of the file is the best guess.
+    if all(call.recorded.started for call in recording.calls):
+        recording.calls.sort(key=lambda call: call.recorded.started)
     return recording
 
 
-def in_time(calls: list[RecordedCall]) -> list[RecordedCall]:
-    """Return calls in order of time; as they stand in the file where a recorder kept no time."""
-    is_timed = all(call.recorded.started for call in calls)
-    return sorted(calls, key=lambda call: call.recorded.started) if is_timed else calls
-
-
-def _nothing(count: int, contract: Contract, base: str) -> str:
-    where = f"to {base}{contract.operation.path}" if base else f"to a path such as {contract.operation.path}"
-    return f"The recording has no call of this service: of its {count:,} exchanges none goes {where}."
-
-
-def _reason(exchange: RecordedExchange, operation: str, *, is_here: bool) -> str:
-    """Return why an exchange is no call that can be judged, empty where it is one."""
+def _reason_to_skip(exchange: RecordedExchange, operation: str, *, is_same_server: bool) -> str:
+    """Return why an exchange cannot be checked; an empty text if it can."""
     if not operation:
-        return ELSEWHERE
-    if not is_here:
-        return "it goes to another server"
-    return exchange.aside or ("the recorder kept no body of the answer" if exchange.response_body is None else "")
+        return OTHER_URL
+    if not is_same_server:
+        return "the URL is that of another server"
+    return exchange.skipped or ("the recorder did not keep the response body" if exchange.response_body is None else "")
 
 
-def _operation(exchange: RecordedExchange, contract: Contract) -> tuple[str, str]:
-    """Return the operation that an exchange is of, and where its service is; both empty where it is of none."""
-    where = exchange.url.partition("?")[0]
-    for name, pattern in _patterns(contract):
-        found = re.search(pattern, where)
+def _operation_of(exchange: RecordedExchange, contract: Contract) -> tuple[str, str]:
+    """Return the operation of an exchange and the base URL of its service; two empty texts if there is none."""
+    api = job_api()
+    paths = {
+        CREATE: contract.operation.path,
+        RECORD: api.record_info.path,
+        "credit": api.credit.path,
+        "models": api.models.path,
+        "modelSchema": api.model_schema.path,
+        "downloadUrl": api.download_url.path,
+    }
+    url = exchange.url.partition("?")[0]
+    for name, path in paths.items():
+        # The service may be mounted under a path of a proxy, so only the end of the URL is compared.
+        found = re.search(re.escape(path).replace(re.escape("{model}"), ".+") + "$", url)
         if found:
-            return name, where[: found.start()].rstrip("/")
+            return name, url[: found.start()].rstrip("/")
     return "", ""
 
 
-def _patterns(contract: Contract) -> Iterator[tuple[str, str]]:
-    shared = job_api()
-    yield CREATE, _ending(contract.operation.path)
-    yield RECORD, _ending(shared.record_info.path)
-    yield "credit", _ending(shared.credit.path)
-    yield "models", _ending(shared.models.path)
-    yield "modelSchema", _ending(shared.model_schema.path).replace(re.escape("{model}"), ".+")
-    yield "downloadUrl", _ending(shared.download_url.path)
-
-
-def _ending(path: str) -> str:
-    return f"{re.escape(path)}$"
-
-
-def _exchange(recorded: RecordedExchange, operation: str, base: str, contract: Contract) -> Exchange:
-    target = recorded.url.removeprefix(base)
-    ask = TargetRequest(operation, recorded.method, target, tuple(_headers(recorded, contract)), recorded.request_body)
-    answer = TargetResponse(recorded.status, recorded.response_headers, recorded.response_body or b"")
-    return Exchange(ask, answer, "", recorded.started, recorded.ended)
-
-
-def _headers(recorded: RecordedExchange, contract: Contract) -> Iterable[tuple[str, str]]:
-    """Yield the headers that matter: what else a browser sends is of no use in a command to paste."""
-    yield contract.operation.header, shown_header(recorded.request_headers, contract)
+def _to_exchange(recorded: RecordedExchange, operation: str, base_url: str, contract: Contract) -> Exchange:
+    # Only these headers matter for a curl command; browsers send many more.
+    headers = [(contract.operation.header, shown_authorization(recorded.request_headers, contract))]
     if recorded.request_body is not None:
-        yield "Content-Type", header(recorded.request_headers, "Content-Type") or "application/json"
+        headers.append(("Content-Type", header(recorded.request_headers, "Content-Type") or "application/json"))
+    target = recorded.url.removeprefix(base_url)
+    request = TargetRequest(operation, recorded.method, target, tuple(headers), recorded.request_body)
+    response = TargetResponse(recorded.status, recorded.response_headers, recorded.response_body or b"")
+    return Exchange(request, response, "", recorded.started, recorded.ended)
 
 
-def asked(story: TaskHistory, record: Any, contract: Contract) -> Mapping[str, Any]:
-    """Return the request that made a task; where it was not recorded, as much of it as its record cannot get wrong."""
-    made = story.creation.request if story.creation else None
-    if isinstance(made, dict):
-        return made
-    fields = job_api().fields
-    told = record.get(fields.model, contract.model) if isinstance(record, dict) else contract.model
-    param = parse_json(record["param"]) if isinstance(record, dict) and isinstance(record.get("param"), str) else {}
-    has_input = isinstance(param, dict) and fields.input in param
-    return {fields.model: told, fields.input: {}} if has_input else {fields.model: told}
-
-
-def last_before(call: RecordedCall, seen: Sequence[Look]) -> Mapping[str, Any] | None:
-    """Return the last record that was there before a look began: of looks at the same time none is the earlier."""
+def record_before(call: RecordedCall, polls: Sequence[Poll]) -> Mapping[str, Any] | None:
+    """Return the last record that had arrived before a call started; concurrent polls have no order."""
     started = call.recorded.started
-    return next((record for record, look in reversed(seen) if not started or look.recorded.ended <= started), None)
+    return next((record for record, poll in reversed(polls) if not started or poll.recorded.ended <= started), None)
 
 
-def is_of_one_key(one: RecordedCall, other: RecordedCall, contract: Contract) -> bool:
-    """Tell whether two calls surely were made with one key; where a recorder took keys out, nobody knows."""
+def have_same_key(one: RecordedCall, other: RecordedCall, contract: Contract) -> bool:
+    """Return whether two calls certainly used the same key; a redacted key may be any key."""
     keys = {sent_key(call.recorded.request_headers, contract) for call in (one, other)}
-    return len(keys) == 1 and all(is_kept(key) for _, key in keys)
+    return len(keys) == 1 and all(is_key(key) for _, key in keys)
 
 
 def callbacks_of(
-    recorded: Iterable[RecordedExchange], stories: Iterable[TaskHistory]
+    recorded: Iterable[RecordedExchange], histories: Iterable[TaskHistory]
 ) -> Iterator[tuple[TaskHistory, Received]]:
-    """Yield the callbacks that were recorded, in the order of the file, each with the task that it is about."""
-    asked_for = {(_callback_url(story), story.task_id): story for story in stories if story.creation}
+    """Yield the recorded callbacks, in the order of the file, each with the history of its task."""
+    by_address = {(history.callback_url, history.task_id): history for history in histories if history.creation}
     for exchange in recorded:
         message = parse_json(exchange.request_body) if exchange.request_body else None
         record = message.get("data") if isinstance(message, dict) else None
         task_id = record.get("taskId") if isinstance(record, dict) else None
-        story = asked_for.get((exchange.url, task_id)) if isinstance(task_id, str) else None
-        if story:
-            yield story, _received(exchange)
+        history = by_address.get((exchange.url, task_id)) if isinstance(task_id, str) else None
+        if history:
+            headers = {name.lower(): value for name, value in exchange.request_headers}
+            target = urlsplit(exchange.url)._replace(scheme="", netloc="").geturl()
+            body = exchange.request_body or b""
+            yield history, Received(exchange.method, target, headers, body, exchange.started, exchange.status)
 
 
-def flaws_of_callback(
-    story: TaskHistory, received: Received, seen: Sequence[Look], expected: Expectations, signing_key: str
+def recorded_callback_defects(
+    history: TaskHistory, received: Received, polls: Sequence[Poll], expected: Expectations, signing_key: str
 ) -> Iterator[Defect]:
-    """Yield what is wrong with a callback, by itself and beside the last record that was seen of its task."""
-    if story.creation is None:
+    """Yield the defects of a recorded callback, alone and compared with the last record of its task."""
+    if history.creation is None:
         return
-    looks = [(record, call.exchange) for record, call in seen]
-    request = asked(story, None, expected.contract)
-    asks = RequestBuilder(expected.contract, ())
-    order = TrackedTask("", request, story.creation.exchange, asks, story.task_id, received.target, polls=looks)
-    yield from callback_defects(received, order, expected, signing_key)
-
-
-def _callback_url(story: TaskHistory) -> str:
-    request = story.creation.request if story.creation else None
-    url = request.get(job_api().fields.callback) if isinstance(request, dict) else None
-    return url if isinstance(url, str) else ""
-
-
-def _received(exchange: RecordedExchange) -> Received:
-    headers = {name.lower(): value for name, value in exchange.request_headers}
-    target = urlsplit(exchange.url)._replace(scheme="", netloc="").geturl()
-    return Received(exchange.method, target, headers, exchange.request_body or b"", exchange.started, exchange.status)
+    task = TrackedTask(
+        name="",
+        request=history.request(None, expected.contract),
+        exchange=history.creation.exchange,
+        builder=RequestBuilder(expected.contract, ()),
+        task_id=history.task_id,
+        callback_path=received.target,
+        polls=[(record, call.exchange) for record, call in polls],
+    )
+    yield from callback_defects(received, task, expected, signing_key)

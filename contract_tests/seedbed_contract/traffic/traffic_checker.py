@@ -1,4 +1,4 @@
-"""What recorded answers are held against, where nobody told which dialect the service speaks."""
+"""Check recorded traffic of a service on both sides, without sending anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seedbed_contract.display import KEY_VARIABLE, redact, sample_of, sample_of_
 from seedbed_contract.findings import CheckResult, FindingLog, NotChecked, Report
 from seedbed_contract.http import NOT_JSON, parse_json
 from seedbed_contract.reports.wording import counted
-from seedbed_contract.rules.callback_request import exercised_callback_clauses as clauses_of_callback
+from seedbed_contract.rules.callback_request import exercised_callback_clauses
 from seedbed_contract.rules.envelope import (
     FORM_CLAUSES,
     Defect,
@@ -28,25 +28,24 @@ from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_defects, e
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import OK, Expectations
 from seedbed_contract.traffic.callers import (
+    has_documented_method,
     has_repeated_names,
-    is_beyond_doubt,
-    is_by_the_documented_method,
     is_malformed,
-    is_no_request,
+    is_unparsable,
+    must_be_accepted,
     other_model,
-    request_flaws,
+    request_defects,
     violations_of,
 )
-from seedbed_contract.traffic.har import LEFT_OUT, keys_of
+from seedbed_contract.traffic.har import MISSING_KEY, keys_of
 from seedbed_contract.traffic.recording import (
     CREATE,
-    ELSEWHERE,
+    OTHER_URL,
     RECORD,
-    asked,
     callbacks_of,
-    flaws_of_callback,
-    is_of_one_key,
-    last_before,
+    have_same_key,
+    record_before,
+    recorded_callback_defects,
     recording_of,
 )
 
@@ -59,86 +58,30 @@ if TYPE_CHECKING:
     from seedbed_contract.findings import Sample
     from seedbed_contract.target import DialectName, HttpStatus, HttpStatusName
     from seedbed_contract.traffic.har import RecordedExchange
-    from seedbed_contract.traffic.recording import Look, RecordedCall, Recording, TaskHistory
+    from seedbed_contract.traffic.recording import Poll, RecordedCall, Recording, TaskHistory
 
 
-_AT_ANY_TIME: Final = (
-    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
-    "feature_disabled",
-)
-"""Cases that depend on what no recording shows: the account, and how the service fares."""
-_BAD_REQUESTS: Final = (
-    *("model_unknown", "body_malformed", "request_invalid", "field_missing", "option_unknown"),
-    "text_too_long",
-)
-
-
-def codes_at_any_time(expected: Expectations) -> frozenset[int]:
-    """Return the codes with which any call may be refused, whatever it asks for."""
-    return expected.codes(*_AT_ANY_TIME)
-
-
-def codes_of_bad_requests(expected: Expectations) -> frozenset[int]:
-    """Return the codes that say that a request was wrong, and nothing else."""
-    return expected.codes(*_BAD_REQUESTS) - codes_at_any_time(expected) - {expected.success}
-
-
-def expectations_of(
-    recording: Recording, contract: Contract, dialect: DialectName, http_status: HttpStatusName
-) -> Expectations:
-    """Return what the answers of a recording are held against.
-
-    Args:
-        recording: What was recorded.
-        contract: The contract.
-        dialect: The dialect that was named, or ``auto``.
-        http_status: How codes are said to travel, or ``auto``.
-    """
-    spoken = _dialect(recording, contract) if dialect == "auto" else dialects()[dialect]
-    carried = _http_status(recording) if http_status == "auto" else http_status
-    return Expectations(contract, spoken, carried, is_dialect_given=dialect != "auto")
-
-
-def _http_status(recording: Recording) -> HttpStatus:
-    """Return how most of the refusals travel; where there is none, as the service itself does it."""
-    pairs = [(call.recorded.status, call.exchange.code) for call in recording.calls]
-    mirrored = sum(status == code != OK for status, code in pairs)
-    enveloped = sum(status == OK and code not in {None, OK} for status, code in pairs)
-    return "mirror" if mirrored > enveloped else "envelope"
-
-
-def _dialect(recording: Recording, contract: Contract) -> Dialect:
-    votes = Counter([*_votes_of_records(recording), *_votes_of_refusals(recording, contract)])
-    return dialects()[votes.most_common(1)[0][0]] if votes else documented()
-
-
-def _votes_of_records(recording: Recording) -> Iterator[str]:
-    for call in recording.of(RECORD):
-        param = parse_json(call.exchange.data["param"]) if _has_param(call) else None
-        if isinstance(param, dict) and "input" in param:
-            is_text = isinstance(param["input"], str)
-            yield from (title for title, dialect in dialects().items() if dialect.input_is_text == is_text)
-
-
-def _has_param(call: RecordedCall) -> bool:
-    return isinstance(call.exchange.data, dict) and isinstance(call.exchange.data.get("param"), str)
-
-
-def _votes_of_refusals(recording: Recording, contract: Contract) -> Iterator[str]:
-    for call in recording.of(CREATE):
-        violations = contract.request.violations(call.request) if call.request is not NOT_JSON else []
-        for violation in violations[:1]:
-            expected = {title: Expectations(contract, dialect, "envelope") for title, dialect in dialects().items()}
-            fitting = [t for t, e in expected.items() if call.exchange.code in e.codes_of_violation(violation.clause)]
-            yield from fitting if len(fitting) == 1 else ()
-
-
+_CHECKS: Final = {
+    "traffic.requests": "requests of the caller",
+    "traffic.answers": "responses of the service",
+    "traffic.tasks": "records of each task, in order of time",
+    "traffic.callbacks": "callbacks of the service",
+}
 _SHAPES: Final = {
     "credit": "creditAnswer",
     "models": "modelsAnswer",
     "modelSchema": "modelSchemaAnswer",
     "downloadUrl": "downloadUrlAnswer",
 }
+_CASES_OF_ANY_CALL: Final = (
+    *("key_refused", "credits_insufficient", "rate_exceeded", "under_maintenance", "internal_error"),
+    "feature_disabled",
+)
+"""Cases that depend on facts outside the recording: the account, and the state of the service."""
+_CASES_OF_BAD_REQUESTS: Final = (
+    *("model_unknown", "body_malformed", "request_invalid", "field_missing", "option_unknown"),
+    "text_too_long",
+)
 
 
 def check_traffic(
@@ -150,32 +93,84 @@ def check_traffic(
     dialect: DialectName = "auto",
     http_status: HttpStatusName = "auto",
     signing_key: str = "",
-    noted: Callable[[int], None] = lambda _calls: None,
+    on_checked: Callable[[int], None] = lambda _calls: None,
 ) -> Report:
-    """Return the report of recorded traffic, of both sides; nothing is sent.
+    """Check recorded traffic, both requests and responses, and return the report.
 
     Args:
-        recorded: Every exchange of the file.
-        target: What the report calls it, such as the name of the file.
-        contract: The contract, by default that of the shipped model.
-        base_url: Where the service is; without it, where most of the calls go.
-        dialect: How the service answers, or ``auto``.
-        http_status: How it carries codes, or ``auto``.
-        signing_key: What signs the callbacks, empty where that is not known.
-        noted: Told how many further calls have been judged.
+        recorded: All exchanges of the file.
+        target: Name for the report, such as the name of the file.
+        contract: Contract to check against; default: the contract that Seedbed ships with.
+        base_url: Base URL of the service; default: the one that most calls go to.
+        dialect: Dialect of the service, or ``auto`` to detect it.
+        http_status: HTTP status mode of the service, or ``auto`` to detect it.
+        signing_key: Key that signs the callbacks; empty if it is unknown.
+        on_checked: Called with the number of calls that were checked since the last time.
 
     Raises:
-        HarError: There is no call of the service in it.
+        HarError: The recording contains no call of the service.
     """
     contract = contract or default_contract()
     recording = recording_of(recorded, contract, base_url)
-    expected = expectations_of(recording, contract, dialect, http_status)
-    judge = _TrafficChecker(recording, expected, keys_of((call.recorded for call in recording.calls), contract))
+    expected = detect_expectations(recording, contract, dialect, http_status)
+    checker = _TrafficChecker(recording, expected, keys_of((call.recorded for call in recording.calls), contract))
     for call in recording.calls:
-        judge.call(call)
-        noted(1)
-    judge.stories(recording.stories(), recorded, signing_key)
-    return judge.report(target)
+        checker.check_call(call)
+        on_checked(1)
+    checker.check_tasks(recording.histories(), recorded, signing_key)
+    return checker.report(target)
+
+
+# Detection
+
+
+def detect_expectations(
+    recording: Recording, contract: Contract, dialect: DialectName, http_status: HttpStatusName
+) -> Expectations:
+    """Return what the responses of a recording are checked against."""
+    spoken = _detect_dialect(recording, contract) if dialect == "auto" else dialects()[dialect]
+    mode = _detect_http_status(recording) if http_status == "auto" else http_status
+    return Expectations(contract, spoken, mode, is_dialect_given=dialect != "auto")
+
+
+def _detect_http_status(recording: Recording) -> HttpStatus:
+    """Return the mode of most refusals; without a refusal, that of the real service."""
+    pairs = [(call.recorded.status, call.exchange.code) for call in recording.calls]
+    mirrored = sum(status == code != OK for status, code in pairs)
+    enveloped = sum(status == OK and code not in {None, OK} for status, code in pairs)
+    return "mirror" if mirrored > enveloped else "envelope"
+
+
+def _detect_dialect(recording: Recording, contract: Contract) -> Dialect:
+    votes = Counter([*_votes_of_records(recording), *_votes_of_refusals(recording, contract)])
+    return dialects()[votes.most_common(1)[0][0]] if votes else documented()
+
+
+def _votes_of_records(recording: Recording) -> Iterator[str]:
+    for call in recording.calls_of(RECORD):
+        data = call.exchange.data
+        text = data.get("param") if isinstance(data, dict) else None
+        param = parse_json(text) if isinstance(text, str) else None
+        if isinstance(param, dict) and "input" in param:
+            is_text = isinstance(param["input"], str)
+            yield from (title for title, dialect in dialects().items() if dialect.input_is_text == is_text)
+
+
+def _votes_of_refusals(recording: Recording, contract: Contract) -> Iterator[str]:
+    """Yield the dialect of each refusal whose code only one dialect has for the violation."""
+    by_dialect = {title: Expectations(contract, dialect, "envelope") for title, dialect in dialects().items()}
+    for call in recording.calls_of(CREATE):
+        violations = contract.request.violations(call.request) if call.request is not NOT_JSON else []
+        for violation in violations[:1]:
+            fitting = [
+                title
+                for title, expected in by_dialect.items()
+                if call.exchange.code in expected.codes_of_violation(violation.clause)
+            ]
+            yield from fitting if len(fitting) == 1 else ()
+
+
+# Checks
 
 
 class _TrafficChecker:
@@ -183,196 +178,194 @@ class _TrafficChecker:
         self._recording = recording
         self._expected = expected
         self._keys = keys
-        self._shown_as = {**keys, LEFT_OUT: KEY_VARIABLE}
-        self._ledger = FindingLog(expected.contract, breakable_clauses(expected.contract))
-        self._names: dict[str, RecordedCall] = {}
-        self._found = dict.fromkeys(_CHECKS, 0)
-        self._judged = dict.fromkeys(_CHECKS, 0)
+        self._secrets = {**keys, MISSING_KEY: KEY_VARIABLE}
+        self._log = FindingLog(expected.contract, breakable_clauses(expected.contract))
+        self._creations: dict[str, RecordedCall] = {}
+        self._findings = dict.fromkeys(_CHECKS, 0)
+        self._checked = dict.fromkeys(_CHECKS, 0)
 
-    # Calls
-
-    def call(self, call: RecordedCall) -> None:
-        """Judge one call by itself, the caller's side and the service's."""
-        other = other_model(call, self._expected) if call.operation == CREATE else ""
-        if other:
-            self._ledger.mark_unchecked(f"tasks of {for_display(other)}", "the contract is about another model")
+    def check_call(self, call: RecordedCall) -> None:
+        """Check one call alone, the request and the response."""
+        contract = self._expected.contract
+        model = other_model(call, self._expected) if call.operation == CREATE else ""
+        if model:
+            self._log.mark_unchecked(f"tasks of {for_display(model)}", "the contract is for another model")
             return
-        self._judged["traffic.requests"] += 1
-        for flaw, particulars in request_flaws(call, self._expected.contract):
-            self._find("traffic.requests", [flaw], call, particulars, side="caller")
-        if not is_by_the_documented_method(call, self._expected.contract):
+        self._checked["traffic.requests"] += 1
+        for defect, details in request_defects(call, contract):
+            self._report("traffic.requests", [defect], call, details, side="caller")
+        if not has_documented_method(call, contract):
             return
-        self._form(call)
+        self._check_form(call)
         if call.operation == CREATE:
-            self._name(call)
-            self._creation(call)
+            self._check_task_id(call)
+            self._check_creation(call)
         elif call.operation in _SHAPES and call.exchange.code == self._expected.success:
-            self._shape(call, _SHAPES[call.operation])
+            response = call.exchange.response
+            if response and isinstance(response.json, dict):
+                shape = _SHAPES[call.operation]
+                self._report("traffic.answers", shape_defects(shape, response.json), call)
+                self._log.exercise_shape(shape, response.json)
         elif call.operation == RECORD and not any(call.task_ids):
-            self._refusal(call, "recordInfo/missing", "a query that names no task", ("task_id_missing", "task_unknown"))
+            codes = self._expected.codes("task_id_missing", "task_unknown")
+            self._check_refusal(call, "recordInfo/missing", "a request without a task id", codes)
 
-    def _form(self, call: RecordedCall) -> None:
-        self._find("traffic.answers", form_defects(call.exchange, self._expected, self._keys), call)
-        self._ledger.exercise(FORM_CLAUSES)
-        if call.exchange.response and isinstance(call.exchange.response.json, dict):
-            self._ledger.exercise((f"code/{call.exchange.code}",))
-            self._ledger.exercise_shape("envelope", call.exchange.response.json)
-            self._ledger.exercise_shape("answer", call.exchange.response.json)
+    def _check_form(self, call: RecordedCall) -> None:
+        self._report("traffic.answers", form_defects(call.exchange, self._expected, self._keys), call)
+        self._log.exercise(FORM_CLAUSES)
+        response = call.exchange.response
+        if response and isinstance(response.json, dict):
+            self._log.exercise((f"code/{call.exchange.code}",))
+            self._log.exercise_shape("envelope", response.json)
+            self._log.exercise_shape("answer", response.json)
 
-    def _shape(self, call: RecordedCall, name: str) -> None:
-        answer = call.exchange.response
-        if answer and isinstance(answer.json, dict):
-            self._find("traffic.answers", shape_defects(name, answer.json), call)
-            self._ledger.exercise_shape(name, answer.json)
+    def _check_task_id(self, call: RecordedCall) -> None:
+        task_id = call.exchange.task_id
+        if call.exchange.code != self._expected.success or not task_id:
+            return
+        first = self._creations.setdefault(task_id, call)
+        # A file may hold one exchange twice, if both a browser and a proxy recorded it.
+        if first.recorded.started != call.recorded.started:
+            self._report("traffic.answers", [Defect("createTask/unique", "two tasks have the same id")], call)
+        self._log.exercise(("createTask/unique",))
 
-    def _creation(self, call: RecordedCall) -> None:
+    def _check_creation(self, call: RecordedCall) -> None:
+        is_ambiguous = has_repeated_names(call) or (is_malformed(call) and not is_unparsable(call))
+        if call.recorded.request_body is None or is_ambiguous:
+            return
         violations = violations_of(call, self._expected.contract)
-        if (
-            call.recorded.request_body is None
-            or has_repeated_names(call)
-            or (is_malformed(call) and not is_no_request(call))
-        ):
-            return
         if is_malformed(call):
-            self._refusal(
-                call, "request/json", "a body that is no JSON", ("body_malformed", "request_invalid", "model_unknown")
-            )
+            codes = self._expected.codes("body_malformed", "request_invalid", "model_unknown")
+            self._check_refusal(call, "request/json", "a body that is not valid JSON", codes)
         elif violations:
-            codes = [self._expected.codes_of_violation(violation.clause) for violation in violations]
-            self._refused(
-                call, violations[0].clause, f"a request that breaks {violations[0].clause}", frozenset().union(*codes)
-            )
+            # The service may report any of the violations.
+            codes = frozenset().union(*(self._expected.codes_of_violation(one.clause) for one in violations))
+            clause = violations[0].clause
+            self._check_refusal(call, clause, f"a request that breaks {clause}", codes)
         else:
-            self._accepted(call)
+            self._check_acceptance(call)
 
-    def _refusal(self, call: RecordedCall, clause: str, what: str, cases: Iterable[str]) -> None:
-        self._refused(call, clause, what, self._expected.codes(*cases))
+    def _check_refusal(self, call: RecordedCall, clause: str, what: str, codes: frozenset[int]) -> None:
+        allowed = codes | self._expected.codes(*_CASES_OF_ANY_CALL)
+        self._log.exercise((clause,), "refusing")
+        self._report("traffic.answers", refusal_defects(call.exchange, allowed, clause, what), call)
 
-    def _refused(self, call: RecordedCall, clause: str, what: str, codes: frozenset[int]) -> None:
-        allowed = codes | codes_at_any_time(self._expected)
-        self._ledger.exercise((clause,), "refusing")
-        self._find("traffic.answers", refusal_defects(call.exchange, allowed, clause, what), call)
-
-    def _accepted(self, call: RecordedCall) -> None:
-        self._ledger.exercise(kept_clauses(self._expected.contract, call.request))
-        code = call.exchange.code
-        if code == self._expected.success:
-            self._find("traffic.answers", creation_defects(call.exchange, self._expected), call)
-        elif code in codes_of_bad_requests(self._expected) and is_beyond_doubt(call, self._expected.contract):
-            flaw = Defect(f"code/{code}", f"a request that keeps the contract is refused with code {code}")
-            self._find("traffic.answers", [flaw], call)
-
-    def _name(self, call: RecordedCall) -> None:
-        if call.exchange.code != self._expected.success or not call.exchange.task_id:
+    def _check_acceptance(self, call: RecordedCall) -> None:
+        expected, code = self._expected, call.exchange.code
+        self._log.exercise(kept_clauses(expected.contract, call.request))
+        if code == expected.success:
+            self._report("traffic.answers", creation_defects(call.exchange, expected), call)
             return
-        known = self._names.setdefault(call.exchange.task_id, call)
-        # The same exchange may stand in a file twice, where a browser and a proxy both kept it.
-        if known.recorded.started != call.recorded.started:
-            self._find("traffic.answers", [Defect("createTask/unique", "two tasks have the same name")], call)
-        self._ledger.exercise(("createTask/unique",))
+        blaming = expected.codes(*_CASES_OF_BAD_REQUESTS) - expected.codes(*_CASES_OF_ANY_CALL) - {expected.success}
+        if code in blaming and must_be_accepted(call, expected.contract):
+            defect = Defect(f"code/{code}", f"a valid request is refused with code {code}")
+            self._report("traffic.answers", [defect], call)
 
-    # Tasks
+    def check_tasks(
+        self, histories: Sequence[TaskHistory], recorded: Iterable[RecordedExchange], signing_key: str
+    ) -> None:
+        """Check the records of each task in order of time, and the recorded callbacks."""
+        polls = {history.task_id: self._check_history(history) for history in histories}
+        accepted_at: dict[str, float] = {}
+        for history, received in callbacks_of(recorded, histories):
+            self._checked["traffic.callbacks"] += 1
+            self._log.exercise(exercised_callback_clauses(signing_key))
+            sample = partial(sample_of_received, received, self._secrets)
+            defects = recorded_callback_defects(history, received, polls[history.task_id], self._expected, signing_key)
+            self._add("traffic.callbacks", defects, sample)
+            if received.status == OK and accepted_at.setdefault(history.task_id, received.time) != received.time:
+                again = Defect("callback/once", "a callback is sent again after it was accepted")
+                self._add("traffic.callbacks", [again], sample)
 
-    def stories(self, stories: Sequence[TaskHistory], recorded: Iterable[RecordedExchange], signing_key: str) -> None:
-        """Judge what a recording tells of each task, and the callbacks that are in it."""
-        seen = {story.task_id: self._story(story) for story in stories}
-        taken: dict[str, float] = {}
-        for story, received in callbacks_of(recorded, stories):
-            self._judged["traffic.callbacks"] += 1
-            self._ledger.exercise(clauses_of_callback(signing_key))
-            sample = partial(sample_of_received, received, self._shown_as)
-            flaws = flaws_of_callback(story, received, seen[story.task_id], self._expected, signing_key)
-            self._note("traffic.callbacks", flaws, sample)
-            if received.status == OK and taken.setdefault(story.task_id, received.time) != received.time:
-                again = Defect("callback/once", "a callback that was taken is sent again")
-                self._note("traffic.callbacks", [again], sample)
-
-    def _story(self, story: TaskHistory) -> list[Look]:
-        seen: list[Look] = []
-        for call in story.looks:
-            self._judged["traffic.tasks"] += 1
+    def _check_history(self, history: TaskHistory) -> list[Poll]:
+        """Check the records of a task, and return them."""
+        polls: list[Poll] = []
+        unknown = self._expected.codes("task_unknown") - self._expected.codes("internal_error")
+        for call in history.polls:
+            self._checked["traffic.tasks"] += 1
             if call.exchange.code == self._expected.success:
-                self._look(story, call, seen)
-            elif call.exchange.code in self._expected.codes("task_unknown") - self._expected.codes("internal_error"):
-                self._absence(story, call, was_seen=bool(seen))
-        return seen
+                self._check_record(history, call, polls)
+            elif call.exchange.code in unknown:
+                self._check_absence(history, call, was_seen=bool(polls))
+        return polls
 
-    def _look(self, story: TaskHistory, call: RecordedCall, seen: list[Look]) -> None:
+    def _check_record(self, history: TaskHistory, call: RecordedCall, polls: list[Poll]) -> None:
         record = call.exchange.data
-        request = asked(story, record, self._expected.contract)
-        self._find("traffic.tasks", record_defects(record, story.task_id, request, self._expected), call)
-        if story.creation:
-            self._ledger.exercise(("createTask/usable",))
+        request = history.request(record, self._expected.contract)
+        self._report("traffic.tasks", record_defects(record, history.task_id, request, self._expected), call)
+        if history.creation:
+            self._log.exercise(("createTask/usable",))
         if not isinstance(record, dict):
             return
-        before = last_before(call, seen)
+        before = record_before(call, polls)
         if before is not None:
-            self._find("traffic.tasks", change_defects(before, record), call)
-            self._ledger.exercise(("life/forward", "recordInfo/same"))
-        seen.append((record, call))
-        self._ledger.exercise_shape("record", record)
-        self._ledger.exercise(exercised_clauses(record))
+            self._report("traffic.tasks", change_defects(before, record), call)
+            self._log.exercise(("life/forward", "recordInfo/same"))
+        polls.append((record, call))
+        self._log.exercise_shape("record", record)
+        self._log.exercise(exercised_clauses(record))
 
-    def _absence(self, story: TaskHistory, call: RecordedCall, *, was_seen: bool) -> None:
-        """A task may be unknown for a moment after it was made, and at any time to another account."""
-        made = story.creation
-        if made is None or not is_of_one_key(made, call, self._expected.contract):
+    def _check_absence(self, history: TaskHistory, call: RecordedCall, *, was_seen: bool) -> None:
+        """Report a missing task, unless it is new or the call may come from another account."""
+        creation = history.creation
+        if creation is None or not have_same_key(creation, call, self._expected.contract):
             return
-        age = call.recorded.started - made.recorded.ended if made.recorded.started else 0.0
+        age = call.recorded.started - creation.recorded.ended if creation.recorded.started else 0.0
         if was_seen or age > APPEARS_WITHIN:
-            title = "a task cannot be looked at, though its name was given back"
-            self._find("traffic.tasks", [Defect("createTask/usable", title)], call)
+            title = "a task cannot be fetched by the id that createTask returned"
+            self._report("traffic.tasks", [Defect("createTask/usable", title)], call)
 
-    # What was found
+    # Findings
 
-    def _find(
-        self, check: str, flaws: Iterable[Defect], call: RecordedCall, also: str = "", *, side: str = "service"
+    def _report(
+        self, check: str, defects: Iterable[Defect], call: RecordedCall, details: str = "", *, side: str = "service"
     ) -> None:
-        particulars = redact(also, self._shown_as) or f"entry {call.recorded.index + 1} of the file"
-        sample = partial(sample_of, call.exchange, self._recording.base_url, self._shown_as)
-        self._judged[check] = max(self._judged[check], 1)
-        self._note(check, flaws, sample, particulars, side=side)
+        case = redact(details, self._secrets) or f"entry {call.recorded.index + 1} of the file"
+        sample = partial(sample_of, call.exchange, self._recording.base_url, self._secrets)
+        self._checked[check] = max(self._checked[check], 1)
+        self._add(check, defects, sample, case, side=side)
 
-    def _note(
+    def _add(
         self,
         check: str,
-        flaws: Iterable[Defect],
+        defects: Iterable[Defect],
         sample: Callable[[], Sample],
-        also: str = "",
+        case: str = "",
         *,
         side: str = "service",
     ) -> None:
-        for flaw in flaws:
-            known = self._ledger.count
-            self._ledger.find(flaw, check, sample(), also, side=side)
-            self._found[check] += self._ledger.count - known
+        for defect in defects:
+            known = self._log.count
+            self._log.add(defect, check, sample(), case, side=side)
+            self._findings[check] += self._log.count - known
 
     def report(self, target: str) -> Report:
-        """Return what was found."""
-        ledger, recording, expected = self._ledger, self._recording, self._expected
-        ledger.mark_unchecked(
-            "authorisation", "a recording does not tell which keys are good, and recorders take keys out"
+        """Return the report."""
+        log, recording, expected = self._log, self._recording, self._expected
+        log.mark_unchecked(
+            "authorisation", "a recording does not show which keys are valid, and recorders often remove keys"
         )
-        report = Report(target, expected.dialect.title, expected.http_status, 0, len(recording.calls), is_recorded=True)
-        report.tasks = len(self._names)
-        report.findings, report.coverage = ledger.findings, ledger.coverage
-        # A callback goes elsewhere than to the service, and is judged all the same.
-        aside = recording.aside - Counter({ELSEWHERE: self._judged["traffic.callbacks"]})
-        counts = (NotChecked(counted(count, "exchange"), reason) for reason, count in aside.items())
-        report.not_checked = [*ledger.not_checked, *counts]
-        report.checks = [self._result(name) for name in _CHECKS]
-        report.remarks = [f"The traffic of {recording.base_url} as it was recorded; nothing was sent."]
-        return report
+        # A callback goes to another URL than that of the service, but it has been checked.
+        skipped = recording.skipped - Counter({OTHER_URL: self._checked["traffic.callbacks"]})
+        return Report(
+            target=target,
+            dialect=expected.dialect.title,
+            http_status=expected.http_status,
+            seed=0,
+            requests=len(recording.calls),
+            tasks=len(self._creations),
+            findings=log.findings,
+            checks=[self._result(name) for name in _CHECKS],
+            not_checked=[
+                *log.not_checked,
+                *(NotChecked(counted(count, "exchange"), reason) for reason, count in skipped.items()),
+            ],
+            coverage=log.coverage,
+            remarks=[f"Recorded traffic of {recording.base_url}; nothing was sent."],
+            is_recorded=True,
+        )
 
     def _result(self, name: str) -> CheckResult:
-        is_checked = bool(self._judged[name])
-        reason = "" if is_checked else "the recording has none"
-        return CheckResult(name, _CHECKS[name], 0.0, self._found[name], reason, is_checked=is_checked)
-
-
-_CHECKS: Final = {
-    "traffic.requests": "what the caller sent keeps the contract",
-    "traffic.answers": "what the service answered keeps the contract",
-    "traffic.tasks": "what the service told of each task, one look after the other",
-    "traffic.callbacks": "what the service called back",
-}
+        is_checked = bool(self._checked[name])
+        reason = "" if is_checked else "the recording contains none"
+        return CheckResult(name, _CHECKS[name], 0.0, self._findings[name], reason, is_checked=is_checked)
