@@ -80,6 +80,6 @@ CHECKS: Final = (
     Check("limits.credits", "an exhausted balance", accounts.check_exhausted_balance, makes_tasks=True),
     Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),
     Check("accounts.end", "tasks cost their price at the end of the run", accounts.check_prices, makes_tasks=True),
-    Check("records.later", "records of finished tasks do not change", life_cycle.check_records_last, makes_tasks=True),
+    Check("records.later", "records of finished tasks do not change", life_cycle.check_records_again, makes_tasks=True),
     Check("callbacks.quiet", "no unrequested callbacks", callback_delivery.check_unrequested, makes_tasks=True),
 )

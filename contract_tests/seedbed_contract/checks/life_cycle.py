@@ -190,7 +190,7 @@ def check_finished_tasks(session: Session) -> None:
         session.mark_unchecked("the task with the prompt of --fail-prompt succeeded", "failure")
 
 
-def check_records_last(session: Session) -> None:
+def check_records_again(session: Session) -> None:
     """Poll the finished tasks once more at the end of the run."""
     ended = [task for task in session.tasks if task.is_followed and task.has_ended]
     for task in ended:
