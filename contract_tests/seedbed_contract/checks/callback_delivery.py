@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seedbed_contract.session import Session
 
 
+# A target that sends no callbacks should not cost much of the time of a run, so the first wait is short.
 _SECONDS_FOR_THE_FIRST: Final = 5.0
 _SECONDS_FOR_THE_REST: Final = 10.0
 _SECONDS_FOR_A_RETRY: Final = 30.0

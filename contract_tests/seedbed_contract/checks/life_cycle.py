@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Step = Callable[..., None]
 
+# A careless server may look these up as a path or as SQL, or cut a long one to the length of a column.
 _UNKNOWN_TASK_IDS: Final = (UNKNOWN_TASK_ID, "0", "../recordInfo", "' OR '1'='1", "任务", "a" * 500)
 _CONCURRENT_TASKS: Final = 3
 
@@ -135,6 +136,7 @@ class _Calls(RuleBasedStateMachine):
     @rule(count=st.integers(2, 3))
     @_until_ended
     def create_concurrently(self, count: int) -> None:
+        # A budget reserves one task at a time, so several at once could exceed it.
         if self.session.budget.is_free and self._reserve(count):
             _create_concurrently(self.session, self.cases[:count])
 

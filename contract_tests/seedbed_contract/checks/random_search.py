@@ -151,7 +151,8 @@ def _search(session: Session, drawn: SearchStrategy[Any], send: Send, phases: tu
     try:
         try:
             search()
-        # Flaky: what a target did once still happened, even if it does not do it again.
+        # Flaky: what a target did once still happened, even if it does not do it again. Unsatisfiable: every value that
+        # was drawn has a finding already. SkipTest: the database has no example to replay.
         except* (_DefectShownError, Flaky, Unsatisfiable, SkipTest):
             pass
     except _SearchEndedError as end:

@@ -164,6 +164,7 @@ _BY_FORMAT: Final[dict[str, SearchStrategy[str]]] = {
     "email": st.emails(),
     "uuid": st.uuids().map(str),
     "date": st.dates().map(str),
+    # RFC 3339 demands an offset, which a naive time does not have.
     "date-time": st.datetimes(timezones=st.just(UTC)).map(lambda time: time.isoformat()),
     "ipv4": st.ip_addresses(v=4).map(str),
     "ipv6": st.ip_addresses(v=6).map(str),

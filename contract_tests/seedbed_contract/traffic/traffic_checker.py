@@ -241,7 +241,7 @@ class _TrafficChecker:
             # The service may report any of the violations.
             codes = frozenset().union(*(self._expected.codes_of_violation(one.clause) for one in violations))
             clause = violations[0].clause
-            self._check_refusal(call, clause, f"a request that breaks {clause}", codes)
+            self._check_refusal(call, clause, f"a request that violates {clause}", codes)
         else:
             self._check_acceptance(call)
 
