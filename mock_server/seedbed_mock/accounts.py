@@ -107,7 +107,7 @@ class Space:
     Attributes:
         accounts: The accounts by key.
         journal: The latest requests and callbacks.
-        chance: Source of random numbers.
+        random: Source of random numbers.
     """
 
     def __init__(self, name: str, options: ServerOptions, budget: JournalBudget) -> None:
@@ -115,7 +115,7 @@ class Space:
         self.accounts = {each.key: Account.open(each, options, name) for each in options.accounts}
         self.journal = Journal(budget)
         # One source for each space, so that parallel tests do not change what the others draw.
-        self.chance = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
+        self.random = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
         self._options = options
         self._implicit: OrderedDict[str, Account] = OrderedDict()
 

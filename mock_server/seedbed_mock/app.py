@@ -121,7 +121,7 @@ class _MockServiceApp(Starlette):
             (method, path): OperationEndpoint(service, name, steps, writer)
             for (name, method, path), steps in operations.items()
         }
-        pages = ResultPages(service, writer, ", ".join(f"{method} {path}" for _, method, path in operations))
+        others = OtherEndpoints(service, writer, ", ".join(f"{method} {path}" for _, method, path in operations))
         control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         super().__init__(
             routes=[
@@ -130,10 +130,10 @@ class _MockServiceApp(Starlette):
                     Route(path.replace("{model}", f"{{{handlers.MODEL_PARAMETER}:path}}"), endpoint, methods=[method])
                     for (method, path), endpoint in self._endpoints.items()
                 ),
-                Route(f"{RESULTS}/{{name}}", pages.result),
+                Route(f"{RESULTS}/{{name}}", others.result),
                 *control.routes(control_api, service.options.control_token or ""),
             ],
-            exception_handlers={HTTPException: pages.unknown_path, Exception: pages.internal_error},
+            exception_handlers={HTTPException: others.unknown_path, Exception: others.internal_error},
         )
         # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
         self.router.redirect_slashes = False
@@ -158,8 +158,8 @@ def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, st
     }
 
 
-class ResultPages:
-    """Responses outside the operations: result images, unknown paths and internal errors.
+class OtherEndpoints:
+    """The endpoints beside the operations: result images, unknown paths and internal errors.
 
     Args:
         service: The service.

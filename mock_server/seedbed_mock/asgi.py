@@ -94,8 +94,16 @@ class OperationEndpoint:
         if body is None:
             # The rest of the body may still arrive, and would be taken for the next request.
             response.headers["connection"] = "close"
-        if fault is None or not await self._apply(fault, response, ClientConnection.of(scope, receive, send)):
-            await response(scope, receive, send)
+        if fault is not None:
+            effect, connection = fault.rule.effect, ClientConnection.of(scope, receive, send)
+            if isinstance(effect, ConnectionEffect):
+                await effect.send(response, connection)
+                return
+            if isinstance(effect, Delay):
+                has_left = await sleep_by_clock(self._service.clock, effect.draw(fault.random), connection.receive)
+                if has_left:
+                    return
+        await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
         query = scope["query_string"]
@@ -144,13 +152,3 @@ class OperationEndpoint:
                 task_id=context.task_id,
             )
         )
-
-    async def _apply(self, fault: ActiveRule, response: ApiResponse, connection: ClientConnection) -> bool:
-        """Apply a fault of the connection or of time; return whether there is no response left to send."""
-        effect = fault.rule.effect
-        if isinstance(effect, ConnectionEffect):
-            await effect.send(response, connection)
-            return True
-        if isinstance(effect, Delay):
-            return await sleep_by_clock(self._service.clock, effect.draw(fault.random), connection.receive)
-        return False

@@ -247,6 +247,7 @@ def create_task(service: Service, context: RequestContext) -> None:
     """Charge the price and store a new task with its whole timeline, both or neither."""
     account, effect = context.caller, context.fault.rule.effect if context.fault else None
     try:
+        # Lost and orphaned tasks end in the same error, so that a client cannot know whether it was charged.
         if isinstance(effect, LostTask):
             service.store.charge(account, context.model.profile.credits, context.now)
             raise ServiceError("internal_error", is_simulated=True)
@@ -268,7 +269,7 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
     options = service.options
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
-        seconds = context.space.chance.uniform(options.duration.least, options.duration.most)
+        seconds = context.space.random.uniform(options.duration.least, options.duration.most)
         timeline = even_timeline(context.now, round(seconds * 1000))
     while True:
         task = _new_task(service, context, timeline)

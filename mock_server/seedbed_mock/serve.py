@@ -47,6 +47,7 @@ def serve(
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         print(f"seedbed serve: {sentence}", file=sys.stderr)
         return 2
+    # The port may have been 0, so only the socket knows the URL.
     url = url_of(listener)
     with listener:
         serve_until_signal(app, listener, lambda: print(_banner(url, options), flush=True))

@@ -22,6 +22,7 @@ HttpStatus = Literal["envelope", "mirror"]
 ClockKind = Literal["real", "manual"]
 """``real``: time passes by itself; ``manual``: only when the clock is advanced."""
 
+# Fifteen digits are what a float represents exactly.
 NUMBER: Final = r"\d{1,15}(?:\.\d{1,9})?"
 """Pattern of a number that is not negative."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlError", "MockServer"]
 
+# The largest limit that the control API accepts.
 _MOST_CALLS = 1000
 
 
@@ -67,6 +68,7 @@ class MockServer:
             SettingsError: An option is unknown or invalid.
             StoreError: The file of ``db`` cannot be used.
         """
+        # The socket belongs to running(), and clients know its address.
         if fixed := next((name for name in ("host", "port") if name in options), None):
             raise SettingsError(f"A running server keeps its {fixed}; pass {fixed} to running().")
         self._app.replace(build_app(ServerOptions.from_keywords(options)))
