@@ -22,7 +22,7 @@ from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import CallbackFault, DeliveryAttempt, Failure, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from seedbed_schemas.dialect import Dialect
 
@@ -212,19 +212,19 @@ class CallbackDispatcher:
     async def _start_due(self) -> bool:
         """Start an attempt for each callback that is due, and return whether there was any."""
         started = False
-        while claimed := self._claim():
+        while True:
+            now, room = self._service.now(), _MAX_ATTEMPTS - len(self._attempts)
+            # The lease is in real seconds, so that it is longer for a fast clock.
+            lease_end = now + round(_LEASE_SECONDS * 1000 * max(self._service.clock.speed, 1))
+            claimed = self._service.store.claim(now, lease_end, limit=min(room, _CLAIMED_AT_ONCE))
+            if not claimed:
+                return started
             for task in claimed:
                 attempt = asyncio.create_task(self._deliver(task))
                 self._attempts.add(attempt)
                 attempt.add_done_callback(self._on_attempt_done)
             started = True
             await asyncio.sleep(0)
-        return started
-
-    def _claim(self) -> list[Task]:
-        now, room = self._service.now(), _MAX_ATTEMPTS - len(self._attempts)
-        until = now + round(_LEASE_SECONDS * 1000 * max(self._service.clock.speed, 1))
-        return self._service.store.claim(now, until, limit=min(room, _CLAIMED_AT_ONCE))
 
     def _on_attempt_done(self, attempt: asyncio.Task[None]) -> None:
         self._attempts.discard(attempt)
@@ -256,26 +256,21 @@ class CallbackDispatcher:
         # Imported with the first callback: its HTTP parser would take a good part of the start-up time.
         from seedbed_mock.callbacks.sender import DeliveryError, send_callback  # noqa: PLC0415
 
+        deadline = asyncio.timeout(_TIMEOUT)
+        self._deadlines.add(deadline)
         try:
-            with self._deadline() as deadline:
-                async with deadline:
-                    target = await resolve(task.callback.url, self._allowed)
-                    _check_not_control_api(target, task.base_url)
-                    response = await send_callback(target, body, headers)
+            async with deadline:
+                target = await resolve(task.callback.url, self._allowed)
+                _check_not_control_api(target, task.base_url)
+                response = await send_callback(target, body, headers)
         except TimeoutError:
             return None, None, f"no response within {_TIMEOUT:g} seconds", False
         except TargetRefusedError as error:
             return None, None, str(error), True
         except (UnknownTargetError, DeliveryError) as error:
             return None, None, str(error), False
-        return response.status, response.retry_after, "", False
-
-    @contextlib.contextmanager
-    def _deadline(self) -> Iterator[asyncio.Timeout]:
-        deadline = asyncio.timeout(_TIMEOUT)
-        self._deadlines.add(deadline)
-        try:
-            yield deadline
+        else:
+            return response.status, response.retry_after, "", False
         finally:
             self._deadlines.discard(deadline)
 

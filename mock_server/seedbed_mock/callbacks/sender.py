@@ -161,13 +161,11 @@ async def _read_response(reader: asyncio.StreamReader, http: h11.Connection, rec
         except h11.RemoteProtocolError as error:
             raise _not_http(receiver) from error
         if isinstance(event, h11.Response):
-            return ReceiverResponse(event.status_code, _retry_after(event))
+            retry_after = dict(event.headers).get(b"retry-after", b"")
+            # A date, which the header may give as well, is ignored.
+            seconds = float(retry_after) if _SECONDS.fullmatch(retry_after) else None
+            return ReceiverResponse(event.status_code, seconds)
     raise _too_large(receiver)
-
-
-def _retry_after(response: h11.Response) -> float | None:
-    value = dict(response.headers).get(b"retry-after", b"")
-    return float(value) if _SECONDS.fullmatch(value) else None
 
 
 def _not_http(receiver: str) -> DeliveryError:

@@ -197,7 +197,13 @@ def _parse_url(url: str) -> tuple[str, Address | str, int, str]:
 
 def _parse_authority(authority: str) -> tuple[Address | str, int | None]:
     match = _AUTHORITY.fullmatch(authority)
-    host = match and _parse_host(match[1])
+    host: Address | str | None = None
+    if match:
+        text = match[1]
+        try:
+            host = IPv6Address(text[1:-1]) if text[0] == "[" and "%" not in text else IPv4Address(text)
+        except ValueError:
+            host = _parse_name(text)
     if not match or not host:
         raise TargetRefusedError(
             f"Invalid host {_shortened(authority)} in the callback URL; use a name, an IPv4 address of four decimal"
@@ -207,13 +213,6 @@ def _parse_authority(authority: str) -> tuple[Address | str, int | None]:
     if port is not None and not 0 < port <= _LARGEST_PORT:
         raise TargetRefusedError(f"Invalid port {port} in the callback URL; use 1 to {_LARGEST_PORT}.")
     return host, port
-
-
-def _parse_host(text: str) -> Address | str | None:
-    try:
-        return IPv6Address(text[1:-1]) if text[0] == "[" and "%" not in text else IPv4Address(text)
-    except ValueError:
-        return _parse_name(text)
 
 
 def _parse_name(text: str) -> str | None:

@@ -69,10 +69,16 @@ _OF_ITSELF = {
 
 
 def _operation(operation: ControlOperation, components: Mapping[str, Any]) -> dict[str, Any]:
+    path_parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    query: dict[str, Any] = components.get(operation.query.__name__, {}).get("properties", {})
+    query_parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in query.items()]
     described: dict[str, Any] = {
         "operationId": operation.run.__name__,
         "summary": (operation.run.__doc__ or "").strip(),
-        "parameters": _parameters(operation, components),
+        "parameters": path_parameters + query_parameters,
         "responses": {
             "200": _response("The request succeeded.", operation.response),
             "4XX": {"$ref": "#/components/responses/Problem"},
@@ -82,15 +88,6 @@ def _operation(operation: ControlOperation, components: Mapping[str, Any]) -> di
         is_required = bool(components[operation.body.__name__].get("required"))
         described["requestBody"] = {"content": _json_content(operation.body), "required": is_required}
     return described
-
-
-def _parameters(operation: ControlOperation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
-    path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", operation.path)
-    ]
-    properties: dict[str, Any] = components.get(operation.query.__name__, {}).get("properties", {})
-    return path + [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
 def _response(description: str, kind: type[Struct]) -> dict[str, Any]:

@@ -87,20 +87,15 @@ class _Operation:
     async def __call__(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes | None) -> object:
         parameters = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         query = msgspec.convert(parameters, self._operation.query, strict=False)
-        value = _parse_body(body, self._operation.body)
+        try:
+            content = {} if body is not None and not body.strip() else parse_json(body)[0]
+        except ServiceError as error:
+            raise ValueError(error.details["problem"]) from error
+        value = msgspec.convert(content, self._operation.body)
         space = headers.get(_SPACE_HEADER, b"").decode("latin-1")
         return await self._operation.run(
             self._control, scope["path_params"], _with_space(query, space), _with_space(value, space)
         )
-
-
-def _parse_body(body: bytes | None, kind: type[Struct]) -> Struct:
-    if body is not None and not body.strip():
-        return msgspec.convert({}, kind)
-    try:
-        return msgspec.convert(parse_json(body)[0], kind)
-    except ServiceError as error:
-        raise ValueError(error.details["problem"]) from error
 
 
 def _with_space(value: Struct, space: str) -> Struct:

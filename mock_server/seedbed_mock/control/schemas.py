@@ -310,14 +310,12 @@ def callback_info(task: Task) -> CallbackInfo | None:
 
 def fault_list(engine: FaultEngine, runner: ScenarioRunner | None, space: str | None) -> FaultList:
     """Return the active rules of a space, or of all spaces, and the scenario that is played."""
-    # First the scenario: asking for its phase enables and disables rules.
-    scenario = _scenario_info(runner) if runner else None
+    scenario = None
+    if runner:
+        # First of all: asking for the phase may reload the file, and enables and disables rules.
+        phase = runner.phase
+        scenario = ScenarioInfo(runner.name, runner.scenario.description, phase or None, runner.problem or None)
     return FaultList([_fault_info(active) for active in engine if space in (None, active.scope)], scenario)
-
-
-def _scenario_info(runner: ScenarioRunner) -> ScenarioInfo:
-    phase = runner.phase  # may reload the file, on which the other values depend
-    return ScenarioInfo(runner.name, runner.scenario.description, phase or None, runner.problem or None)
 
 
 def _fault_info(active: ActiveRule) -> FaultInfo:

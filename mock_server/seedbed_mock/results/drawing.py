@@ -107,7 +107,11 @@ def _palette(picture: Picture) -> bytes:
     """Return the colour of each level: first the bands, then a ramp from the middle band to the letters."""
     bands = _band_colors(picture)
     ground = bands[_BANDS // 2]
-    ramp = [_mixed(ground, _PAPER, level / _INK) for level in range(_BANDS, _INK + 1)]
+    # The edges of the letters have levels between those of the bands and the ink.
+    ramp = [
+        tuple(round(one + (other - one) * level / _INK) for one, other in zip(ground, _PAPER, strict=True))
+        for level in range(_BANDS, _INK + 1)
+    ]
     return bytes(part for color in (*bands, *ramp) for part in color)
 
 
@@ -120,12 +124,6 @@ def _band_colors(picture: Picture) -> list[Color]:
         for band in range(_BANDS)
     )
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in shades]
-
-
-def _mixed(first: Color, second: Color, share: float) -> Color:
-    """Return a mixture of two colours, with this share of the second."""
-    red, green, blue = (round(one + (other - one) * share) for one, other in zip(first, second, strict=True))
-    return red, green, blue
 
 
 def encode(image: Image.Image, picture: Picture) -> bytes:
