@@ -251,7 +251,9 @@ def even_timeline(created: int, duration: int) -> tuple[int, ...]:
 
 def on_timeline(task: Task, timeline: tuple[int, ...]) -> Task:
     """Return the task with another, complete timeline, and its callback due accordingly."""
-    callback = replace(task.callback, due=timeline[-1] + task.callback.delay) if task.callback else None
+    callback = task.callback
+    if callback and callback.outcome != "withheld":
+        callback = replace(callback, due=timeline[-1] + callback.delay)
     return replace(task, timeline=timeline, callback=callback)
 
 

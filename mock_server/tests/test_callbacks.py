@@ -266,6 +266,24 @@ def test_a_task_that_ends_by_polls_has_a_callback(server: MockServer, receive: R
     assert len(receiver.requests) == 1
 
 
+@pytest.mark.parametrize("progress", ["polls:1", "hand"])
+def test_a_withheld_callback_is_not_sent_however_the_task_ends(
+    server: MockServer, receive: Receive, progress: str
+) -> None:
+    server.play(clock="manual", progress=progress)
+    receiver = receive(OK)
+    task_id = create(server, receiver.url, **{"X-Seedbed-Fault": "callback.never"})
+    if progress == "hand":
+        server.finish(task_id)
+    else:
+        query, headers = {SHARED.record_info.query: task_id}, {"Authorization": f"Bearer {server.key}"}
+        httpx2.get(server.url + SHARED.record_info.path, params=query, headers=headers, trust_env=False)
+    server.advance(3600)
+    assert server.task(task_id)["state"] == SHARED.states.success
+    assert receiver.requests == []
+    assert callback(server, task_id)["outcome"] == "withheld"
+
+
 def test_callbacks_are_sent_with_a_real_clock(server: MockServer, receive: Receive) -> None:
     server.play(task_seconds=0)
     receiver = receive(OK)
