@@ -81,10 +81,7 @@ class Service(Requests, Callbacks):
             "models": {_MODELS: self.models, _SCHEMA: self.model_schema},
             "downloadUrl": {_DOWNLOAD: self.download_url},
         }
-        routes: dict[tuple[str, str], Callable[[Account, Call], Any]] = {
-            _CREATE: self.create,
-            _RECORD: self.record_info,
-        }
+        routes: Routes = {_CREATE: self.create, _RECORD: self.record_info}
         for name in self.variant.operations:
             routes |= optional[name]
         return routes
