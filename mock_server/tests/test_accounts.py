@@ -50,7 +50,7 @@ def test_each_key_has_its_own_options(seedbed: MockServer, call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    ("key", "message"),
     [
         ("k:credits=", "with a value"),
         ("k:credits=-1", "number"),
@@ -67,8 +67,8 @@ def test_each_key_has_its_own_options(seedbed: MockServer, call: Call) -> None:
         ([], "At least one key"),
     ],
 )
-def test_an_invalid_key_is_refused_with_one_sentence(seedbed: MockServer, key: Any, words: str) -> None:
-    with pytest.raises(SettingsError, match=words) as caught:
+def test_an_invalid_key_is_refused_with_one_sentence(seedbed: MockServer, key: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
         seedbed.play(key=key)
     assert str(caught.value).endswith(".")
     assert seedbed.calls == []

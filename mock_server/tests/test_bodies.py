@@ -55,7 +55,7 @@ def send_json(server: MockServer, body: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b"", "empty"),
         (b" \n", "empty"),
@@ -80,16 +80,16 @@ def send_json(server: MockServer, body: object) -> dict[str, Any]:
     ],
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else value,
 )
-def test_a_malformed_body_is_refused_in_the_envelope(server: MockServer, body: bytes, words: str) -> None:
+def test_a_malformed_body_is_refused_in_the_envelope(server: MockServer, body: bytes, message: str) -> None:
     envelope = send(server, body)
     assert envelope["code"] == 422
-    assert words in envelope["msg"]
+    assert message in envelope["msg"]
     assert envelope["data"] is None
     assert send_json(server, GOOD)["code"] == 200
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "words"),
+    ("path", "value", "message"),
     [
         ("input.prompt", "😀" * 3001, "input.prompt must have at most 3000 characters, not 3001"),
         ("input.prompt", None, "input.prompt must be of type string, not null"),
@@ -111,11 +111,11 @@ def test_a_malformed_body_is_refused_in_the_envelope(server: MockServer, body: b
     ids=lambda value: str(value)[:20],
 )
 def test_an_invalid_field_is_refused_with_its_name_and_the_rule(
-    server: MockServer, path: str, value: object, words: str
+    server: MockServer, path: str, value: object, message: str
 ) -> None:
     envelope = send_json(server, changed(path, value))
     assert envelope["code"] == 422
-    assert words in envelope["msg"]
+    assert message in envelope["msg"]
     assert envelope["msg"].isprintable()
 
 

@@ -156,7 +156,7 @@ def test_a_port_in_use_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["serve", "--port", "x"], "--port"),
         (["serve", "--port", "70000"], "65535"),
@@ -197,7 +197,7 @@ def test_a_port_in_use_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[s
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_an_invalid_command_line_exits_2_with_one_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
     assert main(arguments) == 2
@@ -205,7 +205,7 @@ def test_an_invalid_command_line_exits_2_with_one_sentence(
     assert output == ""
     assert errors.count("\n") == 1
     assert errors.startswith("seedbed")
-    assert words in errors
+    assert message in errors
 
 
 def test_an_invalid_host_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

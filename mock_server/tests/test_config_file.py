@@ -104,7 +104,7 @@ def test_all_options_in_a_file_are_optional(read_options: ReadOptions, text: str
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("port = ", "is not valid TOML"),
         (b"\xff\xfe", "is not valid TOML"),
@@ -156,7 +156,7 @@ def test_all_options_in_a_file_are_optional(read_options: ReadOptions, text: str
     ],
 )
 def test_a_mistake_in_a_file_exits_2_with_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str | bytes, words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str | bytes, message: str
 ) -> None:
     monkeypatch.setattr("seedbed_mock.serve.serve_until_signal", lambda *_: None)
     path = tmp_path / "seedbed.toml"
@@ -164,7 +164,7 @@ def test_a_mistake_in_a_file_exits_2_with_one_sentence(
     assert main(["serve", "--config", str(path), *([] if b"port" in path.read_bytes() else ["--port", "0"])]) == 2
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert words in errors
+    assert message in errors
     assert "SECRET" not in errors
 
 

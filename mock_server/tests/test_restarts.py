@@ -48,7 +48,7 @@ class Server:
     """``seedbed serve`` with a database, on a free port."""
 
     def __init__(self, path: Path, *flags: str) -> None:
-        words = [
+        arguments = [
             "--port",
             "0",
             "--db",
@@ -62,8 +62,8 @@ class Server:
             *flags,
         ]
         if "--credits" not in flags:
-            words += ["--credits", str(OPENING)]
-        command = [sys.executable, "-m", "seedbed_mock", *words]
+            arguments += ["--credits", str(OPENING)]
+        command = [sys.executable, "-m", "seedbed_mock", *arguments]
         # A pipe that nobody reads would block the server once it is full.
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout
@@ -130,9 +130,9 @@ class Receiver:
         writer.close()
         self._came.set()
 
-    async def wait_for(self, names: set[str]) -> None:
+    async def wait_for(self, task_ids: set[str]) -> None:
         async with asyncio.timeout(60):
-            while names - self.received.keys():
+            while task_ids - self.received.keys():
                 self._came.clear()
                 await self._came.wait()
 
@@ -174,9 +174,9 @@ async def kill_repeatedly(path: Path) -> None:
         with serving(path, "--speed", "100") as server:
             await receiver.wait_for(reported)
             responses = await server.responses(*map(record, reported))
-            names = stored_ids(path)
-            assert reported == {response["data"]["taskId"] for response in responses} <= set(names)
-            assert await server.credits() == OPENING - PRICE * len(names)
+            task_ids = stored_ids(path)
+            assert reported == {response["data"]["taskId"] for response in responses} <= set(task_ids)
+            assert await server.credits() == OPENING - PRICE * len(task_ids)
 
 
 async def kill_while_creating_tasks(path: Path, receiver: Receiver, after: int) -> set[str]:
@@ -200,24 +200,23 @@ def test_two_servers_share_one_file(tmp_path: Path) -> None:
 
 
 async def share(path: Path) -> None:
-    flags, codes, names = ("--task-seconds", "0.1", "--credits", str(400 * PRICE)), Counter[int](), []
+    flags, codes, task_ids = ("--task-seconds", "0.1", "--credits", str(400 * PRICE)), Counter[int](), []
 
     def note(response: dict[str, Any]) -> None:
         codes[response["code"]] += 1
         if response["code"] == DONE:
-            names.append(response["data"]["taskId"])
+            task_ids.append(response["data"]["taskId"])
 
     with serving(path, *flags) as one, serving(path, *flags) as two:
         async with receiving() as receiver:
             await asyncio.gather(*(server.send_all([post(receiver.url)] * 300, note) for server in (one, two)))
             assert codes == {DONE: 400, CONTRACT.code_named("insufficient_credits").number: 200}
-            await receiver.wait_for(set(names))
-            assert receiver.received == Counter(names) == Counter(stored_ids(path))
+            await receiver.wait_for(set(task_ids))
+            assert receiver.received == Counter(task_ids) == Counter(stored_ids(path))
             assert [await server.credits() for server in (one, two)] == [0, 0]
             for server in (one, two):
-                assert {response["data"]["taskId"] for response in await server.responses(*map(record, names))} == set(
-                    names
-                )
+                records = await server.responses(*map(record, task_ids))
+                assert {response["data"]["taskId"] for response in records} == set(task_ids)
 
 
 def test_a_server_that_is_stopped_continues_with_its_file(tmp_path: Path) -> None:
