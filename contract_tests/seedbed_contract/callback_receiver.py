@@ -99,7 +99,9 @@ class Receiver:
 
 
 class _ReceiverServer(ThreadingHTTPServer):
+    # A caller that keeps its connection open must not keep the run from ending.
     daemon_threads = True
+    # All callbacks of a run may arrive at once; the default queue of five would refuse some.
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], receiver: Receiver) -> None:

@@ -207,6 +207,7 @@ class Run:
                 if clause:
                     session.count_wrongly_accepted(exchange)
                     check_violation(session, exchange, clause, "")
+        # All checks will be skipped then, so this shows at least the form of the response to a valid request.
         if not service.is_readable and session.budget.is_free:
             session.send(session.builder.create(accepted(session.builder.contract)[0].request), once=True)
         session.fetch_balance()

@@ -282,6 +282,7 @@ def _write(report: Report, reports: ReportOptions) -> int:
     on_output = [render for path, render in reports.requested() if path == STANDARD_OUTPUT]
     for path, render in reports.requested():
         if path != STANDARD_OUTPUT:
+            # The file replaces an old report only when it is complete.
             write_whole(path, render(report).encode())
     try:
         terminal.show(report, Console(stderr=bool(on_output)))

@@ -232,6 +232,7 @@ class Session:
         """
         exchange = self.send_unchecked(request, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
+            # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
             if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
@@ -416,6 +417,7 @@ class Session:
 
     def tasks_created_within(self, seconds: float) -> int:
         """Return the number of tasks that were created in the last seconds."""
+        # The copy allows other threads to add tasks meanwhile.
         return sum(task.exchange.ended > time.time() - seconds for task in list(self.tasks))
 
     def creation_calls_within(self, seconds: float) -> int:

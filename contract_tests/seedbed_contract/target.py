@@ -111,7 +111,7 @@ def target_of(base_url: str, key: str, **known: Any) -> Target:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, judging only by its name or address."""
+    """Return whether a host name or address is that of this machine, without looking it up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -170,6 +170,7 @@ class Expectations:
             return self.codes("model_unknown")
         if clause == f"request/required/{model}":
             return self.codes("model_unknown", self.dialect.case_of_violation(keyword))
+        # A request that is not an object, or whose model is not a string, has no model to look up either.
         if field in {"request", model}:
             return self.codes("model_unknown", "request_invalid", "body_malformed")
         return self.codes(self.dialect.case_of_violation(keyword))

@@ -33,6 +33,7 @@ class RunProgress:
 
     def __init__(self, console: Console, total_checks: int, *, quiet: bool = False) -> None:
         self._console = console
+        # In a log file, a bar would be repeated for each update.
         self._lines = not quiet and not console.is_terminal
         columns = (
             BarColumn(bar_width=24),

@@ -142,6 +142,7 @@ def _identity_defects(data: Record, task_id: str, request: Record, expected: Exp
 
 def _param_defects(text: str, request: Record, expected: Expectations) -> Iterator[Defect]:
     fields, clause = job_api().fields, "record/param/same"
+    # The observed service stores the whole request as a JSON string, and the input in it as another one.
     param = parse_json(text)
     if not isinstance(param, dict):
         yield Defect(clause, "param is not a JSON object")

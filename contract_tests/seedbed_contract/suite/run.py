@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 def pack(report: Report) -> str:
     """Return a report as JSON text in ASCII, which a worker can send."""
+    # The receiver knows the clauses, so their ids are enough.
     coverage = [(entry.clause.id, entry.accepting, entry.refusing) for entry in report.coverage]
     return json.dumps({**asdict(replace(report, coverage=[])), "coverage": coverage})
 

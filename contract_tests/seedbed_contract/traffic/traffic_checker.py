@@ -355,7 +355,17 @@ class _TrafficChecker:
             requests=len(recording.calls),
             tasks=len(self._creations),
             findings=log.findings,
-            checks=[self._result(name) for name in _CHECKS],
+            checks=[
+                CheckResult(
+                    name=name,
+                    about=about,
+                    seconds=0.0,
+                    findings=self._findings[name],
+                    reason="" if self._checked[name] else "the recording contains none",
+                    is_checked=bool(self._checked[name]),
+                )
+                for name, about in _CHECKS.items()
+            ],
             not_checked=[
                 *log.not_checked,
                 *(NotChecked(counted(count, "exchange"), reason) for reason, count in skipped.items()),
@@ -364,8 +374,3 @@ class _TrafficChecker:
             remarks=[f"Recorded traffic of {recording.base_url}; nothing was sent."],
             is_recorded=True,
         )
-
-    def _result(self, name: str) -> CheckResult:
-        is_checked = bool(self._checked[name])
-        reason = "" if is_checked else "the recording contains none"
-        return CheckResult(name, _CHECKS[name], 0.0, self._findings[name], reason, is_checked=is_checked)
