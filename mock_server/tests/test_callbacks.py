@@ -50,8 +50,8 @@ def request(url: str | None) -> dict[str, Any]:
 
 def create(server: MockServer, url: str | None, **headers: str) -> str:
     all_headers = {"Authorization": f"Bearer {server.key}", **headers}
-    answer = httpx2.post(server.url + CREATE, json=request(url), headers=all_headers, trust_env=False).json()
-    task_id: str = answer["data"]["taskId"]
+    response = httpx2.post(server.url + CREATE, json=request(url), headers=all_headers, trust_env=False).json()
+    task_id: str = response["data"]["taskId"]
     return task_id
 
 

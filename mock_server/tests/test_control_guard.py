@@ -25,9 +25,9 @@ def send(url: str, lines: Lines, method: bytes = b"GET", path: str = HEALTH) -> 
     head = b"".join(b"%s: %s\r\n" % line for line in [*lines, (b"Connection", b"close")])
     with socket.create_connection((parts.hostname, parts.port or 80), timeout=10) as connection:
         connection.sendall(b"%s %s HTTP/1.1\r\n%s\r\n" % (method, path.encode(), head))
-        answer = b"".join(iter(lambda: _received(connection), b""))
-    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
-    return int(found[1]) if found else 0, answer.partition(b"\r\n\r\n")[2]
+        response = b"".join(iter(lambda: _received(connection), b""))
+    found = re.match(rb"HTTP/1\.1 (\d{3})", response)
+    return int(found[1]) if found else 0, response.partition(b"\r\n\r\n")[2]
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -73,17 +73,17 @@ class Scene:
         task_id: str = self.create(url).json()["data"]["taskId"]
         return task_id
 
-    def ask(self, path: str, **query: str) -> dict[str, Any]:
+    def get(self, path: str, **query: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.key}"}
         response: dict[str, Any] = self.http.get(self.server.url + path, params=query, headers=headers).json()
         return response
 
     def record(self, task_id: str) -> dict[str, Any]:
-        record: dict[str, Any] = self.ask(RECORD, taskId=task_id)["data"]
+        record: dict[str, Any] = self.get(RECORD, taskId=task_id)["data"]
         return record
 
     def spent(self) -> float:
-        return 1000 - float(self.ask(CREDIT)["data"])
+        return 1000 - float(self.get(CREDIT)["data"])
 
     def result(self) -> httpx2.Response:
         task_id = self.task()
@@ -241,11 +241,11 @@ def is_slow(scene: Scene) -> None:
 
 def is_late(scene: Scene) -> None:
     task_id = scene.task()
-    assert scene.ask(RECORD, taskId=task_id)["code"] == 404
+    assert scene.get(RECORD, taskId=task_id)["code"] == 404
     scene.server.advance(2.9)
-    assert scene.ask(RECORD, taskId=task_id)["code"] == 404
+    assert scene.get(RECORD, taskId=task_id)["code"] == 404
     scene.server.advance(0.1)
-    assert scene.ask(RECORD, taskId=task_id)["code"] == 200
+    assert scene.get(RECORD, taskId=task_id)["code"] == 200
 
 
 def is_lost(scene: Scene) -> None:
@@ -499,13 +499,13 @@ def with_requests(scene: Scene, seconds: float) -> str:
 
 
 def with_aiohttp(scene: Scene, seconds: float) -> str:
-    async def ask() -> str:
+    async def call() -> str:
         limit = aiohttp.ClientTimeout(sock_read=seconds)
         async with aiohttp.ClientSession(timeout=limit) as session, session.request(**scene.request()) as response:
             return await response.text()
 
     try:
-        return asyncio.run(ask())
+        return asyncio.run(call())
     except aiohttp.ClientError as error:
         return type(error).__name__
 

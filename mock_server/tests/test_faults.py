@@ -35,22 +35,22 @@ class Caller:
         self.server = server
         self._http = http
 
-    def ask(self, method: str, path: str, *, key: str = "k", **options: Any) -> httpx2.Response:
+    def request(self, method: str, path: str, *, key: str = "k", **options: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
         return self._http.request(method, self.server.url + path, headers=headers, **options)
 
     def create(self, prompt: str = "A hill", *, key: str = "k", space: str = "", **headers: str) -> int:
         body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": prompt}}
         headers |= {"X-Seedbed-Space": space} if space else {}
-        code: int = self.ask("POST", CREATE, key=key, json=body, headers=headers).json()["code"]
+        code: int = self.request("POST", CREATE, key=key, json=body, headers=headers).json()["code"]
         return code
 
     def credit(self) -> int:
-        code: int = self.ask("GET", CREDIT).json()["code"]
+        code: int = self.request("GET", CREDIT).json()["code"]
         return code
 
     def record(self) -> int:
-        code: int = self.ask("GET", RECORD, params={"taskId": "none"}).json()["code"]
+        code: int = self.request("GET", RECORD, params={"taskId": "none"}).json()["code"]
         return code
 
     def many(self, count: int) -> str:
@@ -200,9 +200,9 @@ def test_an_invalid_rule_that_comes_with_a_call_gives_422(caller: Caller, send: 
 
 @pytest.mark.parametrize("rule", ["999", "200", "boom", "", "429; p=2", "429; prompt-like=(", "x" * 5000])
 def test_an_invalid_rule_is_refused_by_the_control_api_and_none_is_added(control: Control, rule: str) -> None:
-    status, answer = control("POST", "/faults", {"rules": ["429", rule]})
+    status, response = control("POST", "/faults", {"rules": ["429", rule]})
     assert status == 422
-    assert len(answer["error"]) < 1200
+    assert len(response["error"]) < 1200
     assert control("GET", "/faults")[1] == {"faults": [], "scenario": None}
 
 
@@ -251,12 +251,12 @@ def test_the_handle_raises_for_an_invalid_rule(seedbed: MockServer) -> None:
 
 def test_responses_name_the_rule_that_changed_them(seedbed: MockServer, caller: Caller) -> None:
     seedbed.add_faults("task.fail; prompt=cat", "429; op=credit; nth=1")
-    assert APPLIED not in caller.ask("GET", SHARED.models.path).headers
-    assert caller.ask("GET", CREDIT).headers[APPLIED] == "429; op=credit; nth=1"
-    assert APPLIED not in caller.ask("GET", CREDIT).headers
-    answer = caller.ask("POST", CREATE, json={**GOOD, SHARED.fields.input: {**GOOD["input"], "prompt": "cat"}})
-    assert answer.headers[APPLIED] == "task.fail; prompt=cat"
-    record = caller.ask("GET", RECORD, params={"taskId": answer.json()["data"]["taskId"]})
+    assert APPLIED not in caller.request("GET", SHARED.models.path).headers
+    assert caller.request("GET", CREDIT).headers[APPLIED] == "429; op=credit; nth=1"
+    assert APPLIED not in caller.request("GET", CREDIT).headers
+    response = caller.request("POST", CREATE, json={**GOOD, SHARED.fields.input: {**GOOD["input"], "prompt": "cat"}})
+    assert response.headers[APPLIED] == "task.fail; prompt=cat"
+    record = caller.request("GET", RECORD, params={"taskId": response.json()["data"]["taskId"]})
     assert record.headers[APPLIED] == "task.fail; prompt=cat"
 
 
@@ -275,13 +275,13 @@ def test_the_journal_shows_the_rule_and_its_source(seedbed: MockServer, caller: 
 def test_a_broken_connection_without_a_socket_is_not_a_server_error() -> None:
     app = create_app()
 
-    async def ask() -> None:
+    async def call() -> None:
         headers = {"Authorization": f"Bearer {local.KEY}", "X-Seedbed-Fault": "wire.reset"}
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
             await client.get(f"http://testserver{CREDIT}", headers=headers)
 
     with pytest.raises(BrokenConnectionError):
-        asyncio.run(ask())
+        asyncio.run(call())
     assert list(app.state.service.errors) == []
 
 

@@ -119,13 +119,13 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
 
 
 def test_simultaneous_requests_share_one_rendering(rendered: list[Picture]) -> None:
-    async def ask() -> None:
+    async def render_all() -> None:
         renderer = Renderer()
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(renderer.render, picture_for())
 
-    anyio.run(ask)
+    anyio.run(render_all)
     assert rendered == [picture_for()]
 
 
@@ -136,12 +136,12 @@ def test_simultaneous_requests_share_one_rendering(rendered: list[Picture]) -> N
 def test_the_cache_is_limited_and_drops_the_least_recently_used_file(
     rendered: list[Picture], cache_bytes: int, prompts: str, drawn: str
 ) -> None:
-    async def ask() -> None:
+    async def render_all() -> None:
         renderer = Renderer(cache_bytes=cache_bytes)
         for prompt in prompts:
             await renderer.render(picture_for(prompt))
 
-    anyio.run(ask)
+    anyio.run(render_all)
     assert [picture.caption for picture in rendered] == list(drawn)
 
 

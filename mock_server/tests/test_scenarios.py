@@ -72,7 +72,9 @@ def server() -> Iterator[MockServer]:
         yield server
 
 
-def ask(server: MockServer, http: httpx2.Client, method: str = "GET", path: str = CREDIT, **options: Any) -> int:
+def call_credit(
+    server: MockServer, http: httpx2.Client, method: str = "GET", path: str = CREDIT, **options: Any
+) -> int:
     headers = {"Authorization": "Bearer k"}
     code: int = http.request(method, server.url + path, headers=headers, **options).json()["code"]
     return code
@@ -104,7 +106,7 @@ def test_phases_follow_one_another_by_the_clock(server: MockServer, http: httpx2
     server.play(**WORDS, scenario=write_scenario(tmp_path, TIMED))
     seen = []
     for seconds in (9.9, 0.1, 4.9, 0.1, 0, 4.9, 0.1):
-        seen.append((scenario(server)["phase"], ask(server, http)))
+        seen.append((scenario(server)["phase"], call_credit(server, http)))
         server.advance(seconds)
     assert seen == [
         ("before", 200),
@@ -115,12 +117,12 @@ def test_phases_follow_one_another_by_the_clock(server: MockServer, http: httpx2
         ("worse", 500),
         ("worse", 500),
     ]
-    assert (scenario(server)["phase"], ask(server, http)) == (None, 200)
+    assert (scenario(server)["phase"], call_credit(server, http)) == (None, 200)
 
 
 def test_phases_by_calls_repeat(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
     server.play(**WORDS, scenario=write_scenario(tmp_path, COUNTED))
-    assert [ask(server, http) for _ in range(7)] == [200, 200, 429, 200, 200, 429, 200]
+    assert [call_credit(server, http) for _ in range(7)] == [200, 200, 429, 200, 200, 429, 200]
     (fault,) = server.control("GET", "faults")["faults"]
     assert (fault["source"], fault["on"], fault["seen"], fault["hits"]) == ("scenario", False, 2, 2)
 
@@ -128,21 +130,21 @@ def test_phases_by_calls_repeat(server: MockServer, http: httpx2.Client, tmp_pat
 def test_a_reset_restarts_the_scenario(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
     server.play(**WORDS, scenario=write_scenario(tmp_path, TIMED))
     server.advance(12)
-    assert ask(server, http) == 429
+    assert call_credit(server, http) == 429
     server.reset(space="elsewhere")
-    assert ask(server, http) == 429
+    assert call_credit(server, http) == 429
     server.reset()
-    assert ask(server, http) == 200
+    assert call_credit(server, http) == 200
     server.advance(10)
-    assert ask(server, http) == 429
+    assert call_credit(server, http) == 429
 
 
 def test_added_rules_precede_those_of_the_scenario(server: MockServer, http: httpx2.Client, tmp_path: Path) -> None:
     server.play(**WORDS, scenario=write_scenario(tmp_path, OTHER))
     server.add_faults("429")
-    assert ask(server, http) == 429
+    assert call_credit(server, http) == 429
     server.clear_faults()
-    assert ask(server, http) == 402
+    assert call_credit(server, http) == 402
 
 
 @pytest.mark.usefixtures("at_once")
@@ -151,9 +153,9 @@ def test_a_changed_file_is_reloaded_and_starts_from_the_beginning(
 ) -> None:
     path = write_scenario(tmp_path, TIMED)
     server.play(**WORDS, scenario=path)
-    assert ask(server, http) == 200
+    assert call_credit(server, http) == 200
     rewrite_scenario(path, OTHER, 1)
-    assert ask(server, http) == 402
+    assert call_credit(server, http) == 402
     assert scenario(server) == {"name": "mine", "description": "Other.", "phase": "all", "problem": None}
 
 
@@ -168,12 +170,12 @@ def test_an_invalid_new_version_is_reported_and_the_old_one_stays_active(
         path.unlink()
     else:
         rewrite_scenario(path, text, 1)
-    assert [ask(server, http), ask(server, http)] == [402, 402]
+    assert [call_credit(server, http), call_credit(server, http)] == [402, 402]
     printed = capfd.readouterr().err.splitlines()
     assert len(printed) == 1
     assert scenario(server)["problem"] in printed[0]
     rewrite_scenario(path, OTHER.replace("402", "455"), 2)
-    assert ask(server, http) == 455
+    assert call_credit(server, http) == 455
     assert scenario(server)["problem"] is None
 
 
@@ -184,7 +186,7 @@ def test_the_file_is_not_checked_at_every_call(
     path = write_scenario(tmp_path, TIMED)
     server.play(**WORDS, scenario=path)
     rewrite_scenario(path, OTHER, 1)
-    assert ask(server, http) == 200
+    assert call_credit(server, http) == 200
 
 
 @pytest.mark.parametrize(
@@ -247,10 +249,10 @@ def codes(server: MockServer, http: httpx2.Client, count: int) -> list[int | str
 
 def outcome(server: MockServer, http: httpx2.Client) -> int | str:
     try:
-        answer = http.post(server.url + CREATE, json=GOOD, headers={"Authorization": "Bearer k"})
+        response = http.post(server.url + CREATE, json=GOOD, headers={"Authorization": "Bearer k"})
     except httpx2.HTTPError as error:
         return type(error).__name__
-    code: int | str = answer.json()["code"] if "json" in answer.headers["content-type"] else answer.status_code
+    code: int | str = response.json()["code"] if "json" in response.headers["content-type"] else response.status_code
     return code
 
 
@@ -291,8 +293,8 @@ def test_a_double_charge_costs_more_than_the_successful_calls(server: MockServer
 def test_moderation_depends_on_words_in_the_prompt(server: MockServer, http: httpx2.Client) -> None:
     server.play(**WORDS, scenario="moderation", task_seconds=0)
     body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": "Blood on snow"}}
-    answer = http.post(server.url + CREATE, json=body, headers={"Authorization": "Bearer k"}).json()
-    query = {"taskId": answer["data"]["taskId"]}
+    response = http.post(server.url + CREATE, json=body, headers={"Authorization": "Bearer k"}).json()
+    query = {"taskId": response["data"]["taskId"]}
     record = http.get(server.url + SHARED.record_info.path, params=query, headers={"Authorization": "Bearer k"}).json()
     assert (record["data"]["state"], record["data"]["failCode"]) == (SHARED.states.failure, "422")
 

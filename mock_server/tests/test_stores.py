@@ -56,7 +56,7 @@ def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: in
     )
 
 
-def called_back(number: int, due: int | None, **others: Any) -> Task:
+def task_with_callback(number: int, due: int | None, **others: Any) -> Task:
     return task(number, callback=CallbackDelivery(url="http://127.0.0.1:2/done", due=due), **others)
 
 
@@ -171,7 +171,7 @@ def test_a_task_that_fails_after_its_end_is_refunded(store: Store) -> None:
 
 def test_due_callbacks_are_claimed_once_the_oldest_first(store: Store) -> None:
     for number, due in enumerate([START + 30, START + 10, None, START + 20, START + 99]):
-        store.create(called_back(number, due), ONE)
+        store.create(task_with_callback(number, due), ONE)
     assert store.next_due() == START + 10
     assert store.claim(START + 9, START + 99, limit=9) == []
     claimed = store.claim(START + 50, START + 99, limit=2)
@@ -188,7 +188,7 @@ def test_a_delivered_callback_is_not_due(store: Store) -> None:
         assert task.callback
         return replace(task, callback=task.callback.attempted(DeliveryAttempt(at=START, duration=1, status=200), START))
 
-    store.create(called_back(1, START), ONE)
+    store.create(task_with_callback(1, START), ONE)
     store.change("task_000001", delivered)
     assert store.next_due() is None
 
@@ -248,7 +248,7 @@ def test_the_refund_of_a_deleted_task_does_not_exceed_the_limit_of_a_balance(ope
 
 
 def test_a_reset_keeps_notes(store: Store) -> None:
-    store.create(called_back(1, START), ONE)
+    store.create(task_with_callback(1, START), ONE)
     store.note("name", b"\0value")
     store.reset()
     assert store.tasks(limit=9) == []
@@ -274,7 +274,7 @@ def test_the_oldest_finished_tasks_are_deleted_beyond_the_limit(open_store: Open
 
 def test_a_task_is_not_deleted_before_its_callback_is_sent(open_store: Open) -> None:
     store = open_store(1)
-    store.create(called_back(1, START), ONE)
+    store.create(task_with_callback(1, START), ONE)
     store.create(task(2, at=START + 5000), ONE)
     assert store.find("task_000001")
     store.change("task_000001", lambda task: replace(task, callback=None))
@@ -345,28 +345,28 @@ def file_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore
 @given(made=any_tasks)
 def test_any_task_is_read_from_a_file_unchanged(file_store: SqliteStore, made: Task) -> None:
     file_store.reset()
-    owner = rich(made)
+    owner = account_of(made)
     file_store.create(made, owner)
     assert file_store.find(made.task_id) == made
     assert file_store.tasks(made.space, limit=1) == [made]
 
 
-def rich(made: Task) -> Account:
+def account_of(made: Task) -> Account:
     return Account(made.account, made.space, Decimal(10**10), None, None, b"")
 
 
-def outcome(ask: Callable[[Store], Any], store: Store) -> object:
-    """Return what a store answers, or how it refuses."""
+def outcome(call: Callable[[Store], Any], store: Store) -> object:
+    """Return the result of a call of a store, or the error that it raises."""
     try:
-        return ask(store)
+        return call(store)
     except OverdrawnError as error:
         return "overdrawn", error.balance
     except (NameTakenError, SettingsError) as error:
         return type(error), str(error)
 
 
-def unpaid(task: Task) -> Task:
-    """Return a task without what nobody sees: when a price was given back, which it is for whoever asks."""
+def without_refund(task: Task) -> Task:
+    """Return a task without the time of its refund, which no caller can see: reading the balance books it."""
     return replace(task, is_refunded=False)
 
 
@@ -374,8 +374,8 @@ numbers = st.integers(0, 40)
 owners = st.sampled_from(ACCOUNTS)
 
 
-class Agreement(RuleBasedStateMachine):
-    """Whatever is done to a store in memory and to one in a file, both answer alike."""
+class StoreComparison(RuleBasedStateMachine):
+    """A store in memory and one in a file give the same results after any sequence of calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -391,12 +391,12 @@ class Agreement(RuleBasedStateMachine):
     def both_change(self, number: int, changed: Callable[[Task], Task]) -> None:
         def change(store: Store) -> Task | None:
             after = store.change(f"task_{number:06}", changed)
-            return after and unpaid(after)
+            return after and without_refund(after)
 
         self.both(change)
 
-    def both(self, ask: Callable[[Store], Any]) -> None:
-        assert outcome(ask, self.memory) == outcome(ask, self.file)
+    def both(self, call: Callable[[Store], Any]) -> None:
+        assert outcome(call, self.memory) == outcome(call, self.file)
 
     @rule(
         owner=owners,
@@ -450,7 +450,9 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 4))
     def claim(self, limit: int) -> None:
-        self.both(lambda store: [unpaid(task) for task in store.claim(self.now, self.now + 20_000, limit=limit)])
+        self.both(
+            lambda store: [without_refund(task) for task in store.claim(self.now, self.now + 20_000, limit=limit)]
+        )
 
     @rule(space=st.sampled_from([None, "default", "elsewhere"]))
     def reset(self, space: str | None) -> None:
@@ -474,8 +476,8 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda store: store.balance(owner, self.now))
 
     @invariant()
-    def all_is_alike(self) -> None:
-        self.both(lambda store: [unpaid(task) for task in store.tasks(limit=1000)])
+    def both_have_the_same_content(self) -> None:
+        self.both(lambda store: [without_refund(task) for task in store.tasks(limit=1000)])
         self.both(lambda store: [task.task_id for task in store.tasks("elsewhere", limit=3)])
         self.both(lambda store: (store.next_due(), store.newest()))
 
@@ -485,12 +487,12 @@ class Agreement(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-Agreement.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
-TestBothStoresAgree = Agreement.TestCase
+StoreComparison.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+TestBothStoresAgree = StoreComparison.TestCase
 
 
 def at_once(work: Callable[[int], Any], times: int = 2) -> list[Any]:
-    """Return what a function gives for each number, all called at the same time."""
+    """Return the results of a function for each number, called at the same time in several threads."""
     gate = threading.Barrier(times)
 
     def wait_and_work(number: int) -> Any:
@@ -509,8 +511,8 @@ def with_store(path: Path, work: Callable[[SqliteStore], Any]) -> Any:
         store.close()
 
 
-def made_until(error: type[Exception], store: Store, first: int = 0) -> int:
-    """Return how many tasks a store took before an error."""
+def create_until(error: type[Exception], store: Store, first: int = 0) -> int:
+    """Create tasks until an error, and return their number."""
     number = first
     with contextlib.suppress(error):
         while True:
@@ -530,7 +532,7 @@ def test_a_new_file_can_be_opened_many_times_at_once(tmp_path: Path) -> None:
 
 def test_two_stores_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:
     def spend(number: int) -> Any:
-        return with_store(tmp_path / "one.db", lambda store: made_until(OverdrawnError, store, number * 100))
+        return with_store(tmp_path / "one.db", lambda store: create_until(OverdrawnError, store, number * 100))
 
     assert sum(at_once(spend)) == 12
     assert with_store(tmp_path / "one.db", lambda store: store.balance(ONE, START)) == 2
@@ -557,7 +559,7 @@ def test_two_stores_on_one_file_never_claim_the_same_callback(tmp_path: Path) ->
     def fill(store: Store) -> None:
         store.deposit(ONE, Decimal(10**4), START)
         for number in range(200):
-            store.create(called_back(number, START), ONE)
+            store.create(task_with_callback(number, START), ONE)
 
     with_store(path, fill)
 
@@ -589,7 +591,7 @@ def test_a_full_disk_refuses_whole_changes_and_the_store_recovers(tmp_path: Path
     room = store._database.execute("PRAGMA page_count").fetchone()[0] + 5
     store._database.execute(f"PRAGMA max_page_count = {room}")
     store.deposit(ONE, Decimal(10**4), START)
-    made = made_until(sqlite3.OperationalError, store)
+    made = create_until(sqlite3.OperationalError, store)
     assert len(store.tasks(limit=1000)) == made > 0
     assert store.balance(ONE, START) == 80 + 10**4 - made * PRICE
     store._database.execute("PRAGMA max_page_count = 100000")

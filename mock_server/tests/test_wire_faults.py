@@ -409,13 +409,13 @@ def hold(faulty: FaultyServer, connections: list[socket.socket], effect: str) ->
 # Without a connection.
 
 
-def ask_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Response:
-    async def ask() -> httpx2.Response:
+def call_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Response:
+    async def call() -> httpx2.Response:
         transport = httpx2.ASGITransport(respond_with_fault)
         async with httpx2.AsyncClient(transport=transport) as client, asyncio.timeout(seconds):
             return await client.post(f"http://testserver/faulty/{effect}", content=b"{}")
 
-    return asyncio.run(ask())
+    return asyncio.run(call())
 
 
 @pytest.mark.parametrize(
@@ -430,13 +430,13 @@ def ask_in_process(effect: str, seconds: float = LONG_SECONDS) -> httpx2.Respons
 )
 def test_an_in_process_client_gets_an_error_for_a_broken_connection(effect: str, words: str) -> None:
     with pytest.raises(BrokenConnectionError, match=f"the connection was {words}"):
-        ask_in_process(effect)
+        call_in_process(effect)
 
 
 def test_an_in_process_client_gets_the_whole_trickle() -> None:
-    assert ask_in_process("trickle").content == BODY
+    assert call_in_process("trickle").content == BODY
 
 
 def test_an_in_process_client_waits_for_a_hang_until_it_gives_up() -> None:
     with pytest.raises(TimeoutError):
-        ask_in_process("hang", seconds=SHORT_SECONDS)
+        call_in_process("hang", seconds=SHORT_SECONDS)

@@ -79,7 +79,7 @@ _STANDALONE = (
     r"\u2010-\u2027\u2030-\u205e\u20a0-\u20bf"  # punctuation, currencies
     r"\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff01-\uffee]"  # Chinese, Japanese, Korean
 )
-"""Characters that look the same whatever stands beside them, so that they can be drawn one by one."""
+"""Characters that look the same whatever precedes or follows them, so that they can be drawn one by one."""
 
 _JOINED = _STANDALONE.replace("[", "[^", 1)
 _PIECES = re.compile(rf"{_STANDALONE}(?!{_JOINED})|{_STANDALONE}?{_JOINED}+(?: {_JOINED}+)*")
