@@ -11,8 +11,8 @@ from tests.seeded_defects_values import VALUES
 
 READING: Final = frozenset(defect.name for defect in (*FIELDS, *VALUES, *BODIES, *KEYS))
 """Defects in reading requests; the checker finds them without waiting for a task."""
-TIME_LIMIT, RETRY_TIME_LIMIT = 15, 45
-"""Seconds that a run may take. The check for a retried callback waits 30 seconds."""
+TIME_LIMIT, LONG_TIME_LIMIT = 15, 45
+"""Seconds that a run may take. The checks of retried callbacks and of the rate wait up to 30 seconds."""
 
 Findings = list[tuple[str, str, str]]
 
@@ -21,7 +21,8 @@ def findings_of(index: int) -> Findings:
     """Check the seeded defect with this index; a defect itself cannot be pickled for a worker process."""
     defect = SEEDED_DEFECTS[index]
     required = frozenset({"callbacks"} if defect.variant.callbacks else ())
-    limit = RETRY_TIME_LIMIT if "again" in defect.name else TIME_LIMIT
+    waits = "again" in defect.name or "createTask/rate" in defect.clauses
+    limit = LONG_TIME_LIMIT if waits else TIME_LIMIT
     only = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
     with defect.serve() as served:
         report = run_against(served, required=required, only=only, time_limit=limit)
