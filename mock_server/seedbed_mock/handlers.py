@@ -266,38 +266,36 @@ def create_task(service: Service, context: RequestContext) -> None:
 
 
 def _store_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
-    options = service.options
+    options, model = service.options, context.model
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
         seconds = context.space.random.uniform(options.duration.least, options.duration.most)
         timeline = even_timeline(context.now, round(seconds * 1000))
+    callback = None
+    if isinstance(url := context.request.get(service.shared.fields.callback), str):
+        callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
     while True:
-        task = _new_task(service, context, timeline)
+        task_id = service.next_task_id(model.contract.model, context.now)
+        task = Task(
+            task_id=task_id,
+            space=context.space.name,
+            account=context.caller.name,
+            model=model.contract.model,
+            request=context.text,
+            result_name=service.result_name(task_id),
+            base_url=context.base_url,
+            price=model.profile.credits,
+            created=context.now,
+            visible=context.now + round(options.visible_after * 1000),
+            timeline=timeline,
+            callback=callback,
+        )
         if isinstance(effect, TaskEffect):
             task = replace(effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
         # Another server with the same database may have used the ID.
         with contextlib.suppress(NameTakenError):
             service.store.create(task, context.caller)
             return task
-
-
-def _new_task(service: Service, context: RequestContext, timeline: tuple[int, ...]) -> Task:
-    task_id = service.next_task_id(context.model.contract.model, context.now)
-    url = context.request.get(service.shared.fields.callback)
-    return Task(
-        task_id=task_id,
-        space=context.space.name,
-        account=context.caller.name,
-        model=context.model.contract.model,
-        request=context.text,
-        result_name=service.result_name(task_id),
-        base_url=context.base_url,
-        price=context.model.profile.credits,
-        created=context.now,
-        visible=context.now + round(service.options.visible_after * 1000),
-        timeline=timeline,
-        callback=CallbackDelivery(url=url, due=timeline[-1] if timeline else None) if isinstance(url, str) else None,
-    )
 
 
 def _plain(amount: Decimal) -> str:
