@@ -175,6 +175,7 @@ class ControlApi:
     async def _end(self, task_id: str, failure: Failure | None) -> TaskInfo:
         now = self._service.now()
 
+        # The store calls this within the change, so that only one of several simultaneous calls ends the task.
         def end(task: Task) -> Task:
             if task.has_ended(now):
                 raise ConflictError(f"The task {task.task_id} has already ended.")
@@ -208,6 +209,7 @@ class ControlApi:
     async def top_up(self, path: Mapping[str, str], query: SpaceQuery, body: TopUpRequest) -> AccountInfo:
         """Add credits to a balance."""
         account = self._find_account(path, query)
+        # By way of text: Decimal(0.1) is 0.1000000000000000055...
         self._service.store.deposit(account, Decimal(str(body.credits)), self._service.now())
         return self._account_info(account)
 

@@ -57,6 +57,7 @@ def _check_token(scope: Scope, token: str) -> None:
         if not _is_local(scope):
             raise ForbiddenError(403, "Callers on other machines need a token; start the server with --control-token.")
         return
+    # compare_digest takes the same time wherever the tokens differ, so that a caller cannot guess one step by step.
     scheme, _, sent = "".join(_values(scope, b"authorization")[:1]).partition(" ")
     if scheme.lower() != "bearer" or not compare_digest(sent.strip().encode(), token.encode()):
         raise ForbiddenError(

@@ -32,6 +32,7 @@ _MAX_REQUEST_RULES = 1000
 """Rules that came with calls and whose counts are remembered; each client can make up new ones."""
 
 _PROMPT_RULE = re.compile(r"\[\[fault:(.*?)\]\]", re.DOTALL)
+# Compiling a pattern takes far longer than matching it, and rules hold only its text.
 _cached_pattern = lru_cache(256)(compile_pattern)
 
 

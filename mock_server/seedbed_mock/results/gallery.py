@@ -36,6 +36,7 @@ class Gallery:
 
     def __init__(self, folder: Path) -> None:
         try:
+            # Sorted, so that the same request gets the same image on every machine.
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seedbed_mock.results.rendering import Rendered
 
 
+# At most 18 digits, so that int() neither takes long nor raises.
 _RANGE = re.compile(r"(?i:bytes)=([0-9]{0,18})-([0-9]{0,18})")
 """A single range of bytes; RFC 9110 allows the whole content as a response to any other range."""
 

@@ -43,6 +43,7 @@ class MemoryStore:
     def _clear(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._balances: dict[tuple[str, str], Decimal] = {}
+        # Heaps, because a search among all tasks would slow down every call of a busy server.
         self._due_callbacks: _Schedule = []
         self._owed_refunds: defaultdict[tuple[str, str], _Schedule] = defaultdict(list)
 
@@ -72,6 +73,7 @@ class MemoryStore:
     def create(self, task: Task, account: Account) -> None:
         if task.task_id in self._tasks:
             raise NameTakenError(task.task_id)
+        # The steps that can raise come first, so that a failed call changes nothing.
         self.charge(account, task.price, task.created)
         self._put(task)
         if self._created_since_deletion >= self._deletion_interval:
@@ -81,6 +83,7 @@ class MemoryStore:
         )
 
     def _put(self, task: Task, previous: Task | None = None) -> None:
+        # A dictionary keeps the place of a replaced item, so that tasks stay in the order of their creation.
         self._tasks[task.task_id] = task
         if _has_new_time(_callback_due, task, previous):
             heapq.heappush(self._due_callbacks, (_callback_due(task) or 0, task.task_id))

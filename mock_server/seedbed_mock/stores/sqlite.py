@@ -42,7 +42,9 @@ _LOG_PAGES = 4000
 
 _CACHE_KIB = 16_000
 
-# The rowid gives the order of creation, which list queries and deletions use.
+# The rowid gives the order of creation, which list queries and deletions use. Only what queries need is a column; the
+# rest is in the document, so that a new field of a task needs no other table. Amounts are text, since SQLite would
+# round decimals.
 _TABLES = f"""
 CREATE TABLE tasks (
     task_id TEXT PRIMARY KEY NOT NULL,
@@ -231,6 +233,7 @@ class SqliteStore:
         return self._database
 
     def balance(self, account: Account, now: int) -> Decimal:
+        # Usually no refund is due, and reading needs no write lock.
         balance, is_owed_refunds = self._balance(account, now)
         if not is_owed_refunds:
             return balance
@@ -309,6 +312,7 @@ class SqliteStore:
         return changed
 
     def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
+        # Usually nothing is due, and reading needs no write lock.
         due = self.next_due()
         if due is None or due > now:
             return []
