@@ -49,10 +49,6 @@ def check_access(scope: Scope, token: str) -> None:
         raise ForbiddenError(403, "Web pages of other origins may not call the control API.")
     if not {"none", "same-origin"}.issuperset(_values(scope, b"sec-fetch-site")):
         raise ForbiddenError(403, "Web pages of other sites may not call the control API.")
-    _check_token(scope, token)
-
-
-def _check_token(scope: Scope, token: str) -> None:
     if not token:
         if not _is_local(scope):
             raise ForbiddenError(403, "Callers on other machines need a token; start the server with --control-token.")

@@ -132,18 +132,16 @@ def _hint(matched: int, near_misses: list[NearMiss], calls: list[JournalEntry]) 
     """Return a sentence that helps to find the mistake, empty if there is none."""
     if near_misses:
         nearest = near_misses[0]
-        return f" In the nearest call, entry {nearest.entry}, {'; '.join(map(_difference, nearest.differences))}."
+        differences = [
+            f"{each.where} is {'missing' if each.found is UNSET else _json(each.found)}, not {_json(each.expected)}"
+            for each in nearest.differences
+        ]
+        return f" In the nearest call, entry {nearest.entry}, {'; '.join(differences)}."
     if matched:
         return ""
     counts = Counter(entry.operation for entry in calls)
     listed = ", ".join(f"{name} {_times(count)}" for name, count in counts.items())
     return f" Calls so far: {listed}." if listed else " There were no calls."
-
-
-def _difference(difference: FieldDifference) -> str:
-    if difference.found is UNSET:
-        return f"{difference.where} is missing, not {_json(difference.expected)}"
-    return f"{difference.where} is {_json(difference.found)}, not {_json(difference.expected)}"
 
 
 def _json(value: Any) -> str:

@@ -195,9 +195,7 @@ class ScenarioRunner:
         """Reload the file if it has changed, and enter the phase whose time has come."""
         if (now := time.monotonic()) - self._checked_at >= _RELOAD_SECONDS:
             self._checked_at = now
-            if (state := _file_state(self._path)) != self._file_state:
-                self._file_state = state
-                self._reload()
+            self._reload_if_changed()
         self._enter_phase()
 
     def _load(self) -> tuple[Scenario, list[list[Rule]]]:
@@ -207,7 +205,10 @@ class ScenarioRunner:
         except RuleError as error:
             raise SettingsError(f"{self._path}: {error}.") from error
 
-    def _reload(self) -> None:
+    def _reload_if_changed(self) -> None:
+        if (state := _file_state(self._path)) == self._file_state:
+            return
+        self._file_state = state
         try:
             self.scenario, self._rules = self._load()
         except SettingsError as error:

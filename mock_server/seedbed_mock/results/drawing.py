@@ -161,7 +161,10 @@ def draw_text(image: Image.Image, text: str, *, box: Box, largest: int, smallest
     """
     left, top, right, bottom = box
     font = _font_for(text[:_MAX_LETTERS])
-    shown = _truncated(_drawable(text[: _MAX_LETTERS + 1], font), _MAX_LETTERS)
+    # One letter more than is drawn, so that a longer text ends in an ellipsis.
+    unified = text[: _MAX_LETTERS + 1].replace("\r\n", "\n").replace("\r", "\n")
+    drawable = "".join(char if char == "\n" or _has(font, char) else f"[U+{ord(char):04X}]" for char in unified)
+    shown = _truncated(drawable, _MAX_LETTERS)
     size, lines = _fit(shown, font, (right - left, bottom - top), largest, smallest)
     # Drawing a glyph takes longer than all other steps, and each character occurs many times in a long text.
     glyph = cache(partial(_glyph, font, size))
@@ -213,11 +216,6 @@ def _lines(text: str, ends: list[float], width: float) -> list[str]:
 
 def _truncated(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(length - 3, 0)] + "..."
-
-
-def _drawable(text: str, font: str) -> str:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(char if char == "\n" or _has(font, char) else f"[U+{ord(char):04X}]" for char in lines)
 
 
 def _font_for(text: str) -> str:
