@@ -83,7 +83,7 @@ def test_the_mock_server_passes_with_one_test_for_each_check(
     assert "conforms, as far as it was checked" in output
     assert "17 of 17 (refusing)" in output
     assert "SKIPPED" in output
-    assert "no second key is known: give one with --second-key" in output
+    assert "this check needs a second key; pass one with --second-key" in output
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
