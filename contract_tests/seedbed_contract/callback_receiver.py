@@ -1,4 +1,4 @@
-"""A local HTTP server that receives callbacks, and the addresses it is given out under."""
+"""A local HTTP server that receives callbacks, and the addresses that requests name for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Received:
         body: The body, up to a limit.
         time: Time of arrival in Unix seconds.
         status: HTTP status of the response.
-        seen: What :attr:`Receiver.on_request` returned.
+        seen: Return value of :attr:`Receiver.on_request`.
     """
 
     method: str

@@ -59,7 +59,7 @@ class DetectedService:
     """The detected properties of a target.
 
     Attributes:
-        expected: What its responses are checked against.
+        expected: Expectations on its responses.
         is_mock_server: Whether it is Seedbed's mock server, as it says itself.
         is_readable: Whether any response is a JSON object.
         remarks: The detected properties, one sentence each.

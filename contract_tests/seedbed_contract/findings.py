@@ -134,7 +134,7 @@ class Report:
         spent: Credits that the run cost, as far as they are known.
         findings: Findings, in the order of the clauses.
         checks: Results of the checks.
-        not_checked: What could not be checked.
+        not_checked: Checks and clauses that could not be checked.
         coverage: Coverage of every clause.
         remarks: Detected properties of the target, one sentence each.
         is_recorded: Whether the report is about recorded traffic, which a seed cannot repeat.
@@ -203,7 +203,7 @@ class FindingLog:
         """Add a finding; a known finding is counted once more and keeps the smaller sample.
 
         Args:
-            defect: What is wrong.
+            defect: Defect to add.
             check: Name of the check.
             sample: Exchange that shows it.
             case: Name of the case that was sent.
@@ -273,7 +273,7 @@ class FindingLog:
 
     @property
     def not_checked(self) -> list[NotChecked]:
-        """What could not be checked, in the order of the notes."""
+        """Checks and clauses that could not be checked, in the order of the notes."""
         return list(self._not_checked.values())
 
     @property

@@ -1,4 +1,4 @@
-"""What the checks of a run share: the session, its budget and its throttle."""
+"""The session that the checks of a run share, with its budget and its throttle."""
 
 from __future__ import annotations
 
@@ -167,13 +167,13 @@ class Throttle:
 
 @dataclass
 class Session:
-    """What the checks of one run share. Threads may use it concurrently.
+    """The shared state of the checks of one run. Threads may use it concurrently.
 
     Attributes:
         target: Server to check.
         transport: Sends requests.
         builder: Builds requests with the key of the target.
-        expected: What responses are checked against.
+        expected: Expectations on the responses.
         log: Collects the findings.
         budget: Counts tasks and credits.
         capabilities: Names of the optional operations that the target supports.

@@ -1,4 +1,4 @@
-"""The target of a run, and what its responses are checked against."""
+"""The target of a run, and the expectations on its responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HttpStatusName = Literal["envelope", "mirror", "auto"]
 OK: Final = 200
 """HTTP status of every response in envelope mode."""
 CAPABILITIES: Final = ("credit", "callbacks", "models", "modelSchema", "downloadUrl", "faults")
-"""What a target may support; ``--require`` names those that it must support."""
+"""Capabilities that a target may have; ``--require`` names those that it must have."""
 
 _URI: Final = Schema({"type": "string", "format": "uri"}, name="URL")
 _MAX_KEY: Final = 4096
@@ -137,7 +137,7 @@ def _checked_url(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What the responses of a target are checked against.
+    """Expectations on the responses of a target.
 
     Attributes:
         contract: The contract.

@@ -1,4 +1,4 @@
-"""What all reports for people share: the verdict, the figures, the coverage, and text that is safe to display."""
+"""The verdict, the figures and the coverage of a report as text, and text that is safe to display."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def callback_defects(
     Args:
         received: The callback.
         task: Task that requested it.
-        expected: What the target is checked against.
+        expected: Expectations on the target.
         signing_key: Key that should sign it; empty if it is unknown.
     """
     yield from _form_defects(received, task)

@@ -40,7 +40,7 @@ def record_defects(data: Any, task_id: str, request: Record, expected: Expectati
         data: The data of the response.
         task_id: Id of the task that was requested.
         request: Request that created the task.
-        expected: What the responses of the target are checked against.
+        expected: Expectations on the responses of the target.
     """
     yield from _shape_defects(data)
     if not isinstance(data, dict):
