@@ -103,7 +103,7 @@ class AsyncRunner:
         transport = self._transport
         if transport is None:
             # Importing httpcore2 is slow; httpx2 also imports it with its first client.
-            from seedbed_client._async_transport import AsyncDeadlineTransport  # noqa: PLC0415 (see above)
+            from seedbed_client._async_transport import AsyncDeadlineTransport  # see above
 
             transport = AsyncDeadlineTransport(scheme, trust_env=self._trust_env)
         return httpx2.AsyncClient(transport=transport, timeout=self._timeout, trust_env=self._trust_env)

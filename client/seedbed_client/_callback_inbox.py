@@ -67,7 +67,7 @@ class CallbackInbox:
 
     async def wait_async(self, task_id: str, seconds: float) -> bool:
         """Do as :meth:`wait` does, without blocking the event loop."""
-        import asyncio  # noqa: PLC0415 (slow to import, and blocking programs do not need it)
+        import asyncio  # slow to import, and blocking programs do not need it
 
         arrived, loop = asyncio.Event(), asyncio.get_running_loop()
         # The callback arrives in the thread of the receiver, and events of asyncio are not thread-safe.

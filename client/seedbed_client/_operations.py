@@ -17,24 +17,10 @@ import seedbed_schemas
 from seedbed_schemas import job_api
 from seedbed_schemas.validation import for_display
 
+from seedbed_client import errors
 from seedbed_client._actions import AwaitCallback, HttpRequest, Pause
 from seedbed_client._polling import NEVER_SENT, has_no_effect, is_temporary
 from seedbed_client._responses import data_of
-from seedbed_client.errors import (
-    ApiError,
-    ConfigurationError,
-    FeatureDisabledError,
-    GenerationFailedError,
-    InsufficientCreditsError,
-    InvalidResponseError,
-    MaintenanceError,
-    NotFoundError,
-    SeedreamError,
-    SubmissionUnknownError,
-    ValidationError,
-    WaitTimeoutError,
-    code_of,
-)
 from seedbed_client.models import Task, task_of
 
 if TYPE_CHECKING:
@@ -61,11 +47,11 @@ _MIN_FETCH_SECONDS: Final = 0.05
 """Shortest timeout of a fetch: the last fetch of a wait may have almost no time left."""
 
 _NO_TASK_CREATED: Final = (
-    FeatureDisabledError,
-    GenerationFailedError,
-    InsufficientCreditsError,
-    MaintenanceError,
-    ValidationError,
+    errors.FeatureDisabledError,
+    errors.GenerationFailedError,
+    errors.InsufficientCreditsError,
+    errors.MaintenanceError,
+    errors.ValidationError,
 )
 """Errors that mean that no task was created, even with a code of 500 or more."""
 
@@ -91,7 +77,7 @@ class Context(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _MAX_TIMEOUT):
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"invalid timeout {self.timeout!r}; give more than 0 and at most {_MAX_TIMEOUT} seconds"
             )
 
@@ -158,7 +144,7 @@ class Submission(msgspec.Struct, frozen=True):
         for name, value in (self.headers or {}).items():
             # The value may be a secret, so the error does not show it.
             if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
-                raise ConfigurationError(f"invalid header {name!r}; use visible ASCII characters")
+                raise errors.ConfigurationError(f"invalid header {name!r}; use visible ASCII characters")
         return self.headers or {}
 
 
@@ -179,7 +165,7 @@ def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
     known = {contract.model: contract for contract in (*seedbed_schemas.shipped_contracts(), *contracts)}
     if model not in known:
         names = ", ".join(sorted(known))
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             f"no contract for the model {model!r}; known models: {names}. Derive a contract with seedbed derive and "
             "pass it in contracts=, or pass validate=False"
         )
@@ -195,8 +181,8 @@ def _json_errors() -> Iterator[None]:
         raise _invalid(f"the request cannot be encoded as JSON ({error})") from error
 
 
-def _invalid(problem: str) -> ValidationError:
-    return ValidationError(code_of("validation_error"), f"Validation failed: {problem}.")
+def _invalid(problem: str) -> errors.ValidationError:
+    return errors.ValidationError(errors.code_of("validation_error"), f"Validation failed: {problem}.")
 
 
 def create_task(context: Context, submission: Submission, *, deadline: float = float("inf")) -> ClientOperation[str]:
@@ -224,11 +210,11 @@ def _create_once(context: Context, submission: Submission, body: bytes) -> Clien
     except NEVER_SENT:
         # These are errors of httpx2, too, but they say for certain that nothing was created.
         raise
-    except (httpx2.RequestError, InvalidResponseError) as error:
+    except (httpx2.RequestError, errors.InvalidResponseError) as error:
         raise _submission_unknown(error) from error
-    except ApiError as error:
+    except errors.ApiError as error:
         # A server that failed may have created the task before.
-        if error.code < code_of("server_error") or isinstance(error, _NO_TASK_CREATED):
+        if error.code < errors.code_of("server_error") or isinstance(error, _NO_TASK_CREATED):
             raise
         raise _submission_unknown(error) from error
 
@@ -237,21 +223,21 @@ def _task_id(data: Any, response: httpx2.Response) -> str:
     values = [data.get(name) for name in _task_id_fields()] if isinstance(data, dict) else []
     task_id = next((value for value in values if isinstance(value, str) and value), None)
     if task_id is None:
-        raise InvalidResponseError(response.status_code, "it has no task ID")
+        raise errors.InvalidResponseError(response.status_code, "it has no task ID")
     return task_id
 
 
 @cache
 def _task_id_fields() -> tuple[str, ...]:
     """Return the fields in which a new task's ID may be given, over all dialects."""
-    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first response that needs it)
+    from seedbed_schemas.dialect import dialects  # read with the first response that needs it
 
     return tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
 
 
-def _submission_unknown(error: Exception) -> SubmissionUnknownError:
+def _submission_unknown(error: Exception) -> errors.SubmissionUnknownError:
     reason = str(error) or type(error).__name__
-    return SubmissionUnknownError(f"it is not known whether the task was created and charged: {reason}")
+    return errors.SubmissionUnknownError(f"it is not known whether the task was created and charged: {reason}")
 
 
 def fetch(context: Context, task_id: str, timeout: float | None = None) -> ClientOperation[Task]:
@@ -263,13 +249,15 @@ def fetch(context: Context, task_id: str, timeout: float | None = None) -> Clien
     try:
         return task_of(data if isinstance(data, dict) else {})
     except ValueError as error:
-        raise InvalidResponseError(response.status_code, str(error)) from error
+        raise errors.InvalidResponseError(response.status_code, str(error)) from error
 
 
 def _checked(task_id: str) -> str:
     if isinstance(task_id, str) and 0 < len(task_id) <= _MAX_TASK_ID_LENGTH and task_id.isprintable():
         return task_id
-    raise ConfigurationError(f"invalid task ID {for_display(str(task_id))!r}; use one that create_task() returned")
+    raise errors.ConfigurationError(
+        f"invalid task ID {for_display(str(task_id))!r}; use one that create_task() returned"
+    )
 
 
 def get_task(context: Context, task_id: str) -> ClientOperation[Task]:
@@ -285,7 +273,7 @@ def get_credits(context: Context) -> ClientOperation[float]:
         response = yield HttpRequest(operation.method, context.url(operation.path), context.endpoint.auth)
         balance = context.data(response)
         if not isinstance(balance, int | float) or isinstance(balance, bool):
-            raise InvalidResponseError(response.status_code, "its balance is not a number")
+            raise errors.InvalidResponseError(response.status_code, "its balance is not a number")
         return float(balance)
 
     return (yield from context.retries.run(fetch_balance, is_temporary))
@@ -300,7 +288,7 @@ def download_url(context: Context, url: str) -> ClientOperation[str]:
         response = yield HttpRequest(operation.method, context.url(operation.path), auth, _JSON, content=body)
         found = context.data(response)
         if not isinstance(found, str) or not found:
-            raise InvalidResponseError(response.status_code, "it has no URL")
+            raise errors.InvalidResponseError(response.status_code, "it has no URL")
         return found
 
     # A POST, but it changes nothing on the server, so it may be repeated.
@@ -343,7 +331,7 @@ class Wait(msgspec.Struct):
         while not (self.task.succeeded and self.first_fetch is not None):
             yield from self._next_fetch()
             if self.task.failed:
-                raise GenerationFailedError.of(self.task)
+                raise errors.GenerationFailedError.of(self.task)
         return self.task
 
     def next_change(self) -> ClientOperation[Task | None]:
@@ -365,7 +353,7 @@ class Wait(msgspec.Struct):
         self.last_error, self.min_pause = None, 0
         try:
             self.task = yield from fetch(self.context, self.task.task_id, min(left, self.context.timeout))
-        except (httpx2.RequestError, SeedreamError) as error:
+        except (httpx2.RequestError, errors.SeedreamError) as error:
             if not self._may_continue(error):
                 error.add_note(f"The task ID is {self.task.task_id}")
                 raise
@@ -378,7 +366,7 @@ class Wait(msgspec.Struct):
     def _may_continue(self, error: Exception) -> bool:
         """Return whether to keep waiting after an error: the task is paid for, so losing it is worse than waiting."""
         # A new task may be unknown for a moment. One dialect reports that with the code of a validation error.
-        is_unknown_task = isinstance(error, NotFoundError | ValidationError)
+        is_unknown_task = isinstance(error, errors.NotFoundError | errors.ValidationError)
         if is_unknown_task and self.first_fetch is not None:
             return self.context.clock() - self.first_fetch < self.context.polling.grace
         return is_temporary(error)
@@ -386,7 +374,7 @@ class Wait(msgspec.Struct):
     def _pause(self) -> ClientOperation[None]:
         elapsed = self._elapsed()
         if elapsed >= self.timeout:
-            raise WaitTimeoutError(self.task, self.timeout) from self.last_error
+            raise errors.WaitTimeoutError(self.task, self.timeout) from self.last_error
         left, polling = self.timeout - elapsed, self.context.polling
         if self.inbox is None:
             yield Pause(min(max(polling.pause(elapsed), self.min_pause), left))

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import httpx2
 import msgspec
 
+from seedbed_client import errors
 from seedbed_client._actions import Pause
-from seedbed_client.errors import (
-    ApiError,
-    ConfigurationError,
-    InvalidResponseError,
-    MaintenanceError,
-    RateLimitError,
-    code_of,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +59,7 @@ class PollingSchedule(msgspec.Struct, frozen=True):
         """
         limit = self.timeout if timeout is None else timeout
         if not limit >= 0:  # false for nan, too
-            raise ConfigurationError(f"invalid timeout {limit}; give 0 or more seconds")
+            raise errors.ConfigurationError(f"invalid timeout {limit}; give 0 or more seconds")
         return limit
 
     def pause(self, elapsed: float, draw: Callable[[float, float], float] = random.uniform) -> float:
@@ -99,15 +92,15 @@ _TEMPORARY_STATUSES: Final = frozenset({200, 403, 408, 429})
 
 def has_no_effect(error: BaseException) -> bool:
     """Return whether a request that ended with an error had no effect and may succeed later."""
-    return isinstance(error, (*NEVER_SENT, RateLimitError, MaintenanceError))
+    return isinstance(error, (*NEVER_SENT, errors.RateLimitError, errors.MaintenanceError))
 
 
 def is_temporary(error: BaseException) -> bool:
     """Return whether a request that ended with an error may succeed later."""
-    if isinstance(error, ApiError):
-        return has_no_effect(error) or error.code >= code_of("server_error")
-    if isinstance(error, InvalidResponseError):
-        return error.http_status >= code_of("server_error") or error.http_status in _TEMPORARY_STATUSES
+    if isinstance(error, errors.ApiError):
+        return has_no_effect(error) or error.code >= errors.code_of("server_error")
+    if isinstance(error, errors.InvalidResponseError):
+        return error.http_status >= errors.code_of("server_error") or error.http_status in _TEMPORARY_STATUSES
     return isinstance(error, httpx2.RequestError) and not isinstance(error, _PERMANENT)
 
 
@@ -144,7 +137,7 @@ class Retries(msgspec.Struct, frozen=True):
             may_retry: Returns whether an error allows another attempt.
         """
         # Loaded with the first call: importing the client stays fast.
-        from tenacity import Retrying, retry_if_exception  # noqa: PLC0415 (see above)
+        from tenacity import Retrying, retry_if_exception  # see above
 
         # tenacity blocks when it sleeps. This collects the pause instead and leaves it to the runner.
         pauses: list[float] = []
@@ -158,10 +151,12 @@ class Retries(msgspec.Struct, frozen=True):
         raise AssertionError  # pragma: no cover (tenacity raises the last error)
 
     def _wait(self, state: RetryCallState) -> float:
-        from tenacity import wait_exponential_jitter  # noqa: PLC0415 (as above)
+        from tenacity import wait_exponential_jitter  # as above
 
         error = state.outcome.exception() if state.outcome else None
-        first = self.first_throttled if isinstance(error, RateLimitError | MaintenanceError) else self.first
+        first = (
+            self.first_throttled if isinstance(error, errors.RateLimitError | errors.MaintenanceError) else self.first
+        )
         drawn = wait_exponential_jitter(multiplier=first, max=self.longest, jitter=first / 2)(state)
         return max(drawn, getattr(error, "retry_after", None) or 0)
 

@@ -84,7 +84,7 @@ def _error_class(code: int, message: str, contracts: Iterable[Contract]) -> type
 @cache
 def _misleading_codes() -> tuple[tuple[int, re.Pattern[str], type[ApiError]], ...]:
     """Return codes that are sent in place of others, each with the message that reveals it and the actual error."""
-    from seedbed_schemas.dialect import dialects  # noqa: PLC0415 (read with the first error)
+    from seedbed_schemas.dialect import dialects  # read with the first error
 
     codes = {code.name: code for code in seedbed_schemas.default_contract().codes}
     documented, classes = dialects()["documented"].cases, errors_of(seedbed_schemas.default_contract())
@@ -112,8 +112,8 @@ def retry_after(response: httpx2.Response) -> float | None:
 
 
 def _seconds_until(date: str) -> float | None:
-    from datetime import UTC, datetime  # noqa: PLC0415 (this form is rare)
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 (as above)
+    from datetime import UTC, datetime  # this form is rare
+    from email.utils import parsedate_to_datetime  # as above
 
     try:
         moment = parsedate_to_datetime(date)

@@ -106,7 +106,7 @@ class Runner:
         transport = self._transport
         if transport is None:
             # Importing httpcore2 is slow; httpx2 also imports it with its first client.
-            from seedbed_client._transport import DeadlineTransport  # noqa: PLC0415 (see above)
+            from seedbed_client._transport import DeadlineTransport  # see above
 
             transport = DeadlineTransport(scheme, trust_env=self._trust_env)
         return httpx2.Client(transport=transport, timeout=self._timeout, trust_env=self._trust_env)

@@ -15,14 +15,7 @@ from seedbed_schemas import job_api
 from seedbed_contract.callback_receiver import CallbackAddresses
 from seedbed_contract.display import sample_of, sample_of_received
 from seedbed_contract.http import OutOfTimeError
-from seedbed_contract.rules.envelope import (
-    FORM_CLAUSES,
-    Defect,
-    form_defects,
-    leak_defects,
-    refusal_defects,
-    shape_defects,
-)
+from seedbed_contract.rules import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -236,7 +229,7 @@ class Session:
             allowed, seconds = job_api().rate
             if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
-                self.report([Defect("createTask/rate", title)], exchange)
+                self.report([envelope.Defect("createTask/rate", title)], exchange)
             self.check_form(exchange)
             self.pause(_RATE_PAUSE)
             exchange = self.send_unchecked(request, once=once)
@@ -311,7 +304,7 @@ class Session:
 
     # Checking responses
 
-    def report(self, defects: Iterable[Defect], exchange: Exchange, case: str = "") -> bool:
+    def report(self, defects: Iterable[envelope.Defect], exchange: Exchange, case: str = "") -> bool:
         """Log the defects that an exchange shows, and return whether there are any.
 
         Args:
@@ -326,7 +319,7 @@ class Session:
             self.log.add(defect, self.check, sample, case)
         return has_defects
 
-    def report_received(self, defects: Iterable[Defect], received: Received) -> None:
+    def report_received(self, defects: Iterable[envelope.Defect], received: Received) -> None:
         """Log the defects that a callback shows."""
         for defect in defects:
             self.log.add(defect, self.check, sample_of_received(received, self.target.secrets))
@@ -336,10 +329,10 @@ class Session:
         response = exchange.response
         if not strict:
             if response:
-                self.report(leak_defects(response, self.target.secrets), exchange)
+                self.report(envelope.leak_defects(response, self.target.secrets), exchange)
             return
-        self.report(form_defects(exchange, self.expected, self.target.secrets), exchange)
-        self.log.exercise(FORM_CLAUSES)
+        self.report(envelope.form_defects(exchange, self.expected, self.target.secrets), exchange)
+        self.log.exercise(envelope.FORM_CLAUSES)
         if response and isinstance(response.json, dict):
             self.log.exercise((f"code/{exchange.code}",))
             self.log.exercise_shape("envelope", response.json)
@@ -348,7 +341,7 @@ class Session:
     def check_shape(self, name: str, exchange: Exchange) -> None:
         """Check a response against one of the shared shapes of the job API."""
         if exchange.response and isinstance(exchange.response.json, dict):
-            self.report(shape_defects(name, exchange.response.json), exchange)
+            self.report(envelope.shape_defects(name, exchange.response.json), exchange)
             self.log.exercise_shape(name, exchange.response.json)
 
     def check_refusal(
@@ -377,7 +370,7 @@ class Session:
         self.exercise("answer/refused/no-task", clause)
         if self.target.is_local:
             self.count_wrongly_accepted(exchange)
-        return not self.report(refusal_defects(exchange, allowed, clause, what, let_in), exchange, case)
+        return not self.report(envelope.refusal_defects(exchange, allowed, clause, what, let_in), exchange, case)
 
     def exercise(self, *clauses: str) -> None:
         """Count clauses as exercised by a message that keeps them."""

@@ -6,14 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_contract.http import parse_json
+from seedbed_contract.rules import task_record
 from seedbed_contract.rules.envelope import Defect, creation_defects
-from seedbed_contract.rules.task_record import (
-    APPEARS_WITHIN,
-    change_defects,
-    exercised_clauses,
-    record_defects,
-    time_zone_defects,
-)
 from seedbed_contract.rules.tracked_task import TrackedTask
 
 if TYPE_CHECKING:
@@ -96,10 +90,10 @@ def poll(session: Session, task: TrackedTask) -> Exchange:
         return exchange
     session.exercise("createTask/usable", "recordInfo/same")
     record = exchange.data
-    session.report(record_defects(record, task.task_id, task.request, session.expected), exchange)
+    session.report(task_record.record_defects(record, task.task_id, task.request, session.expected), exchange)
     if isinstance(record, dict):
         if "faults" not in session.capabilities:  # a test may move the clock of the mock server
-            session.report(time_zone_defects(record, task.exchange.started), exchange)
+            session.report(task_record.time_zone_defects(record, task.exchange.started), exchange)
         _add_poll(session, task, record, exchange)
     return exchange
 
@@ -132,13 +126,13 @@ def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> 
 
 def _add_poll(session: Session, task: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
     if task.polls:
-        session.report(change_defects(task.record, record), exchange)
+        session.report(task_record.change_defects(task.record, record), exchange)
         session.exercise("life/forward", *(("life/final",) if task.has_ended else ()))
     task.polls.append((record, exchange))
     if task.has_ended and not task.ended_at:
         task.ended_at = time.time()
     session.log.exercise_shape("record", record)
-    session.exercise(*exercised_clauses(record))
+    session.exercise(*task_record.exercised_clauses(record))
     results = parse_json(str(record.get("resultJson", "")))
     if isinstance(results, dict):
         session.log.exercise_shape("results", results)
@@ -147,7 +141,7 @@ def _add_poll(session: Session, task: TrackedTask, record: Mapping[str, Any], ex
 def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> None:
     """Report a missing task, unless it is so new that the service may not know it yet."""
     age = time.time() - task.exchange.ended
-    if exchange.response is None or not (task.polls or age > APPEARS_WITHIN):
+    if exchange.response is None or not (task.polls or age > task_record.APPEARS_WITHIN):
         return
     task.is_followed = False
     never = Defect("createTask/usable", "a task cannot be fetched by the id that createTask returned")

@@ -13,7 +13,7 @@ def command(arguments: list[str] | None = None) -> int:
     # Nothing that is imported at the start is garbage, and searching for some takes a sixth of the start.
     gc.disable()
     try:
-        from seedbed_mock.cli import main  # noqa: PLC0415 (after garbage collection is off)
+        from seedbed_mock.cli import main  # after garbage collection is off
 
         return main(arguments)
     finally:

@@ -71,7 +71,7 @@ def build_app(options: ServerOptions) -> Starlette:
     store: Store = MemoryStore(options.keep_tasks)
     if options.db is not None:
         # Imported late: most servers need no database.
-        from seedbed_mock.stores.sqlite import SqliteStore  # noqa: PLC0415 (see above)
+        from seedbed_mock.stores.sqlite import SqliteStore  # see above
 
         store = SqliteStore(options.db, options.keep_tasks)
     try:
@@ -171,7 +171,7 @@ class OtherEndpoints:
         gallery, folder = None, service.options.result_dir
         if folder is not None:
             # Imported late: Pillow takes time to load.
-            from seedbed_mock.results.gallery import Gallery  # noqa: PLC0415 (see above)
+            from seedbed_mock.results.gallery import Gallery  # see above
 
             gallery = Gallery(Path(folder))
         self._service = service

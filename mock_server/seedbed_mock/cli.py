@@ -86,7 +86,7 @@ def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     config = next((each for each in arguments if each.name == "--config" and each.tokens), None)
     if config:
         # Imported late: the subcommands of the other packages have no config file.
-        from seedbed_mock.options import read_config  # noqa: PLC0415 (see above)
+        from seedbed_mock.options import read_config  # see above
 
         read_config(Path(config.tokens[0].value), app, commands, arguments)
 
@@ -147,7 +147,7 @@ def clear(number: int | None = None, /, *, url: _Url = local.BASE_URL, token: _T
 
 def scenarios() -> int:
     """List the shipped scenarios, for seedbed serve --scenario NAME."""
-    from seedbed_mock.faults.scenarios import (  # noqa: PLC0415 (other subcommands do not need it)
+    from seedbed_mock.faults.scenarios import (  # other subcommands do not need it
         load_scenario,
         scenario_path,
         shipped_scenarios,

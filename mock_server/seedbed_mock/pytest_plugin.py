@@ -45,7 +45,7 @@ def seedbed() -> Iterator[MockServer]:
 
     Its tasks end at once and its accounts have a million credits; the marker ``seedbed`` changes this and more.
     """
-    from seedbed_mock.server import running  # noqa: PLC0415 (see the module's docstring)
+    from seedbed_mock.server import running  # see the module's docstring
 
     with running(**_OPTIONS) as server:
         yield server

@@ -58,7 +58,7 @@ class SeedbedRouter(respx.MockRouter):
     def _httpx2_mockers(self) -> Iterator[type[Mocker]]:
         """Yield the mocker of httpx2 if it is installed, unless respx uses it already."""
         try:
-            import pytest_httpx2  # noqa: F401, PLC0415 (the import registers its mocker with respx)
+            import pytest_httpx2  # noqa: F401 (the import registers its mocker with respx)
         except ModuleNotFoundError:
             return
         if self.using != _HTTPX2:

@@ -177,7 +177,7 @@ class MockServer:
         Raises:
             ModuleNotFoundError: respx is not installed.
         """
-        from seedbed_mock.respx_router import SeedbedRouter  # noqa: PLC0415 (respx is an optional dependency)
+        from seedbed_mock.respx_router import SeedbedRouter  # respx is an optional dependency
 
         return SeedbedRouter(self.url, **options)
 

@@ -256,7 +256,7 @@ def test_a_server_without_disk_space_reports_errors_and_recovers(tmp_path: Path)
 
 
 async def run_out_of_disk_space(path: Path) -> None:
-    import resource  # noqa: PLC0415 (only Unix has it)
+    import resource  # only Unix has it
 
     with serving(path) as server:
         (first,) = await server.responses(post())

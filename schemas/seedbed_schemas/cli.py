@@ -127,7 +127,7 @@ def clauses(
     if as_json:
         _write(json.dumps([clause.to_json() for clause in listed], ensure_ascii=False, indent=2) + "\n", None)
         return 0
-    from rich import console, table, text  # noqa: PLC0415 (the other commands do not need it)
+    from rich import console, table, text  # the other commands do not need it
 
     rows = table.Table("clause", "kind", "value", "place", box=None, pad_edge=False)
     for clause in listed:

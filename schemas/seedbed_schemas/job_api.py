@@ -122,13 +122,13 @@ class JobApi:
 
     def shape(self, name: str) -> Schema:
         """Return the schema of a shared message, such as ``recordAnswer``."""
-        from seedbed_schemas.validation import Schema  # noqa: PLC0415 (keeps the import of the client fast)
+        from seedbed_schemas.validation import Schema  # keeps the import of the client fast
 
         return Schema({**self.document, "$ref": f"#/$defs/{name}"}, name=name, prefix=f"{name}/")
 
     def clauses(self) -> tuple[Clause, ...]:
         """Return every testable statement about the shared part: the behaviour of the service, then its messages."""
-        from seedbed_schemas.clauses import Clause, Node  # noqa: PLC0415 (as above)
+        from seedbed_schemas.clauses import Clause, Node  # as above
 
         stated = [
             Clause(row["id"], "behaviour", row["says"], {"source": row["source"]}) for row in self.document["x-clauses"]

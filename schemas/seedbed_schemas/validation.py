@@ -87,7 +87,7 @@ class Schema:
 
     @cached_property
     def _reference(self) -> Draft202012Validator:
-        from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415 (93 ms; valid values never need it)
+        from jsonschema import Draft202012Validator, FormatChecker  # 93 ms; valid values never need it
 
         # The libraries disagree on some URIs. Both therefore use the format checks of jsonschema-rs.
         formats = FormatChecker(formats=())

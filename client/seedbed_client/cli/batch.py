@@ -16,14 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from seedbed_schemas.files import check_writable
 from seedbed_schemas.validation import printable
 
-from seedbed_client.errors import (
-    ConfigurationError,
-    DownloadError,
-    GenerationFailedError,
-    SeedreamError,
-    SubmissionUnknownError,
-    WaitTimeoutError,
-)
+from seedbed_client import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +56,7 @@ class Naming:
 
     def __post_init__(self) -> None:
         if set("{}") & set(_PLACEHOLDER.sub("", self.pattern)):
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"unknown placeholder in {self.pattern!r}; valid placeholders: {{task_id}}, {{index}}, {{index:03}}, "
                 "{prompt}"
             )
@@ -85,7 +78,7 @@ class Naming:
         """
         paths = [self.path(index, prompt) for index, prompt in enumerate(prompts, start=1)]
         if "{task_id}" not in self.pattern and len(set(paths)) < len(paths):
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"{self.pattern!r} gives several images the same name; add {{index}} or {{task_id}} to it"
             )
         for path in paths:
@@ -205,15 +198,15 @@ class BatchRunner:
             if job.status in {"new", "submitted"}:
                 await self._submit(number, job)
                 await self._save(number, job)
-        except SubmissionUnknownError as error:
+        except errors.SubmissionUnknownError as error:
             job.error = str(error)
-        except WaitTimeoutError as error:
+        except errors.WaitTimeoutError as error:
             job.error = str(error)
             return UNFINISHED
-        except (SeedreamError, httpx2.HTTPError, OSError) as error:
+        except (errors.SeedreamError, httpx2.HTTPError, OSError) as error:
             job.error = describe(error)
             # Only a task that has failed is final; a later run may try everything else again.
-            is_final = isinstance(error, GenerationFailedError) and job.task_id
+            is_final = isinstance(error, errors.GenerationFailedError) and job.task_id
             self.state.update(job, "failed" if is_final else job.status)
             return FAILED
         if job.status == "submitting":
@@ -229,9 +222,9 @@ class BatchRunner:
         token = _update_submission.set(partial(self.state.update, job))
         try:
             task_id = await self.client.submit(model=self.state.model, input=job.input)
-        except SubmissionUnknownError:
+        except errors.SubmissionUnknownError:
             raise
-        except (SeedreamError, httpx2.HTTPError):
+        except (errors.SeedreamError, httpx2.HTTPError):
             self.state.update(job, "new")  # the service refused it or was not reached, so nothing was charged
             raise
         finally:
@@ -245,7 +238,7 @@ class BatchRunner:
 
         task = await self.client.wait(job.task_id, timeout=self.timeout, on_update=show)
         if not task.result_urls:
-            raise DownloadError(200, f"task {task.task_id} succeeded, but has no result")
+            raise errors.DownloadError(200, f"task {task.task_id} succeeded, but has no result")
         path, files = self.naming.path(number, job.prompt, task.task_id), []
         for place, url in enumerate(task.result_urls, start=1):
             files.append(await self._download(url, path if place == 1 else path.with_stem(f"{path.stem}-{place}")))

@@ -17,6 +17,7 @@ from seedbed_schemas.validation import for_display
 
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
+from seedbed_client.cli import service_options
 from seedbed_client.cli.batch import (
     DEFAULT_PATTERN,
     FAILED,
@@ -28,15 +29,6 @@ from seedbed_client.cli.batch import (
     pause,
 )
 from seedbed_client.cli.run_state import Job, RunState, locked
-from seedbed_client.cli.service_options import (
-    INTERRUPTED,
-    USAGE_ERROR,
-    ServiceOptions,
-    fail,
-    parse_fields,
-    print_line,
-    with_input_options,
-)
 from seedbed_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,7 +69,7 @@ class PromptOptions:
             ConfigurationError: A prompt or a field is invalid.
             OSError: The file cannot be read.
         """
-        fields = {**options, **parse_fields(self.field, contract)}
+        fields = {**options, **service_options.parse_fields(self.field, contract)}
         given = {name: value for name, value in fields.items() if value is not None}
         caption = profile_of(contract).caption
         all_prompts = [*prompts, *(_lines(self.source) if self.source is not None else ())]
@@ -141,13 +133,13 @@ def _text(argument: str) -> str:
     return argument
 
 
-@with_input_options
+@service_options.with_input_options
 def generate(
     *prompts: str,
     prompt_options: PromptOptions | None = None,
     batch_options: BatchOptions | None = None,
     output_options: OutputOptions | None = None,
-    service: ServiceOptions | None = None,
+    service: service_options.ServiceOptions | None = None,
     **options: object,
 ) -> int:
     """Generate images and save them.
@@ -166,16 +158,18 @@ def generate(
         batch_options.check()
         model = prompt_options.model()
         jobs = prompt_options.jobs(prompts, model, options)
-        client = (service or ServiceOptions()).client(AsyncSeedreamClient, contracts=[model], sleep=pause)
+        client = (service or service_options.ServiceOptions()).client(
+            AsyncSeedreamClient, contracts=[model], sleep=pause
+        )
         with locked(batch_options.resume):
             state = RunState.open(client.base_url, model.model, jobs, batch_options.resume, batch_options.output)
             naming = Naming(state.output or DEFAULT_PATTERN)
             naming.check([job.prompt for job in state.jobs])
             return _run(client, state, naming, batch_options, as_json=output_options.as_json)
     except (ConfigurationError, ContractError) as error:
-        return fail("generate", str(error), USAGE_ERROR)
+        return service_options.fail("generate", str(error), service_options.USAGE_ERROR)
     except OSError as error:
-        return fail("generate", describe(error), USAGE_ERROR)
+        return service_options.fail("generate", describe(error), service_options.USAGE_ERROR)
 
 
 def _run(client: AsyncSeedreamClient, state: RunState, naming: Naming, options: BatchOptions, *, as_json: bool) -> int:
@@ -189,16 +183,18 @@ def _run(client: AsyncSeedreamClient, state: RunState, naming: Naming, options: 
         try:
             return asyncio.run(batch.run(max(options.concurrency, 1)))
         except KeyboardInterrupt:
-            code = INTERRUPTED
+            code = service_options.INTERRUPTED
         except OSError as error:
             # The progress file or standard output cannot be written. Errors of images do not end the run.
-            code = fail("generate", describe(error), FAILED)
+            code = service_options.fail("generate", describe(error), FAILED)
     for job in state.jobs:
         if job.status == "submitted":
-            fail("generate", f"stopped waiting; the task continues as {job.task_id}")
+            service_options.fail("generate", f"stopped waiting; the task continues as {job.task_id}")
         if job.status == "submitting":
             prompt = for_display(job.prompt)
-            fail("generate", f"interrupted while submitting {prompt!r}; the task may have been created and charged")
+            service_options.fail(
+                "generate", f"interrupted while submitting {prompt!r}; the task may have been created and charged"
+            )
     return code
 
 
@@ -206,11 +202,13 @@ def _print_result(result: JobResult, *, as_json: bool, is_one_of_many: bool) -> 
     job = result.job
     if as_json:
         values = {"index": result.number, "prompt": job.prompt, "status": job.status, "task_id": job.task_id}
-        print_line(json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code}))
+        service_options.print_line(
+            json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code})
+        )
     elif result.exit_code == 0:
         for file in map(Path, job.files):
             # A resumed run also reports images of the earlier one, which may have been moved since.
             size = f" ({file.stat().st_size // 1024} KiB)" if file.is_file() else ""
-            print_line(f"Saved {file}{size}")
+            service_options.print_line(f"Saved {file}{size}")
     if result.exit_code:
-        fail("generate", f"{for_display(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)
+        service_options.fail("generate", f"{for_display(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)

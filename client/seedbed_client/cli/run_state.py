@@ -143,7 +143,7 @@ def locked(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    from filelock import FileLock, Timeout  # noqa: PLC0415 (slow to import, and only --resume needs it)
+    from filelock import FileLock, Timeout  # slow to import, and only --resume needs it
 
     check_writable(path)
     lock_path = Path(f"{path}.lock")

@@ -98,7 +98,7 @@ def image_defects(response: TargetResponse, requested: tuple[int, int] | None) -
 
 def _open(body: bytes) -> tuple[str, tuple[int, int]]:
     """Return the format and size of an image, and an empty format for a body that is not a complete image."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (loading it takes long)
+    from PIL import Image, UnidentifiedImageError  # loading it takes long
 
     damaged = (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError)
     with suppress(*damaged), Image.open(io.BytesIO(body)) as image:

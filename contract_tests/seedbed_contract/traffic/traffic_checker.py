@@ -15,28 +15,12 @@ from seedbed_contract.display import KEY_VARIABLE, redact, sample_of, sample_of_
 from seedbed_contract.findings import CheckResult, FindingLog, NotChecked, Report
 from seedbed_contract.http import NOT_JSON, parse_json
 from seedbed_contract.reports.wording import counted
+from seedbed_contract.rules import envelope
 from seedbed_contract.rules.callback_request import exercised_callback_clauses
-from seedbed_contract.rules.envelope import (
-    FORM_CLAUSES,
-    Defect,
-    creation_defects,
-    form_defects,
-    refusal_defects,
-    shape_defects,
-)
 from seedbed_contract.rules.task_record import APPEARS_WITHIN, change_defects, exercised_clauses, record_defects
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import OK, Expectations
-from seedbed_contract.traffic.callers import (
-    has_documented_method,
-    has_repeated_names,
-    is_malformed,
-    is_unparsable,
-    must_be_accepted,
-    other_model,
-    request_defects,
-    violations_of,
-)
+from seedbed_contract.traffic import callers
 from seedbed_contract.traffic.har import MISSING_KEY, keys_of
 from seedbed_contract.traffic.recording import (
     CREATE,
@@ -187,14 +171,14 @@ class _TrafficChecker:
     def check_call(self, call: RecordedCall) -> None:
         """Check one call alone, the request and the response."""
         contract = self._expected.contract
-        model = other_model(call, self._expected) if call.operation == CREATE else ""
+        model = callers.other_model(call, self._expected) if call.operation == CREATE else ""
         if model:
             self._log.mark_unchecked(f"tasks of {for_display(model)}", "the contract is for another model")
             return
         self._checked["traffic.requests"] += 1
-        for defect, details in request_defects(call, contract):
+        for defect, details in callers.request_defects(call, contract):
             self._report("traffic.requests", [defect], call, details, side="caller")
-        if not has_documented_method(call, contract):
+        if not callers.has_documented_method(call, contract):
             return
         self._check_form(call)
         if call.operation == CREATE:
@@ -204,15 +188,15 @@ class _TrafficChecker:
             response = call.exchange.response
             if response and isinstance(response.json, dict):
                 shape = _SHAPES[call.operation]
-                self._report("traffic.answers", shape_defects(shape, response.json), call)
+                self._report("traffic.answers", envelope.shape_defects(shape, response.json), call)
                 self._log.exercise_shape(shape, response.json)
         elif call.operation == RECORD and not any(call.task_ids):
             codes = self._expected.codes("task_id_missing", "task_unknown")
             self._check_refusal(call, "recordInfo/missing", "a request without a task id", codes)
 
     def _check_form(self, call: RecordedCall) -> None:
-        self._report("traffic.answers", form_defects(call.exchange, self._expected, self._keys), call)
-        self._log.exercise(FORM_CLAUSES)
+        self._report("traffic.answers", envelope.form_defects(call.exchange, self._expected, self._keys), call)
+        self._log.exercise(envelope.FORM_CLAUSES)
         response = call.exchange.response
         if response and isinstance(response.json, dict):
             self._log.exercise((f"code/{call.exchange.code}",))
@@ -226,15 +210,17 @@ class _TrafficChecker:
         first = self._creations.setdefault(task_id, call)
         # A file may hold one exchange twice, if both a browser and a proxy recorded it.
         if first.recorded.started != call.recorded.started:
-            self._report("traffic.answers", [Defect("createTask/unique", "two tasks have the same id")], call)
+            self._report("traffic.answers", [envelope.Defect("createTask/unique", "two tasks have the same id")], call)
         self._log.exercise(("createTask/unique",))
 
     def _check_creation(self, call: RecordedCall) -> None:
-        is_ambiguous = has_repeated_names(call) or (is_malformed(call) and not is_unparsable(call))
+        is_ambiguous = callers.has_repeated_names(call) or (
+            callers.is_malformed(call) and not callers.is_unparsable(call)
+        )
         if call.recorded.request_body is None or is_ambiguous:
             return
-        violations = violations_of(call, self._expected.contract)
-        if is_malformed(call):
+        violations = callers.violations_of(call, self._expected.contract)
+        if callers.is_malformed(call):
             codes = self._expected.codes("body_malformed", "request_invalid", "model_unknown")
             self._check_refusal(call, "request/json", "a body that is not valid JSON", codes)
         elif violations:
@@ -248,17 +234,17 @@ class _TrafficChecker:
     def _check_refusal(self, call: RecordedCall, clause: str, what: str, codes: frozenset[int]) -> None:
         allowed = codes | self._expected.codes(*_CASES_OF_ANY_CALL)
         self._log.exercise((clause,), "refusing")
-        self._report("traffic.answers", refusal_defects(call.exchange, allowed, clause, what), call)
+        self._report("traffic.answers", envelope.refusal_defects(call.exchange, allowed, clause, what), call)
 
     def _check_acceptance(self, call: RecordedCall) -> None:
         expected, code = self._expected, call.exchange.code
         self._log.exercise(kept_clauses(expected.contract, call.request))
         if code == expected.success:
-            self._report("traffic.answers", creation_defects(call.exchange, expected), call)
+            self._report("traffic.answers", envelope.creation_defects(call.exchange, expected), call)
             return
         blaming = expected.codes(*_CASES_OF_BAD_REQUESTS) - expected.codes(*_CASES_OF_ANY_CALL) - {expected.success}
-        if code in blaming and must_be_accepted(call, expected.contract):
-            defect = Defect(f"code/{code}", f"a valid request is refused with code {code}")
+        if code in blaming and callers.must_be_accepted(call, expected.contract):
+            defect = envelope.Defect(f"code/{code}", f"a valid request is refused with code {code}")
             self._report("traffic.answers", [defect], call)
 
     def check_tasks(
@@ -274,7 +260,7 @@ class _TrafficChecker:
             defects = recorded_callback_defects(history, received, polls[history.task_id], self._expected, signing_key)
             self._add("traffic.callbacks", defects, sample)
             if received.status == OK and accepted_at.setdefault(history.task_id, received.time) != received.time:
-                again = Defect("callback/once", "a callback is sent again after it was accepted")
+                again = envelope.Defect("callback/once", "a callback is sent again after it was accepted")
                 self._add("traffic.callbacks", [again], sample)
 
     def _check_history(self, history: TaskHistory) -> list[Poll]:
@@ -313,12 +299,18 @@ class _TrafficChecker:
         age = call.recorded.started - creation.recorded.ended if creation.recorded.started else 0.0
         if was_seen or age > APPEARS_WITHIN:
             title = "a task cannot be fetched by the id that createTask returned"
-            self._report("traffic.tasks", [Defect("createTask/usable", title)], call)
+            self._report("traffic.tasks", [envelope.Defect("createTask/usable", title)], call)
 
     # Findings
 
     def _report(
-        self, check: str, defects: Iterable[Defect], call: RecordedCall, details: str = "", *, side: str = "service"
+        self,
+        check: str,
+        defects: Iterable[envelope.Defect],
+        call: RecordedCall,
+        details: str = "",
+        *,
+        side: str = "service",
     ) -> None:
         case = redact(details, self._secrets) or f"entry {call.recorded.index + 1} of the file"
         sample = partial(sample_of, call.exchange, self._recording.base_url, self._secrets)
@@ -328,7 +320,7 @@ class _TrafficChecker:
     def _add(
         self,
         check: str,
-        defects: Iterable[Defect],
+        defects: Iterable[envelope.Defect],
         sample: Callable[[], Sample],
         case: str = "",
         *,

@@ -254,7 +254,7 @@ class CallbackDispatcher:
         account = self._service.spaces.named(task.space).account(task.account)
         headers = signature_headers(task, now, account.signing_key if account else b"")
         # Imported with the first callback: its HTTP parser would take a good part of the start-up time.
-        from seedbed_mock.callbacks.sender import DeliveryError, send_callback  # noqa: PLC0415
+        from seedbed_mock.callbacks.sender import DeliveryError, send_callback
 
         deadline = asyncio.timeout(_TIMEOUT)
         self._deadlines.add(deadline)

@@ -43,7 +43,7 @@ def render(picture: Picture, gallery: Gallery | None = None) -> Rendered:
         ResultError: The image of the gallery cannot be read.
     """
     # Imported with the first image: Pillow would double the start-up time, and many runs fetch no image.
-    from seedbed_mock.results.drawing import draw, encode  # noqa: PLC0415
+    from seedbed_mock.results.drawing import draw, encode
 
     content = encode(gallery.show(picture) if gallery else draw(picture), picture)
     return Rendered(content, f'"{sha256(content).hexdigest()}"')

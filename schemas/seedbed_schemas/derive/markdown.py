@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from seedbed_schemas.derive import layouts
 from seedbed_schemas.derive.facts import (
     CodeFact,
     Field,
@@ -15,19 +16,6 @@ from seedbed_schemas.derive.facts import (
     Place,
     RuleFact,
     codes_of_options,
-)
-from seedbed_schemas.derive.layouts import (
-    BODY,
-    COLUMNS,
-    OPERATION,
-    FieldEntry,
-    code_lines,
-    entries,
-    is_table_of_fields,
-    match_concept,
-    properties_of,
-    read_fields,
-    words_for,
 )
 
 if TYPE_CHECKING:
@@ -65,31 +53,31 @@ def read_markdown(sections: list[Section]) -> PageFacts:
 
 
 def _part(sections: list[Section], concept: str) -> list[Section]:
-    part = [section for section in sections if any(match_concept(title, concept) for title in section.headings)]
+    part = [section for section in sections if any(layouts.match_concept(title, concept) for title in section.headings)]
     if not part:
-        raise PageError(f"The page has no section {words_for(concept)}.")
+        raise PageError(f"The page has no section {layouts.words_for(concept)}.")
     return part
 
 
 def _is_authorization(section: Section) -> bool:
-    return any(match_concept(title, "authorization") for title in section.headings)
+    return any(layouts.match_concept(title, "authorization") for title in section.headings)
 
 
-def _all_entries(part: list[Section]) -> list[FieldEntry]:
+def _all_entries(part: list[Section]) -> list[layouts.FieldEntry]:
     """Return the entries of a part of the page, in page order."""
-    found = list[FieldEntry]()
+    found = list[layouts.FieldEntry]()
     for section in part:
         # A heading is the name of a field only if the field was listed before, so the names found so far are passed on.
-        found.extend(entries(section, [entry.name for entry in found]))
+        found.extend(layouts.entries(section, [entry.name for entry in found]))
     return found
 
 
-def _read_part(part: list[Section], listed: list[FieldEntry], what: str, unrecognized: list[str]) -> Field:
-    bodies = [section.heading for section in part if BODY.fullmatch(section.heading)]
+def _read_part(part: list[Section], listed: list[layouts.FieldEntry], what: str, unrecognized: list[str]) -> Field:
+    bodies = [section.heading for section in part if layouts.BODY.fullmatch(section.heading)]
     place = Place(bodies[0] if bodies else part[0].heading)
-    fields = read_fields(listed, what, unrecognized)
+    fields = layouts.read_fields(listed, what, unrecognized)
     parents = {entry.parent.rpartition(".")[2] for entry in listed}
-    for announced in filter(None, (properties_of(section.heading) for section in part)):
+    for announced in filter(None, (layouts.properties_of(section.heading) for section in part)):
         if announced.rpartition(".")[2] not in parents:
             raise PageError(f"The page announces the properties of {announced!r}, but does not list them.")
     return Field("", {"type": RuleFact("object", place)}, fields=fields)
@@ -109,9 +97,9 @@ def _operation(sections: list[Section], request: list[Section]) -> OperationFact
 def _labelled_fact(sections: list[Section], concept: str) -> RuleFact:
     for section in sections:
         for line in section.lines():
-            if match_concept(line.label, concept) and line.text:
+            if layouts.match_concept(line.label, concept) and line.text:
                 return RuleFact(line.text, Place(section.heading, label=line.label))
-    raise PageError(f"The page does not state {words_for(concept)}.")
+    raise PageError(f"The page does not state {layouts.words_for(concept)}.")
 
 
 def server_from_examples(sections: list[Section], path: str) -> RuleFact:
@@ -135,26 +123,26 @@ def server_from_examples(sections: list[Section], path: str) -> RuleFact:
 def _authorization(request: list[Section]) -> tuple[RuleFact, RuleFact]:
     """Return the header that carries the key and the word before the key, from an example such as ``A: Bearer KEY``."""
     for section in filter(_is_authorization, request):
-        for entry in entries(section, ()):
+        for entry in layouts.entries(section, ()):
             for code in (code for line in entry.cells["description"].segments for code in line.codes):
                 if (match := _HEADER.fullmatch(code)) and match["header"] == entry.name:
                     return RuleFact(entry.name, entry.at("name")), RuleFact(match["scheme"], entry.at("description"))
-    raise PageError(f"The page has no table {words_for('authorization')} that shows the header to send.")
+    raise PageError(f"The page has no table {layouts.words_for('authorization')} that shows the header to send.")
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
 
 
-def _codes(sections: list[Section], answer: list[FieldEntry]) -> Iterator[CodeFact]:
+def _codes(sections: list[Section], answer: list[layouts.FieldEntry]) -> Iterator[CodeFact]:
     """Yield the codes that are listed in the description of a response field or in a table of codes."""
     for entry in answer:
         lines = entry.cells["description"].segments
-        labels = [line.label for line in lines if match_concept(line.label, "codes")]
-        for number, _ in code_lines(lines):
+        labels = [line.label for line in lines if layouts.match_concept(line.label, "codes")]
+        for number, _ in layouts.code_lines(lines):
             yield CodeFact(number, entry.at("description", labels[0]))
     for section in sections:
         for table in section.tables:
-            columns = [column for column in table.columns if match_concept(column, "status")]
+            columns = [column for column in table.columns if layouts.match_concept(column, "status")]
             for text in (row[column].text for column in columns for row in table.rows):
                 if re.fullmatch(r"\d{3,5}", text):
                     yield CodeFact(int(text), Place(section.heading, text, columns[0]))
@@ -167,20 +155,22 @@ def _unrecognized(sections: Iterable[Section]) -> Iterator[str]:
     """Yield the statements outside the entries that are neither a known fact nor prose."""
     for section in sections:
         heading = repr(section.heading)
-        if (match := BODY.fullmatch(section.heading)) and match["media"] != "application/json":
+        if (match := layouts.BODY.fullmatch(section.heading)) and match["media"] != "application/json":
             yield f"the media type {match['media']!r}"
         for table in section.tables:
             # In a table of codes, the columns beside the code are prose.
-            if not any(match_concept(column, "status") for column in table.columns):
-                unknown = [column for column in table.columns if not match_concept(column, *COLUMNS)]
+            if not any(layouts.match_concept(column, "status") for column in table.columns):
+                unknown = [column for column in table.columns if not layouts.match_concept(column, *layouts.COLUMNS)]
                 yield from (f"the column {column!r} of the table under {heading}" for column in unknown)
         for line in _lines_outside_fields(section):
-            if line.colon and line.text and not match_concept(line.label, *OPERATION, "prose"):
+            if line.colon and line.text and not layouts.match_concept(line.label, *layouts.OPERATION, "prose"):
                 yield f"{line.label!r} under {heading}"
 
 
 def _lines_outside_fields(section: Section) -> Iterator[Segment]:
-    listed = [entry for entry in entries(section, ()) if not any(map(is_table_of_fields, section.tables))]
+    listed = [
+        entry for entry in layouts.entries(section, ()) if not any(map(layouts.is_table_of_fields, section.tables))
+    ]
     if not listed:
         yield from section.lines()
     elif listed[0].place.heading != section.heading or listed[0].place.row:
