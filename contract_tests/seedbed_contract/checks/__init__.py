@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.checks import (
-    accounts,
+    account_checks,
     callback_delivery,
     endpoints,
     life_cycle,
@@ -43,8 +43,8 @@ class Check:
 CHECKS: Final = (
     Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
-    Check("authorisation.keys", "wrong keys are refused", accounts.check_wrong_keys),
-    Check("accounts.refusals", "refused requests cost nothing", accounts.check_refusals_are_free),
+    Check("authorisation.keys", "wrong keys are refused", account_checks.check_wrong_keys),
+    Check("accounts.refusals", "refused requests cost nothing", account_checks.check_refusals_are_free),
     Check(
         "requests.accepted",
         "valid requests are accepted",
@@ -59,7 +59,7 @@ CHECKS: Final = (
     Check(
         "authorisation.operations",
         "every operation needs a key",
-        accounts.check_every_operation,
+        account_checks.check_every_operation,
         makes_tasks=True,
     ),
     Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
@@ -68,18 +68,20 @@ CHECKS: Final = (
     Check("results.images", "result images", result_images.check_images, makes_tasks=True),
     Check("operations.download_url", "download URLs", endpoints.check_download_urls, makes_tasks=True),
     Check("callbacks.delivered", "callbacks are delivered", callback_delivery.check_delivery, makes_tasks=True),
-    Check("accounts.tasks", "tasks cost their price", accounts.check_prices, makes_tasks=True),
+    Check("accounts.tasks", "tasks cost their price", account_checks.check_prices, makes_tasks=True),
     Check(
         "authorisation.accounts",
         "accounts cannot see each other's tasks",
-        accounts.check_account_separation,
+        account_checks.check_account_separation,
         makes_tasks=True,
     ),
     Check("requests.more", "further valid requests", request_validation.check_deferred_requests, makes_tasks=True),
-    Check("limits.rate", "the rate limit", accounts.check_rate_limit, makes_tasks=True),
-    Check("limits.credits", "an exhausted balance", accounts.check_exhausted_balance, makes_tasks=True),
+    Check("limits.rate", "the rate limit", account_checks.check_rate_limit, makes_tasks=True),
+    Check("limits.credits", "an exhausted balance", account_checks.check_exhausted_balance, makes_tasks=True),
     Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),
-    Check("accounts.end", "tasks cost their price at the end of the run", accounts.check_prices, makes_tasks=True),
+    Check(
+        "accounts.end", "tasks cost their price at the end of the run", account_checks.check_prices, makes_tasks=True
+    ),
     Check("records.later", "records of finished tasks do not change", life_cycle.check_records_again, makes_tasks=True),
     Check("callbacks.quiet", "no unrequested callbacks", callback_delivery.check_unrequested, makes_tasks=True),
 )
