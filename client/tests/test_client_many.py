@@ -52,6 +52,7 @@ async def generate_many(server: MockServer, count: int) -> int:
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HANDLES.exists(), reason="open handles are counted in /proc, which this system does not have")
 def test_a_thousand_tasks_at_once_use_few_connections_and_leave_none_open(server: MockServer) -> None:
     server.play(task_seconds=0.2, rate_limit="off", credits=10**6)

@@ -28,9 +28,9 @@ NEVER_EXERCISED = {
 }
 
 
-def slow_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
-    """Return the mark of a case that runs only with ``pytest -m slow``, unless it is one of the quick ones."""
-    return () if is_quick else (pytest.mark.slow,)
+def exhaustive_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the mark of a case that runs only with ``pytest -m exhaustive``, unless it is one of the quick ones."""
+    return () if is_quick else (pytest.mark.exhaustive,)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def slow_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
             variant,
             seed,
             id=f"{variant.name}-{seed}",
-            marks=slow_unless(is_quick=variant in QUICK_VARIANTS and seed == 0),
+            marks=exhaustive_unless(is_quick=variant in QUICK_VARIANTS and seed == 0),
         )
         for variant in CONFORMING
         for seed in SEEDS
@@ -71,7 +71,7 @@ def test_behaviour_that_the_page_does_not_cover_is_not_reported(lenient: SeededD
 @pytest.mark.parametrize(
     ("dialect", "http_status", "seed"),
     [
-        pytest.param(dialect, mode, seed, marks=slow_unless(is_quick=(dialect, mode) in QUICK_MODES and seed == 0))
+        pytest.param(dialect, mode, seed, marks=exhaustive_unless(is_quick=(dialect, mode) in QUICK_MODES and seed == 0))
         for dialect in ("documented", "observed")
         for mode in MODES
         for seed in SEEDS
@@ -90,6 +90,7 @@ def test_the_mock_server_has_no_finding_and_every_clause_is_exercised(
     assert not [covered.clause.id for covered in report.coverage if covered.refusing == 0]
 
 
+@pytest.mark.slow
 def test_with_all_keys_of_the_mock_server_the_remaining_clauses_are_exercised() -> None:
     keys = ("first:credits=1000,signing-key=whsec-check", "second")
     with running(key=keys, task_seconds=0, rate_limit="20/10") as server:

@@ -43,6 +43,7 @@ def test_a_refused_second_key_is_reported_as_not_checked() -> None:
     assert any("second key" in each.reason for each in report.not_checked)
 
 
+@pytest.mark.slow  # the rate limit makes the run wait
 def test_a_model_with_a_shorter_code_table_is_checked_against_its_own_contract() -> None:
     document = json.loads(json.dumps(default_contract().document).replace(default_contract().model, "meadow/1-sketch"))
     document["x-codes"] = [row for row in document["x-codes"] if row["code"] not in {404, 455, 505}]

@@ -15,8 +15,10 @@ from tests.seeded_defects import SEEDED_DEFECTS
 
 READING_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name in READING]
 OTHER_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name not in READING]
-QUICK = (*READING_DEFECTS[::4], *OTHER_DEFECTS[4::9])
-"""The sample that every test run checks. ``pytest -m slow`` checks the rest."""
+SAMPLE = (*READING_DEFECTS[::4], *OTHER_DEFECTS[4::9])
+"""The sample that ``.ci/run`` checks; ``pytest -m exhaustive`` checks the rest."""
+QUICK = SAMPLE[::3]
+"""The part of the sample that every test run checks; ``pytest -m slow`` checks the others."""
 PROCESSES = 2
 """A run mostly waits, so two runs at once take hardly longer than one."""
 AHEAD = 3
@@ -52,17 +54,19 @@ def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
         pool.shutdown(cancel_futures=True)
 
 
-def test_the_quick_sample_is_large_enough() -> None:
-    assert len(QUICK) >= 60
-    assert len({clause.partition("/")[0] for defect in QUICK for clause in defect.clauses}) >= 20
+def marks_of(defect: SeededDefect) -> tuple[pytest.MarkDecorator, ...]:
+    if defect in QUICK:
+        return ()
+    return (pytest.mark.slow if defect in SAMPLE else pytest.mark.exhaustive,)
+
+
+def test_the_sample_is_large_enough() -> None:
+    assert len(SAMPLE) >= 60
+    assert len({clause.partition("/")[0] for defect in SAMPLE for clause in defect.clauses}) >= 20
 
 
 @pytest.mark.parametrize(
-    "defect",
-    [
-        pytest.param(defect, id=defect.name, marks=() if defect in QUICK else pytest.mark.slow)
-        for defect in SEEDED_DEFECTS
-    ],
+    "defect", [pytest.param(defect, id=defect.name, marks=marks_of(defect)) for defect in SEEDED_DEFECTS]
 )
 def test_a_defect_is_found(defect: SeededDefect, runs: Runs) -> None:
     findings = runs.findings(defect)

@@ -98,8 +98,8 @@ def test_an_independent_server_passes(project: UserProject, words: tuple[str, ..
     ("name", "words"),
     [
         ("a createTime that changes", ()),
-        ("a createTime that changes", ("-n", "2")),
-        ("letters beyond the BMP refused", ("-n", "2")),
+        pytest.param("a createTime that changes", ("-n", "2"), marks=pytest.mark.slow),
+        pytest.param("letters beyond the BMP refused", ("-n", "2"), marks=pytest.mark.slow),
     ],
 )
 def test_a_defect_fails_a_test_that_prints_the_finding(project: UserProject, name: str, words: tuple[str, ...]) -> None:
@@ -216,6 +216,7 @@ def directory_profile(_: Path) -> Iterator[str]:
     yield PROFILE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", [directory_profile, redis_profile], ids=["a directory", "Redis"])
 def test_random_findings_are_stored_and_tried_first_in_the_next_run(
     tmp_path: Path, project: UserProject, profile: Callable[[Path], contextlib.AbstractContextManager[str]]

@@ -41,7 +41,8 @@ NOT_RUN = {
     "source .venv/bin/activate": "activates that environment",
     "seedbed generate --live": "calls the paid service",
     "seedbed check https://": "calls a server on another machine",
-    "pytest -m slow": "takes an hour",
+    "pytest -m slow": "takes minutes",
+    "pytest -m exhaustive": "takes an hour",
     "properdocs": "builds this site, which is a step of .ci/run",
 }
 """How the commands begin that no test runs, and why."""

@@ -160,6 +160,7 @@ def stored_ids(path: Path) -> list[str]:
         return [task.task_id for task in store.tasks(limit=1_000_000)]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_repeatedly_loses_no_task(tmp_path: Path) -> None:
     path = tmp_path / "seedbed.db"
     asyncio.run(kill_repeatedly(path))
