@@ -71,7 +71,9 @@ def test_behaviour_that_the_page_does_not_cover_is_not_reported(lenient: SeededD
 @pytest.mark.parametrize(
     ("dialect", "http_status", "seed"),
     [
-        pytest.param(dialect, mode, seed, marks=exhaustive_unless(is_quick=(dialect, mode) in QUICK_MODES and seed == 0))
+        pytest.param(
+            dialect, mode, seed, marks=exhaustive_unless(is_quick=(dialect, mode) in QUICK_MODES and seed == 0)
+        )
         for dialect in ("documented", "observed")
         for mode in MODES
         for seed in SEEDS

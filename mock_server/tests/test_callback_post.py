@@ -36,7 +36,13 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         yield runner.run
         gc.collect()
     gc.collect()
-    assert reports == []
+    assert [report for report in reports if not is_known_from_uvloop(report)] == []
+
+
+def is_known_from_uvloop(report: dict[str, Any]) -> bool:
+    """Return whether uvloop reports that an aborted TLS connection is closed, which it does now and then (0.23)."""
+    is_about_tls = report["message"] == "Fatal error on SSL protocol"
+    return is_about_tls and "TCPTransport closed=True" in str(report.get("exception"))
 
 
 @pytest.fixture(scope="module", name="authority")
