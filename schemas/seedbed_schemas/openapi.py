@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from seedbed_schemas.contract import Code, Contract
-    from seedbed_schemas.job_api import EndpointSpec
     from seedbed_schemas.validation import Schema
 
 
@@ -87,9 +86,15 @@ class _DocumentWriter:
             ("models", api.models, "modelsAnswer", {"total": 0, "models": []}),
             ("modelSchema", api.model_schema, "modelSchemaAnswer", {"model": contract.model, "openapi": None}),
         ):
+            text = {"type": "string", "minLength": 1}
+            query = {"name": endpoint.query, "in": "query", "required": True, "schema": text}
             path = endpoint.path.replace("{model}", contract.model)
-            operation = self._shared_operation(name, endpoint, shape, data)
-            paths.setdefault(path, {})[endpoint.method.lower()] = operation
+            paths.setdefault(path, {})[endpoint.method.lower()] = {
+                "operationId": name,
+                "summary": api.document["x-operations"][name]["description"],
+                **({"parameters": [query]} if endpoint.query else {}),
+                "responses": self._responses(shape, {"success": self._envelope(data)}),
+            }
         return {
             "openapi": "3.1.0",
             "info": {
@@ -112,6 +117,17 @@ class _DocumentWriter:
         # A copy, because the example may be a default inside the contract.
         response = {**response, "code": self._success} if isinstance(response, dict) else response
         request_example = _success_example(contract.request, request)
+        callbacks, field = {}, self._api.fields.callback
+        if field in contract.part("request").get("properties", {}):
+            content = _json_content(_ref("callback"), {"success": self._envelope(self._record())})
+            post = {
+                "operationId": "taskEnded",
+                "summary": "The task has ended.",
+                "security": [],
+                "requestBody": {"required": True, "content": content},
+                "responses": {"200": {"description": "The receiver accepted the callback."}},
+            }
+            callbacks = {"callbacks": {"taskEnded": {f"{{$request.body#/{field}}}": {"post": post}}}}
         return {
             "operationId": re.sub(r"\W", "", contract.operation.path.rpartition("/")[2]) or "create",
             "summary": "Create a task.",
@@ -119,16 +135,7 @@ class _DocumentWriter:
             "x-codes": contract.document["x-codes"],
             "requestBody": {"required": True, "content": _json_content(_ref("request"), request_example)},
             "responses": self._responses("answer", _success_example(contract.answer, response)),
-            **self._callbacks(),
-        }
-
-    def _shared_operation(self, name: str, endpoint: EndpointSpec, shape: str, data: Any) -> dict[str, Any]:
-        query = {"name": endpoint.query, "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
-        return {
-            "operationId": name,
-            "summary": self._api.document["x-operations"][name]["description"],
-            **({"parameters": [query]} if endpoint.query else {}),
-            "responses": self._responses(shape, {"success": self._envelope(data)}),
+            **callbacks,
         }
 
     def _responses(self, shape: str, success: dict[str, Any]) -> dict[str, Any]:
@@ -146,20 +153,6 @@ class _DocumentWriter:
 
     def _envelope(self, data: Any) -> Any:
         return msgspec.to_builtins(Envelope(code=self._success, msg="success", data=data))
-
-    def _callbacks(self) -> dict[str, Any]:
-        field = self._api.fields.callback
-        if field not in self._contract.part("request").get("properties", {}):
-            return {}
-        content = _json_content(_ref("callback"), {"success": self._envelope(self._record())})
-        post = {
-            "operationId": "taskEnded",
-            "summary": "The task has ended.",
-            "security": [],
-            "requestBody": {"required": True, "content": content},
-            "responses": {"200": {"description": "The receiver accepted the callback."}},
-        }
-        return {"callbacks": {"taskEnded": {f"{{$request.body#/{field}}}": {"post": post}}}}
 
     def _record(self) -> Any:
         param = example_of(self._contract.part("request"))

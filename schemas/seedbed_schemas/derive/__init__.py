@@ -25,9 +25,7 @@ from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import for_display
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from seedbed_schemas.derive.facts import CodeFact, Field
+    from seedbed_schemas.derive.facts import Field
 
 
 __all__ = ["MAXIMUM_CHARACTERS", "Derivation", "PageError", "derive", "derive_page"]
@@ -110,15 +108,15 @@ def read_page(page: str) -> PageFacts:
         raise PageError("The page is empty.")
     if "\0" in page:
         raise PageError("The page is not text.")
+    if (document := _openapi_in(page)) is not None:
+        return read_openapi(document)
     if page.lstrip().startswith("{"):
-        return _read_json(page)
-    if _OPENAPI_YAML.match(page):
-        return read_openapi(_parse_yaml(page))
+        return _read_schema_response(page)
     _check_length(_FENCE.sub("", page), _MAXIMUM_MARKDOWN_CHARACTERS)
     sections = read_sections(page)
     for section in sections:
         for fence in section.fences:
-            if document := _openapi_in_fence(fence):
+            if document := _openapi_in(fence):
                 return read_openapi(
                     document, heading=section.heading, server_of=lambda path: server_from_examples(sections, path)
                 )
@@ -130,37 +128,20 @@ def _check_length(text: str, maximum: int) -> None:
         raise PageError(f"The page is longer than {maximum // 1024} Ki characters; it cannot be a documentation page.")
 
 
-def _openapi_in_fence(fence: str) -> Any:
-    """Return the OpenAPI document in a code fence, in YAML or JSON, or ``None``."""
-    if _OPENAPI_YAML.match(fence):
-        return _parse_yaml(fence)
-    if not fence.lstrip().startswith("{"):
+def _openapi_in(text: str) -> Any:
+    """Return the OpenAPI document in YAML or JSON that a page or a code fence consists of, or ``None``.
+
+    Raises:
+        PageError: The document is YAML that is not valid, nests too deeply or uses aliases.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            value = msgspec.json.decode(text.encode())
+        except (ValueError, RecursionError):
+            return None
+        return value if "openapi" in value else None
+    if not _OPENAPI_YAML.match(text):
         return None
-    try:
-        value = msgspec.json.decode(fence.encode())
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and "openapi" in value else None
-
-
-def _read_json(page: str) -> PageFacts:
-    """Read an OpenAPI document, or the response of the service for a model's schema."""
-    try:
-        document: dict[str, Any] = msgspec.json.decode(page.encode())
-    except (ValueError, RecursionError) as error:
-        raise PageError("The page starts like JSON, but is not valid JSON.") from error
-    if "openapi" in document:
-        return read_openapi(document)
-    data = document.get("data")
-    if not isinstance(data, dict):
-        raise PageError(f"The response has no data: {for_display(document.get('msg', 'it gives no reason'))}.")
-    if not isinstance(data.get("openapi"), dict):
-        model = f"the model {for_display(data['model'])}" if "model" in data else "its model"
-        raise PageError(f"The response has no OpenAPI document for {model}.")
-    return read_openapi(data["openapi"], base="/data/openapi")
-
-
-def _parse_yaml(text: str) -> Any:
     # A few nested aliases can expand to a document of any size ("billion laughs"), and the known pages use none.
     anchors, aliases = (set(re.findall(rf"{mark}([^\s,\[\]{{}}]+)", text)) for mark in ("&", r"\*"))
     if shared := anchors & aliases:
@@ -174,6 +155,21 @@ def _parse_yaml(text: str) -> Any:
     except ValueError as error:
         reason = for_display(str(error).removeprefix("YAML parse error: ")).rstrip(".")
         raise PageError(f"The OpenAPI document of the page is not valid YAML: {reason}.") from error
+
+
+def _read_schema_response(page: str) -> PageFacts:
+    """Read the response of the service for a model's schema."""
+    try:
+        document: dict[str, Any] = msgspec.json.decode(page.encode())
+    except (ValueError, RecursionError) as error:
+        raise PageError("The page starts like JSON, but is not valid JSON.") from error
+    data = document.get("data")
+    if not isinstance(data, dict):
+        raise PageError(f"The response has no data: {for_display(document.get('msg', 'it gives no reason'))}.")
+    if not isinstance(data.get("openapi"), dict):
+        model = f"the model {for_display(data['model'])}" if "model" in data else "its model"
+        raise PageError(f"The response has no OpenAPI document for {model}.")
+    return read_openapi(data["openapi"], base="/data/openapi")
 
 
 def _as_json(node: Any) -> Any:
@@ -207,6 +203,12 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
         raise PageError("The page does not list the status codes of its response.")
     model = str(constants[0].value)
     operation = vars(facts.operation)
+    table: dict[int, dict[str, Any]] = {}
+    for code in facts.codes:
+        default = {"name": f"code_{code.number}", "description": f"The page documents code {code.number}."}
+        wording = _WORDING["codes"].get(str(code.number), default)
+        # A page may list a code several times; the first place counts.
+        table.setdefault(code.number, {"code": code.number, **wording, "x-place": code.place.to_json()})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:seedbed:contract:{model}",
@@ -214,7 +216,7 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
         "title": model,
         "$ref": "#/$defs/request",
         "x-operation": {name: rule.value for name, rule in operation.items()} | {"x-places": _places(operation)},
-        "x-codes": _code_table(facts.codes),
+        "x-codes": list(table.values()),
         "$defs": {"request": _field_schema(request), "answer": _field_schema(facts.answer)},
     }
 
@@ -230,16 +232,6 @@ def _with_constant_model(field: Field) -> Field:
 
 def _places(rules: dict[str, RuleFact]) -> dict[str, dict[str, str]]:
     return {name: rule.place.to_json() for name, rule in rules.items()}
-
-
-def _code_table(codes: Iterable[CodeFact]) -> list[dict[str, Any]]:
-    """Return one row for each code; a page may list a code several times, and the first place counts."""
-    table: dict[int, dict[str, Any]] = {}
-    for code in codes:
-        default = {"name": f"code_{code.number}", "description": f"The page documents code {code.number}."}
-        wording = _WORDING["codes"].get(str(code.number), default)
-        table.setdefault(code.number, {"code": code.number, **wording, "x-place": code.place.to_json()})
-    return list(table.values())
 
 
 def _field_schema(field: Field) -> dict[str, Any]:

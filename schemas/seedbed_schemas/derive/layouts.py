@@ -157,7 +157,10 @@ def entries(section: Section, above: Iterable[str]) -> Iterator[FieldEntry]:
     Raises:
         PageError: A table lacks a column, or a row lacks a name or type.
     """
-    parent = _parent(section, set(above))
+    # The innermost heading that announces properties or names a field found so far gives the parent.
+    known = set(above) - {section.heading}
+    parents = (properties_of(title) or (title if title in known else "") for title in reversed(section.headings))
+    parent = next(filter(None, parents), "")
     for table in filter(is_table_of_fields, section.tables):
         yield from _rows(section, table, parent)
     if _has_type_line([*section.segments, *(line for item in section.items for line in item.segments)]):
@@ -172,16 +175,6 @@ def entries(section: Section, above: Iterable[str]) -> Iterator[FieldEntry]:
 def is_table_of_fields(table: Table) -> bool:
     """Return whether a table lists fields, which is the case if one of its columns contains names."""
     return any(match_concept(column, "name") for column in table.columns)
-
-
-def _parent(section: Section, above: set[str]) -> str:
-    """Return the field whose children a section lists, according to its headings from the inside out."""
-    for heading in reversed(section.headings):
-        if field := properties_of(heading):
-            return field
-        if heading in above and heading != section.heading:
-            return heading
-    return ""
 
 
 def _rows(section: Section, table: Table, parent: str) -> Iterator[FieldEntry]:
@@ -305,13 +298,24 @@ def _read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
     spec = parse_type(entry.text("type"), entry.name)
     rules = _type_rules(spec, entry)
     item_rules = _type_rules(spec.items, entry) if spec.items else {}
-    for keyword, rule in _description_rules(entry, spec, unrecognized):
-        (item_rules if spec.items and keyword not in _ARRAY_KEYWORDS else rules)[keyword] = rule
+    lines, prose = entry.cells["description"].segments, list[str]()
+    code_rows = {id(line) for _, line in code_lines(lines)}
+    for line in lines:
+        concept = match_concept(line.label, *LABELS) if line.label else ""
+        if not concept:
+            prose.append(line.text)
+        values = dict(_labelled_values(concept, line, spec.items or spec, entry.name))
+        for keyword, value in values.items():
+            target = item_rules if spec.items and keyword not in _ARRAY_KEYWORDS else rules
+            target[keyword] = RuleFact(value, entry.at("description", line.label))
+        # A label without a colon is emphasis, and a label without text is a caption.
+        is_statement = concept not in {"codes", "prose", "example"} and line.colon and line.text
+        if not values and is_statement and id(line) not in code_rows:
+            unrecognized.append(f"{line.label!r} of {entry.name!r} under {entry.place.heading!r}")
     if not match_concept(entry.text("default"), "no default"):
         rules["default"] = RuleFact(parse_value(entry.text("default"), spec, entry.name), entry.at("default"))
     if (spec.items or spec).is_enum and "enum" not in (rules | item_rules):
         raise PageError(f"The page says that {entry.name!r} is an enum, but has no line {words_for('options')} for it.")
-    prose = [line.text for line in entry.cells["description"].segments if not _label_concept(line)]
     notes = prose_notes(prose, rules | item_rules, entry.at("description"))
     items = Field("", item_rules) if spec.items else None
     return Field(entry.name, rules, _required_rule(entry), items=items, notes=notes)
@@ -331,24 +335,6 @@ def _required_rule(entry: FieldEntry) -> RuleFact | None:
         column = entry.columns["required"] or "required"
         raise PageError(f"The page says {text!r} under {column!r} for {entry.name!r}, which is not one of {words}.")
     return RuleFact(answer == "yes", entry.at("required"))
-
-
-def _label_concept(line: Segment) -> str:
-    return match_concept(line.label, *LABELS) if line.label else ""
-
-
-def _description_rules(entry: FieldEntry, spec: TypeSpec, unrecognized: list[str]) -> Iterator[tuple[str, RuleFact]]:
-    """Yield the keyword and rule of each labelled line of a description."""
-    lines = entry.cells["description"].segments
-    code_rows = {id(line) for _, line in code_lines(lines)}
-    for line in lines:
-        place, concept = entry.at("description", line.label), _label_concept(line)
-        found = dict(_labelled_values(concept, line, spec.items or spec, entry.name))
-        yield from ((keyword, RuleFact(value, place)) for keyword, value in found.items())
-        # A label without a colon is emphasis, and a label without text is a caption.
-        is_statement = concept not in {"codes", "prose", "example"} and line.colon and line.text
-        if not found and is_statement and id(line) not in code_rows:
-            unrecognized.append(f"{line.label!r} of {entry.name!r} under {entry.place.heading!r}")
 
 
 def code_lines(segments: Iterable[Segment]) -> Iterator[tuple[int, Segment]]:

@@ -162,17 +162,13 @@ def _unrecognized(sections: Iterable[Section]) -> Iterator[str]:
             if not any(layouts.match_concept(column, "status") for column in table.columns):
                 unknown = [column for column in table.columns if not layouts.match_concept(column, *layouts.COLUMNS)]
                 yield from (f"the column {column!r} of the table under {heading}" for column in unknown)
-        for line in _lines_outside_fields(section):
-            if line.colon and line.text and not layouts.match_concept(line.label, *layouts.OPERATION, "prose"):
-                yield f"{line.label!r} under {heading}"
-
-
-def _lines_outside_fields(section: Section) -> Iterator[Segment]:
-    listed = [
-        entry for entry in layouts.entries(section, ()) if not any(map(layouts.is_table_of_fields, section.tables))
-    ]
-    if not listed:
-        yield from section.lines()
-    elif listed[0].place.heading != section.heading or listed[0].place.row:
-        # The section has bullets with fields. Below the heading of a field, all lines belong to that field.
-        yield from section.segments
+        listed = list(layouts.entries(section, ()))
+        lines: Iterable[Segment] = ()
+        if not listed or any(map(layouts.is_table_of_fields, section.tables)):
+            lines = section.lines()
+        elif listed[0].place.heading != section.heading or listed[0].place.row:
+            # The section has bullets with fields. Below the heading of a field, all lines belong to that field.
+            lines = section.segments
+        labels = (line.label for line in lines if line.colon and line.text)
+        known = (*layouts.OPERATION, "prose")
+        yield from (f"{label!r} under {heading}" for label in labels if not layouts.match_concept(label, *known))

@@ -147,7 +147,17 @@ class _SchemaReader:
         rules = {keyword: rule for part in parts for keyword, rule in self._rules(part)}
         _translate_openapi_3_0(parts, rules)
         self._check(parts)
-        children = self._children(parts)
+        properties = _properties(parts)
+        listed = [location for part in parts for _, location in part.at("required").children()]
+        required_names = {str(location.value): RuleFact(value=True, place=self.place(location)) for location in listed}
+        self.unrecognized += [
+            f"required {for_display(missing)!r} at {self.place(parts[0]).pointer!r}"
+            for missing in sorted(required_names.keys() - properties.keys())
+        ]
+        children = tuple(
+            self.field(child, *schemas, required=_required_rule(schemas, required_names.get(child)))
+            for child, schemas in properties.items()
+        )
         items = [part.at("items") for part in parts if part.value.get("items") is not None]
         if "type" not in rules and (children or items):
             json_type, keyword = ("object", "properties") if children else ("array", "items")
@@ -190,19 +200,6 @@ class _SchemaReader:
                 self.unrecognized.append(f"required {for_display(required)} at {place!r}")
             if not isinstance(schema.get("nullable", False), bool):
                 self.unrecognized.append(f"nullable {for_display(schema['nullable'])} at {place!r}")
-
-    def _children(self, parts: list[Location]) -> tuple[Field, ...]:
-        properties = _properties(parts)
-        listed = [location for part in parts for _, location in part.at("required").children()]
-        required = {str(location.value): RuleFact(value=True, place=self.place(location)) for location in listed}
-        self.unrecognized += [
-            f"required {for_display(name)!r} at {self.place(parts[0]).pointer!r}"
-            for name in sorted(required.keys() - properties.keys())
-        ]
-        return tuple(
-            self.field(name, *locations, required=_required_rule(locations, required.get(name)))
-            for name, locations in properties.items()
-        )
 
     def _rules(self, part: Location) -> Iterator[tuple[str, RuleFact]]:
         json_type = part.value.get("type")
@@ -320,7 +317,17 @@ class _OperationReader:
         # A page may leave out the schema of the response.
         answer = Field("") if success.value is None else self._schemas.field("", success)
         request = self._schemas.field("", self._body(self._operation))
-        operation = self._operation_facts()
+        server, path = self._server_and_path()
+        header, scheme = self._authorization()
+        method = self._fact(self._operation.pointer.rpartition("/")[2].upper(), self._operation)
+        rules = {"method": method, "path": path, "server": server, "header": header, "scheme": scheme}
+        declared = self._operation.member("x-places")
+        operation = OperationFacts(
+            **{
+                name: RuleFact(rule.value, _declared_place(declared.get(name), rule.place))
+                for name, rule in rules.items()
+            }
+        )
         codes = tuple(self._codes(answer))
         unrecognized = self._schemas.unrecognized
         for _, location in self._operation.at("parameters").children():
@@ -346,25 +353,6 @@ class _OperationReader:
 
     def _body(self, operation: Location) -> Location:
         return self._schemas.resolve(operation.at("requestBody")).at("content", _JSON, "schema")
-
-    def _operation_facts(self) -> OperationFacts:
-        server, path = self._server_and_path()
-        header, scheme = self._authorization()
-        method = self._operation.pointer.rpartition("/")[2].upper()
-        rules = {
-            "method": self._fact(method, self._operation),
-            "path": path,
-            "server": server,
-            "header": header,
-            "scheme": scheme,
-        }
-        declared = self._operation.member("x-places")
-        return OperationFacts(
-            **{
-                name: RuleFact(rule.value, _declared_place(declared.get(name), rule.place))
-                for name, rule in rules.items()
-            }
-        )
 
     def _fact(self, value: str, location: Location) -> RuleFact:
         return RuleFact(value, self._schemas.place(location))
