@@ -117,20 +117,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         is_chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        body = b"".join(self._chunks()) if is_chunked else self._read(self.headers.get("Content-Length", "0"), 10)
+        body = b"" if is_chunked else self._read(self.headers.get("Content-Length", "0"), 10)
+        # http.server does not decode the chunked transfer coding.
+        while is_chunked and len(body) < _MAX_BODY:
+            chunk = self._read(self.rfile.readline(_MAX_LINE).decode("latin-1"), 16)
+            if not chunk:
+                break
+            body += chunk
+            self.rfile.readline(_MAX_LINE)
         headers = {name.lower(): value for name, value in self.headers.items()}
         status = cast("_ReceiverServer", self.server).receiver.handle(self.command, self.path, headers, body)
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def _chunks(self) -> Iterator[bytes]:
-        # http.server does not decode the chunked transfer coding.
-        room = _MAX_BODY
-        while room > 0 and (chunk := self._read(self.rfile.readline(_MAX_LINE).decode("latin-1"), 16)):
-            room -= len(chunk)
-            self.rfile.readline(_MAX_LINE)
-            yield chunk
 
     def _read(self, length: str, base: int) -> bytes:
         try:

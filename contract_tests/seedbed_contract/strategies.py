@@ -237,8 +237,17 @@ def _rules(contract: Contract) -> dict[str, SchemaRule]:
 
 @lru_cache(_CONTRACTS)
 def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
-    listed = _listed(contract, callback)
-    random = _with_one_change(contract, listed) | _generated(contract, callback)
+    schema, listed = contract.part("request"), _listed(contract, callback)
+    changes = [
+        st.tuples(st.just(path), instances(node.schema))
+        for path, node in locations(schema)
+        if not {"properties", "const"} & node.schema.keys() and path != (job_api().fields.callback,)
+    ]
+    # Listed requests with another value at one location are fast to draw.
+    whole = st.sampled_from(listed).map(copy.deepcopy)
+    changed = st.builds(lambda request, change: set_at(request, schema, *change), whole, st.one_of(changes))
+    # A changed item may equal another item of an array that wants unique ones.
+    random = changed.filter(contract.request.accepts) | _generated(contract, callback)
     return st.one_of(
         # Branches of their own, because Hypothesis draws each branch equally often and shrinks towards the first.
         *(st.sampled_from(cases).map(copy.deepcopy) for cases in (limits(contract), listed) if cases),
@@ -249,20 +258,6 @@ def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
 @lru_cache(_CONTRACTS)
 def _listed(contract: Contract, callback: str | None) -> list[Any]:
     return [case.request for case in accepted(contract, callback=callback) if case.body is None]
-
-
-def _with_one_change(contract: Contract, listed: Sequence[Any]) -> SearchStrategy[Any]:
-    """Return a strategy for listed requests with another value at one location; these are fast to draw."""
-    schema = contract.part("request")
-    changes = [
-        st.tuples(st.just(path), instances(node.schema))
-        for path, node in locations(schema)
-        if not {"properties", "const"} & node.schema.keys() and path != (job_api().fields.callback,)
-    ]
-    whole = st.sampled_from(listed).map(copy.deepcopy)
-    changed = st.builds(lambda request, change: set_at(request, schema, *change), whole, st.one_of(changes))
-    # A changed item may equal another item of an array that wants unique ones.
-    return changed.filter(contract.request.accepts)
 
 
 def _generated(contract: Contract, callback: str | None) -> SearchStrategy[Any]:

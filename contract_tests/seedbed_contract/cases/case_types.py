@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 Expected = Literal["refuse", "accept", "either"]
 """What a service has to do with a case. ``either`` means that neither the page nor a standard decides it."""
@@ -13,6 +20,14 @@ Headers = tuple[tuple[str, str], ...]
 """Headers in the order in which they are sent; a name can occur twice."""
 
 _SHOWN_BYTES: Final = 500
+# A process rarely works with more contracts, and the cases of one take some megabytes.
+_CONTRACTS: Final = 8
+
+
+def cached_by_contract(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Keep the cases that a function makes for the last few contracts."""
+    # The type of lru_cache itself would accept any arguments.
+    return cast("Callable[_P, _R]", lru_cache(_CONTRACTS)(function))
 
 
 @dataclass(frozen=True, slots=True)

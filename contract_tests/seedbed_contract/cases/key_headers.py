@@ -11,7 +11,7 @@ from seedbed_schemas import Contract, default_contract
 from seedbed_contract.cases.case_types import KeyHeaderCase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 # Hardly any key contains it, so a key changed by it is not another valid key.
 _RARE: Final = "~"
@@ -19,6 +19,51 @@ _NEXT: Final = str.maketrans(
     string.ascii_lowercase + string.ascii_uppercase + string.digits,
     "".join(part[1:] + part[0] for part in (string.ascii_lowercase, string.ascii_uppercase, string.digits)),
 )
+
+# Some of them leave a short key empty or equal; these are not sent.
+_CHANGED_COPIES: Final[dict[str, Callable[[str], str]]] = {
+    "another key": lambda key: key.translate(_NEXT),
+    "a word in place of a key": lambda _: "undefined",
+    "the key without its last character": lambda key: key[:-1],
+    "the key without its first character": lambda key: key[1:],
+    "the first half of the key": lambda key: key[: len(key) // 2],
+    "the first character of the key": lambda key: key[:1],
+    "the key with one more character": lambda key: f"{key}{_RARE}",
+    "the key with a character before it": lambda key: f"{_RARE}{key}",
+    "the key twice": lambda key: f"{key}{key}",
+    "the key with another last character": lambda key: key[:-1] + _RARE,
+    "the key with another first character": lambda key: _RARE + key[1:],
+    "the key in upper case": str.upper,
+    "the key in lower case": str.lower,
+    "the key with upper and lower case swapped": str.swapcase,
+    "the key backwards": lambda key: key[::-1],
+}
+_REFUSED: Final = {
+    "an empty header": "",
+    "the scheme alone": "{scheme}",
+    "the scheme twice": "{scheme} {scheme}",
+    "the key in the scheme Basic": "Basic {key}",
+    "the key as a name in the scheme Basic": "Basic {basic}",
+    "the key in the scheme Digest": "Digest {key}",
+    "the key in the scheme Token": "Token {key}",
+    "the key without a scheme": "{key}",
+}
+# RFC 9110 leaves these open, or lenient services accept them.
+_UNDECIDED: Final = {
+    "the scheme in lower case": "{lower}",
+    "the scheme in upper case": "{upper}",
+    "two spaces after the scheme": "{scheme}  {key}",
+    "a tab after the scheme": "{scheme}\t{key}",
+    "a space before the scheme": " {right}",
+    "a space after the key": "{right} ",
+    "no space after the scheme": "{scheme}{key}",
+    "a colon after the scheme": "{scheme}: {key}",
+    "the scheme before the valid header": "{scheme} {right}",
+    "the key in quotes": '{scheme} "{key}"',
+    "the key and a word": "{right} a",
+    "the key and a comma": "{right},",
+    "the key and a wrong one after a comma": "{right}, {wrong}",
+}
 
 
 def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeaderCase, ...]:
@@ -38,73 +83,36 @@ def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeader
             "the key must be printable ASCII without surrounding spaces; pass a key that the service accepts"
         )
     operation = (contract or default_contract()).operation
-    cases = (*_refused(key, operation.header, operation.scheme), *_undecided(key, operation.header, operation.scheme))
-    valid = ((operation.header, _credentials(operation.scheme, key)),)
+    header, scheme = operation.header, operation.scheme
+    right, wrong = _credentials(scheme, key), _credentials(scheme, key.translate(_NEXT))
+    lower, upper = _credentials(scheme.lower(), key), _credentials(scheme.upper(), key)
+    basic = base64.b64encode(f"{key}:".encode()).decode()
+    words = {
+        "scheme": scheme,
+        "key": key,
+        "right": right,
+        "wrong": wrong,
+        "lower": lower,
+        "upper": upper,
+        "basic": basic,
+    }
+    copies = {name: change(key) for name, change in _CHANGED_COPIES.items()}
+    refused = {name: template.format_map(words) for name, template in _REFUSED.items()}
+    refused |= {name: _credentials(scheme, copy) for name, copy in copies.items() if copy and copy != key}
+    cases = (
+        KeyHeaderCase("no key", (), "refuse"),
+        *(KeyHeaderCase(name, ((header, value),), "refuse") for name, value in refused.items()),
+        *(KeyHeaderCase(name, ((header, _UNDECIDED[name].format_map(words)),), "either") for name in _UNDECIDED),
+        KeyHeaderCase("the header twice", ((header, right), (header, right)), "either"),
+        KeyHeaderCase("the header twice, the first wrong", ((header, wrong), (header, right)), "either"),
+        KeyHeaderCase("the header twice, the last wrong", ((header, right), (header, wrong)), "either"),
+        KeyHeaderCase("the key in another header", (("X-API-Key", key),), "either"),
+    )
     # Of several cases with the same headers, the first stays.
-    by_headers = {case.headers: case for case in reversed(cases) if case.headers != valid}
+    by_headers = {case.headers: case for case in reversed(cases) if case.headers != ((header, right),)}
     return tuple(by_headers.values())[::-1]
 
 
 def _credentials(scheme: str, key: str) -> str:
     # A contract can leave out the scheme.
     return f"{scheme} {key}".strip()
-
-
-def _refused(key: str, header: str, scheme: str) -> Iterator[KeyHeaderCase]:
-    # Changed copies of the key, a few of which may be empty or equal to the key.
-    near = {
-        "another key": key.translate(_NEXT),
-        "a word in place of a key": "undefined",
-        "the key without its last character": key[:-1],
-        "the key without its first character": key[1:],
-        "the first half of the key": key[: len(key) // 2],
-        "the first character of the key": key[:1],
-        "the key with one more character": f"{key}{_RARE}",
-        "the key with a character before it": f"{_RARE}{key}",
-        "the key twice": f"{key}{key}",
-        "the key with another last character": key[:-1] + _RARE,
-        "the key with another first character": _RARE + key[1:],
-        "the key in upper case": key.upper(),
-        "the key in lower case": key.lower(),
-        "the key with upper and lower case swapped": key.swapcase(),
-        "the key backwards": key[::-1],
-    }
-    basic = base64.b64encode(f"{key}:".encode()).decode()
-    values = {
-        "an empty header": "",
-        "the scheme alone": scheme,
-        "the scheme twice": f"{scheme} {scheme}",
-        "the key in the scheme Basic": f"Basic {key}",
-        "the key as a name in the scheme Basic": f"Basic {basic}",
-        "the key in the scheme Digest": f"Digest {key}",
-        "the key in the scheme Token": f"Token {key}",
-        "the key without a scheme": key,
-        **{name: _credentials(scheme, wrong) for name, wrong in near.items() if wrong and wrong != key},
-    }
-    yield KeyHeaderCase("no key", (), "refuse")
-    yield from (KeyHeaderCase(name, ((header, value),), "refuse") for name, value in values.items())
-
-
-def _undecided(key: str, header: str, scheme: str) -> Iterator[KeyHeaderCase]:
-    """Yield headers that RFC 9110 leaves open, or that lenient services accept."""
-    right, wrong = _credentials(scheme, key), _credentials(scheme, key.translate(_NEXT))
-    values = {
-        "the scheme in lower case": _credentials(scheme.lower(), key),
-        "the scheme in upper case": _credentials(scheme.upper(), key),
-        "two spaces after the scheme": f"{scheme}  {key}",
-        "a tab after the scheme": f"{scheme}\t{key}",
-        "a space before the scheme": f" {right}",
-        "a space after the key": f"{right} ",
-        "no space after the scheme": f"{scheme}{key}",
-        "a colon after the scheme": f"{scheme}: {key}",
-        "the scheme before the valid header": f"{scheme} {right}",
-        "the key in quotes": f'{scheme} "{key}"',
-        "the key and a word": f"{right} a",
-        "the key and a comma": f"{right},",
-        "the key and a wrong one after a comma": f"{right}, {wrong}",
-    }
-    yield from (KeyHeaderCase(name, ((header, value),), "either") for name, value in values.items())
-    yield KeyHeaderCase("the header twice", ((header, right), (header, right)), "either")
-    yield KeyHeaderCase("the header twice, the first wrong", ((header, wrong), (header, right)), "either")
-    yield KeyHeaderCase("the header twice, the last wrong", ((header, right), (header, wrong)), "either")
-    yield KeyHeaderCase("the key in another header", (("X-API-Key", key),), "either")

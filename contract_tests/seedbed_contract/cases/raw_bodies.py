@@ -7,12 +7,11 @@ RFC 8259 and RFC 9110 make it equal to a valid request. Where they and the page 
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import Contract, default_contract
 
-from seedbed_contract.cases.case_types import Expected, Headers, RawBodyCase, encode
+from seedbed_contract.cases.case_types import Expected, Headers, RawBodyCase, cached_by_contract, encode
 from seedbed_contract.cases.requests import is_free_text, spellings
 from seedbed_contract.generation.locations import locations, set_at, smallest
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 JSON_HEADERS: Final[Headers] = (("Content-Type", "application/json"),)
 """The headers of an ordinary body."""
 
-_CONTRACTS: Final = 8
 # Deep enough to overflow the stack of a recursive parser; large enough to exceed the body limit of a web framework.
 _DEEP: Final = 100_000
 _LONG: Final = 5_000
@@ -113,17 +111,14 @@ _OTHER_TYPES: Final = (
 )
 
 
+@cached_by_contract
 def raw(contract: Contract | None = None) -> tuple[RawBodyCase, ...]:
     """Return raw request bodies with their headers and with what a service has to do with them.
 
     Args:
         contract: The contract that decides what a valid request is, by default that of the shipped model.
     """
-    return _raw(contract or default_contract())
-
-
-@lru_cache(_CONTRACTS)
-def _raw(contract: Contract) -> tuple[RawBodyCase, ...]:
+    contract = contract or default_contract()
     whole = smallest(contract.part("request"))
     good = encode(whole)
     key_end, size = good.index(b":"), len(good)

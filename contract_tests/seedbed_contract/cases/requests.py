@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.clauses import Node
 
-from seedbed_contract.cases.case_types import AcceptedCase, RefusedCase
+from seedbed_contract.cases.case_types import AcceptedCase, RefusedCase, cached_by_contract
 from seedbed_contract.generation.locations import (
     allowed_types,
     array_of_length,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     Schema = Mapping[str, Any]
     Described = tuple[str, Any]
 
-# A process rarely works with more contracts, and the cases of one take some megabytes.
-_CONTRACTS: Final = 8
 _NAME_LENGTH: Final = 40
 _EXAMPLES: Final = 3
 _OPTIONS_ELSEWHERE: Final = 2
@@ -56,6 +53,7 @@ _TEXTS: Final[tuple[Described, ...]] = (
 )
 
 
+@cached_by_contract
 def accepted(contract: Contract | None = None, *, callback: str | None = None) -> tuple[AcceptedCase, ...]:
     """Return valid requests, which a service has to accept.
 
@@ -65,11 +63,7 @@ def accepted(contract: Contract | None = None, *, callback: str | None = None) -
         contract: The contract to keep, by default that of the shipped model.
         callback: A URL that the service may call. Without it, no request asks for a callback.
     """
-    return _accepted(contract or default_contract(), callback)
-
-
-@lru_cache(_CONTRACTS)
-def _accepted(contract: Contract, callback: str | None) -> tuple[AcceptedCase, ...]:
+    contract = contract or default_contract()
     # Several proposals may make the same request; the first name stays.
     found: dict[str, AcceptedCase] = {}
     for name, request in _valid_proposals(contract, callback):
@@ -80,6 +74,7 @@ def _accepted(contract: Contract, callback: str | None) -> tuple[AcceptedCase, .
     return (*found.values(), *(AcceptedCase(name, request, clauses, body) for name, body in spellings(contract)))
 
 
+@cached_by_contract
 def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
     """Return invalid requests, which a service has to refuse.
 
@@ -89,11 +84,7 @@ def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
     Args:
         contract: The contract to violate, by default that of the shipped model.
     """
-    return _refused(contract or default_contract())
-
-
-@lru_cache(_CONTRACTS)
-def _refused(contract: Contract) -> tuple[RefusedCase, ...]:
+    contract = contract or default_contract()
     found: dict[str, RefusedCase] = {}
     for name, request in _invalid_proposals(contract):
         violations = contract.request.violations(request)

@@ -87,19 +87,19 @@ def _check_refusal(session: Session, exchange: Exchange, key_name: str, call: st
 
 
 def check_refusals_are_free(session: Session) -> None:
-    """Compare the balance after many refused requests with the balance before them."""
+    """Compare the balance after many refused requests with the balance before them.
+
+    If it is lower, repeat one invalid request for each clause, with the balance after each, to find one that costs
+    credits.
+    """
     budget = session.budget
     if budget.first_balance is None or not session.is_exclusive or session.tasks:
         session.mark_unchecked(_why_balance_is_unchecked(session))
         return
     balance = session.fetch_balance()
     session.exercise("credits/refused")
-    if balance is not None and budget.first_balance - balance > budget.price * budget.wrongly_created:
-        _report_costly_refusal(session)
-
-
-def _report_costly_refusal(session: Session) -> None:
-    """Repeat one invalid request for each clause, with the balance after each, to find one that costs credits."""
+    if balance is None or budget.first_balance - balance <= budget.price * budget.wrongly_created:
+        return
     first_of_clause = {case.clause: case for case in reversed(refused(session.builder.contract))}
     defect = Defect("credits/refused", "a refused request costs credits")
     before = session.fetch_balance()
@@ -111,8 +111,8 @@ def _report_costly_refusal(session: Session) -> None:
             return
         before = after
     # No single request shows it; the balance itself is the evidence.
-    if session.budget.balance_exchange:
-        session.report([defect], session.budget.balance_exchange)
+    if budget.balance_exchange:
+        session.report([defect], budget.balance_exchange)
 
 
 def check_prices(session: Session) -> None:

@@ -102,7 +102,15 @@ def check_valid_requests(session: Session) -> None:
     base = cases[0].request
     batches = request_batches([case for case in cases if case.body is None], session.builder.contract)
     room = max(min(session.budget.remaining_tasks - _TASKS_FOR_LATER, _FIRST_TASKS), 0)
-    _create_failing_task(session, base)
+    if session.fail_prompt:
+        caption, inputs = profile_of(session.builder.contract).caption, job_api().fields.input
+        failing = {**base, inputs: {**base[inputs], caption: session.fail_prompt}}
+        request, path = session.callback_addresses.assign(failing)
+        outcome = tasks.create(session, request, "a task that fails", path=path)
+        if isinstance(outcome, TrackedTask):
+            outcome.is_meant_to_fail = True
+    else:
+        session.mark_unchecked("no prompt is known that makes a task fail; pass one with --fail-prompt", "failure")
     for number, batch in enumerate(batches[:room]):
         _send_batch(session, batch, base, number)
         tasks.poll_pending(session)
@@ -126,18 +134,6 @@ def check_deferred_requests(session: Session) -> None:
         tasks.track(session, exchange, base, body.name, is_followed=False)
 
 
-def _create_failing_task(session: Session, base: Any) -> None:
-    if not session.fail_prompt:
-        session.mark_unchecked("no prompt is known that makes a task fail; pass one with --fail-prompt", "failure")
-        return
-    caption, inputs = profile_of(session.builder.contract).caption, job_api().fields.input
-    failing = {**base, inputs: {**base[inputs], caption: session.fail_prompt}}
-    request, path = session.callback_addresses.assign(failing)
-    outcome = tasks.create(session, request, "a task that fails", path=path)
-    if isinstance(outcome, TrackedTask):
-        outcome.is_meant_to_fail = True
-
-
 def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -> None:
     request, path = batch.request(base), ""
     # Only the first batches request a callback, so that the run has few to wait for.
@@ -150,15 +146,11 @@ def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -
     if isinstance(outcome, TrackedTask):
         session.exercise(*(clause for case in batch.cases for clause in case.clauses))
     elif is_refused(session, outcome):
-        _find_refused_case(session, batch.cases, base, outcome)
-
-
-def _find_refused_case(session: Session, cases: Sequence[AcceptedCase], base: Any, whole: Exchange) -> None:
-    """Send the cases of a refused batch one by one; if each is accepted, report their combination."""
-    refusals = [_refuses_case(session, case, base) for case in cases if CALLBACK not in case.request]
-    url = json.loads(whole.request.body or b"{}").get(CALLBACK)
-    if not any(refusals) and not (url and _refuses_callback(session, url, base)):
-        _report_if_refused(session, whole, _clause_of_case(cases[0], base), "; ".join(case.name for case in cases))
+        # Sent one by one, the cases show which of them is refused. If none is, their combination is.
+        refusals = [_refuses_case(session, case, base) for case in batch.cases if CALLBACK not in case.request]
+        url = json.loads(outcome.request.body or b"{}").get(CALLBACK)
+        if not any(refusals) and not (url and _refuses_callback(session, url, base)):
+            _report_if_refused(session, outcome, _clause_of_case(batch.cases[0], base), name)
 
 
 def _refuses_callback(session: Session, url: str, base: Any) -> bool:
@@ -194,22 +186,17 @@ def _report_if_refused(session: Session, exchange: Exchange, clause: str, name: 
     if not is_refused(session, exchange):
         return False
     title = f"a request that keeps {clause} is refused with code {exchange.code}"
-    if _is_rate_limited(session, exchange):
-        clause, title = "createTask/rate", f"a task beyond the rate is refused with code {exchange.code}"
-    return session.report([Defect(clause, title)], exchange, name)
-
-
-def _is_rate_limited(session: Session, exchange: Exchange) -> bool:
-    """Return whether a target that does not say so limits the rate: it accepts the same request some seconds later."""
     allowed, seconds = job_api().rate
-    # With more tasks than allowed, the target has no such limit; with fewer, the rate is not the reason.
-    if session.tasks_created_within(seconds) != allowed or session.log.has_finding("createTask/rate"):
-        return False
-    session.pause(seconds)
-    session.budget.reserve()
-    again = session.send(exchange.request, once=True)
-    tasks.track(session, again, {}, "once more", is_followed=False)
-    return again.code == session.expected.success
+    # With more tasks than allowed, the target has no rate limit; with fewer, the rate is not the reason.
+    if session.tasks_created_within(seconds) == allowed and not session.log.has_finding("createTask/rate"):
+        # A target that accepts the same request some seconds later limits the rate, but does not say so.
+        session.pause(seconds)
+        session.budget.reserve()
+        again = session.send(exchange.request, once=True)
+        tasks.track(session, again, {}, "once more", is_followed=False)
+        if again.code == session.expected.success:
+            clause, title = "createTask/rate", f"a task beyond the rate is refused with code {exchange.code}"
+    return session.report([Defect(clause, title)], exchange, name)
 
 
 def is_refused(session: Session, exchange: Exchange) -> bool:

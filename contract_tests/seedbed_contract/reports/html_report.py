@@ -8,20 +8,31 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from seedbed_contract.reports import wording
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from seedbed_contract.findings import Covered, Report
+    from seedbed_contract.findings import Report
 
 
 _FOLDER: Final = Path(__file__).parent
 _OPEN_FINDINGS: Final = 10
 """Number of findings that are unfolded when the page opens."""
+_REFUSING_STATES: Final = {None: "never", 0: "missed"}
+
+_ENVIRONMENT: Final = Environment(
+    loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters |= {
+    "line": lambda value: wording.on_one_line(str(value)),
+    "lines": lambda value: wording.on_lines(str(value)),
+    # The CSS classes that colour the two halves of a clause.
+    "state": lambda entry: (
+        f"a-{'done' if entry.accepting else 'missed'} r-{_REFUSING_STATES.get(entry.refusing, 'done')}"
+    ),
+}
 
 
 def render(report: Report) -> str:
@@ -32,7 +43,7 @@ def render(report: Report) -> str:
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"style-src {_hash_source(style)}; script-src {_hash_source(script)}"
     )
-    return _template().render(
+    return _ENVIRONMENT.get_template("report.html.jinja").render(
         report=report,
         words=wording,
         outcome=wording.outcome(report),
@@ -45,17 +56,6 @@ def render(report: Report) -> str:
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "line": lambda value: wording.on_one_line(str(value)),
-        "lines": lambda value: wording.on_lines(str(value)),
-        "state": _css_classes,
-    }
-    return environment.from_string(_read("report.html.jinja"))
-
-
-@cache
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
@@ -63,9 +63,3 @@ def _read(name: str) -> str:
 def _hash_source(text: str) -> str:
     """Return the hash of a style or a script as a source of a Content Security Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _css_classes(entry: Covered) -> str:
-    """Return the CSS classes that colour the two halves of a clause."""
-    refusing = {None: "never", 0: "missed"}.get(entry.refusing, "done")
-    return f"a-{'done' if entry.accepting else 'missed'} r-{refusing}"

@@ -10,7 +10,7 @@ from seedbed_contract.reports.wording import circumstances, coverage_line, liste
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seedbed_contract.findings import CheckResult, Finding, Report
+    from seedbed_contract.findings import Finding, Report
 
 
 _NAME: Final = "seedbed check"
@@ -47,9 +47,11 @@ def _cases(report: Report) -> Iterator[Element]:
     by_check: dict[str, list[Finding]] = {check.name: [] for check in report.checks}
     for finding in report.findings:
         by_check.setdefault(finding.check, []).append(finding)
-    for check in report.checks:
-        if not by_check[check.name]:
-            yield _case_of_check(check)
+    for check in (each for each in report.checks if not by_check[each.name]):
+        case = _case(check.name, check.about, check.seconds)
+        if check.is_checked and check.reason:
+            SubElement(case, "system-out").text = f"partly checked: {on_one_line(check.reason)}"
+        yield case if check.is_checked else _skipped(case, check.reason)
     # CI systems keep one failure of a test case and drop the others, so each finding is a test case.
     for findings in by_check.values():
         yield from (_case_of_finding(finding, report) for finding in findings)
@@ -60,15 +62,6 @@ def _cases(report: Report) -> Iterator[Element]:
 
 def _case(group: str, name: str, seconds: float) -> Element:
     return Element("testcase", classname=on_one_line(group), name=on_one_line(name), time=f"{seconds:.3f}")
-
-
-def _case_of_check(check: CheckResult) -> Element:
-    case = _case(check.name, check.about, check.seconds)
-    if not check.is_checked:
-        return _skipped(case, check.reason)
-    if check.reason:
-        SubElement(case, "system-out").text = f"partly checked: {on_one_line(check.reason)}"
-    return case
 
 
 def _skipped(case: Element, reason: str) -> Element:
@@ -82,15 +75,14 @@ def _case_of_finding(finding: Finding, report: Report) -> Element:
     failure = SubElement(
         case, "failure", type=on_one_line(finding.clause), message=on_one_line(f"{finding.title}{says}")
     )
-    failure.text = "\n\n".join(filter(None, _paragraphs(finding, report)))
+    paragraphs = (
+        f"{on_one_line(finding.clause)}: {on_one_line(finding.says)}",
+        f"stated in: {on_one_line(finding.place)}",
+        "" if finding.side == "service" else f"broken by: the {on_one_line(finding.side)}",
+        on_one_line(finding.sample.curl),
+        on_lines(finding.sample.response),
+        "also seen with: " + listed([*map(on_one_line, finding.also)], _MAX_CASES) if finding.also else "",
+        circumstances(finding, report),
+    )
+    failure.text = "\n\n".join(filter(None, paragraphs))
     return case
-
-
-def _paragraphs(finding: Finding, report: Report) -> Iterator[str]:
-    yield f"{on_one_line(finding.clause)}: {on_one_line(finding.says)}"
-    yield f"stated in: {on_one_line(finding.place)}"
-    yield "" if finding.side == "service" else f"broken by: the {on_one_line(finding.side)}"
-    yield on_one_line(finding.sample.curl)
-    yield on_lines(finding.sample.response)
-    yield "also seen with: " + listed([*map(on_one_line, finding.also)], _MAX_CASES) if finding.also else ""
-    yield circumstances(finding, report)

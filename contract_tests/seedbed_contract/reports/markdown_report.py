@@ -32,7 +32,13 @@ def render(report: Report) -> str:
 
     Text of the target appears only as code, so it cannot form links, mentions, tables or HTML.
     """
-    summary, ending = [*_summary(report)], [*_ending(report)]
+    summary = [*_summary(report)]
+    ending = [wording.coverage_line(report).capitalize()] if report.coverage else []
+    ending.append(_text(f"{wording.figures(report)}; {wording.basis(report)}"))
+    if reasons := wording.not_checked(report):
+        lines = (f"- {_text(reason)}: {_names(names)}" for reason, names in reasons.items())
+        ending.append(f"<details><summary>Not checked: {len(report.not_checked):,}</summary>")
+        ending += ["\n".join(_fitting(lines, _MAX_PART)), "</details>"]
     room = _MAX_COMMENT - sum(map(len, (*summary, *ending)))
     details = _fitting((_details(finding, report) for finding in report.findings), room)
     left_out = len(report.findings) - len(details)
@@ -56,15 +62,14 @@ def _summary(report: Report) -> Iterator[str]:
     mark = _MARKS[wording.outcome(report)]
     yield f"### {mark} {_text(report.target)}: {_text(wording.verdict(report))}"
     if report.findings:
-        rows = _fitting(map(_row, report.findings[:_MAX_ROWS]), _MAX_PART)
+        rows = []
+        for finding in report.findings[:_MAX_ROWS]:
+            side = "" if finding.side == "service" else f" (by the {_text(finding.side)})"
+            rows.append(f"| {_code(finding.clause)} | {_text(finding.title)}{side} | {finding.count:,} |")
+        rows = _fitting(rows, _MAX_PART)
         more = len(report.findings) - len(rows)
         last = [f"| | and {more:,} more | |"] if more else []
         yield "\n".join(("| clause | what is wrong | seen |", "| --- | --- | ---: |", *rows, *last))
-
-
-def _row(finding: Finding) -> str:
-    side = "" if finding.side == "service" else f" (by the {_text(finding.side)})"
-    return f"| {_code(finding.clause)} | {_text(finding.title)}{side} | {finding.count:,} |"
 
 
 def _details(finding: Finding, report: Report) -> str:
@@ -79,19 +84,6 @@ def _details(finding: Finding, report: Report) -> str:
         "</details>",
     )
     return "\n\n".join(filter(None, paragraphs))
-
-
-def _ending(report: Report) -> Iterator[str]:
-    if report.coverage:
-        yield wording.coverage_line(report).capitalize()
-    yield _text(f"{wording.figures(report)}; {wording.basis(report)}")
-    reasons = wording.not_checked(report)
-    if reasons:
-        yield f"<details><summary>Not checked: {len(report.not_checked):,}</summary>"
-        yield "\n".join(
-            _fitting((f"- {_text(reason)}: {_names(names)}" for reason, names in reasons.items()), _MAX_PART)
-        )
-        yield "</details>"
 
 
 def _names(names: list[str]) -> str:

@@ -155,7 +155,9 @@ def _print_finding(page: _Page, finding: Finding, number: int, report: Report, s
         page.field("broken by", f"the {_short(finding.side)}")
     if finding.sample.curl:
         page.whole_line(f"    {on_one_line(finding.sample.curl)}")
-    page.field("response", _excerpt(finding.sample.response))
+    lines = [line for line in on_lines(finding.sample.response).split("\n") if line]
+    more = f"\n... ({counted(len(lines) - _MAX_LINES, 'more line')})" if len(lines) > _MAX_LINES else ""
+    page.field("response", clipped("\n".join(lines[:_MAX_LINES]), _MAX_TEXT) + more)
     if finding.also:
         page.field("also with", listed([*map(_short, finding.also)], _MAX_NAMES))
     page.field("", wording.circumstances(finding, report, seed_option), "dim")
@@ -176,12 +178,6 @@ def _print_outcome(page: _Page, report: Report) -> None:
             page.indented(listed(subjects, _MAX_NAMES), "dim", by=8)
     page.line()
     page.line(f"{wording.verdict(report)} ({wording.figures(report)})", _STYLES[wording.outcome(report)])
-
-
-def _excerpt(text: str) -> str:
-    lines = [line for line in on_lines(text).split("\n") if line]
-    more = f"\n... ({counted(len(lines) - _MAX_LINES, 'more line')})" if len(lines) > _MAX_LINES else ""
-    return clipped("\n".join(lines[:_MAX_LINES]), _MAX_TEXT) + more
 
 
 def _short(text: str) -> str:
