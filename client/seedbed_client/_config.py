@@ -140,7 +140,7 @@ def live_endpoint(api_key: Secret) -> ServiceEndpoint:
         ConfigurationError: The key is missing or invalid.
     """
     if not api_key:
-        raise ConfigurationError(f"the paid service needs a key; pass one or set {KEY_VARIABLE}")
+        raise ConfigurationError(f"the key of the paid service is missing; pass one or set {KEY_VARIABLE}")
     return ServiceEndpoint(seedbed_schemas.default_contract().operation.server, _checked(api_key), is_live=True)
 
 

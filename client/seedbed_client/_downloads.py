@@ -141,7 +141,7 @@ def all_in_memory(context: Context, task: Task) -> ClientOperation[tuple[bytes, 
 
 def _download(url: str, check: ImageCheck) -> ClientOperation[None]:
     if not _is_web_url(url):
-        raise DownloadError(0, f"{for_display(str(url))!r} is not an http or https URL")
+        raise DownloadError(0, f"{for_display(str(url))!r} is not an http or https URL; use one of task.result_urls")
     # Without the API key: a result may be on another host, which has no business with it.
     yield HttpRequest("GET", url, max_bytes=MAX_RESULT_BYTES, on_response=check.on_response, sink=check.feed)
     check.finish()

@@ -147,7 +147,7 @@ class DownloadError(InvalidResponseError):
 class SubmissionUnknownError(SeedreamError):
     """It is not known whether the task was created and charged, so the request is not repeated.
 
-    The connection broke after the request was sent, or the response says neither yes nor no. ``__cause__`` holds the
+    The connection broke after the request was sent, or the response does not show it. ``__cause__`` holds the
     reason.
     """
 
@@ -160,7 +160,10 @@ class WaitTimeoutError(SeedreamError):
     """
 
     def __init__(self, task: Task, seconds: float) -> None:
-        super().__init__(f"task {task.task_id} is still running after {seconds:g} s; call wait() again to continue")
+        super().__init__(
+            f"task {task.task_id} is still running after {seconds:g} s; to continue, call wait() again or run: "
+            f"seedbed task {task.task_id} --watch"
+        )
         self.task = task
 
     @property

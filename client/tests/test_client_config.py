@@ -87,7 +87,7 @@ def test_live_of_the_async_client_calls_the_paid_service() -> None:
 
 @pytest.mark.parametrize("cls", [SeedreamClient, AsyncSeedreamClient])
 def test_the_paid_service_needs_a_key(cls: type[SeedreamClient | AsyncSeedreamClient]) -> None:
-    with pytest.raises(ConfigurationError, match="needs a key"):
+    with pytest.raises(ConfigurationError, match="key of the paid service is missing"):
         cls.live("")
 
 

@@ -67,10 +67,10 @@ def test_file_names_follow_the_pattern(pattern: str, expected: set[str]) -> None
         (["one", "one", "-o", "{prompt}.jpg"], "{index}"),
         (["one", "-o", "{name}.jpg"], "{task_id}"),
         (["one", "-o", "{index.__class__}.jpg"], "{task_id}"),
-        (["one", "two", "-o", "nowhere/{index}.jpg"], "no such folder"),
+        (["one", "two", "-o", "nowhere/{index}.jpg"], "no such directory"),
         (["--from", "nowhere.txt"], "nowhere.txt"),
         (["--from", "latin.txt"], "UTF-8"),
-        (["--from", "empty.txt"], "PROMPT"),
+        (["--from", "empty.txt"], "the prompt is missing"),
         (["one", "--resume", "latin.txt"], "not a progress file"),
         (["one", "--resume", "."], "directory"),
     ],
@@ -145,7 +145,7 @@ def test_the_progress_file_of_another_run_is_refused(capsys: pytest.CaptureFixtu
     content = Path("run.json").read_bytes()
     assert main(["generate", *arguments, "--resume", "run.json"]) == 2
     assert Path("run.json").read_bytes() == content
-    assert "run.json is of a run" in capsys.readouterr().err
+    assert "run.json belongs to a run" in capsys.readouterr().err
 
 
 PROGRAM = """

@@ -67,7 +67,7 @@ def test_the_default_file_name_is_the_task_id(tmp_path: Path) -> None:
         (["--url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
         (["--key", "wrong"], 1, "401"),
         (["--key", "a b"], 2, "visible ASCII"),
-        (["-o", "nowhere/out.jpg"], 2, "no such folder"),
+        (["-o", "nowhere/out.jpg"], 2, "no such directory"),
         (["-o", "."], 2, "directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -131,7 +131,7 @@ def test_an_error_while_saving_names_the_url_of_the_image(
     monkeypatch.setattr("seedbed_client._downloads.check_writable", vanish)
     assert main(["generate", "a hill", "-o", "folder/out.jpg"]) == 1
     errors = capsys.readouterr().err
-    assert "no such folder" in errors
+    assert "no such directory" in errors
     assert "/results/" in errors
 
 

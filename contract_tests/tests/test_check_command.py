@@ -137,7 +137,7 @@ def test_a_dry_run_lists_the_requests_and_sends_nothing(capsys: pytest.CaptureFi
         (["http://127.0.0.1:9", "--spend", "-1"], "0 or more"),
         (["http://127.0.0.1:9", "--dialect", "klingon"], "documented"),
         (["http://127.0.0.1:9", "--contract", "/nowhere.json"], "No such file"),
-        (["http://127.0.0.1:9", "--json", "/nowhere/report.json"], "no such folder"),
+        (["http://127.0.0.1:9", "--json", "/nowhere/report.json"], "no such directory"),
         (["http://127.0.0.1:9", "--har", "/nowhere.har"], "No such file"),
         (["http://127.0.0.1:9"], "Connection refused"),
     ],

@@ -13,12 +13,12 @@ def check_writable(path: Path) -> None:
     """Check that :func:`write_whole` can write a file, without writing it.
 
     Raises:
-        OSError: The path is a folder, or its folder does not exist or is not writable.
+        OSError: The path is a directory, or its directory does not exist or is not writable.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+        raise FileNotFoundError(errno.ENOENT, "no such directory", str(path.parent))
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
 

@@ -63,7 +63,7 @@ class Naming:
 
     def path(self, index: int, prompt: str, task_id: str = "task") -> Path:
         """Return the file of an image."""
-        # The task ID comes from the service, which must not choose the folder.
+        # The task ID comes from the service, which must not choose the directory.
         plain_id = re.sub(r"[^A-Za-z0-9_-]", "_", task_id)
         slug = re.sub(r"[\W_]+", "-", prompt)[:_MAX_SLUG_LENGTH].strip("-") or "image"
         values = {"task_id": plain_id, "index": str(index), "prompt": slug}

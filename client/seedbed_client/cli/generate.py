@@ -45,8 +45,8 @@ class PromptOptions:
 
     Attributes:
         source: File with one prompt per line; - for standard input.
-        contract: Contract of the model, a file written by seedbed derive; by default the shipped one.
-        field: Field of the input as NAME=VALUE, if it has no option of its own. Can be repeated.
+        contract: Contract of another model, written by seedbed derive; by default the built-in model.
+        field: Field of the input as NAME=VALUE, if it has no option of its own. Repeatable.
     """
 
     source: Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)] = None
@@ -120,7 +120,7 @@ def _lines(source: str) -> Iterator[str]:
         # Editors on Windows put a byte order mark before UTF-8.
         text = sys.stdin.read() if source == _STANDARD_INPUT else Path(source).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{source} is not text in UTF-8") from error
+        raise ConfigurationError(f"{source} is not UTF-8 text; convert it to UTF-8") from error
     yield from (line.strip() for line in text.splitlines() if line.strip())
 
 
@@ -129,7 +129,7 @@ def _text(argument: str) -> str:
     try:
         argument.encode()
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{argument!a} is not text in UTF-8") from error
+        raise ConfigurationError(f"{argument!a} is not UTF-8 text; use a terminal with UTF-8") from error
     return argument
 
 

@@ -91,18 +91,21 @@ class RunState:
         """
         if path is None or not path.exists():
             if not jobs:
-                raise ConfigurationError("give a PROMPT, several of them, or --from FILE (- for standard input)")
+                raise ConfigurationError(
+                    "the prompt is missing; pass one or more prompts, or --from FILE (- for standard input)"
+                )
             if path:
                 check_writable(path)
             return cls(service, model, jobs, path, output)
         earlier = _read(path)
         if (earlier.service, earlier.model) != (service, model):
             raise ConfigurationError(
-                f"{path} is of a run against {earlier.service} with {earlier.model}, not {service} with {model}"
+                f"{path} belongs to a run against {earlier.service} with {earlier.model}, not {service} with {model}; "
+                "pass another file to --resume"
             )
         if jobs and [job.input for job in jobs] != [job.input for job in earlier.jobs]:
             raise ConfigurationError(
-                f"{path} is of a run with other prompts or options; give the same ones, or only --resume"
+                f"{path} belongs to a run with other prompts or options; pass the same ones, or only --resume"
             )
         return cls(service, model, earlier.jobs, path, output or earlier.output)
 
@@ -123,9 +126,11 @@ def _read(path: Path) -> _Content:
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not a progress file: {error}") from error
+        raise ConfigurationError(f"{path} is not a progress file ({error}); pass another file to --resume") from error
     if content.version != _VERSION:
-        raise ConfigurationError(f"{path} is of another version of seedbed generate")
+        raise ConfigurationError(
+            f"{path} belongs to another version of seedbed generate; pass another file to --resume"
+        )
     return content
 
 
