@@ -120,7 +120,7 @@ def clauses(
     """List every testable statement of a contract.
 
     Args:
-        model: Name of a shipped model, or a contract file. Default: the shipped model.
+        model: Name of a built-in model, or a contract file. Default: the built-in model.
         as_json: Print a JSON array instead of a table.
     """
     listed = _choose_contract(model).clauses()
@@ -149,7 +149,7 @@ def openapi(
     """Write the OpenAPI 3.1 document of a model.
 
     Args:
-        model: Name of a shipped model, or a contract file. Default: the shipped model.
+        model: Name of a built-in model, or a contract file. Default: the built-in model.
         http_status: How responses carry their codes: in the body with HTTP status 200, or also as the HTTP status.
         output: File to write the document to. Default: standard output.
     """
@@ -173,7 +173,7 @@ def _choose_contract(model: str | None) -> Contract:
     if Path(model).is_file():
         return Contract.load(Path(model))
     raise ContractError(
-        f"No model or contract file is named {for_display(model)!r}. Shipped models: {', '.join(known)}."
+        f"No model or contract file is named {for_display(model)!r}. Built-in models: {', '.join(known)}."
     )
 
 

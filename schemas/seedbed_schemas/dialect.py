@@ -1,7 +1,7 @@
-"""Dialects: the ways in which the service answers, as documented and as observed.
+"""Dialects: the ways in which the service responds, as documented and as observed.
 
 A dialect maps each named case, such as a wrong key, to a code and a message, and it defines which fields of a task
-record are sent in which state. Dialects are data, in the folder ``dialects``, so that no code depends on a title.
+record are sent in which state. Dialects are data, in the directory ``dialects``, so that no code depends on a title.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ _STATES: Final = (*job_api().states.pending, job_api().states.success, job_api()
 
 
 class Dialect:
-    """One way in which the service answers.
+    """One way in which the service responds.
 
     Args:
-        document: The content of a file in the folder ``dialects``.
+        document: The content of a file in the directory ``dialects``.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:

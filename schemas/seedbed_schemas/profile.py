@@ -31,7 +31,7 @@ _MINIMUM_SIDE, _MAXIMUM_SIDE = 16, 8192
 
 @dataclass(frozen=True)
 class Profile:
-    """Facts about one model; the files in the folder ``profiles`` name their sources.
+    """Facts about one model; the files in the directory ``profiles`` name their sources.
 
     Attributes:
         model: Name of the model.

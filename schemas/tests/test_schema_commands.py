@@ -186,7 +186,7 @@ def test_an_unknown_model_is_rejected_with_the_known_ones(
 ) -> None:
     assert run(command, "meadow/9") == 2
     shipped = default_contract().model
-    sentence = f"No model or contract file is named 'meadow/9'. Shipped models: {shipped}."
+    sentence = f"No model or contract file is named 'meadow/9'. Built-in models: {shipped}."
     assert capsys.readouterr().err == f"seedbed {command}: {sentence}\n"
 
 

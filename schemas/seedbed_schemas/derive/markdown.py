@@ -55,7 +55,9 @@ def read_markdown(sections: list[Section]) -> PageFacts:
 def _part(sections: list[Section], concept: str) -> list[Section]:
     part = [section for section in sections if any(layouts.match_concept(title, concept) for title in section.headings)]
     if not part:
-        raise PageError(f"The page has no section {layouts.words_for(concept)}.")
+        raise PageError(
+            f"The page has no section {layouts.words_for(concept)}; pass the documentation page of a model."
+        )
     return part
 
 
