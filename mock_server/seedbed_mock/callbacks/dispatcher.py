@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import math
 import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -152,7 +153,14 @@ class CallbackDispatcher:
         clock, left = self._service.clock, seconds
         while left > 0:
             await self.settle()
-            step = min(left, self._seconds_to_next_event())
+            due = self._seconds_to_next_due()
+            # One millisecond more, since the clock and the store round differently.
+            steps = [left] if due is None else [left, due + 0.001]
+            if self._loop:
+                now = self._loop.time()
+                # An attempt that times out makes its callback due again, so that its deadline is a stop as well.
+                steps += [max(when - now, 0.001) for deadline in self._deadlines if (when := deadline.when())]
+            step = min(steps)
             clock.advance(step)
             left -= step
         if not seconds:
@@ -166,48 +174,39 @@ class CallbackDispatcher:
         while (await self._start_due() or self._attempts) and (wait := end - time.monotonic()) > 0:
             await asyncio.wait(tuple(self._attempts), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
 
-    def _seconds_to_next_event(self) -> float:
-        """Return the time until the next callback is due or an attempt times out, in seconds of the clock."""
+    def _seconds_to_next_due(self) -> float | None:
+        """Return the time until the next callback is due, in seconds of the clock; ``None`` if none is waiting."""
         due = self._service.store.next_due()
-        # One millisecond more, since the clock and the store round differently.
-        moments = [] if due is None else [max(due / 1000 - self._service.clock.now(), 0) + 0.001]
-        if self._deadlines and self._loop:
-            now = self._loop.time()
-            moments += [max(when - now, 0.001) for deadline in self._deadlines if (when := deadline.when())]
-        return min(moments, default=float("inf"))
+        return None if due is None else max(due / 1000 - self._service.clock.now(), 0)
 
     def _on_clock_advanced(self, seconds: float) -> None:
-        # The clock may be advanced in any thread.
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._shorten_deadlines, seconds)
+        def shorten_deadlines() -> None:
+            for deadline in self._deadlines:
+                if not deadline.expired() and (when := deadline.when()) is not None:
+                    deadline.reschedule(when - seconds)
+            self._woken.set()
 
-    def _shorten_deadlines(self, seconds: float) -> None:
-        for deadline in self._deadlines:
-            if not deadline.expired() and (when := deadline.when()) is not None:
-                deadline.reschedule(when - seconds)
-        self._woken.set()
+        # The clock may be advanced in any thread, but deadlines belong to the thread of their event loop.
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(shorten_deadlines)
 
     async def _work(self) -> None:
+        """Start the attempts that are due, then sleep until the next callback is due or the dispatcher is woken."""
+        # A killed server on the same file leaves callbacks that nobody reports.
+        longest = _LONGEST_PAUSE if self._service.store.is_shared else None
         while True:
             self._woken.clear()
             try:
                 await self._start_due()
-                pause = self._pause()
+                pause, due, speed = longest, self._seconds_to_next_due(), self._service.clock.speed
+                # At the limit, the end of an attempt wakes the dispatcher.
+                if due is not None and speed and len(self._attempts) < _MAX_ATTEMPTS:
+                    pause = min(due / speed + 0.001, longest or math.inf)
             except Exception as error:
                 self._service.errors.append(error)
                 pause = _RECOVERY_SECONDS
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), pause)
-
-    def _pause(self) -> float | None:
-        """Return the time until the next callback is due, in real seconds; ``None`` to sleep until woken."""
-        due, clock = self._service.store.next_due(), self._service.clock
-        # A killed server on the same file leaves callbacks that nobody reports.
-        longest = _LONGEST_PAUSE if self._service.store.is_shared else None
-        if due is None or not clock.speed or len(self._attempts) >= _MAX_ATTEMPTS:
-            return longest
-        pause = max(due / 1000 - clock.now(), 0) / clock.speed + 0.001
-        return pause if longest is None else min(pause, longest)
 
     async def _start_due(self) -> bool:
         """Start an attempt for each callback that is due, and return whether there was any."""
@@ -234,23 +233,39 @@ class CallbackDispatcher:
 
     async def _deliver(self, task: Task) -> None:
         """Make one attempt and record its outcome."""
+        callback = task.callback
+        assert callback  # noqa: S101 (the store claims only tasks with a callback)
         at, started = self._service.now(), time.monotonic()
         body = callback_body(task, at, self._writer, self._service.dialect)
         try:
-            status, retry_after, error, is_refused = await self._send(task, at, body)
+            status, retry_after, error, is_refused = await self._send(task, callback.url, at, body)
         except asyncio.CancelledError:
             # Give the claim back, so that the next dispatcher need not wait for the lease to expire.
             self._change_callback(task, lambda callback: callback.claimed(at))
             raise
         duration = round((time.monotonic() - started) * 1000)
         attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=is_refused)
-        self._record_attempt(task, attempt, body)
+        journal = self._service.spaces.named(task.space).journal
+        journal.add(
+            JournalEntry(
+                number=journal.next_number(),
+                at=at,
+                kind="callback",
+                operation="callback",
+                account=task.account,
+                target=callback.url,
+                request=truncated(body),
+                status=status,
+                answer=error.encode(),
+                task_id=task.task_id,
+                attempt=callback.tries + 1,
+            )
+        )
         self._change_callback(task, lambda callback: callback.attempted(attempt, self._service.now(), retry_after))
         self._release_held(task.space)
 
-    async def _send(self, task: Task, now: int, body: bytes) -> tuple[int | None, float | None, str, bool]:
+    async def _send(self, task: Task, url: str, now: int, body: bytes) -> tuple[int | None, float | None, str, bool]:
         """Return HTTP status, seconds of Retry-After, error, and whether the target is refused for good."""
-        assert task.callback  # noqa: S101 (the store claims only tasks with a callback)
         account = self._service.spaces.named(task.space).account(task.account)
         headers = signature_headers(task, now, account.signing_key if account else b"")
         # Imported with the first callback: its HTTP parser would take a good part of the start-up time.
@@ -260,7 +275,7 @@ class CallbackDispatcher:
         self._deadlines.add(deadline)
         try:
             async with deadline:
-                target = await resolve(task.callback.url, self._allowed)
+                target = await resolve(url, self._allowed)
                 _check_not_control_api(target, task.base_url)
                 response = await send_callback(target, body, headers)
         except TimeoutError:
@@ -282,24 +297,6 @@ class CallbackDispatcher:
         for held in self._service.store.tasks(space, limit=_SCANNED_TASKS):
             if held.callback and held.callback.is_held(self._service.now()):
                 self._change_callback(held, lambda callback: callback.claimed(self._service.now()))
-
-    def _record_attempt(self, task: Task, attempt: DeliveryAttempt, body: bytes) -> None:
-        assert task.callback  # noqa: S101 (as in _send)
-        journal = self._service.spaces.named(task.space).journal
-        entry = JournalEntry(
-            number=journal.next_number(),
-            at=attempt.at,
-            kind="callback",
-            operation="callback",
-            account=task.account,
-            target=task.callback.url,
-            request=truncated(body),
-            status=attempt.status,
-            answer=attempt.error.encode(),
-            task_id=task.task_id,
-            attempt=task.callback.tries + 1,
-        )
-        journal.add(entry)
 
     def _change_callback(self, task: Task, change: Callable[[CallbackDelivery], CallbackDelivery]) -> None:
         def change_task(task: Task) -> Task:

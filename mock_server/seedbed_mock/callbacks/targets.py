@@ -100,9 +100,20 @@ class AllowList:
         Raises:
             SettingsError: An entry is invalid.
         """
-        parsed = [_parse_entry(entry) for entry in entries]
-        names = frozenset(entry for entry in parsed if isinstance(entry, str))
-        return cls(tuple(entry for entry in parsed if not isinstance(entry, str)), names)
+        networks: list[Network] = []
+        names: set[str] = set()
+        for text in entries:
+            if network := _parse_network(text):
+                networks.append(network)
+            elif name := _parse_name(text):
+                names.add(name)
+            else:
+                raise SettingsError(
+                    f"Invalid entry {_shortened(text)} of the callback allow-list; use a host name, an IP address or a"
+                    " network without scheme and port, such as app.test, 192.168.1.20 or 10.0.0.0/8 (0.0.0.0/0 is any"
+                    " IPv4 address)."
+                )
+        return cls(tuple(networks), frozenset(names))
 
     def check(self, address: Address, host: str) -> None:
         """Check one of the addresses of a host.
@@ -115,20 +126,15 @@ class AllowList:
         subject = f"The address {bare}" if host == str(bare) else f"The host {host} leads to {bare}, which"
         if any(bare in network for network in _UNUSABLE):
             raise TargetRefusedError(f"{subject} cannot be the address of a receiver.")
-        if not self._includes(bare, host):
-            is_link_local = any(bare in network for network in _LINK_LOCAL)
-            entry = host if _parse_name(host) and not is_link_local else bare
+        # Cloud machines serve credentials at link-local addresses, so that only an entry within these allows them.
+        shortest = next((network.prefixlen for network in _LINK_LOCAL if bare in network), 0)
+        allowed = (network for network in (*_LOOPBACK, *self.networks) if network.prefixlen >= shortest)
+        if not (host in self.names and not shortest) and not any(bare in network for network in allowed):
+            entry = host if _parse_name(host) and not shortest else bare
             raise TargetRefusedError(
                 f"{subject} is not allowed to receive callbacks; allow it with"
                 f" seedbed serve --callback-allow {entry} if you trust it."
             )
-
-    def _includes(self, address: Address, host: str) -> bool:
-        # Cloud machines serve credentials at link-local addresses, so that only an entry within these allows them.
-        shortest = next((network.prefixlen for network in _LINK_LOCAL if address in network), 0)
-        if host in self.names and not shortest:
-            return True
-        return any(address in network and network.prefixlen >= shortest for network in (*_LOOPBACK, *self.networks))
 
 
 async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:
@@ -146,9 +152,18 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
     scheme, parsed_host, port, path = _parse_url(url)
     host = str(parsed_host)
     if isinstance(parsed_host, str):
-        addresses = await _addresses(host, port, getaddrinfo or asyncio.get_running_loop().getaddrinfo)
+        try:
+            found = await (getaddrinfo or asyncio.get_running_loop().getaddrinfo)(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "the name cannot be resolved"
+            raise UnknownTargetError(f"The host {host} was not found: {reason}.") from error
+        if not found:
+            raise UnknownTargetError(f"The host {host} has no address.")
+        addresses = [ip_address(socket_address[0]) for *_, socket_address in found]
     else:
-        addresses = [_unmapped(parsed_host)]
+        addresses = [parsed_host]
+    # The system connects to the IPv4 address inside of an IPv4-mapped IPv6 address, so that one is checked.
+    addresses = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
     for address in addresses:
         allowed.check(address, host)
     host_header = f"[{host}]" if isinstance(parsed_host, IPv6Address) else host
@@ -159,22 +174,6 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
         host=host_header if port == _DEFAULT_PORTS[scheme] else f"{host_header}:{port}",
         path=path,
     )
-
-
-async def _addresses(name: str, port: int, getaddrinfo: Resolver) -> list[Address]:
-    try:
-        found = await getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "the name cannot be resolved"
-        raise UnknownTargetError(f"The host {name} was not found: {reason}.") from error
-    if not found:
-        raise UnknownTargetError(f"The host {name} has no address.")
-    return [_unmapped(ip_address(socket_address[0])) for *_, socket_address in found]
-
-
-def _unmapped(address: Address) -> Address:
-    """Return the IPv4 address inside of an IPv4-mapped IPv6 address, to which the system connects."""
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def _parse_url(url: str) -> tuple[str, Address | str, int, str]:
@@ -228,19 +227,8 @@ def _parse_name(text: str) -> str | None:
     return name if is_valid else None
 
 
-def _parse_entry(text: str) -> Network | str:
-    entry = _parse_network(text) or _parse_name(text)
-    if entry is None:
-        raise SettingsError(
-            f"Invalid entry {_shortened(text)} of the callback allow-list; use a host name, an IP address or a network"
-            " without scheme and port, such as app.test, 192.168.1.20 or 10.0.0.0/8 (0.0.0.0/0 is any IPv4 address)."
-        )
-    if not isinstance(entry, str) and any(_contains(network, entry) for network in _UNUSABLE):
-        raise SettingsError(f"No receiver can have the address {text}; remove it from the callback allow-list.")
-    return entry
-
-
 def _parse_network(text: str) -> Network | None:
+    """Return the network of an entry of the allow-list, or ``None`` if the entry is not an address or a network."""
     try:
         interface = ip_interface(text)
     except ValueError:
@@ -251,7 +239,9 @@ def _parse_network(text: str) -> Network | None:
     if address != network.network_address:
         raise SettingsError(f"{text} is neither an address nor a network; write {address} or {network}.")
     if isinstance(network, IPv6Network) and _contains(_MAPPED, network):
-        return IPv4Network((int(address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+        network = IPv4Network((int(address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+    if any(_contains(unusable, network) for unusable in _UNUSABLE):
+        raise SettingsError(f"No receiver can have the address {text}; remove it from the callback allow-list.")
     return network
 
 
