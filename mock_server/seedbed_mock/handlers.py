@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from seedbed_mock.accounts import Account, SlidingWindow, Space
+    from seedbed_mock.accounts import SlidingWindow
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
     from seedbed_mock.state import RequestContext, Service
@@ -63,33 +63,24 @@ def authenticate(service: Service, context: RequestContext) -> None:
     """Find the space and the account of the key."""
     operation = service.operation
     scheme, _, key = context.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
-    context.space, key = _space_and_key(service, context, key.strip())
+    in_key, key = service.spaces.split(key.strip())
+    in_header = context.headers.get(_SPACE_HEADER, b"").decode("latin-1")
+    # Otherwise the context has the default space already.
+    if in_header or in_key is not None:
+        try:
+            context.space = service.spaces.named(in_header or in_key or "")
+        except ValueError as error:
+            header = local.SPACE_HEADER if in_header else operation.header
+            raise ServiceError("space_malformed", header=header, problem=str(error)) from error
     if scheme.lower() == operation.scheme.lower():
-        context.account = context.space.accounts.get(key) or _implicit_account(context, key)
+        context.account = context.space.accounts.get(key)
+        # A key that gives a fault rule need not be configured: its account is made when it is first used.
+        if context.account is None and key.startswith(KEY_PREFIX):
+            rule = key.removeprefix(KEY_PREFIX)
+            if starts_like_rule(rule):
+                context.key_rule, context.account = rule, context.space.implicit_account(key)
     if context.account is None:
         raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)
-
-
-def _implicit_account(context: RequestContext, key: str) -> Account | None:
-    """Return an account for a key that gives a fault rule; such a key need not be configured."""
-    rule = key.removeprefix(KEY_PREFIX)
-    if rule == key or not starts_like_rule(rule):
-        return None
-    context.key_rule = rule
-    return context.space.implicit_account(key)
-
-
-def _space_and_key(service: Service, context: RequestContext, key: str) -> tuple[Space, str]:
-    """Return the space that the header names, or else the key, and the key without the space."""
-    in_header = context.headers.get(_SPACE_HEADER, b"").decode("latin-1")
-    in_key, key = service.spaces.split(key)
-    if not in_header and in_key is None:
-        return service.spaces.default, key
-    try:
-        return service.spaces.named(in_header or in_key or ""), key
-    except ValueError as error:
-        header = local.SPACE_HEADER if in_header else service.operation.header
-        raise ServiceError("space_malformed", header=header, problem=str(error)) from error
 
 
 # Rate limits
@@ -117,19 +108,18 @@ def _enforce_limit(window: SlidingWindow | None, context: RequestContext) -> Non
 
 def apply_fault(service: Service, context: RequestContext) -> None:
     """Find the fault rule that matches the request; raise its response if the fault replaces the response."""
-    if not _may_match(service, context):
-        return
-    context.fault = _match(service, context)
-    if context.fault and isinstance(effect := context.fault.rule.effect, ResponseEffect):
-        raise ResponseReplacedError(effect)
-
-
-def _may_match(service: Service, context: RequestContext) -> bool:
-    """Return whether any rule could match, so that most requests cost no more than this."""
-    if service.faults.active_rules or service.scenario_runner or context.key_rule or _FAULT_HEADER in context.headers:
-        return True
-    # Searching one byte is much faster than searching several, and most bodies do not contain it.
-    return context.body is not None and _FAULT_PHRASE[0] in context.body and _FAULT_PHRASE in context.body
+    # Most requests meet no rule and cost no more than this condition.
+    if (
+        service.faults.active_rules
+        or service.scenario_runner
+        or context.key_rule
+        or _FAULT_HEADER in context.headers
+        # Searching one byte is much faster than searching several, and most bodies do not contain it.
+        or (context.body is not None and _FAULT_PHRASE[0] in context.body and _FAULT_PHRASE in context.body)
+    ):
+        context.fault = _match(service, context)
+        if context.fault and isinstance(effect := context.fault.rule.effect, ResponseEffect):
+            raise ResponseReplacedError(effect)
 
 
 def _match(service: Service, context: RequestContext) -> ActiveRule | None:

@@ -87,18 +87,10 @@ class ActiveRule:
 
     def matches(self, context: MatchContext) -> bool:
         """Return whether the rule applies to a call, and count the call."""
-        if not self.is_enabled or not self._meets_conditions(context):
-            return False
-        self.seen += 1
-        if not self._is_selected():
-            return False
-        self.hits += 1
-        return True
-
-    def _meets_conditions(self, context: MatchContext) -> bool:
         match, operations = self.rule.match, self.rule.effect.operations
-        return (
-            (not operations or context.operation in operations)
+        meets_conditions = (
+            self.is_enabled
+            and (not operations or context.operation in operations)
             and (not self.scope or self.scope == context.space)
             and match.op in (None, context.operation)
             and match.space in (None, context.space)
@@ -109,16 +101,18 @@ class ActiveRule:
             and (match.since is None or context.seconds >= match.since)
             and (match.until is None or context.seconds < match.until)
         )
-
-    def _is_selected(self) -> bool:
-        match = self.rule.match
-        return (
+        if not meets_conditions:
+            return False
+        self.seen += 1
+        is_selected = (
             (match.times is None or self.hits < match.times)
             and match.nth in (None, self.seen)
             and (match.every is None or self.seen % match.every == 0)
             # Drawn last and for each call, so that the same calls in the same order get the same faults.
             and (match.p is None or self.random.random() < match.p)
         )
+        self.hits += is_selected
+        return is_selected
 
 
 class FaultEngine:

@@ -195,7 +195,17 @@ class ScenarioRunner:
         """Reload the file if it has changed, and enter the phase whose time has come."""
         if (now := time.monotonic()) - self._checked_at >= _RELOAD_SECONDS:
             self._checked_at = now
-            self._reload_if_changed()
+            if (state := _file_state(self._path)) != self._file_state:
+                self._file_state = state
+                try:
+                    self.scenario, self._rules = self._load()
+                except SettingsError as error:
+                    # An editor may have saved half a file, so that stopping would lose a run that is under way.
+                    self.problem = str(error)
+                    sys.stderr.write(f"seedbed: {error} The previous version stays active.\n")
+                else:
+                    self.problem = ""
+                    self.begin()
         self._enter_phase()
 
     def _load(self) -> tuple[Scenario, list[list[Rule]]]:
@@ -204,20 +214,6 @@ class ScenarioRunner:
             return scenario, [[self._engine.parse(text) for text in phase.rules] for phase in scenario.phases]
         except RuleError as error:
             raise SettingsError(f"{self._path}: {error}.") from error
-
-    def _reload_if_changed(self) -> None:
-        if (state := _file_state(self._path)) == self._file_state:
-            return
-        self._file_state = state
-        try:
-            self.scenario, self._rules = self._load()
-        except SettingsError as error:
-            # An editor may have saved half a file, so that stopping would lose a run that is under way.
-            self.problem = str(error)
-            sys.stderr.write(f"seedbed: {error} The previous version stays active.\n")
-        else:
-            self.problem = ""
-            self.begin()
 
     def _enter_phase(self) -> None:
         phase = self.scenario.phase_at(self._clock.now() - self._began_at, self._calls)
