@@ -159,7 +159,7 @@ class Service:
         self.shared = shared
         self.dialect = dialect
         self.store = store
-        self.spaces = Spaces(options, on_evicted=self._clear_space)
+        self.spaces = Spaces(options, on_evicted=self._forget)
         self.errors = deque[Exception](maxlen=_MOST_ERRORS)
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
@@ -174,7 +174,7 @@ class Service:
         # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
 
-    def _clear_space(self, space: str) -> None:
+    def _forget(self, space: str | None) -> None:
         self.store.reset(space)
         self.faults.clear(scope=space)
 
@@ -211,9 +211,8 @@ class Service:
 
     def reset(self, space: str | None = None) -> None:
         """Delete the tasks, journal, balances and added faults of one space, or of all."""
-        self.store.reset(space)
+        self._forget(space)
         self.spaces.reset(space)
-        self.faults.clear(scope=space)
         if space is None:
             self.started_at = self.clock.now()
             if self.scenario_runner:

@@ -125,20 +125,18 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             retry_after: Seconds of the receiver's Retry-After header.
         """
         tries = self.tries + 1
-        outcome = self._outcome_of(attempt, tries)
+        outcome: Outcome = "failed" if attempt.status == _GONE or tries > _RETRIES else "waiting"
+        if attempt.is_refused:
+            outcome = "refused"
+        elif attempt.status is not None and 200 <= attempt.status < 300:  # noqa: PLR2004 (the range of success)
+            # The repeated-callback fault delivers a callback more than once.
+            outcome = "waiting" if tries < self.fault.deliveries else "delivered"
         due = None
         if outcome == "waiting":
             backoff = _BACKOFF_SECONDS[min(tries, len(_BACKOFF_SECONDS)) - 1]
             due = now + round(max(backoff, min(retry_after or 0, _LONGEST_RETRY_AFTER)) * 1000)
         attempts = (*self.attempts, attempt)[-_MOST_ATTEMPTS:]
         return replace(self, due=due, tries=tries, outcome=outcome, attempts=attempts)
-
-    def _outcome_of(self, attempt: DeliveryAttempt, tries: int) -> Outcome:
-        if attempt.is_refused:
-            return "refused"
-        if attempt.status is not None and 200 <= attempt.status < 300:  # noqa: PLR2004 (the range of success)
-            return "waiting" if tries < self.fault.deliveries else "delivered"
-        return "failed" if attempt.status == _GONE or tries > _RETRIES else "waiting"
 
 
 class ResultFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -88,7 +88,7 @@ class MemoryStore:
         if _has_new_time(_callback_due, task, previous):
             heapq.heappush(self._due_callbacks, (_callback_due(task) or 0, task.task_id))
         if _has_new_time(_refund_due, task, previous):
-            heapq.heappush(self._owed_refunds[task.space, task.account], (task.ends or 0, task.task_id))
+            heapq.heappush(self._owed_refunds[task.space, task.account], (_refund_due(task) or 0, task.task_id))
 
     def find(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)
@@ -163,7 +163,7 @@ class MemoryStore:
         for task in list(tasks):
             # A refund that is not booked yet would be lost with the task.
             owner = (task.space, task.account)
-            if task.owes_refund and task.ends is not None and owner in self._balances:
+            if _refund_due(task) is not None and owner in self._balances:
                 self._balances[owner] = given_back(self._balances[owner], task.price)
             del self._tasks[task.task_id]
 

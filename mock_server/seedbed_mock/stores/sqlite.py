@@ -84,8 +84,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         _check_path(file)
         if file.exists() and file.stat().st_size:
-            _check_header(file)
-            _check_pages(file)
+            _check_content(file)
         database = sqlite3.connect(file, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             _prepare(database)
@@ -111,7 +110,8 @@ def _check_path(file: Path) -> None:
         raise StoreError(f"The database {file} is not a regular file; give a regular or a new file.")
 
 
-def _check_header(file: Path) -> None:
+def _check_content(file: Path) -> None:
+    """Check that a file is a sound database of Seedbed."""
     # Not with open(): closing a file ends all POSIX locks of the process on it, those of SQLite included.
     with closing(_read_only(file, is_complete=True)) as database:
         application, version = _number(database, "application_id"), _number(database, "user_version")
@@ -121,9 +121,6 @@ def _check_header(file: Path) -> None:
         raise StoreError(
             f"The database {file} was created by a newer version of Seedbed; update Seedbed or give another file."
         )
-
-
-def _check_pages(file: Path) -> None:
     if _beside(file, "-journal").exists():
         return  # Another server is creating the tables or was killed meanwhile; SQLite handles both cases.
     wal = _beside(file, "-wal")
@@ -156,31 +153,27 @@ def _number(database: sqlite3.Connection, name: str) -> int:
 
 
 def _prepare(database: sqlite3.Connection) -> None:
+    """Create the tables if they are missing, and set what applies to this connection."""
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     database.execute("BEGIN IMMEDIATE")
     with database:
         if not _number(database, "user_version"):
             for statement in _TABLES.split(";"):
                 database.execute(statement)
-    _enable_write_ahead_log(database)
-    database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-    # NORMAL does not wait for the disk at each change, which would cost most of the speed. Changes survive a killed
-    # process; a power failure can lose the last ones but leaves the file sound.
-    database.execute("PRAGMA synchronous = NORMAL")
-
-
-def _enable_write_ahead_log(database: sqlite3.Connection) -> None:
     end = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             database.execute("PRAGMA journal_mode = WAL")
+            break
         except sqlite3.OperationalError as error:
             # The busy timeout does not apply to this statement.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
+        time.sleep(_RETRY_SECONDS)
+    database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    # NORMAL does not wait for the disk at each change, which would cost most of the speed. Changes survive a killed
+    # process; a power failure can lose the last ones but leaves the file sound.
+    database.execute("PRAGMA synchronous = NORMAL")
 
 
 _INSERT = """
