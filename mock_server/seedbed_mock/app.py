@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.handlers import Handler
-    from seedbed_mock.results.picture import Picture
     from seedbed_mock.stores.store import Store
-    from seedbed_mock.tasks import Task
 
 
 @keywords_of(ServerOptions)
@@ -185,8 +183,15 @@ class OtherEndpoints:
         task = self._service.find_result(name)
         if task is None or handlers.is_expired_link(self._service, name, request.query_params):
             return self._writer.file_error("result_unknown")
+        # A task in a database may be of a model that this server does not have; it is drawn like the shipped one.
+        models = self._service.catalogue.models
+        profile = models.get(task.model, self._service.catalogue.shipped).profile
+        values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
+        picture = picture_of(profile, task.model, values, self._service.options.seed)
+        if task.result_fault.size:
+            picture = replace(picture, size=task.result_fault.size)
         try:
-            image = await self._renderer.render(self._picture(task))
+            image = await self._renderer.render(picture)
         except ResultError as error:
             return self._writer.file_error("internal_error", str(error))
         if task.result_fault.is_truncated:
@@ -195,14 +200,6 @@ class OtherEndpoints:
         if task.fault_rule:
             response.headers[APPLIED_HEADER] = task.fault_rule
         return response
-
-    def _picture(self, task: Task) -> Picture:
-        # A task in a database may be of a model that this server does not have; it is drawn like the shipped one.
-        models = self._service.catalogue.models
-        profile = models.get(task.model, self._service.catalogue.shipped).profile
-        values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
-        picture = picture_of(profile, task.model, values, self._service.options.seed)
-        return replace(picture, size=task.result_fault.size) if task.result_fault.size else picture
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Respond to an unknown path or method."""

@@ -160,17 +160,13 @@ class ServerOptions:
         if empty := next((name for name in ("result_dir", "db") if getattr(self, name) == ""), None):
             raise SettingsError(f"Empty path for {empty.replace('_', '-')}; name one, or omit the option.")
         exact_credits(self.opening_balance)
-        self._check_clock()
+        if isinstance(self.clock, str):
+            _check_choice("clock", self.clock, get_args(ClockKind))
+            if self.clock == "manual" and self.speed != 1:
+                raise SettingsError("A manual clock has no speed; use --speed or --clock manual, not both.")
+            _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.task_progress, self.creation_limit, self.poll_limit
-
-    def _check_clock(self) -> None:
-        if not isinstance(self.clock, str):
-            return
-        _check_choice("clock", self.clock, get_args(ClockKind))
-        if self.clock == "manual" and self.speed != 1:
-            raise SettingsError("A manual clock has no speed; use --speed or --clock manual, not both.")
-        _check_range("speed", self.speed, _SLOWEST, _FASTEST)
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:

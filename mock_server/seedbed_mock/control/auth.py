@@ -41,7 +41,11 @@ def check_access(scope: Scope, token: str) -> None:
     Raises:
         ForbiddenError: The caller has no access.
     """
-    own = _own_hosts(scope)
+    host, port = scope["server"]
+    suffix = "" if port is None else f":{port}"
+    own = {f"[{name}]{suffix}" if ":" in name else f"{name}{suffix}" for name in (*_OWN_NAMES, host)}
+    # Clients leave out the default port.
+    own |= {each.removesuffix(":80") for each in own}
     hosts = _values(scope, b"host")
     if len(hosts) != 1 or hosts[0].lower() not in own:
         raise ForbiddenError(421, "The Host header does not name this server; use its address or localhost.")
@@ -64,15 +68,6 @@ def check_access(scope: Scope, token: str) -> None:
 def _values(scope: Scope, name: bytes) -> list[str]:
     """Return all values of a header: servers and browsers differ in which of several they use."""
     return [value.decode("latin-1").strip(" \t") for found, value in scope["headers"] if found == name]
-
-
-def _own_hosts(scope: Scope) -> set[str]:
-    """Return the values of the Host header that name this server."""
-    host, port = scope["server"]
-    suffix = "" if port is None else f":{port}"
-    hosts = {f"[{name}]{suffix}" if ":" in name else f"{name}{suffix}" for name in (*_OWN_NAMES, host)}
-    # Clients leave out the default port.
-    return hosts | {each.removesuffix(":80") for each in hosts}
 
 
 def _is_local(scope: Scope) -> bool:

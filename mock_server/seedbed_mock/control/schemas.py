@@ -5,7 +5,7 @@ The functions at the end convert the server's own values to responses.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
 
     from seedbed_mock.accounts import Account
-    from seedbed_mock.faults.engine import ActiveRule, FaultEngine
+    from seedbed_mock.faults.engine import FaultEngine
     from seedbed_mock.faults.scenarios import ScenarioRunner
     from seedbed_mock.journal import JournalEntry
     from seedbed_mock.tasks import Task
@@ -315,20 +315,20 @@ def fault_list(engine: FaultEngine, runner: ScenarioRunner | None, space: str | 
         # First of all: asking for the phase may reload the file, and enables and disables rules.
         phase = runner.phase
         scenario = ScenarioInfo(runner.name, runner.scenario.description, phase or None, runner.problem or None)
-    return FaultList([_fault_info(active) for active in engine if space in (None, active.scope)], scenario)
-
-
-def _fault_info(active: ActiveRule) -> FaultInfo:
-    source: Any = active.source
-    return FaultInfo(
-        number=active.number,
-        rule=str(active.rule),
-        source=source,
-        space=active.scope or None,
-        on=active.is_enabled,
-        seen=active.seen,
-        hits=active.hits,
-    )
+    faults = [
+        FaultInfo(
+            number=active.number,
+            rule=str(active.rule),
+            source=cast("Any", active.source),
+            space=active.scope or None,
+            on=active.is_enabled,
+            seen=active.seen,
+            hits=active.hits,
+        )
+        for active in engine
+        if space in (None, active.scope)
+    ]
+    return FaultList(faults, scenario)
 
 
 def task_info(task: Task, now: int, dialect: Dialect) -> TaskInfo:

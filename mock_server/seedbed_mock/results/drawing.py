@@ -105,7 +105,14 @@ def draw(picture: Picture) -> Image.Image:
 
 def _palette(picture: Picture) -> bytes:
     """Return the colour of each level: first the bands, then a ramp from the middle band to the letters."""
-    bands = _band_colors(picture)
+    source = random.Random(picture.identity)  # noqa: S311 (the same picture has to get the same colours)
+    hue, spread = source.random(), source.uniform(0.1, 0.3)
+    # Neighbours on the colour wheel, all dark enough for light letters.
+    shades = (
+        colorsys.hsv_to_rgb((hue + spread * band / _BANDS) % 1, 0.55, 0.25 + 0.25 * band / _BANDS)
+        for band in range(_BANDS)
+    )
+    bands = [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in shades]
     ground = bands[_BANDS // 2]
     # The edges of the letters have levels between those of the bands and the ink.
     ramp = [
@@ -113,17 +120,6 @@ def _palette(picture: Picture) -> bytes:
         for level in range(_BANDS, _INK + 1)
     ]
     return bytes(part for color in (*bands, *ramp) for part in color)
-
-
-def _band_colors(picture: Picture) -> list[Color]:
-    """Return neighbouring colours of the colour wheel, all dark enough for light letters."""
-    source = random.Random(picture.identity)  # noqa: S311 (the same picture has to get the same colours)
-    hue, spread = source.random(), source.uniform(0.1, 0.3)
-    shades = (
-        colorsys.hsv_to_rgb((hue + spread * band / _BANDS) % 1, 0.55, 0.25 + 0.25 * band / _BANDS)
-        for band in range(_BANDS)
-    )
-    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in shades]
 
 
 def encode(image: Image.Image, picture: Picture) -> bytes:
@@ -235,14 +231,11 @@ def _has(name: str, character: str) -> bool:
 
     Invisible characters, for which text layout may fail, count as lacking.
     """
-    return character.isprintable() and (character == " " or _bitmap(name, character) != _bitmap_of_missing(name))
+    return character.isprintable() and (character == " " or _bitmap(name, character) != _bitmap(name, _UNASSIGNED))
 
 
-@cache
-def _bitmap_of_missing(name: str) -> bytes:
-    return _bitmap(name, _UNASSIGNED)
-
-
+# The cache keeps the unassigned character, with which each other one is compared; `_has` caches the comparisons.
+@lru_cache(_CACHED_FONTS)
 def _bitmap(name: str, character: str) -> bytes:
     image = Image.new("1", (2 * _COMPARED_SIZE, 2 * _COMPARED_SIZE))
     ImageDraw.Draw(image).text((0, 0), character, font=_font(name, _COMPARED_SIZE), fill=1)

@@ -89,17 +89,15 @@ def _open(path: Path) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    converted = _to_eight_bits(image) if image.mode.startswith(("I", "F")) else image
+    converted = image
+    if image.mode.startswith(("I", "F")):
+        # Pillow's own conversion to 256 levels would clip all levels above 255.
+        levels = image.convert("F")
+        found = cast("tuple[float, float]", levels.getextrema())
+        darkest, brightest = (0, _MAX_LEVEL) if image.mode.startswith("I;16") else found
+        scale = 255 / ((brightest - darkest) or 1)
+        converted = levels.point(lambda level: level * scale - darkest * scale).convert("L")
     if converted.has_transparency_data:
         background = Image.new("RGBA", converted.size, _BACKGROUND)
         converted = Image.alpha_composite(background, converted.convert("RGBA"))
     return converted.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image with 256 levels; Pillow's own conversion would clip all levels above 255."""
-    levels = image.convert("F")
-    found = cast("tuple[float, float]", levels.getextrema())
-    darkest, brightest = (0, _MAX_LEVEL) if image.mode.startswith("I;16") else found
-    scale = 255 / ((brightest - darkest) or 1)
-    return levels.point(lambda level: level * scale - darkest * scale).convert("L")
