@@ -16,7 +16,7 @@ from seedbed_contract.rules.envelope import JSON
 from seedbed_contract.target import OK, Expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
@@ -98,7 +98,9 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
         )
     responses = [probe.exchange.response for probe in probes if probe.exchange.response]
     is_readable = any(isinstance(response.json, dict) for response in responses)
-    dialect, http_status = _detect_dialect(probes, contract, target), _detect_http_status(probes, target)
+    dialect, http_status = _detect_dialect(probes, contract, target), target.http_status
+    if http_status == "auto":
+        http_status = http_status_of((response.status, response.code) for response in responses)
     remarks = ["No response is a JSON object. Is this the URL of the service?"]
     if is_readable:
         remarks = []
@@ -139,9 +141,29 @@ def detect_capabilities(transport: HttpTransport, builder: RequestBuilder, servi
     return frozenset(found | ({"faults"} if service.is_mock_server else set()))
 
 
+def http_status_of(responses: Iterable[tuple[int, int | None]]) -> HttpStatus:
+    """Return the HTTP status mode of most refusals; without a refusal, that of the real service.
+
+    Args:
+        responses: HTTP status and code of each response.
+    """
+    known = [(status, code) for status, code in responses if code is not None]
+    mirrored = sum(status == code != OK for status, code in known)
+    enveloped = sum(status == OK != code for status, code in known)
+    return "mirror" if mirrored > enveloped else "envelope"
+
+
 def _send_probes(transport: HttpTransport, builder: RequestBuilder) -> Iterator[_Probe]:
     """Send requests that the target should refuse, until it accepts one: that one costs a task, and shows enough."""
-    for case, clause, request in _probe_requests(builder):
+    requests = {
+        "task_unknown": ("", builder.record(UNKNOWN_TASK_ID)),
+        "key_refused": ("", builder.with_authorization(()).record(UNKNOWN_TASK_ID)),
+    }
+    for refusal in refused(builder.contract):
+        name = _DIALECT_CASES.get(refusal.clause.split("/")[1])
+        if name and refusal.clause.startswith("input"):
+            requests.setdefault(name, (refusal.clause, builder.create(refusal.payload)))
+    for case, (clause, request) in requests.items():
         exchange = transport.send(request)
         if exchange.response is None:
             raise CannotCheckError(
@@ -151,18 +173,6 @@ def _send_probes(transport: HttpTransport, builder: RequestBuilder) -> Iterator[
         yield _Probe(case, clause, exchange)
         if exchange.task_id:
             return
-
-
-def _probe_requests(builder: RequestBuilder) -> Iterator[tuple[str, str, TargetRequest]]:
-    """Yield requests, each with its case and with the clause that it breaks."""
-    yield "task_unknown", "", builder.record(UNKNOWN_TASK_ID)
-    yield "key_refused", "", builder.with_authorization(()).record(UNKNOWN_TASK_ID)
-    by_case: dict[str, tuple[str, TargetRequest]] = {}
-    for case in refused(builder.contract):
-        name = _DIALECT_CASES.get(case.clause.split("/")[1])
-        if name and case.clause.startswith("input"):
-            by_case.setdefault(name, (case.clause, builder.create(case.payload)))
-    yield from ((name, clause, request) for name, (clause, request) in by_case.items())
 
 
 def _detect_dialect(probes: list[_Probe], contract: Contract, target: Target) -> Dialect:
@@ -195,12 +205,3 @@ def _fits(dialect: Dialect, probe: _Probe, contract: Contract) -> bool:
 
 def _codes_of(dialect: Dialect, case: str, contract: Contract) -> frozenset[int]:
     return dialect.cases[case].numbers({**default_contract().codes_by_name, **contract.codes_by_name})
-
-
-def _detect_http_status(probes: list[_Probe], target: Target) -> HttpStatus:
-    if target.http_status != "auto":
-        return target.http_status
-    pairs = [(probe.exchange.response.status, probe.exchange.code) for probe in probes if probe.exchange.response]
-    mirrored = sum(status == code != OK for status, code in pairs)
-    enveloped = sum(status == OK != code for status, code in pairs)
-    return "mirror" if mirrored > enveloped else "envelope"

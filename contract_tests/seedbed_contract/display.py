@@ -75,44 +75,33 @@ def curl(request: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> s
         words += ["-H", _quoted(f"{name}: {value}" if value else f"{name};", secrets)]
     if request.body is None:
         return " ".join(words)
-    if _is_printable(request.body):
-        return " ".join([*words, "--data-raw", shlex.quote(request.body.decode())])
+    # Bytes that are not UTF-8 become surrogates, which are not printable.
+    text = request.body.decode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return " ".join([*words, "--data-raw", shlex.quote(text)])
     # A shell word cannot hold arbitrary bytes, so printf makes them from octal escapes.
     octal = "".join(f"\\0{byte:03o}" for byte in request.body)
     return f"printf '%b' {shlex.quote(octal)} | {' '.join(words)} --data-binary @-"
 
 
-def _is_printable(body: bytes) -> bool:
-    try:
-        return body.decode("utf-8").isprintable()
-    except UnicodeDecodeError:
-        return False
-
-
 def _quoted(text: str, secrets: Mapping[str, str]) -> str:
     """Quote a word for the shell; a key in it, or a value derived from a key, becomes a shell expression."""
     for secret, variable in secrets.items():
-        for derived, expression in _derived_from(secret, variable):
+        # The key and the wrong keys that the checks derive from it; the longest come first, as they contain others.
+        forms = (
+            (secret, f"${{{variable}}}"),
+            (secret.swapcase(), f"$(printf %s \"${variable}\" | tr 'A-Za-z' 'a-zA-Z')"),
+            (secret.upper(), f"$(printf %s \"${variable}\" | tr 'a-z' 'A-Z')"),
+            (secret.lower(), f"$(printf %s \"${variable}\" | tr 'A-Z' 'a-z')"),
+            (secret[::-1], f'$(printf %s "${variable}" | rev)'),
+            (secret[:-1], f"${{{variable}%?}}"),
+            (secret[1:], f"${{{variable}#?}}"),
+        )
+        for derived, expression in forms:
             if derived and derived in text and (len(secret) >= _MIN_SECRET or text.endswith(f" {derived}")):
                 before, _, after = text.partition(derived)
                 return f'"{_escaped(before)}{expression}{_escaped(after)}"'
     return shlex.quote(text)
-
-
-def _derived_from(secret: str, variable: str) -> tuple[tuple[str, str], ...]:
-    """Return a key and the wrong keys that the checks derive from it, each with its shell expression.
-
-    The longest come first, since the shorter ones are parts of them.
-    """
-    return (
-        (secret, f"${{{variable}}}"),
-        (secret.swapcase(), f"$(printf %s \"${variable}\" | tr 'A-Za-z' 'a-zA-Z')"),
-        (secret.upper(), f"$(printf %s \"${variable}\" | tr 'a-z' 'A-Z')"),
-        (secret.lower(), f"$(printf %s \"${variable}\" | tr 'A-Z' 'a-z')"),
-        (secret[::-1], f'$(printf %s "${variable}" | rev)'),
-        (secret[:-1], f"${{{variable}%?}}"),
-        (secret[1:], f"${{{variable}#?}}"),
-    )
 
 
 def _escaped(text: str) -> str:

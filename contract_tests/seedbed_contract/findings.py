@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from seedbed_schemas import Clause, job_api
 
+from seedbed_contract.rules.envelope import FORM_CLAUSES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from seedbed_schemas import Contract
 
+    from seedbed_contract.http import Exchange
     from seedbed_contract.rules.envelope import Defect
 
 
@@ -234,8 +237,25 @@ class FindingLog:
 
     def exercise_shape(self, name: str, value: Mapping[str, Any]) -> None:
         """Count the clauses of a shared shape as exercised, except those of fields that the value does not have."""
-        clauses = self._by_shape.get(name, ())
-        self.exercise(clause.id for clause in clauses if _applies_to(clause, value))
+        applying: list[str] = []
+        for clause in self._by_shape.get(name, ()):
+            field, _, rest = clause.id.partition("/")[2].partition("/")
+            if clause.kind == "option":
+                applies = str(value.get(field)) == rest.partition("/")[2]
+            else:
+                is_present = not rest or field == "required" or field.partition(".")[0].removesuffix("[]") in value
+                applies = is_present and clause.kind != "behaviour"
+            if applies:
+                applying.append(clause.id)
+        self.exercise(applying)
+
+    def exercise_response(self, exchange: Exchange) -> None:
+        """Count the clauses on the form of every response as exercised."""
+        self.exercise(FORM_CLAUSES)
+        if exchange.response and isinstance(exchange.response.json, dict):
+            self.exercise((f"code/{exchange.code}",))
+            self.exercise_shape("envelope", exchange.response.json)
+            self.exercise_shape("answer", exchange.response.json)
 
     def mark_unchecked(self, subject: str, reason: str) -> None:
         """Note why something could not be checked; the first reason is kept."""
@@ -284,12 +304,3 @@ class FindingLog:
             Covered(clause, accepting[clause.id], refusing[clause.id] if clause.id in self._breakable else None)
             for clause in self.clauses.values()
         ]
-
-
-def _applies_to(clause: Clause, value: Mapping[str, Any]) -> bool:
-    field, _, rest = clause.id.partition("/")[2].partition("/")
-    if clause.kind == "behaviour":
-        return False
-    if clause.kind == "option":
-        return str(value.get(field)) == rest.partition("/")[2]
-    return not rest or field == "required" or field.partition(".")[0].removesuffix("[]") in value

@@ -18,7 +18,7 @@ from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.rules import envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from hypothesis.database import ExampleDatabase
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seedbed_contract.cases import AcceptedCase
     from seedbed_contract.findings import FindingLog
     from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
-    from seedbed_contract.rules.tracked_task import TrackedTask
+    from seedbed_contract.rules.task_record import TrackedTask
     from seedbed_contract.target import Expectations, Target
 
 
@@ -268,18 +268,19 @@ class Session:
         Raises:
             OutOfTimeError: The time limit of the run passed.
         """
-        return self.send_all(requests) if self.target.is_local else list(self._send_within_budget(requests))
-
-    def _send_within_budget(self, requests: Iterable[TargetRequest]) -> Iterator[Exchange]:
+        if self.target.is_local:
+            return self.send_all(requests)
+        exchanges: list[Exchange] = []
         for request in requests:
             try:
                 self.budget.reserve_for_refusal()
             except BudgetExceededError:
                 self.mark_unchecked("the target accepted a request that it should refuse; another could cost too much")
-                return
+                break
             exchange = self.send(request, once=True)
             self.count_wrongly_accepted(exchange)
-            yield exchange
+            exchanges.append(exchange)
+        return exchanges
 
     def fit_in_time(self, cases: Sequence[T], share: float) -> Sequence[T]:
         """Return the cases that can be sent in a share of the time limit; a local target has time for all."""
@@ -332,11 +333,7 @@ class Session:
                 self.report(envelope.leak_defects(response, self.target.secrets), exchange)
             return
         self.report(envelope.form_defects(exchange, self.expected, self.target.secrets), exchange)
-        self.log.exercise(envelope.FORM_CLAUSES)
-        if response and isinstance(response.json, dict):
-            self.log.exercise((f"code/{exchange.code}",))
-            self.log.exercise_shape("envelope", response.json)
-            self.log.exercise_shape("answer", response.json)
+        self.log.exercise_response(exchange)
 
     def check_shape(self, name: str, exchange: Exchange) -> None:
         """Check a response against one of the shared shapes of the job API."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_contract.http import parse_json
 from seedbed_contract.rules import task_record
 from seedbed_contract.rules.envelope import Defect, creation_defects
-from seedbed_contract.rules.tracked_task import TrackedTask
+from seedbed_contract.rules.task_record import TrackedTask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from seedbed_contract.http import Exchange
     from seedbed_contract.session import Session
@@ -91,10 +91,21 @@ def poll(session: Session, task: TrackedTask) -> Exchange:
     session.exercise("createTask/usable", "recordInfo/same")
     record = exchange.data
     session.report(task_record.record_defects(record, task.task_id, task.request, session.expected), exchange)
-    if isinstance(record, dict):
-        if "faults" not in session.capabilities:  # a test may move the clock of the mock server
-            session.report(task_record.time_zone_defects(record, task.exchange.started), exchange)
-        _add_poll(session, task, record, exchange)
+    if not isinstance(record, dict):
+        return exchange
+    if "faults" not in session.capabilities:  # a test may move the clock of the mock server
+        session.report(task_record.time_zone_defects(record, task.exchange.started), exchange)
+    if task.polls:
+        session.report(task_record.change_defects(task.record, record), exchange)
+        session.exercise("life/forward", *(("life/final",) if task.has_ended else ()))
+    task.polls.append((record, exchange))
+    if task.has_ended and not task.ended_at:
+        task.ended_at = time.time()
+    session.log.exercise_shape("record", record)
+    session.exercise(*task_record.exercised_clauses(record))
+    results = parse_json(str(record.get("resultJson", "")))
+    if isinstance(results, dict):
+        session.log.exercise_shape("results", results)
     return exchange
 
 
@@ -122,20 +133,6 @@ def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> 
         poll_pending(session)
         session.pause(_WAIT_STEP)
     return all(task.has_ended for task in tasks)
-
-
-def _add_poll(session: Session, task: TrackedTask, record: Mapping[str, Any], exchange: Exchange) -> None:
-    if task.polls:
-        session.report(task_record.change_defects(task.record, record), exchange)
-        session.exercise("life/forward", *(("life/final",) if task.has_ended else ()))
-    task.polls.append((record, exchange))
-    if task.has_ended and not task.ended_at:
-        task.ended_at = time.time()
-    session.log.exercise_shape("record", record)
-    session.exercise(*task_record.exercised_clauses(record))
-    results = parse_json(str(record.get("resultJson", "")))
-    if isinstance(results, dict):
-        session.log.exercise_shape("results", results)
 
 
 def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> None:

@@ -10,7 +10,7 @@ from seedbed_contract.rules.callback_request import callback_defects, exercised_
 from seedbed_contract.rules.envelope import Defect
 
 if TYPE_CHECKING:
-    from seedbed_contract.rules.tracked_task import TrackedTask
+    from seedbed_contract.rules.task_record import TrackedTask
     from seedbed_contract.session import Session
 
 

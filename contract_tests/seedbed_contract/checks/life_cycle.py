@@ -14,7 +14,7 @@ from seedbed_contract import tasks
 from seedbed_contract.cases import accepted
 from seedbed_contract.detection import UNKNOWN_TASK_ID
 from seedbed_contract.http import OutOfTimeError
-from seedbed_contract.rules.tracked_task import TrackedTask
+from seedbed_contract.rules.task_record import TrackedTask
 from seedbed_contract.session import BudgetExceededError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from seedbed_contract import tasks
 from seedbed_contract.cases import accepted, raw, refused
 from seedbed_contract.generation.locations import ABSENT, Path, get_at, locations
 from seedbed_contract.rules.envelope import Defect
-from seedbed_contract.rules.tracked_task import TrackedTask
+from seedbed_contract.rules.task_record import TrackedTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seedbed_contract.http import Exchange, TargetResponse
-    from seedbed_contract.rules.tracked_task import TrackedTask
+    from seedbed_contract.rules.task_record import TrackedTask
     from seedbed_contract.session import Session
 
 

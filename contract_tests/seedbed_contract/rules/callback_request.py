@@ -14,13 +14,13 @@ from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import parse_json
 from seedbed_contract.rules.envelope import JSON, Defect, shape_defects
-from seedbed_contract.rules.task_record import ENDED, STATES, record_defects
+from seedbed_contract.rules.task_record import ENDED, STATES, record_defects, result_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from seedbed_contract.callback_receiver import Received
-    from seedbed_contract.rules.tracked_task import TrackedTask
+    from seedbed_contract.rules.task_record import TrackedTask
     from seedbed_contract.target import Expectations
 
 
@@ -29,7 +29,8 @@ _TIMESTAMP_TOLERANCE: Final = 300
 _RULES: Final = job_api().callback
 # Result URLs are signed anew for each response, so resultJson is compared without their queries.
 _NOT_COMPARED: Final = frozenset({"updateTime", "resultJson"})
-_COMPARED: Final = tuple(job_api().document["$defs"]["record"]["properties"].keys() - _NOT_COMPARED)
+_COMPARED: Final = job_api().document["$defs"]["record"]["properties"].keys() - _NOT_COMPARED
+_CASES: Final = {STATES.success: "callback_done", STATES.failure: "callback_failed"}
 
 
 def callback_defects(
@@ -43,7 +44,14 @@ def callback_defects(
         expected: Expectations on the target.
         signing_key: Key that should sign it; empty if it is unknown.
     """
-    yield from _form_defects(received, task)
+    if received.method != "POST":
+        yield Defect("callback/form", f"a callback uses {received.method}, not POST")
+    media_type = received.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        found = for_display(media_type) or "missing"
+        yield Defect("callback/form", f"the content type of a callback is {found}, not {JSON}")
+    if not str(task.request.get(job_api().fields.callback, "")).endswith(received.target):
+        yield Defect("callback/form", "a callback arrives at another URL than the requested one")
     message = parse_json(received.body)
     if not isinstance(message, dict):
         yield Defect("callback/form", "a callback is not a JSON object")
@@ -53,13 +61,7 @@ def callback_defects(
     if not isinstance(record, dict):
         yield Defect("callback/same", "a callback has no record in data")
         return
-    cases = {STATES.success: "callback_done", STATES.failure: "callback_failed"}
-    case = cases.get(str(record.get("state")))
-    if case and message.get("code") not in expected.codes(case):
-        codes = " or ".join(map(str, sorted(expected.codes(case))))
-        title = f"the callback of a task in state {record['state']} has code {json.dumps(message.get('code'))}"
-        yield Defect("callback/code", f"{title}, not {codes}")
-    yield from _record_defects(record, received, task, expected)
+    yield from _record_defects(record, message.get("code"), received, task, expected)
     if signing_key:
         yield from _signature_defects(received, task.task_id, signing_key)
 
@@ -74,21 +76,15 @@ def _in_callback(defects: Iterator[Defect]) -> Iterator[Defect]:
     yield from (defect._replace(title=f"in a callback: {defect.title}") for defect in defects)
 
 
-def _form_defects(received: Received, task: TrackedTask) -> Iterator[Defect]:
-    if received.method != "POST":
-        yield Defect("callback/form", f"a callback uses {received.method}, not POST")
-    media_type = received.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSON:
-        found = for_display(media_type) or "missing"
-        yield Defect("callback/form", f"the content type of a callback is {found}, not {JSON}")
-    url = str(task.request.get(job_api().fields.callback, ""))
-    if not url.endswith(received.target):
-        yield Defect("callback/form", "a callback arrives at another URL than the requested one")
-
-
 def _record_defects(
-    record: Mapping[str, Any], received: Received, task: TrackedTask, expected: Expectations
+    record: Mapping[str, Any], code: Any, received: Received, task: TrackedTask, expected: Expectations
 ) -> Iterator[Defect]:
+    """Yield the defects of the record in a callback, alone, beside the code, and beside the fetched record."""
+    case = _CASES.get(str(record.get("state")))
+    if case and code not in expected.codes(case):
+        codes = " or ".join(map(str, sorted(expected.codes(case))))
+        title = f"the callback of a task in state {record['state']} has code {json.dumps(code)}"
+        yield Defect("callback/code", f"{title}, not {codes}")
     if record.get("state") not in ENDED:
         yield Defect("callback/final", f"a callback arrives while the task is {for_display(record.get('state'))}")
         return
@@ -98,18 +94,11 @@ def _record_defects(
     yield from _in_callback(record_defects(record, task.task_id, task.request, expected))
     if not task.has_ended:
         return
-    for name in sorted(_COMPARED):
-        if name in record and name in task.record and record[name] != task.record[name]:
+    for name in sorted(_COMPARED & record.keys() & task.record.keys()):
+        if record[name] != task.record[name]:
             yield Defect("callback/same", f"{name} in a callback differs from the record")
-    if _result_paths(record.get("resultJson")) != _result_paths(task.record.get("resultJson")):
+    if result_paths(record) != result_paths(task.record):
         yield Defect("callback/same", "the results in a callback differ from the record")
-
-
-def _result_paths(text: Any) -> Any:
-    """Return the URLs of results without their queries, which hold signatures."""
-    results = parse_json(text) if isinstance(text, str) and text else None
-    urls = results.get("resultUrls") if isinstance(results, dict) else None
-    return [str(url).partition("?")[0] for url in urls] if isinstance(urls, list) else None
 
 
 def _signature_defects(received: Received, task_id: str, signing_key: str) -> Iterator[Defect]:

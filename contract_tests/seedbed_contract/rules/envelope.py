@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from seedbed_schemas import Schema, default_contract, job_api
+from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import NOT_JSON
@@ -27,6 +27,7 @@ FORM_CLAUSES: Final = (
 )
 """Clauses that every response exercises."""
 _SUBJECTS: Final = {"record": "in a record", "envelope": "in a response", "results": "in resultJson"}
+_shape: Final = cache(job_api().shape)
 _MIN_SECRET: Final = 6
 _MAX_WORD: Final = 16
 _STACK_TRACE: Final = re.compile(
@@ -63,43 +64,29 @@ def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection
     if response.media_type != JSON:
         media_type = for_display(response.media_type) or "missing"
         yield Defect("answer/content-type", f"the content type of a response is {media_type}, not {JSON}")
-    yield from _envelope_defects(response, expected)
-    if operation == "createTask" and response.code not in {None, expected.success} and response.task_id:
+    yield from shape_defects("envelope", response.json)
+    code, success = response.code, expected.success
+    status = OK if expected.http_status == "envelope" else code
+    if code not in {None, success} and "msg" in response.json and not str(response.json["msg"] or "").strip():
+        yield Defect("answer/msg/type", "the msg of a refusal is empty")
+    if code is not None and code not in expected.all_codes:
+        yield Defect("answer/code/enum", f"a response has the code {code}, which is not documented")
+    if code is not None and response.status != status:
+        yield Defect("answer/http-status", f"code {code} is sent with HTTP {response.status}, not HTTP {status}")
+    if operation == "createTask" and code not in {None, success} and response.task_id:
         yield Defect("answer/refused/no-task", "the response to a refused createTask contains a task id")
 
 
 def leak_defects(response: TargetResponse, secrets: Collection[str]) -> Iterator[Defect]:
     """Yield the secrets and internals that a response contains."""
     text = "\n".join((response.body.decode("utf-8", "replace"), *(value for _, value in response.headers)))
-    if any(secret in text for secret in secrets if not _may_be_a_word(secret)):
+    # A text may contain a short key by chance, and also a longer one that has only letters.
+    recognizable = [key for key in secrets if len(key) >= (_MAX_WORD if key.isalpha() else _MIN_SECRET)]
+    if any(key in text for key in recognizable):
         yield Defect("answer/no-secret", "a response contains the key")
     # A stack trace inside of a JSON string has escaped line breaks and quotes.
     if _STACK_TRACE.search(text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')):
         yield Defect("answer/no-stack-trace", "a response contains a stack trace")
-
-
-def _may_be_a_word(secret: str) -> bool:
-    """Return whether a key is so short or so plain that a text may contain it by chance."""
-    return len(secret) < _MIN_SECRET or (secret.isalpha() and len(secret) < _MAX_WORD)
-
-
-def _envelope_defects(response: TargetResponse, expected: Expectations) -> Iterator[Defect]:
-    yield from shape_defects("envelope", response.json)
-    code = response.code
-    if code is None:
-        return
-    if code != expected.success and not str(response.json.get("msg") or "").strip() and "msg" in response.json:
-        yield Defect("answer/msg/type", "the msg of a refusal is empty")
-    if code not in expected.all_codes:
-        yield Defect("answer/code/enum", f"a response has the code {code}, which is not documented")
-    status = OK if expected.http_status == "envelope" else code
-    if response.status != status:
-        yield Defect("answer/http-status", f"code {code} is sent with HTTP {response.status}, not HTTP {status}")
-
-
-@cache
-def _shape(name: str) -> Schema:
-    return job_api().shape(name)
 
 
 def shape_defects(name: str, value: Any) -> Iterator[Defect]:

@@ -1,7 +1,9 @@
-"""Rules for the record of a task: one record alone, and what may change from one poll to the next."""
+"""A task with its records, and the rules for them: one record alone, and the changes from one poll to the next."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import job_api
@@ -11,12 +13,12 @@ from seedbed_contract.http import NOT_JSON, parse_json
 from seedbed_contract.rules.envelope import Defect, shape_defects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from seedbed_contract.http import Exchange, RequestBuilder
     from seedbed_contract.target import Expectations
 
-    Record = Mapping[str, Any]
-
+Record = Mapping[str, Any]
 STATES: Final = job_api().states
 ENDED: Final = frozenset({STATES.success, STATES.failure})
 APPEARS_WITHIN: Final = 10.0
@@ -33,6 +35,52 @@ _HALF_A_SECOND: Final = 500
 _QUARTER_HOUR, _DAY, _TOLERANCE = 900, 86_400, 5
 
 
+@dataclass(eq=False)
+class TrackedTask:
+    """A task of a run.
+
+    Attributes:
+        name: Name of the case that created it.
+        request: Body of the request that created it.
+        exchange: Exchange that created it.
+        builder: Builds requests with the key that created it.
+        task_id: Id of the task.
+        callback_path: Path that its callback is expected at; empty if none was requested.
+        is_followed: Whether it is polled until it ends.
+        is_meant_to_fail: Whether its prompt makes it fail.
+        polls: Fetched records, each with its exchange, in order.
+        polled_at: Time of the last poll, by the monotonic clock.
+        ended_at: Time when it was first seen to have ended, in Unix seconds; 0 before.
+    """
+
+    name: str
+    request: Record
+    exchange: Exchange
+    builder: RequestBuilder
+    task_id: str
+    callback_path: str = ""
+    is_followed: bool = True
+    is_meant_to_fail: bool = False
+    polls: list[tuple[Record, Exchange]] = field(default_factory=list)
+    polled_at: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def record(self) -> Record:
+        """The last record; empty before the first poll."""
+        return self.polls[-1][0] if self.polls else {}
+
+    @property
+    def state(self) -> str:
+        """The state in the last record; empty before the first poll."""
+        return str(self.record.get("state", ""))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last record is that of a task that has ended."""
+        return self.state in ENDED
+
+
 def record_defects(data: Any, task_id: str, request: Record, expected: Expectations) -> Iterator[Defect]:
     """Yield the defects of a record alone.
 
@@ -45,11 +93,14 @@ def record_defects(data: Any, task_id: str, request: Record, expected: Expectati
     yield from _shape_defects(data)
     if not isinstance(data, dict):
         return
-    yield from _identity_defects(data, task_id, request, expected)
-    yield from _result_defects(data)
-    yield from _failure_defects(data)
+    if isinstance(data.get("taskId"), str) and data["taskId"] != task_id:
+        yield Defect("record/taskId/same", "the taskId of a record is not the requested one")
+    if isinstance(data.get("model"), str) and data["model"] != request.get(job_api().fields.model):
+        yield Defect("record/model/same", "the model of a record is not that of the request")
+    if isinstance(data.get("param"), str):
+        yield from _param_defects(data["param"], request, expected)
+    yield from _outcome_defects(data)
     yield from _time_defects(data)
-    yield from _end_defects(data)
     yield from _cost_time_defects(data, expected)
 
 
@@ -66,19 +117,12 @@ def change_defects(before: Record, after: Record) -> Iterator[Defect]:
     if _is_earlier(after.get("updateTime"), before.get("updateTime")):
         yield Defect("record/times/order", "updateTime goes back between two polls")
     if was in ENDED:
-        yield from _changes_after_end(before, after)
+        changed = [name for name in _FINAL_FIELDS if before.get(name) != after.get(name)]
+        yield from (Defect("recordInfo/same", f"{name} changes after the task has ended") for name in changed)
+        if result_paths(before) != result_paths(after):
+            yield Defect("recordInfo/same", "the results change after the task has ended")
     elif before.get("param") != after.get("param") or before.get("model") != after.get("model"):
         yield Defect("recordInfo/same", "param or model changes between two polls")
-
-
-def _changes_after_end(before: Record, after: Record) -> Iterator[Defect]:
-    for name in _FINAL_FIELDS:
-        if before.get(name) != after.get(name):
-            yield Defect("recordInfo/same", f"{name} changes after the task has ended")
-    # The query of a result URL may hold a signature, which is new in each response.
-    paths = [[url.partition("?")[0] for url in result_urls(record)] for record in (before, after)]
-    if paths[0] != paths[1]:
-        yield Defect("recordInfo/same", "the results change after the task has ended")
 
 
 def time_zone_defects(record: Record, sent: float) -> Iterator[Defect]:
@@ -116,6 +160,11 @@ def result_urls(record: Record) -> list[str]:
     return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
 
 
+def result_paths(record: Record) -> list[str]:
+    """Return the result URLs without their queries, which may hold a signature that is new in each response."""
+    return [url.partition("?")[0] for url in result_urls(record)]
+
+
 def _shape_defects(data: Any) -> Iterator[Defect]:
     """Yield the defects of the shape, some of them under the clause on behaviour that explains them better."""
     for defect in shape_defects("record", data):
@@ -128,16 +177,6 @@ def _shape_defects(data: Any) -> Iterator[Defect]:
             yield defect._replace(clause="record/times/only-ended")
         else:
             yield defect
-
-
-def _identity_defects(data: Record, task_id: str, request: Record, expected: Expectations) -> Iterator[Defect]:
-    fields = job_api().fields
-    if isinstance(data.get("taskId"), str) and data["taskId"] != task_id:
-        yield Defect("record/taskId/same", "the taskId of a record is not the requested one")
-    if isinstance(data.get("model"), str) and data["model"] != request.get(fields.model):
-        yield Defect("record/model/same", "the model of a record is not that of the request")
-    if isinstance(data.get("param"), str):
-        yield from _param_defects(data["param"], request, expected)
 
 
 def _param_defects(text: str, request: Record, expected: Expectations) -> Iterator[Defect]:
@@ -165,48 +204,39 @@ def _contains(stored: Any, sent: Any) -> bool:
     return type(stored) is type(sent) and bool(stored == sent)
 
 
-def _result_defects(data: Record) -> Iterator[Defect]:
+def _outcome_defects(data: Record) -> Iterator[Defect]:
+    """Yield the defects of the results and of the failure: each belongs to one state only."""
     text, state = data.get("resultJson"), data.get("state")
-    if state != STATES.success:
-        if text not in _EMPTY:
-            yield Defect("record/resultJson/only-success", f"a task in state {for_display(state)} has results")
-        return
-    if not isinstance(text, str):
-        return  # a defect of the shape
-    results = parse_json(text)
-    if results is NOT_JSON:
-        yield Defect("record/resultJson/only-success", "the resultJson of a successful task is not valid JSON")
-    else:
-        yield from shape_defects("results", results)
-
-
-def _failure_defects(data: Record) -> Iterator[Defect]:
+    if state != STATES.success and text not in _EMPTY:
+        yield Defect("record/resultJson/only-success", f"a task in state {for_display(state)} has results")
+    elif state == STATES.success and isinstance(text, str):  # another type is a defect of the shape
+        results = parse_json(text)
+        if results is NOT_JSON:
+            yield Defect("record/resultJson/only-success", "the resultJson of a successful task is not valid JSON")
+        else:
+            yield from shape_defects("results", results)
     for name in ("failCode", "failMsg"):
-        value = data.get(name)
-        if data.get("state") == STATES.failure and value in _EMPTY:
+        is_empty = data.get(name) in _EMPTY
+        if state == STATES.failure and is_empty:
             yield Defect("record/failure/only-fail", f"a failed task has no {name}")
-        elif data.get("state") != STATES.failure and value not in _EMPTY:
+        elif state != STATES.failure and not is_empty:
             yield Defect("record/failure/only-fail", f"a task that has not failed has a {name}")
 
 
 def _time_defects(data: Record) -> Iterator[Defect]:
+    """Yield the defects of the times: their unit, their order, and their presence before and after the end."""
     times = {name: data[name] for name in _TIMES if _is_integer(data.get(name))}
     for name, time in times.items():
         if (time or name == "createTime") and not _FIRST_MILLISECOND <= time < _LAST_MILLISECOND:
             yield Defect("record/times/unit", f"{name} is not in Unix milliseconds")
-    for name in ("updateTime", "completeTime"):
-        if _is_earlier(times.get(name), times.get("createTime")):
+        if _is_earlier(time, times.get("createTime")):
             yield Defect("record/times/order", f"{name} is before createTime")
     if "completeTime" in times and _is_earlier(times["completeTime"] + _HALF_A_SECOND, times.get("updateTime")):
         yield Defect("record/times/order", "updateTime is after completeTime, although the state no longer changes")
-
-
-def _end_defects(data: Record) -> Iterator[Defect]:
-    if data.get("state") in STATES.pending:
-        for name, empty in (("completeTime", (None, "")), ("costTime", (None, 0, ""))):
-            if data.get(name) not in empty:
-                yield Defect("record/times/only-ended", f"a task that has not ended has a {name}")
-    elif data.get("state") == STATES.success and not data.get("completeTime"):
+    for name, empty in (("completeTime", (None, "")), ("costTime", (None, 0, ""))):
+        if data.get("state") in STATES.pending and data.get(name) not in empty:
+            yield Defect("record/times/only-ended", f"a task that has not ended has a {name}")
+    if data.get("state") == STATES.success and not data.get("completeTime"):
         yield Defect("record/times/only-ended", "a successful task has no completeTime")
 
 
@@ -217,7 +247,12 @@ def _cost_time_defects(data: Record, expected: Expectations) -> Iterator[Defect]
     cost: int = data["costTime"]
     lifetime: int = data["completeTime"] - data["createTime"]
     looks_like_seconds = lifetime >= _SECOND and abs(cost * _SECOND - lifetime) <= _SECOND
-    unit = _milliseconds_per_unit(data, expected, looks_like_seconds=looks_like_seconds)
+    unit = _SECOND if looks_like_seconds else 1
+    if expected.is_dialect_given:
+        # A dialect only converts milliseconds to its own unit, so a round number shows the factor.
+        probe = 10**6
+        written = expected.dialect.record_field("costTime", probe, str(data["state"]))
+        unit = probe // written if isinstance(written, int) and written else 1
     if cost * unit > lifetime + 2 * _SECOND:
         name = "seconds" if unit == _SECOND else "milliseconds"
         yield Defect("record/costTime/unit", f"costTime in {name} is longer than the lifetime of the task")
@@ -226,15 +261,6 @@ def _cost_time_defects(data: Record, expected: Expectations) -> Iterator[Defect]
         yield Defect("record/costTime/unit", title, kind="zero")
     elif unit == 1 and looks_like_seconds:
         yield Defect("record/costTime/unit", "costTime is in seconds, not in milliseconds")
-
-
-def _milliseconds_per_unit(data: Record, expected: Expectations, *, looks_like_seconds: bool) -> int:
-    """Return the unit of costTime in milliseconds: that of the given dialect, or the one that fits."""
-    if not expected.is_dialect_given:
-        return _SECOND if looks_like_seconds else 1
-    probe = 10**6
-    written = expected.dialect.record_field("costTime", probe, str(data["state"]))
-    return probe // written if isinstance(written, int) and written else 1
 
 
 def _is_integer(value: Any) -> bool:

@@ -13,7 +13,7 @@ from seedbed_schemas import job_api
 from seedbed_contract.callback_receiver import Received
 from seedbed_contract.http import Exchange, RequestBuilder, TargetRequest, TargetResponse, parse_json
 from seedbed_contract.rules.callback_request import callback_defects
-from seedbed_contract.rules.tracked_task import TrackedTask
+from seedbed_contract.rules.task_record import TrackedTask
 from seedbed_contract.traffic.har import HarError, RecordedExchange, header, is_key, sent_key, shown_authorization
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from seedbed_schemas.dialect import dialects, documented
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.cases.requests import kept_clauses
+from seedbed_contract.detection import http_status_of
 from seedbed_contract.display import KEY_VARIABLE, redact, sample_of, sample_of_received
 from seedbed_contract.findings import CheckResult, FindingLog, NotChecked, Report
 from seedbed_contract.http import NOT_JSON, parse_json
@@ -34,13 +35,13 @@ from seedbed_contract.traffic.recording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
 
     from seedbed_contract.findings import Sample
-    from seedbed_contract.target import DialectName, HttpStatus, HttpStatusName
+    from seedbed_contract.target import DialectName, HttpStatusName
     from seedbed_contract.traffic.har import RecordedExchange
     from seedbed_contract.traffic.recording import Poll, RecordedCall, Recording, TaskHistory
 
@@ -113,45 +114,29 @@ def detect_expectations(
 ) -> Expectations:
     """Return what the responses of a recording are checked against."""
     spoken = _detect_dialect(recording, contract) if dialect == "auto" else dialects()[dialect]
-    mode = _detect_http_status(recording) if http_status == "auto" else http_status
-    return Expectations(contract, spoken, mode, is_dialect_given=dialect != "auto")
-
-
-def _detect_http_status(recording: Recording) -> HttpStatus:
-    """Return the mode of most refusals; without a refusal, that of the real service."""
-    pairs = [(call.recorded.status, call.exchange.code) for call in recording.calls]
-    mirrored = sum(status == code != OK for status, code in pairs)
-    enveloped = sum(status == OK and code not in {None, OK} for status, code in pairs)
-    return "mirror" if mirrored > enveloped else "envelope"
+    if http_status == "auto":
+        http_status = http_status_of((call.recorded.status, call.exchange.code) for call in recording.calls)
+    return Expectations(contract, spoken, http_status, is_dialect_given=dialect != "auto")
 
 
 def _detect_dialect(recording: Recording, contract: Contract) -> Dialect:
-    votes = Counter([*_votes_of_records(recording), *_votes_of_refusals(recording, contract)])
-    return dialects()[votes.most_common(1)[0][0]] if votes else documented()
-
-
-def _votes_of_records(recording: Recording) -> Iterator[str]:
+    """Return the dialect that most records and refusals fit; each one that fits only one dialect votes for it."""
+    votes = Counter[str]()
     for call in recording.calls_of(RECORD):
         data = call.exchange.data
         text = data.get("param") if isinstance(data, dict) else None
         param = parse_json(text) if isinstance(text, str) else None
         if isinstance(param, dict) and "input" in param:
             is_text = isinstance(param["input"], str)
-            yield from (title for title, dialect in dialects().items() if dialect.input_is_text == is_text)
-
-
-def _votes_of_refusals(recording: Recording, contract: Contract) -> Iterator[str]:
-    """Yield the dialect of each refusal whose code only one dialect has for the violation."""
+            votes.update(title for title, dialect in dialects().items() if dialect.input_is_text == is_text)
     by_dialect = {title: Expectations(contract, dialect, "envelope") for title, dialect in dialects().items()}
     for call in recording.calls_of(CREATE):
         violations = contract.request.violations(call.request) if call.request is not NOT_JSON else []
         for violation in violations[:1]:
-            fitting = [
-                title
-                for title, expected in by_dialect.items()
-                if call.exchange.code in expected.codes_of_violation(violation.clause)
-            ]
-            yield from fitting if len(fitting) == 1 else ()
+            codes = {title: expected.codes_of_violation(violation.clause) for title, expected in by_dialect.items()}
+            fitting = [title for title in codes if call.exchange.code in codes[title]]
+            votes.update(fitting if len(fitting) == 1 else ())
+    return dialects()[votes.most_common(1)[0][0]] if votes else documented()
 
 
 # Checks
@@ -180,7 +165,8 @@ class _TrafficChecker:
             self._report("traffic.requests", [defect], call, details, side="caller")
         if not callers.has_documented_method(call, contract):
             return
-        self._check_form(call)
+        self._report("traffic.answers", envelope.form_defects(call.exchange, self._expected, self._keys), call)
+        self._log.exercise_response(call.exchange)
         if call.operation == CREATE:
             self._check_task_id(call)
             self._check_creation(call)
@@ -193,15 +179,6 @@ class _TrafficChecker:
         elif call.operation == RECORD and not any(call.task_ids):
             codes = self._expected.codes("task_id_missing", "task_unknown")
             self._check_refusal(call, "recordInfo/missing", "a request without a task id", codes)
-
-    def _check_form(self, call: RecordedCall) -> None:
-        self._report("traffic.answers", envelope.form_defects(call.exchange, self._expected, self._keys), call)
-        self._log.exercise(envelope.FORM_CLAUSES)
-        response = call.exchange.response
-        if response and isinstance(response.json, dict):
-            self._log.exercise((f"code/{call.exchange.code}",))
-            self._log.exercise_shape("envelope", response.json)
-            self._log.exercise_shape("answer", response.json)
 
     def _check_task_id(self, call: RecordedCall) -> None:
         task_id = call.exchange.task_id
@@ -269,27 +246,25 @@ class _TrafficChecker:
         unknown = self._expected.codes("task_unknown") - self._expected.codes("internal_error")
         for call in history.polls:
             self._checked["traffic.tasks"] += 1
-            if call.exchange.code == self._expected.success:
-                self._check_record(history, call, polls)
-            elif call.exchange.code in unknown:
-                self._check_absence(history, call, was_seen=bool(polls))
+            if call.exchange.code != self._expected.success:
+                if call.exchange.code in unknown:
+                    self._check_absence(history, call, was_seen=bool(polls))
+                continue
+            record = call.exchange.data
+            request = history.request(record, self._expected.contract)
+            self._report("traffic.tasks", record_defects(record, history.task_id, request, self._expected), call)
+            if history.creation:
+                self._log.exercise(("createTask/usable",))
+            if not isinstance(record, dict):
+                continue
+            before = record_before(call, polls)
+            if before is not None:
+                self._report("traffic.tasks", change_defects(before, record), call)
+                self._log.exercise(("life/forward", "recordInfo/same"))
+            polls.append((record, call))
+            self._log.exercise_shape("record", record)
+            self._log.exercise(exercised_clauses(record))
         return polls
-
-    def _check_record(self, history: TaskHistory, call: RecordedCall, polls: list[Poll]) -> None:
-        record = call.exchange.data
-        request = history.request(record, self._expected.contract)
-        self._report("traffic.tasks", record_defects(record, history.task_id, request, self._expected), call)
-        if history.creation:
-            self._log.exercise(("createTask/usable",))
-        if not isinstance(record, dict):
-            return
-        before = record_before(call, polls)
-        if before is not None:
-            self._report("traffic.tasks", change_defects(before, record), call)
-            self._log.exercise(("life/forward", "recordInfo/same"))
-        polls.append((record, call))
-        self._log.exercise_shape("record", record)
-        self._log.exercise(exercised_clauses(record))
 
     def _check_absence(self, history: TaskHistory, call: RecordedCall, *, was_seen: bool) -> None:
         """Report a missing task, unless it is new or the call may come from another account."""
