@@ -172,11 +172,16 @@ class Run:
     def _start_session(self, stack: ExitStack, builder: RequestBuilder, service: DetectedService) -> Session:
         target, options = self.target, self.options
         callback_host = target.callback_host or ("127.0.0.1" if target.is_local else "")
-        receiver: Receiver | None = None
-        if callback_host:
-            receiver = stack.enter_context(
-                Receiver(callback_host, on_request=lambda _path, body: _fetch_record(self.transport, builder, body))
-            )
+
+        def fetch_record(_path: str, body: bytes) -> Any:
+            """Return the record of the task that a callback names, as it is when the callback arrives."""
+            try:
+                task_id = json.loads(body)["data"]["taskId"]
+                return self.transport.send(builder.record(str(task_id))).data
+            except (OutOfTimeError, ValueError, KeyError, TypeError, RecursionError):
+                return None
+
+        receiver = stack.enter_context(Receiver(callback_host, on_request=fetch_record)) if callback_host else None
         return Session(
             target=target,
             transport=self.transport,
@@ -234,12 +239,3 @@ def run_checks(target: Target, options: Options, on_check: Callable[[Check], obj
             on_check(check)
             run.run_check(check)
         return run.report()
-
-
-def _fetch_record(transport: HttpTransport, builder: RequestBuilder, body: bytes) -> Any:
-    """Return the record of the task that a callback names, as it is when the callback arrives."""
-    try:
-        task_id = json.loads(body)["data"]["taskId"]
-        return transport.send(builder.record(str(task_id))).data
-    except (OutOfTimeError, ValueError, KeyError, TypeError, RecursionError):
-        return None

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -45,6 +46,11 @@ _INTERRUPTED: Final = 130
 
 # Options
 
+# The help shows no default where an omitted option is an empty text.
+_Optional = Annotated[str, Parameter(show_default=False)]
+_Repeatable = Annotated[tuple[str, ...], Parameter(show_default=False)]
+_Switch = Annotated[bool, Parameter(show_default=False)]
+
 
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +71,13 @@ class TargetOptions:
     """
 
     key: str | None = None
-    second_key: str = ""
-    signing_key: str = ""
+    second_key: _Optional = ""
+    signing_key: _Optional = ""
     dialect: DialectName = "auto"
     http_status: HttpStatusName = "auto"
-    fail_prompt: str = ""
-    callback_host: str = ""
-    require: tuple[str, ...] = ()
+    fail_prompt: _Optional = ""
+    callback_host: _Optional = ""
+    require: _Repeatable = ()
     spend: str = "0"
 
     def target(self, url: str | None) -> Target:
@@ -88,9 +94,13 @@ class TargetOptions:
             spend = Decimal(self.spend)
         except InvalidOperation as error:
             raise TargetError(f"--spend must be a number of credits, not {self.spend!r}.") from error
+        key = os.environ.get(KEY_VARIABLE, "") if self.key is None else self.key
+        with suppress(ValueError):  # target_of reports an invalid URL
+            if self.key is None and not key and is_loopback(urlsplit(url).hostname or ""):
+                key = local.KEY
         return target_of(
             url,
-            os.environ.get(KEY_VARIABLE) or _local_key(url) if self.key is None else self.key,
+            key,
             second_key=self.second_key,
             signing_key=self.signing_key,
             dialect=self.dialect,
@@ -121,9 +131,9 @@ class CheckOptions:
     max_examples: int = 100
     time_limit: float = DEFAULT_TIME_LIMIT
     seed: int = 0
-    only: tuple[str, ...] = ()
-    dry_run: bool = False
-    quiet: bool = False
+    only: _Repeatable = ()
+    dry_run: _Switch = False
+    quiet: _Switch = False
 
     def options(self) -> Options:
         """Return the settings of the run.
@@ -187,13 +197,6 @@ class ReportOptions:
         yield from ((path, render) for path, render in formats if path)
 
 
-def _local_key(url: str) -> str:
-    try:
-        return local.KEY if is_loopback(urlsplit(url).hostname or "") else ""
-    except ValueError:
-        return local.KEY  # target_of reports the invalid URL
-
-
 # The command
 
 
@@ -242,21 +245,21 @@ def _check(url: str | None, server: TargetOptions, run: CheckOptions, reports: R
         return _write(_check_recording(har, url or "", server, options, quiet=run.quiet), reports)
     target = server.target(url)
     if run.dry_run:
-        return _print_dry_run(target, options)
+        for request in planned_requests(target, options):
+            print(printable(f"{request.check}: {request.case} -> {request.expected}"))
+        print(_describe_cost(target, options))
+        return 0
     if not _is_confirmed(target, options):
         return _fail("nothing was sent")
-    return _write(_check_server(target, options, quiet=run.quiet), reports)
-
-
-def _check_server(target: Target, options: Options, *, quiet: bool) -> Report:
-    with Run(target, options) as run:
-        checks = options.checks()
-        with RunProgress(Console(stderr=True), len(checks), quiet=quiet) as progress:
-            run.transport.on_sent = progress.sent
-            for check in checks:
-                progress.check(check.name, check.about)
-                run.run_check(check)
-        return run.report()
+    checks = options.checks()
+    with Run(target, options) as started:
+        with RunProgress(Console(stderr=True), len(checks), quiet=run.quiet) as progress:
+            started.transport.on_sent = progress.sent
+            for selected in checks:
+                progress.check(selected.name, selected.about)
+                started.run_check(selected)
+        report = started.report()
+    return _write(report, reports)
 
 
 def _check_recording(path: Path, base_url: str, server: TargetOptions, options: Options, *, quiet: bool) -> Report:
@@ -351,31 +354,19 @@ class PlannedRequest:
 
 def planned_requests(target: Target, options: Options) -> Iterator[PlannedRequest]:
     """Yield the requests that are known before a run, in the order of the checks."""
-    yield from _planned_refusals(target, options.contract)
+    contract = options.contract
+    bodies, keys = raw(contract), wrong_keys(target.key, contract=contract)
+    for case in refused(contract):
+        yield PlannedRequest("requests.refused", case.name, f"refused, because it breaks {case.clause}")
+    for name in [body.name for body in bodies if body.expected == "refuse"]:
+        yield PlannedRequest("requests.raw", name, "refused, because the body is not a valid request")
+    for name in [key.name for key in keys if key.expected == "refuse"]:
+        yield PlannedRequest("authorisation.keys", name, "refused, because the key is wrong")
     if max_tasks(target, options) != 0:
-        for case in accepted(options.contract, callback="http://127.0.0.1"):
-            yield PlannedRequest("requests.accepted", case.name, "accepted, several cases in one request")
-        for body in raw(options.contract):
-            if body.expected == "accept":
-                yield PlannedRequest("requests.more", body.name, "accepted")
+        for valid in accepted(contract, callback="http://127.0.0.1"):
+            yield PlannedRequest("requests.accepted", valid.name, "accepted, several cases in one request")
+        for name in [body.name for body in bodies if body.expected == "accept"]:
+            yield PlannedRequest("requests.more", name, "accepted")
     if target.is_local:
         yield PlannedRequest("search.violations", f"up to {options.max_examples} random violations", "refused")
         yield PlannedRequest("search.requests", f"up to {options.max_examples} random requests", "accepted")
-
-
-def _planned_refusals(target: Target, contract: Contract) -> Iterator[PlannedRequest]:
-    for case in refused(contract):
-        yield PlannedRequest("requests.refused", case.name, f"refused, because it breaks {case.clause}")
-    for body in raw(contract):
-        if body.expected == "refuse":
-            yield PlannedRequest("requests.raw", body.name, "refused, because the body is not a valid request")
-    for key in wrong_keys(target.key, contract=contract):
-        if key.expected == "refuse":
-            yield PlannedRequest("authorisation.keys", key.name, "refused, because the key is wrong")
-
-
-def _print_dry_run(target: Target, options: Options) -> int:
-    for request in planned_requests(target, options):
-        print(printable(f"{request.check}: {request.case} -> {request.expected}"))
-    print(_describe_cost(target, options))
-    return 0

@@ -103,7 +103,7 @@ READABLE = [html_report.render, junit_report.render, markdown_report.render, ren
         (EMPTY, "not checked: no check was run"),
         (UNREACHABLE, "not checked: nothing answers there"),
         (report_with(checks=CHECKS[2:]), "not checked: nothing can reach the receiver"),
-        (report_with(not_checked=[NotChecked("a", "b")]), "conforms, as far as it was checked (1 not checked)"),
+        (report_with(not_checked=[NotChecked("a", "b")]), "conforms, but 1 item was not checked"),
     ],
 )
 def test_the_verdict_is_one_line_and_mentions_what_was_not_checked(report: Report, verdict: str) -> None:

@@ -67,7 +67,9 @@ def verdict(report: Report) -> str:
         )
         main_reason = on_one_line(reasons.most_common(1)[0][0]) if reasons else "no check was run"
         return f"not checked: {main_reason}"
-    return f"conforms, as far as it was checked ({left_out:,} not checked)" if left_out else "conforms"
+    if not left_out:
+        return "conforms"
+    return f"conforms, but {counted(left_out, 'item')} {'was' if left_out == 1 else 'were'} not checked"
 
 
 def figures(report: Report) -> str:

@@ -10,7 +10,7 @@ import json
 import random
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -132,8 +132,13 @@ class Suite:
         self._reports: list[Report] = []
         if not config.option.seedbed_target and config.option.collectonly:
             return  # tests can be listed without a target
+        if not config.option.seedbed_target:
+            raise pytest.UsageError(f"No server to check. Give its URL, such as --target {local.BASE_URL}.")
+        # The plugin names its options after those of ``seedbed check``.
+        chosen = {known.name: getattr(config.option, f"seedbed_{known.name}") for known in fields(TargetOptions)}
         try:
-            self._target, self._options = _target_from(config), _options_from(config)
+            self._target = TargetOptions(**chosen).target(config.option.seedbed_target)
+            self._options = _options_from(config)
         except (TargetError, ContractError) as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -219,26 +224,14 @@ class Suite:
             terminalreporter.write(_printed(lambda console: terminal.show_outcome(report, console)) + "\n")
 
 
-def _target_from(config: pytest.Config) -> Target:
-    options = config.option
-    if not options.seedbed_target:
-        raise TargetError(f"No server to check. Give its URL, such as --target {local.BASE_URL}.")
-    return TargetOptions(
-        key=options.seedbed_key,
-        second_key=options.seedbed_second_key,
-        signing_key=options.seedbed_signing_key,
-        dialect=options.seedbed_dialect,
-        http_status=options.seedbed_http_status,
-        fail_prompt=options.seedbed_fail_prompt,
-        callback_host=options.seedbed_callback_host,
-        require=tuple(options.seedbed_require),
-        spend=options.seedbed_spend,
-    ).target(options.seedbed_target)
-
-
 def _options_from(config: pytest.Config) -> Options:
+    text = config.getoption("hypothesis_seed", None)
+    try:
+        seed = random.SystemRandom().getrandbits(_SEED_BITS) if text == "random" else int(text or 0)
+    except ValueError:
+        raise TargetError(f"{_SEED_OPTION} must be an integer or random, not {text!r}.") from None
     checked = CheckOptions(
-        seed=_seed_from(config),
+        seed=seed,
         max_examples=config.option.seedbed_max_examples,
         time_limit=config.option.seedbed_time_limit,
     ).options()
@@ -247,16 +240,6 @@ def _options_from(config: pytest.Config) -> Options:
     # The database of the loaded Hypothesis profile may be a folder, or a Redis that a team shares.
     database = cast("Any", settings.default).database
     return replace(checked, example_database=database, is_exclusive=workers == 1)
-
-
-def _seed_from(config: pytest.Config) -> int:
-    text = config.getoption("hypothesis_seed", None)
-    if text == "random":
-        return random.SystemRandom().getrandbits(_SEED_BITS)
-    try:
-        return int(text or 0)
-    except ValueError:
-        raise TargetError(f"{_SEED_OPTION} must be an integer or random, not {text!r}.") from None
 
 
 def _printed(show: Callable[[Console], None]) -> str:

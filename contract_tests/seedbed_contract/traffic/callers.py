@@ -10,7 +10,7 @@ from seedbed_schemas import job_api
 from seedbed_contract.http import NOT_JSON
 from seedbed_contract.rules.envelope import JSON, Defect
 from seedbed_contract.traffic.har import header, is_redacted, sent_key
-from seedbed_contract.traffic.recording import CREATE, RECORD
+from seedbed_contract.traffic.recording import CREATE, RECORD, documented_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,16 +41,8 @@ def request_defects(call: RecordedCall, contract: Contract) -> Iterator[tuple[De
 
 def has_documented_method(call: RecordedCall, contract: Contract) -> bool:
     """Return whether a call uses the documented method; the contract does not say how others are refused."""
-    api = job_api()
-    methods = {
-        CREATE: contract.operation.method,
-        RECORD: api.record_info.method,
-        "credit": api.credit.method,
-        "models": api.models.method,
-        "modelSchema": api.model_schema.method,
-        "downloadUrl": api.download_url.method,
-    }
-    return call.recorded.method == methods[call.operation]
+    method, _ = documented_operations(contract)[call.operation]
+    return call.recorded.method == method
 
 
 def violations_of(call: RecordedCall, contract: Contract) -> list[Violation]:

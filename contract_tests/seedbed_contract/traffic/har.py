@@ -99,7 +99,15 @@ def read_har(content: bytes) -> list[RecordedExchange]:
     Raises:
         HarError: The file is not HAR 1.2 or 1.3.
     """
-    document = _parse(content)
+    if not content.strip():
+        raise HarError(f"The file is empty. {_EXPORT}.")
+    for start, compression in _COMPRESSED.items():
+        if content.startswith(start):
+            raise HarError(f"The file is {compression}. Decompress it first.")
+    try:
+        document = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise HarError(f"The file is not HAR: it is not JSON in UTF-8. {_EXPORT}.") from error
     log = document.get("log") if isinstance(document, dict) else None
     if not isinstance(log, dict):
         raise HarError(f"The file is not HAR: it has no log. {_EXPORT}.")
@@ -112,18 +120,6 @@ def read_har(content: bytes) -> list[RecordedExchange]:
     return [_read_entry(index, entry) for index, entry in enumerate(entries)]
 
 
-def _parse(content: bytes) -> Any:
-    if not content.strip():
-        raise HarError(f"The file is empty. {_EXPORT}.")
-    format_ = next((name for start, name in _COMPRESSED.items() if content.startswith(start)), "")
-    if format_:
-        raise HarError(f"The file is {format_}. Decompress it first.")
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise HarError(f"The file is not HAR: it is not JSON in UTF-8. {_EXPORT}.") from error
-
-
 def _read_entry(index: int, entry: Any) -> RecordedExchange:
     place = f"entry {index + 1} of the log"
     request, response = _part(entry, "request", place), _part(entry, "response", place)
@@ -132,7 +128,8 @@ def _read_entry(index: int, entry: Any) -> RecordedExchange:
     if not isinstance(status, int) or isinstance(status, bool):
         raise HarError(f"The file is not HAR: the response of {place} has no status. {_EXPORT}.")
     status = max(status, 0)  # Playwright writes -1 if there was no response
-    response_headers = _response_headers(response)
+    response_headers = tuple((name.lower(), value) for name, value in _headers(response))
+    started, seconds = _times(entry)
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -148,8 +145,8 @@ def _read_entry(index: int, entry: Any) -> RecordedExchange:
         status=status,
         response_headers=response_headers,
         response_body=_response_body(response, header(response_headers, "content-encoding").strip().lower()),
-        started=_unix_seconds(entry.get("startedDateTime")),
-        seconds=_seconds(entry.get("time")),
+        started=started,
+        seconds=seconds,
         skipped=_reason_to_skip(entry, method, parts.scheme, status),
     )
 
@@ -168,19 +165,18 @@ def _text(request: Mapping[str, Any], name: str, place: str) -> str:
     return text
 
 
-def _unix_seconds(text: Any) -> float:
+def _times(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the start of an exchange in Unix seconds, and its duration in seconds; each is 0 if it is unknown."""
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-
-
-def _seconds(milliseconds: Any) -> float:
+        moment = datetime.fromisoformat(entry["startedDateTime"])
+        started = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        started = 0.0
+    duration = entry.get("time")
     # The comparison also excludes NaN, which is not less than anything.
-    if isinstance(milliseconds, int | float) and abs(milliseconds) < _MAX_MILLISECONDS:
-        return max(float(milliseconds), 0.0) / 1000
-    return 0.0
+    if isinstance(duration, int | float) and abs(duration) < _MAX_MILLISECONDS:
+        return started, max(float(duration), 0.0) / 1000
+    return started, 0.0
 
 
 def _reason_to_skip(entry: Mapping[str, Any], method: str, scheme: str, status: int) -> str:
@@ -248,18 +244,17 @@ def is_redacted(key: str) -> bool:
 
 
 def _headers(part: Mapping[str, Any]) -> Headers:
-    """Return the headers of a message without HTTP/2 pseudo-headers; empty if they were not recorded."""
+    """Return the headers of a message without HTTP/2 pseudo-headers.
+
+    If a recorder left them out, the content of a response still gives its media type.
+    """
     listed = part.get("headers")
     pairs = [pair for pair in listed if isinstance(pair, dict)] if isinstance(listed, list) else []
     named = ((pair.get("name"), pair.get("value")) for pair in pairs)
-    return tuple(
+    headers = tuple(
         (name, str(value or "")) for name, value in named if isinstance(name, str) and name[:1] not in {"", ":"}
     )
-
-
-def _response_headers(response: Mapping[str, Any]) -> Headers:
-    headers = tuple((name.lower(), value) for name, value in _headers(response))
-    content = response.get("content")
+    content = part.get("content")
     if headers or not isinstance(content, dict):
         return headers
     return (("content-type", str(content.get("mimeType") or "")),)
@@ -293,7 +288,7 @@ def _request_body(request: Mapping[str, Any]) -> bytes | None:
 
 
 def _response_body(response: Mapping[str, Any], content_encoding: str) -> bytes | None:
-    """Return the body of a response; ``None`` if it was not recorded, or only partly.
+    """Return the body of a response, decompressed; ``None`` if it was recorded only partly, damaged, or not at all.
 
     Args:
         response: The response in the HAR file.
@@ -306,8 +301,17 @@ def _response_body(response: Mapping[str, Any], content_encoding: str) -> bytes 
     if not body:
         # Browsers write an empty text if they did not keep the body, but they do write its size.
         return b"" if body is not None and size == 0 else None
-    if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not _is_utf8(body):
-        return _decompress(body)
+    # Some recorders decompress a body before they encode it; then it is text already.
+    is_text = body.decode("utf-8", "ignore").encode() == body
+    if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not is_text:
+        if not body.startswith((_GZIP, _ZLIB)):
+            return None
+        decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+        try:
+            decompressed = decompressor.decompress(body, _MAX_DECOMPRESSED)
+        except zlib.error:
+            return None
+        return decompressed if decompressor.eof else None
     # Some recorders cut long bodies: the text then ends early and is no longer JSON.
     is_cut = isinstance(size, int) and size > len(body) and parse_json(body) is NOT_JSON
     return None if is_cut else body
@@ -325,23 +329,3 @@ def _decode(content: Mapping[str, Any]) -> bytes | None:
         return text.encode("utf-8", "surrogateescape")
     except (binascii.Error, ValueError):
         return None
-
-
-def _is_utf8(body: bytes) -> bool:
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _decompress(body: bytes) -> bytes | None:
-    """Return a decompressed body; ``None`` if it is damaged, too large, or neither gzip nor zlib."""
-    if not body.startswith((_GZIP, _ZLIB)):
-        return None
-    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        decompressed = decompressor.decompress(body, _MAX_DECOMPRESSED)
-    except zlib.error:
-        return None
-    return decompressed if decompressor.eof else None

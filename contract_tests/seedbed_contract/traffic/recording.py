@@ -158,6 +158,20 @@ def recording_of(recorded: Sequence[RecordedExchange], contract: Contract, base_
     return recording
 
 
+def documented_operations(contract: Contract) -> dict[str, tuple[str, str]]:
+    """Return the method and the path of each operation, by name."""
+    api = job_api()
+    others = {
+        RECORD: api.record_info,
+        "credit": api.credit,
+        "models": api.models,
+        "modelSchema": api.model_schema,
+        "downloadUrl": api.download_url,
+    }
+    created = (contract.operation.method, contract.operation.path)
+    return {CREATE: created} | {name: (operation.method, operation.path) for name, operation in others.items()}
+
+
 def _reason_to_skip(exchange: RecordedExchange, operation: str, *, is_same_server: bool) -> str:
     """Return why an exchange cannot be checked; an empty text if it can."""
     if not operation:
@@ -169,17 +183,8 @@ def _reason_to_skip(exchange: RecordedExchange, operation: str, *, is_same_serve
 
 def _operation_of(exchange: RecordedExchange, contract: Contract) -> tuple[str, str]:
     """Return the operation of an exchange and the base URL of its service; two empty texts if there is none."""
-    api = job_api()
-    paths = {
-        CREATE: contract.operation.path,
-        RECORD: api.record_info.path,
-        "credit": api.credit.path,
-        "models": api.models.path,
-        "modelSchema": api.model_schema.path,
-        "downloadUrl": api.download_url.path,
-    }
     url = exchange.url.partition("?")[0]
-    for name, path in paths.items():
+    for name, (_, path) in documented_operations(contract).items():
         # The service may be mounted under a path of a proxy, so only the end of the URL is compared.
         found = re.search(re.escape(path).replace(re.escape("{model}"), ".+") + "$", url)
         if found:

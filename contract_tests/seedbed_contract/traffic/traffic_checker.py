@@ -168,7 +168,6 @@ class _TrafficChecker:
         self._report("traffic.answers", envelope.form_defects(call.exchange, self._expected, self._keys), call)
         self._log.exercise_response(call.exchange)
         if call.operation == CREATE:
-            self._check_task_id(call)
             self._check_creation(call)
         elif call.operation in _SHAPES and call.exchange.code == self._expected.success:
             response = call.exchange.response
@@ -180,17 +179,16 @@ class _TrafficChecker:
             codes = self._expected.codes("task_id_missing", "task_unknown")
             self._check_refusal(call, "recordInfo/missing", "a request without a task id", codes)
 
-    def _check_task_id(self, call: RecordedCall) -> None:
-        task_id = call.exchange.task_id
-        if call.exchange.code != self._expected.success or not task_id:
-            return
-        first = self._creations.setdefault(task_id, call)
-        # A file may hold one exchange twice, if both a browser and a proxy recorded it.
-        if first.recorded.started != call.recorded.started:
-            self._report("traffic.answers", [envelope.Defect("createTask/unique", "two tasks have the same id")], call)
-        self._log.exercise(("createTask/unique",))
-
     def _check_creation(self, call: RecordedCall) -> None:
+        """Check that a task id is new, and that the request is accepted or refused as it must be."""
+        task_id = call.exchange.task_id
+        if task_id and call.exchange.code == self._expected.success:
+            first = self._creations.setdefault(task_id, call)
+            # A file may hold one exchange twice, if both a browser and a proxy recorded it.
+            if first.recorded.started != call.recorded.started:
+                title = "two tasks have the same id"
+                self._report("traffic.answers", [envelope.Defect("createTask/unique", title)], call)
+            self._log.exercise(("createTask/unique",))
         is_ambiguous = callers.has_repeated_names(call) or (
             callers.is_malformed(call) and not callers.is_unparsable(call)
         )
