@@ -305,11 +305,22 @@ _LISTED_CODE: Final = re.compile(r"\s{0,9}[-*•]?\s{0,3}[*`]{0,3}(\d{3,5})[*`]{
 
 
 class _OperationReader:
-    """Reads the facts of the operation whose request names a model."""
+    """Reads the facts of the first operation whose request names a model, and reports the others as not recognized."""
 
     def __init__(self, schemas: _SchemaReader, server_of: Callable[[str], RuleFact] | None) -> None:
         self._schemas, self._server_of = schemas, server_of
-        self._path, self._operation = self._find_operation()
+        found: tuple[str, Location] | None = None
+        for path, item in schemas.root.at("paths").children():
+            for method, operation in schemas.resolve(item).children():
+                if method not in _METHODS or self._body(operation).value is None:
+                    continue
+                if not found and _MODEL in schemas.properties(self._body(operation)):
+                    found = path, operation
+                else:
+                    schemas.unrecognized.append(f"the operation {method.upper()} {path}")
+        if not found:
+            raise PageError(f"The OpenAPI document has no operation whose JSON request has the field {_MODEL!r}.")
+        self._path, self._operation = found
 
     def facts(self) -> PageFacts:
         """Return what the document states about the operation."""
@@ -335,21 +346,6 @@ class _OperationReader:
             if not isinstance(parameter, dict) or parameter.get("in") != "header":
                 unrecognized.append(f"the parameter at {pointer!r}")
         return PageFacts(operation, request, answer, codes, tuple(dict.fromkeys(unrecognized)))
-
-    def _find_operation(self) -> tuple[str, Location]:
-        """Return the first path and operation whose request names a model; report the others."""
-        found: tuple[str, Location] | None = None
-        for path, item in self._schemas.root.at("paths").children():
-            for method, operation in self._schemas.resolve(item).children():
-                if method not in _METHODS or self._body(operation).value is None:
-                    continue
-                if not found and _MODEL in self._schemas.properties(self._body(operation)):
-                    found = path, operation
-                else:
-                    self._schemas.unrecognized.append(f"the operation {method.upper()} {path}")
-        if not found:
-            raise PageError(f"The OpenAPI document has no operation whose JSON request has the field {_MODEL!r}.")
-        return found
 
     def _body(self, operation: Location) -> Location:
         return self._schemas.resolve(operation.at("requestBody")).at("content", _JSON, "schema")
