@@ -85,17 +85,9 @@ def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeader
     operation = (contract or default_contract()).operation
     header, scheme = operation.header, operation.scheme
     right, wrong = _credentials(scheme, key), _credentials(scheme, key.translate(_NEXT))
-    lower, upper = _credentials(scheme.lower(), key), _credentials(scheme.upper(), key)
     basic = base64.b64encode(f"{key}:".encode()).decode()
-    words = {
-        "scheme": scheme,
-        "key": key,
-        "right": right,
-        "wrong": wrong,
-        "lower": lower,
-        "upper": upper,
-        "basic": basic,
-    }
+    words = {"scheme": scheme, "key": key, "basic": basic, "right": right, "wrong": wrong}
+    words |= {"lower": _credentials(scheme.lower(), key), "upper": _credentials(scheme.upper(), key)}
     copies = {name: change(key) for name, change in _CHANGED_COPIES.items()}
     refused = {name: template.format_map(words) for name, template in _REFUSED.items()}
     refused |= {name: _credentials(scheme, copy) for name, copy in copies.items() if copy and copy != key}
