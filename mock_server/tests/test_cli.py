@@ -192,7 +192,7 @@ def test_a_port_in_use_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[s
         (["serve", "extra"], "extra"),
         (["nope"], "nope"),
         (["derive"], "PAGE"),
-        (["generate"], "PROMPT"),
+        (["generate"], "the prompt is missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
