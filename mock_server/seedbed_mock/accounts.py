@@ -60,7 +60,7 @@ class Account:
     Attributes:
         name: Fingerprint of the key; the key itself is not stored.
         space: Name of the space.
-        opening: Opening balance in credits.
+        opening: Initial balance in credits.
         creations: Limit on new tasks, ``None`` for no limit.
         queries: Limit on recordInfo requests, ``None`` for no limit.
         signing_key: Key that signs callbacks, empty for unsigned callbacks.

@@ -183,7 +183,7 @@ class OtherEndpoints:
         task = self._service.find_result(name)
         if task is None or handlers.is_expired_link(self._service, name, request.query_params):
             return self._writer.file_error("result_unknown")
-        # A task in a database may be of a model that this server does not have; it is drawn like the shipped one.
+        # A task in a database may be of a model that this server does not have; it is drawn like the built-in one.
         models = self._service.catalogue.models
         profile = models.get(task.model, self._service.catalogue.shipped).profile
         values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)

@@ -1,4 +1,4 @@
-"""The way of a request through ASGI: its body is read, its handlers run, its response is sent and journalled."""
+"""How a request passes through ASGI: its body is read, its handlers run, its response is sent and recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def read_body(receive: Receive) -> bytes | None:
     """Return the body of a request, or ``None`` if it is larger than ``LARGEST_BODY``.
 
     Raises:
-        ClientDisconnect: The client left before it had sent the whole body.
+        ClientDisconnect: The client disconnected before it had sent the whole body.
     """
     message = await _next(receive)
     if not message.get("more_body"):

@@ -77,7 +77,7 @@ def make_app() -> App:
     faults.command("seedbed_mock.cli:list_faults", name="list", help="List the active fault rules.")
     faults.command("seedbed_mock.cli:add", help="Add fault rules.")
     faults.command("seedbed_mock.cli:clear", help="Remove fault rules.")
-    faults.command("seedbed_mock.cli:scenarios", help="List the shipped scenarios.")
+    faults.command("seedbed_mock.cli:scenarios", help="List the built-in scenarios.")
     app.command(faults)
     return app
 
@@ -146,7 +146,7 @@ def clear(number: int | None = None, /, *, url: _Url = local.BASE_URL, token: _T
 
 
 def scenarios() -> int:
-    """List the shipped scenarios, for seedbed serve --scenario NAME."""
+    """List the built-in scenarios, for seedbed serve --scenario NAME."""
     from seedbed_mock.faults.scenarios import (  # other subcommands do not need it
         load_scenario,
         scenario_path,

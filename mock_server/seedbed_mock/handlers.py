@@ -1,6 +1,6 @@
 """The handlers of the operations, and the order in which each operation runs them.
 
-A handler reads the context of a request, adds to it, or raises the error that the request is answered with. The order
+A handler reads the context of a request, adds to it, or raises the error that becomes the response. The order
 decides which error a request gets that has several mistakes.
 """
 

@@ -72,30 +72,30 @@ class ServerOptions:
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
-        key: API key to accept, each with its own account: NAME, or NAME:credits=80,rate=20/10,signing-key=SECRET with
-            any of these options. Can be repeated. A comma belongs to SECRET unless one of the options follows; a
-            [[key]] table of --config takes any SECRET literally.
+        key: API key to accept; each key has its own account. Pass NAME, or
+            NAME:credits=80,rate=20/10,signing-key=SECRET with any of these options. To pass any SECRET literally, use
+            a [[key]] table of --config. Repeatable.
         dialect: "documented" responds as the documentation says, "observed" as the real service is known to respond.
         http_status: "envelope" responds with HTTP 200 and the code in the body, "mirror" sends the code as HTTP status
             too.
-        task_seconds: Duration of a task in seconds; MIN..MAX draws one from the range, using the seed.
+        task_seconds: Duration of a task in seconds; MIN..MAX draws a duration from the range for each task.
         progress: What advances tasks: time, polls:N (a task ends with the N-th poll) or hand (only the control API).
-        visible_after: Seconds for which recordInfo does not know a new task.
-        credits: Opening balance of each account.
+        visible_after: Seconds during which a new task is unknown to recordInfo.
+        credits: Initial balance of each account.
         rate_limit: Limit on new tasks of an account, as N/SECONDS, or off.
         poll_rate_limit: Limit on recordInfo requests of an account, as N/SECONDS such as 10/1, or off.
         clock: "real", or "manual" for a clock that stands still until the control API advances it.
         speed: Speed of the clock; 2 is twice as fast as real time.
-        callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8. Can be
-            repeated.
+        callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
+            Repeatable.
         result_ttl: Seconds for which a result is kept after its task has ended.
         result_dir: Directory of images to serve as results, cropped to size, instead of drawn ones.
         keep_tasks: Number of tasks to keep; beyond it, the oldest finished tasks are deleted.
         db: SQLite file for tasks and balances; without it, they are kept in memory.
         control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
         seed: Seed of everything random, such as the colours of the images.
-        scenario: Faults to inject over time: the name of a shipped scenario, or a scenario file.
-        contracts: Contracts of further models; one of a shipped model replaces it.
+        scenario: Faults to inject over time: the name of a built-in scenario, or a scenario file.
+        contracts: Contracts of additional models; a contract of a built-in model replaces the built-in contract.
     """
 
     host: str = local.HOST
@@ -186,12 +186,12 @@ class ServerOptions:
 
     @cached_property
     def opening_balance(self) -> Decimal:
-        """Opening balance of an account whose key names none."""
+        """Initial balance of an account whose key sets none."""
         return parse_credits(_as_text(self.credits))
 
     @cached_property
     def creation_limit(self) -> Rate | None:
-        """Limit on new tasks of an account whose key names none."""
+        """Limit on new tasks of an account whose key sets none."""
         return Rate.parse(self.rate_limit)
 
     @cached_property

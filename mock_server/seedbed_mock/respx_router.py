@@ -42,14 +42,14 @@ class SeedbedRouter(respx.MockRouter):
         self.route(host=urlsplit(default_contract().operation.server).hostname).mock(side_effect=self._forward)
 
     def start(self) -> None:
-        """Start to answer requests."""
+        """Start to intercept requests."""
         super().start()
         for mocker in self._httpx2_mockers():
             mocker.register(self)
             mocker.start()
 
     def stop(self, clear: bool = True, reset: bool = True, quiet: bool = False) -> None:  # noqa: FBT001, FBT002 (respx's)
-        """Stop answering requests."""
+        """Stop intercepting requests."""
         for mocker in self._httpx2_mockers():
             mocker.unregister(self)
             mocker.stop()

@@ -32,7 +32,7 @@ def serve(
 
     Args:
         options: Options of the server.
-        contract: Contract of a further model, as written by seedbed derive. Can be repeated.
+        contract: Contract of an additional model, written by seedbed derive. Repeatable.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
     options = options or ServerOptions()
@@ -41,7 +41,7 @@ def serve(
         app = build_app(options)
         listener = listen(options.host, options.port)
     except ListenError as error:
-        print(f"seedbed serve: {error}. Choose another port with --port; --port 0 picks a free one.", file=sys.stderr)
+        print(f"seedbed serve: {error}. Choose another --port or --host; --port 0 picks a free port.", file=sys.stderr)
         return 1
     except (SettingsError, ContractError, StoreError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)

@@ -75,7 +75,7 @@ def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callab
     Args:
         app: The application.
         listener: The listening socket.
-        on_ready: Called once requests are answered.
+        on_ready: Called when the server accepts requests.
     """
     server = _UvicornServer(SwappableApp(app), on_ready)
 
@@ -127,7 +127,7 @@ class _Protocol(HttpToolsProtocol):
       a request, and Java's HTTP client and curl make one for HTTP/2.
     """
 
-    # uvicorn documents none of the names used here; a test checks that they exist.
+    # uvicorn does not document the names used here; a test checks that they exist.
     _earlier: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn

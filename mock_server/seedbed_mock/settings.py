@@ -123,7 +123,7 @@ class Progress:
         """Parse ``time``, ``polls:N`` or ``hand``.
 
         Raises:
-            SettingsError: The text is none of them.
+            SettingsError: The text is invalid.
         """
         match = re.fullmatch(r"(time|hand)|polls:(\d{1,6})", text)
         if not match or (match[2] and not int(match[2])):
@@ -171,7 +171,7 @@ class KeySettings:
 
     Attributes:
         key: The key.
-        credits: Opening balance, ``None`` for that of the server.
+        credits: Initial balance, ``None`` for that of the server.
         rate: Limit on new tasks, ``None`` for no limit, ``"default"`` for that of the server.
         signing_key: Key that signs callbacks, empty for unsigned callbacks.
 

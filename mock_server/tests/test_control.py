@@ -250,7 +250,7 @@ def test_an_internal_error_is_reported_in_a_sentence(
 
 def test_the_handle_raises_the_message(seedbed: MockServer) -> None:
     seedbed.play(clock="manual")
-    with pytest.raises(ControlError, match=r"^There is no task nothing\.$"):
+    with pytest.raises(ControlError, match=r"^The task nothing does not exist; list the tasks with GET tasks\.$"):
         seedbed.task("nothing")
     with pytest.raises(ControlError, match="control API"):
         seedbed.task("")
@@ -272,7 +272,7 @@ def test_the_handle_raises_the_message(seedbed: MockServer) -> None:
             {"times": 1, "at_most": 1},
             "Times cannot be combined with at_least or at_most; give one or the other.",
         ),
-        ("GET", "/tasks/nothing", None, "There is no task nothing."),
+        ("GET", "/tasks/nothing", None, "The task nothing does not exist; list the tasks with GET tasks."),
         (
             "DELETE",
             "/clock",

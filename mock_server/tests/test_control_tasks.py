@@ -275,4 +275,4 @@ def test_an_unknown_account_is_refused(control: Control, path: str) -> None:
     body = {"credits": 1} if path == "/top-up" else None
     response = control("POST" if path else "GET", f"/accounts/key-nobody{path}", body)
     assert response[0] == 404
-    assert "GET accounts lists the accounts" in error_message(response)
+    assert "list the accounts with GET accounts" in error_message(response)

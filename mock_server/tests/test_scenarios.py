@@ -355,7 +355,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["add", ""], 2, "must start with"),
         (["add"], 2, "rules"),
         (["list", "--space", "a b"], 2, "space"),
-        (["clear", "99"], 1, "No rule 99 was added"),
+        (["clear", "99"], 1, "Rule 99 is not an added rule"),
         (["clear", "x"], 2, "NUMBER"),
         (["list", "--url", "http://127.0.0.1:1"], 1, "No Seedbed server responds at"),
         (["list", "--url", "http://127.0.0.1:99999"], 1, "pass --url"),
@@ -392,4 +392,4 @@ def test_serve_has_the_flag() -> None:
         timeout=60,
     )
     assert result.returncode == 2
-    assert "the shipped scenarios are" in result.stderr
+    assert "the built-in scenarios are" in result.stderr

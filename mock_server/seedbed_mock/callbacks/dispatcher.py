@@ -265,7 +265,7 @@ class CallbackDispatcher:
         self._release_held(task.space)
 
     async def _send(self, task: Task, url: str, now: int, body: bytes) -> tuple[int | None, float | None, str, bool]:
-        """Return HTTP status, seconds of Retry-After, error, and whether the target is refused for good."""
+        """Return HTTP status, seconds of Retry-After, error, and whether the target is refused permanently."""
         account = self._service.spaces.named(task.space).account(task.account)
         headers = signature_headers(task, now, account.signing_key if account else b"")
         # Imported with the first callback: its HTTP parser would take a good part of the start-up time.
@@ -308,8 +308,8 @@ class CallbackDispatcher:
 def _check_not_control_api(target: CallbackTarget, base_url: str) -> None:
     """Check that a target is not the control API of this server.
 
-    A callback comes from this machine, so it would pass the access control of the control API, and whoever creates a
-    task could give orders to the server.
+    A callback comes from this machine, so it would pass the access control of the control API, and anyone who can
+    create a task could control the server.
 
     Raises:
         TargetRefusedError: The target is the control API of the server with this base URL.

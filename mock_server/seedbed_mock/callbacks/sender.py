@@ -1,7 +1,7 @@
 """One POST request to a receiver whose address is checked.
 
 It uses sockets and an HTTP parser instead of an HTTP client: tests that patch the clients of their program must not
-catch the callbacks of the server, and a client could follow redirects to addresses that nobody has checked.
+catch the callbacks of the server, and a client could follow redirects to unchecked addresses.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ class ControlApi:
         found = self._service.spaces.named(space).account(path["account"])
         if found is None:
             name = for_display(path["account"])
-            raise UnknownResourceError(f"The space {space} has no account {name}; GET accounts lists the accounts.")
+            raise UnknownResourceError(f"The space {space} has no account {name}; list the accounts with GET accounts.")
         return found
 
     async def callbacks(self, _path: Mapping[str, str], query: CallbackQuery, _body: EmptyRequest) -> CallbackList:
@@ -255,7 +255,7 @@ class ControlApi:
         return callback
 
     async def faults(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> FaultList:
-        """List the fault rules in their order, and the scenario that is played."""
+        """List the fault rules in their order, and the current scenario."""
         return self._fault_list(query.space)
 
     async def add_faults(self, _path: Mapping[str, str], _query: EmptyRequest, body: NewFaults) -> FaultList:
@@ -268,24 +268,24 @@ class ControlApi:
         return self._fault_list()
 
     async def clear_faults(self, _path: Mapping[str, str], query: FaultQuery, _body: EmptyRequest) -> FaultList:
-        """Remove fault rules that were added here: all, those of a space, or one."""
+        """Remove fault rules that were added through the control API: all, those of a space, or one."""
         removed = self._service.faults.clear(source="control", scope=query.space, number=query.number)
         if query.number is not None and not removed:
-            raise UnknownResourceError(f"No rule {query.number} was added; GET faults lists the rules.")
+            raise UnknownResourceError(f"Rule {query.number} is not an added rule; list the rules with GET faults.")
         return self._fault_list()
 
     def _fault_list(self, space: str | None = None) -> FaultList:
         return fault_list(self._service.faults, self._service.scenario_runner, space)
 
     async def reset(self, _path: Mapping[str, str], _query: EmptyRequest, body: ResetRequest) -> Confirmation:
-        """Delete all tasks, balances, rules and journal entries, in one space or in all."""
+        """Delete tasks, journal entries and added rules, and restore balances, in one space or in all."""
         self._service.reset(body.space)
         return Confirmation()
 
 
 def _existing(task: Task | None, task_id: str) -> Task:
     if task is None:
-        raise UnknownResourceError(f"There is no task {for_display(task_id)}.")
+        raise UnknownResourceError(f"The task {for_display(task_id)} does not exist; list the tasks with GET tasks.")
     return task
 
 

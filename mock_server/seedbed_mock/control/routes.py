@@ -120,7 +120,7 @@ class _WrongMethodError(Exception):
 
 
 class _UnknownPath:
-    """Raises an error that lists the operations, for a request that matches none of them."""
+    """Raises an error that lists the operations, for a request that does not match any operation."""
 
     def __init__(self, known: Iterable[Route]) -> None:
         self._known = tuple(known)

@@ -78,7 +78,7 @@ class CallbackQuery(SpaceQuery, frozen=True):
 
 
 class FaultQuery(SpaceQuery, frozen=True):
-    """Selection of the fault rules to remove; default: all rules that were added over the control API."""
+    """Selection of the fault rules to remove; default: all rules that were added through the control API."""
 
     number: Annotated[int, Meta(ge=1, description="Number of a rule, as the list of rules shows it.")] | None = None
 
@@ -120,7 +120,7 @@ class VerifyRequest(SpaceQuery, frozen=True):
     at_least: Annotated[int, Meta(ge=0, description="Smallest number of calls.")] | None = None
     at_most: Annotated[int, Meta(ge=0, description="Largest number of calls.")] | None = None
     request: Annotated[
-        Any, Meta(description="Values that the body of the request contains; it may contain others as well.")
+        Any, Meta(description="Values that the body of the request contains; it may contain other values, too.")
     ] = {}
     code: Annotated[int, Meta(description="Code in the body of the response.")] | None = None
     account: _Fingerprint | None = None
@@ -164,7 +164,7 @@ class ClockInfo(msgspec.Struct, frozen=True):
     """The state of the clock."""
 
     now: _Milliseconds
-    speed: Annotated[float, Meta(description="Seconds of the clock per real second; 0 if it only moves on request.")]
+    speed: Annotated[float, Meta(description="Seconds of the clock per real second; 0 if it advances only on request.")]
 
 
 class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,13 +255,13 @@ class FaultInfo(msgspec.Struct, frozen=True):
     rule: str
     source: Annotated[Literal["scenario", "control"], Meta(description="Where the rule was given.")]
     space: Annotated[str, Meta(description="Space whose calls the rule applies to, null for all.")] | None
-    on: Annotated[bool, Meta(description="Whether the rule is in force; the rules of a scenario wait for their phase.")]
-    seen: Annotated[int, Meta(description="Number of calls that met its conditions, apart from shares and counts.")]
+    on: Annotated[bool, Meta(description="Whether the rule is active; rules of a scenario are active in their phase.")]
+    seen: Annotated[int, Meta(description="Number of calls that met its conditions except p, nth, every and times.")]
     hits: Annotated[int, Meta(description="Number of calls that the rule applied to.")]
 
 
 class ScenarioInfo(msgspec.Struct, frozen=True):
-    """The scenario that is played."""
+    """The current scenario."""
 
     name: str
     description: str

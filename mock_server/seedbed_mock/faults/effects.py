@@ -92,7 +92,7 @@ class CodeEffect(ResponseEffect, frozen=True):
 
 
 class StatusEffect(ResponseEffect, frozen=True):
-    """An HTTP status without a body: a load balancer answers instead of the service."""
+    """An HTTP status without a body: a load balancer responds instead of the service."""
 
     name = "answer.status"
     status: HttpStatus = 503

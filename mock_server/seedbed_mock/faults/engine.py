@@ -26,7 +26,7 @@ RuleSource = Literal["header", "key", "prompt", "scenario", "control"]
 """Where a rule is given: with a call (header, key or prompt), in a scenario file, or over the control API."""
 
 MAX_RULES = 1000
-"""Largest number of rules added over the control API: every call is compared with each of them."""
+"""Largest number of rules added through the control API: every call is compared with each of them."""
 
 _MAX_REQUEST_RULES = 1000
 """Rules that came with calls and whose counts are remembered; each client can make up new ones."""
@@ -67,9 +67,9 @@ class ActiveRule:
         source: Where it was given.
         random: Draws its share of calls and its delays.
         scope: Name of the space whose calls it applies to, empty for all.
-        seen: Number of calls that met its conditions, apart from shares and counts.
+        seen: Number of calls that met its conditions except ``p``, ``nth``, ``every`` and ``times``.
         hits: Number of calls that it applied to.
-        is_enabled: Whether it is in force; the rules of a scenario are disabled outside their phase.
+        is_enabled: Whether it is active; the rules of a scenario are disabled outside their phase.
     """
 
     number: int

@@ -102,7 +102,7 @@ def scenario_path(name: str) -> Path:
     """Return the path of a scenario file.
 
     Args:
-        name: Name of a shipped scenario, or the path of a file.
+        name: Name of a built-in scenario, or the path of a file.
     """
     return _SHIPPED / f"{name}.toml" if name in shipped_scenarios() else Path(name)
 
@@ -119,7 +119,7 @@ def load_scenario(path: Path) -> Scenario:
         scenario.check()
     except OSError as error:
         raise SettingsError(
-            f"{path}: {error.strerror}; the shipped scenarios are {', '.join(shipped_scenarios())}."
+            f"{path}: {error.strerror}; the built-in scenarios are {', '.join(shipped_scenarios())}."
         ) from error
     except msgspec.ValidationError as error:
         raise SettingsError(f"{path} is not a valid scenario: {error}.") from error

@@ -1,1 +1,1 @@
-"""Result images: what they show, how they are drawn or taken from a folder, and how they are served."""
+"""Result images: what they show, how they are drawn or taken from a directory, and how they are served."""

@@ -1,4 +1,4 @@
-"""A folder of images that the server uses as results instead of drawings."""
+"""A directory of images that the server uses as results instead of drawings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class Gallery:
-    """The images of a folder, without subfolders and hidden files.
+    """The images of a directory, without subdirectories and hidden files.
 
     Args:
-        folder: Folder of the images; other files in it are ignored.
+        folder: Directory of the images; other files in it are ignored.
 
     Raises:
-        SettingsError: The folder cannot be read, contains no image, or contains one with too many pixels.
+        SettingsError: The directory cannot be read, contains no image, or contains one with too many pixels.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,10 +40,10 @@ class Gallery:
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"The folder of results {printable(str(folder))} cannot be read: {reason}.") from error
+            raise SettingsError(f"The result directory {printable(str(folder))} cannot be read: {reason}.") from error
         self._images = [path for path in paths if _is_image(path)]
         if not self._images:
-            raise SettingsError(f"The folder of results {printable(str(folder))} contains no image; add one or more.")
+            raise SettingsError(f"The result directory {printable(str(folder))} contains no image; add one or more.")
 
     def show(self, picture: Picture) -> Image.Image:
         """Return the image for a picture, in RGB and cropped to its size; the same picture gets the same image.

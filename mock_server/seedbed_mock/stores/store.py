@@ -53,7 +53,7 @@ class Store(Protocol):
     is_shared: bool
 
     def balance(self, account: Account, now: int) -> Decimal:
-        """Return the balance of an account; a new account has its opening balance."""
+        """Return the balance of an account; a new account has its initial balance."""
         ...
 
     def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
