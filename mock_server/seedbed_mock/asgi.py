@@ -113,7 +113,7 @@ class OperationEndpoint:
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,
             body=body,
-            # Of the server's own socket: the Host header is whatever a client writes.
+            # From the server's own socket, since a client can write anything into the Host header.
             base_url=base_url(*scope["server"]),
             space=self._service.spaces.default,
             now=self._service.now(),

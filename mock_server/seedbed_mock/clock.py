@@ -16,7 +16,7 @@ LARGEST_ADVANCE: Final = 10 * 365 * 86_400
 
 
 class Clock(Protocol):
-    """What a server needs of a clock.
+    """The clock of a server.
 
     Attributes:
         speed: Seconds of the clock in one real second; 0 for a clock that stands still.

@@ -41,7 +41,7 @@ LONGEST_TASK: Final = 31_536_000
 _MOST_TASKS = 10_000_000
 
 _SLOWEST, _FASTEST = 0.001, 1_000_000
-"""Range of a clock's speed; any slower, and what is due would be years away."""
+"""Range of a clock's speed; with a slower clock, a callback would be due in years."""
 
 
 def _integer(_: Any, tokens: Sequence[Token]) -> int:

@@ -64,8 +64,8 @@ class SeedbedRouter(respx.MockRouter):
         if self.using != _HTTPX2:
             yield Mocker.registry[_HTTPX2]
 
-    # With http.client, which respx does not intercept.
     def _forward(self, request: httpx.Request) -> httpx.Response:
+        # respx would intercept httpx here, but it does not intercept http.client.
         connection = http.client.HTTPConnection(
             self._server.hostname or "", self._server.port, timeout=_TIMEOUT_SECONDS
         )

@@ -82,7 +82,7 @@ def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callab
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # Whatever was imported stays: searching it for garbage would delay responses by 50 ms each time.
+    # Imported modules stay in memory; searching them for garbage would delay responses by 50 ms each time.
     gc.freeze()
     gc.enable()
     # uvicorn sets its own handlers while it runs; these are for a signal before or after that.

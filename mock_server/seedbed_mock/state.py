@@ -131,7 +131,7 @@ class Service:
         clock: Clock of the server.
         catalogue: Models of the service.
         shared: The part of the API that is the same for all models.
-        dialect: How responses are worded and records are written.
+        dialect: Wording of the responses and form of the records.
         store: Store of tasks and balances.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The handle of a running mock server: what a test reads of it and does with it."""
+"""The handle of a running mock server, with which a test inspects and controls it."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class MockServer:
             fields: Values in the input of the request, or ``model`` and ``callBackUrl`` beside it.
 
         Raises:
-            AssertionError: It was not; the message describes the nearest call.
+            AssertionError: The calls were not made as expected; the message describes the nearest one.
         """
         names = job_api().fields
         body = {

@@ -192,7 +192,7 @@ class CallbackDispatcher:
 
     async def _work(self) -> None:
         """Start the attempts that are due, then sleep until the next callback is due or the dispatcher is woken."""
-        # A killed server on the same file leaves callbacks that nobody reports.
+        # Another server on the same file may be killed: its callbacks become due without waking this dispatcher.
         longest = _LONGEST_PAUSE if self._service.store.is_shared else None
         while True:
             self._woken.clear()

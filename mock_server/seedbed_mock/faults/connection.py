@@ -173,7 +173,7 @@ class ConnectionEffect(Effect, frozen=True):
             connection: Connection to the client.
 
         Raises:
-            BrokenConnectionError: The effect needs a transport, and there is none.
+            BrokenConnectionError: The effect needs a transport, which in-process requests do not have.
         """
         raise NotImplementedError
 

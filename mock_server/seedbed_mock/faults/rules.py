@@ -279,7 +279,7 @@ def _convert(values: dict[str, str], kind: type[_Struct]) -> _Struct:
     except msgspec.ValidationError as error:
         problem, _, name = str(error).removesuffix("`").partition(" - at `$.")
         if name not in values:
-            raise RuleError(problem) from error  # raised by __post_init__, which words the whole message
+            raise RuleError(problem) from error  # raised by __post_init__ with a complete message
         raise RuleError(f"invalid value {_quoted(values[name])} for {name}; {_hint(kind, name, problem)}") from error
 
 

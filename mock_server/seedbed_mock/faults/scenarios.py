@@ -149,7 +149,7 @@ class ScenarioRunner:
 
     Attributes:
         scenario: The scenario that is played.
-        problem: Why the current content of the file cannot be played, empty if it is played.
+        problem: Why the changed file cannot be played, empty if it can.
 
     Raises:
         SettingsError: The file is not a valid scenario.

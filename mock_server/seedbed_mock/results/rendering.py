@@ -62,7 +62,7 @@ class Renderer:
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[Picture, Rendered] = OrderedDict()
         self._used_bytes = 0
-        # Weak, so that a lock is gone when nobody holds it or waits for it.
+        # Weak, so that a lock is freed when no request holds it or waits for it.
         self._locks: WeakValueDictionary[Picture, Lock] = WeakValueDictionary()
         # More threads than processors would not draw faster, but delay the end of the server.
         self._limiter = CapacityLimiter(os.cpu_count() or 1)
