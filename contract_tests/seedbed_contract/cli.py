@@ -59,7 +59,7 @@ class TargetOptions:
 
     Attributes:
         key: API key. Default: SEEDBED_API_KEY, or the key of the mock server if the server is on this machine.
-        second_key: API key of another account, to check that accounts are kept apart.
+        second_key: API key of another account, to check that accounts are separated.
         signing_key: Key that signs the callbacks of the account.
         dialect: Whether the server behaves as documented or as observed; auto detects it.
         http_status: Whether the HTTP status is always 200 (envelope) or equals the code (mirror); auto detects it.
@@ -118,7 +118,7 @@ class CheckOptions:
     """Options of the run.
 
     Attributes:
-        contract: Contract file from seedbed derive; default: the contract that Seedbed ships with.
+        contract: Contract of another model, written by seedbed derive. Default: the built-in model.
         max_examples: Number of random requests of each search.
         time_limit: Time limit of the run in seconds.
         seed: Seed of the random requests; the same seed repeats a run.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_TASK_ID: Final = "seedbed-check-no-such-task"
-"""Id of a task that no service has."""
+"""ID of a task that does not exist on any service."""
 FOREIGN_URL: Final = "http://127.0.0.1/picture.jpg"
 """URL that is not a result of any service."""
 
@@ -93,9 +93,7 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     probes = list(_send_probes(transport, builder))
     key_refused = _codes_of(documented(), "key_refused", contract)
     if all(probe.exchange.code in key_refused for probe in probes):
-        raise CannotCheckError(
-            f"the key is refused by {transport.base_url}; pass a valid key with --key or SEEDBED_API_KEY."
-        )
+        raise CannotCheckError(f"{transport.base_url} refuses the key; pass a valid key with --key or SEEDBED_API_KEY.")
     responses = [probe.exchange.response for probe in probes if probe.exchange.response]
     is_readable = any(isinstance(response.json, dict) for response in responses)
     dialect, http_status = _detect_dialect(probes, contract, target), target.http_status

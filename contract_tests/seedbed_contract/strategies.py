@@ -93,7 +93,7 @@ def requests(
             assert json.loads(json.dumps(request)) == request
 
     Args:
-        contract: The contract to keep, by default that of the shipped model.
+        contract: The contract to keep, by default that of the built-in model.
         callback: A URL that the service may call. Without it, no request asks for a callback.
         unstated: Whether to include what no rule forbids but the page does not mention either: unknown fields and blank
             texts. A service may accept or refuse these requests.
@@ -117,7 +117,7 @@ def violations(
             assert my_service(broken.request).code == 422, broken.clause
 
     Args:
-        contract: The contract to violate, by default that of the shipped model.
+        contract: The contract to violate, by default that of the built-in model.
         clauses: The ids of the clauses to violate, by default all of :func:`breakable_clauses`.
 
     Raises:
@@ -156,7 +156,7 @@ def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBodyCase]:
             assert code in {"accept": {200}, "refuse": {422}, "either": {200, 422}}[body.expected]
 
     Args:
-        contract: The contract that decides what a valid request is, by default that of the shipped model.
+        contract: The contract that decides what a valid request is, by default that of the built-in model.
     """
     contract = contract or default_contract()
     good = encode(smallest(contract.part("request")))
@@ -197,7 +197,7 @@ def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHea
 
     Args:
         key: A key that the service accepts.
-        contract: The contract that names the header and the scheme, by default that of the shipped model.
+        contract: The contract that names the header and the scheme, by default that of the built-in model.
 
     Raises:
         ValueError: The key is empty, or a header cannot carry it.
@@ -224,7 +224,7 @@ def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
         def test_a_violation_is_refused(clause: str) -> None: ...
 
     Args:
-        contract: The contract, by default that of the shipped model.
+        contract: The contract, by default that of the built-in model.
     """
     return tuple(_rules(contract or default_contract()))
 

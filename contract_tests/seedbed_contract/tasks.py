@@ -72,7 +72,7 @@ def track(
         session.task_ids.add(task.task_id)
         session.tasks.append(task)
     if is_known:
-        session.report([Defect("createTask/unique", "two tasks have the same id")], exchange)
+        session.report([Defect("createTask/unique", "two tasks have the same ID")], exchange)
     session.exercise("createTask/unique")
     return task
 
@@ -141,6 +141,6 @@ def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> N
     if exchange.response is None or not (task.polls or age > task_record.APPEARS_WITHIN):
         return
     task.is_followed = False
-    never = Defect("createTask/usable", "a task cannot be fetched by the id that createTask returned")
+    never = Defect("createTask/usable", "a task cannot be fetched by the ID that createTask returned")
     gone = Defect("recordInfo/same", "a task can no longer be fetched")
     session.report([gone if task.polls else never], exchange)

@@ -30,7 +30,7 @@ def test_a_refused_key_is_a_user_error_and_not_a_finding(capsys: pytest.CaptureF
         assert main(["check", server.url, "--key", "mistyped"]) == 2
         assert main(["check", server.url, "--key", ""]) == 2
     printed = capsys.readouterr()
-    assert "the key is refused" in printed.err
+    assert "refuses the key" in printed.err
     assert "The key is missing" in printed.err
     assert printed.out == ""
 

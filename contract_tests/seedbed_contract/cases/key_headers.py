@@ -73,7 +73,7 @@ def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeader
 
     Args:
         key: A key that the service accepts.
-        contract: The contract that names the header and the scheme, by default that of the shipped model.
+        contract: The contract that names the header and the scheme, by default that of the built-in model.
 
     Raises:
         ValueError: The key is empty, or a header cannot carry it.

@@ -116,7 +116,7 @@ def raw(contract: Contract | None = None) -> tuple[RawBodyCase, ...]:
     """Return raw request bodies with their headers and with what a service has to do with them.
 
     Args:
-        contract: The contract that decides what a valid request is, by default that of the shipped model.
+        contract: The contract that decides what a valid request is, by default that of the built-in model.
     """
     contract = contract or default_contract()
     whole = smallest(contract.part("request"))

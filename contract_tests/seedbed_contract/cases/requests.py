@@ -60,7 +60,7 @@ def accepted(contract: Contract | None = None, *, callback: str | None = None) -
     They leave out what the page does not decide: empty and blank texts, and fields that the page does not name.
 
     Args:
-        contract: The contract to keep, by default that of the shipped model.
+        contract: The contract to keep, by default that of the built-in model.
         callback: A URL that the service may call. Without it, no request asks for a callback.
     """
     contract = contract or default_contract()
@@ -82,7 +82,7 @@ def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
     come before the other cases of their field.
 
     Args:
-        contract: The contract to violate, by default that of the shipped model.
+        contract: The contract to violate, by default that of the built-in model.
     """
     contract = contract or default_contract()
     found: dict[str, RefusedCase] = {}

@@ -45,7 +45,7 @@ def check_delivery(session: Session) -> None:
 
 
 def _wait_for_callbacks(session: Session, ended: list[TrackedTask]) -> None:
-    """Wait for the first callback of every task, then for a second one where the receiver answered with an error."""
+    """Wait for the first callback of every task, then for a second one where the receiver responded with an error."""
     last = max(task.ended_at for task in ended)
     while not all(arrived := [session.callback_addresses.received_at(task.callback_path) for task in ended]):
         if time.time() > last + (_SECONDS_FOR_THE_REST if any(arrived) else _SECONDS_FOR_THE_FIRST):

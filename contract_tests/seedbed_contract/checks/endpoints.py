@@ -70,7 +70,7 @@ def check_paths_and_methods(session: Session) -> None:
     exchange = session.send(session.builder.path(f"{operation.path}/no-such-path"), strict=False)
     session.exercise("operation/path")
     if exchange.code == session.expected.success:
-        session.report([Defect("operation/path", "an undocumented path is answered with success")], exchange)
+        session.report([Defect("operation/path", "the response to an undocumented path is a success")], exchange)
     request = accepted(session.builder.contract)[0].request
     for method in (method for method in _OTHER_METHODS if method != operation.method):
         # A service that ignores the method creates a task, and charges for it.

@@ -1,4 +1,4 @@
-"""Random searches: requests that nobody listed, each shrunk to the smallest that the target handles wrongly."""
+"""Random searches: generated requests, each reduced to the smallest one that the target handles incorrectly."""
 
 from __future__ import annotations
 

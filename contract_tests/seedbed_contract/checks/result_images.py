@@ -64,7 +64,7 @@ def check_image(session: Session, url: str, task: TrackedTask, source: Exchange,
     session.exercise(clause, "results/given", "results/image", "results/size")
     response = exchange.response
     if response is None or response.status != OK:
-        outcome = f"returns HTTP {response.status}" if response else "is not answered"
+        outcome = f"returns HTTP {response.status}" if response else "gets no response"
         session.report([Defect(clause, f"the URL of a result {outcome}")], exchange, task.name)
         return
     profile, inputs = profile_of(session.builder.contract), task.request.get(job_api().fields.input)

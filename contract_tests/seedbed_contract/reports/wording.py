@@ -90,7 +90,7 @@ def basis(report: Report) -> str:
 def circumstances(finding: Finding, report: Report, seed_option: str = "--seed") -> str:
     """Return how often a check saw a finding, and the option that repeats the run, as a line of text."""
     often = "once" if finding.count == 1 else f"{finding.count:,} times"
-    again = "" if report.is_recorded else f", repeat with {seed_option} {report.seed}"
+    again = "" if report.is_recorded else f"; repeat with {seed_option} {report.seed}"
     return f"seen {often} by {on_one_line(finding.check)}{again}"
 
 

@@ -74,7 +74,7 @@ def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection
     if code is not None and response.status != status:
         yield Defect("answer/http-status", f"code {code} is sent with HTTP {response.status}, not HTTP {status}")
     if operation == "createTask" and code not in {None, success} and response.task_id:
-        yield Defect("answer/refused/no-task", "the response to a refused createTask contains a task id")
+        yield Defect("answer/refused/no-task", "the response to a refused createTask contains a task ID")
 
 
 def leak_defects(response: TargetResponse, secrets: Collection[str]) -> Iterator[Defect]:
@@ -110,7 +110,7 @@ def creation_defects(exchange: Exchange, expected: Expectations) -> Iterator[Def
             title = f"in the response to an accepted request, {violation.message}"
             yield Defect(violation.clause, title, kind=violation.keyword)
     if not response.task_id:
-        yield Defect("answer/data.taskId/type", "the response to an accepted request has no task id")
+        yield Defect("answer/data.taskId/type", "the response to an accepted request has no task ID")
 
 
 def refusal_defects(

@@ -237,7 +237,7 @@ def _options_from(config: pytest.Config) -> Options:
     ).options()
     # Workers use one account at the same time, so none of them can compare its balance with its own tasks.
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    # The database of the loaded Hypothesis profile may be a folder, or a Redis that a team shares.
+    # The database of the loaded Hypothesis profile may be a directory, or a Redis server that a team shares.
     database = cast("Any", settings.default).database
     return replace(checked, example_database=database, is_exclusive=workers == 1)
 

@@ -32,7 +32,7 @@ def request_defects(call: RecordedCall, contract: Contract) -> Iterator[tuple[De
         for violation in violations_of(call, contract):
             yield Defect(violation.clause, f"a request breaks {violation.clause}"), violation.message
     if call.operation == RECORD and not any(call.task_ids):
-        yield Defect("recordInfo/missing", "a recordInfo request has no task id"), call.recorded.url
+        yield Defect("recordInfo/missing", "a recordInfo request has no task ID"), call.recorded.url
     scheme, key = sent_key(call.recorded.request_headers, contract)
     documented = contract.operation.scheme
     if scheme and not is_redacted(key) and scheme.lower() != documented.lower():

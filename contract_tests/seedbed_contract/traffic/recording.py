@@ -143,7 +143,7 @@ def recording_of(recorded: Sequence[RecordedExchange], contract: Contract, base_
         path = contract.operation.path
         where = f"to {base_url}{path}" if base_url else f"to a path such as {path}"
         raise HarError(
-            f"The recording has no call of this service: none of its {len(recorded):,} exchanges goes {where}."
+            f"The recording of {len(recorded):,} exchanges has no call of this service. Record calls {where}."
         )
     recording = Recording(base_url)
     for exchange, operation, base in located:

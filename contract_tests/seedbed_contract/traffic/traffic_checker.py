@@ -177,7 +177,7 @@ class _TrafficChecker:
                 self._log.exercise_shape(shape, response.json)
         elif call.operation == RECORD and not any(call.task_ids):
             codes = self._expected.codes("task_id_missing", "task_unknown")
-            self._check_refusal(call, "recordInfo/missing", "a request without a task id", codes)
+            self._check_refusal(call, "recordInfo/missing", "a request without a task ID", codes)
 
     def _check_creation(self, call: RecordedCall) -> None:
         """Check that a task id is new, and that the request is accepted or refused as it must be."""
@@ -186,7 +186,7 @@ class _TrafficChecker:
             first = self._creations.setdefault(task_id, call)
             # A file may hold one exchange twice, if both a browser and a proxy recorded it.
             if first.recorded.started != call.recorded.started:
-                title = "two tasks have the same id"
+                title = "two tasks have the same ID"
                 self._report("traffic.answers", [envelope.Defect("createTask/unique", title)], call)
             self._log.exercise(("createTask/unique",))
         is_ambiguous = callers.has_repeated_names(call) or (
@@ -271,7 +271,7 @@ class _TrafficChecker:
             return
         age = call.recorded.started - creation.recorded.ended if creation.recorded.started else 0.0
         if was_seen or age > APPEARS_WITHIN:
-            title = "a task cannot be fetched by the id that createTask returned"
+            title = "a task cannot be fetched by the ID that createTask returned"
             self._report("traffic.tasks", [envelope.Defect("createTask/usable", title)], call)
 
     # Findings
