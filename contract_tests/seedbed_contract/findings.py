@@ -51,7 +51,7 @@ class Finding:
     """One difference between a target and the contract.
 
     Attributes:
-        clause: Id of the clause.
+        clause: ID of the clause.
         title: Description of the difference, without a full stop; together with the clause it identifies the finding.
         says: Statement of the clause.
         place: Place of the clause on the vendor's page.
@@ -78,7 +78,7 @@ class NotChecked:
     """Something that could not be checked; it may or may not conform.
 
     Attributes:
-        subject: Name of a check or id of a clause.
+        subject: Name of a check or ID of a clause.
         reason: Why it could not be checked, without a full stop.
     """
 
@@ -186,7 +186,7 @@ class FindingLog:
 
     Args:
         contract: Contract that the target is checked against.
-        breakable: Ids of the clauses that a request can break.
+        breakable: IDs of the clauses that a request can break.
     """
 
     def __init__(self, contract: Contract, breakable: Collection[str]) -> None:

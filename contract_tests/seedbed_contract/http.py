@@ -105,7 +105,7 @@ class TargetResponse:
 
     @property
     def task_id(self) -> str:
-        """The task id in the data; empty if there is none."""
+        """The task ID in the data; empty if there is none."""
         task_id = self.data.get("taskId") if isinstance(self.data, dict) else None
         return str(task_id) if isinstance(task_id, str | int) and not isinstance(task_id, bool) else ""
 
@@ -140,7 +140,7 @@ class Exchange:
 
     @property
     def task_id(self) -> str:
-        """The task id of the response; empty if there is none."""
+        """The task ID of the response; empty if there is none."""
         return self.response.task_id if self.response else ""
 
 
@@ -201,7 +201,7 @@ class RequestBuilder:
         return self._build("createTask", method or operation.method, operation.path, content, headers)
 
     def record(self, task_id: str | Sequence[str] | None) -> TargetRequest:
-        """Return a recordInfo request for a task id, for several of them, or for none."""
+        """Return a recordInfo request for a task ID, for several of them, or for none."""
         task_ids = [] if task_id is None else [task_id] if isinstance(task_id, str) else task_id
         operation = job_api().record_info
         query = urlencode([(operation.query, one) for one in task_ids])

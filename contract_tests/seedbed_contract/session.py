@@ -180,7 +180,7 @@ class Session:
         tasks: Tasks that the run created.
         has_requested_tasks: Whether the first tasks have been requested.
         deferred_cases: Accepted cases that the first tasks left no room for.
-        task_ids: Ids of all tasks that were created.
+        task_ids: IDs of all tasks that were created.
         lock: Guards ``tasks`` and ``task_ids``.
     """
 

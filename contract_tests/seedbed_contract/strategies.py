@@ -68,7 +68,7 @@ class BrokenRequest:
     """A request that violates one clause of the contract.
 
     Attributes:
-        clause: Id of the violated clause, such as ``input.prompt/maxLength``.
+        clause: ID of the violated clause, such as ``input.prompt/maxLength``.
         request: The request as a JSON value. It is not always an object.
     """
 
@@ -130,7 +130,7 @@ def violations(
     if not chosen:
         raise ValueError("there is no clause to break; name at least one of breakable_clauses()")
     if unknown := [clause for clause in chosen if clause not in rules]:
-        raise KeyError(f"unknown clause {unknown[0]!r}; breakable_clauses() lists the valid ids")
+        raise KeyError(f"unknown clause {unknown[0]!r}; breakable_clauses() lists the valid IDs")
     listed = [case for case in refused(contract) if case.clause in chosen]
     # The cases of a clause begin with those nearest to its limit, where an error of one shows.
     limits_of = dict.fromkeys(case.clause for case in listed if case.clause.endswith(_LIMIT_KEYWORDS))
@@ -216,7 +216,7 @@ def keys(key: str, *, contract: Contract | None = None) -> SearchStrategy[KeyHea
 
 
 def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
-    """Return the ids of the clauses that a request can violate, in the order of the contract.
+    """Return the IDs of the clauses that a request can violate, in the order of the contract.
 
     Example::
 

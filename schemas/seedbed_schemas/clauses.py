@@ -1,6 +1,6 @@
-"""Clauses: every testable statement of a contract, with a stable id and its place in the vendor's page.
+"""Clauses: every testable statement of a contract, with a stable ID and its place in the vendor's page.
 
-A clause id is the id under which :class:`~seedbed_schemas.validation.Schema` reports a violation, so a rejected request
+A clause ID is the ID under which :class:`~seedbed_schemas.validation.Schema` reports a violation, so a rejected request
 can be matched to the statement it breaks.
 """
 
@@ -24,7 +24,7 @@ class Clause:
     """One testable statement of the page.
 
     Attributes:
-        id: Stable id, such as ``input.prompt/maxLength``.
+        id: Stable ID, such as ``input.prompt/maxLength``.
         kind: The JSON Schema keyword, or ``option`` for one value of an enum, ``code``, ``operation`` or ``behaviour``.
         value: The stated value.
         place: Where the page states it, in the words of the page.
@@ -49,7 +49,7 @@ class Node:
         path: Dotted path, empty for the whole part; ``[]`` stands for the items of an array.
         schema: The schema of the field.
         required: Whether the parent requires this field.
-        parent: Id of the parent, empty for the whole part.
+        parent: ID of the parent, empty for the whole part.
     """
 
     part: str
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def id(self) -> str:
-        """The prefix of the clause ids of this field."""
+        """The prefix of the clause IDs of this field."""
         if not self.path:
             return self.part
         return self.path if self.part == "request" else f"{self.part}/{self.path}"

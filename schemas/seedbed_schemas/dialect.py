@@ -99,9 +99,9 @@ class Dialect:
     def __init__(self, document: dict[str, Any]) -> None:
         self.title: str = document["title"]
         self.task_id: str = document["task_id"]
-        """Format of a task id, with the placeholders ``family`` and ``milliseconds``, or ``hex``."""
+        """Format of a task ID, with the placeholders ``family`` and ``milliseconds``, or ``hex``."""
         self.created: tuple[str, ...] = tuple(document["created"])
-        """Names of the fields that return the task id from createTask."""
+        """Names of the fields that return the task ID from createTask."""
         self.input_is_text: bool = document["param"]["input"] == "string"
         """Whether the input in a record's ``param`` is encoded as a JSON string."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}

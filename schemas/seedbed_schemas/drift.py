@@ -36,7 +36,7 @@ class Difference:
     """One clause that differs.
 
     Attributes:
-        id: Id of the clause, or of the field if the whole field was added or removed.
+        id: ID of the clause, or of the field if the whole field was added or removed.
         change: How it differs.
         old: Its old value; ``None`` if it was added.
         new: Its new value; ``None`` if it was removed.

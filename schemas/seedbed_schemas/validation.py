@@ -28,7 +28,7 @@ class Violation:
     """One rule that a value breaks.
 
     Attributes:
-        clause: Stable id of the rule, such as ``input.prompt/maxLength``.
+        clause: Stable ID of the rule, such as ``input.prompt/maxLength``.
         field: Dotted path of the field, empty for the whole value.
         keyword: The JSON Schema keyword of the rule.
         message: A sentence without a full stop that names the field and the rule.
@@ -48,8 +48,8 @@ class Schema:
 
     Args:
         document: A JSON Schema that contains everything its ``$ref`` keywords point to.
-        name: Name of the validated value in clause ids and messages, such as ``request``.
-        prefix: Text before the field in clause ids, such as ``answer/``.
+        name: Name of the validated value in clause IDs and messages, such as ``request``.
+        prefix: Text before the field in clause IDs, such as ``answer/``.
     """
 
     def __init__(self, document: Mapping[str, Any], *, name: str, prefix: str = "") -> None:

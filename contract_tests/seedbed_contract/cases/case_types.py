@@ -37,7 +37,7 @@ class AcceptedCase:
     Attributes:
         name: What the request tests, such as ``input.prompt of 3000 characters``.
         request: The request as a JSON value. Cases share it, so do not change it.
-        clauses: Ids of the clauses that the request keeps.
+        clauses: IDs of the clauses that the request keeps.
         body: The bytes to send if the case is about the spelling of the JSON text, otherwise ``None``.
     """
 
@@ -58,7 +58,7 @@ class RefusedCase:
 
     Attributes:
         name: What is wrong with the request, such as ``input.prompt of 3001 characters``.
-        clause: Id of the violated clause, such as ``input.prompt/maxLength``.
+        clause: ID of the violated clause, such as ``input.prompt/maxLength``.
         request: The request as a JSON value. Cases share it, so do not change it.
     """
 

@@ -41,7 +41,7 @@ _TIME_SHARE: Final = 0.6
 
 
 def check_unknown_tasks(session: Session) -> None:
-    """Fetch tasks that do not exist, and send queries without a task id."""
+    """Fetch tasks that do not exist, and send queries without a task ID."""
     allowed = session.expected.codes("task_unknown", "task_id_missing")
     for task_id in _UNKNOWN_TASK_IDS:
         exchange = session.send(session.builder.record(task_id))
@@ -52,7 +52,7 @@ def check_unknown_tasks(session: Session) -> None:
 
 
 def check_concurrent_requests(session: Session) -> None:
-    """Request tasks concurrently, two with the same request: each needs its own id and its own record."""
+    """Request tasks concurrently, two with the same request: each needs its own ID and its own record."""
     same, *others = [case for case in accepted(session.builder.contract) if case.body is None]
     if session.budget.remaining_tasks < _CONCURRENT_TASKS or not session.budget.is_free:
         session.mark_unchecked("the balance does not cover several concurrent tasks")

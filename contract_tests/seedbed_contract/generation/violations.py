@@ -32,7 +32,7 @@ class SchemaRule:
     """One clause of a schema.
 
     Attributes:
-        clause: Id of the clause.
+        clause: ID of the clause.
         path: The location that the clause constrains.
         values: A strategy for values that violate the clause at this location.
     """

@@ -105,7 +105,7 @@ class SideCovered:
         name: ``accepting`` or ``refusing``.
         exercised: Number of clauses that were exercised.
         total: Number of clauses that can be exercised.
-        missing: Ids of the clauses that were not exercised, in the order of the page.
+        missing: IDs of the clauses that were not exercised, in the order of the page.
     """
 
     name: str

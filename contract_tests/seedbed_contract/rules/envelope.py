@@ -41,7 +41,7 @@ class Defect(NamedTuple):
     """A difference between a message and a clause of the contract.
 
     Attributes:
-        clause: Id of the clause.
+        clause: ID of the clause.
         title: Description of the difference, without a full stop.
         kind: Name that groups defects with different titles into one finding; empty to group by title.
     """

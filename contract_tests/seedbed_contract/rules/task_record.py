@@ -44,7 +44,7 @@ class TrackedTask:
         request: Body of the request that created it.
         exchange: Exchange that created it.
         builder: Builds requests with the key that created it.
-        task_id: Id of the task.
+        task_id: ID of the task.
         callback_path: Path that its callback is expected at; empty if none was requested.
         is_followed: Whether it is polled until it ends.
         is_meant_to_fail: Whether its prompt makes it fail.
@@ -86,7 +86,7 @@ def record_defects(data: Any, task_id: str, request: Record, expected: Expectati
 
     Args:
         data: The data of the response.
-        task_id: Id of the task that was requested.
+        task_id: ID of the task that was requested.
         request: Request that created the task.
         expected: Expectations on the responses of the target.
     """

@@ -50,7 +50,7 @@ class RecordedCall:
 
     @property
     def task_ids(self) -> list[str]:
-        """The task ids in the query of a recordInfo request."""
+        """The task IDs in the query of a recordInfo request."""
         return self.recorded.values(job_api().record_info.query)
 
 
@@ -62,7 +62,7 @@ class TaskHistory:
     """The recorded calls about one task.
 
     Attributes:
-        task_id: Id of the task.
+        task_id: ID of the task.
         creation: Call that created it; ``None`` if the recording began later.
         polls: Calls that fetched its record, in order of time.
     """

@@ -180,7 +180,7 @@ class _TrafficChecker:
             self._check_refusal(call, "recordInfo/missing", "a request without a task ID", codes)
 
     def _check_creation(self, call: RecordedCall) -> None:
-        """Check that a task id is new, and that the request is accepted or refused as it must be."""
+        """Check that a task ID is new, and that the request is accepted or refused as it must be."""
         task_id = call.exchange.task_id
         if task_id and call.exchange.code == self._expected.success:
             first = self._creations.setdefault(task_id, call)
