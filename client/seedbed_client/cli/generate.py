@@ -17,17 +17,7 @@ from seedbed_schemas.validation import for_display
 
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
-from seedbed_client.cli import service_options
-from seedbed_client.cli.batch import (
-    DEFAULT_PATTERN,
-    FAILED,
-    BatchRunner,
-    JobResult,
-    Naming,
-    ProgressDisplay,
-    describe,
-    pause,
-)
+from seedbed_client.cli import batch, service_options
 from seedbed_client.cli.run_state import Job, RunState, locked
 from seedbed_client.errors import ConfigurationError
 
@@ -159,34 +149,36 @@ def generate(
         model = prompt_options.model()
         jobs = prompt_options.jobs(prompts, model, options)
         client = (service or service_options.ServiceOptions()).client(
-            AsyncSeedreamClient, contracts=[model], sleep=pause
+            AsyncSeedreamClient, contracts=[model], sleep=batch.pause
         )
         with locked(batch_options.resume):
             state = RunState.open(client.base_url, model.model, jobs, batch_options.resume, batch_options.output)
-            naming = Naming(state.output or DEFAULT_PATTERN)
+            naming = batch.Naming(state.output or batch.DEFAULT_PATTERN)
             naming.check([job.prompt for job in state.jobs])
             return _run(client, state, naming, batch_options, as_json=output_options.as_json)
     except (ConfigurationError, ContractError) as error:
         return service_options.fail("generate", str(error), service_options.USAGE_ERROR)
     except OSError as error:
-        return service_options.fail("generate", describe(error), service_options.USAGE_ERROR)
+        return service_options.fail("generate", batch.describe(error), service_options.USAGE_ERROR)
 
 
-def _run(client: AsyncSeedreamClient, state: RunState, naming: Naming, options: BatchOptions, *, as_json: bool) -> int:
-    with ProgressDisplay() as progress:
+def _run(
+    client: AsyncSeedreamClient, state: RunState, naming: batch.Naming, options: BatchOptions, *, as_json: bool
+) -> int:
+    with batch.ProgressDisplay() as progress:
 
-        def finish(result: JobResult) -> None:
+        def finish(result: batch.JobResult) -> None:
             progress.finish(result.number)
             _print_result(result, as_json=as_json, is_one_of_many=len(state.jobs) > 1)
 
-        batch = BatchRunner(client, state, naming, options.timeout, progress.show, finish)
+        runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
         try:
-            return asyncio.run(batch.run(max(options.concurrency, 1)))
+            return asyncio.run(runner.run(max(options.concurrency, 1)))
         except KeyboardInterrupt:
             code = service_options.INTERRUPTED
         except OSError as error:
             # The progress file or standard output cannot be written. Errors of images do not end the run.
-            code = service_options.fail("generate", describe(error), FAILED)
+            code = service_options.fail("generate", batch.describe(error), batch.FAILED)
     for job in state.jobs:
         if job.status == "submitted":
             service_options.fail("generate", f"stopped waiting; the task continues as {job.task_id}")
@@ -198,7 +190,7 @@ def _run(client: AsyncSeedreamClient, state: RunState, naming: Naming, options: 
     return code
 
 
-def _print_result(result: JobResult, *, as_json: bool, is_one_of_many: bool) -> None:
+def _print_result(result: batch.JobResult, *, as_json: bool, is_one_of_many: bool) -> None:
     job = result.job
     if as_json:
         values = {"index": result.number, "prompt": job.prompt, "status": job.status, "task_id": job.task_id}
