@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 _MAX_REMEMBERED: Final = 10_000
-"""Task IDs that are remembered, so that a receiver that runs for months does not grow."""
+"""Number of task IDs that are remembered; the limit bounds the memory of a receiver that runs for months."""
 
 
 class RecentIds:

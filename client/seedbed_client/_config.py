@@ -27,7 +27,7 @@ _MAX_PORT: Final = 65_535
 
 
 class Secret:
-    """A text that is hidden unless it is asked for.
+    """A text that is hidden unless it is requested.
 
     Args:
         text: The text.

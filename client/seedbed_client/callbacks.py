@@ -176,7 +176,9 @@ class CallbackReceiver:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Handle a request, as ASGI defines it."""
         if scope["type"] != "http":
-            raise NotImplementedError(f"unsupported ASGI scope {scope['type']!r}; a callback receiver speaks HTTP")
+            raise NotImplementedError(
+                f"unsupported ASGI scope {scope['type']!r}; a callback receiver accepts HTTP only"
+            )
         if scope["method"] != "POST":
             await _respond(send, _ONLY_POST, "Use POST.")
             return

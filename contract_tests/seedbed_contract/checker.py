@@ -126,7 +126,7 @@ class Run:
         session.check = check.name
         exercised = log.exercised
         if not self._is_readable:
-            session.mark_unchecked("no response of the target can be read")
+            session.mark_unchecked("no response of the target is a JSON object")
         else:
             try:
                 if check.makes_tasks and not session.has_requested_tasks and check.run is not check_valid_requests:

@@ -167,9 +167,9 @@ def _call(url: str, token: str, method: str, body: object = None, query: dict[st
         return _fail(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        return _fail(f"No Seedbed server responds at {url} ({reason}); start seedbed serve, or pass --url.")
+        return _fail(f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url.")
     except ValueError:
-        return _fail(f"The server at {url} is not a Seedbed server; pass --url, such as --url {local.BASE_URL}.")
+        return _fail(f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}.")
     if scenario := listing["scenario"]:
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
         print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())

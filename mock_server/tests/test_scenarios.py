@@ -357,7 +357,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["list", "--space", "a b"], 2, "space"),
         (["clear", "99"], 1, "Rule 99 is not an added rule"),
         (["clear", "x"], 2, "NUMBER"),
-        (["list", "--url", "http://127.0.0.1:1"], 1, "No Seedbed server responds at"),
+        (["list", "--url", "http://127.0.0.1:1"], 1, "cannot connect to http://127.0.0.1:1"),
         (["list", "--url", "http://127.0.0.1:99999"], 1, "pass --url"),
         (["list", "--url", ""], 1, "--url"),
         (["list", "--url", "ftp://[oops"], 1, "--url"),

@@ -1,6 +1,6 @@
 """Callback targets: which addresses the server may connect to.
 
-The URL of a callback comes from whoever creates a task, so it must not reach what only this machine can reach
+The creator of a task chooses the URL of its callback, so the URL must not reach what only this machine can reach
 (server-side request forgery). A name is resolved once, every address is checked against the allow-list, and the
 connection goes to a checked address, so that a second DNS lookup cannot give another one (DNS rebinding).
 """
@@ -179,7 +179,7 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
 def _parse_url(url: str) -> tuple[str, Address | str, int, str]:
     """Return scheme, host, port, and path with query."""
     if len(url) > _LONGEST_URL:
-        raise TargetRefusedError(f"The callback URL is longer than {_LONGEST_URL} characters.")
+        raise TargetRefusedError(f"The callback URL is longer than {_LONGEST_URL} characters; use a shorter one.")
     if _UNPRINTABLE.search(url):
         raise TargetRefusedError("The callback URL contains a space or an unprintable character; percent-encode it.")
     match = _URL.fullmatch(url)
@@ -188,7 +188,7 @@ def _parse_url(url: str) -> tuple[str, Address | str, int, str]:
     scheme, authority, path = match[1].lower(), match[2], match[3]
     if "@" in authority:
         # The URL is not repeated: it may contain a password.
-        raise TargetRefusedError("A callback URL must not contain a user name or password.")
+        raise TargetRefusedError("A callback URL must not contain a user name or password; remove them.")
     host, port = _parse_authority(authority)
     path = path if path.startswith("/") else f"/{path}"
     return scheme, host, port or _DEFAULT_PORTS[scheme], quote(path, safe=_UNESCAPED_IN_PATH)

@@ -271,7 +271,9 @@ class ControlApi:
         """Remove fault rules that were added through the control API: all, those of a space, or one."""
         removed = self._service.faults.clear(source="control", scope=query.space, number=query.number)
         if query.number is not None and not removed:
-            raise UnknownResourceError(f"Rule {query.number} is not an added rule; list the rules with GET faults.")
+            raise UnknownResourceError(
+                f"Rule {query.number} is not an added rule; list the rules with GET faults or seedbed faults list."
+            )
         return self._fault_list()
 
     def _fault_list(self, space: str | None = None) -> FaultList:

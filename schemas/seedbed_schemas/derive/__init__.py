@@ -1,4 +1,4 @@
-"""Derivation: a page of the vendor's documentation in, the contract of its model out.
+"""Derivation of the contract of a model from a page of the vendor's documentation.
 
 A page is Markdown with tables, lists or headings; Markdown with an OpenAPI document in a code fence; an OpenAPI
 document; or the JSON response of the service for a model's schema. One reader for each form returns the same facts,
