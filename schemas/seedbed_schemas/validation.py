@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import jsonschema_rs
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jsonschema import Draft202012Validator
+    from jsonschema_rs import Validator
 
 
 FORMATS: Final = (
@@ -56,7 +55,7 @@ class Schema:
         self.document = dict(document)
         self.name = name
         self._prefix = prefix
-        self._fast = jsonschema_rs.validator_for(self.document, validate_formats=True)
+        self._fast = _compile(self.document)
 
     def accepts(self, instance: Any) -> bool:
         """Return whether the instance is valid."""
@@ -92,8 +91,14 @@ class Schema:
         # The libraries disagree on some URIs. Both therefore use the format checks of jsonschema-rs.
         formats = FormatChecker(formats=())
         for name in FORMATS:
-            formats.checks(name)(jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid)
+            formats.checks(name)(_compile({"format": name}).is_valid)
         return Draft202012Validator(self.document, format_checker=formats)
+
+
+def _compile(document: dict[str, Any]) -> Validator:
+    import jsonschema_rs  # 3 ms; the client imports this module for the texts of its messages
+
+    return jsonschema_rs.validator_for(document, validate_formats=True)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
