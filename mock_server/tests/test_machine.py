@@ -126,7 +126,7 @@ class ServiceMachine(RuleBasedStateMachine):
         end = self.server.fail if fails else self.server.finish
         task = self.known.get(task_id)
         if task is None or task.state(self.now) in {SUCCESS, FAILURE}:
-            with pytest.raises(ControlError, match="no task" if task is None else "already ended"):
+            with pytest.raises(ControlError, match="does not exist" if task is None else "already ended"):
                 end(task_id)
             return
         end(task_id)

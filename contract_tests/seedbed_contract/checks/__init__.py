@@ -1,4 +1,4 @@
-"""The checks of a run, grouped by subject and in the order in which a run makes them."""
+"""The checks, one module for each subject, and the order in which a run makes them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Check:
     makes_tasks: bool = False
 
 
-# The order matters: checks that cost nothing come first, refusals are compared with the balance before any task costs
-# credits, callbacks arrive while other checks run, and what uses up the rate or the balance comes late.
+# The order matters: most checks that cost nothing come first, refusals are compared with the balance before any task
+# costs credits, callbacks arrive while other checks run, and what uses up the rate or the balance comes late.
 CHECKS: Final = (
     Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),

@@ -1,7 +1,9 @@
 """Effects: what a fault changes about a response, a task, a result or a callback.
 
 Each effect is one class. Its ``name`` is how a rule calls it, its fields are the options that a rule can set
-(``name=value``), and its methods are all of its behaviour. The docstrings name the failures that the effects imitate.
+(``name=value``), and its methods say what it changes. Effects that only mark a task, a callback or a delay are carried
+out where these are handled: in ``handlers.py``, ``callbacks/dispatcher.py`` and ``asgi.py``. The docstrings name the
+failures that the effects imitate.
 """
 
 from __future__ import annotations
