@@ -25,7 +25,7 @@ LIMIT = 8.0
         (hangs, {2}),
         (does_not_speak_http, {2}),
         pytest.param(sends_a_gigabyte, {1, 2}, marks=pytest.mark.slow),
-        (never_ends_its_response, {2}),
+        pytest.param(never_ends_its_response, {2}, marks=pytest.mark.slow),
         (ClosesSometimes(), {1}),
         (redirects, {1}),
         (returns_html, {1}),

@@ -17,7 +17,7 @@ READING_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name in READING
 OTHER_DEFECTS = [defect for defect in SEEDED_DEFECTS if defect.name not in READING]
 SAMPLE = (*READING_DEFECTS[::4], *OTHER_DEFECTS[4::9])
 """The sample that ``.ci/run`` checks; ``pytest -m exhaustive`` checks the rest."""
-QUICK = SAMPLE[::3]
+QUICK = SAMPLE[::6]
 """The part of the sample that every test run checks; ``pytest -m slow`` checks the others."""
 PROCESSES = 2
 """A run mostly waits, so two runs at once take hardly longer than one."""

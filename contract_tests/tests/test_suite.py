@@ -33,6 +33,12 @@ settings.load_profile("team")
 """
 
 
+PROCESSES = [
+    pytest.param((), id="in one process"),
+    pytest.param(("-n", "2"), id="on two workers", marks=pytest.mark.slow),
+]
+
+
 class UserProject:
     """A project of a user who has installed Seedbed, with other patterns for its tests."""
 
@@ -71,7 +77,7 @@ def defect_named(name: str) -> SeededDefect:
     return next(defect for defect in SEEDED_DEFECTS if defect.name == name)
 
 
-@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
+@pytest.mark.parametrize("words", PROCESSES)
 def test_the_mock_server_passes_with_one_test_for_each_check(
     project: UserProject, seedbed: MockServer, words: tuple[str, ...]
 ) -> None:
@@ -86,7 +92,7 @@ def test_the_mock_server_passes_with_one_test_for_each_check(
     assert "this check needs a second key; pass one with --second-key" in output
 
 
-@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
+@pytest.mark.parametrize("words", PROCESSES)
 def test_an_independent_server_passes(project: UserProject, words: tuple[str, ...]) -> None:
     with serve(Variant()) as served:
         code, output = run_suite_on(project, served, *words)
@@ -146,7 +152,7 @@ def test_an_invalid_option_is_reported(project: UserProject, words: tuple[str, .
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["in one process", "on two workers"])
+@pytest.mark.parametrize("words", PROCESSES)
 def test_an_unreachable_target_fails_every_test_with_one_message(project: UserProject, words: tuple[str, ...]) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -172,6 +178,7 @@ def test_the_options_exist_only_in_runs_of_the_suite(project: UserProject) -> No
     assert code == 0, output
 
 
+@pytest.mark.slow
 def test_other_tests_run_next_to_the_suite(project: UserProject, seedbed: MockServer) -> None:
     (project.folder / "user_spec.py").write_text("def it_works(): ...\n")
     words = ("user_spec.py", "-n", "2", "-k", "works or authorisation.keys")

@@ -378,6 +378,7 @@ async def drive(url: str) -> tuple[list[dict[str, Any]], Watchdog]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the interruptions of a thread")
+@pytest.mark.slow
 def test_two_hundred_callbacks_to_hostile_receivers_do_not_block_the_loop() -> None:
     with hostile_receiver() as (url, stop):
         listed, watchdog = asyncio.run(drive(url))

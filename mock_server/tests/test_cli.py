@@ -76,6 +76,7 @@ def test_a_signal_during_the_start_stops_the_server() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_server_stops_in_time_while_it_renders(start: Start) -> None:
     process = start("--port", "0", "--task-seconds", "0", "--rate-limit", "off", "--credits", "1000")
     url = url_of(process)
