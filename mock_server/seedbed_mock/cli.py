@@ -129,6 +129,8 @@ def add(*rules: str, url: _Url = local.BASE_URL, token: _Token = "", space: _Spa
         token: Control token of the server.
         space: Apply the rules only to requests of this space.
     """
+    if not rules:
+        return _fail("give at least one rule in quotes, such as '429; p=0.2'.", _USAGE_ERROR)
     return _call(url, token, "POST", {"rules": rules, "space": space or None})
 
 
