@@ -17,7 +17,6 @@ SCHEMA: Final = Path(__file__).parent / "report.schema.json"
 """Path of the JSON Schema of the document."""
 
 _VERSION: Final = 1
-_NOT_CHECKED: Final = "not judged"
 
 
 def render(report: Report) -> str:
@@ -30,14 +29,7 @@ def render(report: Report) -> str:
 
 def to_json(report: Report) -> dict[str, Any]:
     """Return the JSON document as Python objects."""
-    # Programs read these names, so the document keeps them when an attribute is renamed.
-    document = {"version": _VERSION, **asdict(report)}
-    document["outcome"] = _NOT_CHECKED if wording.outcome(report) == "not checked" else wording.outcome(report)
-    document["not_judged"] = document.pop("not_checked")
-    for check in document["checks"]:
-        check["judged"] = check.pop("is_checked")
-    for finding in document["findings"]:
-        finding["sample"]["answer"] = finding["sample"].pop("response")
+    document = {"version": _VERSION, **asdict(report), "outcome": wording.outcome(report)}
     document["coverage"] = {
         side.name: {"exercised": side.exercised, "total": side.total, "missing": list(side.missing)}
         for side in wording.coverage(report)
