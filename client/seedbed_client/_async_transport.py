@@ -71,13 +71,15 @@ class AsyncDeadlineTransport(httpx2.AsyncBaseTransport):
         if proxy_url:
             parsed = httpx2.Proxy(proxy_url)  # takes user and password out of the URL
             proxy = httpcore2.Proxy(str(parsed.url), auth=parsed.raw_auth)
+        # httpcore2 declares a stand-in for backends whose library is missing, and pyright takes that for the type.
+        backend = AsyncDeadlineBackend(httpcore2.AnyIOBackend())  # pyright: ignore[reportArgumentType]
         return httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context,
             proxy=proxy,
             max_connections=_MAX_CONNECTIONS,
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_IDLE_SECONDS,
-            network_backend=AsyncDeadlineBackend(httpcore2.AnyIOBackend()),
+            network_backend=backend,
         )
 
 

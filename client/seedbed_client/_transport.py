@@ -72,13 +72,15 @@ class DeadlineTransport(httpx2.BaseTransport):
         if proxy_url:
             parsed = httpx2.Proxy(proxy_url)  # takes user and password out of the URL
             proxy = httpcore2.Proxy(str(parsed.url), auth=parsed.raw_auth)
+        # httpcore2 declares a stand-in for backends whose library is missing, and pyright takes that for the type.
+        backend = DeadlineBackend(httpcore2.SyncBackend())  # pyright: ignore[reportArgumentType]
         return httpcore2.ConnectionPool(
             ssl_context=self._ssl_context,
             proxy=proxy,
             max_connections=_MAX_CONNECTIONS,
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_IDLE_SECONDS,
-            network_backend=DeadlineBackend(httpcore2.SyncBackend()),
+            network_backend=backend,
         )
 
 

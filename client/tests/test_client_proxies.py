@@ -56,7 +56,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
             inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BALANCE) + BALANCE)
         self.close_connection = True
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 (named by http.server)
         """Print nothing."""
 
 

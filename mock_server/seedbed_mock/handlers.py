@@ -155,7 +155,7 @@ def _rules_of_request(service: Service, context: RequestContext, prompt: str) ->
             texts.append(("header", header.decode("latin-1").strip()))
     if context.key_rule:
         texts.append(("key", context.key_rule))
-    texts += [("prompt", text) for text in rules_in_prompt(prompt)]
+    texts.extend(("prompt", text) for text in rules_in_prompt(prompt))
     rules = []
     for source, text in texts:
         try:
