@@ -353,7 +353,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["add", "429", "boom"], 2, 'Unknown effect "boom"'),
         (["add", "999"], 2, "Unknown code 999"),
         (["add", ""], 2, "must start with"),
-        (["add"], 2, "rules"),
+        (["add"], 2, "give at least one rule"),
         (["list", "--space", "a b"], 2, "space"),
         (["clear", "99"], 1, "Rule 99 is not an added rule"),
         (["clear", "x"], 2, "NUMBER"),
