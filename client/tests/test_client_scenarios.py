@@ -21,6 +21,8 @@ from seedbed_mock import ManualClock, MockServer, running
 from seedbed_mock.faults.scenarios import shipped_scenarios
 from seedbed_schemas import default_contract
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 900.0
 HARMLESS = {default_contract().code_named(name).number for name in ("rate_limited", "service_unavailable")}
 
@@ -102,9 +104,7 @@ def check(server: MockServer, outcomes: list[Outcome]) -> None:
             assert (state == "success") <= bool(outcome.task and outcome.task.succeeded), (state, outcome)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "slow-day" else ()) for name in shipped_scenarios()]
-)
+@pytest.mark.parametrize("name", list(shipped_scenarios()))
 def test_generate_ends_correctly_in_every_shipped_scenario(server: MockServer, name: str) -> None:
     # A response that the clock delays never comes while the clock stands still, and its timeout takes real time.
     outcomes = outcomes_of(server, 8 if name == "slow-day" else 25, scenario=name, seed=4)

@@ -36,6 +36,8 @@ from tests.seeded_defects_responses import RESPONSES
 from tests.seeded_defects_signatures import SIGNATURES
 from tests.seeded_defects_values import VALUES
 
+pytestmark = pytest.mark.slow
+
 LIFE = 100.0
 AGES = (0.0, 20.0, 60.0, 100.0, 120.0, 160.0, 190.0)
 PROMPT = "  Ａ Café\n🎨 <b>" + "y" * 1100

@@ -39,6 +39,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+pytestmark = pytest.mark.slow
+
 BODY = b'{"code":200,"msg":"success"}'
 LONG = b"x" * 8_000_000
 OK = b"HTTP/1.1 200 OK\r\n"
