@@ -19,7 +19,7 @@ from seedbed_mock.accounts import Account
 from seedbed_mock.settings import MOST_CREDITS, SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
-from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store, StoreError
 from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, even_timeline, polled
 
 START = 1_765_166_238_716
@@ -528,6 +528,32 @@ def test_a_new_file_can_be_opened_many_times_at_once(tmp_path: Path) -> None:
     for _ in range(5):
         assert len(set(at_once(note, 8))) == 1
         (tmp_path / "one.db").unlink()
+
+
+def test_a_file_that_another_process_is_creating_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, journal = tmp_path / "one.db", tmp_path / "one.db-journal"
+    with_store(path, lambda store: store.note_once("secret", b"kept"))
+    content = path.read_bytes()
+    path.write_bytes(content[:4096])
+    journal.touch()
+
+    def finish_writing(_: float) -> None:
+        path.write_bytes(content)
+        journal.unlink(missing_ok=True)
+
+    monkeypatch.setattr("seedbed_mock.stores.sqlite.time.sleep", finish_writing)
+    assert with_store(path, lambda store: store.note("secret")) == b"kept"
+
+
+def test_a_truncated_file_that_nobody_writes_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.db"
+    with_store(path, lambda store: store.note_once("secret", b"kept"))
+    path.write_bytes(path.read_bytes()[:4096])
+    monkeypatch.setattr("seedbed_mock.stores.sqlite.time.sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(StoreError, match=r"cannot be used|is damaged"):
+        SqliteStore(path, 10)
 
 
 def test_two_stores_on_one_file_never_overdraw_an_account(tmp_path: Path) -> None:

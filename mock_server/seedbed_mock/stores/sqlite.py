@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -84,7 +84,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         _check_path(file)
         if file.exists() and file.stat().st_size:
-            _check_content(file)
+            _check_stable_content(file)
         database = sqlite3.connect(file, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             _prepare(database)
@@ -108,6 +108,36 @@ def _check_path(file: Path) -> None:
         raise StoreError(f"The directory {file.parent} of the database does not exist; create it first.")
     if file.exists() and not file.is_file():
         raise StoreError(f"The database {file} is not a regular file; give a regular or a new file.")
+
+
+def _check_stable_content(file: Path) -> None:
+    """Check a file, and again if another process changed it meanwhile.
+
+    The check holds no lock, so it can see one half of the pages that a server which is creating the file has written.
+    """
+    end = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        before = _state_of(file)
+        try:
+            _check_content(file)
+            break
+        except sqlite3.DatabaseError:
+            after = _state_of(file)
+            is_being_written = after.has_journal or after != before
+            if not is_being_written or time.monotonic() > end:
+                raise
+        time.sleep(_RETRY_SECONDS)
+
+
+class _FileState(NamedTuple):
+    size: int
+    modified: int
+    has_journal: bool
+
+
+def _state_of(file: Path) -> _FileState:
+    status = file.stat()
+    return _FileState(status.st_size, status.st_mtime_ns, _beside(file, "-journal").exists())
 
 
 def _check_content(file: Path) -> None:
