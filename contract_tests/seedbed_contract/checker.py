@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from hypothesis.database import ExampleDatabase
     from seedbed_schemas import Contract
+    from seedbed_schemas.clauses import Level
 
     from seedbed_contract.checks import Check
     from seedbed_contract.detection import DetectedService
@@ -58,6 +59,7 @@ class Options:
         contract: Contract to check against.
         example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
         is_exclusive: Whether no one else uses the account during the run.
+        fail_on: The weakest level of a finding that makes the run fail.
     """
 
     seed: int = 0
@@ -67,6 +69,7 @@ class Options:
     contract: Contract = field(default_factory=default_contract)
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
+    fail_on: Level = "error"
 
     def checks(self) -> list[Check]:
         """Return the selected checks, in the order of the run.
@@ -167,6 +170,7 @@ class Run:
             not_checked=log.not_checked,
             coverage=log.coverage,
             remarks=list(log.remarks),
+            fail_on=self.options.fail_on,
         )
 
     def _start_session(self, stack: ExitStack, builder: RequestBuilder, service: DetectedService) -> Session:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 from rich.console import Console
 from seedbed_schemas import Contract, default_contract, local
+from seedbed_schemas.clauses import Level
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.profile import profile_of
@@ -122,6 +123,7 @@ class CheckOptions:
         max_examples: Number of random requests of each search.
         time_limit: Time limit of the run in seconds.
         seed: Seed of the random requests; the same seed repeats a run.
+        fail_on: Level of the findings that make the run fail: error, or warning for both levels.
         only: Pattern for the names of the checks to run, such as 'callbacks.*'. Repeatable.
         dry_run: List the requests without sending them.
         quiet: Do not show progress.
@@ -131,6 +133,7 @@ class CheckOptions:
     max_examples: int = 100
     time_limit: float = DEFAULT_TIME_LIMIT
     seed: int = 0
+    fail_on: Level = "error"
     only: _Repeatable = ()
     dry_run: _Switch = False
     quiet: _Switch = False
@@ -150,7 +153,7 @@ class CheckOptions:
                 f"--time-limit must be more than 0 and at most {_MAX_TIME_LIMIT} seconds, not {self.time_limit:g}."
             )
         contract = Contract.load(self.contract) if self.contract else default_contract()
-        options = Options(self.seed, self.max_examples, self.time_limit, self.only, contract)
+        options = Options(self.seed, self.max_examples, self.time_limit, self.only, contract, fail_on=self.fail_on)
         options.checks()  # report an unknown name before anything is sent
         return options
 
@@ -277,7 +280,7 @@ def _check_recording(path: Path, base_url: str, server: TargetOptions, options: 
             signing_key=server.signing_key,
             on_checked=progress.sent,
         )
-    return replace(report, seconds=time.monotonic() - started)
+    return replace(report, seconds=time.monotonic() - started, fail_on=options.fail_on)
 
 
 def _write(report: Report, reports: ReportOptions) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from seedbed_schemas import Contract
+    from seedbed_schemas.clauses import Level
 
     from seedbed_contract.http import Exchange
     from seedbed_contract.rules.envelope import Defect
@@ -60,6 +61,8 @@ class Finding:
         count: Number of times that it was seen.
         also: Names of other cases in which it was seen.
         side: Side that breaks the contract: ``service`` or, in recorded traffic, ``caller``.
+        level: ``error`` if the target breaks the clause, ``warning`` if it is lawful but differs from the running
+            service or from robust practice.
     """
 
     clause: str
@@ -71,6 +74,7 @@ class Finding:
     count: int = 1
     also: list[str] = field(default_factory=list)
     side: str = "service"
+    level: Level = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class Report:
         coverage: Coverage of every clause.
         remarks: Detected properties of the target, one sentence each.
         is_recorded: Whether the report is about recorded traffic, which a seed cannot repeat.
+        fail_on: The weakest level of a finding that makes the run fail.
     """
 
     target: str
@@ -157,11 +162,22 @@ class Report:
     coverage: list[Covered] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     is_recorded: bool = False
+    fail_on: Level = "error"
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that break the contract or a standard."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """Findings that are lawful, but differ from the running service or from robust practice."""
+        return [finding for finding in self.findings if finding.level == "warning"]
 
     @property
     def conforms(self) -> bool:
-        """Whether there are no findings."""
-        return not self.findings
+        """Whether there are no findings that make the run fail."""
+        return not (self.findings if self.fail_on == "warning" else self.errors)
 
 
 def testable_clauses(contract: Contract) -> dict[str, Clause]:
@@ -213,14 +229,17 @@ class FindingLog:
             side: Side that breaks the contract.
         """
         key = (defect.clause, defect.kind or defect.title)
+        clause = self.clauses.get(defect.clause)
+        level = defect.level or (clause.level if clause else "error")
         with self._lock:
             finding = self._findings.get(key)
             if finding is None:
-                clause = self.clauses.get(defect.clause)
                 says, place = (statement_of(clause), place_of(clause)) if clause else ("", "the contract")
-                finding = Finding(defect.clause, defect.title, says, place, check, sample, count=0, side=side)
+                finding = Finding(defect.clause, defect.title, says, place, check, sample, 0, side=side, level=level)
                 self._findings[key] = finding
             finding.count += 1
+            if level == "error":
+                finding.level = level
             # A check describes the circumstances better than the first requests of the run do.
             if finding.check == DETECTION:
                 finding.check = check
@@ -287,9 +306,12 @@ class FindingLog:
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings, in the order of the clauses."""
+        """The findings: errors before warnings, each in the order of the clauses."""
         order = {clause: place for place, clause in enumerate(self.clauses)}
-        return sorted(self._findings.values(), key=lambda finding: order.get(finding.clause, len(order)))
+        return sorted(
+            self._findings.values(),
+            key=lambda finding: (finding.level != "error", order.get(finding.clause, len(order))),
+        )
 
     @property
     def not_checked(self) -> list[NotChecked]:

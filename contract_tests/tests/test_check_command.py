@@ -169,5 +169,5 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--help"]) == 0
     printed = capsys.readouterr().out
     flags = """url key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
-        seed only spend junit html json markdown har require dry-run"""
+        seed only spend junit html json markdown har require dry-run fail-on"""
     assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", printed)]

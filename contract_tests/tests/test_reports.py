@@ -23,6 +23,8 @@ from seedbed_schemas import Schema, default_contract
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedbed_schemas.clauses import Level
+
 CLAUSES = findings.testable_clauses(default_contract())
 CONTROLS = "\x1b[2J\x07\x00\x9b\u202e\u2028\ud800"
 CURL = 'curl -sS http://127.0.0.1:1/api -H "Authorization: Bearer $SEEDBED_API_KEY" -d \'' + "a" * 3001 + "'"
@@ -33,10 +35,13 @@ CHECKS = [
 ]
 
 
-def finding(clause: str = "input.prompt/maxLength", title: str = "accepts a prompt of 3001 characters") -> Finding:
+def finding(
+    clause: str = "input.prompt/maxLength", title: str = "accepts a prompt of 3001 characters", level: Level = "error"
+) -> Finding:
     stated = CLAUSES[clause]
     sample = Sample(CURL, 'HTTP 200\n\n{"code": 200}', len(CURL))
-    return Finding(clause, title, statement_of(stated), place_of(stated), "requests.refused", sample, 7, ["other case"])
+    says, place = statement_of(stated), place_of(stated)
+    return Finding(clause, title, says, place, "requests.refused", sample, 7, ["other case"], level=level)
 
 
 def coverage(missing: str = "") -> list[Covered]:
@@ -100,6 +105,13 @@ READABLE = [html_report.render, junit_report.render, markdown_report.render, ren
         (report_with(), "conforms"),
         (report_with(finding()), "1 finding"),
         (MANY, "500 findings"),
+        (report_with(finding(level="warning")), "conforms, with 1 warning"),
+        (report_with(finding(level="warning"), fail_on="warning"), "1 warning"),
+        (report_with(finding(), finding(level="warning"), finding(level="warning")), "1 error and 2 warnings"),
+        (
+            report_with(finding(level="warning"), not_checked=[NotChecked("a", "b")]),
+            "conforms, with 1 warning, but 1 item was not checked",
+        ),
         (EMPTY, "not checked: no check was run"),
         (UNREACHABLE, "not checked: nothing answers there"),
         (report_with(checks=CHECKS[2:]), "not checked: nothing can reach the receiver"),
@@ -248,7 +260,7 @@ def cells_per_row(text: str) -> list[int]:
 def test_a_comment_starts_with_the_verdict_and_folds_the_details() -> None:
     text = markdown_report.render(report_with(finding(), not_checked=[NotChecked("code/505", "faults unsupported")]))
     assert text.splitlines()[0].endswith("</code>: 1 finding")
-    assert cells_per_row(text) == [3, 3]
+    assert cells_per_row(text) == [4, 4]
     assert text.count("<details>") == text.count("</details>") == 2
     assert CURL in text
     assert "Clauses: " in text
@@ -264,7 +276,7 @@ def test_a_comment_never_exceeds_the_limit_of_github() -> None:
 @given(text=anything.filter(str.strip))
 def test_text_of_a_target_is_not_markup_in_a_comment(text: str) -> None:
     written = markdown_report.render(report_of_text(text))
-    assert cells_per_row(written) == [3, 3, 3]
+    assert cells_per_row(written) == [4, 4, 4]
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(written)
     fences = [token for token in tokens if token.type == "fence"]
     assert {fence.content.rstrip("\n") for fence in fences} <= {
@@ -386,3 +398,17 @@ def test_progress_on_a_terminal_is_a_bar_that_disappears() -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_progress_prints_nothing(*, terminal: bool) -> None:
     assert progress_on(Console(file=io.StringIO(), force_terminal=terminal), quiet=True) == ""
+
+
+def test_a_warning_fails_a_junit_case_only_if_warnings_fail_the_run() -> None:
+    warned = finding(level="warning")
+    name = "requests.refused: input.prompt/maxLength: accepts a prompt of 3001 characters"
+    assert cases(report_with(finding("code/422", "answers 500"), warned))["passed"][-1] == name
+    assert "warning: " in junit_report.render(report_with(warned))
+    assert cases(report_with(warned, fail_on="warning"))["failure"] == [name]
+
+
+@pytest.mark.parametrize("render", READABLE)
+def test_every_report_shows_the_level_of_a_warning(render: Callable[[Report], str]) -> None:
+    assert "warning" in render(report_with(finding(level="warning")))
+    assert "warning" not in render(report_with(finding()))

@@ -7,11 +7,14 @@ can be matched to the statement it breaks.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+
+Level = Literal["error", "warning"]
+"""Whether a server that breaks a statement is wrong, or lawful but not robust. The weaker level comes last."""
 
 CODE: Final = "code"
 """The response field that contains the code."""
@@ -28,12 +31,14 @@ class Clause:
         kind: The JSON Schema keyword, or ``option`` for one value of an enum, ``code``, ``operation`` or ``behaviour``.
         value: The stated value.
         place: Where the page states it, in the words of the page.
+        level: ``error``, or ``warning`` if a lawful server may differ.
     """
 
     id: str
     kind: str
     value: Any
     place: Mapping[str, str]
+    level: Level = "error"
 
     def to_json(self) -> dict[str, Any]:
         """Return the clause as a JSON object."""

@@ -131,7 +131,8 @@ class JobApi:
         from seedbed_schemas.clauses import Clause, Node  # as above
 
         stated = [
-            Clause(row["id"], "behaviour", row["says"], {"source": row["source"]}) for row in self.document["x-clauses"]
+            Clause(row["id"], "behaviour", row["says"], {"source": row["source"]}, row.get("level", "error"))
+            for row in self.document["x-clauses"]
         ]
         for name in _SHAPES:
             schema = self.document["$defs"][name]

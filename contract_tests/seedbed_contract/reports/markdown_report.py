@@ -65,11 +65,14 @@ def _summary(report: Report) -> Iterator[str]:
         rows = []
         for finding in report.findings[:_MAX_ROWS]:
             side = "" if finding.side == "service" else f" (by the {_text(finding.side)})"
-            rows.append(f"| {_code(finding.clause)} | {_text(finding.title)}{side} | {finding.count:,} |")
+            rows.append(
+                f"| {finding.level} | {_code(finding.clause)} | {_text(finding.title)}{side} | {finding.count:,} |"
+            )
         rows = _fitting(rows, _MAX_PART)
         more = len(report.findings) - len(rows)
-        last = [f"| | and {more:,} more | |"] if more else []
-        yield "\n".join(("| clause | what is wrong | seen |", "| --- | --- | ---: |", *rows, *last))
+        last = [f"| | | and {more:,} more | |"] if more else []
+        head = ("| level | clause | what is wrong | seen |", "| --- | --- | --- | ---: |")
+        yield "\n".join((*head, *rows, *last))
 
 
 def _details(finding: Finding, report: Report) -> str:

@@ -87,7 +87,7 @@ def show(report: Report, console: Console) -> None:
         page.line()
         page.line(f"{len(rest):,} more, shown in full in the other reports:", "bold")
     for finding in rest:
-        page.indented(_short(f"{finding.clause}: {finding.title}"))
+        page.indented(_short(f"{finding.level} {finding.clause}: {finding.title}"))
     _print_outcome(page, report)
 
 
@@ -146,7 +146,8 @@ def _print_basis(page: _Page, report: Report) -> None:
 
 
 def _print_finding(page: _Page, finding: Finding, number: int, report: Report, seed_option: str = "--seed") -> None:
-    page.line(f"{number:>2}  {_short(finding.title)}", "bold red")
+    label, style = ("warning: ", "bold yellow") if finding.level == "warning" else ("", "bold red")
+    page.line(f"{number:>2}  {label}{_short(finding.title)}", style)
     page.field("clause", _short(finding.clause), "cyan")
     if finding.says:
         page.field("says", _short(finding.says))

@@ -51,7 +51,7 @@ def listed(names: list[str] | tuple[str, ...], limit: int) -> str:
 
 def outcome(report: Report) -> Outcome:
     """Return the outcome of a run."""
-    if report.findings:
+    if not report.conforms:
         return "findings"
     return "conforms" if any(check.is_checked for check in report.checks) else "not checked"
 
@@ -60,16 +60,26 @@ def verdict(report: Report) -> str:
     """Return the outcome of a run as a line of text."""
     kind, left_out = outcome(report), len(report.not_checked)
     if kind == "findings":
-        return counted(len(report.findings), "finding")
+        return numbers(report)
     if kind == "not checked":
         reasons = Counter(
             [entry.reason for entry in report.not_checked] or [check.reason for check in report.checks if check.reason]
         )
         main_reason = on_one_line(reasons.most_common(1)[0][0]) if reasons else "no check was run"
         return f"not checked: {main_reason}"
+    conforms = f"conforms, with {numbers(report)}" if report.findings else "conforms"
     if not left_out:
-        return "conforms"
-    return f"conforms, but {counted(left_out, 'item')} {'was' if left_out == 1 else 'were'} not checked"
+        return conforms
+    return f"{conforms}, but {counted(left_out, 'item')} {'was' if left_out == 1 else 'were'} not checked"
+
+
+def numbers(report: Report) -> str:
+    """Return the number of findings, by level if there are warnings, such as ``2 errors and 1 warning``."""
+    errors, warnings = report.errors, report.warnings
+    if not warnings:
+        return counted(len(errors), "finding")
+    counts = [counted(len(found), noun) for found, noun in ((errors, "error"), (warnings, "warning")) if found]
+    return " and ".join(counts)
 
 
 def figures(report: Report) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any
 
+    from seedbed_schemas.clauses import Level
+
     from seedbed_contract.http import Exchange, TargetResponse
     from seedbed_contract.target import Expectations
 
@@ -44,11 +46,13 @@ class Defect(NamedTuple):
         clause: ID of the clause.
         title: Description of the difference, without a full stop.
         kind: Name that groups defects with different titles into one finding; empty to group by title.
+        level: ``error`` or ``warning``; ``None`` for the level of the clause.
     """
 
     clause: str
     title: str
     kind: str = ""
+    level: Level | None = None
 
 
 def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection[str]) -> Iterator[Defect]:

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import settings
 from rich.console import Console
 from seedbed_schemas import local
+from seedbed_schemas.clauses import Level
 from seedbed_schemas.contract import ContractError
 
 from seedbed_contract.checker import Options, Run
@@ -59,6 +60,7 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--callback-host": {"metavar": "HOST", "default": "", "help": "Host name of this machine, as the server sees it."},
     "--require": {"metavar": "NAME", "action": "append", "default": [], "help": "Required capability; repeatable."},
     "--spend": {"metavar": "CREDITS", "default": "0", "help": "Credits that a run may spend on a remote server."},
+    "--fail-on": {"choices": get_args(Level), "default": "error", "help": "Level of findings that fail a test."},
     "--max-examples": {"metavar": "N", "type": int, "default": 100, "help": "Random requests of each search."},
     "--time-limit": {"metavar": "S", "type": float, "default": 60.0, "help": "Time limit of the run in seconds."},
 }
@@ -239,11 +241,13 @@ class Suite:
         return self._run
 
     def run_check(self, check: Check) -> tuple[CheckResult, list[Finding]]:
-        """Run a check, and return its result and its new findings."""
+        """Run a check, and return its result and its new findings of a level that fails the test."""
         run = self.start()
         known = {id(finding) for finding in run.session.log.findings}
         result = run.run_check(check)
-        return result, [finding for finding in run.session.log.findings if id(finding) not in known]
+        fails = {"error", self._options.fail_on}
+        new = [finding for finding in run.session.log.findings if id(finding) not in known]
+        return result, [finding for finding in new if finding.level in fails]
 
     def describe_failure(self, failure: CheckFailedError | CannotCheckError | OutOfTimeError) -> str:
         """Return the text of a failed test."""
@@ -303,6 +307,7 @@ def _options_from(config: pytest.Config) -> Options:
         seed=seed,
         max_examples=config.option.seedbed_max_examples,
         time_limit=config.option.seedbed_time_limit,
+        fail_on=config.option.seedbed_fail_on,
     ).options()
     # Workers use one account at the same time, so none of them can compare its balance with its own tasks.
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
