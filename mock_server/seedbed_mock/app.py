@@ -210,7 +210,7 @@ class OtherEndpoints:
         """Respond to a request that raised an error of the server itself."""
         # A fault that breaks a connection raises this in process, where there is no connection to break.
         if not isinstance(error, BrokenConnectionError):
-            self._service.errors.append(error)
+            self._service.keep_error(error)
         if request.url.path.startswith(CONTROL_ROOT):
             return control.internal_error()
         if request.url.path.startswith(RESULTS):

@@ -89,7 +89,7 @@ class OperationEndpoint:
             response, fault = self._handle(scope, body)
         except Exception as error:
             _log.exception("Internal error at %s", scope["path"])
-            self._service.errors.append(error)
+            self._service.keep_error(error)
             response = self._writer.error(ServiceError("internal_error"))
         if body is None:
             # The rest of the body may still arrive, and would be taken for the next request.

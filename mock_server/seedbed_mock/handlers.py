@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import re
 from hmac import compare_digest
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -19,7 +21,7 @@ from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
-from seedbed_mock.faults.engine import ActiveRule, MatchContext, rules_in_prompt
+from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
 from seedbed_mock.faults.rules import RuleError, starts_like_rule
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
@@ -52,6 +54,18 @@ _FAULT_HEADER = local.FAULT_HEADER.lower().encode()
 _FAULT_PHRASE = b"[[fault:"
 
 _DEEPEST_NESTING = 64
+_MOST_VALUES = 4096
+"""More than a hundred times what a valid request has; a body of 1 MiB could have 500,000 values."""
+
+_MOST_DIGITS = 100
+"""In one number: converting thousands of digits takes time that grows with their square."""
+
+_SMALL_BODY = 4096
+"""In bytes: up to this size, any body is parsed at once."""
+
+_LONG_NUMBER = re.compile(rb"[0-9.]{%d}" % (_MOST_DIGITS + 1))
+_NESTING = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - _NESTING.keys())
 _SHOWN_VIOLATIONS = 3
 _UNTIL, _MARK = "until", "mark"
 
@@ -125,15 +139,14 @@ def apply_fault(service: Service, context: RequestContext) -> None:
 def _match(service: Service, context: RequestContext) -> ActiveRule | None:
     if service.scenario_runner:
         service.scenario_runner.count_call()
-    request: Any = None
     # Faults come before validation, so the body may be anything here.
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        request = msgspec.json.decode(context.body or b"null")
-    fields = request if isinstance(request, dict) else {}
+    with contextlib.suppress(ServiceError):
+        parse_request(service, context)
+    fields = context.request if isinstance(context.request, dict) else {}
     model, values = fields.get(service.shared.fields.model), fields.get(service.shared.fields.input)
-    # All text of the input, since each model has its own name for the prompt.
+    # All text of the input, since each model has its own name for the prompt; no more than a valid request has.
     texts = values.values() if isinstance(values, dict) else ()
-    prompt = "\n".join(text for text in texts if isinstance(text, str))
+    prompt = "\n".join(text for text in texts if isinstance(text, str))[: service.catalogue.longest_prompt]
     match = MatchContext(
         operation=context.operation,
         space=context.space.name,
@@ -155,7 +168,8 @@ def _rules_of_request(service: Service, context: RequestContext, prompt: str) ->
             texts.append(("header", header.decode("latin-1").strip()))
     if context.key_rule:
         texts.append(("key", context.key_rule))
-    texts.extend(("prompt", text) for text in rules_in_prompt(prompt))
+    if (phrase := rule_in_prompt(prompt)) is not None:
+        texts.append(("prompt", phrase))
     rules = []
     for source, text in texts:
         try:
@@ -170,42 +184,47 @@ def _rules_of_request(service: Service, context: RequestContext, prompt: str) ->
 
 
 def parse_request(_: Service, context: RequestContext) -> None:
-    """Parse the body as JSON."""
-    context.request, context.text = parse_json(context.body)
+    """Parse the body as JSON, unless a handler did so before."""
+    if not context.text:
+        context.request, context.text = parse_json(context.body)
 
 
 def parse_json(body: bytes | None) -> tuple[Any, str]:
     """Return a body as a value and as text. The last of several equal keys of an object counts.
 
     Raises:
-        ServiceError: The body is too large, empty, not JSON, or nested too deeply.
+        ServiceError: The body is too large, empty, not JSON, nested too deeply, or has too many values.
     """
     if body is None:
         raise ServiceError("body_malformed", problem=f"the body is larger than {LARGEST_BODY} bytes")
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         raise ServiceError("body_malformed", problem="the body is empty; send a JSON object")
+    # Counting is cheap, and spares nearly every body the closer look.
+    if len(body) > _SMALL_BODY or body.count(b"[") + body.count(b"{") > _DEEPEST_NESTING:
+        _check_structure(body)
     try:
-        value, text = msgspec.json.decode(body), body.decode()
+        return msgspec.json.decode(body), body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ServiceError("body_malformed", problem=f"the body is not JSON ({error})") from error
-    except RecursionError as error:
-        raise _too_deep() from error
-    # Counting brackets is cheap, and spares nearly every body the recursive check.
-    if body.count(b"[") + body.count(b"{") > _DEEPEST_NESTING and _is_deeper(value, _DEEPEST_NESTING):
-        raise _too_deep()
-    return value, text
 
 
-def _too_deep() -> ServiceError:
-    return ServiceError("body_malformed", problem=f"the body is nested deeper than {_DEEPEST_NESTING} levels")
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    if inside is None:
-        return False
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inside)
+def _check_structure(body: bytes) -> None:
+    """Refuse a body that would take long to parse or validate, in a time far shorter than that of parsing it."""
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    too_many = ServiceError("body_malformed", problem=f"the body has more than {_MOST_VALUES} values")
+    # A value has at most two strings, its name included, and each has two quotes.
+    if unescaped.count(b'"') > 4 * _MOST_VALUES:
+        raise too_many
+    outside_strings = b"".join(unescaped.split(b'"')[::2])
+    brackets = outside_strings.translate(None, _NO_BRACKETS)[: 2 * _MOST_VALUES]
+    if max(accumulate(map(_NESTING.__getitem__, brackets)), default=0) > _DEEPEST_NESTING:
+        raise ServiceError("body_malformed", problem=f"the body is nested deeper than {_DEEPEST_NESTING} levels")
+    if sum(map(outside_strings.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise too_many
+    if _LONG_NUMBER.search(outside_strings):
+        problem = f"the body is not JSON (a number has more than {_MOST_DIGITS} digits)"
+        raise ServiceError("body_malformed", problem=problem)
 
 
 # Tasks

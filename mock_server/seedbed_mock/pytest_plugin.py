@@ -84,7 +84,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 def _take_errors(item: pytest.Item) -> list[Exception]:
     server: MockServer | None = getattr(item, "funcargs", {}).get(_FIXTURE)
-    errors = list(server.errors) if server else []
+    errors: list[Exception] = list(server.errors) if server else []
     if server:
         server.errors.clear()
     return errors

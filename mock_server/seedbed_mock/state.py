@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 
 _MOST_ERRORS = 100
+_KEPT_CHARACTERS = 4000
+
+_LONGEST_TEXT = 1000
+"""In characters: how much of a text of an input is searched for fault rules if its contract sets no limit."""
+
 _RESULT_SUFFIX = ".jpg"
 
 
@@ -58,12 +64,17 @@ class ModelCatalogue:
         models: The models by name.
         shipped: The model that is used where a request names none.
         codes: The codes of all contracts by name; if contracts differ, the first counts.
+        longest_prompt: Largest number of characters that the texts of an input have together.
     """
 
     def __init__(self, more: Iterable[Contract] = ()) -> None:
         contracts = {contract.model: contract for contract in (default_contract(), *shipped_contracts(), *more)}
         self.models = {name: Model(contract, profile_of(contract)) for name, contract in contracts.items()}
         self.shipped = self.models[default_contract().model]
+        self.longest_prompt = max(
+            sum(field.get("maxLength", _LONGEST_TEXT) + 1 for field in contract.input_fields.values())
+            for contract in contracts.values()
+        )
         self.codes: dict[str, Code] = {}
         # The default contract comes last, in case it was replaced by one that documents fewer codes.
         for contract in (*contracts.values(), default_contract()):
@@ -123,6 +134,20 @@ class RequestContext:
         return self.account
 
 
+class InternalError(Exception):
+    """An error of the server itself, without the frames of its traceback, which hold whole requests.
+
+    Its notes have the traceback as text.
+
+    Args:
+        cause: The error.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause)[:_KEPT_CHARACTERS])
+        self.add_note("".join(traceback.format_exception(cause))[-_KEPT_CHARACTERS:])
+
+
 class Service:
     """The state that the handlers, the control API and the callbacks of one mock service share.
 
@@ -160,7 +185,7 @@ class Service:
         self.dialect = dialect
         self.store = store
         self.spaces = Spaces(options, on_evicted=self._forget)
-        self.errors = deque[Exception](maxlen=_MOST_ERRORS)
+        self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
         codes = (code.number for code in catalogue.codes.values() if dialect.case_of_code(code.name) != "done")
@@ -173,6 +198,10 @@ class Service:
         self._secret = store.note_once("secret", token_bytes(32))
         # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
+
+    def keep_error(self, error: Exception) -> None:
+        """Keep an internal error; the oldest is dropped if there are too many."""
+        self.errors.append(InternalError(error))
 
     def _forget(self, space: str | None) -> None:
         self.store.reset(space)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from respx import MockRouter
 
     from seedbed_mock.app import SwappableApp
-    from seedbed_mock.state import Service
+    from seedbed_mock.state import InternalError, Service
 
 
 __all__ = ["ControlError", "MockServer"]
@@ -53,7 +53,7 @@ class MockServer:
         return self._service.options.accounts[0].key
 
     @property
-    def errors(self) -> deque[Exception]:
+    def errors(self) -> deque[InternalError]:
         """Internal errors of the server, which no request should be able to cause. Clear it to ignore them."""
         return self._service.errors
 

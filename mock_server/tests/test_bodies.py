@@ -88,6 +88,63 @@ def test_a_malformed_body_is_refused_in_the_envelope(server: MockServer, body: b
     assert send_json(server, GOOD)["code"] == 200
 
 
+MIB = 1024 * 1024
+
+HOSTILE_BODIES: dict[str, tuple[bytes, str]] = {
+    "values": (b"[" + b"0," * (MIB // 2 - 2) + b"0]", "more than 4096 values"),
+    "objects": (b"[" + b"{}," * (MIB // 3 - 2) + b"0]", "more than 4096 values"),
+    "nested lists": (b"[" + (b"[" * 50 + b"]" * 50 + b",") * 10_000 + b"0]", "more than 4096 values"),
+    "names": (b"{" + b'"model":"a",' * 80_000 + b'"model":"a"}', "more than 4096 values"),
+    "quotes": (b'"' * MIB, "more than 4096 values"),
+    "depth": (b'{"a":' * (MIB // 5), "more than 4096 values"),
+    "digits": (b"[" + b",".join([b"9" * 4000] * 250) + b"]", "a number has more than 100 digits"),
+    "fraction": (b"0." + b"9" * (MIB - 2), "a number has more than 100 digits"),
+    "escapes": (b'{"model":"' + b"\\\\" * (MIB // 2 - 10) + b'"}', "unknown model"),
+    "model": (b'{"model":"' + b"m" * (MIB - 20) + b'"}', "unknown model"),
+    "phrases": (json.dumps(changed("input.prompt", "[[fault:" * 130_000)).encode(), "at most 3000 characters"),
+    "rules": (
+        json.dumps(changed("input.prompt", "".join(f"[[fault: 402; nth={n}]]" for n in range(2, 40_000)))).encode(),
+        "at most 3000 characters",
+    ),
+    "values of enums": (
+        json.dumps(changed("input.aspect_ratio", "1" * 500_000)).encode(),
+        "input.aspect_ratio must be one of",
+    ),
+    "invalid UTF-8": (b'{"model":"\xff"}', "not JSON"),
+    "half a character": (b'{"model":"\xe2\x82', "not JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", [{}, {"X-Seedbed-Fault": "402; p=0"}], ids=["without a rule", "with a rule"])
+@pytest.mark.parametrize("name", HOSTILE_BODIES)
+def test_a_hostile_body_is_refused_for_what_is_wrong_with_it(
+    server: MockServer, name: str, fault: dict[str, str]
+) -> None:
+    body, message = HOSTILE_BODIES[name]
+    envelope = send(server, body, **fault)
+    assert (envelope["code"], envelope["data"]) == (422, None)
+    assert message in envelope["msg"]
+    assert not server.errors
+
+
+def test_a_body_with_many_commas_and_brackets_in_its_strings_is_valid(server: MockServer) -> None:
+    assert send_json(server, {**changed("input.prompt", '[{,"\\' * 600), "note": '",[{' * 20_000})["code"] == 200
+
+
+def test_a_kept_error_does_not_hold_the_request(server: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object, context: Any) -> None:
+        raise RuntimeError(f"a bug in {context.body!r}")
+
+    monkeypatch.setattr("seedbed_mock.asgi.OperationEndpoint._journal", broken)
+    assert send(server, b"[" + b"0," * 1000 + b"0]" + b" " * 100_000)["code"] == 500
+    [error] = server.errors
+    server.errors.clear()
+    assert str(error).startswith("a bug in b'[0,0")
+    assert "in _handle" in "".join(error.__notes__)
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+    assert len(str(error)) + sum(map(len, error.__notes__)) < 10_000
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -168,7 +168,12 @@ def test_rules_that_come_with_a_call_precede_active_ones(seedbed: MockServer, ca
     seedbed.add_faults("429")
     assert caller.create("[[fault: 402]]") == 402
     assert caller.create("[[fault: 402]]", **{"X-Seedbed-Fault": "455"}) == 455
-    assert caller.create("[[fault: 402; nth=9]] [[fault:500]]") == 500
+
+
+def test_only_the_first_phrase_of_a_prompt_counts(caller: Caller) -> None:
+    assert caller.create("[[fault: 402]] [[fault: 500]]") == 402
+    assert caller.create("[[fault: 402; nth=9]] [[fault: 500]]") == 200
+    assert caller.create("[[fault: 402") == 200
 
 
 def test_a_rule_in_a_header_keeps_its_counts_between_calls(caller: Caller) -> None:

@@ -203,7 +203,7 @@ class CallbackDispatcher:
                 if due is not None and speed and len(self._attempts) < _MAX_ATTEMPTS:
                     pause = min(due / speed + 0.001, longest or math.inf)
             except Exception as error:
-                self._service.errors.append(error)
+                self._service.keep_error(error)
                 pause = _RECOVERY_SECONDS
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), pause)
@@ -229,7 +229,7 @@ class CallbackDispatcher:
         self._attempts.discard(attempt)
         self._woken.set()
         if not attempt.cancelled() and isinstance(error := attempt.exception(), Exception):
-            self._service.errors.append(error)
+            self._service.keep_error(error)
 
     async def _deliver(self, task: Task) -> None:
         """Make one attempt and record its outcome."""

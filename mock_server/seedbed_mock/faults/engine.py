@@ -6,10 +6,8 @@ calls that it sees and hits, on which conditions such as ``nth`` and ``times`` d
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -31,9 +29,7 @@ MAX_RULES = 1000
 _MAX_REQUEST_RULES = 1000
 """Rules that came with calls and whose counts are remembered; each client can make up new ones."""
 
-_PROMPT_RULE = re.compile(r"\[\[fault:(.*?)\]\]", re.DOTALL)
-# Compiling a pattern takes far longer than matching it, and rules hold only its text.
-_cached_pattern = lru_cache(256)(compile_pattern)
+_PHRASE_START, _PHRASE_END = "[[fault:", "]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ class ActiveRule:
             and match.key in (None, context.account)
             and match.model in (None, context.model)
             and (match.prompt is None or match.prompt in context.prompt)
-            and (match.prompt_like is None or _cached_pattern(match.prompt_like).is_valid(context.prompt))
+            and (match.prompt_like is None or compile_pattern(match.prompt_like).is_valid(context.prompt))
             and (match.since is None or context.seconds >= match.since)
             and (match.until is None or context.seconds < match.until)
         )
@@ -225,6 +221,8 @@ class FaultEngine:
         return ActiveRule(self._last_number, rule, source, random, scope)
 
 
-def rules_in_prompt(prompt: str) -> list[str]:
-    """Return the texts of the rules that a prompt contains as ``[[fault: RULE]]``."""
-    return [text.strip() for text in _PROMPT_RULE.findall(prompt)]
+def rule_in_prompt(prompt: str) -> str | None:
+    """Return the text of the first rule that a prompt contains as ``[[fault: RULE]]``, or ``None``."""
+    start = prompt.find(_PHRASE_START)
+    end = prompt.find(_PHRASE_END, start) if start >= 0 else -1
+    return prompt[start + len(_PHRASE_START) : end].strip() if end >= 0 else None
