@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from starlette.routing import Route
 from seedbed_mock import handlers
 from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
-from seedbed_mock.clock import Reading, RealClock
+from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
 from seedbed_mock.control.api import ControlApi
 from seedbed_mock.faults.connection import BrokenConnectionError
@@ -92,8 +91,10 @@ _CLOCK_NOTE = "clock"
 
 def _open_clock(options: ServerOptions, store: Store) -> Clock:
     """Return the clock, which continues where the previous clock of the store would be now, if that is later."""
+    if options.clock == "follow":
+        return FollowingClock()
     noted = store.note(_CLOCK_NOTE)
-    start = max(time.time(), msgspec.json.decode(noted, type=Reading).now()) if noted else None
+    start = max(real_time(), msgspec.json.decode(noted, type=Reading).now()) if noted else None
     clock = RealClock(0 if options.clock == "manual" else options.speed, start)
 
     def note(_: float = 0) -> None:
@@ -236,7 +237,7 @@ class SwappableApp:
     def start(self) -> None:
         """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent."""
         self._loop = asyncio.get_running_loop()
-        self.app.state.dispatcher.wake()
+        _begin(self.app)
 
     def replace(self, app: Starlette) -> None:
         """Replace the application, from a thread other than the server's, and return when it is replaced.
@@ -250,7 +251,7 @@ class SwappableApp:
         async def swap() -> None:
             before, self.app = self.app, app
             await _close(before)
-            app.state.dispatcher.wake()
+            _begin(app)
 
         asyncio.run_coroutine_threadsafe(swap(), self._loop).result()
 
@@ -259,6 +260,14 @@ class SwappableApp:
         await _close(self.app)
 
 
+def _begin(app: Starlette) -> None:
+    app.state.dispatcher.wake()
+    if isinstance(clock := app.state.service.clock, FollowingClock):
+        clock.start_following(asyncio.get_running_loop())
+
+
 async def _close(app: Starlette) -> None:
+    if isinstance(clock := app.state.service.clock, FollowingClock):
+        clock.stop_following()
     await app.state.dispatcher.close()
     app.state.service.store.close()

@@ -1,18 +1,65 @@
-"""The clock of a server: real time, faster or slower time, or time that stands still until it is advanced."""
+"""The clock of a server: real time, faster or slower time, or time that stands still until it is advanced.
+
+Tests replace the time of their process: freezegun and ``unittest.mock`` replace the functions of the module ``time``,
+and time-machine changes what these do. The server reads the time by functions of its own, which no test replaces, so
+that only :class:`FollowingClock` shows the time of the test.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
+from importlib.machinery import BuiltinImporter
+from importlib.util import module_from_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
+    from types import ModuleType
 
 
 LARGEST_ADVANCE: Final = 10 * 365 * 86_400
 """Ten years, in seconds: more is a mistake of the caller, such as milliseconds for seconds."""
+
+
+_FOLLOW_SECONDS = 0.02
+"""How often a clock looks whether a test has changed the time."""
+
+
+def _load_time() -> ModuleType:
+    # A second instance of the module: the functions of the first may be replaced already when this is imported.
+    spec = BuiltinImporter.find_spec("time")
+    if spec is None or spec.loader is None:
+        return time
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_time = _load_time()
+
+
+def real_monotonic() -> float:
+    """Return the seconds of a clock that never goes back, whatever a test has replaced."""
+    seconds: float = _time.monotonic()
+    return seconds
+
+
+def real_time() -> float:
+    """Return the time of the system in Unix seconds, whatever a test has replaced."""
+    seconds: float = _time.time()
+    # time-machine changes the functions in C, for all instances of the module, and hands the original out.
+    travel = sys.modules.get("time_machine")
+    if travel and travel.escape_hatch.is_travelling():
+        try:
+            seconds = travel.escape_hatch.time.time()
+        except ValueError:
+            # Another thread has ended the travel since, so that the functions are the original ones again.
+            seconds = _time.time()
+    return seconds
 
 
 class Clock(Protocol):
@@ -56,7 +103,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     def now(self) -> float:
         """Return the time that the clock would show now, in Unix seconds."""
-        return self.shown + max(time.time() - self.wall, 0) * self.speed
+        return self.shown + max(real_time() - self.wall, 0) * self.speed
 
 
 class RealClock:
@@ -69,14 +116,14 @@ class RealClock:
 
     def __init__(self, speed: float = 1, start: float | None = None) -> None:
         self.speed = speed
-        self._started = time.monotonic()
+        self._started = real_monotonic()
         # In whole milliseconds, like all stored times, so that a clock that stands still shows exactly these.
-        self._shown = round(time.time() if start is None else start, 3)
+        self._shown = round(real_time() if start is None else start, 3)
         self._watchers: list[Callable[[float], None]] = []
 
     def now(self) -> float:
         """Return the time in Unix seconds."""
-        return self._shown + (time.monotonic() - self._started) * self.speed
+        return self._shown + (real_monotonic() - self._started) * self.speed
 
     def advance(self, seconds: float) -> None:
         """Advance the time.
@@ -84,9 +131,15 @@ class RealClock:
         Raises:
             ValueError: The number of seconds is negative or above ``LARGEST_ADVANCE``.
         """
+        self._check_advance(seconds)
+        self._shown += seconds
+        self._notify(seconds)
+
+    def _check_advance(self, seconds: float) -> None:
         if not 0 <= seconds <= LARGEST_ADVANCE:
             raise ValueError(f"a clock advances by 0 to {LARGEST_ADVANCE} seconds, not by {seconds:g}")
-        self._shown += seconds
+
+    def _notify(self, seconds: float) -> None:
         # A copy, since a watcher may end its watch when it is called.
         for on_advance in tuple(self._watchers):
             on_advance(seconds)
@@ -98,7 +151,7 @@ class RealClock:
 
     def reading(self) -> Reading:
         """Return the present reading."""
-        return Reading(time.time(), self.now(), self.speed)
+        return Reading(real_time(), self.now(), self.speed)
 
 
 class ManualClock(RealClock):
@@ -110,3 +163,44 @@ class ManualClock(RealClock):
 
     def __init__(self, start: float = 1_765_166_238.0) -> None:
         super().__init__(speed=0, start=start)
+
+
+class FollowingClock(RealClock):
+    """A clock that shows the time of the process as a test has set it, and what it was advanced by.
+
+    It is meant for tests that freeze the time or travel in it: ``time.time()`` is what counts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._advanced = 0.0
+        self._seen = (self.now(), real_monotonic())
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        """Return the time in Unix seconds."""
+        return float(time.time()) + self._advanced
+
+    def advance(self, seconds: float) -> None:
+        """Advance the time.
+
+        Raises:
+            ValueError: The number of seconds is negative or above ``LARGEST_ADVANCE``.
+        """
+        self._check_advance(seconds)
+        self._advanced += seconds
+        self._notify(seconds)
+
+    def start_following(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to tell those who watch the clock when a test sets the time forward."""
+        shown, at = self.now(), real_monotonic()
+        jump = (shown - self._seen[0]) - (at - self._seen[1])
+        self._seen = (shown, at)
+        self._timer = loop.call_later(_FOLLOW_SECONDS, self.start_following, loop)
+        if jump > _FOLLOW_SECONDS:
+            self._notify(jump)
+
+    def stop_following(self) -> None:
+        """End this."""
+        if self._timer:
+            self._timer.cancel()

@@ -84,7 +84,8 @@ class ServerOptions:
         credits: Initial balance of each account.
         rate_limit: Limit on new tasks of an account, as N/SECONDS, or off.
         poll_rate_limit: Limit on recordInfo requests of an account, as N/SECONDS such as 10/1, or off.
-        clock: "real", or "manual" for a clock that stands still until the control API advances it.
+        clock: "real"; "manual" for a clock that stands still until the control API advances it; or "follow" for the
+            time of the process, which a test in it may freeze.
         speed: Speed of the clock; 2 is twice as fast as real time.
         callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
             Repeatable.
@@ -162,8 +163,8 @@ class ServerOptions:
         exact_credits(self.opening_balance)
         if isinstance(self.clock, str):
             _check_choice("clock", self.clock, get_args(ClockKind))
-            if self.clock == "manual" and self.speed != 1:
-                raise SettingsError("A manual clock has no speed; use --speed or --clock manual, not both.")
+            if self.clock != "real" and self.speed != 1:
+                raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.task_progress, self.creation_limit, self.poll_limit

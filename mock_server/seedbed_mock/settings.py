@@ -19,8 +19,8 @@ CONTROL_ROOT: Final = "/__seedbed"
 HttpStatus = Literal["envelope", "mirror"]
 """``envelope``: HTTP 200 with the code in the body; ``mirror``: the code is the HTTP status too."""
 
-ClockKind = Literal["real", "manual"]
-"""``real``: time passes by itself; ``manual``: only when the clock is advanced."""
+ClockKind = Literal["real", "manual", "follow"]
+"""``real``: time passes by itself; ``manual``: only when the clock is advanced; ``follow``: as a test sets it."""
 
 # Fifteen digits are what a float represents exactly.
 NUMBER: Final = r"\d{1,15}(?:\.\d{1,9})?"

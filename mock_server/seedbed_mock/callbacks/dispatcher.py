@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import hmac
 import math
-import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from seedbed_schemas import job_api
 
 from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.effects import OutOfOrderCallback
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.settings import CONTROL_ROOT
@@ -170,8 +170,8 @@ class CallbackDispatcher:
     async def settle(self) -> None:
         """Wait until the receivers have responded to all callbacks that are due, but not longer than two seconds."""
         self.wake()
-        end = time.monotonic() + _SETTLE_SECONDS
-        while (await self._start_due() or self._attempts) and (wait := end - time.monotonic()) > 0:
+        end = real_monotonic() + _SETTLE_SECONDS
+        while (await self._start_due() or self._attempts) and (wait := end - real_monotonic()) > 0:
             await asyncio.wait(tuple(self._attempts), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
 
     def _seconds_to_next_due(self) -> float | None:
@@ -235,7 +235,7 @@ class CallbackDispatcher:
         """Make one attempt and record its outcome."""
         callback = task.callback
         assert callback  # noqa: S101 (the store claims only tasks with a callback)
-        at, started = self._service.now(), time.monotonic()
+        at, started = self._service.now(), real_monotonic()
         body = callback_body(task, at, self._writer, self._service.dialect)
         try:
             status, retry_after, error, is_refused = await self._send(task, callback.url, at, body)
@@ -243,7 +243,7 @@ class CallbackDispatcher:
             # Give the claim back, so that the next dispatcher need not wait for the lease to expire.
             self._change_callback(task, lambda callback: callback.claimed(at))
             raise
-        duration = round((time.monotonic() - started) * 1000)
+        duration = round((real_monotonic() - started) * 1000)
         attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=is_refused)
         journal = self._service.spaces.named(task.space).journal
         journal.add(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import tomllib
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.rules import Rule, RuleError, parse_rule
 from seedbed_mock.settings import SettingsError
 
@@ -160,7 +160,7 @@ class ScenarioRunner:
         self._engine = engine
         self._clock = clock
         self._file_state = _file_state(path)
-        self._checked_at = time.monotonic()
+        self._checked_at = real_monotonic()
         self.problem = ""
         self.scenario, self._rules = self._load()
         self.begin()
@@ -193,7 +193,7 @@ class ScenarioRunner:
 
     def update(self) -> None:
         """Reload the file if it has changed, and enter the phase whose time has come."""
-        if (now := time.monotonic()) - self._checked_at >= _RELOAD_SECONDS:
+        if (now := real_monotonic()) - self._checked_at >= _RELOAD_SECONDS:
             self._checked_at = now
             if (state := _file_state(self._path)) != self._file_state:
                 self._file_state = state

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import exact_credits, given_back
 from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenError, OverdrawnError, StoreError
 from seedbed_mock.tasks import Task
@@ -115,7 +116,7 @@ def _check_stable_content(file: Path) -> None:
 
     The check holds no lock, so it can see one half of the pages that a server which is creating the file has written.
     """
-    end = time.monotonic() + _BUSY_TIMEOUT
+    end = real_monotonic() + _BUSY_TIMEOUT
     while True:
         before = _state_of(file)
         try:
@@ -124,7 +125,7 @@ def _check_stable_content(file: Path) -> None:
         except sqlite3.DatabaseError:
             after = _state_of(file)
             is_being_written = after.has_journal or after != before
-            if not is_being_written or time.monotonic() > end:
+            if not is_being_written or real_monotonic() > end:
                 raise
         time.sleep(_RETRY_SECONDS)
 
@@ -190,14 +191,14 @@ def _prepare(database: sqlite3.Connection) -> None:
         if not _number(database, "user_version"):
             for statement in _TABLES.split(";"):
                 database.execute(statement)
-    end = time.monotonic() + _BUSY_TIMEOUT
+    end = real_monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError as error:
             # The busy timeout does not apply to this statement.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or real_monotonic() > end:
                 raise
         time.sleep(_RETRY_SECONDS)
     database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
