@@ -11,22 +11,35 @@ import base64
 import hashlib
 import hmac
 import inspect
+import logging
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
+import anyio
+import anyio.to_thread
 import msgspec
 from seedbed_schemas import job_api
 from seedbed_schemas.messages import Envelope
 
 from seedbed_client._callback_inbox import CallbackInbox, RecentIds
 from seedbed_client._config import Secret
-from seedbed_client.errors import InvalidCallbackError, SignatureMismatchError, StaleCallbackError
+from seedbed_client.errors import (
+    ConfigurationError,
+    InvalidCallbackError,
+    SignatureMismatchError,
+    StaleCallbackError,
+    checked_number,
+)
 from seedbed_client.models import Task, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from typing import Self
+
+    from anyio.abc import TaskGroup
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -40,7 +53,31 @@ MAX_CALLBACK_BYTES: Final = 1024 * 1024
 
 _RULES: Final = job_api().callback
 _SAMPLES_MISTAKE: Final = "undefined"
-_OK, _MALFORMED, _NOT_SIGNED, _ONLY_POST, _TOO_LARGE = 200, 400, 401, 405, 413
+_OK, _MALFORMED, _NOT_SIGNED, _ONLY_POST, _TOO_LARGE, _BUSY = 200, 400, 401, 405, 413, 503
+
+_PATIENCE: Final = _RULES.timeout * 2 / 3
+"""Seconds for which a repeated delivery waits for the first one: less than the service waits for a response."""
+
+_RETRY_AFTER: Final = 5
+_MAX_SECONDS: Final = 10**9
+_MAX_QUEUE_SIZE: Final = 1_000_000
+_MAX_WORKERS: Final = 1000
+_MAX_TASK_ID_LENGTH: Final = 1000
+"""In characters. IDs are remembered, so a longer one would use up the memory of the receiver."""
+
+_logger: Final = logging.getLogger("seedbed_client")
+
+
+class HasItems(Protocol):
+    """Headers with a method ``items()``, as most libraries have them."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """Return pairs of names and values."""
+        ...
+
+
+CallbackHeaders: TypeAlias = HasItems | Iterable[Iterable[str | bytes]]
+"""Headers of a request: a mapping, the headers of any library, a WSGI environ, or pairs of text or bytes."""
 
 
 class Callback(msgspec.Struct, frozen=True):
@@ -57,23 +94,32 @@ class Callback(msgspec.Struct, frozen=True):
     task: Task
 
 
-def parse_callback(body: bytes) -> Callback:
+def parse_callback(body: bytes | str) -> Callback:
     """Read a callback. Anyone can send one: use :func:`verify_callback` to check where it is from.
 
     Raises:
         InvalidCallbackError: The body does not have the form that the service documents.
+        TypeError: The body was parsed already.
     """
+    if not isinstance(body, bytes | bytearray | memoryview | str):
+        raise TypeError(
+            f"the body of a callback must be bytes, not {type(body).__name__}; pass the raw request body, before it is "
+            "parsed"
+        )
     try:
         envelope = msgspec.json.decode(body, type=Envelope)
         record = envelope.data if isinstance(envelope.data, dict) else {}
-        return Callback(envelope.code, envelope.msg or "", task_of(record))
+        callback = Callback(envelope.code, envelope.msg or "", task_of(record))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidCallbackError(f"invalid callback: {error}") from error
+    if len(callback.task.task_id) > _MAX_TASK_ID_LENGTH:
+        raise InvalidCallbackError(f"invalid callback: its task ID is longer than {_MAX_TASK_ID_LENGTH} characters")
+    return callback
 
 
 def verify_callback(
-    headers: Mapping[str, str],
-    body: bytes,
+    headers: CallbackHeaders,
+    body: bytes | str,
     signing_key: str | bytes,
     *,
     tolerance: float = TOLERANCE,
@@ -82,7 +128,8 @@ def verify_callback(
     """Return a callback if it was signed recently with the signing key.
 
     Args:
-        headers: Headers of the request, in any case.
+        headers: Headers of the request: a mapping with names in any case, a WSGI environ, an ``email.message.Message``,
+            the headers of a web framework, or pairs of text or bytes, as ASGI has them.
         body: Body of the request, unchanged.
         signing_key: Signing key of the account.
         tolerance: Seconds by which the signature may be old or ahead.
@@ -90,20 +137,55 @@ def verify_callback(
 
     Raises:
         InvalidCallbackError: The body does not have the form that the service documents.
-        SignatureMismatchError: The signature is missing or made with another key.
+        SignatureMismatchError: The signature is missing, ambiguous or made with another key.
         StaleCallbackError: The signature is too old, or from the future.
+        ConfigurationError: The tolerance or the time is not a number.
+        TypeError: The headers are of another type, or the body was parsed already.
     """
     key, signing_key = signing_secret(signing_key), ""  # tracebacks may show the arguments
-    values = {name.lower(): value for name, value in headers.items()}
-    signature = values.get(_RULES.signature_header.lower(), "")
-    timestamp = values.get(_RULES.timestamp_header.lower(), "")
+    checked_number("tolerance", tolerance, 0, _MAX_SECONDS)
+    time_now = checked_number("now", time.time() if now is None else now, -_MAX_SECONDS * 1000, _MAX_SECONDS * 1000)
+    pairs = _header_pairs(headers)
+    signature, timestamp = (_header(pairs, name) for name in (_RULES.signature_header, _RULES.timestamp_header))
     callback = parse_callback(body)
     _check_signature(signature, timestamp, callback.task.task_id, key)
-    age = (time.time() if now is None else now) - int(timestamp)
+    age = time_now - int(timestamp)
     if abs(age) > tolerance:
         when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s in the future"
         raise StaleCallbackError(f"the callback was signed {when}; at most {tolerance:g} s are tolerated")
     return callback
+
+
+def _header_pairs(headers: CallbackHeaders) -> list[tuple[str, Any]]:
+    """Return the headers of a request as pairs, with lower-case names."""
+    items = getattr(headers, "items", None)
+    try:
+        pairs: Any = items() if callable(items) else headers
+        return [(_text(name).lower(), value) for name, value in pairs]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"invalid headers of type {type(headers).__name__}; pass the headers of the request as a mapping or as "
+            "pairs of names and values"
+        ) from error
+
+
+def _header(pairs: list[tuple[str, Any]], name: str) -> str:
+    """Return the value of a header, or an empty string without one."""
+    # A WSGI environ has the header X-Name as HTTP_X_NAME.
+    names = {name.lower(), f"http_{name.lower().replace('-', '_')}"}
+    found: set[str] = set()
+    for given, value in pairs:
+        if given in names:
+            # Some gateways give a list of values for each header.
+            found.update(_text(each).strip() for each in (value if isinstance(value, list | tuple) else [value]))
+    if len(found) > 1:
+        raise SignatureMismatchError(f"the callback has several headers {name} with different values")
+    return found.pop() if found else ""
+
+
+def _text(value: object) -> str:
+    # Latin-1 represents any bytes.
+    return value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
 
 
 def _check_signature(signature: str, timestamp: str, task_id: str, key: Secret) -> None:
@@ -142,18 +224,32 @@ class _TooLargeError(Exception):
 class CallbackReceiver:
     """An ASGI application that receives callbacks and handles each of them once.
 
-    It responds with 200 to a callback that it has accepted, and to later deliveries of the same one. An exception in
-    ``handle`` is passed on. The server then responds with 500, so that the service sends the callback again.
+    It responds with 200 to a callback that has been handled, and to later deliveries of the same one. An exception in
+    ``handle`` is passed on. The server then responds with 500, so that the service sends the callback again. A delivery
+    that arrives while an earlier one is being handled waits for its outcome. If that takes longer than 10 seconds, it
+    gets 503, and the service sends it again.
+
+    With ``queue_size``, the receiver responds with 200 as soon as it has put a callback into a queue, and handles it
+    later; for handlers that take longer than the 15 seconds for which the service waits. Use the receiver as an
+    asynchronous context manager then, for example in the lifespan of your application: at the end it handles what is in
+    the queue. The service does not repeat a callback that was acknowledged, so a failure is passed to ``on_error``.
 
     Args:
-        handle: Function or coroutine function that is called with each callback. Without one, use
-            ``wait_for_callback``.
+        handle: Function or coroutine function that is called with each callback; a function runs in a worker thread.
+            Without one, use ``wait_for_callback``.
         signing_key: Signing key of the account. Without one, callbacks from anyone are accepted.
         tolerance: Seconds by which a signature may be old or ahead.
         clock: Returns the Unix time in seconds; by default the current time.
+        queue_size: Number of acknowledged callbacks that may wait for their handler. While the queue is full, callbacks
+            get 503 with ``Retry-After``. By default there is no queue.
+        workers: Number of callbacks of the queue that are handled at the same time.
+        drain_seconds: Seconds for which the end of the context waits for the queue.
+        on_error: Function or coroutine function that is called with a callback of the queue and the exception of its
+            handler, or a ``TimeoutError`` if it was not handled before the end. By default the error is logged.
 
     Raises:
         ValueError: The signing key is empty.
+        ConfigurationError: A number is invalid.
     """
 
     def __init__(
@@ -163,18 +259,46 @@ class CallbackReceiver:
         signing_key: str | bytes | None = None,
         tolerance: float = TOLERANCE,
         clock: Callable[[], float] | None = None,
+        queue_size: int | None = None,
+        workers: int = 4,
+        drain_seconds: float = 30,
+        on_error: Callable[[Callback, BaseException], object] | None = None,
     ) -> None:
         key, signing_key = None if signing_key is None else signing_secret(signing_key), None
         if key is not None and not key:
             raise ValueError("the signing key must not be empty; omit it if the account has none")
+        if queue_size is not None and handle is None:
+            raise ConfigurationError("queue_size needs a handler; pass handle, or omit queue_size")
+        checked_number("tolerance", tolerance, 0, _MAX_SECONDS)
+        checked_number("workers", workers, 1, _MAX_WORKERS, whole=True)
+        checked_number("drain_seconds", drain_seconds, 0, _MAX_SECONDS)
         self.inbox = CallbackInbox()
         """Notifies those who wait for a callback."""
-        self._handle, self._tolerance, self._clock = handle, tolerance, clock
+        self._handle, self._tolerance, self._clock, self._on_error = handle, tolerance, clock, on_error
         self._key = key
         self._handled, self._lock = RecentIds(), threading.Lock()
+        self._in_hand: dict[str, CallbackInbox] = {}
+        self._queue = None
+        if queue_size is not None:
+            checked_number("queue_size", queue_size, 1, _MAX_QUEUE_SIZE, whole=True)
+            self._queue = _CallbackQueue(queue_size, workers, drain_seconds, self._handle_claimed, self._report)
+
+    async def __aenter__(self) -> Self:
+        """Start to handle the callbacks of the queue."""
+        if self._queue:
+            await self._queue.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Accept no more callbacks, and handle those of the queue until the time is over."""
+        if self._queue:
+            await self._queue.close()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Handle a request, as ASGI defines it."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         if scope["type"] != "http":
             raise NotImplementedError(
                 f"unsupported ASGI scope {scope['type']!r}; a callback receiver accepts HTTP only"
@@ -183,9 +307,7 @@ class CallbackReceiver:
             await _respond(send, _ONLY_POST, "Use POST.")
             return
         try:
-            # ASGI has headers in bytes; Latin-1 represents any of them.
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            callback = self._read(headers, await _body(receive))
+            callback = self._read(scope["headers"], await _body(receive))
         except _TooLargeError:
             await _respond(send, _TOO_LARGE, f"The body is larger than {MAX_CALLBACK_BYTES} bytes.")
         except InvalidCallbackError:
@@ -193,31 +315,164 @@ class CallbackReceiver:
         except (SignatureMismatchError, StaleCallbackError):
             await _respond(send, _NOT_SIGNED, "The signature is missing, wrong or too old.")
         else:
-            await self._handle_once(callback)
-            await _respond(send, _OK, "Received.")
+            await _respond(send, *await self._accept(callback))
 
-    def _read(self, headers: Mapping[str, str], body: bytes) -> Callback:
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start and stop with the server that runs the receiver as its only application."""
+        await receive()
+        async with self:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _read(self, headers: CallbackHeaders, body: bytes) -> Callback:
         if self._key is None:
             return parse_callback(body)
         now = self._clock() if self._clock else None
         return verify_callback(headers, body, self._key.reveal().encode("latin-1"), tolerance=self._tolerance, now=now)
 
-    async def _handle_once(self, callback: Callback) -> None:
-        task_id = callback.task.task_id
-        # Marked before it is handled: deliveries of one callback may overlap.
-        with self._lock:
-            if not self._handled.add(task_id):
-                return
+    async def _accept(self, callback: Callback) -> tuple[int, str]:
+        """Handle a callback, or put it into the queue, and return the status and the text of the response."""
+        claim = await self._claim(callback.task.task_id)
+        if claim == "handled":
+            return _OK, "Received."
+        if claim == "in hand":
+            return _BUSY, "An earlier delivery is being handled."
+        if self._queue is None:
+            await self._handle_claimed(callback)
+            return _OK, "Received."
+        is_queued = False
         try:
-            result = self._handle(callback) if self._handle else None
-            if inspect.isawaitable(result):
-                await result
-        except BaseException:
-            # Not handled: the service sends the callback again, and it is handled then.
+            is_queued = self._queue.put(callback)
+        finally:
+            if not is_queued:
+                self._release(callback.task.task_id, is_handled=False)
+        return (_OK, "Received.") if is_queued else (_BUSY, "The queue is full or closed.")
+
+    async def _claim(self, task_id: str) -> Literal["claimed", "handled", "in hand"]:
+        """Claim a callback for this delivery; wait a while for another delivery that has claimed it."""
+        mine, ends = CallbackInbox(), anyio.current_time() + _PATIENCE
+        while True:
             with self._lock:
-                self._handled.remove(task_id)
-            raise
-        self.inbox.put(task_id)
+                if task_id in self._handled:
+                    return "handled"
+                first = self._in_hand.setdefault(task_id, mine)
+            if first is mine:
+                return "claimed"
+            # If the first delivery has failed, this one handles the callback.
+            if not await first.wait_async(task_id, max(ends - anyio.current_time(), 0)):
+                return "in hand"
+
+    def _release(self, task_id: str, *, is_handled: bool) -> None:
+        with self._lock:
+            if is_handled:  # only success is remembered: the service repeats what has failed
+                self._handled.add(task_id)
+            waiting = self._in_hand.pop(task_id)
+        waiting.put(task_id)
+        if is_handled:
+            self.inbox.put(task_id)
+
+    async def _handle_claimed(self, callback: Callback) -> None:
+        is_handled = False
+        try:
+            if self._handle:
+                await _call(self._handle, callback)
+            is_handled = True
+        finally:
+            self._release(callback.task.task_id, is_handled=is_handled)
+
+    async def _report(self, callback: Callback, error: BaseException) -> None:
+        """Report an acknowledged callback that was not handled, which the service does not send again."""
+        if self._on_error is None:
+            message = "the callback of task %s was acknowledged, but its handler failed; fetch the task to handle it"
+            _logger.error(message, callback.task.task_id, exc_info=error)
+            return
+        try:
+            await _call(self._on_error, callback, error)
+        except Exception:  # the queue goes on with the other callbacks
+            _logger.exception("on_error failed for the callback of task %s", callback.task.task_id)
+
+
+class _CallbackQueue:
+    """Acknowledged callbacks that wait for their handler.
+
+    Args:
+        size: Largest number of callbacks that wait.
+        workers: Number of callbacks that are handled at the same time.
+        drain_seconds: Seconds for which closing waits for the rest.
+        handle: Called with each callback.
+        report: Called with each callback that was not handled, and the reason.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        workers: int,
+        drain_seconds: float,
+        handle: Callable[[Callback], Awaitable[None]],
+        report: Callable[[Callback, BaseException], Awaitable[None]],
+    ) -> None:
+        self._size, self._workers, self._drain_seconds = size, workers, drain_seconds
+        self._handle, self._report = handle, report
+        self._group: TaskGroup | None = None
+        self._unhandled: list[Callback] = []
+
+    async def open(self) -> None:
+        """Start the workers."""
+        if self._group:
+            raise RuntimeError("the receiver is in use already; enter it once")
+        self._entrance, self._exit = anyio.create_memory_object_stream[Callback](self._size)
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        for _ in range(self._workers):
+            self._group.start_soon(self._work)
+
+    def put(self, callback: Callback) -> bool:
+        """Add a callback and return whether there was room."""
+        if self._group is None:
+            raise RuntimeError("a receiver with a queue works inside 'async with receiver:' only")
+        try:
+            self._entrance.send_nowait(callback)
+        except (anyio.WouldBlock, anyio.ClosedResourceError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Handle what is in the queue, for a limited time, and report the rest."""
+        group = self._group
+        assert group  # noqa: S101 (open() has set it)
+        self._entrance.close()
+        # Shielded: a server that is cancelled drains the queue as well, and the deadline bounds it.
+        group.cancel_scope.shield = True
+        group.cancel_scope.deadline = anyio.current_time() + self._drain_seconds
+        await group.__aexit__(None, None, None)
+        with self._exit:
+            while self._exit.statistics().current_buffer_used:
+                self._unhandled.append(self._exit.receive_nowait())
+        rest, self._unhandled, self._group = self._unhandled, [], None
+        for callback in rest:
+            await self._report(callback, TimeoutError(f"not handled within {self._drain_seconds:g} s after the end"))
+
+    async def _work(self) -> None:
+        async for callback in self._exit:
+            try:
+                await self._handle(callback)
+            except Exception as error:  # a handler may raise anything, and the others are still to be handled
+                await self._report(callback, error)
+            except BaseException:
+                self._unhandled.append(callback)
+                raise
+
+
+async def _call(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function or a coroutine function."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 (an object may have an asynchronous __call__)
+        result: object = function(*arguments)
+    else:
+        # In a thread: a slow function would keep the server from receiving anything else.
+        result = await anyio.to_thread.run_sync(function, *arguments)
+    if inspect.isawaitable(result):
+        await result
 
 
 async def _body(receive: Receive) -> bytes:
@@ -234,5 +489,7 @@ async def _body(receive: Receive) -> bytes:
 async def _respond(send: Send, status: int, text: str) -> None:
     content = text.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
+    if status == _BUSY:
+        headers.append((b"retry-after", str(_RETRY_AFTER).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -18,6 +18,7 @@ A request without any response raises the error of httpx2, such as ``httpx2.Conn
 
 from __future__ import annotations
 
+import reprlib
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,28 @@ def _restore(cls: type[SeedreamError], args: tuple[object, ...]) -> SeedreamErro
 
 class ConfigurationError(SeedreamError, ValueError):
     """The client cannot be created or used in this way."""
+
+
+def checked_number(name: str, value: float, least: float, most: float, *, whole: bool = False, unit: str = "") -> float:
+    """Return a number that a caller passed.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The number.
+        least: Smallest valid number.
+        most: Largest valid number.
+        whole: Whether the number must be whole.
+        unit: What it counts, such as seconds, for the message.
+
+    Raises:
+        ConfigurationError: It is no number, or not in the range.
+    """
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if is_number and least <= value <= most:  # false for nan, too
+        return value
+    kind = f"{'a whole number' if whole else 'a number'}{f' of {unit}' if unit else ''}"
+    limits = f"from {least} to {most}" if most < float("inf") else f"of at least {least}"
+    raise ConfigurationError(f"invalid {name} {reprlib.repr(value)}; give {kind} {limits}")
 
 
 class ApiError(SeedreamError):

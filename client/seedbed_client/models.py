@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from seedbed_schemas import job_api
 from seedbed_schemas.messages import Record, Results
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _STATES: Final = job_api().states
 
@@ -83,7 +80,21 @@ class Task(msgspec.Struct, frozen=True):
         return hash(self.task_id)
 
     def __repr__(self) -> str:
-        return f"Task({self.task_id!r}, {self.state})"
+        shown = ("result_urls", "fail_code", "fail_msg")
+        details = [f", {name}={value!r}" for name in shown if (value := getattr(self, name))]
+        return f"Task({self.task_id!r}, {self.state}{''.join(details)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as values of JSON: times as ISO 8601 text, durations in seconds."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        text = json.dumps(values, default=_json_value)
+        # A record may hold numbers that JSON does not have, such as the infinity of 1e999.
+        plain: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+        return plain
+
+    def to_json(self) -> str:
+        """Return the attributes as a line of JSON; see :meth:`to_dict`."""
+        return json.dumps(self.to_dict())
 
     def _values(self) -> tuple[object, ...]:
         # The record may have fields that this version does not know; they do not make two tasks differ.
@@ -98,6 +109,15 @@ class Task(msgspec.Struct, frozen=True):
     def failed(self) -> bool:
         """Whether the task has failed."""
         return self.state is TaskState.FAIL
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    # A caller may have built the task with mappings of its own.
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 class _RecordReader:

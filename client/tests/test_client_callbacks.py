@@ -3,21 +3,29 @@
 import asyncio
 import base64
 import contextlib
+import email.message
 import hashlib
 import hmac
 import json
+import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.client import HTTPMessage
 from typing import Any
 
 import httpx2
 import pytest
+import requests
 import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 from seedbed_client import (
     AsyncSeedreamClient,
     Callback,
     CallbackReceiver,
+    ConfigurationError,
     GenerationFailedError,
     InvalidCallbackError,
     SeedreamClient,
@@ -31,6 +39,7 @@ from seedbed_client import (
 from seedbed_mock import MockServer, running
 from seedbed_schemas import job_api
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.routing import Mount
 
 KEY, NOW, RULES = "whsec-1", 1_765_166_238, job_api().callback
@@ -97,6 +106,102 @@ def test_a_signature_made_by_the_vendors_sample_is_refused_with_the_reason() -> 
         verify_callback(signed(), with_snake_case, KEY, now=NOW)
 
 
+class FrameworkHeaders:
+    """Headers as werkzeug has them: pairs with ``items()``, and not a mapping."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._pairs = list(values.items())
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+
+def message_of(cls: type[email.message.Message], values: dict[str, str]) -> email.message.Message:
+    message = cls()
+    for name, value in values.items():
+        message[name] = value
+    return message
+
+
+def environ_of(values: dict[str, str]) -> dict[str, Any]:
+    variables = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in values.items()}
+    return {"REQUEST_METHOD": "POST", "wsgi.version": (1, 0), **variables}
+
+
+FORMS: dict[str, Callable[[dict[str, str]], Any]] = {
+    "dict": dict,
+    "bytes": lambda values: {name.encode(): value.encode() for name, value in values.items()},
+    "lists": lambda values: {name: [value] for name, value in values.items()},
+    "pairs": lambda values: list(values.items()),
+    "generator": lambda values: (pair for pair in values.items()),
+    "asgi": lambda values: [(name.lower().encode(), value.encode()) for name, value in values.items()],
+    "asgi lists": lambda values: tuple([name.encode(), value.encode()] for name, value in values.items()),
+    "wsgi": environ_of,
+    "email": lambda values: message_of(email.message.Message, values),
+    "http.client": lambda values: message_of(HTTPMessage, values),
+    "werkzeug": FrameworkHeaders,
+    "starlette": Headers,
+    "aiohttp": CIMultiDict,
+    "requests": requests.structures.CaseInsensitiveDict,
+    "httpx2": httpx2.Headers,
+}
+
+
+@settings(max_examples=150)
+@given(form=st.sampled_from(sorted(FORMS)), chance=st.randoms(use_true_random=False))
+def test_headers_of_any_form_and_case_are_read(form: str, chance: random.Random) -> None:
+    def any_case(values: dict[str, str]) -> dict[str, str]:
+        return {
+            "".join(chance.choice((char.lower(), char.upper())) for char in name): value
+            for name, value in values.items()
+        }
+
+    others = {"Content-Type": "application/json", "X-Webhook": "1"}
+    headers = FORMS[form](any_case({**others, **signed()}))
+    assert verify_callback(headers, BODY, KEY, now=NOW).task.task_id == "t1"
+    with pytest.raises(SignatureMismatchError, match="not signed;"):
+        verify_callback(FORMS[form](any_case(others)), BODY, KEY, now=NOW)
+
+
+@pytest.mark.parametrize("name", [RULES.signature_header, RULES.timestamp_header])
+def test_a_header_with_two_values_is_refused(name: str) -> None:
+    headers = list(signed().items())
+    assert verify_callback([*headers, *headers], BODY, KEY, now=NOW)
+    with pytest.raises(SignatureMismatchError, match="several headers"):
+        verify_callback([*headers, (name.lower(), "1")], BODY, KEY, now=NOW)
+
+
+@pytest.mark.parametrize("headers", [None, 3, "X-Name: value", b"x", [1], ["name"], {1, 2}])
+def test_headers_of_another_type_are_refused_with_a_sentence(headers: Any) -> None:
+    with pytest.raises(TypeError, match="pass the headers of the request"):
+        verify_callback(headers, BODY, KEY, now=NOW)
+
+
+@pytest.mark.parametrize("body", [json.loads(BODY), [], None, 3, Callback, {}])
+def test_a_parsed_body_is_refused_with_a_sentence(body: Any) -> None:
+    with pytest.raises(TypeError, match="pass the raw request body"):
+        verify_callback(signed(), body, KEY, now=NOW)
+    with pytest.raises(TypeError, match="pass the raw request body"):
+        parse_callback(body)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
+def test_a_raw_body_may_be_bytes_or_text(kind: Callable[[bytes], Any]) -> None:
+    assert verify_callback(signed(), kind(BODY), KEY, now=NOW).task.task_id == "t1"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), True, "300"])
+def test_a_tolerance_or_a_time_that_is_no_number_is_refused(number: Any) -> None:
+    """A comparison with ``nan`` is always false, so it would accept a signature of any age."""
+    with pytest.raises(ConfigurationError, match="invalid tolerance"):
+        verify_callback(signed(), BODY, KEY, now=NOW + 10**6, tolerance=number)
+    with pytest.raises(ConfigurationError, match="invalid now"):
+        verify_callback(signed(), BODY, KEY, now=number)
+
+
 @pytest.mark.parametrize("key", ["", b""])
 def test_an_empty_signing_key_is_refused(key: str | bytes) -> None:
     with pytest.raises(ValueError, match="signing key"):
@@ -140,6 +245,35 @@ def test_a_receiver_verifies_callbacks_and_handles_each_once(server: MockServer)
             pass
         server.control("POST", f"callbacks/{task_id}/redeliver")
     assert [(callback.code, callback.task.task_id) for callback in received] == [(200, task_id)]
+
+
+def test_a_delivery_is_confirmed_only_after_an_earlier_one_was_handled(server: MockServer) -> None:
+    """The handler is slower than the service waits, and then fails: the second delivery must not hide that."""
+    configure(server)
+    began, release = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def handle(callback: Callback) -> None:
+        calls.append(callback.task.task_id)
+        if len(calls) == 1:
+            began.set()
+            assert release.wait(30)
+            raise OSError("the disk is full")
+
+    with served(CallbackReceiver(handle, signing_key=KEY)) as url, SeedreamClient(server.url, "k") as client:
+        task_id = client.create_task("a hill", callback_url=url)
+        assert began.wait(30)
+        again = threading.Thread(target=server.control, args=("POST", f"callbacks/{task_id}/redeliver"))
+        again.start()
+        release.set()
+        again.join()
+        while len(calls) < 2 or any(
+            attempt["status"] is None for attempt in server.control("GET", "callbacks")["callbacks"][0]["attempts"]
+        ):
+            pass
+        statuses = [each["status"] for each in server.control("GET", "callbacks")["callbacks"][0]["attempts"]]
+    assert sorted(statuses) == [200, 500]
+    assert calls == [task_id, task_id]
 
 
 @pytest.mark.parametrize("rule", ["", "callback.twice", "callback.unlike"])
