@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_client._client import SeedreamClient
+from seedbed_client._client import SeedreamClient, TaskHandle
 from seedbed_client._polling import PollingSchedule, PollingStep
-from seedbed_client.models import Task, TaskState
+from seedbed_client.models import Submission, SubmissionState, Task, TaskState
 
 if TYPE_CHECKING:
-    from seedbed_client._async_client import AsyncSeedreamClient
+    from seedbed_client._async_client import AsyncSeedreamClient, AsyncTaskHandle
     from seedbed_client.callbacks import Callback, CallbackReceiver, parse_callback, verify_callback
     from seedbed_client.errors import (
         ERRORS,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SubmissionUnknownError,
         ValidationError,
         WaitTimeoutError,
+        submissions_of,
     )
 
 
@@ -41,6 +42,7 @@ __all__ = [
     "ERRORS",
     "ApiError",
     "AsyncSeedreamClient",
+    "AsyncTaskHandle",
     "AuthenticationError",
     "Callback",
     "CallbackError",
@@ -62,17 +64,22 @@ __all__ = [
     "ServerError",
     "SignatureMismatchError",
     "StaleCallbackError",
+    "Submission",
+    "SubmissionState",
     "SubmissionUnknownError",
     "Task",
+    "TaskHandle",
     "TaskState",
     "ValidationError",
     "WaitTimeoutError",
     "parse_callback",
+    "submissions_of",
     "verify_callback",
 ]
 
 _MODULES: Final = {
     "AsyncSeedreamClient": "_async_client",
+    "AsyncTaskHandle": "_async_client",
     "Callback": "callbacks",
     "CallbackReceiver": "callbacks",
     "parse_callback": "callbacks",

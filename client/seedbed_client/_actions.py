@@ -36,6 +36,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
         content: Body.
         timeout: Seconds that the request may take; by default the timeout of the client.
         max_bytes: Largest response body to read.
+        on_send: Called before the first byte of the body may leave.
         on_response: Called with the response before its body is read.
         sink: Called with each part of the body. With a sink, the response that is returned has no body.
     """
@@ -48,6 +49,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
     content: bytes | None = None
     timeout: float | None = None
     max_bytes: int = MAX_RESPONSE_BYTES
+    on_send: Callable[[], object] | None = None
     on_response: Callable[[httpx2.Response], object] | None = None
     sink: Callable[[bytes], object] | None = None
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final, overload
 from seedbed_client import _downloads, _operations
 from seedbed_client._async_runner import AsyncRunner
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
-from seedbed_client._operations import Context, Submission, text_to_image
+from seedbed_client._operations import Context, TaskRequest, text_to_image
 from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries
+from seedbed_client.errors import ConfigurationError, SubmissionTracker
+from seedbed_client.models import Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from seedbed_client._polling import PollingSchedule
     from seedbed_client.callbacks import CallbackReceiver
-    from seedbed_client.models import Task
+    from seedbed_client.models import Submission
 
 
 TIMEOUT: Final = 30.0
@@ -47,6 +49,8 @@ class AsyncSeedreamClient:
             headers of a response may take longer than ``timeout`` if the server sends them bit by bit.
         sleep: Called to pause, with the seconds.
         clock: Returns the time, in seconds.
+        on_submission: Called with a :class:`Submission` when the request of a task is about to be sent, and when it is
+            known whether the task exists. If the first call raises an exception, the request is not sent.
 
     Raises:
         ConfigurationError: The URL or the key is invalid.
@@ -65,10 +69,12 @@ class AsyncSeedreamClient:
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_submission: Callable[[Submission], object] | None = None,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
         endpoint = local_endpoint(base_url, key)
-        self._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        retries = Retries(max_retries, clock)
+        self._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
         self._runner = AsyncRunner(self._context, transport, http_client, sleep)
 
     @classmethod
@@ -84,6 +90,7 @@ class AsyncSeedreamClient:
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_submission: Callable[[Submission], object] | None = None,
     ) -> Self:
         """Return a client of the paid service, where every task costs credits.
 
@@ -94,7 +101,8 @@ class AsyncSeedreamClient:
         """
         key, api_key = Secret(api_key), ""
         client, endpoint = cls.__new__(cls), live_endpoint(key)
-        client._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        retries = Retries(max_retries, clock)
+        client._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
         client._runner = AsyncRunner(client._context, transport, http_client, sleep)
         return client
 
@@ -123,21 +131,51 @@ class AsyncSeedreamClient:
             SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
             httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
-        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return await self._runner.run(_operations.create_task(self._context, submission))
+        return await self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))
 
+    @overload
     async def submit(
         self,
+        prompt: str,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AsyncTaskHandle: ...
+    @overload
+    async def submit(
+        self,
+        /,
         *,
         model: str,
-        input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
+        input: Mapping[str, Any],
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
         validate: bool = True,
-    ) -> str:
-        """Create a task of any model, and return its ID.
+    ) -> AsyncTaskHandle: ...
+    async def submit(
+        self,
+        prompt: str | None = None,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        model: str | None = None,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 (the name that the service uses)
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        validate: bool = True,
+    ) -> AsyncTaskHandle:
+        """Create a task and return its handle, so that you can store the ID of the task before you wait for it.
+
+        Pass a prompt, or the name of any model and its input. The errors are those of :meth:`create_task`.
 
         Args:
+            prompt: Description of the image.
+            aspect_ratio: Ratio of width to height.
+            quality: ``basic`` for 2K or ``high`` for 4K.
             model: Name of the model.
             input: Input of the model.
             callback_url: URL to which the service POSTs the finished task.
@@ -146,14 +184,19 @@ class AsyncSeedreamClient:
                 defaults.
 
         Raises:
-            ConfigurationError: There is no contract for the model.
-            ValidationError: The request breaks the contract. Nothing was sent.
-            ApiError: The service refused the task. It was not created.
-            SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
-            httpx2.ConnectError: The service cannot be reached. The task was not created.
+            ConfigurationError: There is no contract for the model, or the arguments do not fit together.
         """
-        submission = Submission(model, input, callback_url, extra_headers, validate)
-        return await self._runner.run(_operations.create_task(self._context, submission))
+        if prompt is not None and model is None and input is None:
+            task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        elif prompt is None and model is not None and input is not None:
+            task = TaskRequest(model, input, callback_url, extra_headers, validate)
+        else:
+            raise ConfigurationError("submit() needs either a prompt, or both model= and input=")
+        return AsyncTaskHandle(self, await self._create(task))
+
+    async def _create(self, task: TaskRequest) -> str:
+        with self._context.tracker(task) as tracker:
+            return await self._runner.run(_operations.create_task(self._context, task, tracker))
 
     async def generate(
         self,
@@ -171,23 +214,29 @@ class AsyncSeedreamClient:
 
         ``timeout`` covers both. See :meth:`create_task` and :meth:`wait` for the arguments and the errors.
         """
-        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return await self._runner.run(
-            _operations.generate(self._context, submission, timeout=timeout, on_update=on_update)
-        )
+        task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        with self._context.tracker(task) as tracker:
+            return await self._runner.run(
+                _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
+            )
 
-    async def get_task(self, task_id: str) -> Task:
+    async def get_task(self, task_id: AsyncTaskHandle | str) -> Task:
         """Return a task in its current state.
+
+        Args:
+            task_id: ID or handle of the task.
 
         Raises:
             ApiError: The service refused the request.
             InvalidResponseError: The response does not have the form that the service documents.
         """
-        return await self._runner.run(_operations.get_task(self._context, task_id))
+        known_id = _operations.id_of(task_id)
+        with SubmissionTracker(task_id=known_id):
+            return await self._runner.run(_operations.get_task(self._context, known_id))
 
     async def wait(
         self,
-        task: Task | str,
+        task: Task | AsyncTaskHandle | str,
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
@@ -195,7 +244,7 @@ class AsyncSeedreamClient:
         """Poll a task until it has succeeded, and return it.
 
         Args:
-            task: The task or its ID.
+            task: The task, its handle or its ID.
             timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
             on_update: Called with the task after each fetch.
 
@@ -204,12 +253,13 @@ class AsyncSeedreamClient:
             WaitTimeoutError: The task is still running.
             ApiError: The service refused the request for a reason that is not temporary.
         """
-        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update)
-        return await self._runner.run(wait.run())
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update)
+            return await self._runner.run(wait.run())
 
     async def wait_for_callback(
         self,
-        task: Task | str,
+        task: Task | AsyncTaskHandle | str,
         receiver: CallbackReceiver,
         *,
         timeout: float | None = None,
@@ -220,25 +270,29 @@ class AsyncSeedreamClient:
         The task is also polled at long intervals, in case its callback is lost. The errors are those of :meth:`wait`.
 
         Args:
-            task: The task or its ID.
+            task: The task, its handle or its ID.
             receiver: Receiver of the callback, which runs in another thread.
             timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
             on_update: Called with the task after each fetch.
         """
         inbox = receiver.inbox
-        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update, inbox=inbox)
-        return await self._runner.run(wait.run())
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update, inbox=inbox)
+            return await self._runner.run(wait.run())
 
-    async def iter_states(self, task: Task | str, *, timeout: float | None = None) -> AsyncIterator[Task]:
+    async def iter_states(
+        self, task: Task | AsyncTaskHandle | str, *, timeout: float | None = None
+    ) -> AsyncIterator[Task]:
         """Yield a task each time its state changes, until it has succeeded or failed.
 
         Raises:
             WaitTimeoutError: The task is still running.
             ApiError: The service refused the request for a reason that is not temporary.
         """
-        wait = _operations.start_wait(self._context, task, timeout=timeout)
-        while (latest := await self._runner.run(wait.next_change())) is not None:
-            yield latest
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout)
+            while (latest := await self._runner.run(wait.next_change())) is not None:
+                yield latest
 
     @overload
     async def download(self, url: str, /) -> bytes: ...
@@ -261,14 +315,15 @@ class AsyncSeedreamClient:
             return await self._runner.run(_downloads.in_memory(self._context, url))
         return await self._runner.run(_downloads.into_file(self._context, url, Path(to)))
 
-    async def result_images(self, task: Task | str) -> tuple[bytes, ...]:
+    async def result_images(self, task: Task | AsyncTaskHandle | str) -> tuple[bytes, ...]:
         """Download all images of a successful task and return them.
 
         Raises:
             DownloadError: The task has no images, or one is not complete.
         """
-        known = await self.get_task(task) if isinstance(task, str) else task
-        return await self._runner.run(_downloads.all_in_memory(self._context, known))
+        known = task if isinstance(task, Task) else await self.get_task(task)
+        with SubmissionTracker(task_id=known.task_id):
+            return await self._runner.run(_downloads.all_in_memory(self._context, known))
 
     async def download_url(self, url: str, /) -> str:
         """Return a URL from which anyone can download a result for some minutes.
@@ -301,3 +356,40 @@ class AsyncSeedreamClient:
         # A traceback that shows locals also shows a client whose construction failed.
         where = repr(self.base_url) if hasattr(self, "_context") else "invalid"
         return f"{type(self).__name__}({where})"
+
+
+class AsyncTaskHandle:
+    """A task that was created: its ID, and what can be done with it.
+
+    Args:
+        client: Client of the service.
+        task_id: ID of the task. Store it before you wait: the service has no list of your tasks.
+    """
+
+    def __init__(self, client: AsyncSeedreamClient, task_id: str) -> None:
+        self.task_id = task_id
+        self._client = client
+
+    async def wait(self, *, timeout: float | None = None, on_update: Callable[[Task], object] | None = None) -> Task:
+        """Poll the task until it has succeeded, and return it; see :meth:`AsyncSeedreamClient.wait`."""
+        return await self._client.wait(self.task_id, timeout=timeout, on_update=on_update)
+
+    async def result(self, *, timeout: float | None = None) -> tuple[bytes, ...]:
+        """Wait until the task has succeeded, download its images and return them.
+
+        The errors are those of :meth:`wait` and :meth:`AsyncSeedreamClient.result_images`.
+
+        Args:
+            timeout: Seconds after which to stop waiting for the task; by default the timeout of the polling schedule.
+        """
+        return await self._client.result_images(await self.wait(timeout=timeout))
+
+    def iter_states(self, *, timeout: float | None = None) -> AsyncIterator[Task]:
+        """Yield the task each time its state changes; see :meth:`AsyncSeedreamClient.iter_states`."""
+        return self._client.iter_states(self.task_id, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task_id!r})"
+
+    def __str__(self) -> str:
+        return self.task_id

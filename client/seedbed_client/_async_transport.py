@@ -7,13 +7,13 @@ Only the public interfaces of both libraries are used.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.request import getproxies
 
 import httpcore2
 import httpx2
 
-from seedbed_client._http import environment_proxy, read_timeout
+from seedbed_client._http import ON_SEND, environment_proxy, read_timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -46,7 +46,7 @@ class AsyncDeadlineTransport(httpx2.AsyncBaseTransport):
             request.method,
             httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
-            content=request.stream,
+            content=_AsyncRequestBody(request),
             extensions=request.extensions,
         )
         with _httpx2_errors():
@@ -130,6 +130,19 @@ class _AsyncDeadlineStream(httpcore2.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+class _AsyncRequestBody(httpx2.AsyncByteStream):
+    """The body of a request. A server cannot act on the headers alone, so the request counts as sent with its body."""
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if on_send := self._request.extensions.get(ON_SEND):
+            on_send()
+        async for part in cast("httpx2.AsyncByteStream", self._request.stream):
+            yield part
 
 
 class _AsyncBody(httpx2.AsyncByteStream):

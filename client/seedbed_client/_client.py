@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final, overload
 
 from seedbed_client import _downloads, _operations
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
-from seedbed_client._operations import Context, Submission, text_to_image
+from seedbed_client._operations import Context, TaskRequest, text_to_image
 from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries
 from seedbed_client._runner import Runner
+from seedbed_client.errors import ConfigurationError, SubmissionTracker
+from seedbed_client.models import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from seedbed_client._polling import PollingSchedule
     from seedbed_client.callbacks import CallbackReceiver
-    from seedbed_client.models import Task
+    from seedbed_client.models import Submission
 
 
 TIMEOUT: Final = 30.0
@@ -48,6 +50,8 @@ class SeedreamClient:
             headers of a response may take longer than ``timeout`` if the server sends them bit by bit.
         sleep: Called to pause, with the seconds.
         clock: Returns the time, in seconds.
+        on_submission: Called with a :class:`Submission` when the request of a task is about to be sent, and when it is
+            known whether the task exists. If the first call raises an exception, the request is not sent.
 
     Raises:
         ConfigurationError: The URL or the key is invalid.
@@ -66,10 +70,12 @@ class SeedreamClient:
         http_client: httpx2.Client | None = None,
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_submission: Callable[[Submission], object] | None = None,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
         endpoint = local_endpoint(base_url, key)
-        self._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        retries = Retries(max_retries, clock)
+        self._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
         self._runner = Runner(self._context, transport, http_client, sleep)
 
     @classmethod
@@ -85,6 +91,7 @@ class SeedreamClient:
         http_client: httpx2.Client | None = None,
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_submission: Callable[[Submission], object] | None = None,
     ) -> Self:
         """Return a client of the paid service, where every task costs credits.
 
@@ -95,7 +102,8 @@ class SeedreamClient:
         """
         key, api_key = Secret(api_key), ""
         client, endpoint = cls.__new__(cls), live_endpoint(key)
-        client._context = Context(endpoint, tuple(contracts), Retries(max_retries, clock), polling, timeout, clock)
+        retries = Retries(max_retries, clock)
+        client._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
         client._runner = Runner(client._context, transport, http_client, sleep)
         return client
 
@@ -124,21 +132,51 @@ class SeedreamClient:
             SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
             httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
-        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return self._runner.run(_operations.create_task(self._context, submission))
+        return self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))
 
+    @overload
     def submit(
         self,
+        prompt: str,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> TaskHandle: ...
+    @overload
+    def submit(
+        self,
+        /,
         *,
         model: str,
-        input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
+        input: Mapping[str, Any],
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
         validate: bool = True,
-    ) -> str:
-        """Create a task of any model, and return its ID.
+    ) -> TaskHandle: ...
+    def submit(
+        self,
+        prompt: str | None = None,
+        /,
+        *,
+        aspect_ratio: str = "1:1",
+        quality: str = "basic",
+        model: str | None = None,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 (the name that the service uses)
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        validate: bool = True,
+    ) -> TaskHandle:
+        """Create a task and return its handle, so that you can store the ID of the task before you wait for it.
+
+        Pass a prompt, or the name of any model and its input. The errors are those of :meth:`create_task`.
 
         Args:
+            prompt: Description of the image.
+            aspect_ratio: Ratio of width to height.
+            quality: ``basic`` for 2K or ``high`` for 4K.
             model: Name of the model.
             input: Input of the model.
             callback_url: URL to which the service POSTs the finished task.
@@ -147,14 +185,19 @@ class SeedreamClient:
                 defaults.
 
         Raises:
-            ConfigurationError: There is no contract for the model.
-            ValidationError: The request breaks the contract. Nothing was sent.
-            ApiError: The service refused the task. It was not created.
-            SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
-            httpx2.ConnectError: The service cannot be reached. The task was not created.
+            ConfigurationError: There is no contract for the model, or the arguments do not fit together.
         """
-        submission = Submission(model, input, callback_url, extra_headers, validate)
-        return self._runner.run(_operations.create_task(self._context, submission))
+        if prompt is not None and model is None and input is None:
+            task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        elif prompt is None and model is not None and input is not None:
+            task = TaskRequest(model, input, callback_url, extra_headers, validate)
+        else:
+            raise ConfigurationError("submit() needs either a prompt, or both model= and input=")
+        return TaskHandle(self, self._create(task))
+
+    def _create(self, task: TaskRequest) -> str:
+        with self._context.tracker(task) as tracker:
+            return self._runner.run(_operations.create_task(self._context, task, tracker))
 
     def generate(
         self,
@@ -172,21 +215,29 @@ class SeedreamClient:
 
         ``timeout`` covers both. See :meth:`create_task` and :meth:`wait` for the arguments and the errors.
         """
-        submission = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        return self._runner.run(_operations.generate(self._context, submission, timeout=timeout, on_update=on_update))
+        task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        with self._context.tracker(task) as tracker:
+            return self._runner.run(
+                _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
+            )
 
-    def get_task(self, task_id: str) -> Task:
+    def get_task(self, task_id: TaskHandle | str) -> Task:
         """Return a task in its current state.
+
+        Args:
+            task_id: ID or handle of the task.
 
         Raises:
             ApiError: The service refused the request.
             InvalidResponseError: The response does not have the form that the service documents.
         """
-        return self._runner.run(_operations.get_task(self._context, task_id))
+        known_id = _operations.id_of(task_id)
+        with SubmissionTracker(task_id=known_id):
+            return self._runner.run(_operations.get_task(self._context, known_id))
 
     def wait(
         self,
-        task: Task | str,
+        task: Task | TaskHandle | str,
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
@@ -194,7 +245,7 @@ class SeedreamClient:
         """Poll a task until it has succeeded, and return it.
 
         Args:
-            task: The task or its ID.
+            task: The task, its handle or its ID.
             timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
             on_update: Called with the task after each fetch.
 
@@ -203,12 +254,13 @@ class SeedreamClient:
             WaitTimeoutError: The task is still running.
             ApiError: The service refused the request for a reason that is not temporary.
         """
-        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update)
-        return self._runner.run(wait.run())
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update)
+            return self._runner.run(wait.run())
 
     def wait_for_callback(
         self,
-        task: Task | str,
+        task: Task | TaskHandle | str,
         receiver: CallbackReceiver,
         *,
         timeout: float | None = None,
@@ -219,25 +271,27 @@ class SeedreamClient:
         The task is also polled at long intervals, in case its callback is lost. The errors are those of :meth:`wait`.
 
         Args:
-            task: The task or its ID.
+            task: The task, its handle or its ID.
             receiver: Receiver of the callback, which runs in another thread.
             timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
             on_update: Called with the task after each fetch.
         """
         inbox = receiver.inbox
-        wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update, inbox=inbox)
-        return self._runner.run(wait.run())
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout, on_update=on_update, inbox=inbox)
+            return self._runner.run(wait.run())
 
-    def iter_states(self, task: Task | str, *, timeout: float | None = None) -> Iterator[Task]:
+    def iter_states(self, task: Task | TaskHandle | str, *, timeout: float | None = None) -> Iterator[Task]:
         """Yield a task each time its state changes, until it has succeeded or failed.
 
         Raises:
             WaitTimeoutError: The task is still running.
             ApiError: The service refused the request for a reason that is not temporary.
         """
-        wait = _operations.start_wait(self._context, task, timeout=timeout)
-        while (latest := self._runner.run(wait.next_change())) is not None:
-            yield latest
+        with SubmissionTracker(task_id=_operations.id_of(task)):
+            wait = _operations.start_wait(self._context, task, timeout=timeout)
+            while (latest := self._runner.run(wait.next_change())) is not None:
+                yield latest
 
     @overload
     def download(self, url: str, /) -> bytes: ...
@@ -260,14 +314,15 @@ class SeedreamClient:
             return self._runner.run(_downloads.in_memory(self._context, url))
         return self._runner.run(_downloads.into_file(self._context, url, Path(to)))
 
-    def result_images(self, task: Task | str) -> tuple[bytes, ...]:
+    def result_images(self, task: Task | TaskHandle | str) -> tuple[bytes, ...]:
         """Download all images of a successful task and return them.
 
         Raises:
             DownloadError: The task has no images, or one is not complete.
         """
-        known = self.get_task(task) if isinstance(task, str) else task
-        return self._runner.run(_downloads.all_in_memory(self._context, known))
+        known = task if isinstance(task, Task) else self.get_task(task)
+        with SubmissionTracker(task_id=known.task_id):
+            return self._runner.run(_downloads.all_in_memory(self._context, known))
 
     def download_url(self, url: str, /) -> str:
         """Return a URL from which anyone can download a result for some minutes.
@@ -300,3 +355,40 @@ class SeedreamClient:
         # A traceback that shows locals also shows a client whose construction failed.
         where = repr(self.base_url) if hasattr(self, "_context") else "invalid"
         return f"{type(self).__name__}({where})"
+
+
+class TaskHandle:
+    """A task that was created: its ID, and what can be done with it.
+
+    Args:
+        client: Client of the service.
+        task_id: ID of the task. Store it before you wait: the service has no list of your tasks.
+    """
+
+    def __init__(self, client: SeedreamClient, task_id: str) -> None:
+        self.task_id = task_id
+        self._client = client
+
+    def wait(self, *, timeout: float | None = None, on_update: Callable[[Task], object] | None = None) -> Task:
+        """Poll the task until it has succeeded, and return it; see :meth:`SeedreamClient.wait`."""
+        return self._client.wait(self.task_id, timeout=timeout, on_update=on_update)
+
+    def result(self, *, timeout: float | None = None) -> tuple[bytes, ...]:
+        """Wait until the task has succeeded, download its images and return them.
+
+        The errors are those of :meth:`wait` and :meth:`SeedreamClient.result_images`.
+
+        Args:
+            timeout: Seconds after which to stop waiting for the task; by default the timeout of the polling schedule.
+        """
+        return self._client.result_images(self.wait(timeout=timeout))
+
+    def iter_states(self, *, timeout: float | None = None) -> Iterator[Task]:
+        """Yield the task each time its state changes; see :meth:`SeedreamClient.iter_states`."""
+        return self._client.iter_states(self.task_id, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task_id!r})"
+
+    def __str__(self) -> str:
+        return self.task_id

@@ -29,6 +29,9 @@ C = TypeVar("C")
 HEADERS: Final = {"User-Agent": f"seedbed-client/{__version__}"}
 """Headers of every request: some firewalls reject clients that do not identify themselves."""
 
+ON_SEND: Final = "seedbed.on_send"
+"""The extension of a request whose value is called before the first byte of the body may leave."""
+
 _MIN_BYTES_PER_SECOND: Final = 4096
 """Slowest download of a file that is tolerated."""
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httpx2
 import msgspec
@@ -21,6 +21,7 @@ from seedbed_client import errors
 from seedbed_client._actions import AwaitCallback, HttpRequest, Pause
 from seedbed_client._polling import NEVER_SENT, has_no_effect, is_temporary
 from seedbed_client._responses import data_of
+from seedbed_client.errors import SubmissionTracker
 from seedbed_client.models import Task, task_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from seedbed_client._callback_inbox import CallbackInbox
     from seedbed_client._config import ServiceEndpoint
     from seedbed_client._polling import PollingSchedule, Retries
+    from seedbed_client.models import Submission
 
 
 _JSON: Final = {"Content-Type": "application/json"}
@@ -66,6 +68,7 @@ class Context(msgspec.Struct, frozen=True):
         polling: When to fetch a task that is waited for.
         timeout: Seconds that one HTTP request may take.
         clock: Returns the time, in seconds.
+        on_submission: Called with what is known of a task that is created.
     """
 
     endpoint: ServiceEndpoint
@@ -74,12 +77,17 @@ class Context(msgspec.Struct, frozen=True):
     polling: PollingSchedule
     timeout: float
     clock: Callable[[], float]
+    on_submission: Callable[[Submission], object] | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _MAX_TIMEOUT):
             raise errors.ConfigurationError(
                 f"invalid timeout {self.timeout!r}; give more than 0 and at most {_MAX_TIMEOUT} seconds"
             )
+
+    def tracker(self, task: TaskRequest) -> SubmissionTracker:
+        """Return a tracker for a task that will be created."""
+        return SubmissionTracker(task.model, on_change=self.on_submission)
 
     def url(self, path: str) -> str:
         """Return the URL of a path of the service."""
@@ -90,7 +98,7 @@ class Context(msgspec.Struct, frozen=True):
         return data_of(response, self.contracts)
 
 
-class Submission(msgspec.Struct, frozen=True):
+class TaskRequest(msgspec.Struct, frozen=True):
     """A task to create.
 
     Attributes:
@@ -109,7 +117,7 @@ class Submission(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # Tracebacks show reprs, and headers may hold secrets.
-        return f"Submission({self.model!r})"
+        return f"TaskRequest({self.model!r})"
 
     def body(self, contracts: Iterable[Contract] = ()) -> bytes:
         """Return the body of the request.
@@ -150,10 +158,10 @@ class Submission(msgspec.Struct, frozen=True):
 
 def text_to_image(
     prompt: str, aspect_ratio: str, quality: str, callback_url: str | None, headers: Mapping[str, str] | None
-) -> Submission:
+) -> TaskRequest:
     """Return a task of the shipped model."""
     values = {"prompt": prompt, "aspect_ratio": aspect_ratio, "quality": quality}
-    return Submission(seedbed_schemas.default_contract().model, values, callback_url, headers)
+    return TaskRequest(seedbed_schemas.default_contract().model, values, callback_url, headers)
 
 
 def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
@@ -185,38 +193,54 @@ def _invalid(problem: str) -> errors.ValidationError:
     return errors.ValidationError(errors.code_of("validation_error"), f"Validation failed: {problem}.")
 
 
-def create_task(context: Context, submission: Submission, *, deadline: float = float("inf")) -> ClientOperation[str]:
+def create_task(
+    context: Context, task: TaskRequest, tracker: SubmissionTracker, *, deadline: float = float("inf")
+) -> ClientOperation[str]:
     """Create a task and return its ID.
 
     A task costs credits, so the request is repeated only if the failed one cannot have created a task.
 
     Args:
         context: Context of the client.
-        submission: The task.
+        task: The task.
+        tracker: Learns what is known of the task.
         deadline: Time by the clock of the client after which the request is not repeated.
     """
-    body = submission.body(context.contracts)  # first, so that an invalid request fails without an attempt
+    body = task.body(context.contracts)  # first, so that an invalid request fails without an attempt
     retries = context.retries.until(deadline)
-    return (yield from retries.run(lambda: _create_once(context, submission, body), has_no_effect))
+    return (yield from retries.run(lambda: _create_once(context, task, tracker, body), has_no_effect))
 
 
-def _create_once(context: Context, submission: Submission, body: bytes) -> ClientOperation[str]:
-    operation, auth = seedbed_schemas.default_contract().operation, context.endpoint.auth
-    headers = {**submission.extra_headers(), **_JSON}
-    request = HttpRequest(operation.method, context.url(operation.path), auth, headers, content=body)
+def _create_once(context: Context, task: TaskRequest, tracker: SubmissionTracker, body: bytes) -> ClientOperation[str]:
+    operation, headers = seedbed_schemas.default_contract().operation, {**task.extra_headers(), **_JSON}
+    request = HttpRequest(
+        operation.method,
+        context.url(operation.path),
+        context.endpoint.auth,
+        headers,
+        content=body,
+        on_send=lambda: tracker.sending(task.input),
+    )
     try:
         response = yield request
-        return _task_id(context.data(response), response)
+        task_id = _task_id(context.data(response), response)
     except NEVER_SENT:
-        # These are errors of httpx2, too, but they say for certain that nothing was created.
+        tracker.refused()
         raise
-    except (httpx2.RequestError, errors.InvalidResponseError) as error:
-        raise _submission_unknown(error) from error
-    except errors.ApiError as error:
+    except Exception as error:
         # A server that failed may have created the task before.
-        if error.code < errors.code_of("server_error") or isinstance(error, _NO_TASK_CREATED):
+        if isinstance(error, errors.ApiError) and (
+            error.code < errors.code_of("server_error") or isinstance(error, _NO_TASK_CREATED)
+        ):
+            tracker.refused()
+        if not tracker.current.may_be_charged:
             raise
-        raise _submission_unknown(error) from error
+        reason = str(error) or type(error).__name__
+        raise errors.SubmissionUnknownError(
+            f"it is not known whether the task was created and charged: {reason}"
+        ) from error
+    tracker.created(task_id)
+    return task_id
 
 
 def _task_id(data: Any, response: httpx2.Response) -> str:
@@ -235,29 +259,16 @@ def _task_id_fields() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for dialect in dialects().values() for name in dialect.created))
 
 
-def _submission_unknown(error: Exception) -> errors.SubmissionUnknownError:
-    reason = str(error) or type(error).__name__
-    return errors.SubmissionUnknownError(f"it is not known whether the task was created and charged: {reason}")
-
-
 def fetch(context: Context, task_id: str, timeout: float | None = None) -> ClientOperation[Task]:
     """Fetch a task once and return it."""
     operation = job_api().record_info
-    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: _checked(task_id)}
+    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: task_id}
     response = yield HttpRequest(operation.method, url, auth, params=query, timeout=timeout)
     data = context.data(response)
     try:
         return task_of(data if isinstance(data, dict) else {})
     except ValueError as error:
         raise errors.InvalidResponseError(response.status_code, str(error)) from error
-
-
-def _checked(task_id: str) -> str:
-    if isinstance(task_id, str) and 0 < len(task_id) <= _MAX_TASK_ID_LENGTH and task_id.isprintable():
-        return task_id
-    raise errors.ConfigurationError(
-        f"invalid task ID {for_display(str(task_id))!r}; use one that create_task() returned"
-    )
 
 
 def get_task(context: Context, task_id: str) -> ClientOperation[Task]:
@@ -355,7 +366,6 @@ class Wait(msgspec.Struct):
             self.task = yield from fetch(self.context, self.task.task_id, min(left, self.context.timeout))
         except (httpx2.RequestError, errors.SeedreamError) as error:
             if not self._may_continue(error):
-                error.add_note(f"The task ID is {self.task.task_id}")
                 raise
             self.last_error = error
             self.min_pause = getattr(error, "retry_after", None) or 0
@@ -388,24 +398,52 @@ class Wait(msgspec.Struct):
         return self.context.clock() - self.began
 
 
+class HasTaskId(Protocol):
+    """A task or its handle."""
+
+    @property
+    def task_id(self) -> str:
+        """ID of the task."""
+        ...
+
+
+def id_of(task: HasTaskId | str) -> str:
+    """Return the ID of a task, which may be given as the task, its handle or the ID itself.
+
+    Raises:
+        ConfigurationError: It cannot be an ID.
+    """
+    task_id = getattr(task, "task_id", task)
+    if isinstance(task_id, str) and 0 < len(task_id) <= _MAX_TASK_ID_LENGTH and task_id.isprintable():
+        return task_id
+    raise errors.ConfigurationError(
+        f"invalid task ID {for_display(str(task_id))!r}; use one that create_task() returned"
+    )
+
+
 def start_wait(
     context: Context,
-    task: Task | str,
+    task: HasTaskId | str,
     *,
     timeout: float | None,
     on_update: Callable[[Task], object] | None = None,
     inbox: CallbackInbox | None = None,
 ) -> Wait:
     """Return a wait for a task that begins now."""
-    known = task if isinstance(task, Task) else Task(task)
+    known = task if isinstance(task, Task) else Task(id_of(task))
     return Wait(context, known, context.polling.limit(timeout), on_update, inbox, context.clock())
 
 
 def generate(
-    context: Context, submission: Submission, *, timeout: float | None, on_update: Callable[[Task], object] | None
+    context: Context,
+    task: TaskRequest,
+    tracker: SubmissionTracker,
+    *,
+    timeout: float | None,
+    on_update: Callable[[Task], object] | None,
 ) -> ClientOperation[Task]:
     """Create a task and return it once it has succeeded; the timeout covers both."""
     # Checked before anything is sent: an invalid timeout must not cost credits.
     limit, began = context.polling.limit(timeout), context.clock()
-    task_id = yield from create_task(context, submission, deadline=began + limit)
+    task_id = yield from create_task(context, task, tracker, deadline=began + limit)
     return (yield from Wait(context, Task(task_id), limit, on_update, None, began).run())

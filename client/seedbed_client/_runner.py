@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 
 from seedbed_client._actions import AwaitCallback, HttpRequest
 from seedbed_client._config import without_frames
-from seedbed_client._http import HEADERS, Deadline, HttpClients, ResponseReader
-from seedbed_client.errors import SeedreamError
+from seedbed_client._http import HEADERS, ON_SEND, Deadline, HttpClients, ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from seedbed_client._operations import Context
 
 T = TypeVar("T")
-
-_RAISED_INSIDE: Final = (httpx2.RequestError, SeedreamError, OSError)
-"""Errors of an action that are raised inside the operation, which may handle them. Others end it."""
 
 
 class Runner:
@@ -44,6 +40,8 @@ class Runner:
         sleep: Callable[[float], object] | None,
     ) -> None:
         self._http = HttpClients(self._make_http_client, http_client)
+        # Only the transport of this package says when a request leaves.
+        self._knows_when_sent = transport is None and http_client is None
         self._transport, self._timeout, self._sleep = transport, context.timeout, sleep or time.sleep
         # No proxy of the environment leads to this machine.
         self._trust_env = not context.endpoint.is_local
@@ -55,7 +53,7 @@ class Runner:
             while True:
                 try:
                     result = self._perform(action)
-                except _RAISED_INSIDE as error:
+                except Exception as error:
                     action = operation.throw(error)
                 else:
                     action = operation.send(result)
@@ -81,6 +79,11 @@ class Runner:
         outer, timeout = sys.exception(), self._timeout if request.timeout is None else request.timeout
         # The last fetches of a wait have a time of their own, and the wait ends with it, sent or not.
         deadline = Deadline(timeout, restarts_when_sent=request.timeout is None)
+        extensions: dict[str, object] = {"trace": deadline.trace}
+        if request.on_send and self._knows_when_sent:
+            extensions[ON_SEND] = request.on_send
+        elif request.on_send:
+            request.on_send()
         try:
             with (
                 deadline.applied(),
@@ -92,7 +95,7 @@ class Runner:
                     params=request.params,
                     content=request.content,
                     timeout=timeout,
-                    extensions={"trace": deadline.trace},
+                    extensions=extensions,
                 ) as response,
             ):
                 reader = ResponseReader(request, response, deadline)

@@ -8,13 +8,13 @@ Only the public interfaces of both libraries are used.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.request import getproxies
 
 import httpcore2
 import httpx2
 
-from seedbed_client._http import environment_proxy, read_timeout
+from seedbed_client._http import ON_SEND, environment_proxy, read_timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -47,7 +47,7 @@ class DeadlineTransport(httpx2.BaseTransport):
             request.method,
             httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
-            content=request.stream,
+            content=_RequestBody(request),
             extensions=request.extensions,
         )
         with _httpx2_errors():
@@ -131,6 +131,18 @@ class _DeadlineStream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+class _RequestBody(httpx2.ByteStream):
+    """The body of a request. A server cannot act on the headers alone, so the request counts as sent with its body."""
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        if on_send := self._request.extensions.get(ON_SEND):
+            on_send()
+        yield from cast("httpx2.ByteStream", self._request.stream)
 
 
 class _Body(httpx2.ByteStream):

@@ -13,19 +13,24 @@
     - SignatureMismatchError, StaleCallbackError, InvalidCallbackError
   + ConfigurationError: the client cannot be created or used in this way
 
-A request without any response raises the error of httpx2, such as ``httpx2.ConnectError``.
+A request without any response raises the error of httpx2, such as ``httpx2.ConnectError``. Whatever ends a call that
+creates or awaits a task, ``submissions_of(error)`` returns what is known of the task.
 """
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import seedbed_schemas
 
+from seedbed_client.models import Submission, SubmissionState
+
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable, Mapping
+    from typing import Any, Self
 
     from seedbed_schemas import Contract
 
@@ -35,8 +40,22 @@ if TYPE_CHECKING:
     """Error class of each documented code."""
 
 
+_ATTRIBUTE: Final = "seedbed_submissions"
+"""Name of the attribute that holds the submissions of an exception, which may be of any class."""
+
+
 class SeedreamError(Exception):
     """Base class of the errors of this package. All of them can be copied and pickled."""
+
+    @property
+    def submission(self) -> Submission | None:
+        """What is known of the task that the call was to create or awaited; ``None`` for other calls."""
+        return next(reversed(self.__dict__.get(_ATTRIBUTE, ())), None)
+
+    @property
+    def task_id(self) -> str | None:
+        """ID of the task that the call created or awaited, if it is known."""
+        return self.submission.task_id if self.submission else None
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, an exception is unpickled by calling its class with args, which is the message alone.
@@ -170,8 +189,8 @@ class DownloadError(InvalidResponseError):
 class SubmissionUnknownError(SeedreamError):
     """It is not known whether the task was created and charged, so the request is not repeated.
 
-    The connection broke after the request was sent, or the response does not show it. ``__cause__`` holds the
-    reason.
+    The connection broke after the request was sent, the response does not show it, or your own hook, transport or
+    authentication raised an exception. ``__cause__`` holds the reason.
     """
 
 
@@ -210,6 +229,89 @@ class StaleCallbackError(CallbackError):
 class InvalidCallbackError(CallbackError):
     """A callback does not have the form that the service documents."""
 
+
+def submissions_of(error: BaseException | None) -> tuple[Submission, ...]:
+    """Return what is known of the tasks whose creation or wait an exception ended.
+
+    Cancellation, ``KeyboardInterrupt`` and the errors of your own hooks carry it, too. The exceptions of a group, and
+    those that caused the exception or were handled when it was raised, are searched as well.
+
+    Args:
+        error: An exception that a client raised, or one that came of it.
+    """
+    found: list[Submission] = []
+    seen, pending = set[int](), [error]
+    while pending:
+        each = pending.pop(0)
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        found += [submission for submission in each.__dict__.get(_ATTRIBUTE, ()) if submission not in found]
+        pending += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        pending += [each.__cause__, each.__context__]
+    return tuple(found)
+
+
+class SubmissionTracker:
+    """Follows the creation of a task. As a context manager, it adds what is known to any exception that leaves it.
+
+    Args:
+        model: Model that makes the image.
+        task_id: ID of the task, if it exists already.
+        on_change: Called with the submission at every change.
+    """
+
+    def __init__(
+        self, model: str = "", task_id: str | None = None, on_change: Callable[[Submission], object] | None = None
+    ) -> None:
+        state = SubmissionState.CREATED if task_id else SubmissionState.NOT_CREATED
+        self.current, self._on_change = Submission(state, task_id, model), on_change
+
+    def sending(self, values: Mapping[str, Any]) -> None:
+        """Note that the request is about to be sent. If the callback raises an exception, it is not sent."""
+        doubtful = Submission(SubmissionState.IN_DOUBT, None, self.current.model, dict(values))
+        if self._on_change:
+            self._on_change(doubtful)
+        self.current = doubtful
+
+    def refused(self) -> None:
+        """Note that no task was created."""
+        self._change(SubmissionState.NOT_CREATED, None)
+
+    def created(self, task_id: str) -> None:
+        """Note the ID of the task."""
+        self._change(SubmissionState.CREATED, task_id)
+
+    def _change(self, state: SubmissionState, task_id: str | None) -> None:
+        known = self.current
+        self.current = Submission(state, task_id, known.model, known.input)
+        if self._on_change and self.current != known:
+            self._on_change(self.current)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, *__: object) -> None:
+        if error is None:
+            return
+        known = error.__dict__.get(_ATTRIBUTE, ())
+        if self.current in known:
+            return
+        # Not by setattr: exceptions may be frozen, as those of trio are.
+        error.__dict__[_ATTRIBUTE] = (*known, self.current)
+        if not isinstance(error, SeedreamError):
+            error.__dict__["task_id"] = self.current.task_id
+        is_named = isinstance(error, SubmissionUnknownError) or (
+            isinstance(error, SeedreamError) and str(self.current.task_id or "") in str(error)
+        )
+        if self.current.may_be_charged and not is_named:
+            error.__dict__.setdefault("__notes__", []).append(self.current.describe())
+        if self.current.model and self.current.may_be_charged and not isinstance(error, Exception):
+            # Task groups and cancel scopes discard a cancellation, and with it what it carries.
+            _log.warning("%s ended the creation of a task. %s", type(error).__name__, self.current.describe())
+
+
+_log: Final = logging.getLogger("seedbed_client")
 
 _CLASSES: Final[dict[str, type[ApiError]]] = {
     "unauthorized": AuthenticationError,

@@ -120,6 +120,46 @@ def _json_value(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
+class SubmissionState(StrEnum):
+    """What is known of a task that a client was to create."""
+
+    NOT_CREATED = "not_created"
+    """The request was not sent, or the service refused it. Nothing is charged."""
+    IN_DOUBT = "in_doubt"
+    """The request may have been sent, and no response shows the task. It may be charged."""
+    CREATED = "created"
+    """The task exists and may be charged."""
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """A task that a client was to create, and what is known of it.
+
+    Attributes:
+        state: What is known of the task.
+        task_id: ID of the task, once it is known.
+        model: Model that makes the image; empty for a task that another call created.
+        input: Input of the model, from the moment at which the request is sent.
+    """
+
+    state: SubmissionState
+    task_id: str | None = None
+    model: str = ""
+    input: Mapping[str, Any] = {}
+
+    @property
+    def may_be_charged(self) -> bool:
+        """Whether the task exists or may exist, so that it may cost credits."""
+        return self.state is not SubmissionState.NOT_CREATED
+
+    def describe(self) -> str:
+        """Return a sentence about the task, without a full stop."""
+        if self.task_id:
+            return f"The task ID is {self.task_id}"
+        if self.may_be_charged:
+            return "It is not known whether the task was created and charged"
+        return "No task was created"
+
+
 class _RecordReader:
     """Reads the fields of a record. A field that is null, or of an unexpected type, counts as missing."""
 

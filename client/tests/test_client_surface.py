@@ -16,6 +16,7 @@ from seedbed_schemas.profile import default_profile
 NAMES = [
     "ApiError",
     "AsyncSeedreamClient",
+    "AsyncTaskHandle",
     "AuthenticationError",
     "Callback",
     "CallbackError",
@@ -38,12 +39,16 @@ NAMES = [
     "ServerError",
     "SignatureMismatchError",
     "StaleCallbackError",
+    "Submission",
+    "SubmissionState",
     "SubmissionUnknownError",
     "Task",
+    "TaskHandle",
     "TaskState",
     "ValidationError",
     "WaitTimeoutError",
     "parse_callback",
+    "submissions_of",
     "verify_callback",
 ]
 METHODS = [
@@ -141,15 +146,22 @@ from pathlib import Path
 from typing import assert_type
 
 from seedbed_client import (
-    AsyncSeedreamClient, Callback, CallbackReceiver, GenerationFailedError, PollingSchedule, SeedreamClient,
-    PollingStep, Task, TaskState,
-    WaitTimeoutError, parse_callback, verify_callback,
+    AsyncSeedreamClient, AsyncTaskHandle, Callback, CallbackReceiver, GenerationFailedError, PollingSchedule,
+    PollingStep, SeedreamClient, SeedreamError, Submission, SubmissionState, Task, TaskHandle, TaskState,
+    WaitTimeoutError, parse_callback, submissions_of, verify_callback,
 )
 
 
 def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
     assert_type(client.create_task("a hill", aspect_ratio="16:9", quality="high", callback_url=None), str)
-    assert_type(client.submit(model="a/b", input={"n": 1}, validate=False), str)
+    assert_type(client.submit(model="a/b", input={"n": 1}, validate=False), TaskHandle)
+    handle = client.submit("a hill", quality="high")
+    assert_type(handle, TaskHandle)
+    assert_type(handle.task_id, str)
+    assert_type(handle.wait(timeout=1), Task)
+    assert_type(handle.result(), tuple[bytes, ...])
+    assert_type(handle.iter_states(), Iterator[Task])
+    assert_type(client.wait(handle), Task)
     task = client.generate("a hill", timeout=60, on_update=print, extra_headers={"X-A": "b"})
     assert_type(task, Task)
     assert_type(client.get_task("t"), Task)
@@ -170,6 +182,8 @@ def blocking(client: SeedreamClient, receiver: CallbackReceiver) -> None:
 async def asynchronous(receiver: CallbackReceiver) -> None:
     async with AsyncSeedreamClient(max_retries=1, polling=PollingSchedule(steps=(PollingStep(0, 1, 2),))) as client:
         assert_type(await client.create_task("a hill"), str)
+        assert_type(await client.submit("a hill"), AsyncTaskHandle)
+        assert_type(await client.wait(await client.submit("a hill")), Task)
         assert_type(await client.generate("a hill"), Task)
         assert_type(await client.wait_for_callback("t", receiver), Task)
         assert_type(client.iter_states("t"), AsyncIterator[Task])
@@ -183,6 +197,10 @@ def errors(failed: GenerationFailedError, late: WaitTimeoutError) -> None:
     assert_type(failed.fail_code, str)
     assert_type(failed.task, Task | None)
     assert_type(late.task, Task)
+    assert_type(late.task_id, str)
+    assert_type(SeedreamError().task_id, str | None)
+    assert_type(submissions_of(failed), tuple[Submission, ...])
+    assert_type(submissions_of(failed)[0].state, SubmissionState)
     assert_type(parse_callback(b""), Callback)
     assert_type(verify_callback({}, b"", "key", tolerance=60), Callback)
 
@@ -190,6 +208,7 @@ def errors(failed: GenerationFailedError, late: WaitTimeoutError) -> None:
 SeedreamClient().create_task(3)  # WRONG
 SeedreamClient().create_task("a hill", "16:9")  # WRONG
 SeedreamClient().generate("a hill", aspect="16:9")  # WRONG
+SeedreamClient().submit("a hill", model="a/b")  # WRONG
 """
 
 

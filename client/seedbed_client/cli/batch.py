@@ -221,7 +221,7 @@ class BatchRunner:
         self.state.update(job, "submitting", error="")
         token = _update_submission.set(partial(self.state.update, job))
         try:
-            task_id = await self.client.submit(model=self.state.model, input=job.input)
+            task_id = (await self.client.submit(model=self.state.model, input=job.input)).task_id
         except errors.SubmissionUnknownError:
             raise
         except (errors.SeedreamError, httpx2.HTTPError):
