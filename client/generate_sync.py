@@ -1,7 +1,7 @@
-"""Generate the blocking modules of the client from the asynchronous ones.
+"""Generate the blocking modules of the client from the asynchronous ones, and the types of the input from the contract.
 
-Run it after a change to one of the sources: ``python client/generate_sync.py``. With ``--check`` it writes nothing and
-exits with 1 if a generated module is not what its source makes.
+Run it after a change to one of the sources or the contract: ``python client/generate_sync.py``. With ``--check`` it
+writes nothing and exits with 1 if a generated module is not what its source makes.
 """
 
 import re
@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from seedbed_schemas import default_contract
+
 PACKAGE = Path(__file__).parent / "seedbed_client"
 SOURCES = ("_async_client.py", "_async_runner.py", "_async_transport.py")
+TYPES = "_contract_types.py"
 
 HEADER = "# Generated from {source} by client/generate_sync.py: do not edit.\n"
 
@@ -45,6 +48,23 @@ def generate(source: Path) -> str:
     return HEADER.format(source=source.name) + ruff(tidy, "format", "--stdin-filename", path, "-")
 
 
+def generate_types() -> str:
+    """Return a module with a type for each field of the input that takes one of several values."""
+    lines = [
+        "# Generated from the contract by client/generate_sync.py: do not edit.",
+        f'"""The values of the input of {default_contract().model}, as types."""\n',
+        "from typing import Literal, TypeAlias",
+    ]
+    for name, schema in default_contract().input_fields.items():
+        if "enum" in schema:
+            values = ", ".join(map(repr, schema["enum"]))
+            lines += [
+                f"{name.title().replace('_', '')}: TypeAlias = Literal[{values}]",
+                f'"""{schema["description"]}"""',
+            ]
+    return ruff("\n".join(lines), "format", "--stdin-filename", str(PACKAGE / TYPES), "-")
+
+
 def ruff(text: str, *arguments: str) -> str:
     """Return the output of a ruff command for a text."""
     command = [sys.executable, "-m", "ruff", *arguments]
@@ -59,8 +79,8 @@ def target_of(source: Path) -> Path:
 def main(arguments: list[str]) -> int:
     """Write the generated modules, or compare them with ``--check``, and return the exit code."""
     stale = []
-    for source in (PACKAGE / name for name in SOURCES):
-        target, text = target_of(source), generate(source)
+    generated = {target_of(PACKAGE / name): generate(PACKAGE / name) for name in SOURCES}
+    for target, text in {**generated, PACKAGE / TYPES: generate_types()}.items():
         if not target.exists() or target.read_bytes() != text.encode():
             stale.append(target.name)
         if "--check" not in arguments:

@@ -11,6 +11,7 @@ from seedbed_client.models import Submission, SubmissionState, Task, TaskState
 
 if TYPE_CHECKING:
     from seedbed_client._async_client import AsyncSeedreamClient, AsyncTaskHandle
+    from seedbed_client._contract_types import AspectRatio, Quality
     from seedbed_client.callbacks import Callback, CallbackReceiver, parse_callback, verify_callback
     from seedbed_client.errors import (
         ERRORS,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ERRORS",
     "ApiError",
+    "AspectRatio",
     "AsyncSeedreamClient",
     "AsyncTaskHandle",
     "AuthenticationError",
@@ -58,6 +60,7 @@ __all__ = [
     "NotFoundError",
     "PollingSchedule",
     "PollingStep",
+    "Quality",
     "RateLimitError",
     "SeedreamClient",
     "SeedreamError",
@@ -78,6 +81,8 @@ __all__ = [
 ]
 
 _MODULES: Final = {
+    "AspectRatio": "_contract_types",
+    "Quality": "_contract_types",
     "AsyncSeedreamClient": "_async_client",
     "AsyncTaskHandle": "_async_client",
     "Callback": "callbacks",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx2
     from seedbed_schemas import Contract
 
+    from seedbed_client._contract_types import AspectRatio, Quality
     from seedbed_client._polling import PollingSchedule
     from seedbed_client.callbacks import CallbackReceiver
     from seedbed_client.models import Submission
@@ -53,7 +54,7 @@ class AsyncSeedreamClient:
             known whether the task exists. If the first call raises an exception, the request is not sent.
 
     Raises:
-        ConfigurationError: The URL or the key is invalid.
+        ConfigurationError: The URL, the key or a number is invalid.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class AsyncSeedreamClient:
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
         endpoint = local_endpoint(base_url, key)
-        retries = Retries(max_retries, clock)
+        retries = Retries(max_retries, clock, is_local=endpoint.is_local)
         self._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
         self._runner = AsyncRunner(self._context, transport, http_client, sleep)
 
@@ -97,7 +98,7 @@ class AsyncSeedreamClient:
         The arguments are those of the class.
 
         Raises:
-            ConfigurationError: The key is missing or invalid.
+            ConfigurationError: The key is missing or invalid, or a number is invalid.
         """
         key, api_key = Secret(api_key), ""
         client, endpoint = cls.__new__(cls), live_endpoint(key)
@@ -111,8 +112,8 @@ class AsyncSeedreamClient:
         prompt: str,
         /,
         *,
-        aspect_ratio: str = "1:1",
-        quality: str = "basic",
+        aspect_ratio: AspectRatio = "1:1",
+        quality: Quality = "basic",
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> str:
@@ -139,8 +140,8 @@ class AsyncSeedreamClient:
         prompt: str,
         /,
         *,
-        aspect_ratio: str = "1:1",
-        quality: str = "basic",
+        aspect_ratio: AspectRatio = "1:1",
+        quality: Quality = "basic",
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> AsyncTaskHandle: ...
@@ -160,8 +161,8 @@ class AsyncSeedreamClient:
         prompt: str | None = None,
         /,
         *,
-        aspect_ratio: str = "1:1",
-        quality: str = "basic",
+        aspect_ratio: AspectRatio = "1:1",
+        quality: Quality = "basic",
         model: str | None = None,
         input: Mapping[str, Any] | None = None,  # noqa: A002 (the name that the service uses)
         callback_url: str | None = None,
@@ -203,8 +204,8 @@ class AsyncSeedreamClient:
         prompt: str,
         /,
         *,
-        aspect_ratio: str = "1:1",
-        quality: str = "basic",
+        aspect_ratio: AspectRatio = "1:1",
+        quality: Quality = "basic",
         callback_url: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,

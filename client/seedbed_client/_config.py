@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from seedbed_schemas import Schema
 
 
-BASE_URL_VARIABLE: Final = "SEEDBED_BASE_URL"
 KEY_VARIABLE: Final = "SEEDBED_API_KEY"
 
 _MAX_PORT: Final = 65_535
@@ -125,7 +124,7 @@ def local_endpoint(base_url: str | None, api_key: Secret) -> ServiceEndpoint:
     Raises:
         ConfigurationError: The URL is invalid or that of the paid service, or the key is invalid.
     """
-    text = base_url or os.environ.get(BASE_URL_VARIABLE) or local.BASE_URL
+    text = base_url or os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
     url = _parsed(text)
     # A test that is misconfigured must not spend credits. A host name may end with a dot.
     if url.host.rstrip(".") == httpx2.URL(seedbed_schemas.default_contract().operation.server).host:

@@ -41,7 +41,7 @@ _JSON: Final = {"Content-Type": "application/json"}
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header name, as RFC 9110 defines it."""
 
-_MAX_TIMEOUT: Final = 86_400
+_MIN_TIMEOUT, _MAX_TIMEOUT = 0.001, 86_400
 _MAX_TASK_ID_LENGTH: Final = 1000
 """In characters; the IDs of the service have about 30."""
 
@@ -80,10 +80,7 @@ class Context(msgspec.Struct, frozen=True):
     on_submission: Callable[[Submission], object] | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _MAX_TIMEOUT):
-            raise errors.ConfigurationError(
-                f"invalid timeout {self.timeout!r}; give more than 0 and at most {_MAX_TIMEOUT} seconds"
-            )
+        errors.checked_number("timeout", self.timeout, _MIN_TIMEOUT, _MAX_TIMEOUT, unit="seconds")
 
     def tracker(self, task: TaskRequest) -> SubmissionTracker:
         """Return a tracker for a task that will be created."""

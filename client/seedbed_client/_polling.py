@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_INFINITY: Final = float("inf")
+_MAX_SECONDS: Final = 10**9
+_MAX_RETRIES: Final = 1000
+
 
 class PollingStep(msgspec.Struct, frozen=True):
     """A phase of a wait. Each pause is drawn at random, so that many clients do not fetch at the same time.
@@ -28,11 +32,19 @@ class PollingStep(msgspec.Struct, frozen=True):
         begins: Seconds of waiting after which the phase begins.
         least: Shortest pause between two fetches, in seconds.
         most: Longest pause between two fetches, in seconds.
+
+    Raises:
+        ConfigurationError: A number is invalid.
     """
 
     begins: float
     least: float
     most: float
+
+    def __post_init__(self) -> None:
+        errors.checked_number("begins", self.begins, 0, _MAX_SECONDS, unit="seconds")
+        errors.checked_number("least", self.least, 0, _MAX_SECONDS, unit="seconds")
+        errors.checked_number("most", self.most, self.least, _MAX_SECONDS, unit="seconds")
 
 
 class PollingSchedule(msgspec.Struct, frozen=True):
@@ -45,11 +57,23 @@ class PollingSchedule(msgspec.Struct, frozen=True):
         steps: Phases of the wait, in order; the first begins at 0.
         timeout: Seconds after which to stop waiting.
         grace: Seconds for which a task may be unknown to the service, as new tasks are for a moment.
+
+    Raises:
+        ConfigurationError: A number is invalid, or the steps are not in order.
     """
 
     steps: tuple[PollingStep, ...] = (PollingStep(0, 2, 3), PollingStep(30, 5, 10), PollingStep(120, 15, 30))
     timeout: float = 900
     grace: float = 60
+
+    def __post_init__(self) -> None:
+        errors.checked_number("timeout", self.timeout, 0, _INFINITY, unit="seconds")
+        errors.checked_number("grace", self.grace, 0, _INFINITY, unit="seconds")
+        begins = [step.begins for step in self.steps]
+        if not begins or begins[0] != 0 or begins != sorted(begins):
+            raise errors.ConfigurationError(
+                f"invalid steps that begin at {begins}; give steps in order, the first at 0"
+            )
 
     def limit(self, timeout: float | None) -> float:
         """Return the seconds to wait in all: the timeout, or that of the schedule.
@@ -58,9 +82,7 @@ class PollingSchedule(msgspec.Struct, frozen=True):
             ConfigurationError: The timeout is negative or not a number.
         """
         limit = self.timeout if timeout is None else timeout
-        if not limit >= 0:  # false for nan, too
-            raise errors.ConfigurationError(f"invalid timeout {limit}; give 0 or more seconds")
-        return limit
+        return errors.checked_number("timeout", limit, 0, _INFINITY, unit="seconds")
 
     def pause(self, elapsed: float, draw: Callable[[float, float], float] = random.uniform) -> float:
         """Return the seconds to pause before the next fetch.
@@ -111,17 +133,29 @@ class Retries(msgspec.Struct, frozen=True):
         most: Largest number of repetitions.
         clock: Returns the time, in seconds.
         deadline: Time by the clock after which nothing is repeated.
+        is_local: Whether the service runs on this machine.
         first: First pause, in seconds.
         first_throttled: First pause after a rate limit or during maintenance, in seconds.
         longest: Longest pause, in seconds.
+        first_refused: First pause after a local service refused the connection, in seconds.
+        longest_refused: Longest pause after a local service refused the connection, in seconds.
+
+    Raises:
+        ConfigurationError: The number of repetitions is invalid.
     """
 
     most: int
     clock: Callable[[], float]
-    deadline: float = float("inf")
+    deadline: float = _INFINITY
+    is_local: bool = False
     first: float = 0.5
     first_throttled: float = 2
     longest: float = 60
+    first_refused: float = 0.05
+    longest_refused: float = 0.5
+
+    def __post_init__(self) -> None:
+        errors.checked_number("max_retries", self.most, 0, _MAX_RETRIES, whole=True)
 
     def until(self, deadline: float) -> Retries:
         """Return the same with a deadline."""
@@ -157,7 +191,11 @@ class Retries(msgspec.Struct, frozen=True):
         first = (
             self.first_throttled if isinstance(error, errors.RateLimitError | errors.MaintenanceError) else self.first
         )
-        drawn = wait_exponential_jitter(multiplier=first, max=self.longest, jitter=first / 2)(state)
+        longest = self.longest
+        if self.is_local and isinstance(error, httpx2.ConnectError):
+            # Nothing listens there: only a server that is just starting is worth a pause.
+            first, longest = self.first_refused, self.longest_refused
+        drawn = wait_exponential_jitter(multiplier=first, max=longest, jitter=first / 2)(state)
         return max(drawn, getattr(error, "retry_after", None) or 0)
 
     def _stop(self, state: RetryCallState) -> bool:

@@ -154,7 +154,7 @@ def test_errors_that_users_cause_raise_their_class() -> None:
             other.credits()
         with SeedreamClient(server.url, server.key, max_retries=0) as client:
             with pytest.raises(ValidationError, match="aspect_ratio"):
-                client.create_task("a hill", aspect_ratio="5:4")
+                client.create_task("a hill", aspect_ratio="5:4")  # type: ignore[arg-type]
             client.create_task("a hill")
             client.create_task("a hill")
             with pytest.raises(RateLimitError):

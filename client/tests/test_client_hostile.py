@@ -9,11 +9,14 @@ from typing import Any
 import httpx2
 import pytest
 from seedbed_client import (
+    AsyncSeedreamClient,
     CallbackReceiver,
     ConfigurationError,
     DownloadError,
     GenerationFailedError,
     InvalidResponseError,
+    PollingSchedule,
+    PollingStep,
     RateLimitError,
     SeedreamClient,
     SeedreamError,
@@ -78,16 +81,45 @@ def test_input_that_json_cannot_represent_is_refused(value: object, *, validate:
         offline().submit(model="seedream/4.5-text-to-image", input={"prompt": "x", "more": value}, validate=validate)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "3"])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "3", True])
 def test_an_invalid_request_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid timeout"):
         SeedreamClient(timeout=timeout)
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan")])
-def test_an_invalid_wait_timeout_is_refused_before_sending(timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [-1, float("nan"), True, "3", -(10**400)])
+def test_an_invalid_wait_timeout_is_refused_before_sending(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid timeout"):
         offline().generate("a hill", timeout=timeout)
+    with pytest.raises(ConfigurationError, match="invalid timeout"):
+        offline().wait("t1", timeout=timeout)
+    with pytest.raises(ConfigurationError, match="invalid timeout"):
+        PollingSchedule(timeout=timeout)
+    with pytest.raises(ConfigurationError, match="invalid grace"):
+        PollingSchedule(grace=timeout)
+
+
+@pytest.mark.parametrize("number", [-1, float("nan"), float("inf"), 1.5, True, None, "3", 10**400])
+def test_an_invalid_number_of_retries_is_refused(number: Any) -> None:
+    with pytest.raises(ConfigurationError, match="invalid max_retries"):
+        SeedreamClient(max_retries=number)
+    with pytest.raises(ConfigurationError, match="invalid max_retries"):
+        AsyncSeedreamClient.live("key", max_retries=number)
+
+
+@pytest.mark.parametrize(
+    ("begins", "least", "most"),
+    [(-1, 1, 1), (0, -1, 1), (0, 2, 1), (float("nan"), 1, 1), (0, float("nan"), 1), (0, 1, float("inf")), (0, True, 1)],
+)
+def test_an_invalid_polling_step_is_refused(begins: float, least: float, most: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"invalid (begins|least|most) "):
+        PollingStep(begins, least, most)
+
+
+@pytest.mark.parametrize("begins", [(), (1,), (0, 30, 20)])
+def test_polling_steps_must_begin_at_0_and_be_in_order(begins: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="invalid steps"):
+        PollingSchedule(tuple(PollingStep(each, 1, 2) for each in begins))
 
 
 def test_a_url_with_a_password_is_refused_without_showing_it() -> None:

@@ -70,6 +70,17 @@ UNSAFE = [
 FINAL = [code(401), code(402), code(422), code(505), code(433)]
 
 
+def test_a_local_server_that_refuses_connections_is_not_waited_for_long() -> None:
+    script = Script(httpx2.ConnectError("refused"))
+    with pytest.raises(httpx2.ConnectError):
+        script.client().credits()
+    assert (script.calls, sum(script.pauses) < 2) == (5, True)
+    far = Script(httpx2.ConnectError("refused"))
+    with pytest.raises(httpx2.ConnectError):
+        far.client(base_url="http://seedbed.example").credits()
+    assert (far.calls, sum(far.pauses) > 5) == (5, True)
+
+
 @pytest.mark.parametrize("response", SAFE, ids=str)
 def test_a_submission_is_retried_if_no_task_can_have_been_created(response: Any) -> None:
     script = Script(response, response, CREATED)

@@ -41,7 +41,7 @@ def failing_calls(key: str) -> list[Callable[[], object]]:
         lambda: SeedreamClient.live(key + "\n"),
         client.credits,
         lambda: client.create_task("a hill"),
-        lambda: client.create_task("a hill", aspect_ratio="5:4"),
+        lambda: client.create_task("a hill", aspect_ratio="5:4"),  # type: ignore[arg-type]
         lambda: client.generate("a hill", timeout=1),
         lambda: client.wait("t", timeout=0),
         lambda: verify_callback({}, BODY, key),

@@ -15,6 +15,7 @@ from seedbed_schemas.profile import default_profile
 
 NAMES = [
     "ApiError",
+    "AspectRatio",
     "AsyncSeedreamClient",
     "AsyncTaskHandle",
     "AuthenticationError",
@@ -33,6 +34,7 @@ NAMES = [
     "NotFoundError",
     "PollingSchedule",
     "PollingStep",
+    "Quality",
     "RateLimitError",
     "SeedreamClient",
     "SeedreamError",
@@ -146,7 +148,8 @@ from pathlib import Path
 from typing import assert_type
 
 from seedbed_client import (
-    AsyncSeedreamClient, AsyncTaskHandle, Callback, CallbackReceiver, GenerationFailedError, PollingSchedule,
+    AspectRatio, AsyncSeedreamClient, AsyncTaskHandle, Callback, CallbackReceiver, GenerationFailedError,
+    PollingSchedule,
     PollingStep, SeedreamClient, SeedreamError, Submission, SubmissionState, Task, TaskHandle, TaskState,
     WaitTimeoutError, parse_callback, submissions_of, verify_callback,
 )
@@ -209,6 +212,12 @@ SeedreamClient().create_task(3)  # WRONG
 SeedreamClient().create_task("a hill", "16:9")  # WRONG
 SeedreamClient().generate("a hill", aspect="16:9")  # WRONG
 SeedreamClient().submit("a hill", model="a/b")  # WRONG
+SeedreamClient().generate("a hill", aspect_ratio="5:4")  # WRONG
+SeedreamClient().create_task("a hill", quality="best")  # WRONG
+SeedreamClient().submit(model="a/b", input={"aspect_ratio": "5:4"})
+RATIO: AspectRatio = "21:9"
+OTHER_RATIO: AspectRatio = "5:4"  # WRONG
+SeedreamClient().generate("a hill", aspect_ratio=RATIO, quality="basic")
 """
 
 

@@ -73,6 +73,12 @@ def test_file_names_follow_the_pattern(pattern: str, expected: set[str]) -> None
         (["--from", "empty.txt"], "the prompt is missing"),
         (["one", "--resume", "latin.txt"], "not a progress file"),
         (["one", "--resume", "."], "directory"),
+        (["one", "--concurrency", "0"], "invalid --concurrency 0"),
+        (["one", "--concurrency", "-1"], "from 1 to 1000"),
+        (["one", "--concurrency", "1000000000"], "from 1 to 1000"),
+        (["one", "--max-retries", "-1"], "invalid max_retries -1"),
+        (["one", "--max-retries", "1000000"], "from 0 to 1000"),
+        (["one", "--timeout", "-1"], "invalid timeout -1"),
     ],
 )
 def test_a_usage_error_is_one_line_and_costs_nothing(
@@ -196,6 +202,10 @@ def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureF
     ("arguments", "code", "words"),
     [
         (["task", "task_seedream_0"], 1, "404"),
+        (["task", "task_seedream_0", "--watch"], 1, "404"),
+        (["task", "task_seedream_0", "--timeout", "nan"], 2, "invalid timeout nan"),
+        (["task", "task_seedream_0", "--max-retries", "-1"], 2, "invalid max_retries -1"),
+        (["credits", "--max-retries", "-1"], 2, "invalid max_retries -1"),
         (["task", "task_seedream_0", "--key", "wrong"], 1, "401"),
         (["task"], 2, "TASK_ID"),
         (["credits", "--key", "wrong"], 1, "401"),

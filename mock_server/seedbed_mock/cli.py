@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
-from seedbed_schemas import __version__, local
+from seedbed_schemas import __version__, default_contract, local
 
 from seedbed_mock.control.client import ControlError, call_control_api
 
@@ -93,7 +95,7 @@ def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
 
 # The subcommands of seedbed faults
 
-_Url = Annotated[str, Parameter(name="--url")]
+_Url = Annotated[str | None, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
 _Space = Annotated[str, Parameter(name="--space", show_default=False)]
 
@@ -109,23 +111,23 @@ _COLUMNS = {
 _INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
 
 
-def list_faults(*, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
+def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
     """List the active fault rules; the first one that matches a request is applied.
 
     Args:
-        url: Base URL of the server.
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: List only the rules of this space.
     """
     return _call(url, token, "GET", query={"space": space} if space else None)
 
 
-def add(*rules: str, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
+def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
     """Add fault rules after the active ones, and list all.
 
     Args:
         rules: Rules such as '429; p=0.2', each in quotes.
-        url: Base URL of the server.
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Apply the rules only to requests of this space.
     """
@@ -134,12 +136,12 @@ def add(*rules: str, url: _Url = local.BASE_URL, token: _Token = "", space: _Spa
     return _call(url, token, "POST", {"rules": rules, "space": space or None})
 
 
-def clear(number: int | None = None, /, *, url: _Url = local.BASE_URL, token: _Token = "", space: _Space = "") -> int:
+def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
     """Remove fault rules that were added, and list the remaining ones.
 
     Args:
         number: Number of the rule to remove; all rules by default.
-        url: Base URL of the server.
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Remove only rules of this space.
     """
@@ -161,9 +163,13 @@ def scenarios() -> int:
     return 0
 
 
-def _call(url: str, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
+def _call(url: str | None, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
     """Call ``/faults`` of the control API, print the rules that it lists, and return the exit code."""
+    if url is None:
+        url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
     try:
+        if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
+            return _fail(f"{url} is the paid service, which has no faults; pass --url.", _USAGE_ERROR)
         listing = call_control_api(url, token, method, "faults", body, query)
     except ControlError as error:
         return _fail(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1)

@@ -375,6 +375,21 @@ def test_the_command_reports_an_error_in_one_sentence(
     assert printed.err.count("\n") == 1
 
 
+def test_the_command_calls_the_server_of_the_environment(
+    server: MockServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.play(**WORDS)
+    monkeypatch.setenv("SEEDBED_BASE_URL", server.url)
+    assert main(["faults", "add", "429; p=0.2"]) == 0
+    assert main(["faults", "list"]) == 0
+    assert capsys.readouterr().out.count("429; p=0.2") == 2
+    assert main(["faults", "list", "--url", "http://127.0.0.1:1"]) == 1
+    assert main(["faults", "clear"]) == 0
+    monkeypatch.setenv("SEEDBED_BASE_URL", default_contract().operation.server)
+    assert main(["faults", "add", "429"]) == 2
+    assert "is the paid service" in capsys.readouterr().err
+
+
 def test_the_command_sends_the_token(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.play(**WORDS, control_token="t")  # noqa: S106 (guards nothing but this test)
     assert main(["faults", "list", "--url", server.url]) == 1

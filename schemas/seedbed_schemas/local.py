@@ -7,6 +7,8 @@ PORT: Final = 8721
 KEY: Final = "seedbed-key"
 """API key that the mock server accepts if no other key is configured."""
 BASE_URL: Final = f"http://{HOST}:{PORT}"
+BASE_URL_VARIABLE: Final = "SEEDBED_BASE_URL"
+"""Environment variable with the URL of the server that the commands and the client call."""
 
 MARK_HEADER: Final = "X-Seedbed"
 """Response header of the mock server; the real service never sends it."""

@@ -19,13 +19,14 @@ from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE
 from seedbed_client.cli import batch, service_options
 from seedbed_client.cli.run_state import Job, RunState, locked
-from seedbed_client.errors import ConfigurationError
+from seedbed_client.errors import ConfigurationError, checked_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
 _STANDARD_INPUT: Final = "-"
+_MAX_CONCURRENCY: Final = 1000
 
 
 @Parameter(name="*", negative="")
@@ -74,7 +75,7 @@ class BatchOptions:
     Attributes:
         output: File name pattern with {task_id}, {index} (or {index:03}) and {prompt}; by default {task_id}.jpg.
         resume: Progress file; an existing one is resumed.
-        concurrency: Number of images to generate at the same time.
+        concurrency: Number of images to generate at the same time, from 1 to 1000.
         timeout: Seconds to wait for a task; by default 15 minutes.
     """
 
@@ -90,6 +91,7 @@ class BatchOptions:
             ConfigurationError: An option is invalid.
         """
         DEFAULT_SCHEDULE.limit(self.timeout)
+        checked_number("--concurrency", self.concurrency, 1, _MAX_CONCURRENCY, whole=True)
         _text(self.output or "")
 
 
@@ -173,7 +175,7 @@ def _run(
 
         runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
         try:
-            return asyncio.run(runner.run(max(options.concurrency, 1)))
+            return asyncio.run(runner.run(options.concurrency))
         except KeyboardInterrupt:
             code = service_options.INTERRUPTED
         except OSError as error:

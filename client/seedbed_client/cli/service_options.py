@@ -58,7 +58,7 @@ class ServiceOptions:
         """
         if self.live and self.url:
             raise ConfigurationError("--live and --url name two services; give one of them")
-        options["max_retries"] = max(self.max_retries, 0)
+        options["max_retries"] = self.max_retries
         if self.live:
             return cls.live(self.key or environment_key().reveal(), **options)
         return cls(self.url, self.key, **options)

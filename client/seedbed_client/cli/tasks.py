@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from seedbed_schemas.validation import printable
 
 from seedbed_client._client import SeedreamClient
+from seedbed_client._polling import DEFAULT_SCHEDULE, PollingSchedule
 from seedbed_client.cli.batch import FAILED, UNFINISHED, describe
 from seedbed_client.cli.service_options import INTERRUPTED, USAGE_ERROR, ServiceOptions, fail, print_line
 from seedbed_client.errors import ConfigurationError, SeedreamError, WaitTimeoutError
@@ -40,6 +41,7 @@ def task(
     """
 
     def show(client: SeedreamClient) -> int:
+        DEFAULT_SCHEDULE.limit(timeout)
         states = client.iter_states(task_id, timeout=timeout) if watch else iter([client.get_task(task_id)])
         latest = None
         for latest in states:
@@ -72,7 +74,9 @@ def credits_left(
 def _call(command: str, service: ServiceOptions | None, show: Callable[[SeedreamClient], int]) -> int:
     """Run a function with a client of the service, and return the exit code of the command."""
     try:
-        with (service or ServiceOptions()).client(SeedreamClient) as client:
+        # The task was created earlier, so an unknown ID is a mistake and not a matter of moments.
+        polling = PollingSchedule(grace=0)
+        with (service or ServiceOptions()).client(SeedreamClient, polling=polling) as client:
             return show(client)
     except KeyboardInterrupt:
         return INTERRUPTED
