@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_schemas import default_contract, local
+from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
@@ -175,7 +175,9 @@ class Run:
 
     def _start_session(self, stack: ExitStack, builder: RequestBuilder, service: DetectedService) -> Session:
         target, options = self.target, self.options
-        callback_host = target.callback_host or ("127.0.0.1" if target.is_local else "")
+        # A target cannot be asked for a callback if the contract has no field for it.
+        can_ask = job_api().fields.callback in options.contract.part("request").get("properties", {})
+        callback_host = (target.callback_host or ("127.0.0.1" if target.is_local else "")) if can_ask else ""
 
         def fetch_record(_path: str, body: bytes) -> Any:
             """Return the record of the task that a callback names, as it is when the callback arrives."""

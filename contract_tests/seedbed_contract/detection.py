@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas import default_contract, local
+from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.dialect import dialects, documented
 
 from seedbed_contract.cases import refused
@@ -48,6 +48,9 @@ CAPABILITY_CLAUSES: Final = {
 
 _DIALECT_CASES: Final = {"required": "field_missing", "enum": "option_unknown", "maxLength": "text_too_long"}
 """Violations, by keyword, that the dialects respond to differently."""
+_ANY_VIOLATION: Final = "request_invalid"
+_MOST_PROBES: Final = 3
+"""Number of requests to send without one for :data:`_ANY_VIOLATION`, if there are better ones."""
 
 
 class CannotCheckError(Exception):
@@ -157,10 +160,16 @@ def _send_probes(transport: HttpTransport, builder: RequestBuilder) -> Iterator[
         "task_unknown": ("", builder.record(UNKNOWN_TASK_ID)),
         "key_refused": ("", builder.with_authorization(()).record(UNKNOWN_TASK_ID)),
     }
-    for refusal in refused(builder.contract):
-        name = _DIALECT_CASES.get(refusal.clause.split("/")[1])
-        if name and refusal.clause.startswith("input"):
+    fields = job_api().fields
+    # Other clauses tell less, so they serve only where the input has no such clause.
+    clauses = sorted(refused(builder.contract), key=lambda refusal: not refusal.clause.startswith(fields.input))
+    for refusal in clauses:
+        field, keyword = refusal.clause.split("/")[:2]
+        name = _DIALECT_CASES.get(keyword, _ANY_VIOLATION)
+        if field not in {"request", fields.model}:
             requests.setdefault(name, (refusal.clause, builder.create(refusal.payload)))
+    if len(requests) > _MOST_PROBES:
+        requests.pop(_ANY_VIOLATION, None)
     for case, (clause, request) in requests.items():
         exchange = transport.send(request)
         if exchange.response is None:
@@ -179,11 +188,13 @@ def _detect_dialect(probes: list[_Probe], contract: Contract, target: Target) ->
         return dialects()[target.dialect]
     votes = Counter[str]()
     for probe in probes:
-        if probe.case in _DIALECT_CASES.values():
+        if probe.case in {*_DIALECT_CASES.values(), _ANY_VIOLATION}:
             fitting = [title for title, dialect in dialects().items() if _fits(dialect, probe, contract)]
             votes.update(fitting if len(fitting) == 1 else ())
     if not votes:
-        return documented()
+        # The page documents no messages, so a message that was observed is the only evidence left.
+        others = [dialect for dialect in dialects().values() if dialect is not documented()]
+        return next((each for each in others if all(_fits(each, probe, contract) for probe in probes)), documented())
     return dialects()[max(votes, key=lambda title: (votes[title], title == documented().title))]
 
 

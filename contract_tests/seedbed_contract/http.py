@@ -165,7 +165,8 @@ def to_json(request: Any) -> bytes:
 
 def bearer(contract: Contract, key: str) -> Headers:
     """Return the headers that carry a key."""
-    return ((contract.operation.header, f"{contract.operation.scheme} {key}"),)
+    # A contract can leave out the scheme.
+    return ((contract.operation.header, f"{contract.operation.scheme} {key}".strip()),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,16 +28,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from seedbed_schemas import Contract, default_contract, job_api
 
 from seedbed_contract.cases import KeyHeaderCase, RawBodyCase, RefusedCase, accepted, raw, refused, wrong_keys
 from seedbed_contract.cases.case_types import encode
 from seedbed_contract.cases.raw_bodies import JSON_HEADERS
-from seedbed_contract.cases.requests import is_free_text, limits
+from seedbed_contract.cases.requests import is_free_text, limits, request_schema
 from seedbed_contract.generation.instances import characters, instances, json_values
 from seedbed_contract.generation.locations import ABSENT, get_at, locations, remove_at, set_at, smallest
-from seedbed_contract.generation.violations import SchemaRule, of_other_types, schema_rules
+from seedbed_contract.generation.violations import IMPLIED_BY_TYPE, SchemaRule, of_other_types, schema_rules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -70,10 +71,13 @@ class BrokenRequest:
     Attributes:
         clause: ID of the violated clause, such as ``input.prompt/maxLength``.
         request: The request as a JSON value. It is not always an object.
+        also: Clauses that no request can keep while it violates this one. A value of a wrong type is not among the
+            options of its field either, so ``input.quality/type`` has ``input.quality/enum`` here. Otherwise empty.
     """
 
     clause: str
     request: Any
+    also: tuple[str, ...] = ()
 
     @property
     def payload(self) -> bytes:
@@ -108,7 +112,9 @@ def violations(
 ) -> SearchStrategy[BrokenRequest]:
     """Return a strategy for requests that violate exactly one clause, which a service has to refuse.
 
-    A value of a wrong type may also violate other clauses on the same value; the clause on the type is reported then.
+    There is one exception: a value of a wrong type is not among the options of an ``enum`` either. Where the field of a
+    ``type`` clause also has an ``enum``, a ``const`` or alternatives, the request violates these, too, and
+    :attr:`BrokenRequest.also` names them.
 
     Example::
 
@@ -131,13 +137,13 @@ def violations(
         raise ValueError("there is no clause to break; name at least one of breakable_clauses()")
     if unknown := [clause for clause in chosen if clause not in rules]:
         raise KeyError(f"unknown clause {unknown[0]!r}; breakable_clauses() lists the valid IDs")
-    listed = [case for case in refused(contract) if case.clause in chosen]
+    listed = [case for case in refused(contract) if case.clause in chosen and _is_single(case.clause, case.also)]
     # The cases of a clause begin with those nearest to its limit, where an error of one shows.
     limits_of = dict.fromkeys(case.clause for case in listed if case.clause.endswith(_LIMIT_KEYWORDS))
     nearest = [case for clause in limits_of for case in [each for each in listed if each.clause == clause][:_PER_LIMIT]]
 
     def as_broken(case: RefusedCase) -> BrokenRequest:
-        return BrokenRequest(case.clause, copy.deepcopy(case.request))
+        return BrokenRequest(case.clause, copy.deepcopy(case.request), case.also)
 
     return st.one_of(
         *(st.sampled_from(cases).map(as_broken) for cases in (nearest, listed) if cases),
@@ -159,7 +165,7 @@ def raw_bodies(contract: Contract | None = None) -> SearchStrategy[RawBodyCase]:
         contract: The contract that decides what a valid request is, by default that of the built-in model.
     """
     contract = contract or default_contract()
-    good = encode(smallest(contract.part("request")))
+    good = encode(smallest(request_schema(contract)))
     positions = st.integers(0, len(good) - 1)
     white_space = st.text(" \t\r\n", max_size=9).map(str.encode)
 
@@ -232,12 +238,20 @@ def breakable_clauses(contract: Contract | None = None) -> tuple[str, ...]:
 # Hypothesis validates a strategy when it is first drawn from, so building one once per contract saves that time.
 @lru_cache(_CONTRACTS)
 def _rules(contract: Contract) -> dict[str, SchemaRule]:
-    return {rule.clause: rule for rule in schema_rules(contract.part("request"))}
+    # Some limits, such as a minimum of 1 beside an exclusive one of 0, are never violated alone.
+    violated = {case.clause for case in refused(contract) if _is_single(case.clause, case.also)}
+    return {rule.clause: rule for rule in schema_rules(request_schema(contract)) if rule.clause in violated}
+
+
+def _is_single(clause: str, also: Sequence[str]) -> bool:
+    """Return whether a request violates one clause, and no other that it could keep meanwhile."""
+    field, _, keyword = clause.rpartition("/")
+    return not also or (keyword == "type" and {*also} <= {f"{field}/{implied}" for implied in IMPLIED_BY_TYPE})
 
 
 @lru_cache(_CONTRACTS)
 def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
-    schema, listed = contract.part("request"), _listed(contract, callback)
+    schema, listed = request_schema(contract), _listed(contract, callback)
     changes = [
         st.tuples(st.just(path), instances(node.schema))
         for path, node in locations(schema)
@@ -245,7 +259,9 @@ def _requests(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
     ]
     # Listed requests with another value at one location are fast to draw.
     whole = st.sampled_from(listed).map(copy.deepcopy)
-    changed = st.builds(lambda request, change: set_at(request, schema, *change), whole, st.one_of(changes))
+    changed = whole
+    if changes:
+        changed = st.builds(lambda request, change: set_at(request, schema, *change), whole, st.one_of(changes))
     # A changed item may equal another item of an array that wants unique ones.
     random = changed.filter(contract.request.accepts) | _generated(contract, callback)
     return st.one_of(
@@ -262,15 +278,16 @@ def _listed(contract: Contract, callback: str | None) -> list[Any]:
 
 def _generated(contract: Contract, callback: str | None) -> SearchStrategy[Any]:
     """Return a strategy for generated requests, which ask for a callback only if a URL is given or it is required."""
-    schema, name = contract.part("request"), job_api().fields.callback
+    schema, name = request_schema(contract), job_api().fields.callback
     fields, required = schema.get("properties", {}), schema.get("required", ())
     if name not in fields or (callback is None and name in required):
         return instances(schema)
-    without = instances({**schema, "properties": {field: fields[field] for field in fields if field != name}})
+    others = {field: fields[field] for field in fields if field != name}
+    without = instances({**schema, "properties": others, "required": [field for field in required if field != name]})
     if callback is None:
         return without
     with_callback = without.map(lambda request: {**request, name: callback})
-    return with_callback if name in required else without | with_callback
+    return (with_callback if name in required else without | with_callback).filter(contract.request.accepts)
 
 
 def _validated(contract: Contract, request: Any) -> Any:
@@ -281,32 +298,37 @@ def _validated(contract: Contract, request: Any) -> Any:
 
 @st.composite
 def _random_violations(draw: DrawFn, contract: Contract, rules: Sequence[SchemaRule]) -> BrokenRequest:
-    schema = contract.part("request")
+    schema = request_schema(contract)
     rule = draw(st.sampled_from(rules))
     # Listed requests as the rest of the request: random ones would be slow to draw and to shrink.
     whole = copy.deepcopy(draw(st.sampled_from(_listed(contract, None))))
     value = draw(rule.values)
     broken = remove_at(whole, schema, rule.path) if value is ABSENT else set_at(whole, schema, rule.path, value)
-    found = contract.request.violations(broken)
-    if rule.clause not in {each.clause for each in found} or len({each.field for each in found}) > 1:
-        raise AssertionError(f"a strategy made {broken!r}, which violates {found} and not only {rule.clause}")
-    return BrokenRequest(rule.clause, broken)
+    found = [violation.clause for violation in contract.request.violations(broken)]
+    also = tuple(clause for clause in found if clause != rule.clause)
+    # A value that is wrong for its field may also be wrong for the alternatives of an object around it.
+    if rule.clause not in found or not _is_single(rule.clause, also):
+        reject()
+    return BrokenRequest(rule.clause, broken, also)
 
 
 @st.composite
 def _with_unstated(draw: DrawFn, strategy: SearchStrategy[Any], contract: Contract) -> Any:
     """Add to a request what no rule mentions: unknown fields and blank texts."""
     request = draw(strategy)
-    schema = contract.part("request")
+    schema = request_schema(contract)
     for path, node in locations(schema):
         present = get_at(request, path)
         if present is ABSENT:
             continue
-        if node.schema.get("type") == "object":
+        changed = request
+        if isinstance(present, dict) and node.schema.get("type") == "object":
             drawn = draw(st.dictionaries(st.text(characters, max_size=8), json_values, max_size=2))
             unknown = {name: value for name, value in drawn.items() if name not in node.schema.get("properties", {})}
-            request = set_at(request, schema, path, {**unknown, **present})
+            changed = set_at(request, schema, path, {**unknown, **present})
         elif is_free_text(node.schema) and draw(st.booleans()):
             blank = draw(st.sampled_from(_BLANK_TEXTS))[: node.schema.get("maxLength")]
-            request = set_at(request, schema, path, blank)
+            changed = set_at(request, schema, path, blank)
+        # Some contracts forbid unknown fields.
+        request = changed if contract.request.accepts(changed) else request
     return _validated(contract, request)

@@ -13,7 +13,7 @@ from seedbed_contract.rules.task_record import TrackedTask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seedbed_contract.http import Exchange
+    from seedbed_contract.http import Exchange, RequestBuilder
     from seedbed_contract.session import Session
 
 
@@ -26,7 +26,13 @@ _CREATION_CLAUSES: Final = ("operation/method", "operation/path", "operation/hea
 
 
 def create(
-    session: Session, request: Any, name: str, *, body: bytes | None = None, path: str = ""
+    session: Session,
+    request: Any,
+    name: str,
+    *,
+    body: bytes | None = None,
+    path: str = "",
+    builder: RequestBuilder | None = None,
 ) -> Exchange | TrackedTask:
     """Create a task with a valid request.
 
@@ -36,6 +42,7 @@ def create(
         name: Name of the case.
         body: Bytes to send instead of the serialized ``request``.
         path: Path that the callback is expected at.
+        builder: Builds the request, by default as the session does.
 
     Returns:
         The task; if none was created, the exchange.
@@ -45,7 +52,7 @@ def create(
         BudgetExceededError: The budget does not allow it.
     """
     session.budget.reserve()
-    exchange = session.send(session.builder.create(request if body is None else body), once=True)
+    exchange = session.send((builder or session.builder).create(request if body is None else body), once=True)
     return track(session, exchange, request, name, path=path)
 
 

@@ -121,7 +121,7 @@ class OperationEndpoint:
         try:
             for handle in self._handlers:
                 handle(self._service, context)
-            response = self._writer.success(context.data)
+            response = self._writer.success(context.data, context.envelope)
         except ServiceError as error:
             response = self._writer.error(error)
         except ResponseReplacedError as fault:

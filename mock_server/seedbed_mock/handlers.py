@@ -269,7 +269,9 @@ def create_task(service: Service, context: RequestContext) -> None:
     if task.callback:
         service.callback_is_due()
     context.task_id = task.task_id
-    context.data = dict.fromkeys(service.dialect.created, task.task_id)
+    response = service.creation_responses[context.model.contract.model]
+    context.data = {**dict.fromkeys(response.id_fields, task.task_id), **response.data}
+    context.envelope = response.envelope
     if isinstance(effect, OrphanTask):
         raise ServiceError("internal_error", is_simulated=True)
 

@@ -110,11 +110,16 @@ class ResponseWriter:
         self._cases |= {name: _CaseText.of(case, codes) for name, case in dialect.cases.items()}
         self._cases_of_codes = {code.number: dialect.case_of_code(code.name) for code in codes.values()}
         self._mirrors = http_status == "mirror"
+        self._media_type = dialect.media_type
 
-    def success(self, data: Any) -> ApiResponse:
-        """Return the response to a successful request."""
+    def success(self, data: Any, more: Mapping[str, Any] | None = None) -> ApiResponse:
+        """Return the response to a successful request, with further fields beside ``data``."""
         text = self._cases["done"]
-        return self._response("done", text.code, text.message, data)
+        response = self._response("done", text.code, text.message, data)
+        if more:
+            body = {"code": text.code, "msg": text.message, "data": data, **more}
+            return ApiResponse(text.code, "done", msgspec.json.encode(body), response.status_code, self._media_type)
+        return response
 
     def success_without_data(self) -> bytes:
         """Return the body of a success that lacks ``data``."""
@@ -152,4 +157,4 @@ class ResponseWriter:
 
     def _response(self, case: str, code: int, message: str, data: Any) -> ApiResponse:
         body = msgspec.json.encode(Envelope(code, message, data))
-        return ApiResponse(code, case, body, code if self._mirrors else 200)
+        return ApiResponse(code, case, body, code if self._mirrors else 200, self._media_type)

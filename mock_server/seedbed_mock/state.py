@@ -11,6 +11,8 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 from seedbed_schemas.contract import default_contract, shipped_contracts
+from seedbed_schemas.messages import Envelope
+from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
 from seedbed_mock.accounts import Spaces
@@ -52,6 +54,52 @@ class Model:
 
     contract: Contract
     profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class CreationResponse:
+    """What a model's contract wants in the response to an accepted request, beside ``code`` and ``msg``.
+
+    Attributes:
+        id_fields: Names of the fields of ``data`` that hold the task ID.
+        data: The other required fields of ``data``, with example values.
+        envelope: The other required fields of the response, with example values.
+    """
+
+    id_fields: tuple[str, ...]
+    data: Mapping[str, Any]
+    envelope: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, contract: Contract, id_fields: Iterable[str]) -> CreationResponse:
+        """Return what a contract wants.
+
+        Args:
+            contract: The contract.
+            id_fields: Names of the fields that hold the task ID in the dialect; a closed ``data`` has only those that
+                the contract names.
+        """
+        answer = contract.part("answer")
+        data = answer.get("properties", {}).get("data", {})
+        known: Mapping[str, Any] = data.get("properties", {})
+        is_open = data.get("additionalProperties", True) is not False
+        names = [name for name in id_fields if is_open or name in known]
+        required = [name for name in data.get("required", ()) if name not in names]
+        # A field such as jobId, of which the page says no more than that it is a text, can only be another name.
+        ids = [name for name in required if name.lower().endswith("id") and _is_plain_text(known.get(name, {}))]
+        return cls(
+            (*names, *ids),
+            {name: example_of(known.get(name, {})) for name in required if name not in ids},
+            {
+                name: example_of(answer.get("properties", {}).get(name, {}), whole=True)
+                for name in answer.get("required", ())
+                if name not in Envelope.__struct_fields__
+            },
+        )
+
+
+def _is_plain_text(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "string" and not {"const", "enum", "format", "pattern"} & schema.keys()
 
 
 class ModelCatalogue:
@@ -101,6 +149,7 @@ class RequestContext:
         request: The parsed body.
         text: The body as text.
         data: ``data`` of the response.
+        envelope: Fields of the response beside ``code``, ``msg`` and ``data``.
         task_id: ID of the task that is created or fetched, empty if there is none.
         violations: IDs of the contract's clauses that the request breaks.
         key_rule: Fault rule that is given in the key, empty if there is none.
@@ -121,6 +170,7 @@ class RequestContext:
     request: Any = None
     text: str = ""
     data: Any = None
+    envelope: Mapping[str, Any] | None = None
     task_id: str = ""
     violations: tuple[str, ...] = ()
     key_rule: str = ""
@@ -162,6 +212,7 @@ class Service:
     Attributes:
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
         callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
+        creation_responses: What the response to an accepted request contains, by model.
         started_at: When the server started, by its clock, in Unix seconds.
         scenario_runner: Runs the scenario, ``None`` without one.
     """
@@ -193,6 +244,9 @@ class Service:
         self.scenario_runner = (
             ScenarioRunner(scenario_path(str(options.scenario)), self.faults, clock) if options.scenario else None
         )
+        self.creation_responses = {
+            name: CreationResponse.of(model.contract, dialect.created) for name, model in catalogue.models.items()
+        }
         self._last_task = store.newest()
         # In the store, so that URLs stay valid when a server continues with its file.
         self._secret = store.note_once("secret", token_bytes(32))

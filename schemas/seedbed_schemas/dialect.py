@@ -100,6 +100,8 @@ class Dialect:
         self.title: str = document["title"]
         self.task_id: str = document["task_id"]
         """Format of a task ID, with the placeholders ``family`` and ``milliseconds``, or ``hex``."""
+        self.media_type: str = document["media_type"]
+        """Value of ``Content-Type`` in every response."""
         self.created: tuple[str, ...] = tuple(document["created"])
         """Names of the fields that return the task ID from createTask."""
         self.input_is_text: bool = document["param"]["input"] == "string"

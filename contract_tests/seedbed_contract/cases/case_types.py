@@ -60,11 +60,13 @@ class RefusedCase:
         name: What is wrong with the request, such as ``input.prompt of 3001 characters``.
         clause: ID of the violated clause, such as ``input.prompt/maxLength``.
         request: The request as a JSON value. Cases share it, so do not change it.
+        also: Other clauses on the same field that the request violates, too.
     """
 
     name: str
     clause: str
     request: Any
+    also: tuple[str, ...] = ()
 
     @property
     def payload(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_schemas import Contract, default_contract
 
 from seedbed_contract.cases.case_types import Expected, Headers, RawBodyCase, cached_by_contract, encode
-from seedbed_contract.cases.requests import is_free_text, spellings
+from seedbed_contract.cases.requests import is_free_text, request_schema, spellings
 from seedbed_contract.generation.locations import locations, set_at, smallest
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def raw(contract: Contract | None = None) -> tuple[RawBodyCase, ...]:
         contract: The contract that decides what a valid request is, by default that of the built-in model.
     """
     contract = contract or default_contract()
-    whole = smallest(contract.part("request"))
+    whole = smallest(request_schema(contract))
     good = encode(whole)
     key_end, size = good.index(b":"), len(good)
     cuts = sorted({1, key_end, key_end + 1, size // 4, size // 2, size * 3 // 4, size - 1})
@@ -177,7 +177,7 @@ def _with_repeated_fields(contract: Contract, whole: Any) -> Iterator[Body]:
         yield f"{name} twice", b"{" + field + b", " + good[1:]
         yield f"{name} twice, the first wrong", b"{" + wrong + b", " + good[1:]
         yield f"{name} twice, the last wrong", good[:-1] + b", " + wrong + b"}"
-    schema = contract.part("request")
+    schema = request_schema(contract)
     for path, node in locations(schema):
         if len(path) > 1 and node.required and not node.is_items and isinstance(path[-1], str):
             marked = encode(set_at(whole, schema, (*path[:-1], _UNKNOWN_FIELD), _MARK))
@@ -192,7 +192,7 @@ def _member(name: str, value: Any) -> bytes:
 
 def _with_odd_values(contract: Contract, whole: Any) -> Iterator[Body]:
     """Yield requests with unknown fields, odd texts in free fields, and floats in integer fields."""
-    schema = contract.part("request")
+    schema = request_schema(contract)
     for path, node in locations(schema):
         if node.schema.get("type") == "object" and (not path or path[0] in whole):
             marked = encode(set_at(whole, schema, (*path, _UNKNOWN_FIELD), _MARK))

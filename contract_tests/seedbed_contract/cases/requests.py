@@ -20,10 +20,13 @@ from seedbed_contract.generation.locations import (
     array_of_length,
     children,
     examples,
+    has_alternatives,
     locations,
     remove_at,
     set_at,
     smallest,
+    variants,
+    with_implied_fields,
 )
 from seedbed_contract.generation.wrong_values import LONGEST, SCRIPTS, wrong
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     Schema = Mapping[str, Any]
     Described = tuple[str, Any]
 
+_SHAPED: Final = frozenset({"enum", "const", "format", "pattern"})
 _NAME_LENGTH: Final = 40
 _EXAMPLES: Final = 3
 _OPTIONS_ELSEWHERE: Final = 2
@@ -61,7 +65,8 @@ def accepted(contract: Contract | None = None, *, callback: str | None = None) -
 
     Args:
         contract: The contract to keep, by default that of the built-in model.
-        callback: A URL that the service may call. Without it, no request asks for a callback.
+        callback: A URL that the service may call. Without it, no request asks for a callback, unless the contract
+            requires a URL; then it is one that does not exist.
     """
     contract = contract or default_contract()
     # Several proposals may make the same request; the first name stays.
@@ -78,8 +83,8 @@ def accepted(contract: Contract | None = None, *, callback: str | None = None) -
 def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
     """Return invalid requests, which a service has to refuse.
 
-    Each is the smallest valid request with one thing wrong, so it violates clauses of one field only. Cases at a limit
-    come before the other cases of their field.
+    Each is the smallest valid request with one thing wrong, so it violates clauses of one field only, most of them a
+    single clause. Cases at a limit come before the other cases of their field.
 
     Args:
         contract: The contract to violate, by default that of the built-in model.
@@ -93,7 +98,8 @@ def refused(contract: Contract | None = None) -> tuple[RefusedCase, ...]:
         clauses = {violation.keyword: violation.clause for violation in reversed(violations)}
         # A value of a wrong type may also violate other clauses on the value; the clause on the type explains it.
         clause = clauses.get("type", violations[0].clause)
-        found.setdefault(repr(request), RefusedCase(name, clause, request))
+        also = tuple(violation.clause for violation in violations if violation.clause != clause)
+        found.setdefault(repr(request), RefusedCase(name, clause, request, also))
     # Of several requests with one name, the first stays.
     return tuple({case.name: case for case in reversed(found.values())}.values())[::-1]
 
@@ -116,7 +122,7 @@ def _kept_by_value(node: Node, value: Any) -> Iterator[str]:
 
 def limits(contract: Contract) -> list[Any]:
     """Return the valid requests that have one value at or next to a limit of the contract."""
-    schema = contract.part("request")
+    schema = request_schema(contract)
     whole = smallest(schema)
     near = [
         set_at(whole, schema, path, value) for path, node in locations(schema) for _, value in _at_limits(node.schema)
@@ -138,9 +144,14 @@ def spellings(contract: Contract) -> Iterator[tuple[str, bytes]]:
     yield "written with all characters escaped", _escaped(request).encode()
 
 
+def request_schema(contract: Contract) -> Schema:
+    """Return the schema that the cases are made from, which also requires what the page implies."""
+    return with_implied_fields(contract.part("request"))
+
+
 def _in_every_script(contract: Contract) -> Any:
     """Return the smallest request with characters of every width in its free texts."""
-    schema = contract.part("request")
+    schema = request_schema(contract)
     whole = smallest(schema)
     for path, node in locations(schema):
         if node.required and is_free_text(node.schema):
@@ -168,8 +179,10 @@ def _escaped(value: Any) -> str:
 
 
 def _valid_proposals(contract: Contract, callback: str | None) -> Iterator[Described]:
-    schema = contract.part("request")
+    schema = request_schema(contract)
     whole = smallest(schema)
+    if callback is not None and job_api().fields.callback in whole:
+        whole = {**whole, job_api().fields.callback: callback}
     yield "the smallest request", whole
     for path, node in locations(schema):
         if path != (job_api().fields.callback,):
@@ -192,6 +205,9 @@ def _valid_values(schema: Schema) -> Iterator[Described]:
     is_text = is_free_text(schema)
     if is_text:
         yield _TEXTS[0]
+    if has_alternatives(schema):
+        found = (next(examples(variant), None) for variant in variants(schema))
+        yield from ((f"in form {number}", example) for number, example in enumerate(found, 1) if example is not None)
     yield from _at_limits(schema)
     if "enum" in schema:
         plain = examples(schema)
@@ -219,7 +235,8 @@ def _at_limits(schema: Schema) -> Iterator[Described]:
 
 def is_free_text(schema: Schema) -> bool:
     """Return whether a field takes any text up to some length."""
-    return schema.get("type") == "string" and not {"enum", "const", "format", "pattern", "minLength"} & schema.keys()
+    is_limited = schema.get("minLength") or has_alternatives(schema)
+    return schema.get("type") == "string" and not is_limited and _SHAPED.isdisjoint(schema)
 
 
 def _combinations(schema: Schema, whole: Any) -> Iterator[Described]:
@@ -243,16 +260,26 @@ def _combinations(schema: Schema, whole: Any) -> Iterator[Described]:
 
 
 def _invalid_proposals(contract: Contract) -> Iterator[Described]:
-    schema = contract.part("request")
-    whole = smallest(schema)
-    for path, node in locations(schema):
-        label = node.path or "the request"
-        # A service that compares with the options of all fields, not with those of this one, accepts these.
-        others = [other.schema.get("enum", ()) for _, other in locations(schema) if other.path != node.path]
-        elsewhere = [value for options in others for value in options[:_OPTIONS_ELSEWHERE]]
-        for description, value in wrong(node.schema, elsewhere):
-            separator = " " if description.startswith("of ") else ": "
-            yield f"{label}{separator}{description}", set_at(whole, schema, path, value)
-        for name in node.schema.get("required", ()):
-            holder = set_at(whole, schema, path, smallest(node.schema))
-            yield f"{node.path}.{name} is missing".lstrip("."), remove_at(holder, schema, (*path, name))
+    schema = request_schema(contract)
+    found = list(locations(schema))
+    smallest_request = smallest(schema)
+    forms = [
+        set_at(smallest_request, schema, path, value)
+        for path, node in found
+        if has_alternatives(node.schema) and "properties" in node.schema
+        for variant in variants(node.schema)
+        for value in itertools.islice(examples(variant), 1)
+    ]
+    # A field of one alternative can be wrong by itself only where the request takes that alternative.
+    for whole in (smallest_request, *forms):
+        for path, node in found:
+            label = node.path or "the request"
+            # A service that compares with the options of all fields, not with those of this one, accepts these.
+            others = [other.schema.get("enum", ()) for _, other in found if other.path != node.path]
+            elsewhere = [value for options in others for value in options[:_OPTIONS_ELSEWHERE]]
+            for description, value in wrong(node.schema, elsewhere):
+                separator = " " if description.startswith(("of ", "with ")) else ": "
+                yield f"{label}{separator}{description}", set_at(whole, schema, path, value)
+            for name in node.schema.get("required", ()):
+                holder = set_at(whole, schema, path, smallest(node.schema))
+                yield f"{node.path}.{name} is missing".lstrip("."), remove_at(holder, schema, (*path, name))

@@ -35,7 +35,8 @@ def check_wrong_keys(session: Session) -> None:
     request = accepted(session.builder.contract)[0].request
     # A changed key must not be the key of another account by chance.
     other = bearer(session.builder.contract, session.target.second_key)
-    wrong = [key for key in wrong_keys(session.target.key) if key.expected == "refuse" and key.headers != other]
+    keys_of_target = wrong_keys(session.target.key, contract=session.builder.contract)
+    wrong = [key for key in keys_of_target if key.expected == "refuse" and key.headers != other]
     keys = session.fit_in_time(wrong, _TIME_SHARE)
     requests = [session.builder.with_authorization(key.headers).create(request) for key in keys]
     # On a limited budget, fewer requests may be sent than there are keys.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from seedbed_schemas import job_api
+
 from seedbed_contract.callback_receiver import OK
 from seedbed_contract.rules.callback_request import callback_defects, exercised_callback_clauses
 from seedbed_contract.rules.envelope import Defect
@@ -24,6 +26,9 @@ _POLL_SECONDS: Final = 0.2
 def check_delivery(session: Session) -> None:
     """Wait for the callbacks of the finished tasks and check each."""
     receiver = session.callback_addresses.receiver
+    if job_api().fields.callback not in session.builder.contract.part("request").get("properties", {}):
+        session.mark_unchecked("the contract has no field for a callback URL")
+        return
     if receiver is None:
         session.mark_unchecked("the target cannot reach this machine; pass an address that it can with --callback-host")
         return

@@ -57,7 +57,7 @@ def check_concurrent_requests(session: Session) -> None:
     if session.budget.remaining_tasks < _CONCURRENT_TASKS or not session.budget.is_free:
         session.mark_unchecked("the balance does not cover several concurrent tasks")
         return
-    for task in _create_concurrently(session, [same, same, others[-1]]):
+    for task in _create_concurrently(session, [same, same, *others[-1:]]):
         tasks.poll(session, task)
 
 

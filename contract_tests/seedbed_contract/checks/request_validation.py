@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from seedbed_schemas import job_api
+from seedbed_schemas import job_api, local
 from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted, raw, refused
-from seedbed_contract.generation.locations import ABSENT, Path, get_at, locations
+from seedbed_contract.generation.locations import ABSENT, Path, get_at, locations, set_at
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.rules.task_record import TrackedTask
 
@@ -102,19 +102,34 @@ def check_valid_requests(session: Session) -> None:
     base = cases[0].request
     batches = request_batches([case for case in cases if case.body is None], session.builder.contract)
     room = max(min(session.budget.remaining_tasks - _TASKS_FOR_LATER, _FIRST_TASKS), 0)
-    if session.fail_prompt:
-        caption, inputs = profile_of(session.builder.contract).caption, job_api().fields.input
-        failing = {**base, inputs: {**base[inputs], caption: session.fail_prompt}}
-        request, path = session.callback_addresses.assign(failing)
-        outcome = tasks.create(session, request, "a task that fails", path=path)
-        if isinstance(outcome, TrackedTask):
-            outcome.is_meant_to_fail = True
-    else:
-        session.mark_unchecked("no prompt is known that makes a task fail; pass one with --fail-prompt", "failure")
+    _create_failing_task(session, base)
     for number, batch in enumerate(batches[:room]):
         _send_batch(session, batch, base, number)
         tasks.poll_pending(session)
     session.deferred_cases = [case for batch in batches[room:] for case in batch.cases]
+
+
+def _create_failing_task(session: Session, base: Any) -> None:
+    """Create a task that fails, where the target and the contract have a way to ask for one."""
+    contract = session.builder.contract
+    schema, caption = contract.part("request"), profile_of(contract).caption
+    failing, builder = base, session.builder
+    if "faults" in session.capabilities:
+        builder = builder.with_extra(((local.FAULT_HEADER, "task.fail"),))
+    elif session.fail_prompt and caption:
+        failing = set_at(base, schema, (job_api().fields.input, caption), session.fail_prompt)
+    if failing is base and builder is session.builder:
+        reason = (
+            "the model takes no prompt" if session.fail_prompt else "no prompt is known; pass one with --fail-prompt"
+        )
+        session.mark_unchecked(f"a task cannot be made to fail: {reason}", "failure")
+    elif not contract.request.accepts(failing):
+        session.mark_unchecked("the contract does not allow the prompt of --fail-prompt", "failure")
+    else:
+        request, path = session.callback_addresses.assign(failing)
+        outcome = tasks.create(session, request, "a task that fails", path=path, builder=builder)
+        if isinstance(outcome, TrackedTask):
+            outcome.is_meant_to_fail = True
 
 
 def check_deferred_requests(session: Session) -> None:
@@ -125,7 +140,7 @@ def check_deferred_requests(session: Session) -> None:
     base = accepted(session.builder.contract, callback=_UNUSED_URL)[0].request
     while session.deferred_cases:
         case = session.deferred_cases.pop(0)
-        if CALLBACK not in case.request:
+        if not _is_about_callback(case, base):
             _refuses_case(session, case, base)
     for body in (body for body in raw(session.builder.contract) if body.expected == "accept"):
         session.budget.reserve()
@@ -137,8 +152,9 @@ def check_deferred_requests(session: Session) -> None:
 def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -> None:
     request, path = batch.request(base), ""
     # Only the first batches request a callback, so that the run has few to wait for.
-    request.pop(CALLBACK, None)
-    if number < _CALLBACKS:
+    if CALLBACK not in base:
+        request.pop(CALLBACK, None)
+    if number < _CALLBACKS or CALLBACK in base:
         fails_first = number == _CALLBACKS - 1
         request, path = session.callback_addresses.assign(request, batch.callback_suffix, fails_first=fails_first)
     name = "; ".join(case.name for case in batch.cases)
@@ -147,7 +163,7 @@ def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -
         session.exercise(*(clause for case in batch.cases for clause in case.clauses))
     elif is_refused(session, outcome):
         # Sent one by one, the cases show which of them is refused. If none is, their combination is.
-        refusals = [_refuses_case(session, case, base) for case in batch.cases if CALLBACK not in case.request]
+        refusals = [_refuses_case(session, case, base) for case in batch.cases if not _is_about_callback(case, base)]
         url = json.loads(outcome.request.body or b"{}").get(CALLBACK)
         if not any(refusals) and not (url and _refuses_callback(session, url, base)):
             _report_if_refused(session, outcome, _clause_of_case(batch.cases[0], base), name)
@@ -173,7 +189,10 @@ def _refuses_callback(session: Session, url: str, base: Any) -> bool:
 
 def _refuses_case(session: Session, case: AcceptedCase, base: Any) -> bool:
     """Send one case and return whether the target refuses it."""
-    outcome = tasks.create(session, case.request, case.name, body=case.payload)
+    request, path = case.request, ""
+    if CALLBACK in request and case.body is None:
+        request, path = session.callback_addresses.assign(request)
+    outcome = tasks.create(session, request, case.name, body=case.body, path=path)
     if isinstance(outcome, TrackedTask):
         session.exercise(*case.clauses, *(("request/spelling",) if case.body else ()))
         return False
@@ -211,6 +230,10 @@ def is_refused(session: Session, exchange: Exchange) -> bool:
     return exchange.code is not None and exchange.code not in lawful
 
 
+def _is_about_callback(case: AcceptedCase, base: Any) -> bool:
+    return (CALLBACK,) in changes(base, case.request)
+
+
 def _clause_of_case(case: AcceptedCase, base: Any) -> str:
     """Return the clause that a case is about: how it is written, or what differs from the smallest request."""
     if case.body is not None:
@@ -223,7 +246,8 @@ def likely_clause(session: Session, request: Any) -> str:
     """Return the clause for which a target most likely refuses a valid request."""
     changed = changes(accepted(session.builder.contract)[0].request, request)
     fields = [".".join(map(str, path)) for path in changed] or ["request"]
-    return min((clause for clause in session.log.clauses if clause.split("/")[0] in fields), key=_rank)
+    stated = (clause for clause in session.log.clauses if clause.split("/")[0] in fields)
+    return min(stated, key=_rank, default="request/type")
 
 
 def _rank(clause: str) -> int:
@@ -248,6 +272,9 @@ class RequestBatch:
         """Return the request, made from the smallest one."""
         whole = json.loads(json.dumps(base))
         for path, value in self.changes.items():
+            # A field that is left out does not need its parents.
+            if value is ABSENT and get_at(whole, path) is ABSENT:
+                continue
             holder = whole
             for name in path[:-1]:
                 holder = holder.setdefault(name, {})
@@ -256,6 +283,12 @@ class RequestBatch:
             else:
                 holder[path[-1]] = value
         return whole
+
+    def has_room_for(self, changed: dict[Path, Any], base: Any, contract: Contract) -> bool:
+        """Return whether further changes touch other fields than the present ones, and the request stays valid."""
+        if self.changes.keys() & changed.keys():
+            return False
+        return contract.request.accepts(RequestBatch(self.cases, {**self.changes, **changed}).request(base))
 
     @property
     def callback_suffix(self) -> str:
@@ -287,7 +320,7 @@ def request_batches(cases: Sequence[AcceptedCase], contract: Contract) -> list[R
     for case in cases:
         if case not in chosen:
             changed = changes(base, case.request)
-            batch = next((batch for batch in batches if not batch.changes.keys() & changed.keys()), None)
+            batch = next((batch for batch in batches if batch.has_room_for(changed, base, contract)), None)
             if batch is None:
                 batches.append(batch := RequestBatch())
             batch.cases.append(case)

@@ -6,6 +6,7 @@ the strategies are built here from the keywords of the schema.
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from seedbed_schemas import Schema as Validator
 from seedbed_schemas.validation import FORMATS
 
-from seedbed_contract.generation.locations import allowed_types
+from seedbed_contract.generation.locations import allowed_types, examples, has_alternatives, variants
 from seedbed_contract.generation.wrong_values import LONGEST
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHORT: Final = 40
 _UNIT: Final = 5
+_LISTED: Final = 8
 LARGEST: Final = 2**53
 """Beyond it, a parser that reads numbers as IEEE 754 doubles rounds integers (RFC 8259, section 6)."""
 
@@ -70,14 +72,19 @@ def instances(schema: Schema) -> SearchStrategy[Any]:
     Raises:
         ValueError: The schema uses a type or format for which there is no strategy.
     """
-    if "const" in schema:
-        return st.just(schema["const"])
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    names = allowed_types(schema)
-    if unknown := {name for name in names if name not in _BY_TYPE}:
+    if not has_alternatives(schema) and (unknown := {name for name in allowed_types(schema) if name not in _BY_TYPE}):
         raise ValueError(f"there is no strategy for the type {min(unknown)!r}")
-    return st.one_of([_BY_TYPE[name](schema) for name in names])
+    validator = Validator(dict(schema), name="value")
+    if has_alternatives(schema):
+        made = st.one_of([instances(variant) for variant in variants(schema)])
+    elif "const" in schema:
+        return st.just(schema["const"])
+    elif "enum" in schema:
+        return st.sampled_from([value for value in schema["enum"] if validator.accepts(value)])
+    else:
+        made = st.one_of([_BY_TYPE[name](schema) for name in allowed_types(schema)])
+    # The strategies do not know every keyword, such as minProperties.
+    return made.filter(validator.accepts)
 
 
 def long_texts(lengths: SearchStrategy[int]) -> SearchStrategy[str]:
@@ -89,13 +96,14 @@ def long_texts(lengths: SearchStrategy[int]) -> SearchStrategy[str]:
 
 def strings(schema: Schema) -> SearchStrategy[str]:
     """Return a strategy for strings of every allowed length, including the shortest and the longest."""
-    validator = Validator({**schema, "type": "string"}, name="text")
     if schema.get("format") in FORMATS:
         if schema["format"] not in _BY_FORMAT:
             raise ValueError(f"there is no strategy for the format {schema['format']!r}")
-        return _BY_FORMAT[schema["format"]].filter(validator.accepts)
+        # Few random texts of a format also match a pattern.
+        listed = list(itertools.islice(examples({**schema, "type": "string"}), _LISTED)) if "pattern" in schema else []
+        return st.sampled_from(listed) if listed else _BY_FORMAT[schema["format"]]
     if "pattern" in schema:
-        return st.from_regex(schema["pattern"], alphabet=characters).filter(validator.accepts)
+        return st.from_regex(schema["pattern"], alphabet=characters)
     least, most = schema.get("minLength", 0), schema.get("maxLength", max(schema.get("minLength", 0), _SHORT))
     least, most = max(least, min(1, most)), max(least, min(most, LONGEST))
     texts = long_texts(st.integers(least, most))
@@ -111,8 +119,8 @@ def numbers(schema: Schema) -> SearchStrategy[float]:
     if "multipleOf" in schema:
         return _multiples(schema)
     return st.floats(
-        schema.get("minimum", schema.get("exclusiveMinimum", -LARGEST)),
-        schema.get("maximum", schema.get("exclusiveMaximum", LARGEST)),
+        float(schema.get("minimum", schema.get("exclusiveMinimum", -LARGEST))),
+        float(schema.get("maximum", schema.get("exclusiveMaximum", LARGEST))),
         allow_nan=False,
         allow_infinity=False,
         exclude_min="exclusiveMinimum" in schema,

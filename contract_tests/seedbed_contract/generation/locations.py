@@ -6,10 +6,15 @@ smallest valid value for it, and return changed copies of a request. Nothing is 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from seedbed_schemas import Schema as Validator
 from seedbed_schemas.clauses import Node
 
@@ -29,6 +34,10 @@ LETTER: Final = "a"
 # A text that matches a pattern is searched for among all texts of up to four of these characters, 7,381 candidates.
 _PATTERN_LETTERS: Final = "aA1-_.:/ "
 _LONGEST_PATTERN: Final = 5
+_PATTERN_EXAMPLES: Final = 30
+_PATTERNS: Final = 256
+
+_ALTERNATIVES: Final = frozenset({"allOf", "anyOf", "oneOf"})
 
 _FORMAT_TEMPLATES: Final = {
     "uri": "https://example.invalid/{0}",
@@ -61,8 +70,55 @@ def children(node: Node) -> Iterator[tuple[str | int, Node]]:
     return zip(steps, node.children(), strict=True)
 
 
+def variants(schema: Schema) -> Iterator[Schema]:
+    """Yield schemas without ``allOf``, ``anyOf`` and ``oneOf``: one for each choice of alternatives.
+
+    Every valid value of the schema is valid for one of them, but the reverse is not always true.
+    """
+    plain: Schema = {keyword: value for keyword, value in schema.items() if keyword not in _ALTERNATIVES}
+    choices = [schema[keyword] for keyword in ("anyOf", "oneOf") if keyword in schema]
+    for chosen in itertools.product(*choices):
+        merged = functools.reduce(_merged, (*schema.get("allOf", ()), *chosen), plain)
+        yield from variants(merged) if _ALTERNATIVES & merged.keys() else (merged,)
+
+
+def _merged(one: Schema, other: Schema) -> Schema:
+    """Return a schema with the keywords of both; of two different limits, the stricter one counts."""
+    merged = {**one, **other}
+    for keyword in one.keys() & other.keys():
+        mine, its = one[keyword], other[keyword]
+        if keyword == "properties":
+            merged[keyword] = {**mine, **{name: _merged(mine.get(name, {}), its[name]) for name in its}}
+        elif keyword in {"required", *_ALTERNATIVES}:
+            merged[keyword] = [*mine, *(value for value in its if value not in mine)]
+        elif keyword == "enum":
+            merged[keyword] = [value for value in mine if value in its] or mine
+        elif keyword.startswith(("min", "exclusiveMin")):
+            merged[keyword] = max(mine, its)
+        elif keyword.startswith(("max", "exclusiveMax")):
+            merged[keyword] = min(mine, its)
+    return merged
+
+
+def has_alternatives(schema: Schema) -> bool:
+    """Return whether a schema has ``allOf``, ``anyOf`` or ``oneOf``."""
+    return not _ALTERNATIVES.isdisjoint(schema)
+
+
+def with_implied_fields(schema: Schema) -> Schema:
+    """Return a request schema that also requires each object in which it requires a field.
+
+    Many pages require ``input.prompt``, but not ``input``. They do not mean that a request may leave both out.
+    """
+    fields: Schema = schema.get("properties", {})
+    implied = [name for name, field in fields.items() if field.get("required")]
+    return {**schema, "required": list(dict.fromkeys((*schema.get("required", ()), *implied)))}
+
+
 def allowed_types(schema: Schema) -> list[str]:
     """Return the types that a schema allows; one without ``type`` describes an object or a string."""
+    if "type" not in schema and has_alternatives(schema):
+        return list(dict.fromkeys(name for variant in variants(schema) for name in allowed_types(variant)))
     names: str | list[str] = schema.get("type", "object" if "properties" in schema else "string")
     return [names] if isinstance(names, str) else names
 
@@ -82,8 +138,10 @@ def examples(schema: Schema) -> Iterator[Any]:
     """Yield distinct valid values of a schema, simple ones first."""
     validator = Validator(dict(schema), name="value")
     stated = (schema[keyword] for keyword in ("const", "default") if keyword in schema)
-    if "enum" in schema or "const" in schema:
-        candidates: Iterable[Any] = (*stated, *schema.get("enum", ()))
+    if has_alternatives(schema):
+        candidates: Iterable[Any] = itertools.chain(*map(examples, variants(schema)), stated)
+    elif "enum" in schema or "const" in schema:
+        candidates = (*stated, *schema.get("enum", ()))
     else:
         made = (_BY_TYPE[kind](schema) for kind in allowed_types(schema) if kind in _BY_TYPE)
         candidates = itertools.chain(*made, stated, schema.get("examples", ()))
@@ -118,6 +176,9 @@ def set_at(whole: Any, schema: Schema, path: Path, value: Any) -> Any:
     if not path:
         return value
     step, *rest = path
+    kind = list if step == 0 else dict
+    if not isinstance(whole, kind):  # a field that may also be null, or have another type
+        whole = next((example for example in examples(schema) if isinstance(example, kind)), kind())
     if step == 0:
         first, *others = whole or [smallest(schema["items"])]
         return [set_at(first, schema["items"], tuple(rest), value), *others]
@@ -143,20 +204,42 @@ def texts(schema: Schema) -> Iterator[str]:
     if "pattern" in schema:
         lengths = range(_LONGEST_PATTERN)
         yield from ("".join(text) for n in lengths for text in itertools.product(_PATTERN_LETTERS, repeat=n))
+        matches = _matches(schema["pattern"])
+        yield from matches
+        start = _FORMAT_TEMPLATES.get(schema.get("format", ""), "").format(1)
+        # A pattern often states only how a URL ends.
+        yield from (f"{start}{match.strip()}" for match in matches if start)
     length = max(schema.get("minLength", 0), min(1, schema.get("maxLength", 1)))
     yield LETTER * length
     yield from (chr(ord(LETTER) + number) + LETTER * (length - 1) for number in range(1, 26))
 
 
+@functools.lru_cache(_PATTERNS)
+def _matches(pattern: str) -> tuple[str, ...]:
+    """Return some texts that match a pattern, the same in every run."""
+    found: list[str] = []
+
+    @settings(max_examples=_PATTERN_EXAMPLES, database=None, derandomize=True, deadline=None, phases=(Phase.generate,))
+    @given(st.from_regex(pattern, alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
+    def draw(text: str) -> None:
+        found.append(text)
+
+    # A pattern that only other characters match has no example here.
+    with contextlib.suppress(HypothesisException):
+        draw()
+    return tuple(sorted(dict.fromkeys(found), key=len))
+
+
 def numbers(schema: Schema) -> Iterator[float]:
-    """Yield numbers from the least upwards, then the middle of the range."""
+    """Yield numbers from the least upwards, or from the most downwards, then the middle of the range."""
     step = schema.get("multipleOf", 1)
-    least = schema.get("minimum", schema.get("exclusiveMinimum", step))
-    most = schema.get("maximum", schema.get("exclusiveMaximum", least + 100 * step))
+    most = schema.get("maximum", schema.get("exclusiveMaximum"))
+    least = schema.get("minimum", schema.get("exclusiveMinimum", step if most is None else min(step, most)))
     first_multiple = math.ceil(least / step) * step
     yield from (first_multiple + number * step for number in range(100))
+    yield from (first_multiple - number * step for number in range(1, 3))
     # Between two exclusive limits, such as 0 and 1, no multiple may be valid.
-    yield (least + most) / 2
+    yield (least + (least + 100 * step if most is None else most)) / 2
 
 
 def arrays(schema: Schema) -> Iterator[list[Any]]:

@@ -11,7 +11,14 @@ from seedbed_schemas import Schema as Validator
 from seedbed_schemas.validation import FORMATS
 
 from seedbed_contract.generation.instances import LARGEST, characters, instances, long_texts
-from seedbed_contract.generation.locations import ABSENT, Path, allowed_types, array_of_length, locations
+from seedbed_contract.generation.locations import (
+    ABSENT,
+    Path,
+    allowed_types,
+    array_of_length,
+    locations,
+    variants,
+)
 from seedbed_contract.generation.wrong_values import LONGEST, WRONG_FORMATS
 
 if TYPE_CHECKING:
@@ -21,6 +28,17 @@ if TYPE_CHECKING:
 
     Schema = Mapping[str, Any]
 
+IMPLIED_BY_TYPE: Final = frozenset({"enum", "const", "allOf", "anyOf", "oneOf"})
+"""Keywords that a value of a wrong type violates as well, wherever they state what a value is."""
+
+_TYPES_OF_KEYWORDS: Final = {
+    **dict.fromkeys(("minLength", "maxLength", "pattern", "format"), ("string",)),
+    **dict.fromkeys(("minItems", "maxItems", "uniqueItems"), ("array",)),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), ("integer", "number")
+    ),
+    "additionalProperties": ("object",),
+}
 _FEW = 5
 _LARGE = 2**40
 _LONGEST_WRONG_FORMAT = 100
@@ -47,13 +65,24 @@ def schema_rules(schema: Schema) -> Iterator[SchemaRule]:
     for path, node in locations(schema):
         for keyword, violate in _BY_KEYWORD.items():
             if keyword in node.schema and can_be_violated_alone(keyword, node.schema):
-                yield SchemaRule(f"{node.id}/{keyword}", path, violate(node.schema))
+                others = Validator(_without(node.schema, keyword), name="value")
+                yield SchemaRule(f"{node.id}/{keyword}", path, violate(node.schema).filter(others.accepts))
         for missing in node.schema.get("required", ()):
             yield SchemaRule(f"{node.id}/required/{missing}", (*path, missing), st.just(ABSENT))
 
 
+def _without(schema: Schema, keyword: str) -> dict[str, Any]:
+    """Return a schema without a keyword, and without those that no value violates together with it only."""
+    left_out = {keyword, *(IMPLIED_BY_TYPE if keyword == "type" else ())}
+    return {name: value for name, value in schema.items() if name not in left_out}
+
+
 def can_be_violated_alone(keyword: str, schema: Schema) -> bool:
-    """Return whether a value can violate this keyword of a schema and no other."""
+    """Return whether a value may violate this keyword of a schema and no other."""
+    if keyword in {"minLength", "minItems", "minProperties"} and not schema[keyword]:
+        return False
+    if keyword in _TYPES_OF_KEYWORDS and set(allowed_types(schema)).isdisjoint(_TYPES_OF_KEYWORDS[keyword]):
+        return False
     if keyword == "format":
         return schema["format"] in FORMATS
     if keyword in {"minLength", "maxLength"} and ("pattern" in schema or schema.get("format") in FORMATS):
@@ -72,7 +101,7 @@ def of_other_types(*allowed: str) -> SearchStrategy[Any]:
 
 def none_of(allowed: list[Any]) -> SearchStrategy[Any]:
     """Return a strategy for values that are not among the allowed ones."""
-    others = st.text(characters, max_size=20) if isinstance(allowed[0], str) else st.integers()
+    others = st.integers() if isinstance(allowed[0], int | float) else st.text(characters, max_size=20)
     return others.filter(lambda value: value not in allowed)
 
 
@@ -89,8 +118,8 @@ def wrong_format(schema: Schema) -> SearchStrategy[str]:
 
 
 def wrong_pattern(schema: Schema) -> SearchStrategy[str]:
-    """Return a strategy for texts of an allowed length that do not match the pattern of a schema."""
-    lengths = {keyword: value for keyword, value in schema.items() if keyword in {"minLength", "maxLength"}}
+    """Return a strategy for texts of an allowed length and format that do not match the pattern of a schema."""
+    lengths = {keyword: value for keyword, value in schema.items() if keyword in {"minLength", "maxLength", "format"}}
     validator = Validator({"pattern": schema["pattern"]}, name="text")
     return instances({**lengths, "type": "string"}).filter(lambda text: not validator.accepts(text))
 
@@ -108,6 +137,21 @@ def repeated_items(schema: Schema) -> SearchStrategy[list[Any]]:
     return instances(schema.get("items", {})).map(lambda item: [item] * count)
 
 
+def unlike_alternatives(schema: Schema) -> SearchStrategy[Any]:
+    """Return a strategy for values that break ``allOf``, ``anyOf`` or ``oneOf``, some of them nearly valid."""
+    valid = Validator(dict(schema), name="value")
+    plain = {name: value for name, value in schema.items() if name not in IMPLIED_BY_TYPE}
+    near = [rule.values for variant in variants(schema) for rule in schema_rules(variant) if not rule.path]
+    several = [instances(plain)] if "type" in plain else []
+    return st.one_of([*near, *several, *_BY_TYPE.values()]).filter(lambda value: not valid.accepts(value))
+
+
+def with_unknown_fields(schema: Schema) -> SearchStrategy[dict[str, Any]]:
+    """Return a strategy for objects with one more field than a schema names."""
+    names = st.text(characters, min_size=1, max_size=8).filter(lambda name: name not in schema.get("properties", {}))
+    return st.builds(lambda whole, name, value: {**whole, name: value}, instances(schema), names, _SCALARS)
+
+
 def too_long(schema: Schema) -> SearchStrategy[str]:
     """Return a strategy for texts above ``maxLength``."""
     most = schema["maxLength"]
@@ -120,7 +164,15 @@ def wrong_count(schema: Schema, least: int, most: int) -> SearchStrategy[list[An
     """Return a strategy for arrays of the given lengths, whose items are valid."""
     # By repr, because items may be lists or objects, which cannot be hashed.
     unique = repr if schema.get("uniqueItems") else None
-    return st.lists(instances(schema.get("items", {})), min_size=least, max_size=most, unique_by=unique)
+    items = instances(schema.get("items", {}))
+    return st.lists(items, min_size=max(least, 0), max_size=max(most, 0), unique_by=unique)
+
+
+def _multiples_of(schema: Schema, least: int, most: int) -> SearchStrategy[float]:
+    """Return a strategy for numbers in a range that break no ``multipleOf`` of a schema."""
+    step = schema.get("multipleOf", 1)
+    factors = st.integers(math.ceil(least / step), math.floor(most / step))
+    return factors.map(lambda factor: factor * step)
 
 
 _SCALARS: Final = st.none() | st.booleans() | st.integers(-_LARGE, _LARGE) | st.text(characters, max_size=_FEW)
@@ -139,16 +191,18 @@ _BY_KEYWORD: Final[dict[str, Callable[[Schema], SearchStrategy[Any]]]] = {
     "type": lambda schema: of_other_types(*allowed_types(schema)),
     "const": lambda schema: none_of([schema["const"]]),
     "enum": lambda schema: none_of(schema["enum"]),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf"), unlike_alternatives),
+    "additionalProperties": with_unknown_fields,
     "format": wrong_format,
     "pattern": wrong_pattern,
     "multipleOf": between_multiples,
     "uniqueItems": repeated_items,
-    "exclusiveMaximum": lambda schema: st.integers(math.ceil(schema["exclusiveMaximum"]), LARGEST),
-    "exclusiveMinimum": lambda schema: st.integers(-LARGEST, math.floor(schema["exclusiveMinimum"])),
+    "exclusiveMaximum": lambda schema: _multiples_of(schema, math.ceil(schema["exclusiveMaximum"]), LARGEST),
+    "exclusiveMinimum": lambda schema: _multiples_of(schema, -LARGEST, math.floor(schema["exclusiveMinimum"])),
     "maxLength": too_long,
-    "minLength": lambda schema: st.text(characters, max_size=schema["minLength"] - 1),
-    "maximum": lambda schema: st.integers(math.floor(schema["maximum"]) + 1, LARGEST),
-    "minimum": lambda schema: st.integers(-LARGEST, math.ceil(schema["minimum"]) - 1),
+    "minLength": lambda schema: st.text(characters, max_size=max(schema["minLength"] - 1, 0)),
+    "maximum": lambda schema: _multiples_of(schema, math.floor(schema["maximum"]) + 1, LARGEST),
+    "minimum": lambda schema: _multiples_of(schema, -LARGEST, math.ceil(schema["minimum"]) - 1),
     "maxItems": lambda schema: wrong_count(schema, schema["maxItems"] + 1, schema["maxItems"] + _FEW),
     "minItems": lambda schema: wrong_count(schema, 0, schema["minItems"] - 1),
 }

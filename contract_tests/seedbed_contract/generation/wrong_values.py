@@ -12,10 +12,18 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from seedbed_contract.generation.locations import LETTER, allowed_types, array_of_length, examples, smallest
+from seedbed_contract.generation.locations import (
+    LETTER,
+    allowed_types,
+    array_of_length,
+    examples,
+    has_alternatives,
+    smallest,
+    variants,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Described = tuple[str, Any]
     Schema = Mapping[str, Any]
@@ -26,6 +34,8 @@ SCRIPTS: Final = {"": LETTER, "Chinese ": "山", "emoji ": "🌄"}
 LONGEST: Final = 1_000_000
 """The longest text or array that is generated; few services read a larger body."""
 
+_UNKNOWN_FIELD: Final = "unknown_field"
+_COMBINATIONS: Final = 8
 _FULL_WIDTH: Final = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 _SEPARATORS: Final = ("：", "/", "x", "-", "_", ",", " ", "")
 _COMMON_GUESSES: Final = (
@@ -74,10 +84,12 @@ def wrong(schema: Schema, others: Sequence[Any] = ()) -> Iterator[Described]:
             yield from propose(schema)
     if "enum" in schema:
         yield from near_enum(schema["enum"], others)
+    if has_alternatives(schema):
+        yield from (described for variant in variants(schema) for described in wrong(variant, others))
     if "enum" in schema or "const" in schema:
         yield "the empty text", ""
         yield from ((f"the word {word!r}", word) for word in _COMMON_GUESSES)
-    if allowed_types(schema) != ["object"] or "type" in schema:
+    if allowed_types(schema) != ["object"] or "type" in schema or has_alternatives(schema):
         yield from of_other_types(schema)
 
 
@@ -211,6 +223,26 @@ def repeated_items(schema: Schema) -> Iterator[Described]:
             yield f"of the same item {count} times", [item] * count
 
 
+def unknown_fields(schema: Schema) -> Iterator[Described]:
+    """Yield objects with a field that a schema does not name, in several spellings of its own fields."""
+    good, fields = smallest(schema), schema.get("properties", {})
+    if isinstance(good, dict):
+        for name in (
+            _UNKNOWN_FIELD,
+            *(changed for field in fields for changed in (field.upper(), f"{field}s", f"_{field}")),
+        ):
+            yield f"with an unknown field {name!r}", {**good, name: LETTER}
+
+
+def differing_fields(schema: Schema) -> Iterator[Described]:
+    """Yield objects with no field, with one and with several of those that a schema names."""
+    fields = schema.get("properties", {})
+    yield "with no field", {}
+    for count in (1, 2, len(fields)):
+        for names in itertools.islice(itertools.combinations(fields, count), _COMBINATIONS):
+            yield f"with only {' and '.join(names)}", {name: smallest(fields[name]) for name in names}
+
+
 def _as_integer(number: float) -> float:
     """Return 3 for 3.0, which JSON Schema treats alike and a parser may not."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
@@ -218,7 +250,7 @@ def _as_integer(number: float) -> float:
 
 _OUTWARDS: Final = {"minimum": -1, "maximum": 1, "exclusiveMinimum": -1, "exclusiveMaximum": 1}
 
-_BY_KEYWORD: Final[dict[str, Callable[[Schema], Iterator[Described]]]] = {
+_BY_KEYWORD: Final[dict[str, Callable[[Schema], Iterable[Described]]]] = {
     "maxLength": too_long,
     "minLength": too_short,
     **dict.fromkeys(_OUTWARDS, out_of_bounds),
@@ -230,4 +262,6 @@ _BY_KEYWORD: Final[dict[str, Callable[[Schema], Iterator[Described]]]] = {
     "pattern": lambda schema: near(smallest(schema)),
     # Without neighbours: another version number may name another model of the same service.
     "const": lambda schema: near(schema["const"]),
+    "additionalProperties": unknown_fields,
+    "properties": lambda schema: differing_fields(schema) if has_alternatives(schema) else (),
 }

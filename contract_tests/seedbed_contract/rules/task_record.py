@@ -190,7 +190,8 @@ def _param_defects(text: str, request: Record, expected: Expectations) -> Iterat
     if expected.is_dialect_given and isinstance(stored, str) != expected.dialect.input_is_text:
         form = "a JSON string" if expected.dialect.input_is_text else "an object"
         yield Defect(clause, f"the input in param is not {form}")
-    if not _contains(parse_json(stored) if isinstance(stored, str) else stored, request.get(fields.input)):
+    is_sent = fields.input in request
+    if is_sent and not _contains(parse_json(stored) if isinstance(stored, str) else stored, request[fields.input]):
         yield Defect(clause, "the input in param is not that of the request")
     for name in (fields.model, fields.callback):
         if name in request and param.get(name, NOT_JSON) != request[name]:

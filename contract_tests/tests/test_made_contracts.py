@@ -1,0 +1,228 @@
+"""Contracts of every shape: cases and strategies keep to them, and a mock server that plays one passes its check."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from seedbed_contract import breakable_clauses, requests, violations
+from seedbed_contract.cases import accepted, raw, refused
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.findings import Report
+from seedbed_contract.generation.violations import IMPLIED_BY_TYPE
+from seedbed_contract.target import HttpStatus, target_of
+from seedbed_mock import running
+from seedbed_schemas import Contract
+from tests.checking import found
+from tests.made_contracts import contract_of, contracts
+
+PROMPT = {"type": "string", "maxLength": 200}
+CALLBACK = {"type": "string", "format": "uri"}
+ID = {"type": "string", "minLength": 1}
+
+
+def with_input(fields: dict[str, Any], *required: str, **more: Any) -> dict[str, Any]:
+    values = {"type": "object", "properties": fields, **({"required": list(required)} if required else {}), **more}
+    return {"properties": {"input": values, "callBackUrl": CALLBACK}}
+
+
+def answering(**data: Any) -> dict[str, Any]:
+    shape = {"type": "object", "required": ["taskId", *data], "properties": {"taskId": ID, **data}}
+    envelope = {"code": {"type": "integer"}, "msg": {"type": "string"}, "data": shape}
+    return {"type": "object", "required": ["code", "msg", "data"], "properties": envelope}
+
+
+SHAPES = {
+    "input not required": contract_of(with_input({"prompt": PROMPT}, "prompt")),
+    "optional prompt": contract_of(with_input({"prompt": PROMPT})),
+    "no prompt": contract_of(with_input({"seed": {"type": "integer", "minimum": 0, "maximum": 0}}, "seed")),
+    "no input": contract_of({"additionalProperties": False}),
+    "rules that cannot be broken": contract_of(
+        with_input(
+            {
+                "text": {"type": "string", "minLength": 0},
+                "image_urls": {"type": "array", "minItems": 0, "maxItems": 8, "items": CALLBACK},
+            },
+            "text",
+            "image_urls",
+        )
+    ),
+    "bounds of zero": contract_of(
+        with_input(
+            {
+                "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+                "below": {"type": "integer", "maximum": 0},
+                "open": {"type": "number", "exclusiveMinimum": 0},
+                "none": {"type": "string", "maxLength": 0},
+            },
+            "strength",
+            "below",
+        )
+    ),
+    "more answer fields": contract_of(
+        with_input({"prompt": PROMPT}, "prompt"),
+        answering(recordId=ID, jobId=ID, eta={"type": "integer", "minimum": 1}, status={"enum": ["queued"]}),
+    ),
+    "callback required": contract_of(
+        {**with_input({"prompt": PROMPT}, "prompt"), "required": ["model", "callBackUrl"]}
+    ),
+    "video": contract_of(
+        with_input({"image_url": CALLBACK, "duration": {"enum": ["6", "10"], "type": "string"}}, "image_url"),
+        model="meadow/2-image-to-video",
+    ),
+    "closed": contract_of(
+        {**with_input({"prompt": PROMPT}, "prompt", additionalProperties=False), "additionalProperties": False}
+    ),
+    "one of several fields": contract_of(
+        with_input(
+            {"prompt": PROMPT, "image_url": CALLBACK}, oneOf=[{"required": ["prompt"]}, {"required": ["image_url"]}]
+        )
+    ),
+    "alternatives of a field": contract_of(
+        with_input(
+            {"size": {"anyOf": [{"enum": ["1k", "2k"]}, {"type": "integer", "minimum": 64}, {"type": "null"}]}}, "size"
+        )
+    ),
+    "arrays of objects": contract_of(
+        with_input(
+            {
+                "shots": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["text", "seconds"],
+                        "additionalProperties": False,
+                        "properties": {"text": PROMPT, "seconds": {"type": "integer", "minimum": 1, "maximum": 9}},
+                    },
+                }
+            },
+            "shots",
+        )
+    ),
+    "defaults on required fields": contract_of(
+        with_input(
+            {
+                "size": {"type": "string", "enum": ["1", "2"], "default": "1"},
+                "safe": {"type": "boolean", "default": True},
+                "note": {"type": "string", "default": None},
+                "mode": {"const": "fast"},
+            },
+            *("size", "safe", "note", "mode"),
+        )
+    ),
+}
+NAMES = sorted(SHAPES)
+
+
+def check_draws(contract: Contract, data: st.DataObject) -> None:
+    """Check that every case and every drawn request is what it says."""
+    assert all(contract.request.accepts(json.loads(case.payload)) for case in accepted(contract))
+    assert not any(contract.request.accepts(case.request) for case in refused(contract))
+    assert all(contract.request.accepts(json.loads(body.body)) for body in raw(contract) if body.expected == "accept")
+    assert "request/type" in breakable_clauses(contract)
+    for strategy in (requests(contract), requests(contract, unstated=True)):
+        assert contract.request.accepts(data.draw(strategy))
+    broken = data.draw(violations(contract))
+    assert {broken.clause, *broken.also} == {
+        violation.clause for violation in contract.request.violations(broken.request)
+    }
+    assert not broken.also or broken.clause.endswith("/type")
+
+
+def check_mock_server(contract: Contract, dialect: str, http_status: HttpStatus) -> Report:
+    with running(
+        contracts=[contract],
+        dialect=dialect,
+        http_status=http_status,
+        rate_limit="off",
+        credits=10**6,
+        task_seconds=0,
+    ) as server:
+        return run_checks(target_of(server.url, server.key), Options(contract=contract, max_examples=20))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cases_and_strategies_keep_to_a_contract_of_any_shape(name: str) -> None:
+    @settings(max_examples=10)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        check_draws(SHAPES[name], data)
+
+    check()
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(contracts(), st.data())
+def test_cases_and_strategies_keep_to_a_made_contract(contract: Contract, data: st.DataObject) -> None:
+    check_draws(contract, data)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=1500, suppress_health_check=list(HealthCheck))
+@given(contracts(), st.data())
+def test_cases_and_strategies_keep_to_many_made_contracts(contract: Contract, data: st.DataObject) -> None:
+    check_draws(contract, data)
+
+
+def test_drawn_violations_break_one_clause_except_for_types_of_listed_values() -> None:
+    """Of many draws, only the type of a field with listed values is broken together with another clause."""
+    counts = {"single": 0, "with the options": 0, "other": 0}
+
+    @settings(max_examples=1500, database=None, derandomize=True)
+    @given(violations())
+    def count(broken: Any) -> None:
+        field, _, keyword = broken.clause.rpartition("/")
+        implied = {f"{field}/{name}" for name in IMPLIED_BY_TYPE}
+        others = {each.clause for each in default.request.violations(broken.request)} - {broken.clause}
+        kind = "single" if not others else "with the options" if keyword == "type" and others <= implied else "other"
+        counts[kind] += 1
+        assert others == set(broken.also)
+
+    default = Contract.load()
+    count()
+    assert counts["other"] == 0
+    assert counts["single"] > counts["with the options"] > 0
+
+
+def test_no_clause_is_breakable_that_no_request_can_break() -> None:
+    clauses = set(breakable_clauses(SHAPES["rules that cannot be broken"]))
+    assert not {"input.text/minLength", "input.image_urls/minItems"} & clauses
+    assert "input.image_urls/maxItems" in clauses
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "http_status"),
+    [
+        pytest.param(
+            name,
+            dialect,
+            http_status,
+            marks=()
+            if (name, dialect) in {("callback required", "documented"), ("no input", "observed")}
+            and http_status == "envelope"
+            else pytest.mark.slow
+            if (dialect, http_status) == ("observed", "mirror")
+            and name in {"more answer fields", "video", "one of several fields", "closed"}
+            else pytest.mark.exhaustive,
+        )
+        for name in NAMES
+        for dialect in ("documented", "observed")
+        for http_status in ("envelope", "mirror")
+    ],
+)
+def test_a_mock_server_passes_the_check_by_its_own_contract(name: str, dialect: str, http_status: HttpStatus) -> None:
+    report = check_mock_server(SHAPES[name], dialect, http_status)
+    assert found(report) == []
+    assert report.dialect == dialect
+    assert report.tasks
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(contracts(), st.sampled_from(("documented", "observed")), st.sampled_from(("envelope", "mirror")))
+def test_a_mock_server_passes_the_check_by_any_made_contract(
+    contract: Contract, dialect: str, http_status: str
+) -> None:
+    assert found(check_mock_server(contract, dialect, http_status)) == []
