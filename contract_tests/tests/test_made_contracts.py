@@ -114,6 +114,7 @@ SHAPES = {
     ),
 }
 NAMES = sorted(SHAPES)
+MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 
 
 def check_draws(contract: Contract, data: st.DataObject) -> None:
@@ -209,7 +210,7 @@ def test_no_clause_is_breakable_that_no_request_can_break() -> None:
         )
         for name in NAMES
         for dialect in ("documented", "observed")
-        for http_status in ("envelope", "mirror")
+        for http_status in MODES
     ],
 )
 def test_a_mock_server_passes_the_check_by_its_own_contract(name: str, dialect: str, http_status: HttpStatus) -> None:
@@ -221,8 +222,8 @@ def test_a_mock_server_passes_the_check_by_its_own_contract(name: str, dialect: 
 
 @pytest.mark.exhaustive
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-@given(contracts(), st.sampled_from(("documented", "observed")), st.sampled_from(("envelope", "mirror")))
+@given(contracts(), st.sampled_from(("documented", "observed")), st.sampled_from(MODES))
 def test_a_mock_server_passes_the_check_by_any_made_contract(
-    contract: Contract, dialect: str, http_status: str
+    contract: Contract, dialect: str, http_status: HttpStatus
 ) -> None:
     assert found(check_mock_server(contract, dialect, http_status)) == []
