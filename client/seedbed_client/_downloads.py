@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 MAX_RESULT_BYTES: Final = 100 * 1024 * 1024
 """Largest result that is read; a 4K image has a few million bytes."""
 
-_MARKERS: Final = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), (b"RIFF", b""))
-"""First and last bytes of the image formats that the service uses or may use: JPEG, PNG, WebP."""
+_MARKERS: Final = {
+    (".jpg", ".jpeg", ".jpe", ".jfif"): (b"\xff\xd8\xff", b"\xff\xd9"),
+    (".png",): (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    (".webp",): (b"RIFF", b""),
+}
+"""First and last bytes of the image formats that the service uses or may use, by the suffixes of their files."""
 
 _MARKER_BYTES: Final = 16
 _MAX_ERROR_BYTES: Final = 4096
@@ -78,8 +82,19 @@ class ImageCheck:
             reason = f"expected an image at {self._url}, got {received}{_message(bytes(self._error_body))}"
             raise DownloadError(self._status, reason)
         # A complete transfer may carry half an image: the server announces the length of the file that it has.
-        if not any(self._head.startswith(first) and self._tail.endswith(last) for first, last in _MARKERS):
+        if not any(self._head.startswith(first) and self._tail.endswith(last) for first, last in _MARKERS.values()):
             raise DownloadError(self._status, f"the image at {self._url} is truncated or of an unknown format")
+
+
+def image_suffixes(path: Path) -> tuple[str, ...]:
+    """Return the suffixes of the format that an image has, or an empty tuple for an unknown format.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_MARKER_BYTES)
+    return next((suffixes for suffixes, (first, _) in _MARKERS.items() if head.startswith(first)), ())
 
 
 def _message(content: bytes) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 import re
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 import httpx2
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 from seedbed_schemas.files import check_writable
 from seedbed_schemas.validation import printable
 
 from seedbed_client import errors
+from seedbed_client._downloads import image_suffixes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
 
-    from rich.progress import TaskID
+    from rich.console import RenderableType
 
     from seedbed_client._async_client import AsyncSeedreamClient
     from seedbed_client.cli.run_state import Job, JobStatus, RunState
@@ -39,6 +44,14 @@ _WORST_FIRST: Final = (UNKNOWN, FAILED, UNFINISHED)
 
 _PLACEHOLDER: Final = re.compile(r"\{(task_id|index|prompt)(?::0(\d))?\}")
 _MAX_SLUG_LENGTH: Final = 40
+
+_WIDE, _NARROW = 100, 32
+"""Widths of a terminal, in columns, from which there is room for the IDs of tasks and for the time."""
+
+
+def plain_id(task_id: str) -> str:
+    """Return a task ID as a part of a file name: it comes from the service, which must not choose the directory."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", task_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +76,8 @@ class Naming:
 
     def path(self, index: int, prompt: str, task_id: str = "task") -> Path:
         """Return the file of an image."""
-        # The task ID comes from the service, which must not choose the directory.
-        plain_id = re.sub(r"[^A-Za-z0-9_-]", "_", task_id)
         slug = re.sub(r"[\W_]+", "-", prompt)[:_MAX_SLUG_LENGTH].strip("-") or "image"
-        values = {"task_id": plain_id, "index": str(index), "prompt": slug}
+        values = {"task_id": plain_id(task_id), "index": str(index), "prompt": slug}
         return Path(_PLACEHOLDER.sub(lambda place: values[place[1]].rjust(int(place[2] or 0), "0"), self.pattern))
 
     def check(self, prompts: Sequence[str]) -> None:
@@ -86,42 +97,118 @@ class Naming:
 
 
 class ProgressDisplay:
-    """Shows the progress of tasks on standard error: live on a terminal, and as lines otherwise."""
+    """Shows the progress of a batch on standard error: live on a terminal, and as lines otherwise.
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False)
-        text = TextColumn("{task.description}", markup=False)
-        self._bar = Progress(
-            SpinnerColumn(), text, TimeElapsedColumn(), console=self._console, transient=True, redirect_stdout=False
+    On a terminal, everything else must be printed with :meth:`print`, or it and the display overwrite each other.
+
+    Args:
+        prompts: Prompts of the jobs, in order.
+    """
+
+    def __init__(self, prompts: Sequence[str]) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        # A dumb terminal cannot move its cursor.
+        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self.total = len(prompts)
+        """Number of jobs."""
+        self._prompts, self._rows, self._states = prompts, dict[int, TaskID](), dict[int, str]()
+        self._saved = self._failed = 0
+        self._progress = _SummarizedProgress(
+            *self._columns(),
+            console=self._console,
+            transient=True,
+            expand=True,
+            redirect_stdout=sys.stdout.isatty(),  # a pipe must receive what is printed
         )
-        self._lines: dict[int, TaskID] = {}
-        self._texts: dict[int, str] = {}
+
+    def _columns(self) -> list[ProgressColumn]:
+        width, is_unicode = self._console.width, self._console.encoding.startswith("utf")
+        prompt = Column(ratio=1, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
+        columns: list[ProgressColumn] = [
+            SpinnerColumn("dots" if is_unicode else "line"),
+            *([_text_column("place", Column(no_wrap=True, justify="right"))] if self.total > 1 else []),
+            _text_column("prompt", prompt),
+            *([_text_column("id", Column(no_wrap=True))] if width >= _WIDE else []),
+            _text_column("state", Column(no_wrap=True)),
+            *([TimeElapsedColumn(Column(no_wrap=True))] if width >= _NARROW else []),
+        ]
+        return columns
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
+        if self._is_live:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+        if self._is_live:
+            self._progress.stop()
 
-    def show(self, number: int, text: str) -> None:
-        """Show the progress of a job, unless it is shown already."""
-        if text == self._texts.get(number):
-            return
-        self._texts[number] = text
-        if not self._console.is_terminal:
-            self._console.print(printable(text), soft_wrap=True)
-            return
-        if number not in self._lines:
-            self._lines[number] = self._bar.add_task("")
-        self._bar.update(self._lines[number], description=printable(text))
+    def show(self, number: int, state: str, task_id: str = "") -> None:
+        """Show the state of a job, unless it is shown already.
 
-    def finish(self, number: int) -> None:
-        """Remove a job from the display."""
-        if line := self._lines.pop(number, None):
-            self._bar.remove_task(line)
+        Args:
+            number: Number of the job, from 1.
+            state: Its state.
+            task_id: ID of its task, once it is known.
+        """
+        if state == self._states.get(number):
+            return
+        is_first, self._states[number] = not self._states.get(number), state
+        prompt, place = self._prompts[number - 1], f"{number}/{self.total}"
+        if not self._is_live:
+            if task_id:
+                place = f"{place} " if self.total > 1 else ""
+                self.print(f"{place}{task_id}: {state}", is_error=True)
+            return
+        if is_first:
+            text = self._escaped(prompt[: self._console.width])
+            self._rows[number] = self._progress.add_task("", place=place, prompt=text, id="", state="")
+        self._progress.update(self._rows[number], state=self._escaped(state), id=self._escaped(task_id))
+        self._summarize()
+
+    def finish(self, number: int, *, is_saved: bool) -> None:
+        """Remove a job from the display, and count it."""
+        self._saved, self._failed = self._saved + is_saved, self._failed + (not is_saved)
+        if (row := self._rows.pop(number, None)) is not None:
+            self._progress.remove_task(row)
+        self._summarize()
+
+    def print(self, text: str, *, is_error: bool = False) -> None:
+        """Print a line above the display, on standard output or standard error."""
+        stream = sys.stderr if is_error else sys.stdout
+        if self._is_live and (is_error or stream.isatty()):
+            # Both streams end at the same terminal. The line is not wrapped, so that it can be copied.
+            self._console.print(Text(self._escaped(text)), soft_wrap=True)
+            return
+        encoding = stream.encoding or "utf-8"
+        print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+    def _summarize(self) -> None:
+        if self.total > 1:
+            failed = f", {self._failed} failed" if self._failed else ""
+            running = f", {len(self._rows)} running" if self._rows else ""
+            self._progress.summary = f"{self._saved} of {self.total} saved{failed}{running}"
+        if self._is_live:
+            self._progress.refresh()
+
+    def _escaped(self, text: str) -> str:
+        """Return a text of which each character has the width that the display assumes."""
+        return printable(text).encode(self._console.encoding, "backslashreplace").decode(self._console.encoding)
+
+
+class _SummarizedProgress(Progress):
+    """A display of tasks with a summary above them."""
+
+    summary = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.summary:
+            yield Text(self.summary, no_wrap=True, overflow="crop")
+        yield from super().get_renderables()
+
+
+def _text_column(field: str, column: Column) -> ProgressColumn:
+    return TextColumn(f"{{task.fields[{field}]}}", markup=False, table_column=column)
 
 
 _update_submission: ContextVar[Callable[[JobStatus], None] | None] = ContextVar(
@@ -163,7 +250,7 @@ class BatchRunner:
         state: Jobs and their progress.
         naming: Names of the files.
         timeout: Seconds after which to stop waiting for a task.
-        on_update: Called with the number of a job and its progress.
+        on_update: Called with the number of a job, the state of its task and the ID of the task.
         on_result: Called with the result of each job, in the order in which they finish.
     """
 
@@ -171,7 +258,7 @@ class BatchRunner:
     state: RunState
     naming: Naming
     timeout: float | None
-    on_update: Callable[[int, str], object]
+    on_update: Callable[[int, str, str], object]
     on_result: Callable[[JobResult], object]
 
     async def run(self, concurrency: int) -> int:
@@ -216,9 +303,10 @@ class BatchRunner:
 
     async def _submit(self, number: int, job: Job) -> None:
         if job.status == "submitted":
-            self.on_update(number, f"{job.task_id}: resumed")
+            self.on_update(number, "resumed", job.task_id)
             return
         self.state.update(job, "submitting", error="")
+        self.on_update(number, "submitting", "")
         token = _update_submission.set(partial(self.state.update, job))
         try:
             task_id = (await self.client.submit(model=self.state.model, input=job.input)).task_id
@@ -230,18 +318,19 @@ class BatchRunner:
         finally:
             _update_submission.reset(token)
         self.state.update(job, "submitted", task_id=task_id)
-        self.on_update(number, f"{task_id}: submitted")
+        self.on_update(number, "submitted", task_id)
 
     async def _save(self, number: int, job: Job) -> None:
         def show(task: Task) -> None:
-            self.on_update(number, f"{task.task_id}: {task.record.get('state', task.state)}")
+            self.on_update(number, str(task.record.get("state", task.state)), task.task_id)
 
         task = await self.client.wait(job.task_id, timeout=self.timeout, on_update=show)
         if not task.result_urls:
             raise errors.DownloadError(200, f"task {task.task_id} succeeded, but has no result")
         path, files = self.naming.path(number, job.prompt, task.task_id), []
         for place, url in enumerate(task.result_urls, start=1):
-            files.append(await self._download(url, path if place == 1 else path.with_stem(f"{path.stem}-{place}")))
+            target = path if place == 1 else path.with_stem(f"{path.stem}-{place}")
+            files.append(with_true_suffix(await self._download(url, target), task.task_id))
         self.state.update(job, "saved", files=[str(file) for file in files], error="")
 
     async def _download(self, url: str, path: Path) -> Path:
@@ -250,6 +339,24 @@ class BatchRunner:
         except OSError as error:
             error.add_note(f"The image is still at {url}")
             raise
+
+
+def with_true_suffix(path: Path, task_id: str) -> Path:
+    """Rename an image whose suffix names another image format, and return its path.
+
+    Args:
+        path: Path of the image.
+        task_id: ID of its task. It becomes part of the name if the new name is taken.
+    """
+    suffixes = image_suffixes(path)
+    named = mimetypes.guess_type(path.name)[0] or ""
+    suffixes = image_suffixes(path) if named.startswith("image/") and path.is_file() else ()
+    if not suffixes or path.suffix.lower() in suffixes:
+        return path
+    target = path.with_suffix(suffixes[0])
+    if target.exists():
+        target = target.with_stem(f"{target.stem}-{plain_id(task_id)}")
+    return path.replace(target)
 
 
 def describe(error: Exception) -> str:

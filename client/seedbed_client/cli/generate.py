@@ -73,7 +73,8 @@ class BatchOptions:
     """How to run the batch.
 
     Attributes:
-        output: File name pattern with {task_id}, {index} (or {index:03}) and {prompt}; by default {task_id}.jpg.
+        output: File name pattern with {task_id}, {index} (or {index:03}) and {prompt}; by default {task_id}.jpg. If its
+            suffix names another image format than the service sends, the file gets the suffix of that format.
         resume: Progress file; an existing one is resumed.
         concurrency: Number of images to generate at the same time, from 1 to 1000.
         timeout: Seconds to wait for a task; by default 15 minutes.
@@ -167,11 +168,11 @@ def generate(
 def _run(
     client: AsyncSeedreamClient, state: RunState, naming: batch.Naming, options: BatchOptions, *, as_json: bool
 ) -> int:
-    with batch.ProgressDisplay() as progress:
+    with batch.ProgressDisplay([job.prompt for job in state.jobs]) as progress:
 
         def finish(result: batch.JobResult) -> None:
-            progress.finish(result.number)
-            _print_result(result, as_json=as_json, is_one_of_many=len(state.jobs) > 1)
+            progress.finish(result.number, is_saved=result.exit_code == 0)
+            _print_result(result, progress, as_json=as_json)
 
         runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
         try:
@@ -192,17 +193,16 @@ def _run(
     return code
 
 
-def _print_result(result: batch.JobResult, *, as_json: bool, is_one_of_many: bool) -> None:
+def _print_result(result: batch.JobResult, progress: batch.ProgressDisplay, *, as_json: bool) -> None:
     job = result.job
     if as_json:
         values = {"index": result.number, "prompt": job.prompt, "status": job.status, "task_id": job.task_id}
-        service_options.print_line(
-            json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code})
-        )
+        progress.print(json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code}))
     elif result.exit_code == 0:
         for file in map(Path, job.files):
             # A resumed run also reports images of the earlier one, which may have been moved since.
             size = f" ({file.stat().st_size // 1024} KiB)" if file.is_file() else ""
-            service_options.print_line(f"Saved {file}{size}")
+            progress.print(f"Saved {file}{size}")
     if result.exit_code:
-        service_options.fail("generate", f"{for_display(job.prompt)!r}: {job.error}" if is_one_of_many else job.error)
+        message = f"{for_display(job.prompt)!r}: {job.error}" if progress.total > 1 else job.error
+        progress.print(f"seedbed generate: {message.rstrip('.')}.", is_error=True)
