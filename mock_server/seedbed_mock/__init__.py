@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from seedbed_mock.app import create_app
     from seedbed_mock.clock import Clock, ManualClock, RealClock
     from seedbed_mock.options import ServerOptions
-    from seedbed_mock.server import ListenError, running
+    from seedbed_mock.server import ListenError, running, running_async
     from seedbed_mock.settings import KeySettings, Rate, SettingsError, Span
-    from seedbed_mock.testing import ControlError, MockServer
+    from seedbed_mock.testing import AsyncMockServer, ControlError, MockServer
 
 
 __all__ = [
+    "AsyncMockServer",
     "Clock",
     "ControlError",
     "KeySettings",
@@ -28,15 +29,16 @@ __all__ = [
     "Span",
     "create_app",
     "running",
+    "running_async",
 ]
 
 _MODULES: Final = {
     "app": ("create_app",),
     "clock": ("Clock", "ManualClock", "RealClock"),
     "options": ("ServerOptions",),
-    "server": ("ListenError", "running"),
+    "server": ("ListenError", "running", "running_async"),
     "settings": ("KeySettings", "Rate", "SettingsError", "Span"),
-    "testing": ("ControlError", "MockServer"),
+    "testing": ("AsyncMockServer", "ControlError", "MockServer"),
 }
 
 

@@ -11,13 +11,15 @@ def command(arguments: list[str] | None = None) -> int:
         arguments: Arguments after ``seedbed``, by default those of this process.
     """
     # Nothing that is imported at the start is garbage, and searching for some takes a sixth of the start.
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         from seedbed_mock.cli import main  # after garbage collection is off
 
         return main(arguments)
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import msgspec
 from seedbed_schemas import job_api
@@ -33,10 +36,12 @@ from seedbed_mock.state import ModelCatalogue, Service
 from seedbed_mock.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
     from seedbed_schemas import JobApi
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.handlers import Handler
@@ -219,6 +224,9 @@ class OtherEndpoints:
         return self._writer.error(ServiceError("internal_error"))
 
 
+_CALL_SECONDS: Final = 60
+
+
 class SwappableApp:
     """An ASGI application that can be replaced while the server runs.
 
@@ -245,15 +253,70 @@ class SwappableApp:
         Raises:
             RuntimeError: The server has stopped.
         """
-        if self._loop is None or self._loop.is_closed():
-            raise RuntimeError("The server has stopped; call play() inside the block of running().")
 
         async def swap() -> None:
             before, self.app = self.app, app
             await _close(before)
             _begin(app)
 
-        asyncio.run_coroutine_threadsafe(swap(), self._loop).result()
+        self._run(swap)
+
+    def call(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Send a request without a socket, from a thread other than the server's, and return its status and body.
+
+        Tests replace sockets and HTTP clients, to record what their programs send or to forbid it.
+
+        Raises:
+            RuntimeError: The server has stopped.
+            TimeoutError: There is no response within a minute.
+        """
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "server": ("127.0.0.1", None),
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+        scope["headers"] = [(b"host", b"127.0.0.1"), *scope["headers"]]
+        received: list[Message] = [{"type": "http.request", "body": body}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return received.pop() if received else {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def respond() -> None:
+            # Starlette raises an error of the server again after it has sent the response to it.
+            with contextlib.suppress(Exception):
+                await self.app(scope, receive, send)
+
+        self._run(respond)
+        content = b"".join(message.get("body", b"") for message in sent[1:])
+        return sent[0]["status"], content
+
+    def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a function in the event loop of the server, and return when it has ended."""
+        if self._loop is None or self._loop.is_closed():
+            raise RuntimeError("The server has stopped; its handle works until then.")
+        future = asyncio.run_coroutine_threadsafe(function(), self._loop)
+        try:
+            future.result(_CALL_SECONDS)
+        except TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"The server has not responded for {_CALL_SECONDS} seconds.") from None
+        except CancelledError:
+            raise RuntimeError("The server has stopped meanwhile.") from None
+
+    def abandon(self) -> None:
+        """Release what the application holds, for a server that did not start."""
+        self.app.state.service.store.close()
 
     async def close(self) -> None:
         """Stop; a store on disk keeps the callbacks that are not delivered."""

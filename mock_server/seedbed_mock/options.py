@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_args
@@ -135,7 +136,9 @@ class ServerOptions:
         """
         known = [each.name for each in fields(cls)]
         if unknown := next((name for name in keywords if name not in known), None):
-            raise SettingsError(f"Unknown option {unknown}; the options are {', '.join(known)}.")
+            nearest = get_close_matches(unknown, known, 1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"the options are {', '.join(known)}."
+            raise SettingsError(f"Unknown option {unknown}; {hint}")
         return cls(**{"port": 0, **keywords})
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture ``seedbed``, a running mock server that starts over for every test.
+"""The pytest plugin: fixtures of running mock servers, of which ``seedbed`` starts over for every test.
 
 The plugin also loads the plugin of the contract test suite, whose options pytest must know before it collects tests.
 
@@ -7,21 +7,26 @@ It is imported in every test run where Seedbed is installed, so that it imports 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
-    from seedbed_mock.testing import MockServer
+    from seedbed_mock.testing import AsyncMockServer, MockServer
 
 
 _FIXTURE = "seedbed"
 _SUITE = "seedbed_contract.suite"
+_KEEP = "keep_state"
 
 # Tests do not wait, and cannot run out of credits, unless a marker says otherwise.
 _OPTIONS: dict[str, Any] = {"task_seconds": 0, "rate_limit": "off", "credits": 1_000_000}
+
+_servers = pytest.StashKey[list["MockServer"]]()
+_kept = pytest.StashKey[tuple[object, ...] | None]()
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
@@ -35,20 +40,49 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "seedbed(**options): options of the fixture seedbed in this test, such as task_seconds=30, "
-        'clock="manual" or dialect="observed"; see seedbed serve --help.',
+        'clock="manual" or dialect="observed"; see seedbed serve --help. With keep_state=True, the server does not '
+        "start over between the tests of a module that have the same options.",
     )
+    config.stash[_servers] = []
+    config.stash[_kept] = None
 
 
 @pytest.fixture(scope="session")
-def seedbed() -> Iterator[MockServer]:
+def seedbed_factory(pytestconfig: pytest.Config) -> Iterator[Callable[..., MockServer]]:
+    """A function that starts mock servers: ``seedbed_factory(task_seconds=30)``, with options of ``seedbed serve``.
+
+    What an option does not set is as with the fixture ``seedbed``. A server runs until the end of the session, until
+    its ``with`` block ends, or until its ``stop()`` is called. The fixture can be used in fixtures of any scope.
+    """
+    # See the module's docstring.
+    from seedbed_mock.options import ServerOptions
+    from seedbed_mock.server import start_server
+
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> MockServer:
+            server = stack.enter_context(start_server(ServerOptions.from_keywords({**_OPTIONS, **options})))
+            pytestconfig.stash[_servers].append(server)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def seedbed(seedbed_factory: Callable[..., MockServer]) -> MockServer:
     """A mock server on a free port, which starts over for every test.
 
     Its tasks end at once and its accounts have a million credits; the marker ``seedbed`` changes this and more.
     """
-    from seedbed_mock.server import running  # see the module's docstring
+    return seedbed_factory()
 
-    with running(**_OPTIONS) as server:
-        yield server
+
+@pytest.fixture
+def aseedbed(seedbed: MockServer) -> AsyncMockServer:
+    """The server of the fixture ``seedbed`` for async tests: its methods are awaited, with asyncio or trio."""
+    from seedbed_mock.testing import AsyncMockServer  # see the module's docstring
+
+    return AsyncMockServer(seedbed)
 
 
 @pytest.fixture(autouse=True)
@@ -65,26 +99,57 @@ def _seedbed_starts_over(request: pytest.FixtureRequest) -> None:
                 pytrace=False,
             )
         options |= marker.kwargs
-    server.play(**{**_OPTIONS, **options})
+    module = request.node.getparent(pytest.Module)
+    kept = (module, repr(sorted(options.items()))) if options.pop(_KEEP, False) else None
+    if kept is None or request.config.stash[_kept] != kept:
+        # None first, in case the options are invalid.
+        request.config.stash[_kept] = None
+        _start_over(server, options)
+        request.config.stash[_kept] = kept
+
+
+def _start_over(server: MockServer, options: dict[str, Any]) -> None:
+    from seedbed_mock.settings import SettingsError  # see the module's docstring
+
+    try:
+        server.play(**{**_OPTIONS, **options})
+    except SettingsError as error:
+        pytest.fail(f"The marker seedbed has an invalid option: {error}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the set-up of a test if a server has an internal error in it."""
+    return (yield from _with_errors_of_servers(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test in which the server had an internal error."""
+    """Fail a test in which a server has an internal error."""
+    return (yield from _with_errors_of_servers(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the tear-down of a test if a server has an internal error in it."""
+    return (yield from _with_errors_of_servers(item))
+
+
+def _with_errors_of_servers(item: pytest.Item) -> Generator[None, object, object]:
     try:
         result = yield
     except BaseException as failure:
         for error in _take_errors(item):
-            failure.add_note(f"The mock server failed in this test, too: {error!r}")
+            failure.add_note(f"The mock server failed here, too: {error!r}")
         raise
     if errors := _take_errors(item):
-        raise errors[0] if len(errors) == 1 else ExceptionGroup("The mock server failed in this test", errors)
+        raise errors[0] if len(errors) == 1 else ExceptionGroup("The mock server failed here", errors)
     return result
 
 
 def _take_errors(item: pytest.Item) -> list[Exception]:
-    server: MockServer | None = getattr(item, "funcargs", {}).get(_FIXTURE)
-    errors: list[Exception] = list(server.errors) if server else []
-    if server:
+    errors: list[Exception] = []
+    for server in item.config.stash[_servers]:
+        errors += server.errors
         server.errors.clear()
     return errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import contextlib
 import gc
 import logging
@@ -11,7 +13,8 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from types import BuiltinFunctionType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,11 +23,10 @@ from seedbed_mock.app import SwappableApp, build_app
 from seedbed_mock.faults.connection import TRANSPORT
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.settings import base_url
-from seedbed_mock.testing import MockServer
+from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from starlette.applications import Starlette
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -34,6 +36,10 @@ _UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 
 _GRACE_SECONDS = 0.5
 """How long requests may take to finish when the server stops."""
+
+
+_START_SECONDS: Final = 30
+_STOP_SECONDS: Final = 10
 
 
 class ListenError(OSError):
@@ -54,19 +60,115 @@ def running(**options: Any) -> Iterator[MockServer]:
         SettingsError: An option is unknown or invalid.
         StoreError: The file of ``db`` cannot be used.
     """
-    chosen = ServerOptions.from_keywords(options)
-    with listen(chosen.host, chosen.port) as listener:
-        app = SwappableApp(build_app(chosen))
-        ready = threading.Event()
-        server = _UvicornServer(app, ready.set)
-        thread = threading.Thread(target=server.run, args=([listener],), name="seedbed", daemon=True)
+    with start_server(ServerOptions.from_keywords(options)) as server:
+        yield server
+
+
+@keywords_of(ServerOptions)
+@contextlib.asynccontextmanager
+async def running_async(**options: Any) -> AsyncIterator[AsyncMockServer]:
+    """Run a mock server in a thread while the block runs, with a handle whose methods are awaited.
+
+    It works with asyncio and trio. The server has an event loop of its own, so that yours can receive callbacks.
+
+    Args:
+        options: The options of :func:`running`.
+
+    Raises:
+        ListenError: The server cannot listen on the address.
+        SettingsError: An option is unknown or invalid.
+        StoreError: The file of ``db`` cannot be used.
+    """
+    from anyio import CancelScope, to_thread  # imported late: most servers are used without it
+
+    server = await to_thread.run_sync(start_server, ServerOptions.from_keywords(options))
+    try:
+        yield AsyncMockServer(server)
+    finally:
+        # Also when the block is cancelled: otherwise the thread and its socket would stay.
+        with CancelScope(shield=True):
+            await to_thread.run_sync(server.stop)
+
+
+def start_server(options: ServerOptions) -> MockServer:
+    """Start a mock server in a thread; it runs until ``stop()`` is called or its ``with`` block ends.
+
+    Args:
+        options: Options of the server.
+
+    Raises:
+        ListenError: The server cannot listen on the address.
+        RuntimeError: The server does not start.
+        SettingsError: An option is invalid.
+        StoreError: The file of ``db`` cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(options.host, options.port))
+        app = SwappableApp(build_app(options))
+        stack.callback(app.abandon)
+        thread = _ServerThread(app, listener)
+        server = MockServer(url_of(listener), app, thread.stop)
         thread.start()
-        ready.wait()
+        stack.pop_all()
+    return server
+
+
+class _ServerThread:
+    """A server in a thread; what happens in the thread is raised in the thread that starts and stops it.
+
+    Args:
+        app: The application.
+        listener: The listening socket, which the server closes.
+    """
+
+    def __init__(self, app: SwappableApp, listener: socket.socket) -> None:
+        self._ready = threading.Event()
+        self._server = _UvicornServer(app, self._ready.set)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="seedbed", daemon=True)
+        self._error: BaseException | None = None
+
+    def _run(self, listener: socket.socket) -> None:
         try:
-            yield MockServer(url_of(listener), app)
+            # uvicorn's own run() makes the coroutine before the loop, and never awaits it if there is no loop.
+            with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+                runner.get_loop()
+                runner.run(self._server.serve([listener]))
+            if not self._ready.is_set():
+                self._error = RuntimeError("The server ended before it was ready.")
+        except BaseException as error:
+            self._error = error
         finally:
-            server.should_exit = True
-            thread.join()
+            listener.close()
+            self._ready.set()
+
+    def start(self) -> None:
+        """Start the thread and return when the server is ready."""
+        # With green threads, the event loop of the server would stop all others, and no deadline would ever end.
+        if not isinstance(_thread.get_ident, BuiltinFunctionType):
+            raise NotImplementedError(
+                "gevent or eventlet has replaced the threads of this process, and a server needs a real one; run "
+                "seedbed serve as a process of its own."
+            )
+        self._thread.start()
+        if not self._ready.wait(_START_SECONDS):
+            self._server.should_exit = True
+            raise RuntimeError(f"The server is not ready after {_START_SECONDS} seconds.")
+        self._raise_error()
+
+    def stop(self) -> None:
+        """Stop the server and return when its thread has ended."""
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError(f"The server has not stopped after {_STOP_SECONDS} seconds.")
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if isinstance(error, Exception):
+            raise error
+        if error:
+            raise RuntimeError(f"The thread of the server ended with {error!r}.") from error
 
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
@@ -132,6 +234,8 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        # uvicorn looks only for handlers of the process, which may be there for another server.
+        self.access_log = False
         self._extensions: dict[str, dict[object, object]] = {TRANSPORT: {"transport": transport}}
 
     def on_message_begin(self) -> None:
@@ -158,19 +262,41 @@ class _Protocol(HttpToolsProtocol):
         super().data_received(data)
 
 
+class _Config(uvicorn.Config):
+    """The settings of uvicorn, which leave the loggers of the process as they are."""
+
+    def configure_logging(self) -> None:
+        pass
+
+
+class _OwnRecords(logging.Filter):
+    """Drops what uvicorn logs below a level in the thread of one server; other servers of the process log as before.
+
+    Attributes:
+        thread: Identifier of the thread.
+        least: Level from which on records are logged.
+    """
+
+    least = logging.WARNING
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread != self.thread or record.levelno >= self.least
+
+
 class _UvicornServer(uvicorn.Server):
     """uvicorn with the lifetime of a :class:`SwappableApp`."""
 
     def __init__(self, app: SwappableApp, on_ready: Callable[[], None]) -> None:
-        config = uvicorn.Config(
+        config = _Config(
             app,
             http=_Protocol,
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",
             lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
             proxy_headers=False,
             server_header=False,
             # Typed as int, but uvicorn passes it to asyncio, which takes fractions of a second.
@@ -179,6 +305,21 @@ class _UvicornServer(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+        self._quiet = _OwnRecords()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._quiet.thread, log = threading.get_ident(), logging.getLogger("uvicorn.error")
+        log.addFilter(self._quiet)
+        try:
+            await super().serve(sockets)
+        except BaseException:
+            # uvicorn skips its shutdown, and the sockets and the deliveries would stay.
+            for each in getattr(self, "servers", ()):
+                each.close()
+            await self._app.close()
+            raise
+        finally:
+            log.removeFilter(self._quiet)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -187,6 +328,6 @@ class _UvicornServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn would log an error for each request that the end of the server interrupts.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._quiet.least = logging.CRITICAL
         await super().shutdown(sockets)
         await self._app.close()

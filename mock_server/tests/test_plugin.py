@@ -1,6 +1,7 @@
 """The pytest plugin, in a test run of another project."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,10 +37,15 @@ class UserProject:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, tests: str) -> str:
+    def run(self, tests: str, *, finds_plugins: bool = False) -> str:
         (self.folder / "test_user.py").write_text(HELPERS + tests)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", "test_user.py"]
-        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", "."]
+        environment = dict(os.environ)
+        if not finds_plugins:
+            # Loading the plugins of everything that is installed takes three times as long as the tests.
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            command += ["-p", "seedbed_mock.pytest_plugin"]
+        result = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         return result.stdout + result.stderr
 
 
@@ -57,7 +63,8 @@ def test_the_fixture_is_a_running_server(seedbed: MockServer) -> None:
 
 
 def test_another_project_needs_only_the_name_of_the_fixture(project: UserProject) -> None:
-    output = project.run("""
+    output = project.run(
+        """
 def test_one(seedbed):
     assert credits(seedbed) == 1_000_000
     create(seedbed)
@@ -68,7 +75,9 @@ def test_two_starts_over(seedbed):
     assert credits(seedbed) == 1_000_000
     assert [call["operation"] for call in seedbed.calls] == ["credit"]
     seedbed.assert_called("createTask", times=0)
-""")
+""",
+        finds_plugins=True,
+    )
     assert "2 passed" in output, output
 
 
@@ -102,6 +111,9 @@ def test_negative(seedbed): ...
 @pytest.mark.seedbed(no_such_flag=1)
 def test_unknown(seedbed): ...
 
+@pytest.mark.seedbed(task_second=1)
+def test_misspelt(seedbed): ...
+
 @pytest.mark.seedbed("banana")
 def test_positional(seedbed): ...
 
@@ -112,10 +124,13 @@ def test_the_next_one_is_not_affected(seedbed):
     create(seedbed)
 """)
     assert "use SECONDS" in output, output
-    assert "Unknown option no_such_flag" in output
+    assert "Unknown option no_such_flag; the options are host, port" in output
+    assert "Unknown option task_second; did you mean task_seconds?" in output
+    assert "Traceback" not in output
+    assert "pytest_plugin.py" not in output
     assert "takes options by name, such as task_seconds=30, not 'banana'" in output
     assert "keeps its port" in output
-    assert "1 passed, 4 errors" in output
+    assert "1 passed, 5 errors" in output
 
 
 def test_a_failed_assertion_describes_the_nearest_call(project: UserProject) -> None:
@@ -142,6 +157,97 @@ def test_the_next_one_passes(seedbed):
 """)
     assert "RuntimeError: a bug of the server" in output, output
     assert "1 failed, 1 passed" in output
+
+
+def test_an_internal_error_while_a_fixture_is_set_up_or_torn_down_is_an_error_there(project: UserProject) -> None:
+    output = project.run("""
+import seedbed_mock.handlers
+
+def broken(*_, **__): raise RuntimeError("a bug of the server")
+
+@pytest.fixture
+def early(seedbed, monkeypatch):
+    monkeypatch.setattr(seedbed_mock.handlers, "record", broken)
+    ask(seedbed, f"/api/v1/jobs/recordInfo?taskId={create(seedbed)}")
+
+def test_set_up(early): pass
+
+@pytest.fixture
+def late(seedbed, monkeypatch):
+    yield
+    monkeypatch.setattr(seedbed_mock.handlers, "record", broken)
+    ask(seedbed, f"/api/v1/jobs/recordInfo?taskId={create(seedbed)}")
+
+def test_tear_down(late): pass
+
+def test_of_a_factory(seedbed_factory, monkeypatch):
+    with seedbed_factory() as server:
+        monkeypatch.setattr(seedbed_mock.handlers, "record", broken)
+        ask(server, f"/api/v1/jobs/recordInfo?taskId={create(server)}")
+
+def test_the_next_one_passes(seedbed):
+    create(seedbed)
+""")
+    assert "ERROR at setup of test_set_up" in output, output
+    assert "ERROR at teardown of test_tear_down" in output
+    assert "1 failed, 2 passed, 2 errors" in output
+
+
+def test_a_factory_starts_servers_of_any_scope(project: UserProject) -> None:
+    output = project.run("""
+@pytest.fixture(scope="module")
+def observed(seedbed_factory):
+    with seedbed_factory(dialect="observed", credits=13) as server:
+        yield server
+
+def test_one(observed):
+    assert len(create(observed)) == 32
+    assert credits(observed) == 6.5
+
+def test_two_goes_on(observed, seedbed, seedbed_factory):
+    assert credits(observed) == 6.5
+    assert credits(seedbed) == 1_000_000
+    assert credits(seedbed_factory(credits=5)) == 5
+    assert len({observed.url, seedbed.url, seedbed_factory().url}) == 3
+
+def test_an_option_is_checked(seedbed_factory):
+    with pytest.raises(ValueError, match="did you mean dialect"):
+        seedbed_factory(dialekt="observed")
+""")
+    assert "3 passed" in output, output
+
+
+def test_a_marker_keeps_the_state_between_the_tests_of_a_module(project: UserProject) -> None:
+    (project.folder / "test_another.py").write_text("""
+import pytest
+pytestmark = pytest.mark.seedbed(keep_state=True, credits=13)
+
+def test_another_module_starts_over(seedbed):
+    assert seedbed.calls == []
+""")
+    output = project.run("""
+pytestmark = pytest.mark.seedbed(keep_state=True, credits=13)
+
+def test_one(seedbed):
+    assert credits(seedbed) == 13
+    create(seedbed)
+
+def test_two(seedbed):
+    assert credits(seedbed) == 6.5
+
+@pytest.mark.seedbed(keep_state=False)
+def test_starts_over(seedbed):
+    assert credits(seedbed) == 13
+
+def test_after_it(seedbed):
+    assert credits(seedbed) == 13
+    create(seedbed)
+
+@pytest.mark.seedbed(task_seconds=1)
+def test_other_options_start_over(seedbed):
+    assert credits(seedbed) == 13
+""")
+    assert "6 passed" in output, output
 
 
 def test_requests_of_httpx_and_httpx2_for_the_paid_service_are_redirected(project: UserProject) -> None:

@@ -1,6 +1,6 @@
-"""A client of the control API, for the test handle and the command line.
+"""A client of the control API, for the command line.
 
-It uses ``http.client``: users replace their HTTP clients in tests, and loading one takes 100 ms.
+It uses ``http.client``, since loading another HTTP client takes 100 ms.
 """
 
 from __future__ import annotations
@@ -54,12 +54,22 @@ def call_control_api(  # noqa: PLR0917 (the order of the parts of a request)
     try:
         connection.request(method, target, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
-        content: dict[str, Any] = json.loads(response.read())
+        return read_response(response.status, response.read())
     finally:
         connection.close()
-    if response.status >= http.client.BAD_REQUEST:
+
+
+def read_response(status: int, body: bytes) -> dict[str, Any]:
+    """Return the content of a response of the control API.
+
+    Raises:
+        ControlError: The control API refuses the request.
+        ValueError: The response is not one of the control API.
+    """
+    content: dict[str, Any] = json.loads(body)
+    if status >= http.client.BAD_REQUEST:
         # A server that has no control API responds in the form of the service, whose messages are in "msg".
         error = ControlError(content.get("error") or content.get("msg", ""))
-        error.status = response.status
+        error.status = status
         raise error
     return content
