@@ -206,10 +206,11 @@ def _fits(dialect: Dialect, probe: _Probe, contract: Contract) -> bool:
     if dialect is documented():
         return True
     # Dialects may share a code; the page does not document messages, so only the observed ones are compared.
-    pattern = re.sub(r"\\{\w+\\}", ".+", re.escape(dialect.cases[probe.case].message))
+    case = dialect.cases[probe.case]
+    patterns = [re.sub(r"\\{\w+\\}", ".+", re.escape(message)) for message in (case.message, *case.other_messages)]
     content = exchange.response.json if exchange.response else None
     message = content.get("msg") if isinstance(content, dict) else ""
-    return re.fullmatch(pattern, str(message)) is not None
+    return any(re.fullmatch(pattern, str(message)) for pattern in patterns)
 
 
 def _codes_of(dialect: Dialect, case: str, contract: Contract) -> frozenset[int]:

@@ -162,6 +162,10 @@ class Expectations:
         by_name = {**default_contract().codes_by_name, **self.contract.codes_by_name}
         return frozenset().union(*(self.dialect.cases[case].numbers(by_name) for case in cases))
 
+    def may_be_accepted(self, request: Any) -> bool:
+        """Return whether a service of this dialect may take an invalid request for the valid one that it stands for."""
+        return self.dialect.is_normalised and self.contract.request.accepts(self.contract.normalised(request))
+
     def codes_of_violation(self, clause: str) -> frozenset[int]:
         """Return the codes for a request that breaks a clause."""
         field, keyword = clause.split("/")[:2]

@@ -244,12 +244,18 @@ def resolve_model(service: Service, context: RequestContext) -> None:
 
 def validate_request(service: Service, context: RequestContext) -> None:
     """Refuse a request that breaks the contract, and name the fields and what is wrong with them."""
-    schema = context.model.contract.request
-    if not schema.accepts(context.request) and (violations := schema.violations(context.request)):
+    contract = context.model.contract
+    schema = contract.request
+    if schema.accepts(context.request):
+        return
+    if service.dialect.is_normalised and schema.accepts(meant := contract.normalised(context.request)):
+        context.request = meant
+    elif violations := schema.violations(context.request):
         problem = "; ".join(violation.message for violation in violations[:_SHOWN_VIOLATIONS])
         first = violations[0]
         context.violations = tuple(violation.clause for violation in violations)
-        raise ServiceError(service.dialect.case_of_violation(first.keyword), problem=problem, field=first.field)
+        case, name = service.dialect.case_of_violation(first.keyword), first.field.rpartition(".")[2]
+        raise ServiceError(case, problem=problem, field=first.field, name=name)
 
 
 def create_task(service: Service, context: RequestContext) -> None:
@@ -292,7 +298,7 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
             space=context.space.name,
             account=context.caller.name,
             model=model.contract.model,
-            request=context.text,
+            request=service.dialect.kept_request(context.request, context.text, model.contract),
             result_name=service.result_name(task_id),
             base_url=context.base_url,
             price=model.profile.credits,

@@ -177,7 +177,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         space: Name of its space.
         account: Fingerprint of the key that created it.
         model: Name of the model.
-        request: The request as the JSON text that was sent.
+        request: The request as JSON, as the service keeps it.
         result_name: File name of the result, which cannot be guessed from the ID.
         base_url: URL at which the server was reached when the task was created.
         price: Credits charged for it.
@@ -330,6 +330,6 @@ def result_url(task: Task, base_url: str) -> str:
 def _with_input_as_text(request: str) -> str:
     """Return a request with its input as a JSON string of its own."""
     fields, sent = job_api().fields, json.loads(request)
-    written = {fields.input: json.dumps(sent.get(fields.input, {}))}
+    written = {fields.input: msgspec.json.encode(sent.get(fields.input, {})).decode()}
     written |= {name: sent[name] for name in (fields.callback, fields.model) if name in sent}
-    return json.dumps(written)
+    return msgspec.json.encode(written).decode()

@@ -10,6 +10,7 @@ from seedbed_client import SeedreamClient
 from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
+from tests.made_contracts import contract_of
 
 CONTRACT, SHARED = default_contract(), job_api()
 CREATE, RECORD = CONTRACT.operation.path, SHARED.record_info.path
@@ -72,6 +73,60 @@ def test_the_input_in_a_record_is_a_json_string(service: ObservedService) -> Non
     assert json.loads(param["input"]) == GOOD["input"]
 
 
+NUMBERS = {
+    "count": {"type": "integer", "minimum": 1, "default": 2},
+    "safe": {"type": "boolean", "default": False},
+    "shots": {"type": "array", "items": {"type": "object", "properties": {"seconds": {"type": "number"}}}},
+    "note": {"type": "string", "maxLength": 9, "default": None},
+    "zone": {"type": "string", "maxLength": 9},
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"zone": "b", "count": "6"}, {"count": 6, "safe": False, "zone": "b"}),
+        ({"zone": "6", "safe": "true"}, {"count": 2, "safe": True, "zone": "6"}),
+        ({"shots": [{"seconds": "1.5"}], "count": 1}, {"count": 1, "safe": False, "shots": [{"seconds": 1.5}]}),
+        ({"count": "0"}, None),
+        ({"count": "six"}, None),
+        ({"safe": "yes"}, None),
+    ],
+)
+def test_a_record_has_the_request_as_the_service_keeps_it(sent: dict[str, Any], kept: dict[str, Any] | None) -> None:
+    contract = contract_of({"properties": {"input": {"type": "object", "properties": NUMBERS}}})
+    with (
+        running(dialect="observed", contracts=[contract], task_seconds=0) as server,
+        httpx2.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.key}"}) as http,
+    ):
+        created = http.post(CREATE, json={"input": sent, "model": contract.model}).json()
+        if kept is None:
+            assert created["code"] == 500
+            return
+        record = http.get(RECORD, params={"taskId": created["data"]["taskId"]}).json()["data"]
+    values = json.dumps(kept, separators=(",", ":"))
+    assert record["param"] == json.dumps({"input": values, "model": contract.model}, separators=(",", ":"))
+
+
+def test_every_response_has_the_observed_content_type(service: ObservedService) -> None:
+    responses = [
+        service.http.post(CREATE, json=GOOD),
+        service.http.post(CREATE, content=b"{"),
+        service.http.get(RECORD, params={"taskId": "nope"}),
+        service.http.get(SHARED.credit.path),
+        service.http.get("/api/v1/no-such-path"),
+        service.http.get(SHARED.models.path, headers={"Authorization": "Bearer wrong"}),
+    ]
+    assert {response.headers["content-type"] for response in responses} == {"application/json;charset=UTF-8"}
+
+
+@pytest.mark.parametrize("dialect", ["documented", "observed"])
+def test_a_missing_task_id_has_the_code_of_the_documentation(dialect: str) -> None:
+    with running(dialect=dialect) as server:
+        response = httpx2.get(server.url + RECORD, headers={"Authorization": f"Bearer {server.key}"}).json()
+    assert (response["code"], response["msg"]) == (400, "taskId parameter is required")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "code", "message"),
     [
@@ -86,7 +141,7 @@ def test_an_error_has_the_observed_code_and_message(
 ) -> None:
     response = service.create(**{field: value})
     assert response["code"] == code
-    assert message in response["msg"]
+    assert response["msg"].startswith(message)
 
 
 def test_the_response_to_a_wrong_key_has_no_data(service: ObservedService) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from seedbed_schemas.clauses import Clause, Node, clauses, nodes
 from seedbed_schemas.job_api import job_api
-from seedbed_schemas.validation import Schema, for_display
+from seedbed_schemas.validation import Schema, for_display, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,6 +131,20 @@ class Contract:
         schema = self.part("request").get("properties", {}).get(job_api().fields.input, {})
         fields: dict[str, Any] = schema.get("properties", {})
         return fields
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each input field that has a valid one, by name."""
+        stated = {name: schema for name, schema in self.input_fields.items() if "default" in schema}
+        return {
+            name: schema["default"]
+            for name, schema in stated.items()
+            if Schema(schema, name=name).accepts(schema["default"])
+        }
+
+    def normalised(self, request: Any) -> Any:
+        """Return a request with texts such as ``"6"`` replaced by the numbers and booleans that they stand for."""
+        return normalised(request, self.part("request"))
 
     def code_named(self, name: str) -> Code:
         """Return the code with a given name.

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from seedbed_schemas.job_api import job_api
@@ -20,7 +21,7 @@ from seedbed_schemas.job_api import job_api
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seedbed_schemas.contract import Code
+    from seedbed_schemas.contract import Code, Contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Case:
         instead_of: Name of the documented code, if the service sends another one.
         data: Whether the response has the key ``data``.
         also: Other acceptable codes, written like ``code``.
+        other_messages: Other messages of the same case.
     """
 
     code: str | int
@@ -42,6 +44,7 @@ class Case:
     instead_of: str = ""
     data: bool = True
     also: tuple[str | int, ...] = ()
+    other_messages: tuple[str, ...] = ()
 
     def number(self, codes: Mapping[str, Code]) -> int:
         """Return the number to send.
@@ -85,6 +88,7 @@ class _FieldRule(NamedTuple):
 
 
 _UNCHANGED: Final = _FieldRule()
+_KEPT_FIELDS: Final = (job_api().fields.input, job_api().fields.callback, job_api().fields.model)
 _CHANNELS: Final = ("recordInfo", "callback")
 _STATES: Final = (*job_api().states.pending, job_api().states.success, job_api().states.failure)
 
@@ -106,6 +110,8 @@ class Dialect:
         """Names of the fields that return the task ID from createTask."""
         self.input_is_text: bool = document["param"]["input"] == "string"
         """Whether the input in a record's ``param`` is encoded as a JSON string."""
+        self.is_normalised: bool = document["param"].get("is_normalised", False)
+        """Whether the service keeps requests normalised, and takes texts for the numbers and booleans in them."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._violations: dict[str, str] = document["violations"]
         self._rules: dict[tuple[str, str, str], _FieldRule] = {}
@@ -133,6 +139,23 @@ class Dialect:
     def case_of_violation(self, keyword: str) -> str:
         """Return the name of the case for a request that breaks a rule with this JSON Schema keyword."""
         return self._violations.get(keyword, "request_invalid")
+
+    def kept_request(self, request: Mapping[str, Any], text: str, contract: Contract) -> str:
+        """Return a request as the service keeps it, as JSON.
+
+        Args:
+            request: The request.
+            text: The JSON text that was sent.
+            contract: Contract of the model, which gives the defaults and the types.
+        """
+        if not self.is_normalised:
+            return text
+        fields, kept = job_api().fields, contract.normalised(request)
+        values = kept.get(fields.input, {})
+        if isinstance(values, dict):
+            values = {**contract.defaults, **values}
+        kept = {**kept, fields.input: dict(sorted(values.items())) if isinstance(values, dict) else values}
+        return msgspec.json.encode({name: kept[name] for name in _KEPT_FIELDS if name in kept}).decode()
 
     def record_field(self, field: str, value: Any, state: str, *, channel: str = "recordInfo") -> Any:
         """Return one record field as this dialect sends it.

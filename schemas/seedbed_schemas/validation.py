@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,6 +21,10 @@ FORMATS: Final = (
     *("uri-template", "uuid"),
 )
 """The formats that are validated; any other format is an annotation."""
+
+
+_NUMBERS_AND_BOOLEANS: Final = frozenset({"integer", "number", "boolean"})
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,21 @@ class Schema:
         for name in FORMATS:
             formats.checks(name)(_compile({"format": name}).is_valid)
         return Draft202012Validator(self.document, format_checker=formats)
+
+
+def normalised(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a value in which each text that stands for a number or a boolean of the schema is replaced by it."""
+    if isinstance(value, dict):
+        fields: Mapping[str, Any] = schema.get("properties", {})
+        return {name: normalised(inside, fields.get(name, {})) for name, inside in value.items()}
+    if isinstance(value, list):
+        return [normalised(inside, schema.get("items", {})) for inside in value]
+    kinds = schema.get("type", ())
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if not isinstance(value, str) or "string" in kinds or not (_NUMBERS_AND_BOOLEANS & kinds):
+        return value
+    is_number = _NUMBER.fullmatch(value) and kinds & {"integer", "number"}
+    return json.loads(value) if is_number or (value in {"true", "false"} and "boolean" in kinds) else value
 
 
 def _compile(document: dict[str, Any]) -> Validator:

@@ -49,13 +49,15 @@ def test_every_code_of_a_case_is_in_the_contract(dialect: Dialect) -> None:
 
 
 def test_the_documented_dialect_sends_only_documented_codes() -> None:
-    assert {case.code for case in DOCUMENTED.cases.values()} == set(CODES)
+    numbers = {name: case.code for name, case in DOCUMENTED.cases.items() if case.code not in CODES}
+    assert {case.code for case in DOCUMENTED.cases.values()} - set(numbers.values()) == set(CODES)
+    assert numbers == {"task_id_missing": 400}  # documented with recordInfo, not on the model's page
 
 
 def test_observed_messages_use_only_placeholders_that_their_case_provides() -> None:
     for name, case in OBSERVED.cases.items():
         provided = placeholders(DOCUMENTED.cases[name].message)
-        assert placeholders(case.message) <= provided | ({"field"} if "problem" in provided else set())
+        assert placeholders(case.message) <= provided | ({"field", "name"} if "problem" in provided else set())
 
 
 @each_dialect

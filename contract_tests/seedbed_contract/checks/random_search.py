@@ -72,6 +72,7 @@ def _report_violations(session: Session, found: list[Drawn]) -> None:
 
 
 def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
+    assume(not session.expected.may_be_accepted(broken.request))
     tasks.poll_pending(session)
     # Without waiting for the rate limit: a search would stop at it for seconds, so it ends there instead.
     exchange = session.send_unchecked(session.builder.create(broken.request))

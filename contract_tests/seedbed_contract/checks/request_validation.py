@@ -48,7 +48,8 @@ def check_invalid_requests(session: Session) -> None:
     """Send a request for each clause and kind of violation."""
     of_clause: dict[str, list[RefusedCase]] = {}
     for case in refused(session.builder.contract):
-        of_clause.setdefault(case.clause, []).append(case)
+        if not session.expected.may_be_accepted(case.request):
+            of_clause.setdefault(case.clause, []).append(case)
     # One case of every clause before the second of any, so that a short run still covers all clauses.
     rounds = itertools.zip_longest(*of_clause.values())
     spread = [case for cases in rounds for case in cases if case is not None]
