@@ -30,8 +30,8 @@ from seedbed_schemas.openapi import example_of
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CONTRACT = default_contract()
 GOOD = example_of(CONTRACT.part("request"))
-MANUAL = {"task_seconds": 60, "clock": "manual"}
-manual = pytest.mark.seedbed(**MANUAL)
+MANUAL: dict[str, Any] = {"task_seconds": 60, "clock": "manual"}
+manual = pytest.mark.seedbed(task_seconds=60, clock="manual")
 
 
 # Waiting for callbacks
