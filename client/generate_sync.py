@@ -26,7 +26,7 @@ REPLACEMENTS = (
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
     (r"\bwait_async\b", "wait"),
-    (r"\basyncio\b", "time"),
+    (r"\banyio\b", "time"),
     (r"\bAnyIOBackend\b", "SyncBackend"),
     (r"\b(handle)_async_(request)\b", r"\1_\2"),
     (r"\ba(close|iter_bytes|iter_stream|trace)\b", r"\1"),

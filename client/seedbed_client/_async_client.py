@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
@@ -10,7 +9,7 @@ from seedbed_client import _downloads, _operations
 from seedbed_client._async_runner import AsyncRunner
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
 from seedbed_client._operations import Context, TaskRequest, text_to_image
-from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries
+from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries, monotonic
 from seedbed_client.errors import ConfigurationError, SubmissionTracker
 from seedbed_client.models import Task
 
@@ -69,7 +68,7 @@ class AsyncSeedreamClient:
         transport: httpx2.AsyncBaseTransport | None = None,
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         on_submission: Callable[[Submission], object] | None = None,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
@@ -90,7 +89,7 @@ class AsyncSeedreamClient:
         transport: httpx2.AsyncBaseTransport | None = None,
         http_client: httpx2.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         on_submission: Callable[[Submission], object] | None = None,
     ) -> Self:
         """Return a client of the paid service, where every task costs credits.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
+import anyio
 import httpx2
 
 from seedbed_client._actions import AwaitCallback, HttpRequest
 from seedbed_client._config import without_frames
-from seedbed_client._http import HEADERS, ON_SEND, Deadline, HttpClients, ResponseReader
+from seedbed_client._http import HEADERS, ON_SEND, AsyncHttpClients, Deadline, ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,10 +38,10 @@ class AsyncRunner:
         http_client: httpx2.AsyncClient | None,
         sleep: Callable[[float], Awaitable[object]] | None,
     ) -> None:
-        self._http = HttpClients(self._make_http_client, http_client)
+        self._http = AsyncHttpClients(self._make_http_client, http_client)
         # Only the transport of this package says when a request leaves.
         self._knows_when_sent = transport is None and http_client is None
-        self._transport, self._timeout, self._sleep = transport, context.timeout, sleep or asyncio.sleep
+        self._transport, self._timeout, self._sleep = transport, context.timeout, sleep or anyio.sleep
         # No proxy of the environment leads to this machine.
         self._trust_env = not context.endpoint.is_local
 
@@ -64,8 +64,7 @@ class AsyncRunner:
 
     async def close(self) -> None:
         """Close the connections."""
-        for http_client in self._http.take_all():
-            await http_client.aclose()
+        await self._http.close()
 
     async def _perform(self, action: Action) -> object:
         if isinstance(action, HttpRequest):
@@ -84,8 +83,9 @@ class AsyncRunner:
         elif request.on_send:
             request.on_send()
         try:
+            http_client = await self._http.for_url(request.url)
             with deadline.applied():
-                async with self._http.for_url(request.url).stream(
+                async with http_client.stream(
                     request.method,
                     request.url,
                     auth=request.auth,

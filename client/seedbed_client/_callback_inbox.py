@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,16 +67,22 @@ class CallbackInbox:
 
     async def wait_async(self, task_id: str, seconds: float) -> bool:
         """Do as :meth:`wait` does, without blocking the event loop."""
-        import asyncio  # slow to import, and blocking programs do not need it
+        import anyio  # slow to import, and blocking programs do not need it
+        from anyio.lowlevel import current_token  # as above
 
-        arrived, loop = asyncio.Event(), asyncio.get_running_loop()
-        # The callback arrives in the thread of the receiver, and events of asyncio are not thread-safe.
-        with self._subscribed(task_id, lambda: loop.call_soon_threadsafe(arrived.set)):
-            try:
-                async with asyncio.timeout(seconds):
-                    return await arrived.wait()
-            except TimeoutError:
-                return False
+        arrived = anyio.Event()
+        loop: Any = current_token().native_token
+        # The callback arrives in the thread of the receiver, and events are not thread-safe. Both functions may be called
+        # from there; the one is of asyncio, the other of trio.
+        schedule = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop may have ended in the meantime
+                schedule(arrived.set)
+
+        with self._subscribed(task_id, notify), anyio.move_on_after(seconds):
+            await arrived.wait()
+        return arrived.is_set()
 
     @contextmanager
     def _subscribed(self, task_id: str, notify: Callable[[], object]) -> Iterator[None]:

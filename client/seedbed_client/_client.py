@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
 from seedbed_client import _downloads, _operations
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
 from seedbed_client._operations import Context, TaskRequest, text_to_image
-from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries
+from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries, monotonic
 from seedbed_client._runner import Runner
 from seedbed_client.errors import ConfigurationError, SubmissionTracker
 from seedbed_client.models import Task
@@ -70,7 +69,7 @@ class SeedreamClient:
         transport: httpx2.BaseTransport | None = None,
         http_client: httpx2.Client | None = None,
         sleep: Callable[[float], object] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         on_submission: Callable[[Submission], object] | None = None,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
@@ -91,7 +90,7 @@ class SeedreamClient:
         transport: httpx2.BaseTransport | None = None,
         http_client: httpx2.Client | None = None,
         sleep: Callable[[float], object] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         on_submission: Callable[[Submission], object] | None = None,
     ) -> Self:
         """Return a client of the paid service, where every task costs credits.

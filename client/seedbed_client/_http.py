@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import threading
-import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -17,10 +16,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import httpx2
 from seedbed_schemas import __version__
 
+from seedbed_client._polling import monotonic
 from seedbed_client.errors import InvalidResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+
+    from anyio.lowlevel import EventLoopToken
 
     from seedbed_client._actions import HttpRequest
 
@@ -50,12 +52,12 @@ class Deadline:
 
     def __init__(self, seconds: float, *, restarts_when_sent: bool) -> None:
         self._seconds, self._restarts_when_sent = seconds, restarts_when_sent
-        self._ends = time.monotonic() + seconds
+        self._ends = monotonic() + seconds
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the deadline; negative after it."""
-        return self._ends - time.monotonic()
+        return self._ends - monotonic()
 
     def extend(self, size: int) -> None:
         """Allow for that many bytes of a file: a large file may take longer, as long as data keeps arriving."""
@@ -64,7 +66,7 @@ class Deadline:
     def trace(self, event: str, _: object) -> None:
         """Receive an event of the request, as the ``trace`` extension of httpx2."""
         if self._restarts_when_sent and event.endswith("send_request_headers.started"):
-            self._ends = time.monotonic() + self._seconds
+            self._ends = monotonic() + self._seconds
 
     async def atrace(self, event: str, info: object) -> None:
         """Receive an event of the request, as the ``trace`` extension of an asynchronous client."""
@@ -93,8 +95,8 @@ def read_timeout(timeout: float | None) -> float | None:
     return left if timeout is None else min(timeout, left)
 
 
-class HttpClients(Generic[C]):
-    """The HTTP clients of a runner: one for ``http`` and one for ``https``, made when they are first used.
+class _ClientTable(Generic[C]):
+    """The HTTP clients of a runner: for each scope, one for ``http`` and one for ``https``, made when first used.
 
     An ``https`` client loads the trusted certificates, which takes about 20 ms; calls to the mock server do without.
 
@@ -105,11 +107,11 @@ class HttpClients(Generic[C]):
 
     def __init__(self, make: Callable[[str], C], given: C | None = None) -> None:
         self._make, self._given, self._lock = make, given, threading.Lock()
-        # The process ID is part of the key: after a fork, the connections belong to the parent process.
-        self._clients: dict[tuple[int, str], C] = {}
+        # The process ID is part of the scope: after a fork, the connections belong to the parent process.
+        self._scopes: dict[tuple[int, object], dict[str, C]] = {}
         self._is_closed = False
 
-    def for_url(self, url: str) -> C:
+    def _find(self, url: str, scope: object = None) -> C:
         """Return the client for a URL.
 
         Raises:
@@ -117,19 +119,90 @@ class HttpClients(Generic[C]):
         """
         if self._given is not None:
             return self._given
-        key = os.getpid(), "http" if url.lower().startswith("http://") else "https"
+        scheme = "http" if url.lower().startswith("http://") else "https"
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the client is closed; make a new one")
-            if key not in self._clients:
-                self._clients[key] = self._make(key[1])
-            return self._clients[key]
+            clients = self._scopes.setdefault((os.getpid(), scope), {})
+            if scheme not in clients:
+                clients[scheme] = self._make(scheme)
+            return clients[scheme]
 
-    def take_all(self) -> list[C]:
-        """Return the clients that were made in this process, for closing, and make no more."""
+    def _take(self, scope: object = None) -> list[C]:
+        """Return the clients of a scope of this process, for closing."""
         with self._lock:
-            self._is_closed = True
-            return [self._clients.pop(key) for key in tuple(self._clients) if key[0] == os.getpid()]
+            return list(self._scopes.pop((os.getpid(), scope), {}).values())
+
+
+class HttpClients(_ClientTable[httpx2.Client]):
+    """The HTTP clients of a blocking runner, which threads share."""
+
+    def for_url(self, url: str) -> httpx2.Client:
+        """Return the client for a URL.
+
+        Raises:
+            RuntimeError: The clients were closed.
+        """
+        return self._find(url)
+
+    def close(self) -> None:
+        """Close the clients, and make no more."""
+        self._is_closed = True
+        for client in self._take():
+            client.close()
+
+
+class AsyncHttpClients(_ClientTable[httpx2.AsyncClient]):
+    """The HTTP clients of an asynchronous runner: connections belong to the event loop that opened them."""
+
+    def __init__(self, make: Callable[[str], httpx2.AsyncClient], given: httpx2.AsyncClient | None = None) -> None:
+        super().__init__(make, given)
+        self._closers: dict[tuple[int, EventLoopToken], AsyncGenerator[None]] = {}
+
+    async def for_url(self, url: str) -> httpx2.AsyncClient:
+        """Return the client for a URL in the running event loop.
+
+        Raises:
+            RuntimeError: The clients were closed.
+        """
+        if self._given is not None:
+            return self._given
+        from anyio.lowlevel import current_token  # slow to import, and blocking programs do not need it
+
+        token = current_token()
+        client = self._find(url, token)
+        if (os.getpid(), token) not in self._closers:
+            self._forget_closed_loops()
+            # An event loop that ends runs the rest of each asynchronous generator, which closes the connections. This
+            # is the only such hook that asyncio, uvloop and trio have in common.
+            closer = self._closers[os.getpid(), token] = self._close_at_end(token)
+            await anext(closer)
+        return client
+
+    async def close(self) -> None:
+        """Close the clients of the running event loop, and make no more. Other loops close theirs when they end."""
+        from anyio.lowlevel import current_token  # as above
+
+        self._is_closed = True
+        if closer := self._closers.get((os.getpid(), current_token())):
+            await closer.aclose()
+        self._forget_closed_loops()
+
+    async def _close_at_end(self, token: EventLoopToken) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            self._closers.pop((os.getpid(), token), None)
+            for client in self._take(token):
+                await client.aclose()
+
+    def _forget_closed_loops(self) -> None:
+        # A loop of asyncio that was closed without asyncio.run() or a Runner does not end its generators.
+        for process, token in tuple(self._closers):
+            is_closed = getattr(token.native_token, "is_closed", None)
+            if process != os.getpid() or (is_closed and is_closed()):
+                self._closers.pop((process, token), None)
+                self._scopes.pop((process, token), None)
 
 
 class ResponseReader:

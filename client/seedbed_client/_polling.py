@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx2
@@ -23,6 +24,12 @@ T = TypeVar("T")
 _INFINITY: Final = float("inf")
 _MAX_SECONDS: Final = 10**9
 _MAX_RETRIES: Final = 1000
+
+
+def monotonic(read: Callable[[], float] = time.monotonic) -> float:
+    """Return the seconds of a clock that never goes back, even in a test that freezes the time of the module."""
+    # freezegun replaces the attributes of modules, but not a default: a frozen deadline would never pass.
+    return read()
 
 
 class PollingStep(msgspec.Struct, frozen=True):

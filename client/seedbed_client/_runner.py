@@ -65,8 +65,7 @@ class Runner:
 
     def close(self) -> None:
         """Close the connections."""
-        for http_client in self._http.take_all():
-            http_client.close()
+        self._http.close()
 
     def _perform(self, action: Action) -> object:
         if isinstance(action, HttpRequest):
@@ -85,9 +84,10 @@ class Runner:
         elif request.on_send:
             request.on_send()
         try:
+            http_client = self._http.for_url(request.url)
             with (
                 deadline.applied(),
-                self._http.for_url(request.url).stream(
+                http_client.stream(
                     request.method,
                     request.url,
                     auth=request.auth,

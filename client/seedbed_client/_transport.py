@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 _MAX_CONNECTIONS: Final = 100
 _MAX_IDLE_CONNECTIONS: Final = 20
-_IDLE_SECONDS: Final = 5.0
 """The limits that httpx2 uses by default."""
+
+_IDLE_SECONDS: Final = 4.0
+"""How long a connection is kept for the next request. Many servers, such as uvicorn and Node.js, close it after 5 s; a
+request that is sent at that moment is lost, and nobody knows whether it arrived."""
 
 
 class DeadlineTransport(httpx2.BaseTransport):
