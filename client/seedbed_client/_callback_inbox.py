@@ -72,8 +72,8 @@ class CallbackInbox:
 
         arrived = anyio.Event()
         loop: Any = current_token().native_token
-        # The callback arrives in the thread of the receiver, and events are not thread-safe. Both functions may be called
-        # from there; the one is of asyncio, the other of trio.
+        # The callback arrives in the thread of the receiver, and events are not thread-safe. These functions of asyncio
+        # and trio may be called from there.
         schedule = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
 
         def notify() -> None:

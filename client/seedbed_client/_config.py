@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from functools import cache
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -70,8 +71,14 @@ class KeyAuth(httpx2.Auth):
         yield request
 
 
+_CARRIERS: Final = frozenset(
+    {"seedbed_client", "httpx2", "httpcore2", "h11", "anyio", "asyncio", "trio", "ssl", "socket", "contextlib"}
+)
+"""Packages that a request passes through as an object or as bytes, so that their frames may hold the key."""
+
+
 def without_frames(error: BaseException, outer: BaseException | None) -> BaseException:
-    """Return an error without its traceback, whose frames hold the request and so the key.
+    """Return an error without the frames of its tracebacks that may hold the key; frames of the user's code stay.
 
     Args:
         error: The error.
@@ -83,9 +90,22 @@ def without_frames(error: BaseException, outer: BaseException | None) -> BaseExc
         each = pending.pop()
         if each is not None and id(each) not in seen:
             seen.add(id(each))
-            each.__traceback__ = None
+            each.__traceback__ = _without_carriers(each.__traceback__)
             pending += [each.__cause__, each.__context__]
+            pending += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
     return error
+
+
+def _without_carriers(traceback: TracebackType | None) -> TracebackType | None:
+    kept: list[TracebackType] = []
+    while traceback:
+        if str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _CARRIERS:
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    following: TracebackType | None = None
+    for each in reversed(kept):
+        following = TracebackType(following, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return following
 
 
 class ServiceEndpoint(msgspec.Struct, frozen=True):

@@ -6,12 +6,20 @@ import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from rich.console import Console
 from rich.traceback import Traceback
-from seedbed_client import AsyncSeedreamClient, CallbackReceiver, SeedreamClient, SeedreamError, verify_callback
+from seedbed_client import (
+    AsyncSeedreamClient,
+    CallbackReceiver,
+    SeedreamClient,
+    SeedreamError,
+    SubmissionUnknownError,
+    verify_callback,
+)
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
@@ -106,6 +114,59 @@ def test_an_error_that_the_caller_handles_keeps_its_traceback() -> None:
         own = own.__context__
     assert own
     assert own.__traceback__
+
+
+def failing_hook(response: httpx2.Response) -> None:
+    raise KeyError(response.status_code)
+
+
+def failing_transport(request: httpx2.Request) -> httpx2.Response:
+    raise LookupError(request.method)
+
+
+class FailingTransport(httpx2.BaseTransport):
+    """A transport of the user around that of httpx2, which fails after the response."""
+
+    def __init__(self) -> None:
+        self._inner = httpx2.HTTPTransport(trust_env=False)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self._inner.handle_request(request).close()
+        return self.after()
+
+    def after(self) -> httpx2.Response:
+        raise ZeroDivisionError
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "frames"),
+    [
+        (lambda: {"http_client": httpx2.Client(event_hooks={"response": [failing_hook]})}, ["failing_hook"]),
+        (lambda: {"transport": httpx2.MockTransport(failing_transport)}, ["failing_transport"]),
+        (lambda: {"transport": FailingTransport()}, ["handle_request", "after"]),
+    ],
+    ids=["hook", "handler", "transport"],
+)
+def test_the_frames_of_the_users_own_code_stay_in_the_traceback(
+    make: Callable[[], dict[str, Any]], frames: list[str]
+) -> None:
+    options = make()
+    with running(key=CANARY) as server, SeedreamClient(server.url, CANARY, **options) as client:
+        with pytest.raises((LookupError, ArithmeticError)) as read:
+            client.credits()
+        with pytest.raises(SubmissionUnknownError) as paid:
+            client.create_task("a hill")
+        if http := options.get("http_client"):
+            http.close()
+    for error in (read.value, paid.value.__cause__):
+        assert error is not None
+        shown = [frame.name for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
+        assert shown[-len(frames) :] == frames
+        assert CANARY not in rendered(error)
+    assert CANARY not in rendered(paid.value)
 
 
 def test_no_repr_or_pickle_contains_the_key() -> None:
