@@ -7,7 +7,7 @@ import json
 import random
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas import default_contract, job_api, local
@@ -15,19 +15,16 @@ from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
 from seedbed_contract.callback_receiver import CallbackAddresses, Receiver
-from seedbed_contract.cases import accepted
 from seedbed_contract.checks import CHECKS
-from seedbed_contract.checks.request_validation import check_valid_requests, check_violation
-from seedbed_contract.detection import CAPABILITY_CLAUSES, CAPABILITY_PROBES, detect, detect_capabilities
-from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report
+from seedbed_contract.detection import detect, detect_capabilities
+from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report, Stop
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
-from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.session import Budget, BudgetExceededError, Session
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from hypothesis.database import ExampleDatabase
@@ -60,6 +57,8 @@ class Options:
         example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
         is_exclusive: Whether no one else uses the account during the run.
         fail_on: The weakest level of a finding that makes the run fail.
+        max_failures: Number of findings that make the run fail after which it stops; 0 for no limit.
+        known: Identities of the findings of the baseline.
     """
 
     seed: int = 0
@@ -70,6 +69,8 @@ class Options:
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
     fail_on: Level = "error"
+    max_failures: int = 0
+    known: frozenset[str] = frozenset()
 
     def checks(self) -> list[Check]:
         """Return the selected checks, in the order of the run.
@@ -101,8 +102,11 @@ class Run:
 
     def __init__(self, target: Target, options: Options) -> None:
         self.target, self.options = target, options
+        self.checks = options.checks()
+        self.stop: Stop | None = None
         self._started = time.monotonic()
         self._results: list[CheckResult] = []
+        self._is_detected = False
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -116,7 +120,8 @@ class Run:
                 name = f"check-{random.SystemRandom().getrandbits(_SPACE_BITS):016x}"
                 builder = builder.with_extra(((local.SPACE_HEADER, name),))
             self.session = self._start_session(stack, builder, service)
-            self._check_detection(service)
+            self._is_detected = True
+            self._begin(service)
             self._stack = stack.pop_all()
         return self
 
@@ -124,60 +129,92 @@ class Run:
         self._stack.close()
 
     def run_check(self, check: Check) -> CheckResult:
-        """Run one check, preceded by the first tasks if it needs tasks."""
+        """Run one check, after what it needs."""
         session, log, started = self.session, self.session.log, time.monotonic()
-        session.check = check.name
-        exercised = log.exercised
-        if not self._is_readable:
+        session.check, session.judged = check.name, 0
+        if not self._is_readable and check.name != DETECTION:
             session.mark_unchecked("no response of the target is a JSON object")
         else:
             try:
-                if check.makes_tasks and not session.has_requested_tasks and check.run is not check_valid_requests:
-                    check_valid_requests(session)
+                check.prepare(session)
                 check.run(session)
                 tasks.poll_pending(session)
             except OutOfTimeError:
                 session.mark_unchecked(OUT_OF_TIME)
+                self.stop = Stop("time", OUT_OF_TIME)
             except BudgetExceededError:
                 session.mark_unchecked("it would cost credits; allow them with --spend")
-        reason = next((entry.reason for entry in log.not_checked if entry.subject == check.name), "")
-        result = CheckResult(
+        if not session.judged and not log.notes_of(check.name):
+            session.mark_unchecked("there was nothing to judge")
+        self._results.append(self._result_of(check, time.monotonic() - started))
+        return self._results[-1]
+
+    def _result_of(self, check: Check, seconds: float) -> CheckResult:
+        log = self.session.log
+        seen = log.seen_by(check.name)
+        return CheckResult(
             name=check.name,
             about=check.about,
-            seconds=time.monotonic() - started,
-            findings=log.count_of(check.name),
-            reason=reason,
-            # A check that stopped early still counts if it exercised any clause before.
-            is_checked=not reason or log.exercised > exercised,
+            seconds=seconds,
+            findings=len(seen),
+            reason=log.notes_of(check.name),
+            is_checked=self.session.judged > 0,
+            seen=tuple(sorted(finding.identity for finding in seen)),
         )
-        self._results.append(result)
-        return result
+
+    def has_failed_enough(self) -> bool:
+        """Return whether the run is to end early because of its findings, and note why."""
+        levels, most = {"error", self.options.fail_on}, self.options.max_failures
+        failures = [found for found in self.session.log.findings if found.level in levels]
+        failures = [found for found in failures if found.identity not in self.options.known]
+        is_enough = 0 < most <= len(failures) and len(self._results) < len(self.checks)
+        if is_enough:
+            self.stop = Stop("failures", f"--max-failures {most} was reached")
+        return is_enough
 
     def report(self) -> Report:
-        """Return the report of the checks that have been run."""
+        """Return the report of the checks that have been run; if the run was stopped, the others are skipped."""
+        target, seconds = self.target, time.monotonic() - self._started
+        if not self._is_detected:
+            unknown = Report(target.base_url, target.dialect, target.http_status, self.options.seed, seconds=seconds)
+            return replace(unknown, fail_on=self.options.fail_on, stop=self.stop)
         session, log = self.session, self.session.log
+        checks = [*self._results, *(self._unfinished(self.stop) if self.stop else ())]
         return Report(
-            target=self.target.base_url,
+            target=target.base_url,
             dialect=session.expected.dialect.title,
             http_status=session.expected.http_status,
             seed=self.options.seed,
             requests=self.transport.sent,
-            seconds=time.monotonic() - self._started,
+            seconds=seconds,
             tasks=session.budget.created + session.budget.wrongly_created,
             spent=float(session.budget.charged if session.budget.is_free else session.budget.spent),
             findings=log.findings,
-            checks=list(self._results),
+            checks=checks,
             not_checked=log.not_checked,
             coverage=log.coverage,
             remarks=list(log.remarks),
             fail_on=self.options.fail_on,
+            stop=self.stop,
+            undecided=session.undecided,
         )
+
+    def _unfinished(self, stop: Stop) -> Iterator[CheckResult]:
+        """Yield the results of the checks that a stop left, the first of which it may have cut short."""
+        done = {result.name for result in self._results}
+        for check in (check for check in self.checks if check.name not in done):
+            is_begun = check.name == self.session.check
+            self.session.log.mark_unchecked(check.name, f"{'not finished' if is_begun else 'not run'}: {stop.reason}")
+            result = self._result_of(check, 0.0)
+            yield result if is_begun else replace(result, is_checked=False)
 
     def _start_session(self, stack: ExitStack, builder: RequestBuilder, service: DetectedService) -> Session:
         target, options = self.target, self.options
         # A target cannot be asked for a callback if the contract has no field for it.
         can_ask = job_api().fields.callback in options.contract.part("request").get("properties", {})
-        callback_host = (target.callback_host or ("127.0.0.1" if target.is_local else "")) if can_ask else ""
+        callback_host = target.callback_host or ("127.0.0.1" if target.is_local else "")
+        if not can_ask or "callbacks" in target.absent:
+            callback_host = ""
 
         def fetch_record(_path: str, body: bytes) -> Any:
             """Return the record of the task that a callback names, as it is when the callback arrives."""
@@ -195,7 +232,8 @@ class Run:
             expected=service.expected,
             log=FindingLog(options.contract, breakable_clauses(options.contract)),
             budget=Budget(profile_of(options.contract).credits, target.spend_limit),
-            capabilities=detect_capabilities(self.transport, builder, service),
+            capabilities=detect_capabilities(self.transport, builder, service, target.absent),
+            service=service,
             callback_addresses=CallbackAddresses(receiver),
             fail_prompt=target.fail_prompt or (_MOCK_FAIL_PROMPT if service.is_mock_server else ""),
             seed=options.seed,
@@ -205,28 +243,21 @@ class Run:
             is_exclusive=options.is_exclusive or service.is_mock_server,
         )
 
-    def _check_detection(self, service: DetectedService) -> None:
-        """Check the responses to the first requests, and that the target has the required capabilities."""
+    def _begin(self, service: DetectedService) -> None:
+        """Note what was detected, and read the first balance."""
         session = self.session
         session.check = DETECTION
         for remark in service.remarks:
             session.log.add_remark(remark)
-        # A run of selected checks reports only on these, unless no response at all can be read.
-        if not self.options.only or not service.is_readable:
-            for clause, exchange in service.exchanges:
-                session.check_form(exchange)
-                if clause:
-                    session.count_wrongly_accepted(exchange)
-                    check_violation(session, exchange, clause, "")
-        # All checks will be skipped then, so this shows at least the form of the response to a valid request.
-        if not service.is_readable and session.budget.is_free:
-            session.send(session.builder.create(accepted(session.builder.contract)[0].request), once=True)
+        # On this machine, tasks cost nothing; elsewhere, every task that was made so far counts.
+        for clause, exchange in service.exchanges:
+            if clause and not session.target.is_local:
+                session.count_wrongly_accepted(exchange)
         session.fetch_balance()
-        for name in sorted(self.target.required - session.capabilities - {"callbacks"}):
-            probe = CAPABILITY_PROBES.get(name, CAPABILITY_PROBES["credit"])
-            exchange = session.send(probe(session.builder), strict=False)
-            title = f"the target does not support {name}, which is required"
-            session.report([Defect(CAPABILITY_CLAUSES[name], title)], exchange)
+        # A run of selected checks reports only on these, unless a capability is required or nothing can be read.
+        is_due = self.target.required or not service.is_readable
+        if is_due and all(check.name != DETECTION for check in self.checks):
+            self.checks = [check for check in CHECKS if check.name == DETECTION] + self.checks
 
 
 def run_checks(target: Target, options: Options, on_check: Callable[[Check], object] = lambda _: None) -> Report:
@@ -241,7 +272,7 @@ def run_checks(target: Target, options: Options, on_check: Callable[[Check], obj
         CannotCheckError: The target does not respond, or it refuses the key.
     """
     with Run(target, options) as run:
-        for check in options.checks():
+        for check in run.checks:
             on_check(check)
             run.run_check(check)
         return run.report()

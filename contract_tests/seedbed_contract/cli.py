@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
+import traceback
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -23,26 +26,32 @@ from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import printable
 
 from seedbed_contract.cases import accepted, raw, refused, wrong_keys
-from seedbed_contract.checker import DEFAULT_TIME_LIMIT, OUT_OF_TIME, Options, Run
+from seedbed_contract.checker import DEFAULT_TIME_LIMIT, Options, Run
 from seedbed_contract.detection import CannotCheckError
 from seedbed_contract.display import KEY_VARIABLE
-from seedbed_contract.findings import Report
+from seedbed_contract.findings import KnownFinding, Report, Stop
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, terminal
 from seedbed_contract.reports.terminal import RunProgress
+from seedbed_contract.reports.verdict import EXIT_CODES, BaselineError, baseline_of, compare, read_baseline, verdict_of
 from seedbed_contract.session import Budget
-from seedbed_contract.target import DialectName, HttpStatusName, Target, TargetError, is_loopback, target_of
+from seedbed_contract.target import (
+    DialectName,
+    HttpStatusName,
+    Target,
+    TargetError,
+    check_resolves,
+    is_loopback,
+    target_of,
+)
 from seedbed_contract.traffic import HarError, check_traffic, read_har
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 STANDARD_OUTPUT: Final = Path("-")
 _MAX_TIME_LIMIT: Final = 86_400
-_FINDINGS: Final = 1
-_NOT_CHECKED: Final = 2
-_INTERRUPTED: Final = 130
 
 
 # Options
@@ -68,6 +77,7 @@ class TargetOptions:
         callback_host: Host name or address of this machine, as a remote server sees it.
         require: Capability that the server must have: credit, callbacks, models, modelSchema, downloadUrl or faults.
             Repeatable.
+        without: Capability that the server does not have, so that it is not checked. Repeatable.
         spend: Credits that the run may spend if the server is not on this machine.
     """
 
@@ -79,6 +89,7 @@ class TargetOptions:
     fail_prompt: _Optional = ""
     callback_host: _Optional = ""
     require: _Repeatable = ()
+    without: _Repeatable = ()
     spend: str = "0"
 
     def target(self, url: str | None) -> Target:
@@ -99,6 +110,8 @@ class TargetOptions:
         with suppress(ValueError):  # target_of reports an invalid URL
             if self.key is None and not key and is_loopback(urlsplit(url).hostname or ""):
                 key = local.KEY
+        if not key:
+            check_resolves(url)  # without a server, a key would not help
         return target_of(
             url,
             key,
@@ -109,6 +122,7 @@ class TargetOptions:
             fail_prompt=self.fail_prompt,
             callback_host=self.callback_host,
             required=frozenset(self.require),
+            absent=frozenset(self.without),
             spend=spend,
         )
 
@@ -124,9 +138,11 @@ class CheckOptions:
         time_limit: Time limit of the run in seconds.
         seed: Seed of the random requests; the same seed repeats a run.
         fail_on: Level of the findings that make the run fail: error, or warning for both levels.
+        max_failures: Stop after the check in which the number of findings that fail the run reaches N; 0 for no limit.
         only: Pattern for the names of the checks to run, such as 'callbacks.*'. Repeatable.
         dry_run: List the requests without sending them.
         quiet: Do not show progress.
+        verbose: Show every finding, request and response in full.
     """
 
     contract: Path | None = None
@@ -134,9 +150,11 @@ class CheckOptions:
     time_limit: float = DEFAULT_TIME_LIMIT
     seed: int = 0
     fail_on: Level = "error"
+    max_failures: int = 0
     only: _Repeatable = ()
     dry_run: _Switch = False
     quiet: _Switch = False
+    verbose: _Switch = False
 
     def options(self) -> Options:
         """Return the settings of the run.
@@ -148,12 +166,22 @@ class CheckOptions:
         """
         if self.max_examples < 1:
             raise TargetError(f"--max-examples must be 1 or more, not {self.max_examples}.")
+        if self.max_failures < 0:
+            raise TargetError(f"--max-failures must be 0 or more, not {self.max_failures}.")
         if not (math.isfinite(self.time_limit) and 0 < self.time_limit <= _MAX_TIME_LIMIT):
             raise TargetError(
                 f"--time-limit must be more than 0 and at most {_MAX_TIME_LIMIT} seconds, not {self.time_limit:g}."
             )
         contract = Contract.load(self.contract) if self.contract else default_contract()
-        options = Options(self.seed, self.max_examples, self.time_limit, self.only, contract, fail_on=self.fail_on)
+        options = Options(
+            self.seed,
+            self.max_examples,
+            self.time_limit,
+            self.only,
+            contract,
+            fail_on=self.fail_on,
+            max_failures=self.max_failures,
+        )
         options.checks()  # report an unknown name before anything is sent
         return options
 
@@ -168,21 +196,29 @@ class ReportOptions:
         html: File for an HTML report.
         json: File for a JSON report, for programs.
         markdown: File for a Markdown report, for a pull request.
+        baseline: File with known findings, which do not fail the run.
+        write_baseline: Write the findings of this run to the file of --baseline.
     """
 
     junit: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     html: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     json: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     markdown: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    baseline: Path | None = None
+    write_baseline: _Switch = False
 
     def check(self) -> None:
         """Check that every report can be written, before the run takes its time.
 
         Raises:
-            TargetError: Two reports go to the same file, or to standard output.
+            TargetError: Two reports go to the same file, or to standard output; or the file of the baseline is missing.
             OSError: A file cannot be written.
         """
+        if self.write_baseline and not self.baseline:
+            raise TargetError("--write-baseline needs a file. Pass it with --baseline.")
         paths = [path for path, _ in self.requested()]
+        if self.write_baseline and self.baseline:
+            paths.append(self.baseline)
         for path in paths:
             if paths.count(path) > 1:
                 raise TargetError(f"Two reports go to {path}. Pass a different file for each report.")
@@ -198,6 +234,17 @@ class ReportOptions:
             (self.markdown, markdown_report.render),
         )
         yield from ((path, render) for path, render in formats if path)
+
+    def known(self) -> list[KnownFinding]:
+        """Return the findings of the baseline.
+
+        Raises:
+            BaselineError: The file is not a baseline.
+            OSError: The file cannot be read.
+        """
+        if not self.baseline or (self.write_baseline and not self.baseline.exists()):
+            return []
+        return read_baseline(self.baseline.read_bytes(), str(self.baseline))
 
 
 # The command
@@ -223,29 +270,32 @@ def check(
         har: Check the traffic that this file recorded (HAR 1.2) without sending anything.
     """
     try:
-        return _check(
-            url,
-            server or TargetOptions(),
-            run or CheckOptions(),
-            reports or ReportOptions(),
-            har,
-        )
-    except OutOfTimeError:
-        return _fail("the time limit passed before the server was detected; raise it with --time-limit")
-    except (TargetError, ContractError, HarError, CannotCheckError) as error:
+        with _stoppable():
+            return _check(
+                url,
+                server or TargetOptions(),
+                run or CheckOptions(),
+                reports or ReportOptions(),
+                har,
+            )
+    except (TargetError, ContractError, HarError, BaselineError) as error:
         return _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror}")
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was reported", code=_INTERRUPTED)
+        return _fail("interrupted; nothing was reported", code=EXIT_CODES["interrupted"])
+    except Exception as error:
+        return _fail(f"internal error: {describe_error(error)}", code=EXIT_CODES["internal error"])
 
 
 def _check(url: str | None, server: TargetOptions, run: CheckOptions, reports: ReportOptions, har: Path | None) -> int:
     reports.check()
+    known = reports.known()
     options = run.options()
     if har:
-        return _write(_check_recording(har, url or "", server, options, quiet=run.quiet), reports)
+        report = _check_recording(har, url or "", server, options, quiet=run.quiet)
+        return _write(report, known, reports, verbose=run.verbose)
     target = server.target(url)
     if run.dry_run:
         for request in planned_requests(target, options):
@@ -254,15 +304,66 @@ def _check(url: str | None, server: TargetOptions, run: CheckOptions, reports: R
         return 0
     if not _is_confirmed(target, options):
         return _fail("nothing was sent")
-    checks = options.checks()
-    with Run(target, options) as started:
-        with RunProgress(Console(stderr=True), len(checks), quiet=run.quiet) as progress:
+    options = replace(options, known=frozenset(entry.identity for entry in known))
+    report = _run(target, options, quiet=run.quiet)
+    return _write(report, known, reports, verbose=run.verbose)
+
+
+def _run(target: Target, options: Options, *, quiet: bool) -> Report:
+    """Run the checks, and return what is known when the run ends, however it ends."""
+    started = Run(target, options)
+    try:
+        with started, RunProgress(Console(stderr=True), len(started.checks), quiet=quiet) as progress:
             started.transport.on_sent = progress.sent
-            for selected in checks:
+            for selected in started.checks:
                 progress.check(selected.name, selected.about)
                 started.run_check(selected)
-        report = started.report()
-    return _write(report, reports)
+                if started.has_failed_enough():
+                    break
+    except (KeyboardInterrupt, Exception) as error:
+        started.stop = _stop_of(error)
+    return started.report()
+
+
+def _stop_of(error: BaseException) -> Stop:
+    """Return the reason for which an error ends a run."""
+    if isinstance(error, TerminatedError):
+        return Stop("terminated", "terminated")
+    if isinstance(error, KeyboardInterrupt):
+        return Stop("interrupted", "interrupted")
+    if isinstance(error, OutOfTimeError):
+        return Stop("time", "the time limit passed before the server was detected; raise it with --time-limit")
+    if isinstance(error, CannotCheckError):
+        return Stop("unusable", str(error).rstrip("."))
+    return Stop("internal error", describe_error(error))
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that reports are written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def terminate(*_: object) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an unexpected error as one sentence that names its place in the code."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" at {Path(place[0].filename).name}, line {place[0].lineno}" if place else ""
+    return f"{type(error).__name__}{where}: {error}" if str(error) else f"{type(error).__name__}{where}"
 
 
 def _check_recording(path: Path, base_url: str, server: TargetOptions, options: Options, *, quiet: bool) -> Report:
@@ -270,43 +371,56 @@ def _check_recording(path: Path, base_url: str, server: TargetOptions, options: 
     recorded = read_har(path.read_bytes())
     with RunProgress(Console(stderr=True), 1, quiet=quiet) as progress:
         progress.check("traffic", f"{path.name}, {len(recorded)} exchanges")
-        report = check_traffic(
-            recorded,
-            path.name,
-            contract=options.contract,
-            base_url=base_url,
-            dialect=server.dialect,
-            http_status=server.http_status,
-            signing_key=server.signing_key,
-            on_checked=progress.sent,
-        )
+        try:
+            report = check_traffic(
+                recorded,
+                path.name,
+                contract=options.contract,
+                base_url=base_url,
+                dialect=server.dialect,
+                http_status=server.http_status,
+                signing_key=server.signing_key,
+                on_checked=progress.sent,
+            )
+        except HarError:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            stop = _stop_of(error)
+            report = Report(path.name, server.dialect, server.http_status, options.seed, is_recorded=True, stop=stop)
     return replace(report, seconds=time.monotonic() - started, fail_on=options.fail_on)
 
 
-def _write(report: Report, reports: ReportOptions) -> int:
-    """Write the reports, print the outcome, and return the exit code."""
+def _write(report: Report, known: Sequence[KnownFinding], reports: ReportOptions, *, verbose: bool) -> int:
+    """Write the baseline and the reports, print the outcome, and return the exit code."""
+    if reports.baseline and reports.write_baseline:
+        if report.stop:
+            _fail(f"the baseline was not written, because the run is incomplete: {report.stop.reason}")
+        else:
+            text = baseline_of(report, known)
+            write_whole(reports.baseline, text.encode())
+            known = read_baseline(text.encode(), str(reports.baseline))
+    report = compare(report, known)
+    verdict = verdict_of(report)
     on_output = [render for path, render in reports.requested() if path == STANDARD_OUTPUT]
     for path, render in reports.requested():
         if path != STANDARD_OUTPUT:
             # The file replaces an old report only when it is complete.
             write_whole(path, render(report).encode())
     try:
-        terminal.show(report, Console(stderr=bool(on_output)))
+        if not report.checks:
+            _fail(verdict.line)  # the run ended before the first check, so one sentence says it all
+        else:
+            terminal.show(report, Console(stderr=bool(on_output)), verbose=verbose)
         for render in on_output:
             print(render(report))
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):
         # The reader of a pipe, such as head, left early. Rich exits with its own code, which would hide ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if not report.conforms:
-        return _FINDINGS
-    # A check that ran out of time may have missed a finding, so the server has not been found to conform.
-    if any(not check.is_checked and check.reason == OUT_OF_TIME for check in report.checks):
-        return _NOT_CHECKED
-    return 0 if any(check.is_checked for check in report.checks) else _NOT_CHECKED
+    return verdict.exit_code
 
 
-def _fail(sentence: str, *, code: int = _NOT_CHECKED) -> int:
+def _fail(sentence: str, *, code: int = EXIT_CODES["not checked"]) -> int:
     print(f"seedbed check: {printable(sentence).rstrip('.')}.", file=sys.stderr)
     return code
 

@@ -16,12 +16,12 @@ from seedbed_contract.rules.envelope import JSON
 from seedbed_contract.target import OK, Expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from seedbed_schemas import Contract
     from seedbed_schemas.dialect import Dialect
 
-    from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
+    from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest, TargetResponse
     from seedbed_contract.target import HttpStatus, Target
 
 
@@ -89,7 +89,7 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     """Send a few requests that the target should refuse, and detect its properties from the responses.
 
     Raises:
-        CannotCheckError: The target does not respond, or it refuses the key.
+        CannotCheckError: The target does not respond, refuses the key, or is another kind of server.
         OutOfTimeError: The time limit of the run passed.
     """
     contract = builder.contract
@@ -98,11 +98,15 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     if all(probe.exchange.code in key_refused for probe in probes):
         raise CannotCheckError(f"{transport.base_url} refuses the key; pass a valid key with --key or SEEDBED_API_KEY.")
     responses = [probe.exchange.response for probe in probes if probe.exchange.response]
+    if not any(map(_is_of_job_api, responses)):
+        raise CannotCheckError(
+            f"no response of {transport.base_url} has the form of the job API. Is this the URL of the service?"
+        )
     is_readable = any(isinstance(response.json, dict) for response in responses)
     dialect, http_status = _detect_dialect(probes, contract, target), target.http_status
     if http_status == "auto":
         http_status = http_status_of((response.status, response.code) for response in responses)
-    remarks = ["No response is a JSON object. Is this the URL of the service?"]
+    remarks = ["No response is a JSON object."]
     if is_readable:
         remarks = []
         if target.dialect == "auto":
@@ -119,8 +123,16 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     )
 
 
-def detect_capabilities(transport: HttpTransport, builder: RequestBuilder, service: DetectedService) -> frozenset[str]:
+def detect_capabilities(
+    transport: HttpTransport, builder: RequestBuilder, service: DetectedService, absent: Collection[str] = ()
+) -> frozenset[str]:
     """Return the names of the capabilities of a target, except for callbacks.
+
+    Args:
+        transport: Sends requests.
+        builder: Builds requests with the key of the target.
+        service: The detected properties of the target.
+        absent: Capabilities that the target is declared not to have.
 
     Raises:
         OutOfTimeError: The time limit of the run passed.
@@ -131,6 +143,8 @@ def detect_capabilities(transport: HttpTransport, builder: RequestBuilder, servi
     due["downloadUrl"] = expected.codes("url_wrong", "done") - expected.codes("path_unknown")
     found = set()
     for name, build in CAPABILITY_PROBES.items():
+        if name in absent:
+            continue
         exchange = transport.send(build(builder))
         response = exchange.response
         # An operation that responds with broken JSON is supported, and has a defect.
@@ -139,7 +153,19 @@ def detect_capabilities(transport: HttpTransport, builder: RequestBuilder, servi
         )
         if exchange.code in due[name] or is_broken:
             found.add(name)
-    return frozenset(found | ({"faults"} if service.is_mock_server else set()))
+    if service.is_mock_server and "faults" not in absent:
+        found.add("faults")
+    return frozenset(found)
+
+
+def _is_of_job_api(response: TargetResponse) -> bool:
+    """Return whether a response looks like one of the service, if a defective one.
+
+    Other web servers send HTML, text, or JSON objects without any of the fields.
+    """
+    if isinstance(response.json, dict):
+        return not {"code", "msg", "data"}.isdisjoint(response.json)
+    return response.media_type == JSON
 
 
 def http_status_of(responses: Iterable[tuple[int, int | None]]) -> HttpStatus:

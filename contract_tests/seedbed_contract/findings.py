@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ Side = Literal["accepting", "refusing"]
 DETECTION: Final = "detection"
 """Name in reports for the first requests of a run, which belong to no check."""
 _MAX_CASES: Final = 8
+_LONG_NUMBER: Final = re.compile(r"\d{4,}")
+"""A number that differs from run to run, such as a time. Codes and limits of fewer digits stay as they are."""
 _UNTESTABLE: Final = frozenset({"default", "operation/server"})
 """Clauses that no request can exercise: the default of an omitted field, and the address of the real server."""
 
@@ -63,6 +67,8 @@ class Finding:
         side: Side that breaks the contract: ``service`` or, in recorded traffic, ``caller``.
         level: ``error`` if the target breaks the clause, ``warning`` if it is lawful but differs from the running
             service or from robust practice.
+        kind: Name that groups differences with different titles; empty if the title alone identifies the finding.
+        is_known: Whether the baseline contains the finding, so that it does not make the run fail.
     """
 
     clause: str
@@ -75,6 +81,15 @@ class Finding:
     also: list[str] = field(default_factory=list)
     side: str = "service"
     level: Level = "error"
+    kind: str = ""
+    is_known: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Identity of the finding, which is the same in every run, whatever times or IDs the title contains."""
+        subject = self.kind or _LONG_NUMBER.sub("N", self.title)
+        text = "\n".join((self.clause, self.side, subject))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +113,10 @@ class CheckResult:
         name: Name of the check, such as ``requests.refused``.
         about: Subject of the check.
         seconds: Duration in seconds.
-        findings: Number of findings.
+        findings: Number of findings that the check saw, including those that an earlier check saw first.
         reason: Why the check was skipped or only partly run; empty otherwise.
-        is_checked: Whether the check was run, at least partly.
+        is_checked: Whether the check judged anything.
+        seen: Identities of the findings that the check saw.
     """
 
     name: str
@@ -109,6 +125,38 @@ class CheckResult:
     findings: int
     reason: str = ""
     is_checked: bool = True
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before it was complete.
+
+    Attributes:
+        kind: ``time`` if the time limit passed, ``failures`` if ``--max-failures`` was reached, ``interrupted`` by
+            Ctrl-C, ``terminated`` by SIGTERM, ``unusable`` if the target cannot be checked, or ``internal error``.
+        reason: What happened, without a full stop.
+    """
+
+    kind: Literal["time", "failures", "interrupted", "terminated", "unusable", "internal error"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFinding:
+    """A finding of an earlier run.
+
+    Attributes:
+        identity: Its :attr:`Finding.identity`.
+        clause: ID of the clause.
+        title: Description of the difference.
+        check: Name of the check that saw it.
+    """
+
+    identity: str
+    clause: str
+    title: str
+    check: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +194,9 @@ class Report:
         remarks: Detected properties of the target, one sentence each.
         is_recorded: Whether the report is about recorded traffic, which a seed cannot repeat.
         fail_on: The weakest level of a finding that makes the run fail.
+        stop: Why the run ended early; ``None`` if it is complete.
+        undecided: Why the run cannot say that the target conforms, although it is complete; empty otherwise.
+        fixed: Findings of the baseline that the run no longer sees.
     """
 
     target: str
@@ -163,6 +214,9 @@ class Report:
     remarks: list[str] = field(default_factory=list)
     is_recorded: bool = False
     fail_on: Level = "error"
+    stop: Stop | None = None
+    undecided: str = ""
+    fixed: list[KnownFinding] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Finding]:
@@ -175,9 +229,15 @@ class Report:
         return [finding for finding in self.findings if finding.level == "warning"]
 
     @property
+    def failures(self) -> list[Finding]:
+        """Findings that make the run fail."""
+        levels = {"error", self.fail_on}
+        return [finding for finding in self.findings if finding.level in levels and not finding.is_known]
+
+    @property
     def conforms(self) -> bool:
         """Whether there are no findings that make the run fail."""
-        return not (self.findings if self.fail_on == "warning" else self.errors)
+        return not self.failures
 
 
 def testable_clauses(contract: Contract) -> dict[str, Clause]:
@@ -215,6 +275,7 @@ class FindingLog:
         self._findings: dict[tuple[str, str], Finding] = {}
         self._by_check: dict[str, set[tuple[str, str]]] = {}
         self._not_checked: dict[str, NotChecked] = {}
+        self._notes: dict[str, list[str]] = {}
         self._exercised: dict[Side, Counter[str]] = {"accepting": Counter(), "refusing": Counter()}
         self._lock = threading.Lock()
 
@@ -236,6 +297,7 @@ class FindingLog:
             if finding is None:
                 says, place = (statement_of(clause), place_of(clause)) if clause else ("", "the contract")
                 finding = Finding(defect.clause, defect.title, says, place, check, sample, 0, side=side, level=level)
+                finding.kind = defect.kind
                 self._findings[key] = finding
             finding.count += 1
             if level == "error":
@@ -276,10 +338,23 @@ class FindingLog:
             self.exercise_shape("envelope", exchange.response.json)
             self.exercise_shape("answer", exchange.response.json)
 
-    def mark_unchecked(self, subject: str, reason: str) -> None:
-        """Note why something could not be checked; the first reason is kept."""
+    def mark_unchecked(self, subject: str, reason: str, check: str = "") -> None:
+        """Note why something could not be checked; the first reason is kept.
+
+        Args:
+            subject: Name of a check or ID of a clause.
+            reason: Why it could not be checked.
+            check: Name of the check that should have checked it.
+        """
         with self._lock:
             self._not_checked.setdefault(subject, NotChecked(subject, reason))
+            notes = self._notes.setdefault(check or subject, [])
+            if reason not in notes:
+                notes.append(reason)
+
+    def notes_of(self, check: str) -> str:
+        """Return why a check could not check something, empty if there was nothing."""
+        return "; ".join(self._notes.get(check, ()))
 
     def add_remark(self, sentence: str) -> None:
         """Add a detected property of the target."""
@@ -290,14 +365,9 @@ class FindingLog:
         """Return whether there is a finding on a clause."""
         return any(known == clause for known, _ in self._findings)
 
-    def count_of(self, check: str) -> int:
-        """Return the number of findings that a check has seen, including those that other checks saw before."""
-        return len(self._by_check.get(check, ()))
-
-    @property
-    def exercised(self) -> int:
-        """Number of times that any clause was exercised."""
-        return sum(counter.total() for counter in self._exercised.values())
+    def seen_by(self, check: str) -> list[Finding]:
+        """Return the findings that a check has seen, including those that other checks saw before."""
+        return [self._findings[key] for key in self._by_check.get(check, ())]
 
     @property
     def count(self) -> int:

@@ -322,6 +322,8 @@ class HttpTransport:
                 raise OutOfTimeError from error
             return Exchange(request, None, f"{_NO_RESPONSE} {timeout:.0f} seconds", started, time.time())
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
+            if self.seconds_left <= 0:  # a run that is stopped closes its connections
+                raise OutOfTimeError from error
             return Exchange(request, None, str(error) or type(error).__name__, started, time.time())
         return Exchange(request, response, "", started, time.time())
 

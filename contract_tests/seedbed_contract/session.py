@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from seedbed_contract.callback_receiver import Received
     from seedbed_contract.cases import AcceptedCase
+    from seedbed_contract.detection import DetectedService
     from seedbed_contract.findings import FindingLog
     from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
     from seedbed_contract.rules.task_record import TrackedTask
@@ -170,6 +171,7 @@ class Session:
         log: Collects the findings.
         budget: Counts tasks and credits.
         capabilities: Names of the optional operations that the target supports.
+        service: What was detected of the target before the first check.
         callback_addresses: Addresses for callbacks.
         fail_prompt: A prompt that makes a task fail; empty if none is known.
         seed: Seed of everything that is drawn at random.
@@ -177,8 +179,11 @@ class Session:
         example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
         is_exclusive: Whether no one else uses the account, so that its balance can be compared with the tasks.
         check: Name of the current check.
+        judged: Number of times that the current check exercised a clause; polls in the background do not count.
+        undecided: Why the run cannot say that the target conforms, even without findings; empty if it can.
         tasks: Tasks that the run created.
         has_requested_tasks: Whether the first tasks have been requested.
+        has_awaited_tasks: Whether the run has waited for the first tasks to end.
         deferred_cases: Accepted cases that the first tasks left no room for.
         task_ids: IDs of all tasks that were created.
         lock: Guards ``tasks`` and ``task_ids``.
@@ -191,6 +196,7 @@ class Session:
     log: FindingLog
     budget: Budget
     capabilities: frozenset[str] = frozenset()
+    service: DetectedService | None = None
     callback_addresses: CallbackAddresses = field(default_factory=CallbackAddresses)
     fail_prompt: str = ""
     seed: int = 0
@@ -198,8 +204,11 @@ class Session:
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
     check: str = ""
+    judged: int = 0
+    undecided: str = ""
     tasks: list[TrackedTask] = field(default_factory=list)
     has_requested_tasks: bool = False
+    has_awaited_tasks: bool = False
     deferred_cases: list[AcceptedCase] = field(default_factory=list)
     _creation_calls: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     task_ids: set[str] = field(default_factory=set)
@@ -257,7 +266,11 @@ class Session:
             OutOfTimeError: The time limit of the run passed.
         """
         with ThreadPoolExecutor(_CONCURRENCY if self.target.is_local else 1) as pool:
-            return list(pool.map(lambda request: self.send(request, once=once), requests))
+            try:
+                return list(pool.map(lambda request: self.send(request, once=once), requests))
+            except KeyboardInterrupt:
+                self.transport.deadline = time.monotonic()  # the other threads send nothing more
+                raise
 
     def send_invalid(self, requests: Iterable[TargetRequest]) -> list[Exchange]:
         """Send requests that the target should refuse, as :meth:`send_all` does.
@@ -363,6 +376,7 @@ class Session:
         """
         if exchange.response is None:
             return False
+        self.judged += 1
         self.log.exercise((clause,), "refusing")
         self.exercise("answer/refused/no-task", clause)
         if self.target.is_local:
@@ -371,11 +385,19 @@ class Session:
 
     def exercise(self, *clauses: str) -> None:
         """Count clauses as exercised by a message that keeps them."""
+        self.judged += 1
         self.log.exercise(clauses)
 
     def mark_unchecked(self, reason: str, subject: str = "") -> None:
         """Note why the current check, or another subject, cannot be checked."""
-        self.log.mark_unchecked(subject or self.check, reason)
+        self.log.mark_unchecked(subject or self.check, reason, self.check)
+
+    def mark_unsupported(self, capability: str) -> None:
+        """Note that a part of the current check cannot be checked, because the target lacks a capability."""
+        reason = f"the target does not support {capability}"
+        if capability in self.target.absent:
+            reason = f"declared absent with --without {capability}"
+        self.mark_unchecked(reason, capability)
 
     # Tasks and credits
 

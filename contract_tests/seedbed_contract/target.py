@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -48,6 +49,7 @@ class Target:
         callback_host: Host name or address of this machine, as the server sees it.
         spend: Credits that a run may spend if the server is not on this machine.
         required: Capabilities that the server must have.
+        absent: Capabilities that the server is declared not to have, so that they are not checked.
     """
 
     base_url: str
@@ -60,6 +62,7 @@ class Target:
     callback_host: str = ""
     spend: Decimal = Decimal(0)
     required: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
 
     @property
     def is_local(self) -> bool:
@@ -103,11 +106,33 @@ def target_of(base_url: str, key: str, **known: Any) -> Target:
         raise TargetError("The key is missing. Pass --key, or set SEEDBED_API_KEY.")
     if target.second_key == key:
         raise TargetError("The second key equals the first. Pass the key of another account, or omit --second-key.")
-    if unknown := sorted(target.required.difference(CAPABILITIES)):
-        raise TargetError(f"Unknown capability {unknown[0]!r} for --require. Capabilities: {', '.join(CAPABILITIES)}.")
+    _check_capabilities(target)
     if not (target.spend.is_finite() and target.spend >= 0):
         raise TargetError(f"--spend must be 0 or more credits, not {target.spend}.")
     return target
+
+
+def _check_capabilities(target: Target) -> None:
+    for option, names in (("--require", target.required), ("--without", target.absent)):
+        if unknown := sorted(names.difference(CAPABILITIES)):
+            known = ", ".join(CAPABILITIES)
+            raise TargetError(f"Unknown capability {unknown[0]!r} for {option}. Capabilities: {known}.")
+    if both := sorted(target.required & target.absent):
+        raise TargetError(f"{both[0]} is passed to both --require and --without. Pass it to one of them.")
+
+
+def check_resolves(base_url: str) -> None:
+    """Look up the host name of a URL.
+
+    Raises:
+        TargetError: The URL is invalid, or the name has no address.
+    """
+    url = urlsplit(_checked_url(base_url))
+    host = url.hostname or ""
+    try:
+        socket.getaddrinfo(host, url.port or url.scheme, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise TargetError(f"The host name {host!r} cannot be resolved. Check the URL.") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WAIT_STEP: Final = 0.1
 _POLL_INTERVAL: Final = 0.4
 _SHORT_POLL_INTERVAL: Final = 0.1
+_WAITING_SHARE: Final = 0.6
+"""Share of the time limit for which the tasks may keep a run waiting."""
 _CLOSELY_POLLED_TASKS: Final = 2
 """Number of tasks that are polled at the short interval, so that their short states are seen, too."""
 _CREATION_CLAUSES: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
@@ -126,7 +128,9 @@ def poll_pending(session: Session) -> None:
         is_closely_polled = task in session.tasks[:_CLOSELY_POLLED_TASKS]
         interval = _SHORT_POLL_INTERVAL if is_closely_polled else _POLL_INTERVAL
         if time.monotonic() - task.polled_at >= interval:
+            judged = session.judged
             poll(session, task)
+            session.judged = judged  # it would be polled during any check, so this check did not judge it
 
 
 def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> bool:
@@ -140,6 +144,23 @@ def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> 
         poll_pending(session)
         session.pause(_WAIT_STEP)
     return all(task.has_ended for task in tasks)
+
+
+def await_end(session: Session) -> None:
+    """Wait once in a run for the tasks that are polled until they end, for a share of the time limit.
+
+    If none of them ends, the run cannot say that the target conforms.
+
+    Raises:
+        OutOfTimeError: The time limit of the run passed.
+    """
+    if session.has_awaited_tasks:
+        return
+    session.has_awaited_tasks = True
+    followed = [task for task in session.tasks if task.is_followed]
+    wait_for(session, followed, session.transport.seconds * _WAITING_SHARE)
+    if followed and not any(task.has_ended for task in followed):
+        session.undecided = "no task ended within the time; allow more with --time-limit"
 
 
 def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> None:

@@ -18,6 +18,7 @@ def run_against(
         "fail_prompt": served.fail_prompt or "",
         "dialect": served.variant.dialect,
         "http_status": served.variant.http_status,
+        "absent": frozenset() if served.variant.callbacks else frozenset({"callbacks"}),
     }
     target = target_of(served.url, served.key, **{**defaults, **known})
     return run_checks(target, Options(seed=seed, time_limit=time_limit, only=only))

@@ -125,7 +125,7 @@ def test_a_dry_run_lists_the_requests_and_sends_nothing(capsys: pytest.CaptureFi
         (["ftp://127.0.0.1"], "is not a valid URL of a server"),
         (["http://127.0.0.1:99999"], "is not a valid URL of a server"),
         (["http://me@127.0.0.1"], "must not contain a user name"),
-        (["https://example.com"], "the key is missing"),
+        (["https://192.0.2.1"], "the key is missing"),
         (["http://127.0.0.1:9", "--key", "two words"], "without spaces"),
         (["http://127.0.0.1:9", "--key", "a", "--second-key", "a"], "the second key equals the first"),
         (["http://127.0.0.1:9", "--only", "nonsense.*"], "no check matches"),

@@ -18,6 +18,7 @@ from seedbed_contract import findings
 from seedbed_contract.findings import CheckResult, Covered, Finding, NotChecked, Report, Sample, place_of, statement_of
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, wording
 from seedbed_contract.reports.terminal import RunProgress, show
+from seedbed_contract.reports.verdict import verdict_of
 from seedbed_schemas import Schema, default_contract
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ READABLE = [html_report.render, junit_report.render, markdown_report.render, ren
     ],
 )
 def test_the_verdict_is_one_line_and_mentions_what_was_not_checked(report: Report, verdict: str) -> None:
-    assert wording.verdict(report) == verdict
+    assert verdict_of(report).line == verdict
     assert render_on_terminal(report).rstrip().splitlines()[-1].startswith(verdict)
 
 
@@ -178,7 +179,7 @@ def test_a_long_response_is_shortened_with_a_note() -> None:
 def test_every_json_report_matches_its_schema(report: Report) -> None:
     document = json.loads(json_report.render(report))
     assert Schema(json.loads(json_report.SCHEMA.read_bytes()), name="report").violations(document) == []
-    assert document["outcome"] == wording.outcome(report)
+    assert document["outcome"] == verdict_of(report).outcome
 
 
 @given(text=anything)
@@ -261,7 +262,7 @@ def test_a_comment_starts_with_the_verdict_and_folds_the_details() -> None:
     text = markdown_report.render(report_with(finding(), not_checked=[NotChecked("code/505", "faults unsupported")]))
     assert text.splitlines()[0].endswith("</code>: 1 finding")
     assert cells_per_row(text) == [4, 4]
-    assert text.count("<details>") == text.count("</details>") == 2
+    assert text.count("<details>") == text.count("</details>") == 3
     assert CURL in text
     assert "Clauses: " in text
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from seedbed_contract import tasks
+from seedbed_contract.cases import refused
 from seedbed_contract.checks import (
     account_checks,
     callback_delivery,
@@ -14,11 +16,16 @@ from seedbed_contract.checks import (
     request_validation,
     result_images,
 )
+from seedbed_contract.findings import DETECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seedbed_contract.session import Session
+
+
+Needs = Literal["", "tasks", "ended", "callbacks"]
+"""What a check uses besides its own requests: the first tasks of the run, ended ones, or their callbacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +36,45 @@ class Check:
         name: Subject and name, such as ``requests.refused``.
         about: What the check is about, in a few words.
         run: The function that makes the check and reports defects to the session.
-        makes_tasks: Whether the check needs tasks. A run creates its first tasks before the first such check.
+        makes_tasks: Whether the check may create tasks.
+        needs: What has to exist before the check is run.
     """
 
     name: str
     about: str
     run: Callable[[Session], None]
     makes_tasks: bool = False
+    needs: Needs = ""
+
+    def prepare(self, session: Session) -> None:
+        """Make and await what the check needs, unless an earlier check has done so.
+
+        Raises:
+            OutOfTimeError: The time limit of the run passed.
+            BudgetExceededError: The budget does not allow it.
+        """
+        addresses = session.callback_addresses
+        try:
+            if self.needs == "callbacks" and addresses.receiver is not None and not addresses.refused:
+                request_validation.check_refused_callbacks(session, refused(session.builder.contract))
+            if self.needs and not session.has_requested_tasks:
+                request_validation.check_valid_requests(session)
+            if self.needs in {"ended", "callbacks"}:
+                tasks.await_end(session)
+        finally:
+            session.judged = 0  # the check itself has judged nothing yet
 
 
 # The order matters: most checks that cost nothing come first, refusals are compared with the balance before any task
 # costs credits, callbacks arrive while other checks run, and what uses up the rate or the balance comes late.
 CHECKS: Final = (
+    Check(DETECTION, "first responses and required parts", endpoints.check_detection),
     Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
     Check("authorisation.keys", "wrong keys are refused", account_checks.check_wrong_keys),
     Check("accounts.refusals", "refused requests cost nothing", account_checks.check_refusals_are_free),
     Check(
-        "requests.accepted",
-        "valid requests are accepted",
-        request_validation.check_valid_requests,
-        makes_tasks=True,
+        "requests.accepted", "valid requests are accepted", request_validation.check_valid_requests, makes_tasks=True
     ),
     Check("records.unknown", "unknown tasks are not found", life_cycle.check_unknown_tasks),
     Check("operations.models", "models and their schemas", endpoints.check_models),
@@ -61,27 +86,59 @@ CHECKS: Final = (
         "every operation needs a key",
         account_checks.check_every_operation,
         makes_tasks=True,
+        needs="tasks",
     ),
     Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
     Check("life_cycle.machine", "random sequences of calls", life_cycle.check_random_sequences, makes_tasks=True),
-    Check("records.ended", "records of finished tasks", life_cycle.check_finished_tasks, makes_tasks=True),
-    Check("results.images", "result images", result_images.check_images, makes_tasks=True),
-    Check("operations.download_url", "download URLs", endpoints.check_download_urls, makes_tasks=True),
-    Check("callbacks.delivered", "callbacks are delivered", callback_delivery.check_delivery, makes_tasks=True),
-    Check("accounts.tasks", "tasks cost their price", account_checks.check_prices, makes_tasks=True),
+    Check(
+        "records.ended", "records of finished tasks", life_cycle.check_finished_tasks, makes_tasks=True, needs="ended"
+    ),
+    Check("results.images", "result images", result_images.check_images, makes_tasks=True, needs="ended"),
+    Check("operations.download_url", "download URLs", endpoints.check_download_urls, makes_tasks=True, needs="ended"),
+    Check(
+        "callbacks.delivered",
+        "callbacks are delivered",
+        callback_delivery.check_delivery,
+        makes_tasks=True,
+        needs="callbacks",
+    ),
+    Check("accounts.tasks", "tasks cost their price", account_checks.check_prices, makes_tasks=True, needs="ended"),
     Check(
         "authorisation.accounts",
         "accounts cannot see each other's tasks",
         account_checks.check_account_separation,
         makes_tasks=True,
+        needs="tasks",
     ),
-    Check("requests.more", "further valid requests", request_validation.check_deferred_requests, makes_tasks=True),
+    Check(
+        "requests.more",
+        "further valid requests",
+        request_validation.check_deferred_requests,
+        makes_tasks=True,
+        needs="tasks",
+    ),
     Check("limits.rate", "the rate limit", account_checks.check_rate_limit, makes_tasks=True),
     Check("limits.credits", "an exhausted balance", account_checks.check_exhausted_balance, makes_tasks=True),
     Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),
     Check(
-        "accounts.end", "tasks cost their price at the end of the run", account_checks.check_prices, makes_tasks=True
+        "accounts.end",
+        "tasks cost their price at the end of the run",
+        account_checks.check_prices,
+        makes_tasks=True,
+        needs="ended",
     ),
-    Check("records.later", "records of finished tasks do not change", life_cycle.check_records_again, makes_tasks=True),
-    Check("callbacks.quiet", "no unrequested callbacks", callback_delivery.check_unrequested, makes_tasks=True),
+    Check(
+        "records.later",
+        "records of finished tasks do not change",
+        life_cycle.check_records_again,
+        makes_tasks=True,
+        needs="ended",
+    ),
+    Check(
+        "callbacks.quiet",
+        "no unrequested callbacks",
+        callback_delivery.check_unrequested,
+        makes_tasks=True,
+        needs="callbacks",
+    ),
 )

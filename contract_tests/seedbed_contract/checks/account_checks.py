@@ -201,6 +201,7 @@ def check_exhausted_balance(session: Session) -> None:
         return
     while (balance := session.fetch_balance()) is not None and balance >= session.budget.price:
         if _create(session, wait=True).code != session.expected.success:
+            session.mark_unchecked("the target refused a task that the balance covers")
             return
     exchange = _create(session, wait=False)
     session.exercise("credits/enough")

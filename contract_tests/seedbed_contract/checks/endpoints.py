@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_schemas import local
 
 from seedbed_contract.cases import accepted
+from seedbed_contract.checks.request_validation import check_violation
 from seedbed_contract.checks.result_images import check_image
+from seedbed_contract.detection import CAPABILITY_CLAUSES, CAPABILITY_PROBES
 from seedbed_contract.rules.envelope import Defect, refusal_defects
 from seedbed_contract.rules.task_record import result_urls
 
@@ -19,6 +21,26 @@ _OTHER_METHODS: Final = ("PUT", "PATCH", "DELETE")
 _FOREIGN_URLS: Final = ("http://127.0.0.1/picture.jpg", "https://example.com/picture.jpg", "not a url", "")
 
 
+def check_detection(session: Session) -> None:
+    """Check the responses to the first requests of the run, and that the target has the required capabilities."""
+    service = session.service
+    if service is None:
+        return
+    for clause, exchange in service.exchanges:
+        session.check_form(exchange)
+        session.exercise("answer/given")
+        if clause:
+            check_violation(session, exchange, clause, "")
+    # All other checks will be skipped then, so this shows at least the form of the response to a valid request.
+    if not service.is_readable and session.budget.is_free:
+        session.send(session.builder.create(accepted(session.builder.contract)[0].request), once=True)
+    for name in sorted(session.target.required - session.capabilities - {"callbacks"}):
+        probe = CAPABILITY_PROBES.get(name, CAPABILITY_PROBES["credit"])
+        exchange = session.send(probe(session.builder), strict=False)
+        title = f"the target does not support {name}, which is required"
+        session.report([Defect(CAPABILITY_CLAUSES[name], title)], exchange)
+
+
 def check_models(session: Session) -> None:
     """Check the operations on models that the target supports."""
     if "models" in session.capabilities:
@@ -27,7 +49,7 @@ def check_models(session: Session) -> None:
         check_model_schemas(session)
     for name in ("models", "modelSchema"):
         if name not in session.capabilities:
-            session.mark_unchecked(f"the target does not support the operation {name}", name)
+            session.mark_unsupported(name)
 
 
 def check_model_list(session: Session) -> None:
@@ -86,7 +108,7 @@ def check_paths_and_methods(session: Session) -> None:
 def check_download_urls(session: Session) -> None:
     """Request the download URL of a result, and of URLs that are not results."""
     if "downloadUrl" not in session.capabilities:
-        session.mark_unchecked("the target does not support the operation downloadUrl", "downloadUrl")
+        session.mark_unsupported("downloadUrl")
         return
     allowed = session.expected.codes("url_wrong", "request_invalid", "body_malformed")
     for url in (*_FOREIGN_URLS, f"{session.target.base_url}/seedbed-check.jpg"):
@@ -109,7 +131,7 @@ def check_download_urls(session: Session) -> None:
 def check_every_code(session: Session) -> None:
     """Request a task with every documented error code as a fault; only Seedbed's mock server supports that."""
     if "faults" not in session.capabilities:
-        session.mark_unchecked("the target does not support faults", "faults")
+        session.mark_unsupported("faults")
         return
     request = accepted(session.builder.contract)[0].request
     expected = session.expected

@@ -77,8 +77,9 @@ def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
     # Without waiting for the rate limit: a search would stop at it for seconds, so it ends there instead.
     exchange = session.send_unchecked(session.builder.create(broken.request))
     session.check_form(exchange)
-    session.log.exercise((broken.clause,), "refusing")
     _stop_at_rate_limit(session, exchange)
+    session.judged += 1
+    session.log.exercise((broken.clause,), "refusing")
     if exchange.code == session.expected.success and exchange.task_id:
         session.budget.count(wrongly=True)
     allowed = session.expected.codes_of_violation(broken.clause)
@@ -99,7 +100,10 @@ def search_valid_requests(session: Session) -> None:
         tasks.track(session, exchange, request, "drawn at random", is_followed=False)
         return exchange if is_refused(session, exchange) else None
 
-    for request, exchange in _search(session, drawn, send, (*_REPLAY, *_GENERATE)):
+    found = _search(session, drawn, send, (*_REPLAY, *_GENERATE))
+    if not session.judged:
+        session.mark_unchecked("the target accepts no more tasks: the rate limit or the balance is reached")
+    for request, exchange in found:
         clause = likely_clause(session, request)
         title = f"a request that keeps {clause} is refused with code {exchange.code}"
         session.report([Defect(clause, title)], exchange, "found at random")

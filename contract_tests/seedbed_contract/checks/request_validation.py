@@ -103,6 +103,8 @@ def check_valid_requests(session: Session) -> None:
     base = cases[0].request
     batches = request_batches([case for case in cases if case.body is None], session.builder.contract)
     room = max(min(session.budget.remaining_tasks - _TASKS_FOR_LATER, _FIRST_TASKS), 0)
+    if not room:
+        session.mark_unchecked(_why_no_tasks(session))
     _create_failing_task(session, base)
     for number, batch in enumerate(batches[:room]):
         _send_batch(session, batch, base, number)
@@ -131,6 +133,12 @@ def _create_failing_task(session: Session, base: Any) -> None:
         outcome = tasks.create(session, request, "a task that fails", path=path, builder=builder)
         if isinstance(outcome, TrackedTask):
             outcome.is_meant_to_fail = True
+
+
+def _why_no_tasks(session: Session) -> str:
+    if session.target.spend_limit == 0:
+        return "it would cost credits; allow them with --spend"
+    return "the balance or --spend does not cover the tasks that it needs"
 
 
 def check_deferred_requests(session: Session) -> None:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from seedbed_contract.reports import wording
+from seedbed_contract.reports.verdict import describe_status, status_counts, status_of, verdict_of
 
 if TYPE_CHECKING:
     from seedbed_contract.findings import Report
@@ -27,6 +28,8 @@ _ENVIRONMENT: Final = Environment(
 )
 _ENVIRONMENT.filters |= {
     "line": lambda value: wording.on_one_line(str(value)),
+    "status": status_of,
+    "details": describe_status,
     "lines": lambda value: wording.on_lines(str(value)),
     # The CSS classes that colour the two halves of a clause.
     "state": lambda entry: (
@@ -46,7 +49,9 @@ def render(report: Report) -> str:
     return _ENVIRONMENT.get_template("report.html.jinja").render(
         report=report,
         words=wording,
-        outcome=wording.outcome(report),
+        verdict=verdict_of(report),
+        statuses=status_counts(report),
+        by_clause=wording.by_clause(report.findings),
         sides=wording.coverage(report),
         open_findings=_OPEN_FINDINGS,
         style=style,

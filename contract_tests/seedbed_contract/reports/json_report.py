@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_contract.reports import wording
+from seedbed_contract.reports.verdict import status_counts, status_of, verdict_of
 
 if TYPE_CHECKING:
     from seedbed_contract.findings import Report
@@ -29,7 +30,12 @@ def render(report: Report) -> str:
 
 def to_json(report: Report) -> dict[str, Any]:
     """Return the JSON document as Python objects."""
-    document = {"version": _VERSION, **asdict(report), "outcome": wording.outcome(report)}
+    verdict = verdict_of(report)
+    document = {"version": _VERSION, **asdict(report), "outcome": verdict.outcome}
+    document |= {"exit_code": verdict.exit_code, "verdict": verdict.line, "is_complete": report.stop is None}
+    document["checks"] = [{**asdict(check), "status": status_of(check, report)} for check in report.checks]
+    document["findings"] = [{**asdict(finding), "identity": finding.identity} for finding in report.findings]
+    document["statuses"] = status_counts(report)
     document["coverage"] = {
         side.name: {"exercised": side.exercised, "total": side.total, "missing": list(side.missing)}
         for side in wording.coverage(report)

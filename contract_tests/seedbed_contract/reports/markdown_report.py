@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from seedbed_contract.reports import wording
+from seedbed_contract.reports.verdict import describe_status, status_counts, status_of, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ _MAX_ROWS: Final = 50
 _MAX_LINE: Final = 200
 _MAX_RESPONSE: Final = 2_000
 _MAX_NAMES: Final = 20
-_MARKS: Final = {"conforms": "✅", "findings": "❌", "not checked": "⚪"}
+_MARKS: Final = {"conforms": "✅", "findings": "❌", "not checked": "⚪", "interrupted": "⚪", "internal error": "❌"}
 
 _PLAIN: Final = re.compile(r"(?:\w[\w ,.;:?!>'\"()%/=+-]*)?")
 _MARKUP: Final = re.compile(r"_|://|www\.|\bGH-|^\d+[.)]", re.IGNORECASE)
@@ -35,9 +36,16 @@ def render(report: Report) -> str:
     summary = [*_summary(report)]
     ending = [wording.coverage_line(report).capitalize()] if report.coverage else []
     ending.append(_text(f"{wording.figures(report)}; {wording.basis(report)}"))
+    if report.fixed:
+        lines = (f"- {_code(known.clause)}: {_text(known.title)}" for known in report.fixed)
+        ending += ["Fixed since the baseline:", "\n".join(_fitting(lines, _MAX_PART))]
+    if report.checks:
+        counts = ", ".join(f"{count:,} {status}" for status, count in status_counts(report).items())
+        ending += [f"<details><summary>Checks: {counts}</summary>", _check_lines(report), "</details>"]
     if reasons := wording.not_checked(report):
         lines = (f"- {_text(reason)}: {_names(names)}" for reason, names in reasons.items())
-        ending.append(f"<details><summary>Not checked: {len(report.not_checked):,}</summary>")
+        left_out = sum(map(len, reasons.values()))
+        ending.append(f"<details><summary>Not checked: {left_out:,}</summary>")
         ending += ["\n".join(_fitting(lines, _MAX_PART)), "</details>"]
     room = _MAX_COMMENT - sum(map(len, (*summary, *ending)))
     details = _fitting((_details(finding, report) for finding in report.findings), room)
@@ -59,8 +67,8 @@ def _fitting(blocks: Iterable[str], room: int) -> list[str]:
 
 
 def _summary(report: Report) -> Iterator[str]:
-    mark = _MARKS[wording.outcome(report)]
-    yield f"### {mark} {_text(report.target)}: {_text(wording.verdict(report))}"
+    verdict = verdict_of(report)
+    yield f"### {_MARKS[verdict.outcome]} {_text(report.target)}: {_text(verdict.line)}"
     if report.findings:
         rows = []
         for finding in report.findings[:_MAX_ROWS]:
@@ -73,6 +81,15 @@ def _summary(report: Report) -> Iterator[str]:
         last = [f"| | | and {more:,} more | |"] if more else []
         head = ("| level | clause | what is wrong | seen |", "| --- | --- | --- | ---: |")
         yield "\n".join((*head, *rows, *last))
+
+
+def _check_lines(report: Report) -> str:
+    lines = []
+    for check in report.checks:
+        details = describe_status(check, report)
+        reason = f": {_text(details)}" if details else ""
+        lines.append(f"- {status_of(check, report)} {_code(check.name)}{reason}")
+    return "\n".join(_fitting(lines, _MAX_PART))
 
 
 def _details(finding: Finding, report: Report) -> str:

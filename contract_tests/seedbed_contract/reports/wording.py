@@ -1,19 +1,16 @@
-"""The verdict, the figures and the coverage of a report as text, and text that is safe to display."""
+"""The figures and the coverage of a report as text, and text that is safe to display."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from seedbed_schemas.validation import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from seedbed_contract.findings import Covered, Finding, Report
-
-
-Outcome = Literal["conforms", "findings", "not checked"]
-"""The outcome of a run. A target that was not checked at all does not conform."""
 
 
 # Text. Responses of a target are untrusted: they may hold terminal escapes, bidirectional marks or line breaks.
@@ -46,31 +43,7 @@ def listed(names: list[str] | tuple[str, ...], limit: int) -> str:
     return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
-# Verdict and figures
-
-
-def outcome(report: Report) -> Outcome:
-    """Return the outcome of a run."""
-    if not report.conforms:
-        return "findings"
-    return "conforms" if any(check.is_checked for check in report.checks) else "not checked"
-
-
-def verdict(report: Report) -> str:
-    """Return the outcome of a run as a line of text."""
-    kind, left_out = outcome(report), len(report.not_checked)
-    if kind == "findings":
-        return numbers(report)
-    if kind == "not checked":
-        reasons = Counter(
-            [entry.reason for entry in report.not_checked] or [check.reason for check in report.checks if check.reason]
-        )
-        main_reason = on_one_line(reasons.most_common(1)[0][0]) if reasons else "no check was run"
-        return f"not checked: {main_reason}"
-    conforms = f"conforms, with {numbers(report)}" if report.findings else "conforms"
-    if not left_out:
-        return conforms
-    return f"{conforms}, but {counted(left_out, 'item')} {'was' if left_out == 1 else 'were'} not checked"
+# Figures
 
 
 def numbers(report: Report) -> str:
@@ -101,7 +74,8 @@ def circumstances(finding: Finding, report: Report, seed_option: str = "--seed")
     """Return how often a check saw a finding, and the option that repeats the run, as a line of text."""
     often = "once" if finding.count == 1 else f"{finding.count:,} times"
     again = "" if report.is_recorded else f"; repeat with {seed_option} {report.seed}"
-    return f"seen {often} by {on_one_line(finding.check)}{again}"
+    known = "known from the baseline; " if finding.is_known else ""
+    return f"{known}seen {often} by {on_one_line(finding.check)}{again}"
 
 
 # Coverage
@@ -145,6 +119,14 @@ def coverage_line(report: Report) -> str:
     )
 
 
+def by_clause(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Return findings grouped by their clause, in the order of the first finding of each."""
+    grouped: dict[str, list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault(finding.clause, []).append(finding)
+    return grouped
+
+
 def subjects(report: Report) -> dict[str, list[Covered]]:
     """Return the coverage grouped by the subject of the clauses, in the order of the page."""
     grouped: dict[str, list[Covered]] = {}
@@ -154,9 +136,12 @@ def subjects(report: Report) -> dict[str, list[Covered]]:
 
 
 def not_checked(report: Report) -> dict[str, list[str]]:
-    """Return what was not checked, grouped by reason: one reason often applies to many checks."""
+    """Return what was not checked besides whole checks, grouped by reason: one reason often applies to many clauses."""
     grouped: dict[str, list[str]] = {}
+    checks = {check.name for check in report.checks}
     for entry in report.not_checked:
+        if entry.subject in checks:
+            continue
         names = grouped.setdefault(on_one_line(entry.reason), [])
         if (name := on_one_line(entry.subject)) not in names:
             names.append(name)

@@ -29,11 +29,22 @@ from seedbed_schemas.contract import ContractError
 
 from seedbed_contract.checker import Options, Run
 from seedbed_contract.checks import CHECKS
-from seedbed_contract.cli import CheckOptions, TargetOptions
+from seedbed_contract.cli import CheckOptions, ReportOptions, TargetOptions
 from seedbed_contract.detection import CannotCheckError
-from seedbed_contract.findings import CheckResult, Covered, Finding, NotChecked, Report, Sample, testable_clauses
+from seedbed_contract.findings import (
+    CheckResult,
+    Covered,
+    Finding,
+    KnownFinding,
+    NotChecked,
+    Report,
+    Sample,
+    Stop,
+    testable_clauses,
+)
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import terminal, wording
+from seedbed_contract.reports.verdict import BaselineError, compare, findings_seen, verdict_of
 from seedbed_contract.target import DialectName, HttpStatusName, TargetError
 
 if TYPE_CHECKING:
@@ -59,6 +70,13 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--fail-prompt": {"metavar": "TEXT", "default": "", "help": "Prompt that makes a task fail on the server."},
     "--callback-host": {"metavar": "HOST", "default": "", "help": "Host name of this machine, as the server sees it."},
     "--require": {"metavar": "NAME", "action": "append", "default": [], "help": "Required capability; repeatable."},
+    "--without": {
+        "metavar": "NAME",
+        "action": "append",
+        "default": [],
+        "help": "Capability that the server does not have; repeatable.",
+    },
+    "--baseline": {"metavar": "FILE", "type": Path, "help": "Known findings, which fail no test."},
     "--spend": {"metavar": "CREDITS", "default": "0", "help": "Credits that a run may spend on a remote server."},
     "--fail-on": {"choices": get_args(Level), "default": "error", "help": "Level of findings that fail a test."},
     "--max-examples": {"metavar": "N", "type": int, "default": 100, "help": "Random requests of each search."},
@@ -125,8 +143,18 @@ class SuiteFile(pytest.File):
     """Collects one test for each check."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield the tests."""
-        is_local = Suite.of(self.config).is_local
+        """Yield the tests.
+
+        Raises:
+            CollectError: The target cannot be checked. Each test would fail for the same reason.
+        """
+        suite = Suite.of(self.config)
+        if not self.config.option.collectonly:
+            try:
+                suite.start()
+            except (CannotCheckError, OutOfTimeError) as failure:
+                raise self.CollectError(wording.on_one_line(str(failure) or _TOO_LATE)) from None
+        is_local = suite.is_local
         for check in CHECKS:
             item = CheckItem.from_parent(self, name=check.name, check=check)
             if self.config.pluginmanager.hasplugin("xdist"):  # which registers the marker
@@ -152,13 +180,13 @@ class CheckItem(pytest.Item):
         if result.reason:
             self.user_properties.append(("not checked", result.reason))
         if findings:
-            raise CheckFailedError(findings)
-        if not result.is_checked:
+            raise CheckFailedError(self.check.name, findings)
+        if not result.is_checked and not result.findings:
             pytest.skip(result.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the findings, or the reason why the target cannot be checked, without a traceback."""
-        if isinstance(excinfo.value, CheckFailedError | CannotCheckError | OutOfTimeError):
+        """Return the findings without a traceback."""
+        if isinstance(excinfo.value, CheckFailedError):
             return Suite.of(self.config).describe_failure(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -171,12 +199,13 @@ class CheckFailedError(AssertionError):
     """A check has findings.
 
     Args:
-        findings: The findings.
+        check: Name of the check.
+        findings: The findings that it saw.
     """
 
-    def __init__(self, findings: list[Finding]) -> None:
+    def __init__(self, check: str, findings: list[Finding]) -> None:
         super().__init__(wording.counted(len(findings), "finding"))
-        self.findings = findings
+        self.check, self.findings = check, findings
 
 
 # The run of a process
@@ -198,8 +227,8 @@ class Suite:
         self._config, self._stack = config, ExitStack()
         self._target: Target | None = None
         self._options = Options()
+        self._known: list[KnownFinding] = []
         self._run: Run | None = None
-        self._failure: CannotCheckError | OutOfTimeError | None = None
         self._reports: list[Report] = []
         if not config.option.seedbed_target and config.option.collectonly:
             return  # tests can be listed without a target
@@ -210,7 +239,8 @@ class Suite:
         try:
             self._target = TargetOptions(**chosen).target(config.option.seedbed_target)
             self._options = _options_from(config)
-        except (TargetError, ContractError) as error:
+            self._known = ReportOptions(baseline=config.option.seedbed_baseline).known()
+        except (TargetError, ContractError, BaselineError, OSError) as error:
             raise pytest.UsageError(str(error)) from None
 
     @classmethod
@@ -224,40 +254,38 @@ class Suite:
         return self._target is not None and self._target.is_local
 
     def start(self) -> Run:
-        """Return the run, and start it if this is the first test.
+        """Return the run, which starts when the tests are collected.
 
         Raises:
             CannotCheckError: The target does not respond, or not as this service would.
             OutOfTimeError: The time limit of the run passed.
         """
-        if self._failure is not None:
-            raise self._failure
         if self._run is None:
-            try:
-                self._run = self._stack.enter_context(Run(cast("Target", self._target), self._options))
-            except (CannotCheckError, OutOfTimeError) as failure:
-                self._failure = failure  # the other tests fail with it at once
-                raise
+            self._run = self._stack.enter_context(Run(cast("Target", self._target), self._options))
         return self._run
 
-    def run_check(self, check: Check) -> tuple[CheckResult, list[Finding]]:
-        """Run a check, and return its result and its new findings of a level that fails the test."""
-        run = self.start()
-        known = {id(finding) for finding in run.session.log.findings}
-        result = run.run_check(check)
-        fails = {"error", self._options.fail_on}
-        new = [finding for finding in run.session.log.findings if id(finding) not in known]
-        return result, [finding for finding in new if finding.level in fails]
+    def report(self) -> Report:
+        """Return the report of the checks that this process has run."""
+        return compare(self.start().report(), self._known)
 
-    def describe_failure(self, failure: CheckFailedError | CannotCheckError | OutOfTimeError) -> str:
-        """Return the text of a failed test."""
-        if not isinstance(failure, CheckFailedError):
-            return wording.on_one_line(str(failure) or _TOO_LATE)
-        report = self.start().report()
+    def run_check(self, check: Check) -> tuple[CheckResult, list[Finding]]:
+        """Run a check, and return its result and the findings that it saw and that fail the test."""
+        result = self.start().run_check(check)
+        report = self.report()
+        failing = {finding.identity for finding in report.failures}
+        return result, [found for found in findings_seen(result, report) if found.identity in failing]
+
+    def describe_failure(self, failure: CheckFailedError) -> str:
+        """Return the text of a failed test: in full, the findings that no test before it saw."""
+        report = self.report()
 
         def show(console: Console) -> None:
             for number, finding in enumerate(failure.findings, 1):
-                terminal.show_finding(finding, number, report, console, seed_option=_SEED_OPTION)
+                if finding.check == failure.check:
+                    terminal.show_finding(finding, number, report, console, seed_option=_SEED_OPTION)
+                else:
+                    text = wording.on_one_line(f"{finding.clause}: {finding.title} (see {finding.check})")
+                    console.print(f"{number:>2}  {text}", markup=False, highlight=False, soft_wrap=True)
 
         return _printed(show)
 
@@ -270,17 +298,17 @@ class Suite:
         return f"contract tests: {self._target.base_url}{cost}"
 
     @pytest.hookimpl
-    def pytest_sessionfinish(self) -> None:
-        """End the run; on a worker, send its report to the controller."""
-        with self._stack:
-            if self._run is None:
-                return
-            report = self._run.report()
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """End the run; on a worker, send its report to the controller, elsewhere let the exit code say the verdict."""
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
-        if output is None:
-            self._reports.append(report)
-        else:
-            output[_OUTPUT_NAME] = pack(report)
+        with self._stack:
+            if self._run is not None and output is None:
+                self._reports.append(self.report())
+            elif self._run is not None and output is not None:
+                output[_OUTPUT_NAME] = pack(self.report())
+        reports = [report for report in self._reports if report.checks]
+        if exitstatus == pytest.ExitCode.OK and reports:
+            session.exitstatus = verdict_of(merge(reports)).exit_code
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -291,8 +319,9 @@ class Suite:
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the outcome of all checks."""
-        if self._reports:
-            report = merge(self._reports)
+        reports = [report for report in self._reports if report.checks]
+        if reports:
+            report = merge(reports)
             terminalreporter.section("contract")
             terminalreporter.write(_printed(lambda console: terminal.show_outcome(report, console)) + "\n")
 
@@ -335,7 +364,9 @@ def pack(report: Report) -> str:
 def unpack(text: str, contract: Contract) -> Report:
     """Return the report that :func:`pack` made into text."""
     data, clauses = json.loads(text), testable_clauses(contract)
-    data["checks"] = [CheckResult(**entry) for entry in data["checks"]]
+    data["checks"] = [CheckResult(**{**entry, "seen": tuple(entry["seen"])}) for entry in data["checks"]]
+    data["fixed"] = [KnownFinding(**entry) for entry in data["fixed"]]
+    data["stop"] = Stop(**data["stop"]) if data["stop"] else None
     data["not_checked"] = [NotChecked(**entry) for entry in data["not_checked"]]
     data["findings"] = [Finding(**{**entry, "sample": Sample(**entry["sample"])}) for entry in data["findings"]]
     data["coverage"] = [Covered(clauses[name], *sides) for name, *sides in data["coverage"]]
@@ -344,13 +375,12 @@ def unpack(text: str, contract: Contract) -> Report:
 
 def merge(reports: Sequence[Report]) -> Report:
     """Return one report for several reports on one target."""
-    findings: dict[tuple[str, str], Finding] = {}
+    findings: dict[str, Finding] = {}
     accepting, refusing = Counter[str](), Counter[str]()
     for report in reports:
         for finding in report.findings:
-            key = (finding.clause, finding.title)
-            known = findings.get(key)
-            findings[key] = replace(known, count=known.count + finding.count) if known else finding
+            known = findings.get(finding.identity)
+            findings[finding.identity] = replace(known, count=known.count + finding.count) if known else finding
         for entry in report.coverage:
             accepting[entry.clause.id] += entry.accepting
             refusing[entry.clause.id] += entry.refusing or 0
@@ -362,6 +392,9 @@ def merge(reports: Sequence[Report]) -> Report:
         spent=max(report.spent for report in reports),  # every worker saw the same balance
         findings=list(findings.values()),
         checks=[check for report in reports for check in report.checks],
+        stop=next((report.stop for report in reports if report.stop), None),
+        undecided=next((report.undecided for report in reports if report.undecided), ""),
+        fixed=[entry for report in reports for entry in report.fixed if entry.identity not in findings],
         not_checked=list({entry.subject: entry for report in reports for entry in report.not_checked}.values()),
         coverage=[
             replace(
