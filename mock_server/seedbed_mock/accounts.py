@@ -181,6 +181,10 @@ class Spaces:
             return name, rest
         return None, key
 
+    def existing(self, name: str) -> Space:
+        """Return the space of this name if there is one, otherwise the default one."""
+        return self._named.get(name, self.default)
+
     def all(self) -> list[Space]:
         """Return all spaces, the default one first."""
         return [self.default, *self._named.values()]

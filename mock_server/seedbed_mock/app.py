@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import msgspec
-from seedbed_schemas import job_api
+from seedbed_schemas import job_api, local
 from seedbed_schemas.dialect import dialects
 from seedbed_schemas.validation import for_display
 from starlette.applications import Starlette
@@ -19,13 +19,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from seedbed_mock import handlers
-from seedbed_mock.asgi import OperationEndpoint
+from seedbed_mock.asgi import OperationEndpoint, read_body
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
 from seedbed_mock.control.api import ControlApi
+from seedbed_mock.control.verify import ServedPath, nearest_path
 from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import APPLIED_HEADER
+from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.responses import ResponseWriter, ServiceError
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
@@ -36,7 +38,7 @@ from seedbed_mock.state import ModelCatalogue, Service
 from seedbed_mock.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from seedbed_schemas import JobApi
     from starlette.requests import Request
@@ -91,6 +93,7 @@ def build_app(options: ServerOptions) -> Starlette:
         raise
 
 
+_SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 _CLOCK_NOTE = "clock"
 
 
@@ -125,7 +128,7 @@ class _MockServiceApp(Starlette):
             (method, path): OperationEndpoint(service, name, steps, writer)
             for (name, method, path), steps in operations.items()
         }
-        others = OtherEndpoints(service, writer, ", ".join(f"{method} {path}" for _, method, path in operations))
+        others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
         control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         super().__init__(
             routes=[
@@ -171,7 +174,7 @@ class OtherEndpoints:
         known: The paths of the operations, for the message about an unknown one.
     """
 
-    def __init__(self, service: Service, writer: ResponseWriter, known: str) -> None:
+    def __init__(self, service: Service, writer: ResponseWriter, known: Sequence[ServedPath]) -> None:
         gallery, folder = None, service.options.result_dir
         if folder is not None:
             # Imported late: Pillow takes time to load.
@@ -208,9 +211,39 @@ class OtherEndpoints:
         return response
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
-        """Respond to an unknown path or method."""
-        method, path = for_display(request.method), for_display(request.url.path)
-        return self._writer.error(ServiceError("path_unknown", method=method, path=path, known=self._known))
+        """Respond to an unknown path or method, and record it with what it was likely meant for."""
+        scope, headers = request.scope, dict(request.scope["headers"])
+        body = await read_body(request.receive)
+        nearest, hint = nearest_path(scope["method"], scope["path"], self._known)
+        known = ", ".join(f"{each.method} {each.path}" for each in self._known)
+        method, path = for_display(scope["method"]), for_display(scope["path"])
+        response = self._writer.error(
+            ServiceError("path_unknown", method=method, path=path, known=f"{known}. {hint}".strip(" ."))
+        )
+        if body is None:
+            # The rest of the body may still arrive, and would be taken for the next request.
+            response.headers["connection"] = "close"
+        space = self._service.spaces.existing(headers.get(_SPACE_HEADER, b"").decode("latin-1"))
+        query = scope["query_string"].decode("latin-1")
+        space.journal.add(
+            JournalEntry(
+                number=space.journal.next_number(),
+                at=self._service.now(),
+                kind=UNMATCHED,
+                operation=UNMATCHED,
+                method=for_display(scope["method"]),
+                target=f"{scope['path']}?{query}" if query else scope["path"],
+                headers=self._service.kept_headers(scope["headers"]),
+                request=truncated(body or b""),
+                code=response.code,
+                status=response.status_code,
+                case=response.case,
+                answer=truncated(response.body),
+                nearest=nearest,
+                hint=hint,
+            )
+        )
+        return response
 
     async def internal_error(self, request: Request, error: Exception) -> Response:
         """Respond to a request that raised an error of the server itself."""

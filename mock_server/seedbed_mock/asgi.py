@@ -142,6 +142,7 @@ class OperationEndpoint:
                 account=context.account.name if context.account else "",
                 method=scope["method"],
                 target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
+                headers=self._service.kept_headers(scope["headers"]),
                 request=truncated(context.body or b""),
                 code=response.code,
                 status=response.status_code,

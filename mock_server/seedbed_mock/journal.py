@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 CALLBACK: Final = "callback"
 """``operation`` of an entry that is a callback."""
+
+UNMATCHED: Final = "unmatched"
+"""``operation`` of an entry that is a request to no operation of the service."""
 
 MOST_ENTRIES: Final = 1000
 """Number of entries that the journal of one space keeps."""
@@ -24,6 +27,13 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT: Final = 64 * 1024
 """Size in bytes beyond which a body is truncated."""
 
+_MOST_HEADERS = 100
+_LONGEST_HEADER = 1024
+
+_SECRET_HEADERS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"})
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
 
 # Without garbage collection: an entry is part of no cycle, and thousands of them would slow each collection down.
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -32,11 +42,12 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         number: Position in the order of all entries of all spaces.
         at: When it happened, in Unix milliseconds.
-        kind: ``call`` for a request, ``callback`` for a callback.
-        operation: Name of the operation; ``callback`` for a callback.
+        kind: ``call`` for a request, ``callback`` for a callback, ``unmatched`` for a request to no operation.
+        operation: Name of the operation; the kind if there is none.
         account: Fingerprint of the key, empty if it was refused.
         method: HTTP method.
         target: Path and query of the request; URL of the callback.
+        headers: Headers of a request, with fingerprints in place of keys.
         request: Request body.
         code: Code in the response body; ``None`` for a callback.
         status: HTTP status of the response, ``None`` if there was none.
@@ -46,15 +57,18 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         fault: Fault rule that matched the request, empty if there was none.
         task_id: ID of the task, empty if there is none.
         attempt: Number of the attempt to deliver a callback; 0 for a request.
+        nearest: Operation that an unmatched request was likely meant for, empty if none is likely.
+        hint: What is wrong with an unmatched request, in one sentence; empty if that is not known.
     """
 
     number: int
     at: int
-    kind: Literal["call", "callback"]
+    kind: Literal["call", "callback", "unmatched"]
     operation: str
     account: str = ""
     method: str = "POST"
     target: str = ""
+    headers: Headers = ()
     request: bytes = b""
     code: int | None = None
     status: int | None = None
@@ -64,11 +78,14 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fault: str = ""
     task_id: str = ""
     attempt: int = 0
+    nearest: str = ""
+    hint: str = ""
 
     @property
     def size(self) -> int:
-        """Size of the bodies in bytes."""
-        return len(self.request) + len(self.answer)
+        """Size of the bodies and headers in bytes."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.request) + len(self.answer) + headers
 
 
 def truncated(text: bytes) -> bytes:
@@ -76,6 +93,23 @@ def truncated(text: bytes) -> bytes:
     if len(text) <= LARGEST_TEXT:
         return text
     return b"%s... (cut: it had %d bytes)" % (text[:LARGEST_TEXT], len(text))
+
+
+def kept_headers(headers: Sequence[tuple[bytes, bytes]], fingerprint: Callable[[str], str]) -> Headers:
+    """Return headers as the journal keeps them: without secrets, and truncated.
+
+    Args:
+        headers: The headers, with names in lower case.
+        fingerprint: Returns what is kept in place of a secret.
+    """
+    kept = []
+    for name, value in headers[:_MOST_HEADERS]:
+        if name in _SECRET_HEADERS:
+            scheme, _, secret = value.decode("latin-1").strip().rpartition(" ")
+            kept.append((name, f"{scheme} {fingerprint(secret)}".strip().encode("latin-1")))
+        else:
+            kept.append((name, value[:_LONGEST_HEADER]))
+    return tuple(kept)
 
 
 class JournalBudget:

@@ -15,12 +15,13 @@ from seedbed_schemas.messages import Envelope
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
-from seedbed_mock.accounts import Spaces
+from seedbed_mock.accounts import Spaces, fingerprint
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
+from seedbed_mock.journal import kept_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from seedbed_schemas import Code, Contract, JobApi
     from seedbed_schemas.dialect import Dialect
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account, Space
     from seedbed_mock.clock import Clock
     from seedbed_mock.faults.engine import ActiveRule
+    from seedbed_mock.journal import Headers
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.stores.store import Store
     from seedbed_mock.tasks import Task
@@ -264,6 +266,11 @@ class Service:
     def now(self) -> int:
         """Return the time in Unix milliseconds."""
         return round(self.clock.now() * 1000)
+
+    def kept_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        """Return the headers of a request as the journal keeps them, with fingerprints in place of keys."""
+        # The key of a space has the fingerprint of its account, which is made without the name of the space.
+        return kept_headers(headers, lambda secret: fingerprint(self.spaces.split(secret)[1]))
 
     def find_result(self, name: str) -> Task | None:
         """Return the task whose result has this file name, if it has succeeded and the result is still kept."""

@@ -116,6 +116,12 @@ class MockServer:
         return entries
 
     @property
+    def unmatched(self) -> list[dict[str, Any]]:
+        """The latest requests to no operation, oldest first: journal entries with a ``hint`` at what is wrong."""
+        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="unmatched", limit=_MOST_ENTRIES)["entries"]
+        return entries
+
+    @property
     def callbacks(self) -> list[dict[str, Any]]:
         """The callbacks of the latest tasks, oldest first, with ``task_id``, ``url``, ``outcome`` and ``attempts``."""
         callbacks: list[dict[str, Any]] = self.control("GET", "callbacks", limit=_MOST_ENTRIES)["callbacks"]
@@ -390,6 +396,10 @@ class AsyncMockServer:
     async def calls(self) -> list[dict[str, Any]]:
         """Return the latest requests, oldest first: see :attr:`MockServer.calls`."""
         return await _in_thread(lambda: self._server.calls)
+
+    async def unmatched(self) -> list[dict[str, Any]]:
+        """Return the latest requests to no operation: see :attr:`MockServer.unmatched`."""
+        return await _in_thread(lambda: self._server.unmatched)
 
     async def callbacks(self) -> list[dict[str, Any]]:
         """Return the callbacks of the latest tasks, oldest first: see :attr:`MockServer.callbacks`."""

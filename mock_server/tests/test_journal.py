@@ -47,6 +47,7 @@ def test_an_entry_describes_a_request(seedbed: MockServer, control: Control, cal
         "account": account,
         "method": "POST",
         "target": CREATE,
+        "headers": entry["headers"],
         "request": GOOD,
         "code": 200,
         "status": 200,
@@ -56,7 +57,10 @@ def test_an_entry_describes_a_request(seedbed: MockServer, control: Control, cal
         "fault": "",
         "task_id": response["data"]["taskId"],
         "attempt": 0,
+        "nearest": "",
+        "hint": "",
     }
+    assert entry["headers"]["authorization"] == f"Bearer {account}"
 
 
 def test_every_operation_has_its_name(control: Control, call: Call) -> None:
@@ -193,3 +197,106 @@ def test_journals_share_a_budget_and_the_stalest_loses_entries() -> None:
     busy.clear()
     add_entry(stale, 90)
     assert [entry.number for entry in stale] == [8]
+
+
+# Headers
+
+
+def test_headers_tell_programs_apart_and_keep_no_key(seedbed: MockServer, control: Control, call: Call) -> None:
+    secret = "sk-secret-of-nobody"  # noqa: S105 (of this test)
+    call("GET", CREDIT, User_Agent="one/1", Cookie=f"session={secret}", X_Api_Key=secret)
+    call("GET", CREDIT, key=secret, User_Agent="two/2")
+    call("GET", CREDIT, key=f"mine:{seedbed.key}", Proxy_Authorization=f"Basic {secret}")
+    call("GET", "/nowhere", key=secret)
+    text = json.dumps(control("GET", "/journal", limit=1000)[1])
+    assert secret not in text
+    assert seedbed.key not in text
+    found = entries(control)
+    assert [entry["headers"].get("user-agent") for entry in found[:2]] == ["one/1", "two/2"]
+    # The headers name the account whatever the space.
+    account = control("GET", "/accounts")[1]["accounts"][0]["account"]
+    assert [entry["headers"]["authorization"] == f"Bearer {account}" for entry in found] == [True, False, True, False]
+    assert found[0]["headers"]["cookie"].startswith("key-")
+    assert found[2]["headers"]["proxy-authorization"].startswith("Basic key-")
+
+
+def test_headers_are_kept_up_to_a_bound(control: Control, call: Call) -> None:
+    many = {f"X_{number}": "v" for number in range(150)}
+    call("GET", CREDIT, X_Long="y" * 5000, **many)
+    (entry,) = entries(control)
+    assert len(entry["headers"]) == 100
+    assert max(len(value) for value in entry["headers"].values()) <= 1024
+
+
+def test_headers_count_towards_the_size_of_an_entry() -> None:
+    entry = JournalEntry(number=1, at=0, kind="call", operation="credit", headers=((b"abc", b"de"),), request=b"f")
+    assert entry.size == 6
+
+
+# Requests that match no operation
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "nearest", "hint"),
+    [
+        ("GET", CREATE, "createTask", "createTask takes POST."),
+        ("POST", RECORD, "recordInfo", "recordInfo takes GET."),
+        ("DELETE", f"{MODELS}/a/b/schema", "modelSchema", "modelSchema takes GET."),
+        ("POST", f"/{CREATE}", "createTask", "Your base URL ends with a slash, so that the path has two."),
+        ("GET", f"/{CREDIT}", "credit", "Your base URL ends with a slash, so that the path has two."),
+        (
+            "PUT",
+            f"/{CREDIT}",
+            "credit",
+            "Your base URL ends with a slash, so that the path has two. credit takes GET.",
+        ),
+        ("POST", f"{CREATE}/", "createTask", "The path ends with a slash."),
+        ("POST", f"{CREATE}%20", "createTask", "The path has a blank at its end."),
+        ("POST", f"/api/v1{CREATE}", "createTask", "Your base URL has the path /api/v1, which is too much."),
+        ("POST", CREATE.removeprefix("/api/v1"), "createTask", "Your base URL lacks the path /api/v1."),
+        ("POST", CREATE.upper(), "createTask", f"Did you mean {CREATE}?"),
+        ("POST", CREATE.replace("createTask", "create_task"), "createTask", f"Did you mean {CREATE}?"),
+        ("GET", "/favicon.ico", "", ""),
+        ("GET", "/", "", ""),
+    ],
+)
+def test_an_unmatched_request_is_recorded_with_what_was_meant(  # noqa: PLR0917 (a row of the table)
+    seedbed: MockServer, control: Control, call: Call, method: str, path: str, nearest: str, hint: str
+) -> None:
+    response = call(method, path, {"a": 1})
+    (entry,) = seedbed.unmatched
+    assert (entry["kind"], entry["operation"], entry["method"]) == ("unmatched", "unmatched", method)
+    assert (entry["nearest"], entry["hint"]) == (nearest, hint)
+    assert (entry["request"], entry["answer"], entry["code"]) == ({"a": 1}, response, 404)
+    assert hint.removesuffix(".") in response["msg"]
+    assert seedbed.calls == []
+    assert [each["number"] for each in entries(control, operation="unmatched")] == [entry["number"]]
+
+
+def test_an_unmatched_request_creates_no_space(seedbed: MockServer, control: Control, call: Call) -> None:
+    call("GET", "/nowhere", X_Seedbed_Space="made-up")
+    assert control("GET", "/health")[1]["spaces"] == ["default"]
+    call("GET", CREDIT, X_Seedbed_Space="mine")
+    call("GET", "/nowhere", X_Seedbed_Space="mine")
+    assert [entry["space"] for entry in seedbed.unmatched] == ["default", "mine"]
+
+
+def test_an_unmatched_request_with_a_huge_path_and_body_is_cut(seedbed: MockServer, call: Call) -> None:
+    assert call("POST", "/" + "x" * 20_000, b"y" * 2_000_000)["code"] == 404
+    (entry,) = seedbed.unmatched
+    assert entry["request"] is None
+
+
+def test_verify_names_the_unmatched_request(seedbed: MockServer, control: Control, call: Call) -> None:
+    call("POST", f"/{CREATE}", GOOD)
+    with pytest.raises(AssertionError) as caught:
+        seedbed.assert_called("createTask")
+    assert str(caught.value) == (
+        "Expected createTask to be called at least once; it was never called. Entry 1 matches no operation: "
+        "Your base URL ends with a slash, so that the path has two."
+    )
+    verdict = control("POST", "/verify", {"operation": "createTask"})[1]
+    (miss,) = verdict["near_misses"]
+    assert miss["entry"] == 1
+    assert "ends with a slash" in miss["hint"]
+    assert control("POST", "/verify", {"operation": "credit"})[1]["near_misses"] == []

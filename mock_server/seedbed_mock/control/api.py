@@ -35,7 +35,7 @@ from seedbed_mock.control.schemas import (
 )
 from seedbed_mock.control.verify import verify
 from seedbed_mock.faults.engine import MAX_RULES
-from seedbed_mock.journal import CALLBACK
+from seedbed_mock.journal import CALLBACK, UNMATCHED
 from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import Failure, ended
 
@@ -99,7 +99,7 @@ class ControlApi:
     def __init__(self, service: Service, dispatcher: CallbackDispatcher, operations: Iterable[str]) -> None:
         self._service = service
         self._dispatcher = dispatcher
-        self._operations = (*operations, CALLBACK)
+        self._operations = (*operations, CALLBACK, UNMATCHED)
 
     async def health(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> Health:
         """Return the status and the version of the server."""

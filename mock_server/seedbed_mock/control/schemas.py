@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.faults.engine import FaultEngine
     from seedbed_mock.faults.scenarios import ScenarioRunner
-    from seedbed_mock.journal import JournalEntry
+    from seedbed_mock.journal import Headers, JournalEntry
     from seedbed_mock.tasks import Task
 
 
@@ -53,7 +53,7 @@ class SpaceQuery(Input, frozen=True):
 class JournalQuery(SpaceQuery, frozen=True):
     """Filters for the entries of the journal; an entry has to meet all of them."""
 
-    kind: Annotated[Literal["call", "callback"], Meta(description="Kind of the entries.")] | None = None
+    kind: Annotated[Literal["call", "callback", "unmatched"], Meta(description="Kind of the entries.")] | None = None
     operation: Annotated[str, Meta(description="Name of the operation, such as createTask.")] | None = None
     account: _Fingerprint | None = None
     task_id: Annotated[str, Meta(description="ID of a task.")] | None = None
@@ -139,6 +139,7 @@ class NearMiss(msgspec.Struct, frozen=True):
 
     entry: Annotated[int, Meta(description="Number of its entry in the journal.")]
     differences: list[FieldDifference]
+    hint: Annotated[str, Meta(description="For a request that matches no operation, what is wrong with it.")] = ""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -168,16 +169,17 @@ class ClockInfo(msgspec.Struct, frozen=True):
 
 
 class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A call to the service or a callback; bodies are JSON values if they are JSON, text otherwise."""
+    """A call to the service, a callback or an unmatched request; bodies are JSON values if they are JSON, else text."""
 
     number: Annotated[int, Meta(description="Position in the journal of the server.")]
     at: _Milliseconds
-    kind: Literal["call", "callback"]
+    kind: Literal["call", "callback", "unmatched"]
     space: str
-    operation: Annotated[str, Meta(description="Name of the operation; callback for a callback.")]
+    operation: Annotated[str, Meta(description="Name of the operation; the kind if there is none.")]
     account: Annotated[str, Meta(description="Fingerprint of the key, empty if the key was refused.")]
     method: str
     target: Annotated[str, Meta(description="Path and query of a call; URL of a callback.")]
+    headers: Annotated[dict[str, str], Meta(description="Headers of a call, with fingerprints in place of keys.")]
     request: Annotated[Any, Meta(description="Body of the request.")]
     code: Annotated[int, Meta(description="Code in the body of the response, null for a callback.")] | None
     status: Annotated[int, Meta(description="HTTP status, null if there was no response.")] | None
@@ -187,6 +189,8 @@ class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
     fault: Annotated[str, Meta(description="Fault rule that applied, empty for none.")]
     task_id: Annotated[str, Meta(description="ID of the task, empty for none.")]
     attempt: Annotated[int, Meta(description="Number of the delivery attempt, 0 for a call.")]
+    nearest: Annotated[str, Meta(description="Operation that an unmatched request was likely meant for, or empty.")]
+    hint: Annotated[str, Meta(description="What is wrong with an unmatched request, if that is known.")]
 
 
 class JournalList(msgspec.Struct, frozen=True):
@@ -358,6 +362,7 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
         account=entry.account,
         method=entry.method,
         target=entry.target,
+        headers=_joined(entry.headers),
         request=body_value(entry.request),
         code=entry.code,
         status=entry.status,
@@ -367,7 +372,18 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
         fault=entry.fault,
         task_id=entry.task_id,
         attempt=entry.attempt,
+        nearest=entry.nearest,
+        hint=entry.hint,
     )
+
+
+def _joined(headers: Headers) -> dict[str, str]:
+    """Return headers by their names, with several values of one name as HTTP joins them."""
+    joined: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
 
 
 def body_value(content: bytes) -> Any:

@@ -1,18 +1,25 @@
-"""Verification: whether expected calls were made, and if not, which calls came nearest."""
+"""Verification: whether expected calls were made, and if not, which calls came nearest.
+
+The second part does the same for a single request that matches no operation: it finds the operation that was meant.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.control.schemas import FieldDifference, NearMiss, Verdict, body_value
+from seedbed_mock.journal import UNMATCHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from seedbed_mock.control.schemas import VerifyRequest
     from seedbed_mock.journal import JournalEntry
@@ -35,15 +42,21 @@ def verify(expected: VerifyRequest, entries: Iterable[JournalEntry]) -> Verdict:
         ValueError: The expected numbers of calls contradict each other.
     """
     bounds = least, most = _bounds(expected)
+    entries = tuple(entries)
     calls = [entry for entry in entries if entry.kind == "call"]
     compared = [
         (entry, list(_differences(expected, entry))) for entry in calls if entry.operation == expected.operation
     ]
     matched = sum(not differences for _, differences in compared)
-    near_misses = []
+    near_misses: list[NearMiss] = []
     if matched < least:
         misses = sorted(((entry, found) for entry, found in compared if found), key=lambda miss: len(miss[1]))
         near_misses = [NearMiss(entry.number, found) for entry, found in misses[:_SHOWN_MISSES]]
+        near_misses += [
+            NearMiss(entry.number, [FieldDifference("operation", expected.operation, entry.operation)], entry.hint)
+            for entry in entries
+            if entry.kind == UNMATCHED and entry.nearest == expected.operation
+        ][-_SHOWN_MISSES:]
     is_verified = least <= matched and (most is None or matched <= most)
     if is_verified:
         message = f"{_described(expected)} was {_called(matched)}, as expected."
@@ -130,6 +143,8 @@ def _times(count: int) -> str:
 
 def _hint(matched: int, near_misses: list[NearMiss], calls: list[JournalEntry]) -> str:
     """Return a sentence that helps to find the mistake, empty if there is none."""
+    if near_misses and near_misses[0].hint:
+        return f" Entry {near_misses[0].entry} matches no operation: {near_misses[0].hint}"
     if near_misses:
         nearest = near_misses[0]
         differences = [
@@ -146,3 +161,68 @@ def _hint(matched: int, near_misses: list[NearMiss], calls: list[JournalEntry]) 
 
 def _json(value: Any) -> str:
     return for_display(json.dumps(value, ensure_ascii=False))
+
+
+# Requests that match no operation
+
+_LONGEST_PATH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPath:
+    """The method and the path of an operation.
+
+    Attributes:
+        operation: Name of the operation.
+        method: Its HTTP method.
+        path: Its path, with parameters as ``{name}``.
+    """
+
+    operation: str
+    method: str
+    path: str
+
+    def matches(self, path: str) -> bool:
+        """Return whether a path is that of the operation."""
+        # A parameter may contain slashes, since the name of a model does.
+        pattern = "(.+)".join(re.escape(part) for part in re.split(r"\{\w+\}", self.path))
+        return re.fullmatch(pattern, path) is not None
+
+
+def nearest_path(method: str, path: str, known: Sequence[ServedPath]) -> tuple[str, str]:
+    """Return the operation that an unmatched request was likely meant for, and what is wrong with the request.
+
+    Args:
+        method: Method of the request.
+        path: Path of the request.
+        known: The operations.
+
+    Returns:
+        The name of the operation and one sentence; both are empty if no operation is likely.
+    """
+    path = path[:_LONGEST_PATH]
+    repairs = (
+        (path, ""),
+        (re.sub("/{2,}", "/", path), "Your base URL ends with a slash, so that the path has two."),
+        (path.rstrip("/"), "The path ends with a slash."),
+        (path.strip(), "The path has a blank at its end."),
+    )
+    for repaired, hint in repairs:
+        if served := _served(method, repaired, known):
+            takes = f"{served.operation} takes {served.method}." if served.method != method else ""
+            return served.operation, f"{hint} {takes}".strip()
+    for served in known:
+        if path.endswith(served.path):
+            surplus = for_display(path.removesuffix(served.path))
+            return served.operation, f"Your base URL has the path {surplus}, which is too much."
+        if len(path) > 1 and served.path.endswith(f"/{path.strip('/')}"):
+            return served.operation, f"Your base URL lacks the path {served.path.removesuffix(path)}."
+    lower = {served.path.lower(): served for served in known}
+    close = get_close_matches(path.lower(), lower, 1, 0.8)
+    return (lower[close[0]].operation, f"Did you mean {lower[close[0]].path}?") if close else ("", "")
+
+
+def _served(method: str, path: str, known: Sequence[ServedPath]) -> ServedPath | None:
+    """Return the operation of a path, if possible one of this method."""
+    found = [served for served in known if served.matches(path)]
+    return next((served for served in found if served.method == method), found[0] if found else None)
