@@ -12,6 +12,7 @@ from seedbed_client.models import Submission, SubmissionState, Task, TaskState
 if TYPE_CHECKING:
     from seedbed_client._async_client import AsyncSeedreamClient, AsyncTaskHandle
     from seedbed_client._contract_types import AspectRatio, Quality
+    from seedbed_client._job_log import JobLog, LoggedJob
     from seedbed_client.callbacks import Callback, CallbackReceiver, parse_callback, verify_callback
     from seedbed_client.errors import (
         ERRORS,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         InsufficientCreditsError,
         InvalidCallbackError,
         InvalidResponseError,
+        JobConflictError,
+        JobLogError,
         MaintenanceError,
         NotFoundError,
         RateLimitError,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         ServerError,
         SignatureMismatchError,
         StaleCallbackError,
+        SubmissionInDoubtError,
         SubmissionUnknownError,
         ValidationError,
         WaitTimeoutError,
@@ -56,6 +60,10 @@ __all__ = [
     "InsufficientCreditsError",
     "InvalidCallbackError",
     "InvalidResponseError",
+    "JobConflictError",
+    "JobLog",
+    "JobLogError",
+    "LoggedJob",
     "MaintenanceError",
     "NotFoundError",
     "PollingSchedule",
@@ -68,6 +76,7 @@ __all__ = [
     "SignatureMismatchError",
     "StaleCallbackError",
     "Submission",
+    "SubmissionInDoubtError",
     "SubmissionState",
     "SubmissionUnknownError",
     "Task",
@@ -86,6 +95,8 @@ _MODULES: Final = {
     "AsyncSeedreamClient": "_async_client",
     "AsyncTaskHandle": "_async_client",
     "Callback": "callbacks",
+    "JobLog": "_job_log",
+    "LoggedJob": "_job_log",
     "CallbackReceiver": "callbacks",
     "parse_callback": "callbacks",
     "verify_callback": "callbacks",

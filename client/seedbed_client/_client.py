@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seedbed_schemas import Contract
 
     from seedbed_client._contract_types import AspectRatio, Quality
+    from seedbed_client._job_log import JobLog
     from seedbed_client._polling import PollingSchedule
     from seedbed_client.callbacks import CallbackReceiver
     from seedbed_client.models import Submission
@@ -220,6 +221,72 @@ class SeedreamClient:
             return self._runner.run(
                 _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
             )
+
+    def generate_once(
+        self,
+        key: str,
+        prompt: str,
+        /,
+        *,
+        log: JobLog,
+        aspect_ratio: AspectRatio = "1:1",
+        quality: Quality = "basic",
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        on_update: Callable[[Task], object] | None = None,
+    ) -> Task:
+        """Do as :meth:`generate` does, but create only one task for a key, in spite of crashes and other processes.
+
+        A later call with the same key and request waits for the same task.
+
+        Args:
+            key: Key of the task, which you choose, for example the ID of an order.
+            prompt: Description of the image.
+            log: Log that remembers the task of each key.
+            aspect_ratio: Ratio of width to height.
+            quality: ``basic`` for 2K or ``high`` for 4K.
+            callback_url: URL to which the service POSTs the finished task.
+            extra_headers: Headers in addition to those of every request.
+            timeout: Seconds after which to stop waiting; by default the timeout of the polling schedule.
+            on_update: Called with the task after each fetch.
+
+        Raises:
+            SubmissionInDoubtError: It is not known whether the task of the key was created. Nothing is sent.
+            JobConflictError: The key belongs to another request. Nothing is sent.
+            JobLogError: The log cannot be used. Nothing is sent, or ``task_id`` has the ID that could not be recorded.
+        """
+        from seedbed_client import _job_log  # loads SQLite, which most programs do not need
+
+        task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
+        submission = _job_log.LoggedSubmission(self._context, task, key, log)
+        with submission.tracker:
+            return self._runner.run(
+                _job_log.generate_once(self._context, submission, timeout=timeout, on_update=on_update)
+            )
+
+    def submit_once(
+        self,
+        key: str,
+        /,
+        *,
+        log: JobLog,
+        model: str,
+        input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
+        callback_url: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        validate: bool = True,
+    ) -> TaskHandle:
+        """Create the task of a key, or find it in the log, and return its handle.
+
+        See :meth:`submit` for the other arguments, and :meth:`generate_once` for the key, the log and the errors.
+        """
+        from seedbed_client import _job_log  # as above
+
+        task = TaskRequest(model, input, callback_url, extra_headers, validate)
+        submission = _job_log.LoggedSubmission(self._context, task, key, log)
+        with submission.tracker:
+            return TaskHandle(self, self._runner.run(submission.run()))
 
     def get_task(self, task_id: TaskHandle | str) -> Task:
         """Return a task in its current state.

@@ -8,6 +8,9 @@
   + InvalidResponseError: a response does not have the form that the service documents
     - DownloadError: the response to a download is not a complete image
   + SubmissionUnknownError: it is not known whether the task was created and charged
+    - SubmissionInDoubtError: the same for the key of a job log
+  + JobLogError: a job log cannot be used
+    - JobConflictError: a key belongs to another request
   + WaitTimeoutError: the task is still running
   + CallbackError: the receiver refused a callback
     - SignatureMismatchError, StaleCallbackError, InvalidCallbackError
@@ -192,6 +195,42 @@ class SubmissionUnknownError(SeedreamError):
     The connection broke after the request was sent, the response does not show it, or your own hook, transport or
     authentication raised an exception. ``__cause__`` holds the reason.
     """
+
+
+class SubmissionInDoubtError(SubmissionUnknownError):
+    """It is not known whether the task of a key was created and charged, so the key is not submitted again.
+
+    Find out, for example from the balance of your account. Then call ``JobLog.settle(key, task_id)``, or
+    ``JobLog.forget(key)`` to submit the key again.
+
+    Attributes:
+        key: Key of the job.
+        reason: Why it is not known.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(
+            f"it is not known whether the task was created and charged for the key {key!r} ({reason}); check your "
+            "account, then call settle(key, task_id) of the job log, or forget(key) to submit it again"
+        )
+        self.key = key
+        self.reason = reason
+
+
+class JobLogError(SeedreamError):
+    """A job log cannot be used.
+
+    Attributes:
+        is_foreign: Whether the file is not a job log that this version can read.
+    """
+
+    def __init__(self, message: str, *, is_foreign: bool = False) -> None:
+        super().__init__(message)
+        self.is_foreign = is_foreign
+
+
+class JobConflictError(JobLogError):
+    """A key of a job log belongs to another request."""
 
 
 class WaitTimeoutError(SeedreamError):

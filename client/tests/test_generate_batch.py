@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from seedbed_client import JobLog
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
@@ -123,7 +124,7 @@ def test_the_exit_code_reports_the_worst_result(
 
 
 def statuses() -> list[tuple[str, str]]:
-    return [(job["prompt"], job["status"]) for job in json.loads(Path("run.json").read_bytes())["jobs"]]
+    return [(job.prompt, job.status) for job in JobLog("run.json").jobs()]
 
 
 def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,9 +134,7 @@ def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]
     assert statuses() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
     count = len(submitted_prompts(server))
     server.clear_faults()
-    (task_id,) = (
-        job["task_id"] for job in json.loads(Path("run.json").read_bytes())["jobs"] if job["prompt"] == "four"
-    )
+    (task_id,) = (job.task_id for job in JobLog("run.json").jobs() if job.prompt == "four")
     server.finish(task_id)
     capsys.readouterr()
     assert main(["generate", "--resume", "run.json"]) == 3
@@ -143,6 +142,30 @@ def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]
     assert submitted_prompts(server).count("two") == 2
     assert len(submitted_prompts(server)) == count + 1
     assert "not known whether the task was created" in capsys.readouterr().err
+
+
+def test_a_submission_in_doubt_is_settled_or_submitted_again(
+    server: MockServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.add_faults("task.orphan; prompt=two", "task.orphan; prompt=three")
+    assert main(["generate", "one", "two", "three", "--resume", "run.json", "-o", "{index}.jpg"]) == 3
+    errors = capsys.readouterr().err
+    assert "'two': it is not known whether the task was created" in errors
+    assert "then add --settle 2=TASK_ID, or --submit-again 2 if there is no task" in errors
+    server.clear_faults()
+    assert main(["generate", "two", "--json"]) == 0
+    task_id = json.loads(capsys.readouterr().out)["task_id"]
+    count = len(submitted_prompts(server))
+    for words in (["--settle", f"1={task_id}"], ["--settle", "2"], ["--submit-again", "4"], ["--submit-again", "1"]):
+        assert main(["generate", "--resume", "run.json", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["generate", "one", "--settle", "1=t"]) == 2
+    assert "add --resume FILE" in capsys.readouterr().err
+    assert len(submitted_prompts(server)) == count
+    assert main(["generate", "--resume", "run.json", "--settle", f"2={task_id}", "--submit-again", "3"]) == 0
+    assert len(submitted_prompts(server)) == count + 1
+    assert statuses() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
+    assert {"1.jpg", "2.jpg", "3.jpg"} < file_names()
 
 
 @pytest.mark.parametrize("arguments", [["other"], ["one", "--quality", "high"], ["one", "--url", "http://127.0.0.1:1"]])
@@ -177,8 +200,8 @@ def test_no_image_is_charged_twice_after_an_interrupt_or_a_kill(server: MockServ
         errors = process.stderr.read()
     assert "Traceback" not in errors
     assert statuses() == [("one", "submitted"), ("two", "submitted"), ("three", "submitted")]
-    for job in json.loads(Path("run.json").read_bytes())["jobs"]:
-        server.finish(job["task_id"])
+    for job in JobLog("run.json").jobs():
+        server.finish(job.task_id)
     assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 0
     assert submitted_prompts(server) == ["one", "three", "two"]
     assert statuses() == [("one", "saved"), ("two", "saved"), ("three", "saved")]
@@ -302,4 +325,5 @@ def test_a_full_disk_does_not_lose_a_task_id(server: MockServer) -> None:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert "File too large" in result.stderr
+    assert "the disk" in result.stderr
+    assert submitted_prompts(server) == []

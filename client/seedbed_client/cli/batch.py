@@ -6,9 +6,7 @@ import asyncio
 import mimetypes
 import re
 import sys
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +28,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from seedbed_client._async_client import AsyncSeedreamClient
-    from seedbed_client.cli.run_state import Job, JobStatus, RunState
+    from seedbed_client._job_log import JobStatus, LoggedJob
+    from seedbed_client.cli.run_state import RunState
     from seedbed_client.models import Task
 
 
@@ -41,6 +40,8 @@ UNKNOWN: Final = 3
 UNFINISHED: Final = 4
 _WORST_FIRST: Final = (UNKNOWN, FAILED, UNFINISHED)
 """Exit codes by priority: an image that may have been charged needs attention first."""
+
+_INTERRUPTED: Final = "an earlier run was interrupted while submitting it; it may have been charged"
 
 _PLACEHOLDER: Final = re.compile(r"\{(task_id|index|prompt)(?::0(\d))?\}")
 _MAX_SLUG_LENGTH: Final = 40
@@ -211,21 +212,6 @@ def _text_column(field: str, column: Column) -> ProgressColumn:
     return TextColumn(f"{{task.fields[{field}]}}", markup=False, table_column=column)
 
 
-_update_submission: ContextVar[Callable[[JobStatus], None] | None] = ContextVar(
-    "updates the job that is being submitted", default=None
-)
-
-
-async def pause(seconds: float) -> None:
-    """Sleep. A job whose request will be repeated counts as new in the meantime, since nothing was charged."""
-    update = _update_submission.get()
-    if update:
-        update("new")
-    await asyncio.sleep(seconds)
-    if update:
-        update("submitting")
-
-
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """The result of a job.
@@ -237,7 +223,7 @@ class JobResult:
     """
 
     number: int
-    job: Job
+    job: LoggedJob
     exit_code: int = 0
 
 
@@ -246,7 +232,7 @@ class BatchRunner:
     """Runs the jobs of a batch.
 
     Attributes:
-        client: Client of the service, made with :func:`pause` as its ``sleep``.
+        client: Client of the service.
         state: Jobs and their progress.
         naming: Names of the files.
         timeout: Seconds after which to stop waiting for a task.
@@ -265,7 +251,7 @@ class BatchRunner:
         """Run the jobs and return the exit code of the command."""
         slots, codes = asyncio.Semaphore(concurrency), set[int]()
 
-        async def run_one(number: int, job: Job) -> None:
+        async def run_one(number: int, job: LoggedJob) -> None:
             async with slots:
                 result = JobResult(number, job, await self._run_job(number, job))
             codes.add(result.exit_code)
@@ -275,52 +261,57 @@ class BatchRunner:
             async with self.client, asyncio.TaskGroup() as group:
                 for number, job in enumerate(self.state.jobs, start=1):
                     group.create_task(run_one(number, job))
-        except ExceptionGroup as errors:
-            # A full disk ends the run, and every job fails with the same error. One of them is enough.
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group:
+            # A full disk ends the run, and every job fails with the same error. One of them is enough, with the IDs of
+            # all tasks that could not be recorded.
+            error = group.exceptions[0]
+            for submission in errors.submissions_of(group):
+                if submission.task_id and submission not in errors.submissions_of(error):
+                    error.add_note(submission.describe())
+            raise error from None
         return next((code for code in _WORST_FIRST if code in codes), 0)
 
-    async def _run_job(self, number: int, job: Job) -> int:
+    async def _run_job(self, number: int, job: LoggedJob) -> int:
         try:
             if job.status in {"new", "submitted"}:
                 await self._submit(number, job)
                 await self._save(number, job)
-        except errors.SubmissionUnknownError as error:
-            job.error = str(error)
+        except errors.SubmissionInDoubtError as error:
+            self._note_failure(job, f"it is not known whether the task was created and charged ({error.reason})")
         except errors.WaitTimeoutError as error:
             job.error = str(error)
             return UNFINISHED
+        except errors.JobLogError:
+            raise
         except (errors.SeedreamError, httpx2.HTTPError, OSError) as error:
-            job.error = describe(error)
             # Only a task that has failed is final; a later run may try everything else again.
             is_final = isinstance(error, errors.GenerationFailedError) and job.task_id
-            self.state.update(job, "failed" if is_final else job.status)
+            self._note_failure(job, describe(error), "failed" if is_final else None)
             return FAILED
         if job.status == "submitting":
-            job.error = job.error or "an earlier run was interrupted while submitting it; it may have been charged"
+            job.error = f"{job.error or _INTERRUPTED}; check your account{self._advice(number)}"
             return UNKNOWN
         return FAILED if job.status == "failed" else 0
 
-    async def _submit(self, number: int, job: Job) -> None:
+    def _note_failure(self, job: LoggedJob, message: str, status: JobStatus | None = None) -> None:
+        self.state.reload(job)
+        self.state.update(job, status or job.status, error=message)
+
+    def _advice(self, number: int) -> str:
+        if self.state.log.path is None:
+            return ""
+        return f", then add --settle {number}=TASK_ID, or --submit-again {number} if there is no task"
+
+    async def _submit(self, number: int, job: LoggedJob) -> None:
         if job.status == "submitted":
             self.on_update(number, "resumed", job.task_id)
             return
-        self.state.update(job, "submitting", error="")
         self.on_update(number, "submitting", "")
-        token = _update_submission.set(partial(self.state.update, job))
-        try:
-            task_id = (await self.client.submit(model=self.state.model, input=job.input)).task_id
-        except errors.SubmissionUnknownError:
-            raise
-        except (errors.SeedreamError, httpx2.HTTPError):
-            self.state.update(job, "new")  # the service refused it or was not reached, so nothing was charged
-            raise
-        finally:
-            _update_submission.reset(token)
-        self.state.update(job, "submitted", task_id=task_id)
-        self.on_update(number, "submitted", task_id)
+        await self.client.submit_once(job.key, log=self.state.log, model=job.model, input=job.input)
+        self.state.reload(job)
+        self.on_update(number, "submitted", job.task_id)
 
-    async def _save(self, number: int, job: Job) -> None:
+    async def _save(self, number: int, job: LoggedJob) -> None:
         def show(task: Task) -> None:
             self.on_update(number, str(task.record.get("state", task.state)), task.task_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import for_display
 
 from seedbed_client._async_client import AsyncSeedreamClient
+from seedbed_client._job_log import LoggedJob
 from seedbed_client._polling import DEFAULT_SCHEDULE
 from seedbed_client.cli import batch, service_options
-from seedbed_client.cli.run_state import Job, RunState, locked
-from seedbed_client.errors import ConfigurationError, checked_number
+from seedbed_client.cli.run_state import RunState, locked
+from seedbed_client.errors import ConfigurationError, JobLogError, checked_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +55,7 @@ class PromptOptions:
         """
         return Contract.load(self.contract) if self.contract else default_contract()
 
-    def jobs(self, prompts: tuple[str, ...], contract: Contract, options: Mapping[str, object]) -> list[Job]:
+    def jobs(self, prompts: tuple[str, ...], contract: Contract, options: Mapping[str, object]) -> list[LoggedJob]:
         """Return a job for each prompt, including those in the file.
 
         Raises:
@@ -62,9 +64,20 @@ class PromptOptions:
         """
         fields = {**options, **service_options.parse_fields(self.field, contract)}
         given = {name: value for name, value in fields.items() if value is not None}
+        # With the defaults, as the request will have them: a later run compares the jobs with those of the file.
+        defaults = {name: schema["default"] for name, schema in contract.input_fields.items() if "default" in schema}
         caption = profile_of(contract).caption
         all_prompts = [*prompts, *(_lines(self.source) if self.source is not None else ())]
-        return [Job(_text(prompt), {**({caption: prompt} if caption else {}), **given}) for prompt in all_prompts]
+        return [
+            LoggedJob(
+                str(number),
+                service="",
+                model=contract.model,
+                input={**defaults, **({caption: prompt} if caption else {}), **given},
+                prompt=_text(prompt),
+            )
+            for number, prompt in enumerate(all_prompts, start=1)
+        ]
 
 
 @Parameter(name="*", negative="")
@@ -78,12 +91,16 @@ class BatchOptions:
         resume: Progress file; an existing one is resumed.
         concurrency: Number of images to generate at the same time, from 1 to 1000.
         timeout: Seconds to wait for a task; by default 15 minutes.
+        settle: Task of a submission in doubt, as NUMBER=TASK_ID, where NUMBER is that of the image. Repeatable.
+        submit_again: Number of an image whose submission is in doubt, and for which you found no task. Repeatable.
     """
 
     output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None
     resume: Path | None = None
     concurrency: int = 10
     timeout: float | None = None
+    settle: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    submit_again: Annotated[tuple[int, ...], Parameter(show_default=False)] = ()
 
     def check(self) -> None:
         """Check the options.
@@ -94,6 +111,8 @@ class BatchOptions:
         DEFAULT_SCHEDULE.limit(self.timeout)
         checked_number("--concurrency", self.concurrency, 1, _MAX_CONCURRENCY, whole=True)
         _text(self.output or "")
+        if (self.settle or self.submit_again) and self.resume is None:
+            raise ConfigurationError("--settle and --submit-again need the progress file; add --resume FILE")
 
 
 @Parameter(name="*", negative="")
@@ -151,16 +170,20 @@ def generate(
         batch_options.check()
         model = prompt_options.model()
         jobs = prompt_options.jobs(prompts, model, options)
-        client = (service or service_options.ServiceOptions()).client(
-            AsyncSeedreamClient, contracts=[model], sleep=batch.pause
-        )
+        client = (service or service_options.ServiceOptions()).client(AsyncSeedreamClient, contracts=[model])
         with locked(batch_options.resume):
-            state = RunState.open(client.base_url, model.model, jobs, batch_options.resume, batch_options.output)
+            state = RunState.open(client.base_url, jobs, batch_options.resume, batch_options.output)
+            state.settle(batch_options.settle)
+            state.submit_again(batch_options.submit_again)
             naming = batch.Naming(state.output or batch.DEFAULT_PATTERN)
             naming.check([job.prompt for job in state.jobs])
             return _run(client, state, naming, batch_options, as_json=output_options.as_json)
     except (ConfigurationError, ContractError) as error:
         return service_options.fail("generate", str(error), service_options.USAGE_ERROR)
+    except JobLogError as error:
+        return service_options.fail(
+            "generate", str(error), service_options.USAGE_ERROR if error.is_foreign else batch.FAILED
+        )
     except OSError as error:
         return service_options.fail("generate", batch.describe(error), service_options.USAGE_ERROR)
 
@@ -179,10 +202,12 @@ def _run(
             return asyncio.run(runner.run(options.concurrency))
         except KeyboardInterrupt:
             code = service_options.INTERRUPTED
-        except OSError as error:
+        except (OSError, JobLogError) as error:
             # The progress file or standard output cannot be written. Errors of images do not end the run.
             code = service_options.fail("generate", batch.describe(error), batch.FAILED)
     for job in state.jobs:
+        with contextlib.suppress(JobLogError):  # it was reported
+            state.reload(job)
         if job.status == "submitted":
             service_options.fail("generate", f"stopped waiting; the task continues as {job.task_id}")
         if job.status == "submitting":

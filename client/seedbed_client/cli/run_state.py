@@ -1,137 +1,116 @@
-"""The progress of a run, kept in a file so that a later run can resume it without paying twice.
-
-The status of a job is written before its request is sent, and the ID of its task as soon as it is known. A job that is
-found as ``submitting`` may have been charged, so it is not submitted again.
-"""
+"""The jobs of a run and their progress, kept in a job log so that a later run can resume it without paying twice."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from seedbed_schemas.files import check_writable, write_whole
+from seedbed_schemas.files import check_writable
 
+from seedbed_client._job_log import FileLock, JobLog, JobStatus, LoggedJob
 from seedbed_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-JobStatus = Literal["new", "submitting", "submitted", "saved", "failed"]
-
-_VERSION: Final = 1
-
-
-class Job(msgspec.Struct):
-    """An image to generate.
-
-    Attributes:
-        prompt: Prompt of the image.
-        input: Input of the model.
-        status: Status of the job.
-        task_id: ID of the task, once it is known.
-        files: Files in which the images are saved.
-        error: Reason why there is no image.
-    """
-
-    prompt: str
-    input: dict[str, Any]
-    status: JobStatus = "new"
-    task_id: str = ""
-    files: list[str] = []
-    error: str = ""
-
-
-class _Content(msgspec.Struct):
-    service: str
-    model: str
-    jobs: list[Job]
-    output: str | None = None
-    version: int = _VERSION
+    from collections.abc import Iterable, Iterator
 
 
 class RunState:
     """The jobs of a run and their progress.
 
     Args:
-        service: Base URL of the service.
-        model: Model that generates the images.
+        log: Log that has the jobs.
         jobs: Jobs of the run, in order.
-        path: Progress file; without one, nothing is written.
-        output: Pattern of the file names, if one was given.
+        output: Pattern of the file names, if one was given now or when the run began.
     """
 
-    def __init__(self, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> None:
-        self._content, self._path = _Content(service, model, jobs, output), path
-
-    @property
-    def output(self) -> str | None:
-        """Pattern of the file names, if one was given now or when the run began."""
-        return self._content.output
-
-    @property
-    def model(self) -> str:
-        """Model that generates the images."""
-        return self._content.model
-
-    @property
-    def jobs(self) -> list[Job]:
-        """Jobs of the run, in order."""
-        return self._content.jobs
+    def __init__(self, log: JobLog, jobs: list[LoggedJob], output: str | None) -> None:
+        self.log, self.jobs, self.output = log, jobs, output
 
     @classmethod
-    def open(cls, service: str, model: str, jobs: list[Job], path: Path | None, output: str | None = None) -> RunState:
+    def open(cls, service: str, jobs: list[LoggedJob], path: Path | None, output: str | None = None) -> RunState:
         """Return the state of an earlier run if the file exists, and that of a new run otherwise.
 
+        Args:
+            service: Base URL of the service.
+            jobs: Jobs of the run, in order; none to resume those of the file.
+            path: Progress file; without one, nothing is written.
+            output: Pattern of the file names, if one was given.
+
         Raises:
-            ConfigurationError: The file is not a progress file or belongs to another run, or there are no jobs.
-            OSError: The file cannot be read or written.
+            ConfigurationError: The file belongs to another run, or there are no jobs.
+            JobLogError: The file cannot be used, or is not a progress file.
         """
-        if path is None or not path.exists():
+        log = JobLog(path)
+        for job in jobs:
+            job.service = service
+        earlier = log.jobs()
+        if not earlier:
             if not jobs:
                 raise ConfigurationError(
                     "the prompt is missing; pass one or more prompts, or --from FILE (- for standard input)"
                 )
-            if path:
-                check_writable(path)
-            return cls(service, model, jobs, path, output)
-        earlier = _read(path)
-        if (earlier.service, earlier.model) != (service, model):
-            raise ConfigurationError(
-                f"{path} belongs to a run against {earlier.service} with {earlier.model}, not {service} with {model}; "
-                "pass another file to --resume"
-            )
-        if jobs and [job.input for job in jobs] != [job.input for job in earlier.jobs]:
+            log.put(*jobs, output=output)
+            return cls(log, jobs, output)
+        model = jobs[0].model if jobs else earlier[0].model
+        for job in earlier:
+            if (job.service, job.model) != (service, model):
+                raise ConfigurationError(
+                    f"{path} belongs to a run against {job.service} with {job.model}, not {service} with {model}; "
+                    "pass another file to --resume"
+                )
+        if jobs and [(job.key, job.input) for job in jobs] != [(job.key, job.input) for job in earlier]:
             raise ConfigurationError(
                 f"{path} belongs to a run with other prompts or options; pass the same ones, or only --resume"
             )
-        return cls(service, model, earlier.jobs, path, output or earlier.output)
+        return cls(log, earlier, output or log.output)
 
-    def update(self, job: Job, status: JobStatus, **changes: Any) -> None:
-        """Set the status of a job and other attributes, and write the progress file before returning.
+    def settle(self, assignments: Iterable[str]) -> None:
+        """Record the tasks of submissions in doubt, given as ``3=TASK_ID``, where 3 is the number of the image.
 
         Raises:
-            OSError: The file cannot be written.
+            ConfigurationError: An assignment is malformed, or the submission is not in doubt.
+        """
+        for assignment in assignments:
+            number, _, task_id = assignment.partition("=")
+            job = self._job_in_doubt(number, "--settle")
+            self.log.settle(job.key, task_id)
+            self.reload(job)
+
+    def submit_again(self, numbers: Iterable[int]) -> None:
+        """Make new jobs of submissions in doubt.
+
+        Raises:
+            ConfigurationError: A submission is not in doubt.
+        """
+        for number in numbers:
+            self.update(self._job_in_doubt(str(number), "--submit-again"), "new", error="")
+
+    def _job_in_doubt(self, number: str, option: str) -> LoggedJob:
+        job = next((job for place, job in enumerate(self.jobs, start=1) if str(place) == number), None)
+        if job is None or job.status != "submitting":
+            raise ConfigurationError(f"{option}: no submission of the image {number!r} is in doubt")
+        return job
+
+    def update(self, job: LoggedJob, status: JobStatus, **changes: Any) -> None:
+        """Set the status of a job and other attributes, and write them before returning.
+
+        Raises:
+            JobLogError: The file cannot be written.
         """
         job.status = status
         for name, value in changes.items():
             setattr(job, name, value)
-        if self._path:
-            write_whole(self._path, msgspec.json.format(msgspec.json.encode(self._content)) + b"\n")
+        self.log.put(job)
 
+    def reload(self, job: LoggedJob) -> None:
+        """Read a job again after its submission, which writes to the log by itself.
 
-def _read(path: Path) -> _Content:
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not a progress file ({error}); pass another file to --resume") from error
-    if content.version != _VERSION:
-        raise ConfigurationError(
-            f"{path} belongs to another version of seedbed generate; pass another file to --resume"
-        )
-    return content
+        Raises:
+            JobLogError: The file cannot be read.
+        """
+        latest = self.log.get(job.key) or job
+        job.status, job.task_id = latest.status, latest.task_id
 
 
 @contextlib.contextmanager
@@ -148,22 +127,11 @@ def locked(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    from filelock import FileLock, Timeout  # slow to import, and only --resume needs it
-
     check_writable(path)
-    lock_path = Path(f"{path}.lock")
-    # A soft lock is a file that exists: one of a process that was killed would refuse later runs.
-    lock = FileLock(lock_path, blocking=False, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigurationError(f"{path} is in use by another run; wait until that run has ended") from error
+    lock = FileLock(Path(f"{path}.lock"))
+    if not lock.acquire():
+        raise ConfigurationError(f"{path} is in use by another run; wait until that run has ended")
     try:
         yield
     finally:
-        # On POSIX, filelock leaves the file in place. It may only be removed while it is locked: a run that has opened
-        # it in the meantime then notices the removal, and does not mistake its lock for a valid one. On Windows, an
-        # open file cannot be removed; there, filelock removes it after the release.
-        with contextlib.suppress(OSError):
-            lock_path.unlink()
         lock.release()
