@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from seedbed_schemas import Clause, job_api
 
 from seedbed_contract.rules.envelope import FORM_CLAUSES
+from seedbed_contract.rules.practices import PRACTICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -290,7 +291,7 @@ class FindingLog:
             side: Side that breaks the contract.
         """
         key = (defect.clause, defect.kind or defect.title)
-        clause = self.clauses.get(defect.clause)
+        clause = self.clauses.get(defect.clause) or PRACTICES.get(defect.clause)
         level = defect.level or (clause.level if clause else "error")
         with self._lock:
             finding = self._findings.get(key)
@@ -377,7 +378,7 @@ class FindingLog:
     @property
     def findings(self) -> list[Finding]:
         """The findings: errors before warnings, each in the order of the clauses."""
-        order = {clause: place for place, clause in enumerate(self.clauses)}
+        order = {clause: place for place, clause in enumerate((*self.clauses, *PRACTICES))}
         return sorted(
             self._findings.values(),
             key=lambda finding: (finding.level != "error", order.get(finding.clause, len(order))),

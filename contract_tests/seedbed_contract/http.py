@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -230,6 +231,10 @@ class RequestBuilder:
         """Return a GET request for a path that the service does not document."""
         return self._build("path", "GET", path)
 
+    def call(self, method: str, target: str) -> TargetRequest:
+        """Return a request without a body that no documented operation is, such as one with another method."""
+        return self._build("call", method, target)
+
     def _build(
         self, operation: str, method: str, target: str, body: bytes | None = None, headers: Headers = ()
     ) -> TargetRequest:
@@ -332,7 +337,10 @@ def _read(client: httpx2.Client, request: TargetRequest, url: str, limit: float,
     # httpx2 encodes text headers as ASCII, but a check may send any character.
     headers = [(name.encode(), value.encode()) for name, value in request.headers]
     timeout = max(limit - time.monotonic(), 0.001)
-    built = client.build_request(request.method, url, headers=headers, content=request.body, timeout=timeout)
+    # httpx2 sends a body of unknown length in chunks.
+    is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)
+    content = iter([request.body or b""]) if is_chunked else request.body
+    built = client.build_request(request.method, url, headers=headers, content=content, timeout=timeout)
     response = client.send(built, stream=True)
     try:
         parts, size = [], 0
@@ -345,6 +353,20 @@ def _read(client: httpx2.Client, request: TargetRequest, url: str, limit: float,
             if time.monotonic() > limit:
                 raise httpx2.ReadTimeout("the response did not end")
         names = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
-        return TargetResponse(response.status_code, names, b"".join(parts)[:max_bytes], is_whole=size <= max_bytes)
+        body = b"".join(parts)[:max_bytes]
+        # The requests do not accept it, but RFC 9110, section 12.5.3, lets a server compress all the same.
+        body = _decompressed(body, response.headers.get("content-encoding", ""), max_bytes)
+        return TargetResponse(response.status_code, names, body, is_whole=size <= max_bytes)
     finally:
         response.close()
+
+
+def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Return the content of a body; one that is not compressed as its header says stays as it is."""
+    window = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+    if (bits := window.get(encoding.strip().lower())) is None:
+        return body
+    try:
+        return zlib.decompressobj(bits).decompress(body, max_bytes)
+    except zlib.error:
+        return body

@@ -178,6 +178,7 @@ class Session:
         max_examples: Number of random requests of each search.
         example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
         is_exclusive: Whether no one else uses the account, so that its balance can be compared with the tasks.
+        is_rate_limited: Whether the target has refused a task for the rate.
         check: Name of the current check.
         judged: Number of times that the current check exercised a clause; polls in the background do not count.
         undecided: Why the run cannot say that the target conforms, even without findings; empty if it can.
@@ -203,6 +204,7 @@ class Session:
     max_examples: int = 100
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
+    is_rate_limited: bool = False
     check: str = ""
     judged: int = 0
     undecided: str = ""
@@ -236,6 +238,7 @@ class Session:
         while exchange.code in self.expected.codes("rate_exceeded"):
             # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
+            self.is_rate_limited = self.is_rate_limited or request.operation == "createTask"
             if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
                 self.report([envelope.Defect("createTask/rate", title)], exchange)
@@ -259,7 +262,7 @@ class Session:
             self._creation_calls.append(time.monotonic())
         return exchange
 
-    def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False) -> list[Exchange]:
+    def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False, strict: bool = True) -> list[Exchange]:
         """Send requests, to a local target several at a time, and return the exchanges in order.
 
         Raises:
@@ -267,7 +270,7 @@ class Session:
         """
         with ThreadPoolExecutor(_CONCURRENCY if self.target.is_local else 1) as pool:
             try:
-                return list(pool.map(lambda request: self.send(request, once=once), requests))
+                return list(pool.map(lambda request: self.send(request, once=once, strict=strict), requests))
             except KeyboardInterrupt:
                 self.transport.deadline = time.monotonic()  # the other threads send nothing more
                 raise

@@ -59,7 +59,14 @@ def create(
 
 
 def track(
-    session: Session, exchange: Exchange, request: Any, name: str, *, path: str = "", is_followed: bool = True
+    session: Session,
+    exchange: Exchange,
+    request: Any,
+    name: str,
+    *,
+    path: str = "",
+    is_followed: bool = True,
+    is_odd: bool = False,
 ) -> Exchange | TrackedTask:
     """Return the task that an exchange created, or the exchange if it created none."""
     if exchange.response is None:
@@ -75,7 +82,7 @@ def track(
         session.fetch_balance()  # the target may charge more than the price
     if not exchange.task_id:
         return exchange
-    task = TrackedTask(name, request, exchange, session.builder, exchange.task_id, path, is_followed)
+    task = TrackedTask(name, request, exchange, session.builder, exchange.task_id, path, is_followed, is_odd=is_odd)
     with session.lock:
         is_known = task.task_id in session.task_ids
         session.task_ids.add(task.task_id)

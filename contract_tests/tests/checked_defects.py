@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tests.checking import found, run_against
+from seedbed_schemas.clauses import Level
+from tests.checking import found, run_against, warned
 from tests.seeded_defects import SEEDED_DEFECTS
 from tests.seeded_defects_bodies import BODIES
 from tests.seeded_defects_fields import FIELDS
@@ -17,8 +18,12 @@ TIME_LIMIT, LONG_TIME_LIMIT = 15, 45
 Findings = list[tuple[str, str, str]]
 
 
-def findings_of(index: int) -> Findings:
-    """Check the seeded defect with this index; a defect itself cannot be pickled for a worker process."""
+def findings_of(index: int) -> dict[Level, Findings]:
+    """Check the seeded defect with this index; a defect itself cannot be pickled for a worker process.
+
+    Returns:
+        The findings by level.
+    """
     defect = SEEDED_DEFECTS[index]
     required = frozenset({"callbacks"} if defect.variant.callbacks else ())
     waits = "again" in defect.name or "createTask/rate" in defect.clauses
@@ -27,4 +32,4 @@ def findings_of(index: int) -> Findings:
     with defect.serve() as served:
         report = run_against(served, required=required, only=only, time_limit=limit)
     assert all(finding.says and finding.place for finding in report.findings)
-    return found(report)
+    return {"error": found(report), "warning": warned(report)}

@@ -25,5 +25,10 @@ def run_against(
 
 
 def found(report: Report) -> list[tuple[str, str, str]]:
-    """Return clause, title and response of each finding, which a failing test shows well."""
-    return [(finding.clause, finding.title, finding.sample.response) for finding in report.findings]
+    """Return clause, title and response of each error, which a failing test shows well."""
+    return [(finding.clause, finding.title, finding.sample.response) for finding in report.errors]
+
+
+def warned(report: Report) -> list[tuple[str, str, str]]:
+    """Return clause, title and response of each warning."""
+    return [(finding.clause, finding.title, finding.sample.response) for finding in report.warnings]

@@ -40,7 +40,7 @@ class Requests:
 
     def check_content_type(self, headers: Message) -> None:
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if self.variant.needs_type and kind != "application/json":
+        if self.variant.needs_type and kind not in ("", "application/json"):
             raise self.refusal("malformed", "Send application/json.")
 
     def parse(self, body: bytes) -> Any:
@@ -127,3 +127,5 @@ class Requests:
         self.check_text(value, "callBackUrl")
         if not _URI.fullmatch(value):
             raise self.refusal("uri", "callBackUrl must be a URI")
+        if self.variant.only_http and not value.lower().startswith(("http:", "https:")):
+            raise self.refusal("uri", "callBackUrl must be an HTTP URL")

@@ -71,7 +71,8 @@ class Variant:
         single_keys: Whether an object with a repeated key is refused.
         bom: Whether a byte order mark is accepted.
         needs_type: Whether a body with another media type than JSON is refused.
-        any_case: Whether the scheme is accepted in any case, such as ``bearer``.
+        any_case: Whether the scheme is accepted in any case, such as ``bearer``, and with more spaces after it.
+        only_http: Whether a callBackUrl with another scheme than http and https is refused.
         plain_errors: Whether unknown paths and methods are answered in plain text with an HTTP status.
         charset: Whether the content type of a response has a charset.
         spaced: Whether JSON is written over several lines.
@@ -103,8 +104,9 @@ class Variant:
     needs_prompt: bool = False
     single_keys: bool = False
     bom: bool = False
-    needs_type: bool = False
-    any_case: bool = False
+    needs_type: bool = True
+    any_case: bool = True
+    only_http: bool = True
     plain_errors: bool = False
     charset: bool = False
     spaced: bool = False
@@ -123,8 +125,18 @@ _ENVELOPES: Final = (
     Variant(name="at once", seconds=0, ids="number", unknown_task=422, blanks=True, signs=False),
     Variant(name="slow", seconds=8, queuing=True, extras=True, blanks=True, operations=()),
     Variant(name="for ever", seconds=inf, ids="odd", operations=("credit",), pays="success"),
-    Variant(name="strict", strict=True, needs_prompt=True, single_keys=True, needs_type=True, plain_errors=True),
-    Variant(name="lenient", bom=True, any_case=True, extras=True, spaced=True, charset=True, ids="odd", blanks=True),
+    Variant(name="strict", strict=True, needs_prompt=True, single_keys=True, any_case=False, plain_errors=True),
+    Variant(
+        name="lenient",
+        bom=True,
+        needs_type=False,
+        only_http=False,
+        extras=True,
+        spaced=True,
+        charset=True,
+        ids="odd",
+        blanks=True,
+    ),
     Variant(name="limited", rate=True, poll_rate=True, seconds=0, unknown_task=422),
     Variant(name="poor", credits=20 * PRICE, second_credits=2 * PRICE, seconds=0, pays="success", queuing=True),
     Variant(name="closing", closes=True, plain_errors=True, charset=True, ids="long", callbacks=False),

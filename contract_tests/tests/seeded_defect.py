@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from seedbed_schemas.clauses import Level
 from tests.minimal_service import Served, Service, serve
 from tests.minimal_variants import Variant
 
@@ -22,12 +23,14 @@ class SeededDefect:
         clauses: Ids of the clauses that the defect violates. The checker finds the defect if it reports one of them.
         variant: The lawful choices of the server.
         hooks: The defective methods by name.
+        level: The level at which the checker has to find the defect.
     """
 
     name: str
     clauses: tuple[str, ...]
     variant: Variant
     hooks: Mapping[str, Callable[..., Any]]
+    level: Level = "error"
 
     def serve(self, **choices: Any) -> AbstractContextManager[Served]:
         """Serve with the defect. Choices such as ``seconds`` replace those of the variant."""
@@ -39,3 +42,8 @@ class SeededDefect:
 
 def seeded(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> SeededDefect:
     return SeededDefect(name, clauses, variant, hooks)
+
+
+def careless(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> SeededDefect:
+    """Return a defect that is lawful, so that the checker has to report it as a warning and nothing as an error."""
+    return SeededDefect(name, clauses, variant, hooks, "warning")

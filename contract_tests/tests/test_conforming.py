@@ -9,7 +9,7 @@ from seedbed_contract.checker import Options, run_checks
 from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
 from seedbed_schemas import local
-from tests.checking import found, run_against
+from tests.checking import found, run_against, warned
 from tests.minimal_service import serve
 from tests.minimal_variants import CONFORMING, Variant
 from tests.seeded_defect import SeededDefect
@@ -62,6 +62,20 @@ def test_the_dialect_and_the_http_status_mode_are_detected(variant: Variant, mod
     assert len(report.remarks) == 2
 
 
+@pytest.mark.parametrize("dialect", ["documented", "observed"])
+def test_the_mock_server_with_a_large_balance_has_no_warning(dialect: str) -> None:
+    with running(dialect=dialect, credits=10_000, rate_limit="off", task_seconds=0) as server:
+        report = run_checks(target_of(server.url, local.KEY), Options(only=("robustness.*",)))
+    assert found(report) == warned(report) == []
+    assert all(check.is_checked for check in report.checks)
+
+
+def test_a_careful_independent_server_has_no_warning() -> None:
+    with serve(Variant()) as served:
+        report = run_against(served, only=("requests.*", "robustness.*"))
+    assert found(report) == warned(report) == []
+
+
 @pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)
 def test_behaviour_that_the_page_does_not_cover_is_not_reported(lenient: SeededDefect) -> None:
     with lenient.serve() as served:
@@ -84,7 +98,7 @@ def test_the_mock_server_has_no_finding_and_every_clause_is_exercised(
 ) -> None:
     with running(dialect=dialect, http_status=http_status, credits=80, rate_limit="20/10", task_seconds=1) as server:
         report = run_checks(target_of(server.url, local.KEY), Options(seed=seed))
-    assert found(report) == []
+    assert found(report) == warned(report) == []
     assert (report.dialect, report.http_status) == (dialect, http_status)
     unexercised = {covered.clause.id for covered in report.coverage if not covered.accepting}
     of_the_other_dialect = {clause for clause in unexercised if clause.startswith("record/")}

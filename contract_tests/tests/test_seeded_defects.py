@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from seedbed_contract.rules.practices import PRACTICES
 from seedbed_schemas import default_contract, job_api
 from tests.minimal_caller import CREATE, GOOD, Caller, with_input, with_prompt, without
 from tests.minimal_service import Served, Service, serve
@@ -83,7 +84,7 @@ def conforming_responses(variant: Variant) -> list[object]:
 
 
 def test_seeded_defects_have_unique_names_and_existing_methods_and_clauses() -> None:
-    stated = {clause.id for clause in (*default_contract().clauses(), *job_api().clauses())}
+    stated = {clause.id for clause in (*default_contract().clauses(), *job_api().clauses())} | PRACTICES.keys()
     assert len({defect.name for defect in SEEDED_DEFECTS}) == len(SEEDED_DEFECTS)
     assert not {clause for defect in SEEDED_DEFECTS for clause in defect.clauses} - stated
     assert not {hook for defect in SEEDED_DEFECTS for hook in defect.hooks if not hasattr(Service, hook)}

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from typing import cast
 
 import pytest
+from seedbed_schemas.clauses import Level
 from tests.checked_defects import READING, Findings, findings_of
 from tests.checking import found, run_against
 from tests.minimal_service import serve
@@ -31,9 +32,9 @@ class Runs:
 
     def __init__(self, selected: list[SeededDefect], pool: ProcessPoolExecutor) -> None:
         self.selected, self.pool = selected, pool
-        self.started: dict[str, Future[Findings]] = {}
+        self.started: dict[str, Future[dict[Level, Findings]]] = {}
 
-    def findings(self, defect: SeededDefect) -> Findings:
+    def findings(self, defect: SeededDefect) -> dict[Level, Findings]:
         position = self.selected.index(defect)
         for each in self.selected[position : position + AHEAD]:
             if each.name not in self.started:
@@ -69,7 +70,8 @@ def test_the_sample_is_large_enough() -> None:
 )
 def test_a_defect_is_found(defect: SeededDefect, runs: Runs) -> None:
     findings = runs.findings(defect)
-    assert {clause for clause, _, _ in findings} & set(defect.clauses), findings
+    assert {clause for clause, _, _ in findings[defect.level]} & set(defect.clauses), findings
+    assert defect.level == "error" or findings["error"] == []
 
 
 def test_a_server_with_another_dialect_or_mode_than_stated_is_found() -> None:

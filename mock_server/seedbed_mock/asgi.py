@@ -106,9 +106,12 @@ class OperationEndpoint:
         await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
-        query = scope["query_string"]
+        query, headers, key_header = scope["query_string"], dict(scope["headers"]), self._service.key_header
+        if len(headers) < len(scope["headers"]) and key_header in headers:
+            # RFC 9110, section 5.3: headers with one name are one list, so that a right key hides no wrong one.
+            headers[key_header] = b", ".join(value for name, value in scope["headers"] if name == key_header)
         context = RequestContext(
-            headers=dict(scope["headers"]),
+            headers=headers,
             query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,

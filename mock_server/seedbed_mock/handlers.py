@@ -53,6 +53,7 @@ _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 _FAULT_HEADER = local.FAULT_HEADER.lower().encode()
 _FAULT_PHRASE = b"[[fault:"
 
+_URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DEEPEST_NESTING = 64
 _MOST_VALUES = 4096
 """More than a hundred times what a valid request has; a body of 1 MiB could have 500,000 values."""
@@ -184,7 +185,14 @@ def _rules_of_request(service: Service, context: RequestContext, prompt: str) ->
 
 
 def parse_request(_: Service, context: RequestContext) -> None:
-    """Parse the body as JSON, unless a handler did so before."""
+    """Parse the body as JSON, unless a handler did so before.
+
+    A body that is labelled as something else is refused, except for the label that ``curl -d`` adds by default.
+    """
+    media_type = context.headers.get(b"content-type", b"").lower()
+    if media_type and b"json" not in media_type and b"urlencoded" not in media_type:
+        shown = for_display(media_type.decode("latin-1"))
+        raise ServiceError("body_malformed", problem=f"the Content-Type is {shown}; send application/json")
     if not context.text:
         context.request, context.text = parse_json(context.body)
 
@@ -256,6 +264,15 @@ def validate_request(service: Service, context: RequestContext) -> None:
         context.violations = tuple(violation.clause for violation in violations)
         case, name = service.dialect.case_of_violation(first.keyword), first.field.rpartition(".")[2]
         raise ServiceError(case, problem=problem, field=first.field, name=name)
+
+
+def validate_callback(service: Service, context: RequestContext) -> None:
+    """Refuse a callback URL that nothing can be POSTed to, such as one with the scheme ftp."""
+    field = service.shared.fields.callback
+    url = context.request.get(field)
+    if isinstance(url, str) and (scheme := _URL_SCHEME.match(url)) and scheme[1].lower() not in {"http", "https"}:
+        problem = f"{field} must start with http:// or https://"
+        raise ServiceError(service.dialect.case_of_violation("format"), problem=problem, field=field, name=field)
 
 
 def create_task(service: Service, context: RequestContext) -> None:
@@ -397,6 +414,7 @@ CREATE_TASK: tuple[Handler, ...] = (
     parse_request,
     resolve_model,
     validate_request,
+    validate_callback,
     create_task,
 )
 RECORD_INFO: tuple[Handler, ...] = (authenticate, enforce_poll_rate_limit, apply_fault, get_task)

@@ -83,12 +83,16 @@ class RawBodyCase:
         body: The bytes to send.
         headers: The headers that describe the body. Send no others, not even ``Content-Type``.
         expected: What a service has to do with it.
+        practice: ID of the good practice that a service follows or not if either is right, such as
+            ``practice/strict-json``. Every service follows the practice of a body that it has to refuse or accept
+            if it does not fail.
     """
 
     name: str
     body: bytes
     headers: Headers
     expected: Expected
+    practice: str = ""
 
     def __repr__(self) -> str:
         # pytest and Hypothesis print the case, and some bodies have two million bytes.
@@ -105,11 +109,13 @@ class KeyHeaderCase:
         name: What the headers test.
         headers: The headers that carry the key. They hold a secret, so ``repr()`` leaves them out.
         expected: What a service has to do with it.
+        practice: ID of the good practice that a service follows or not if either is right.
     """
 
     name: str
     headers: Headers = field(repr=False)
     expected: Expected
+    practice: str = ""
 
 
 def encode(request: Any) -> bytes:

@@ -48,21 +48,32 @@ _REFUSED: Final = {
     "the key in the scheme Token": "Token {key}",
     "the key without a scheme": "{key}",
 }
-# RFC 9110 leaves these open, or lenient services accept them.
+# RFC 9110 leaves these open, or lenient services accept them. The headers of the first practice are right to RFC 9110,
+# so a service should accept them; those of the second are malformed, so it should refuse them.
+KEY_SPELLING: Final = "practice/key-spelling"
+STRICT_KEY: Final = "practice/strict-key"
+ONE_KEY: Final = "practice/one-key"
+_ODD_KEYS: Final = "practice/odd-keys"
 _UNDECIDED: Final = {
-    "the scheme in lower case": "{lower}",
-    "the scheme in upper case": "{upper}",
-    "two spaces after the scheme": "{scheme}  {key}",
-    "a tab after the scheme": "{scheme}\t{key}",
-    "a space before the scheme": " {right}",
-    "a space after the key": "{right} ",
-    "no space after the scheme": "{scheme}{key}",
-    "a colon after the scheme": "{scheme}: {key}",
-    "the scheme before the valid header": "{scheme} {right}",
-    "the key in quotes": '{scheme} "{key}"',
-    "the key and a word": "{right} a",
-    "the key and a comma": "{right},",
-    "the key and a wrong one after a comma": "{right}, {wrong}",
+    KEY_SPELLING: {
+        "the scheme in lower case": "{lower}",
+        "the scheme in upper case": "{upper}",
+        "two spaces after the scheme": "{scheme}  {key}",
+    },
+    _ODD_KEYS: {
+        "a tab after the scheme": "{scheme}\t{key}",
+        "a space before the scheme": " {right}",
+        "a space after the key": "{right} ",
+    },
+    STRICT_KEY: {
+        "no space after the scheme": "{scheme}{key}",
+        "a colon after the scheme": "{scheme}: {key}",
+        "the scheme before the valid header": "{scheme} {right}",
+        "the key in quotes": '{scheme} "{key}"',
+        "the key and a word": "{right} a",
+        "the key and a comma": "{right},",
+        "the key and a wrong one after a comma": "{right}, {wrong}",
+    },
 }
 
 
@@ -94,11 +105,15 @@ def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeader
     cases = (
         KeyHeaderCase("no key", (), "refuse"),
         *(KeyHeaderCase(name, ((header, value),), "refuse") for name, value in refused.items()),
-        *(KeyHeaderCase(name, ((header, _UNDECIDED[name].format_map(words)),), "either") for name in _UNDECIDED),
-        KeyHeaderCase("the header twice", ((header, right), (header, right)), "either"),
-        KeyHeaderCase("the header twice, the first wrong", ((header, wrong), (header, right)), "either"),
-        KeyHeaderCase("the header twice, the last wrong", ((header, right), (header, wrong)), "either"),
-        KeyHeaderCase("the key in another header", (("X-API-Key", key),), "either"),
+        *(
+            KeyHeaderCase(name, ((header, template.format_map(words)),), "either", practice)
+            for practice, templates in _UNDECIDED.items()
+            for name, template in templates.items()
+        ),
+        KeyHeaderCase("the header twice", ((header, right), (header, right)), "either", _ODD_KEYS),
+        KeyHeaderCase("the header twice, the first wrong", ((header, wrong), (header, right)), "either", ONE_KEY),
+        KeyHeaderCase("the header twice, the last wrong", ((header, right), (header, wrong)), "either", ONE_KEY),
+        KeyHeaderCase("the key in another header", (("X-API-Key", key),), "either", _ODD_KEYS),
     )
     # Of several cases with the same headers, the first stays.
     by_headers = {case.headers: case for case in reversed(cases) if case.headers != ((header, right),)}

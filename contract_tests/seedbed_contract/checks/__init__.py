@@ -15,6 +15,7 @@ from seedbed_contract.checks import (
     random_search,
     request_validation,
     result_images,
+    robustness,
 )
 from seedbed_contract.findings import DETECTION
 
@@ -73,6 +74,8 @@ CHECKS: Final = (
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
     Check("authorisation.keys", "wrong keys are refused", account_checks.check_wrong_keys),
     Check("accounts.refusals", "refused requests cost nothing", account_checks.check_refusals_are_free),
+    Check("robustness.calls", "odd keys, queries, paths and methods", robustness.check_odd_calls),
+    Check("robustness.json", "bodies that are not JSON", robustness.check_strict_parsing),
     Check(
         "requests.accepted", "valid requests are accepted", request_validation.check_valid_requests, makes_tasks=True
     ),
@@ -117,6 +120,8 @@ CHECKS: Final = (
         makes_tasks=True,
         needs="tasks",
     ),
+    Check("robustness.bodies", "odd texts, numbers and headers", robustness.check_odd_bodies, makes_tasks=True),
+    Check("robustness.callbacks", "odd callback URLs", robustness.check_callback_urls, makes_tasks=True),
     Check("limits.rate", "the rate limit", account_checks.check_rate_limit, makes_tasks=True),
     Check("limits.credits", "an exhausted balance", account_checks.check_exhausted_balance, makes_tasks=True),
     Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),

@@ -10,6 +10,7 @@ from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import NOT_JSON
+from seedbed_contract.rules.practices import response_practices
 from seedbed_contract.target import OK
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection
         yield Defect("answer/given", f"{operation} gets no response")
         return
     yield from leak_defects(response, secrets)
+    yield from (Defect(*practice) for practice in response_practices(exchange))
     if response.json is NOT_JSON:
         yield Defect("answer/json", f"the response to {operation} is not valid JSON")
         return

@@ -48,6 +48,7 @@ class TrackedTask:
         callback_path: Path that its callback is expected at; empty if none was requested.
         is_followed: Whether it is polled until it ends.
         is_meant_to_fail: Whether its prompt makes it fail.
+        is_odd: Whether its request can be read in several ways, so that no record of it can be wrong.
         polls: Fetched records, each with its exchange, in order.
         polled_at: Time of the last poll, by the monotonic clock.
         ended_at: Time when it was first seen to have ended, in Unix seconds; 0 before.
@@ -61,6 +62,7 @@ class TrackedTask:
     callback_path: str = ""
     is_followed: bool = True
     is_meant_to_fail: bool = False
+    is_odd: bool = False
     polls: list[tuple[Record, Exchange]] = field(default_factory=list)
     polled_at: float = 0.0
     ended_at: float = 0.0
