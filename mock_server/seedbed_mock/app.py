@@ -16,6 +16,7 @@ from seedbed_schemas.dialect import dialects
 from seedbed_schemas.validation import for_display
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from seedbed_mock import handlers
@@ -29,6 +30,7 @@ from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import APPLIED_HEADER
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.options import ServerOptions, keywords_of
+from seedbed_mock.protocol import REFUSAL
 from seedbed_mock.responses import ResponseWriter, ServiceError
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.rendering import Renderer
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from seedbed_schemas import JobApi
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.handlers import Handler
@@ -128,7 +130,7 @@ class _MockServiceApp(Starlette):
             (method, path): OperationEndpoint(service, name, steps, writer)
             for (name, method, path), steps in operations.items()
         }
-        others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
+        others = self._others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
         control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         super().__init__(
             routes=[
@@ -148,7 +150,9 @@ class _MockServiceApp(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.
-        endpoint = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
+        endpoint: ASGIApp | None = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
+        if endpoint is None and (refusal := scope.get("extensions", {}).get(REFUSAL)):
+            endpoint = self._others.refused(refusal)
         await (endpoint or super().__call__)(scope, receive, send)
 
 
@@ -213,7 +217,10 @@ class OtherEndpoints:
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Respond to an unknown path or method, and record it with what it was likely meant for."""
         scope, headers = request.scope, dict(request.scope["headers"])
-        body = await read_body(request.receive)
+        body: bytes | None = b""
+        # The request stands in the journal even if its client has left.
+        with contextlib.suppress(ClientDisconnect):
+            body = await read_body(request.receive)
         nearest, hint = nearest_path(scope["method"], scope["path"], self._known)
         known = ", ".join(f"{each.method} {each.path}" for each in self._known)
         method, path = for_display(scope["method"]), for_display(scope["path"])
@@ -241,6 +248,29 @@ class OtherEndpoints:
                 answer=truncated(response.body),
                 nearest=nearest,
                 hint=hint,
+            )
+        )
+        return response
+
+    def refused(self, refusal: Mapping[str, Any]) -> Response:
+        """Return the response to a request that the protocol refuses, and record it."""
+        response = self._writer.error(ServiceError("body_malformed", problem=refusal["problem"]))
+        # The HTTP status says the reason in any case, since what sent this may be no client of the service.
+        response.status_code = refusal["status"]
+        journal = self._service.spaces.default.journal
+        journal.add(
+            JournalEntry(
+                number=journal.next_number(),
+                at=self._service.now(),
+                kind=UNMATCHED,
+                operation=UNMATCHED,
+                method=refusal["method"],
+                target=for_display(refusal["target"]),
+                code=response.code,
+                status=response.status_code,
+                case=response.case,
+                answer=response.body,
+                hint=refusal["problem"],
             )
         )
         return response

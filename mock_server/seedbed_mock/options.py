@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 LONGEST_TASK: Final = 31_536_000
 """A year, in seconds."""
 
-_MOST_TASKS = 10_000_000
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    **dict.fromkeys(("visible_after", "result_ttl"), (0, LONGEST_TASK)),
+    "keep_tasks": (1, 10_000_000),
+    **dict.fromkeys(("keep_alive", "header_timeout", "request_timeout"), (0.01, LONGEST_TASK)),
+    "max_header_bytes": (1024, 1024**2),
+    "max_headers": (10, 10_000),
+    "max_pipelined": (1, 10_000),
+}
+"""Least and largest value of options."""
 
 _SLOWEST, _FASTEST = 0.001, 1_000_000
 """Range of a clock's speed; with a slower clock, a callback would be due in years."""
@@ -88,6 +96,13 @@ class ServerOptions:
         clock: "real"; "manual" for a clock that stands still until the control API advances it; or "follow" for the
             time of the process, which a test in it may freeze.
         speed: Speed of the clock; 2 is twice as fast as real time.
+        keep_alive: Seconds after which a connection without a request is closed.
+        header_timeout: Seconds in which the headers of a request must be complete.
+        request_timeout: Seconds in which a request must be complete, and a client must read some of a response.
+        max_header_bytes: Largest size of the request line and the headers together.
+        max_headers: Largest number of headers of a request.
+        max_pipelined: Largest number of requests on one connection that wait for a response to an earlier one; reading
+            pauses beyond it.
         callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
             Repeatable.
         result_ttl: Seconds for which a result is kept after its task has ended.
@@ -117,6 +132,12 @@ class ServerOptions:
     poll_rate_limit: str = "off"
     clock: Annotated[ClockKind | Clock, Parameter(converter=_text, metavar="CLOCK")] = "real"
     speed: float = 1
+    keep_alive: float = 75
+    header_timeout: float = 10
+    request_timeout: float = 60
+    max_header_bytes: Annotated[int, _INTEGER] = 65_536
+    max_headers: Annotated[int, _INTEGER] = 100
+    max_pipelined: Annotated[int, _INTEGER] = 64
     callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     result_ttl: float = job_api().result_seconds
     result_dir: Annotated[str | Path | None, _PATH] = None
@@ -147,17 +168,12 @@ class ServerOptions:
         Raises:
             SettingsError: An option is invalid.
         """
-        if not self.accounts:
-            raise SettingsError("At least one key is required.")
-        if len({each.key for each in self.accounts}) < len(self.accounts):
-            raise SettingsError("Repeated key; give each key once.")
         _check_choice("http-status", self.http_status, get_args(HttpStatus))
         _check_choice("dialect", self.dialect, dialects())
         if not 0 <= self.duration.least <= self.duration.most <= LONGEST_TASK:
             raise SettingsError(f"Invalid duration {self.duration}; a task takes from 0 to {LONGEST_TASK} seconds.")
-        _check_range("visible-after", self.visible_after, 0, LONGEST_TASK)
-        _check_range("result-ttl", self.result_ttl, 0, LONGEST_TASK)
-        _check_range("keep-tasks", self.keep_tasks, 1, _MOST_TASKS)
+        for name, (least, most) in _RANGES.items():
+            _check_range(name.replace("_", "-"), getattr(self, name), least, most)
         if self.control_token is not None and not re.fullmatch(r"[!-~]{1,256}", self.control_token):
             raise SettingsError("Invalid control token; use 1 to 256 visible ASCII characters without spaces.")
         # An empty path would be the current directory.
@@ -170,13 +186,18 @@ class ServerOptions:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
-        _ = self.task_progress, self.creation_limit, self.poll_limit
+        _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
         """The keys with their options."""
         keys = (self.key,) if isinstance(self.key, str) else self.key
-        return tuple(KeySettings.parse(each) if isinstance(each, str) else each for each in keys)
+        accounts = tuple(KeySettings.parse(each) if isinstance(each, str) else each for each in keys)
+        if not accounts:
+            raise SettingsError("At least one key is required.")
+        if len({each.key for each in accounts}) < len(accounts):
+            raise SettingsError("Repeated key; give each key once.")
+        return accounts
 
     @cached_property
     def duration(self) -> Span:

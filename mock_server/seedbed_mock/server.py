@@ -5,37 +5,43 @@ from __future__ import annotations
 import _thread
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
-import re
 import signal
 import socket
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import BuiltinFunctionType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seedbed_mock.app import SwappableApp, build_app
-from seedbed_mock.faults.connection import TRANSPORT
 from seedbed_mock.options import ServerOptions, keywords_of
+from seedbed_mock.protocol import LimitedConfig, LimitedProtocol
 from seedbed_mock.settings import base_url
 from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from types import FrameType
 
     from starlette.applications import Starlette
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
-_UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
+_Result = TypeVar("_Result")
 
 _GRACE_SECONDS = 0.5
 """How long requests may take to finish when the server stops."""
+
+_END_SECONDS = 5.0
+"""How long the server may take to stop before its process ends all the same."""
+
+_TICKS_PER_SECOND = 10
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 _START_SECONDS: Final = 30
@@ -123,7 +129,7 @@ class _ServerThread:
 
     def __init__(self, app: SwappableApp, listener: socket.socket) -> None:
         self._ready = threading.Event()
-        self._server = _UvicornServer(app, self._ready.set)
+        self._server = _UvicornServer(app, self._ready.set, app.app.state.service.options)
         self._thread = threading.Thread(target=self._run, args=(listener,), name="seedbed", daemon=True)
         self._error: BaseException | None = None
 
@@ -151,13 +157,13 @@ class _ServerThread:
             )
         self._thread.start()
         if not self._ready.wait(_START_SECONDS):
-            self._server.should_exit = True
+            self._server.stop()
             raise RuntimeError(f"The server is not ready after {_START_SECONDS} seconds.")
         self._raise_error()
 
     def stop(self) -> None:
         """Stop the server and return when its thread has ended."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             raise RuntimeError(f"The server has not stopped after {_STOP_SECONDS} seconds.")
@@ -172,24 +178,33 @@ class _ServerThread:
 
 
 def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve on a socket until SIGINT or SIGTERM.
+    """Serve on a socket until SIGINT or SIGTERM. A second signal ends the process at once.
 
     Args:
         app: The application.
         listener: The listening socket.
         on_ready: Called when the server accepts requests.
     """
-    server = _UvicornServer(SwappableApp(app), on_ready)
+    server = _UvicornServer(SwappableApp(app), on_ready, app.state.service.options)
 
-    def stop(*_: object) -> None:
-        server.should_exit = True
+    def stop(number: int, _: FrameType | None) -> None:
+        if server.should_exit:
+            os._exit(128 + number)
+        # A second signal ends the process even while no Python code can run.
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        # A thread of the system that needs no lock of Python: it ends the process whatever the server is doing.
+        faulthandler.dump_traceback_later(_END_SECONDS, file=nowhere, exit=True)
+        server.stop()
 
     # Imported modules stay in memory; searching them for garbage would delay responses by 50 ms each time.
     gc.freeze()
     gc.enable()
-    # uvicorn sets its own handlers while it runs; these are for a signal before or after that.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    server.on_signal = stop
+    for number in _SIGNALS:
         signal.signal(number, stop)
+    # Open until the process ends, since the interpreter can wait for threads after this function.
+    nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123
     server.run([listener])
 
 
@@ -217,58 +232,6 @@ def url_of(listener: socket.socket) -> str:
     return base_url(host, port)
 
 
-class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 for the mock server.
-
-    It differs from uvicorn's protocol in three ways:
-
-    - It lends its transport to faults that break the connection.
-    - When the client leaves, it ends every request of the connection. uvicorn ends only the last one, so that a request
-      with pipelined ones behind it would never end.
-    - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
-      a request, and Java's HTTP client and curl make one for HTTP/2.
-    """
-
-    # uvicorn does not document the names used here; a test checks that they exist.
-    _earlier: tuple[RequestResponseCycle, ...] = ()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        super().connection_made(transport)
-        # uvicorn looks only for handlers of the process, which may be there for another server.
-        self.access_log = False
-        self._extensions: dict[str, dict[object, object]] = {TRANSPORT: {"transport": transport}}
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = self._extensions
-
-    def on_headers_complete(self) -> None:
-        previous = self.cycle
-        super().on_headers_complete()
-        if previous is not None and not previous.response_complete:
-            self._earlier = (*(each for each in self._earlier if not each.response_complete), previous)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for cycle in self._earlier:
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if b"upgrade:" in data.lower() and (self.cycle is None or self.cycle.response_complete):
-            head, end, body = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"", head) + end + body
-        super().data_received(data)
-
-
-class _Config(uvicorn.Config):
-    """The settings of uvicorn, which leave the loggers of the process as they are."""
-
-    def configure_logging(self) -> None:
-        pass
-
-
 class _OwnRecords(logging.Filter):
     """Drops what uvicorn logs below a level in the thread of one server; other servers of the process log as before.
 
@@ -288,24 +251,36 @@ class _OwnRecords(logging.Filter):
 
 
 class _UvicornServer(uvicorn.Server):
-    """uvicorn with the lifetime of a :class:`SwappableApp`."""
+    """uvicorn with the lifetime of a :class:`SwappableApp`, and with an end that nothing can delay.
 
-    def __init__(self, app: SwappableApp, on_ready: Callable[[], None]) -> None:
-        config = _Config(
-            app,
-            http=_Protocol,
+    Args:
+        app: The application.
+        on_ready: Called in the event loop when the server accepts requests.
+        options: Options of the server.
+    """
+
+    def __init__(self, app: SwappableApp, on_ready: Callable[[], None], options: ServerOptions | None = None) -> None:
+        options = options or ServerOptions()
+        config = LimitedConfig(
+            options,
+            app=app,
+            http=LimitedProtocol,
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",
             lifespan="off",
+            log_config=None,
             proxy_headers=False,
             server_header=False,
             # Typed as int, but uvicorn passes it to asyncio, which takes fractions of a second.
-            timeout_graceful_shutdown=cast("int", _GRACE_SECONDS),
+            timeout_keep_alive=cast("int", options.keep_alive),
         )
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
         self._quiet = _OwnRecords()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
+        self.on_signal: Callable[[int, FrameType | None], None] = super().handle_exit
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._quiet.thread, log = threading.get_ident(), logging.getLogger("uvicorn.error")
@@ -321,13 +296,66 @@ class _UvicornServer(uvicorn.Server):
         finally:
             log.removeFilter(self._quiet)
 
+    def stop(self) -> None:
+        """Stop the server, from any thread or a signal handler."""
+        self.should_exit = True
+        # The loop may be closed already.
+        with contextlib.suppress(RuntimeError):
+            if self._loop:
+                self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Do what the process does for a signal; uvicorn calls this while it runs in the main thread."""
+        self.on_signal(sig, frame)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(_DaemonThreads())
         await super().startup(sockets)
         self._app.start()
         self._on_ready()
 
+    async def main_loop(self) -> None:
+        seconds = 0.0
+        while not await self.on_tick(round(seconds * _TICKS_PER_SECOND)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1 / _TICKS_PER_SECOND):
+                    await self._stopped.wait()
+            seconds += 1 / _TICKS_PER_SECOND
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn would log an error for each request that the end of the server interrupts.
-        self._quiet.least = logging.CRITICAL
-        await super().shutdown(sockets)
+        # uvicorn's own version always sleeps for 0.1 s.
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        connections = list(self.server_state.connections)
+        for connection in connections:
+            connection.shutdown()
+        if requests := tuple(self.server_state.tasks):
+            await asyncio.wait(requests, timeout=_GRACE_SECONDS)
+        for request in tuple(self.server_state.tasks):
+            request.cancel()
         await self._app.close()
+        for connection in connections:
+            connection.transport.abort()
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """Threads for calls that cannot be interrupted, such as looking up a host name; a server that stops does not wait.
+
+    Few calls need a thread, so that each gets a new one.
+    """
+
+    def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
+        future = Future[_Result]()
+
+        def run() -> None:
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # passed on to the caller
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        future.set_running_or_notify_cancel()
+        threading.Thread(target=run, name="seedbed call", daemon=True).start()
+        return future

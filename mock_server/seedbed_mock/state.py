@@ -197,7 +197,8 @@ class InternalError(Exception):
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause)[:_KEPT_CHARACTERS])
-        self.add_note("".join(traceback.format_exception(cause))[-_KEPT_CHARACTERS:])
+        frames = "".join(traceback.format_tb(cause.__traceback__))[-_KEPT_CHARACTERS:]
+        self.add_note(f"Traceback of the {type(cause).__name__}:\n{frames}")
 
 
 class Service:

@@ -57,6 +57,10 @@ _SETTLE_SECONDS = 2.0
 """In real seconds: how long advancing the clock waits for receivers."""
 
 
+_CLOSE_SECONDS = 1.0
+"""In real seconds: how long closing waits for interrupted attempts."""
+
+
 def callback_body(task: Task, now: int, writer: ResponseWriter, dialect: Dialect) -> bytes:
     """Return the body of the callback of a task.
 
@@ -116,6 +120,7 @@ class CallbackDispatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
+        self._is_closed = False
         self._attempts: set[asyncio.Task[None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         service.callback_is_due = self.wake
@@ -123,6 +128,8 @@ class CallbackDispatcher:
 
     def wake(self) -> None:
         """Send the callbacks that are due, now and from now on."""
+        if self._is_closed:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -136,10 +143,12 @@ class CallbackDispatcher:
     async def close(self) -> None:
         """Stop; interrupted deliveries become due at once for the next dispatcher on the same store."""
         self._unwatch()
-        running = [task for task in (self._worker, *self._attempts) if task]
+        self._is_closed = True
+        running = [task for task in (self._worker, *self._attempts) if task and not task.done()]
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if running:
+            await asyncio.wait(running, timeout=_CLOSE_SECONDS)
 
     async def advance(self, seconds: float) -> None:
         """Advance the clock, with a stop at each time at which a callback is due, so that their order is kept.
@@ -194,7 +203,7 @@ class CallbackDispatcher:
         """Start the attempts that are due, then sleep until the next callback is due or the dispatcher is woken."""
         # Another server on the same file may be killed: its callbacks become due without waking this dispatcher.
         longest = _LONGEST_PAUSE if self._service.store.is_shared else None
-        while True:
+        while not self._is_closed:
             self._woken.clear()
             try:
                 await self._start_due()
@@ -205,8 +214,10 @@ class CallbackDispatcher:
             except Exception as error:
                 self._service.keep_error(error)
                 pause = _RECOVERY_SECONDS
+            # Not wait_for: in Python 3.11 it drops a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
 
     async def _start_due(self) -> bool:
         """Start an attempt for each callback that is due, and return whether there was any."""
