@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -181,11 +181,14 @@ class AsyncHttpClients(_ClientTable[httpx2.AsyncClient]):
 
     async def close(self) -> None:
         """Close the clients of the running event loop, and make no more. Other loops close theirs when they end."""
+        from anyio import NoEventLoopError  # as above
         from anyio.lowlevel import current_token  # as above
 
         self._is_closed = True
-        if closer := self._closers.get((os.getpid(), current_token())):
-            await closer.aclose()
+        # A coroutine that its loop left behind ends without a loop.
+        with suppress(NoEventLoopError):
+            if closer := self._closers.get((os.getpid(), current_token())):
+                await closer.aclose()
         self._forget_closed_loops()
 
     async def _close_at_end(self, token: EventLoopToken) -> AsyncGenerator[None]:
