@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seedbed_client import JobLog
+from seedbed_client import JobLog, JobLogError, LoggedJob
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 
@@ -327,3 +327,28 @@ def test_a_full_disk_does_not_lose_a_task_id(server: MockServer) -> None:
     assert "Traceback" not in result.stderr
     assert "the disk" in result.stderr
     assert submitted_prompts(server) == []
+
+
+def test_tasks_that_cannot_be_recorded_are_named(
+    server: MockServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while responses arrive: each task is named, or its submission is."""
+    put = JobLog.put
+
+    def fail_later(log: JobLog, *jobs: LoggedJob, output: str | None = None) -> None:
+        if any(job.status == "submitted" for job in jobs):
+            raise JobLogError("run.json cannot be used as a job log (database or disk is full)")
+        put(log, *jobs, output=output)
+
+    monkeypatch.setattr(JobLog, "put", fail_later)
+    assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 3
+    errors = capsys.readouterr().err
+    tasks = server.control("GET", "tasks")["tasks"]
+    named = {task["task_id"] for task in tasks if task["task_id"] in errors}
+    doubtful = {prompt for prompt in ("one", "two", "three") if f"interrupted while submitting '{prompt}'" in errors}
+    assert "disk is full" in errors
+    assert named
+    for task in tasks:
+        prompt = json.loads(task["record"]["param"])["input"]["prompt"]
+        assert task["task_id"] in named or prompt in doubtful
+    assert {prompt for prompt, status in statuses() if status == "submitting"} == doubtful

@@ -215,6 +215,7 @@ def _run(
             service_options.fail(
                 "generate", f"interrupted while submitting {prompt!r}; the task may have been created and charged"
             )
+            code = batch.UNKNOWN if code == batch.FAILED else code
     return code
 
 
