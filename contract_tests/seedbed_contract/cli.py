@@ -44,7 +44,7 @@ from seedbed_contract.target import (
     is_loopback,
     target_of,
 )
-from seedbed_contract.traffic import HarError, check_traffic, read_har
+from seedbed_contract.traffic import HarError, check_traffic, load_har
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,6 +173,10 @@ class CheckOptions:
                 f"--time-limit must be more than 0 and at most {_MAX_TIME_LIMIT} seconds, not {self.time_limit:g}."
             )
         contract = Contract.load(self.contract) if self.contract else default_contract()
+        try:
+            accepted(contract)
+        except ValueError as error:
+            raise ContractError(f"No valid request for {contract.model} could be made: {error}.") from error
         options = Options(
             self.seed,
             self.max_examples,
@@ -256,7 +260,7 @@ def check(
     server: TargetOptions | None = None,
     run: CheckOptions | None = None,
     reports: ReportOptions | None = None,
-    har: Path | None = None,
+    har: Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=True, show_default=False, negative="")] = (),
 ) -> int:
     """Check whether a server honours the contract: exit code 0 if it does, 1 if not, 2 if it cannot be checked.
 
@@ -267,7 +271,8 @@ def check(
         server: Options that describe the server.
         run: Options of the run.
         reports: Files to write reports to.
-        har: Check the traffic that this file recorded (HAR 1.2) without sending anything.
+        har: Check the traffic in a HAR file, or in a zip archive with one, without sending anything; - is standard
+            input. Repeatable: the files are checked as one recording.
     """
     try:
         with _stoppable():
@@ -289,7 +294,9 @@ def check(
         return _fail(f"internal error: {describe_error(error)}", code=EXIT_CODES["internal error"])
 
 
-def _check(url: str | None, server: TargetOptions, run: CheckOptions, reports: ReportOptions, har: Path | None) -> int:
+def _check(
+    url: str | None, server: TargetOptions, run: CheckOptions, reports: ReportOptions, har: Sequence[Path]
+) -> int:
     reports.check()
     known = reports.known()
     options = run.options()
@@ -366,15 +373,18 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}{where}: {error}" if str(error) else f"{type(error).__name__}{where}"
 
 
-def _check_recording(path: Path, base_url: str, server: TargetOptions, options: Options, *, quiet: bool) -> Report:
+def _check_recording(
+    paths: Sequence[Path], base_url: str, server: TargetOptions, options: Options, *, quiet: bool
+) -> Report:
     started = time.monotonic()
-    recorded = read_har(path.read_bytes())
+    recorded = [exchange for path in dict.fromkeys(paths) for exchange in load_har(path)]
+    name = ", ".join("standard input" if path == STANDARD_OUTPUT else path.name for path in paths)
     with RunProgress(Console(stderr=True), 1, quiet=quiet) as progress:
-        progress.check("traffic", f"{path.name}, {len(recorded)} exchanges")
+        progress.check("traffic", f"{name}, {len(recorded)} exchanges")
         try:
             report = check_traffic(
                 recorded,
-                path.name,
+                name,
                 contract=options.contract,
                 base_url=base_url,
                 dialect=server.dialect,
@@ -386,7 +396,7 @@ def _check_recording(path: Path, base_url: str, server: TargetOptions, options: 
             raise
         except (KeyboardInterrupt, Exception) as error:
             stop = _stop_of(error)
-            report = Report(path.name, server.dialect, server.http_status, options.seed, is_recorded=True, stop=stop)
+            report = Report(name, server.dialect, server.http_status, options.seed, is_recorded=True, stop=stop)
     return replace(report, seconds=time.monotonic() - started, fail_on=options.fail_on)
 
 

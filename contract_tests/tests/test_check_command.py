@@ -1,5 +1,6 @@
 """The command ``seedbed check``: its output, its files and its exit codes."""
 
+import io
 import json
 import os
 import re
@@ -153,7 +154,9 @@ def test_a_user_error_prints_one_message_and_exits_with_2(
     assert printed.out == ""
 
 
-def test_recorded_traffic_is_checked_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_traffic_is_checked_without_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recording = tmp_path / "traffic.har"
     request = {"method": "GET", "url": "http://127.0.0.1/api/v1/chat/credit", "headers": [], "httpVersion": "HTTP/1.1"}
     content = {"mimeType": "application/json", "text": '{"code": "200", "msg": "success", "data": 1}', "size": 44}
@@ -163,6 +166,11 @@ def test_recorded_traffic_is_checked_without_a_server(tmp_path: Path, capsys: py
     recording.write_text(json.dumps({"log": {"version": "1.2", "creator": {}, "entries": [entry]}}))
     assert main(["check", "--har", str(recording)]) == 1
     assert "code" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(recording.read_bytes())))
+    assert main(["check", "--har", "-", "--har", str(recording)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "standard input, traffic.har" in printed
+    assert "2 requests" in printed
 
 
 def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,19 @@ import contextlib
 import copy
 import gzip
 import json
+import os
+import zipfile
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from seedbed_contract.traffic import HarError, RecordedExchange, read_har
+from seedbed_contract.traffic import HarError, RecordedExchange, load_har, read_har
+from seedbed_contract.traffic.bodies import BodyReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 URL = "https://api.example/api/v1/jobs/recordInfo?taskId=a%20b&taskId=&x=1"
 ENTRY: dict[str, Any] = {
@@ -107,12 +113,12 @@ def test_the_representation_of_an_exchange_has_no_key() -> None:
         (b'{"log": []}', "it has no log"),
         (b'{"log": {"version": "1.2"}}', "its log has no list of entries"),
         (b'{"log": {"version": "1.2", "entries": {}}}', "its log has no list of entries"),
-        (b'{"log": {"entries": []}}', "The file is HAR 1.1"),
-        (har(version="1.1"), "The file is HAR 1.1, which lacks data that the checks need. Export the traffic again"),
+        (har(version="2.0"), "The file is HAR 2.0, and only HAR 1 is known. Export the traffic again"),
+        (har(version=True), "The file is HAR true"),
         (har(version={"a": "\x1b"}), r'The file is HAR {"a": "\u001b"}'),
         (har(entry(), 7), "entry 2 of the log has no request"),
         (har(entry({"request": []})), "entry 1 of the log has no request"),
-        (har(entry({"response": None})), "entry 1 of the log has no response"),
+        (har(entry({"response": []})), "entry 1 of the log has no response"),
         (har(entry({"request.url": 7})), "the request of entry 1 of the log has no url"),
         (har(entry({"request.method": ""})), "the request of entry 1 of the log has no method"),
         (har(entry({"response.status": "200"})), "the response of entry 1 of the log has no status"),
@@ -128,6 +134,12 @@ def test_a_file_that_is_not_har_is_refused_with_a_message(content: bytes, messag
 
 def test_a_byte_order_mark_is_accepted() -> None:
     assert len(read_har(b"\xef\xbb\xbf" + har(entry()))) == 1
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2", "1.3", 1.2, 1, " 1.2 ", None, ""])
+def test_every_version_of_har_is_read(version: Any) -> None:
+    assert len(read_har(har(entry(), version=version))) == 1
+    assert read_har(b'{"log": {"entries": []}}') == []
 
 
 def test_a_har_file_without_entries_is_empty() -> None:
@@ -178,6 +190,167 @@ def test_a_compressed_body_is_decompressed_or_unknown(encoding: str, raw: bytes,
     headers = [{"name": "Content-Encoding", "value": encoding}]
     content = {"text": base64.b64encode(raw).decode(), "encoding": "base64"}
     assert read({"response.content": content, "response.headers": headers}).response_body == body
+
+
+ANSWER = b'{"code":200,"msg":"\xe5\xb1\xb1"}'
+PACKED = gzip.compress(ANSWER, mtime=0)
+CHUNKS = [PACKED[:7], PACKED[7:20], PACKED[20:]]
+TEXT = ANSWER.decode()
+BASE64 = base64.b64encode(ANSWER).decode()
+GZIP_HEADER = {"Content-Encoding": "gzip"}
+
+FORMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "Chrome: text": ({"text": TEXT}, GZIP_HEADER),
+    "Chrome: base64": ({"text": BASE64, "encoding": "base64"}, {}),
+    "Firefox: text called base64": ({"text": TEXT, "encoding": "base64"}, {}),
+    "k6: text called base64, compressed on the wire": ({"text": TEXT, "encoding": "base64"}, GZIP_HEADER),
+    "text called utf-8": ({"text": TEXT, "encoding": "utf-8"}, {}),
+    "text called UTF8": ({"text": TEXT, "encoding": "UTF8"}, {}),
+    "Base64": ({"text": BASE64, "encoding": "Base64"}, {}),
+    "BASE64 with spaces": ({"text": f" {BASE64[:8]}\r\n{BASE64[8:]} ", "encoding": " BASE64 "}, {}),
+    "base64 without padding": ({"text": BASE64.rstrip("="), "encoding": "base64"}, {}),
+    "base64 for URLs": ({"text": base64.urlsafe_b64encode(ANSWER).decode(), "encoding": "base64"}, {}),
+    "base64 of gzip": ({"text": base64.b64encode(PACKED).decode(), "encoding": "base64"}, GZIP_HEADER),
+    "base64 of gzip without the header": ({"text": base64.b64encode(PACKED).decode(), "encoding": "base64"}, {}),
+    "base64 of deflate without a header of its own": (
+        {"text": base64.b64encode(zlib.compress(ANSWER, wbits=-15)).decode(), "encoding": "base64"},
+        {"Content-Encoding": "deflate"},
+    ),
+    "Polly.JS 6: a list of base64 chunks": (
+        {"text": json.dumps([base64.b64encode(chunk).decode() for chunk in CHUNKS]), "encoding": "base64"},
+        GZIP_HEADER,
+    ),
+    "Polly.JS 4: a list of hex chunks, marked": (
+        {"text": json.dumps([chunk.hex() for chunk in CHUNKS]), "_isBinary": True},
+        GZIP_HEADER,
+    ),
+    "Polly.JS 1: a list of hex chunks": ({"text": json.dumps([chunk.hex() for chunk in CHUNKS])}, GZIP_HEADER),
+    "Polly.JS 4: hex digits": ({"text": ANSWER.hex(), "_isBinary": True}, {}),
+    "Playwright: a file": ({"_file": "5d1f.json"}, {}),
+    "Playwright: a file in a folder": ({"_file": "resources/5d1f.json"}, GZIP_HEADER),
+    "Playwright trace: a file by its hash": ({"_sha1": "5d1f.json"}, {}),
+}
+UNREAD = "the response body is there, but in a form that is not read here"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_body_is_read_in_the_form_of_every_recorder(form: str) -> None:
+    content, headers = FORMS[form]
+    changes = {
+        "response.content": {"size": len(PACKED), "mimeType": "application/json", **content},
+        "response.headers": [{"name": name, "value": value} for name, value in headers.items()],
+    }
+    files = {"5d1f.json": ANSWER, "resources/5d1f.json": ANSWER}
+    (recorded,) = read_har(har(entry(changes)), files.get)
+    assert (recorded.response_body, recorded.response_problem) == (ANSWER, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "problem"),
+    [
+        (
+            {"text": base64.b64encode(b"\x0b\x05\x80\xff").decode(), "encoding": "base64"},
+            {"Content-Encoding": "br"},
+            UNREAD,
+        ),
+        ({"text": base64.b64encode(PACKED[:-9]).decode(), "encoding": "base64"}, GZIP_HEADER, UNREAD),
+        ({"text": "zz", "_isBinary": True}, {}, UNREAD),
+        ({"text": "abcd", "encoding": "rot13"}, {}, UNREAD),
+        ({"text": "!", "encoding": "base64"}, {}, UNREAD),
+        ({"text": "a\ud800"}, {}, UNREAD),
+        ({"text": '{"code":2', "size": 40}, {}, "the recorder kept only a part of the response body"),
+        ({"text": "", "size": 40}, {}, "the recorder did not keep the response body"),
+        ({"_file": "gone.json"}, {}, "the recorder did not keep the response body"),
+        ({"size": 40}, {}, "the recorder did not keep the response body"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_told_from_one_that_was_not_kept(
+    content: dict[str, Any], headers: dict[str, str], problem: str
+) -> None:
+    listed = [{"name": name, "value": value} for name, value in headers.items()]
+    recorded = read({"response.content": content, "response.headers": listed})
+    assert (recorded.response_body, recorded.response_problem) == (None, problem)
+
+
+def test_an_entry_without_a_response_is_read() -> None:
+    for recorded in (read({"response": None}), *read_har(har({**entry(), "response": None}))):
+        assert recorded.status == 0
+        assert recorded.response_problem.startswith("no response was recorded")
+
+
+def test_all_bodies_of_a_file_together_are_bounded() -> None:
+    bomb = base64.b64encode(gzip.compress(b" " * (60 << 20), mtime=0)).decode()
+    headers = [{"name": "content-encoding", "value": "gzip"}]
+    one = entry({"response.content": {"text": json.dumps([bomb]), "encoding": "base64"}, "response.headers": headers})
+    bodies = BodyReader(lambda _: None)
+    bodies._room = 100 << 20
+    read_one = [bodies.response_body(one["response"], "gzip") for _ in range(3)]
+    assert [len(body or b"") >> 20 for body, _ in read_one] == [60, 0, 0]
+    assert read_one[2][1] == UNREAD
+
+
+# Files
+
+
+ATTACHED = entry({"response.content": {"_file": "bodies/1.json", "mimeType": "application/json", "size": 12}})
+
+
+def test_bodies_are_read_from_files_beside_the_har_file(tmp_path: Path) -> None:
+    (tmp_path / "bodies").mkdir()
+    (tmp_path / "bodies" / "1.json").write_bytes(ANSWER)
+    (tmp_path / "a.har").write_bytes(har(ATTACHED))
+    (recorded,) = load_har(tmp_path / "a.har")
+    assert recorded.response_body == ANSWER
+    assert recorded.source == "a.har"
+
+
+@pytest.mark.parametrize(
+    "place", ["../secret.json", "/etc/hostname", "link.json", "bodies/../../secret.json", "fifo", "."]
+)
+def test_no_file_outside_of_the_folder_is_read(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    (tmp_path / "secret.json").write_bytes(ANSWER)
+    (folder / "link.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(folder / "fifo")
+    (folder / "a.har").write_bytes(har(entry({"response.content": {"_file": place}})))
+    (recorded,) = load_har(folder / "a.har")
+    assert recorded.response_body is None
+
+
+@pytest.mark.parametrize("folder", ["", "trace/"])
+def test_bodies_are_read_from_a_zip_archive(tmp_path: Path, folder: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{folder}bodies/1.json", ANSWER)
+        archive.writestr(f"{folder}har.har", har(ATTACHED, entry({"response.content": {"_file": "../../secret"}})))
+    first, second = load_har(tmp_path / "a.zip")
+    assert first.response_body == ANSWER
+    assert second.response_body is None
+
+
+def test_a_compressed_har_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.har.gz").write_bytes(gzip.compress(har(entry())))
+    assert len(load_har(tmp_path / "a.har.gz")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04rest", "The file is a zip archive that cannot be read."),
+        (gzip.compress(har())[:-9], "The file is compressed, and damaged or larger than 512 MiB."),
+    ],
+)
+def test_a_damaged_archive_is_refused_with_a_message(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.har").write_bytes(content)
+    with pytest.raises(HarError, match=message):
+        load_har(tmp_path / "a.har")
+
+
+def test_an_archive_without_a_har_file_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("bodies/1.json", ANSWER)
+    with pytest.raises(HarError, match="without a HAR file"):
+        load_har(tmp_path / "a.zip")
 
 
 def test_a_decompression_bomb_is_unknown() -> None:

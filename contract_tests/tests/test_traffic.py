@@ -16,6 +16,7 @@ from seedbed_contract.reports import html_report, json_report, junit_report, mar
 from seedbed_contract.traffic import HarError, check_traffic, read_har
 from seedbed_mock import ManualClock, running
 from seedbed_schemas import default_contract
+from tests.made_contracts import contract_of
 from tests.minimal_service import serve
 from tests.minimal_variants import CONFORMING, Variant
 
@@ -400,11 +401,10 @@ def test_a_repeated_task_id_is_a_finding_but_an_exchange_recorded_twice_is_not()
 
 
 def test_a_task_created_before_the_recording_is_checked_by_its_records() -> None:
-    other = {"model": "another/model", "param": json.dumps({**REQUEST, "model": "another/model"})}
     recorder = Recorder()
-    recorder.add_poll(content=envelope(record(**other)))
+    recorder.add_poll(content=envelope(record()))
     assert recorder.check().conforms
-    recorder.add_poll(content=envelope(record(state="fail", **other)))
+    recorder.add_poll(content=envelope(record(state="fail")))
     assert ("service", "life/final") in found(recorder.check())
 
 
@@ -449,6 +449,96 @@ def test_a_request_for_another_model_is_not_checked(model: str, code: int, *, is
     report = recorder.check()
     assert found(report) == ({("caller", "model/const")} if is_found else set())
     assert (f"tasks of {model}" in {entry.subject for entry in report.not_checked}) is not is_found
+
+
+def test_tasks_of_models_without_a_contract_are_left_out_of_every_check() -> None:
+    """Every message about the task of the other model is wrong, and nobody says so."""
+    url = "https://caller.example/done"
+    other = {"model": "another/model", "input": {}, "callBackUrl": url}
+    wrong = record("task-2", "nonsense", model="another/model", failCode=7)
+    recorder = Recorder()
+    recorder.add_creation()
+    recorder.add(CREATE, other, {"code": 200, "msg": "", "data": {"taskId": "task-2", "state": 7}}, key="Basic x")
+    recorder.add_poll("task-2", envelope(wrong), status=500, kind="text/html")
+    recorder.add_poll("task-3", envelope({**wrong, "taskId": "task-3"}))
+    recorder.base = "https://caller.example"
+    recorder.add("/done", {"code": 1, "msg": 7, "data": wrong})
+    report = recorder.check()
+    assert found(report) == set()
+    assert "tasks of another/model" in {entry.subject for entry in report.not_checked}
+    assert report.tasks == 1
+
+
+def test_a_record_with_another_model_than_the_request_is_still_a_finding() -> None:
+    recorder = Recorder()
+    recorder.add_creation()
+    recorder.add_poll(content=envelope(record(model="another/model")))
+    assert ("service", "record/model/same") in found(recorder.check())
+
+
+NORMALISED = contract_of(
+    {
+        "properties": {
+            "input": {
+                "type": "object",
+                "properties": {
+                    "duration": {"type": "integer"},
+                    "size": {"type": "string", "enum": ["6", "10"]},
+                    "sound": {"type": "boolean"},
+                    "shots": {"type": "array", "items": {"type": "object"}},
+                },
+            },
+            "callBackUrl": {"type": "string"},
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept", "is_same"),
+    [
+        ({"duration": "6"}, {"duration": 6}, True),
+        ({"duration": "6"}, {"duration": 6.0}, True),
+        ({"size": "6"}, {"size": 6}, True),
+        ({"sound": "true"}, {"sound": True, "nsfw_checker": False}, True),
+        ({"shots": [{"a": "1.5"}]}, {"shots": [{"a": 1.5, "b": 2}]}, True),
+        ({"duration": 6}, {"duration": 6.0}, True),
+        ({"duration": "6"}, {"duration": 7}, False),
+        ({"size": "6"}, {"size": "six"}, False),
+        ({"duration": 6}, {"duration": "6"}, False),
+        ({"sound": "true"}, {"sound": 1}, False),
+        ({"sound": True}, {"sound": 1}, False),
+        ({"duration": "6"}, {}, False),
+        ({"shots": [{"a": 1}]}, {"shots": []}, False),
+    ],
+)
+def test_a_stored_request_is_compared_as_the_service_keeps_it(sent: Any, kept: Any, *, is_same: bool) -> None:
+    model = NORMALISED.model
+    param = json.dumps({"input": json.dumps(kept), "model": model})
+    recorder = Recorder()
+    recorder.add(CREATE, {"model": model, "input": sent, "callBackUrl": ""}, envelope({"taskId": "task-1"}))
+    recorder.add_poll(content=envelope(record(model=model, param=param, costTime=5)))
+    service = {clause for side, clause in found(recorder.check(contract=NORMALISED)) if side == "service"}
+    assert service == (set() if is_same else {"record/param/same"})
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        {"status": 0, "headers": [], "content": {}},
+        {"status": 200, "headers": [], "content": {"size": 40}},
+        {"status": 200, "headers": [], "content": {"text": "abcd", "encoding": "rot13", "size": 40}},
+    ],
+)
+def test_the_caller_is_checked_where_the_response_is_unknown(response: Any) -> None:
+    recorder = Recorder()
+    recorder.add_creation()
+    recorder.add(CREATE, with_input(quality="best"), response=response)
+    report = recorder.check()
+    assert found(report) == {("caller", "input.quality/enum")}
+    assert (report.requests, report.tasks) == (1, 1)
+    assert "1 exchange" in {entry.subject for entry in report.not_checked}
 
 
 @pytest.mark.parametrize("key", [None, "Bearer [REDACTED]", "Bearer ***", "Bearer", "<hidden>", "Basic <redacted>"])

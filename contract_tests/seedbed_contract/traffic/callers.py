@@ -96,12 +96,18 @@ def _letters(text: str) -> str:
 def must_be_accepted(call: RecordedCall, contract: Contract) -> bool:
     """Return whether every service must accept a valid request.
 
-    The page does not cover blank texts, additional fields and other media types, and a service may refuse to call an
-    address.
+    The page does not cover blank texts, additional fields, other media types and compression. A service may refuse to
+    call an address.
     """
     media_type = header(call.recorded.request_headers, "Content-Type").partition(";")[0].strip().lower()
+    is_encoded = header(call.recorded.request_headers, "Content-Encoding").strip().lower() not in {"", "identity"}
     has_callback = job_api().fields.callback in call.request
-    return media_type == JSON and not has_callback and _is_covered(call.request, contract.part("request"))
+    return (
+        media_type == JSON
+        and not is_encoded
+        and not has_callback
+        and _is_covered(call.request, contract.part("request"))
+    )
 
 
 def _is_covered(value: Any, schema: Any) -> bool:

@@ -1,38 +1,42 @@
-"""Read HAR files (HTTP Archive 1.2 and 1.3) as browsers and proxies write them."""
+"""Read HAR files (HTTP Archive) as browsers, proxies and test tools write them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import io
 import json
 import re
+import sys
+import zipfile
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from seedbed_schemas.validation import for_display
 
 from seedbed_contract.display import KEY_VARIABLE
-from seedbed_contract.http import NOT_JSON, parse_json
+from seedbed_contract.traffic.bodies import GZIP, MAX_BODY, MAX_HAR, BodyReader, decompressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from seedbed_schemas import Contract
 
     from seedbed_contract.http import Headers
 
 
-_VERSIONS: Final = ("1.2", "1.3")
+_VERSION: Final = re.compile(r"1(\.\d{1,3})*")
 _COMPRESSED: Final = {
     b"PK": "a zip archive",
     b"\x1f\x8b": "compressed with gzip",
     b"x\x9c": "compressed",
     b"x\xda": "compressed",
 }
+_ZIP: Final = b"PK\x03\x04"
 _EXPORT: Final = "Export the traffic again as HAR 1.2, with content"
+NO_RESPONSE: Final = "no response was recorded, for example because the request was cancelled"
 _SWITCHING_PROTOCOLS, _NOT_MODIFIED = 101, 304
 _REDIRECTS: Final = range(300, 400)
 _FROM_CACHE: Final = ("_fromCache", "_servedFromCache")
@@ -54,13 +58,16 @@ class RecordedExchange:
         path: Path of the URL, not decoded.
         query: Names and values of the query, decoded, in order.
         request_headers: Headers of the request, in order.
-        request_body: Body of the request; ``None`` if there is none, or if it was not recorded.
+        request_body: Body of the request, decompressed; ``None`` if there is none, or if it is unknown.
         status: HTTP status; 0 if there was no response.
         response_headers: Headers of the response, in order, with lower-case names.
-        response_body: Body of the response, decompressed; ``None`` if it was not recorded.
+        response_body: Body of the response, decompressed; ``None`` if it is unknown.
         started: Time when the request was sent, in Unix seconds; 0 if it was not recorded.
         seconds: Duration until the response had arrived.
         skipped: Why the exchange shows nothing about the service, a phrase; empty if it does.
+        request_problem: Why the body of the request is unknown, a phrase; empty if it is known, or there is none.
+        response_problem: Why the response is unknown, a phrase; empty if it is known.
+        source: Name of the file.
     """
 
     index: int
@@ -76,6 +83,9 @@ class RecordedExchange:
     started: float
     seconds: float
     skipped: str = ""
+    request_problem: str = ""
+    response_problem: str = ""
+    source: str = ""
 
     @property
     def ended(self) -> float:
@@ -90,14 +100,76 @@ class RecordedExchange:
 # The file
 
 
-def read_har(content: bytes) -> list[RecordedExchange]:
+def load_har(path: Path) -> list[RecordedExchange]:
+    """Return all exchanges of a HAR file, or of a zip archive with a HAR file and the bodies in files of their own.
+
+    Args:
+        path: The file, beside which its bodies may be; ``-`` for standard input.
+
+    Raises:
+        HarError: The file is not HAR.
+        OSError: The file cannot be read.
+    """
+    name, is_standard_input = path.name, path == Path("-")
+    content = sys.stdin.buffer.read() if is_standard_input else path.read_bytes()
+    if content.startswith(_ZIP):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                return _read_archive(archive, name)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError) as error:
+            raise HarError(f"The file is a zip archive that cannot be read. {_EXPORT}.") from error
+    if content.startswith(GZIP):
+        content = decompressed(content, MAX_HAR)
+        if content is None:
+            raise HarError(f"The file is compressed, and damaged or larger than {MAX_HAR >> 20} MiB. {_EXPORT}.")
+    if is_standard_input:
+        return read_har(content, name="standard input")
+    return read_har(content, lambda attached: _file_beside(path, attached), name=name)
+
+
+def _read_archive(archive: zipfile.ZipFile, name: str) -> list[RecordedExchange]:
+    inside = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".har")]
+    if not inside:
+        raise HarError(f"The file is a zip archive without a HAR file. {_EXPORT}.")
+    place = inside[0].filename.rpartition("/")[0]
+
+    def read(entry: str, limit: int) -> bytes | None:
+        # A file may be larger than the archive says.
+        with archive.open(entry) as file:
+            content = file.read(limit + 1)
+        return content if len(content) <= limit else None
+
+    def attached(file: str) -> bytes | None:
+        entry = f"{place}/{file}" if place else file
+        return read(entry, MAX_BODY) if entry in archive.namelist() else None
+
+    content = read(inside[0].filename, MAX_HAR)
+    if content is None:
+        raise HarError(f"The HAR file in the archive is larger than {MAX_HAR >> 20} MiB. {_EXPORT}.")
+    return read_har(content, attached, name=name)
+
+
+def _file_beside(path: Path, name: str) -> bytes | None:
+    """Return the content of a file beside a HAR file or below it; ``None`` for any other file."""
+    folder = path.resolve().parent
+    file = (folder / name).resolve()  # follows links, which may lead elsewhere
+    if not (file.is_relative_to(folder) and file.is_file() and file.stat().st_size <= MAX_BODY):
+        return None
+    return file.read_bytes()
+
+
+def read_har(
+    content: bytes, attached: Callable[[str], bytes | None] = lambda _: None, *, name: str = ""
+) -> list[RecordedExchange]:
     """Return all exchanges of a HAR file, in the order of the file.
 
     Args:
         content: Bytes of the file.
+        attached: Returns the content of a file that an entry names in place of a body, ``None`` for an unknown file.
+        name: Name of the file.
 
     Raises:
-        HarError: The file is not HAR 1.2 or 1.3.
+        HarError: The file is not HAR.
     """
     if not content.strip():
         raise HarError(f"The file is empty. {_EXPORT}.")
@@ -112,23 +184,31 @@ def read_har(content: bytes) -> list[RecordedExchange]:
     if not isinstance(log, dict):
         raise HarError(f"The file is not HAR: it has no log. {_EXPORT}.")
     version = log.get("version") or "1.1"  # the specification says what a missing version means
-    if version not in _VERSIONS:
-        raise HarError(f"The file is HAR {for_display(version)}, which lacks data that the checks need. {_EXPORT}.")
+    if isinstance(version, bool) or not (
+        isinstance(version, str | int | float) and _VERSION.fullmatch(str(version).strip())
+    ):
+        raise HarError(f"The file is HAR {for_display(version)}, and only HAR 1 is known. {_EXPORT}.")
     entries = log.get("entries")
     if not isinstance(entries, list):
         raise HarError(f"The file is not HAR: its log has no list of entries. {_EXPORT}.")
-    return [_read_entry(index, entry) for index, entry in enumerate(entries)]
+    bodies = BodyReader(attached)
+    return [_read_entry(index, entry, bodies, name) for index, entry in enumerate(entries)]
 
 
-def _read_entry(index: int, entry: Any) -> RecordedExchange:
+def _read_entry(index: int, entry: Any, bodies: BodyReader, source: str) -> RecordedExchange:
     place = f"entry {index + 1} of the log"
-    request, response = _part(entry, "request", place), _part(entry, "response", place)
+    request, response = _part(entry, "request", place), _response(entry, place)
     url, method = _text(request, "url", place), _text(request, "method", place).upper()
     status = response.get("status")
     if not isinstance(status, int) or isinstance(status, bool):
         raise HarError(f"The file is not HAR: the response of {place} has no status. {_EXPORT}.")
     status = max(status, 0)  # Playwright writes -1 if there was no response
     response_headers = tuple((name.lower(), value) for name, value in _headers(response))
+    request_encoding, response_encoding = (
+        header(_headers(message), "content-encoding").strip().lower() for message in (request, response)
+    )
+    request_body, request_problem = bodies.request_body(request, request_encoding)
+    response_body, response_problem = bodies.response_body(response, response_encoding)
     started, seconds = _times(entry)
     try:
         parts = urlsplit(url)
@@ -141,14 +221,24 @@ def _read_entry(index: int, entry: Any) -> RecordedExchange:
         path=parts.path or "/",
         query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
         request_headers=_headers(request),
-        request_body=_request_body(request),
+        request_body=request_body,
         status=status,
         response_headers=response_headers,
-        response_body=_response_body(response, header(response_headers, "content-encoding").strip().lower()),
+        response_body=response_body,
         started=started,
         seconds=seconds,
         skipped=_reason_to_skip(entry, method, parts.scheme, status),
+        request_problem=request_problem,
+        response_problem=response_problem if status else NO_RESPONSE,
+        source=source,
     )
+
+
+def _response(entry: Any, place: str) -> Mapping[str, Any]:
+    """Return the response of an entry; recorders write null, or nothing, if there was none."""
+    if isinstance(entry, dict) and entry.get("response") is None:
+        return {"status": 0}
+    return _part(entry, "response", place)
 
 
 def _part(entry: Any, name: str, place: str) -> Mapping[str, Any]:
@@ -187,7 +277,7 @@ def _reason_to_skip(entry: Mapping[str, Any], method: str, scheme: str, status: 
         (is_socket or scheme in {"ws", "wss"} or status == _SWITCHING_PROTOCOLS, "it is a WebSocket"),
         (scheme not in {"http", "https"}, "it did not use HTTP"),
         (method in {"OPTIONS", "CONNECT"}, "it was sent by the browser or the proxy, not by the caller"),
-        (status == 0, "no response was recorded, for example because the request was cancelled"),
+        (status == 0, NO_RESPONSE),
         (is_cached, "the response came from a cache"),
         (status in _REDIRECTS, "it was redirected"),
     )
@@ -258,74 +348,3 @@ def _headers(part: Mapping[str, Any]) -> Headers:
     if headers or not isinstance(content, dict):
         return headers
     return (("content-type", str(content.get("mimeType") or "")),)
-
-
-# Bodies
-
-_FORM: Final = "application/x-www-form-urlencoded"
-_GZIP: Final = b"\x1f\x8b"
-_ZLIB: Final = b"\x78"
-_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_MAX_DECOMPRESSED: Final = 64 << 20
-"""Bytes of a decompressed body; the service sends far less, but a malicious file could fill the memory."""
-
-
-def _request_body(request: Mapping[str, Any]) -> bytes | None:
-    """Return the body of a request; ``None`` if there is none, or if it was not recorded.
-
-    Recorders write it as text or, in HAR 1.3, as base64; some write forms only as a list of parameters.
-    """
-    posted = request.get("postData")
-    if not isinstance(posted, dict):
-        return None
-    body = _decode(posted)
-    params, media_type = posted.get("params"), str(posted.get("mimeType", "")).partition(";")[0].strip().lower()
-    is_form = media_type == _FORM and isinstance(params, list) and all(isinstance(pair, dict) for pair in params)
-    if body or not (is_form and params):
-        return body or (b"" if request.get("bodySize") == 0 and body == b"" else None)
-    pairs = [(str(pair.get("name", "")), str(pair.get("value") or "")) for pair in posted["params"]]
-    return urlencode(pairs).encode()
-
-
-def _response_body(response: Mapping[str, Any], content_encoding: str) -> bytes | None:
-    """Return the body of a response, decompressed; ``None`` if it was recorded only partly, damaged, or not at all.
-
-    Args:
-        response: The response in the HAR file.
-        content_encoding: Value of its Content-Encoding header.
-    """
-    content = response.get("content")
-    if not isinstance(content, dict):
-        return None
-    body, size = _decode(content), content.get("size")
-    if not body:
-        # Browsers write an empty text if they did not keep the body, but they do write its size.
-        return b"" if body is not None and size == 0 else None
-    # Some recorders decompress a body before they encode it; then it is text already.
-    is_text = body.decode("utf-8", "ignore").encode() == body
-    if content.get("encoding") == "base64" and content_encoding not in {"", "identity"} and not is_text:
-        if not body.startswith((_GZIP, _ZLIB)):
-            return None
-        decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
-        try:
-            decompressed = decompressor.decompress(body, _MAX_DECOMPRESSED)
-        except zlib.error:
-            return None
-        return decompressed if decompressor.eof else None
-    # Some recorders cut long bodies: the text then ends early and is no longer JSON.
-    is_cut = isinstance(size, int) and size > len(body) and parse_json(body) is NOT_JSON
-    return None if is_cut else body
-
-
-def _decode(content: Mapping[str, Any]) -> bytes | None:
-    """Return the bytes of a body in a HAR file; ``None`` if they are missing or unknown."""
-    text, encoding = content.get("text"), content.get("encoding") or ""
-    if not isinstance(text, str) or encoding not in ("", "base64"):
-        return None
-    try:
-        if encoding:
-            return base64.b64decode("".join(text.split()), validate=True)
-        # mitmproxy writes bytes that are not UTF-8 as surrogate escapes. Other surrogates have no bytes.
-        return text.encode("utf-8", "surrogateescape")
-    except (binascii.Error, ValueError):
-        return None

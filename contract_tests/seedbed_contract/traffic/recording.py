@@ -100,8 +100,8 @@ class Recording:
 
     Attributes:
         base_url: Base URL of the service.
-        calls: Calls with a recorded response, in order of time.
-        skipped: Number of skipped exchanges by reason.
+        calls: Calls in order of time; the response of some is unknown.
+        skipped: Number of exchanges that are checked in part or not at all, by reason.
     """
 
     base_url: str
@@ -112,6 +112,23 @@ class Recording:
         """Return the calls of an operation, in order of time."""
         return [call for call in self.calls if call.operation == operation]
 
+    def other_models(self, model: str) -> dict[str, str]:
+        """Return the model of each task of another model than this one, by task ID."""
+        field, found, own = job_api().fields.model, dict[str, str](), set[str]()
+        for call in self.calls:
+            data = call.exchange.data
+            created, task_ids = call.request, [call.exchange.task_id]
+            if call.operation == RECORD:
+                created, task_ids = data, call.task_ids
+            # The request tells the model better than a record, which may be wrong.
+            if isinstance(created, dict) and isinstance(name := created.get(field), str):
+                for task_id in task_ids:
+                    if call.operation == CREATE and name == model:
+                        own.add(task_id)
+                    elif name != model and call.operation in {CREATE, RECORD}:
+                        found.setdefault(task_id, name)
+        return {task_id: name for task_id, name in found.items() if task_id and task_id not in own}
+
     def histories(self) -> list[TaskHistory]:
         """Return the history of each task, in order of appearance."""
         histories: dict[str, TaskHistory] = {}
@@ -120,7 +137,7 @@ class Recording:
                 history = histories.setdefault(call.exchange.task_id, TaskHistory(call.exchange.task_id))
                 history.creation = history.creation or call
         for call in self.calls_of(RECORD):
-            if len(call.task_ids) == 1 and call.task_ids[0]:
+            if len(call.task_ids) == 1 and call.task_ids[0] and call.exchange.response:
                 histories.setdefault(call.task_ids[0], TaskHistory(call.task_ids[0])).polls.append(call)
         return list(histories.values())
 
@@ -147,9 +164,10 @@ def recording_of(recorded: Sequence[RecordedExchange], contract: Contract, base_
         )
     recording = Recording(base_url)
     for exchange, operation, base in located:
-        if reason := _reason_to_skip(exchange, operation, is_same_server=base == base_url):
-            recording.skipped[reason] += 1
-        else:
+        reason = _reason_to_skip(exchange, operation, is_same_server=base == base_url)
+        is_request_known = not reason or reason == exchange.response_problem
+        recording.skipped.update(filter(None, (reason, exchange.request_problem if is_request_known else "")))
+        if is_request_known:
             read = _to_exchange(exchange, operation, base_url, contract)
             recording.calls.append(RecordedCall(operation, exchange, read))
     # Without times, the order of the file is the best guess.
@@ -173,12 +191,12 @@ def documented_operations(contract: Contract) -> dict[str, tuple[str, str]]:
 
 
 def _reason_to_skip(exchange: RecordedExchange, operation: str, *, is_same_server: bool) -> str:
-    """Return why an exchange cannot be checked; an empty text if it can."""
+    """Return why the response of an exchange cannot be checked; an empty text if it can."""
     if not operation:
         return OTHER_URL
     if not is_same_server:
         return "the URL is that of another server"
-    return exchange.skipped or ("the recorder did not keep the response body" if exchange.response_body is None else "")
+    return exchange.skipped or exchange.response_problem
 
 
 def _operation_of(exchange: RecordedExchange, contract: Contract) -> tuple[str, str]:
@@ -199,6 +217,8 @@ def _to_exchange(recorded: RecordedExchange, operation: str, base_url: str, cont
         headers.append(("Content-Type", header(recorded.request_headers, "Content-Type") or "application/json"))
     target = recorded.url.removeprefix(base_url)
     request = TargetRequest(operation, recorded.method, target, tuple(headers), recorded.request_body)
+    if recorded.response_problem:
+        return Exchange(request, None, recorded.response_problem, recorded.started, recorded.ended)
     response = TargetResponse(recorded.status, recorded.response_headers, recorded.response_body or b"")
     return Exchange(request, response, "", recorded.started, recorded.ended)
 
