@@ -189,7 +189,7 @@ class Expectations:
 
     def may_be_accepted(self, request: Any) -> bool:
         """Return whether a service of this dialect may take an invalid request for the valid one that it stands for."""
-        return self.dialect.is_normalised and self.contract.request.accepts(self.contract.normalised(request))
+        return self.contract.request.accepts(self.dialect.meant(request, self.contract))
 
     def codes_of_violation(self, clause: str) -> frozenset[int]:
         """Return the codes for a request that breaks a clause."""

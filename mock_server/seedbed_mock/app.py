@@ -84,7 +84,7 @@ def build_app(options: ServerOptions) -> Starlette:
         service = Service(
             options=options,
             clock=_open_clock(options, store) if isinstance(options.clock, str) else options.clock,
-            catalogue=ModelCatalogue(options.contracts),
+            catalogue=ModelCatalogue(options.patched_contracts),
             shared=job_api(),
             dialect=dialects()[options.dialect],
             store=store,

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
-from seedbed_mock.handlers import LARGEST_BODY
+from seedbed_mock.handlers import LARGEST_BODY, decode_body
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.settings import base_url
@@ -110,12 +110,19 @@ class OperationEndpoint:
         if len(headers) < len(scope["headers"]) and key_header in headers:
             # RFC 9110, section 5.3: headers with one name are one list, so that a right key hides no wrong one.
             headers[key_header] = b", ".join(value for name, value in scope["headers"] if name == key_header)
+        problem = ""
+        if body and (encoding := headers.get(b"content-encoding")):
+            try:
+                body = decode_body(body, encoding)
+            except ValueError as error:
+                problem = str(error)
         context = RequestContext(
             headers=headers,
             query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,
             body=body,
+            body_problem=problem,
             # From the server's own socket, since a client can write anything into the Host header.
             base_url=base_url(*scope["server"]),
             space=self._service.spaces.default,

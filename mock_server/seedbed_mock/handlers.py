@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import re
+import zlib
 from hmac import compare_digest
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 from seedbed_schemas import local
+from seedbed_schemas.dialect import without_empty_callback
 from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 LARGEST_BODY: Final = 1024 * 1024
 """In bytes; the longest valid request has some 40 KiB."""
+
+# Parameters of zlib: 16 more for a gzip header.
+_WINDOWS: Final = {"gzip": zlib.MAX_WBITS + 16, "x-gzip": zlib.MAX_WBITS + 16, "deflate": zlib.MAX_WBITS}
 
 MODEL_PARAMETER: Final = "model"
 """Name of the path parameter that names a model."""
@@ -193,8 +198,34 @@ def parse_request(_: Service, context: RequestContext) -> None:
     if media_type and b"json" not in media_type and b"urlencoded" not in media_type:
         shown = for_display(media_type.decode("latin-1"))
         raise ServiceError("body_malformed", problem=f"the Content-Type is {shown}; send application/json")
+    if context.body_problem:
+        raise ServiceError("body_malformed", problem=context.body_problem)
     if not context.text:
         context.request, context.text = parse_json(context.body)
+
+
+def decode_body(body: bytes, encoding: bytes) -> bytes | None:
+    """Return a body without its content encoding, ``None`` if it is larger than ``LARGEST_BODY`` then.
+
+    Raises:
+        ValueError: The encoding is unknown, or the body does not have it.
+    """
+    name = encoding.decode("latin-1").strip().lower()
+    if name in {"", "identity"}:
+        return body
+    if name not in _WINDOWS:
+        raise ValueError(f"the encoding {for_display(name)} is not supported; send gzip, deflate or none")
+    decoder = zlib.decompressobj(_WINDOWS[name])
+    try:
+        # Not more than this is decoded, however much it would become.
+        content = decoder.decompress(body, LARGEST_BODY + 1)
+    except zlib.error as error:
+        raise ValueError(f"the body is not valid {name}") from error
+    if len(content) > LARGEST_BODY:
+        return None
+    if not decoder.eof:
+        raise ValueError(f"the body is not whole {name}; its end is missing")
+    return content
 
 
 def parse_json(body: bytes | None) -> tuple[Any, str]:
@@ -256,7 +287,10 @@ def validate_request(service: Service, context: RequestContext) -> None:
     schema = contract.request
     if schema.accepts(context.request):
         return
-    if service.dialect.is_normalised and schema.accepts(meant := contract.normalised(context.request)):
+    meant = service.dialect.meant(context.request, contract)
+    if service.options.accept_empty_callback:
+        meant = without_empty_callback(meant)
+    if schema.accepts(meant):
         context.request = meant
     elif violations := schema.violations(context.request):
         problem = "; ".join(violation.message for violation in violations[:_SHOWN_VIOLATIONS])
@@ -306,7 +340,8 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
         seconds = context.space.random.uniform(options.duration.least, options.duration.most)
         timeline = even_timeline(context.now, round(seconds * 1000))
     callback = None
-    if isinstance(url := context.request.get(service.shared.fields.callback), str):
+    # An empty URL means none, where the contract allows one.
+    if isinstance(url := context.request.get(service.shared.fields.callback), str) and url:
         callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
     while True:
         task_id = service.next_task_id(model.contract.model, context.now)

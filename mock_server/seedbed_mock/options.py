@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_args
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec,
 from cyclopts import CycloptsError, Parameter, Token, validators
 from cyclopts.config import Dict
 from seedbed_schemas import Contract, job_api, local
+from seedbed_schemas.contract import patched_contract
 from seedbed_schemas.dialect import dialects
 
 from seedbed_mock.clock import Clock
@@ -112,6 +112,9 @@ class ServerOptions:
         control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
         seed: Seed of everything random, such as the colours of the images.
         scenario: Faults to inject over time: the name of a built-in scenario, or a scenario file.
+        accept_empty_callback: Take an empty or null callback URL for none, as "observed" always does.
+        contract_patch: JSON Merge Patch (RFC 7396) for a contract: a file or, from Python, its content. It changes the
+            contract of the model that its "title" names, otherwise the built-in one. Repeatable.
         contracts: Contracts of additional models; a contract of a built-in model replaces the built-in contract.
     """
 
@@ -146,6 +149,11 @@ class ServerOptions:
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
     seed: Annotated[int, _INTEGER] = 0
     scenario: Annotated[str | Path, Parameter(converter=_text, metavar="NAME|PATH", show_default=False)] = ""
+    accept_empty_callback: bool = False
+    contract_patch: Annotated[
+        str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]],
+        Parameter(converter=_texts, metavar="FILE", show_default=False),
+    ] = ()
     contracts: Annotated[Iterable[Contract], Parameter(parse=False)] = ()
 
     @classmethod
@@ -157,6 +165,8 @@ class ServerOptions:
         """
         known = [each.name for each in fields(cls)]
         if unknown := next((name for name in keywords if name not in known), None):
+            from difflib import get_close_matches  # the command line never needs it
+
             nearest = get_close_matches(unknown, known, 1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"the options are {', '.join(known)}."
             raise SettingsError(f"Unknown option {unknown}; {hint}")
@@ -223,6 +233,16 @@ class ServerOptions:
     def poll_limit(self) -> Rate | None:
         """Limit on recordInfo requests of an account."""
         return Rate.parse(self.poll_rate_limit)
+
+    @cached_property
+    def patched_contracts(self) -> tuple[Contract, ...]:
+        """The contracts of additional models, and all contracts that a patch changes."""
+        contracts = {each.model: each for each in self.contracts}
+        patch = self.contract_patch
+        for source in (patch,) if isinstance(patch, str | Path | Mapping) else patch:
+            contract = patched_contract(source, contracts)
+            contracts[contract.model] = contract
+        return tuple(contracts.values())
 
     @cached_property
     def callback_hosts(self) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ class RequestContext:
         path: Path parameters.
         operation: Name of the operation.
         body: The body, ``None`` if it was too large.
+        body_problem: Why the body could not be decoded, empty if it could.
         base_url: URL at which the server was reached.
         space: The space of the request.
         now: When the request arrived, in Unix milliseconds.
@@ -173,6 +174,7 @@ class RequestContext:
     text: str = ""
     data: Any = None
     envelope: Mapping[str, Any] | None = None
+    body_problem: str = ""
     task_id: str = ""
     violations: tuple[str, ...] = ()
     key_rule: str = ""

@@ -133,6 +133,8 @@ def provide_files(page: str, folder: Path) -> None:
     for example in examples_of(page):
         if example.language == "toml" and (first := re.match(r"# (\S+\.toml)\n", example.code)):
             (folder / first[1]).write_text(example.code, encoding="utf-8")
+        elif example.language == "json" and '"$defs"' in example.code:
+            (folder / "longer-prompts.json").write_text(example.code, encoding="utf-8")
     vendor_page = ROOT / "schemas/tests/pages/tables.zh.md"
     for name in ("page.md", "other-page.md"):
         shutil.copy(vendor_page, folder / name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
@@ -13,10 +15,6 @@ import msgspec
 from seedbed_schemas.clauses import Clause, Node, clauses, nodes
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import Schema, for_display, normalised
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _PACKAGE: Final = Path(__file__).parent
 _FOLDER: Final = _PACKAGE / "contracts"
@@ -88,7 +86,7 @@ class Contract:
         """
         content = path.read_bytes()
         try:
-            return cls(msgspec.json.decode(content))
+            return cls(msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)))
         except ContractError as error:
             raise ContractError(f"{path} is not a contract: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -170,6 +168,51 @@ def default_contract() -> Contract:
 def shipped_contracts() -> tuple[Contract, ...]:
     """Return the contracts of all shipped models, ordered by file name; they are loaded once."""
     return tuple(Contract.load(path) for path in sorted(_FOLDER.glob("*.json")) if path.name != "job-api.json")
+
+
+def merged(document: Any, patch: Any) -> Any:
+    """Return a JSON value with a JSON Merge Patch (RFC 7396) applied."""
+    if not isinstance(patch, Mapping):
+        return patch
+    found = dict(document) if isinstance(document, Mapping) else {}
+    for name, change in patch.items():
+        if change is None:
+            found.pop(name, None)
+        else:
+            found[name] = merged(found.get(name), change)
+    return found
+
+
+def patched_contract(source: str | Path | Mapping[str, Any], contracts: Mapping[str, Contract]) -> Contract:
+    """Return a contract with a patch applied, for a service that differs from its documentation.
+
+    Args:
+        source: A JSON Merge Patch, or the path of a file with one. Its ``title`` names the model whose contract it
+            changes; without one, that is the shipped model.
+        contracts: Contracts by model that replace the shipped ones or add to them.
+
+    Raises:
+        OSError: The file cannot be read.
+        ContractError: It contains no JSON object, the model is unknown, or the result is not a valid contract.
+    """
+    name, patch = "The contract patch", source
+    if isinstance(source, str | Path):
+        name = str(source)
+        try:
+            patch = msgspec.json.decode(Path(source).read_bytes().removeprefix(codecs.BOM_UTF8))
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"{name} is not a contract patch: it is not JSON.") from error
+    if not isinstance(patch, Mapping):
+        raise ContractError(f"{name} is not a contract patch: it must be a JSON object.")
+    known = {**{each.model: each for each in shipped_contracts()}, default_contract().model: default_contract()}
+    known |= contracts
+    title = patch.get("title", default_contract().model)
+    if title not in known:
+        raise ContractError(f"{name} patches the model {title!r}; the models are {', '.join(known)}.")
+    try:
+        return Contract(merged(known[title].document, patch))
+    except ContractError as error:
+        raise ContractError(f"{name} makes the contract of {title} invalid: {error}") from error
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

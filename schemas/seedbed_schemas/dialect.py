@@ -112,6 +112,8 @@ class Dialect:
         """Whether the input in a record's ``param`` is encoded as a JSON string."""
         self.is_normalised: bool = document["param"].get("is_normalised", False)
         """Whether the service keeps requests normalised, and takes texts for the numbers and booleans in them."""
+        self.empty_callback_is_absent: bool = document["param"].get("empty_callback_is_absent", False)
+        """Whether an empty text or null as the callback URL means that there is none."""
         self.cases: dict[str, Case] = {name: Case(**case) for name, case in document["cases"].items()}
         self._violations: dict[str, str] = document["violations"]
         self._rules: dict[tuple[str, str, str], _FieldRule] = {}
@@ -139,6 +141,12 @@ class Dialect:
     def case_of_violation(self, keyword: str) -> str:
         """Return the name of the case for a request that breaks a rule with this JSON Schema keyword."""
         return self._violations.get(keyword, "request_invalid")
+
+    def meant(self, request: Any, contract: Contract) -> Any:
+        """Return the request for which a service of this dialect takes a request; it may still be invalid."""
+        if self.is_normalised:
+            request = contract.normalised(request)
+        return without_empty_callback(request) if self.empty_callback_is_absent else request
 
     def kept_request(self, request: Mapping[str, Any], text: str, contract: Contract) -> str:
         """Return a request as the service keeps it, as JSON.
@@ -191,6 +199,14 @@ class Dialect:
             elif value is not UNSET:
                 sent[field] = value // rule.unit if rule.unit > 1 else value
         return sent
+
+
+def without_empty_callback(request: Any) -> Any:
+    """Return a request without its callback URL if that is an empty text or null."""
+    name = job_api().fields.callback
+    if isinstance(request, dict) and request.get(name, name) in ("", None):
+        return {field: value for field, value in request.items() if field != name}
+    return request
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ FORMATS: Final = (
 """The formats that are validated; any other format is an annotation."""
 
 
+_COMPARED_FIELDS: Final = 100
 _NUMBERS_AND_BOOLEANS: Final = frozenset({"integer", "number", "boolean"})
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?")
 
@@ -79,7 +81,8 @@ class Schema:
             if keyword == "required":
                 for name in (name for name in expected if name not in cast("Any", value)):
                     clause, path = f"{rule}/required/{name}", f"{field}.{name}" if field else name
-                    found[clause] = Violation(clause, path, keyword, f"{for_display(path)} is required")
+                    hint = _misspelt(name, value, error.schema)
+                    found[clause] = Violation(clause, path, keyword, f"{for_display(path)} is required{hint}")
             else:
                 describe = _REQUIREMENTS.get(keyword)
                 requirement = (
@@ -98,6 +101,21 @@ class Schema:
         for name in FORMATS:
             formats.checks(name)(_compile({"format": name}).is_valid)
         return Draft202012Validator(self.document, format_checker=formats)
+
+
+def _misspelt(name: str, value: Any, schema: Any) -> str:
+    """Return a note on a field that is likely meant for a missing one, empty if there is none."""
+    from difflib import get_close_matches  # valid values never need it
+
+    known = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    unknown = {_plain(each): each for each in itertools.islice(value, _COMPARED_FIELDS) if each not in known}
+    close = get_close_matches(_plain(name), unknown, 1, 0.8)
+    return f", and {for_display(unknown[close[0]])} is unknown: did you mean {name}?" if close else ""
+
+
+def _plain(name: str) -> str:
+    # Of one form for aspect_ratio, aspectRatio and Aspect-Ratio; a longer name is not that of a field.
+    return re.sub("[^a-z0-9]", "", name[:_DISPLAYED_CHARACTERS].lower())
 
 
 def normalised(value: Any, schema: Mapping[str, Any]) -> Any:
