@@ -105,7 +105,11 @@ class AsyncDeadlineBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Open a connection."""
-        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        except UnicodeError as error:
+            # The resolver of Python raises it for a name with an empty label or one of more than 63 characters.
+            raise httpcore2.ConnectError(f"invalid host name {host!r}") from error
         return _AsyncDeadlineStream(stream)
 
     async def sleep(self, seconds: float) -> None:

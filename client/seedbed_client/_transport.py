@@ -106,7 +106,11 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         """Open a connection."""
-        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        except UnicodeError as error:
+            # The resolver of Python raises it for a name with an empty label or one of more than 63 characters.
+            raise httpcore2.ConnectError(f"invalid host name {host!r}") from error
         return _DeadlineStream(stream)
 
     def sleep(self, seconds: float) -> None:
