@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx2
 import pytest
-import requests
 import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from requests.structures import CaseInsensitiveDict
 from seedbed_client import (
     AsyncSeedreamClient,
     Callback,
@@ -145,7 +145,7 @@ FORMS: dict[str, Callable[[dict[str, str]], Any]] = {
     "werkzeug": FrameworkHeaders,
     "starlette": Headers,
     "aiohttp": CIMultiDict,
-    "requests": requests.structures.CaseInsensitiveDict,
+    "requests": CaseInsensitiveDict,
     "httpx2": httpx2.Headers,
 }
 

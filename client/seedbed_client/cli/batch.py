@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import os
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import httpx2
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
@@ -108,8 +111,8 @@ class ProgressDisplay:
 
     def __init__(self, prompts: Sequence[str]) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        # A dumb terminal cannot move its cursor.
-        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        # A dumb terminal cannot move its cursor. The program at the other end of a pipe may print to the same terminal.
+        self._is_live = self._console.is_terminal and not (self._console.is_dumb_terminal or _is_pipe(sys.stdout))
         self.total = len(prompts)
         """Number of jobs."""
         self._prompts, self._rows, self._states = prompts, dict[int, TaskID](), dict[int, str]()
@@ -205,7 +208,16 @@ class _SummarizedProgress(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         if self.summary:
             yield Text(self.summary, no_wrap=True, overflow="crop")
-        yield from super().get_renderables()
+        if self.tasks:
+            # The terminal echoes ^C at the end of the last row. If that wrapped, the display would lose its place.
+            yield Constrain(self.make_tasks_table(self.tasks), self.console.width - len("^C") - 1)
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # the stream is closed, or an object that a program has put in its place
+        return False
 
 
 def _text_column(field: str, column: Column) -> ProgressColumn:
