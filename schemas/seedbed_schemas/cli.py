@@ -64,18 +64,21 @@ def derive(
 ) -> int:
     """Derive a contract from a page of the vendor's documentation.
 
-    Limits that only the prose states, and statements that are not recognized, are printed on standard error.
+    Limits that only the prose states, statements that contradict each other, and statements that are not recognized are
+    printed on standard error.
 
     Args:
         page: File with the page, or - for standard input: Markdown, OpenAPI, or JSON from /api/v1/models/MODEL/schema.
         output: File to write the contract to. Default: standard output.
         check: Contract to compare with. Prints the differences instead of the contract; exits with 1 if there are any.
-        strict: Exit with 1 if the page contains a statement that is not recognized.
+        strict: Exit with 1 if the page contradicts itself or contains a statement that is not recognized.
     """
     known = Contract.load(check) if check else None
     derivation = derive_page(_read(page))
     for note in derivation.notes:
         print(f"seedbed derive: limit stated only in prose: {note}", file=sys.stderr)
+    for statement in derivation.contradictions:
+        print(f"seedbed derive: contradiction: {statement}", file=sys.stderr)
     for statement in derivation.unrecognized:
         print(f"seedbed derive: not recognized: {statement}", file=sys.stderr)
     has_drifted = False
@@ -89,7 +92,8 @@ def derive(
         has_drifted = bool(lines)
     if output or not known:
         _write(derivation.text, output)
-    return int(has_drifted or (strict and bool(derivation.unrecognized)))
+    is_doubtful = bool(derivation.unrecognized or derivation.contradictions)
+    return int(has_drifted or (strict and is_doubtful))
 
 
 def _read(page: str) -> str:

@@ -96,13 +96,18 @@ class JobApi:
         states = document["x-states"]
         self.states = States(tuple(states["pending"]), states["success"], states["failure"])
         self.fields = RequestFields(**document["x-request"])
+        self.server: str = document["x-server"]["url"]
+        """Base URL of the service, for pages that name none."""
         operations = msgspec.convert(document["x-operations"], dict[str, EndpointSpec])
+        self.create_task = operations["createTask"]
         self.record_info = operations["recordInfo"]
         self.credit = operations["credit"]
         self.models = operations["models"]
         self.model_schema = operations["modelSchema"]
         """``{model}`` in its path stands for the name of the model; the slash in the name is not encoded."""
         self.download_url = operations["downloadUrl"]
+        self.result = operations["result"]
+        """``{name}`` in its path stands for the file name of the image."""
         limits = document["x-limits"]
         self.rate: tuple[int, int] = (limits["createTask"]["requests"], limits["createTask"]["seconds"])
         """New tasks per account: how many, in how many seconds."""

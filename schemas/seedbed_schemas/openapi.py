@@ -55,6 +55,7 @@ _HTTP_STATUSES: Final = range(100, 600)
 _SUCCESS_CODES: Final = range(200, 300)
 _SECURITY_SCHEME: Final = "key"
 _EXAMPLE_TIME: Final = 1_900_000_000_000
+_EXAMPLE_IMAGE: Final = "https://example.com/image.png"
 
 
 def openapi_document(contract: Contract, *, http_status: HttpStatus = "envelope") -> dict[str, Any]:
@@ -85,6 +86,7 @@ class _DocumentWriter:
             ("credit", api.credit, "creditAnswer", api.new_account_credits),
             ("models", api.models, "modelsAnswer", {"total": 0, "models": []}),
             ("modelSchema", api.model_schema, "modelSchemaAnswer", {"model": contract.model, "openapi": None}),
+            ("downloadUrl", api.download_url, "downloadUrlAnswer", _EXAMPLE_IMAGE),
         ):
             text = {"type": "string", "minLength": 1}
             query = {"name": endpoint.query, "in": "query", "required": True, "schema": text}
@@ -93,8 +95,10 @@ class _DocumentWriter:
                 "operationId": name,
                 "summary": api.document["x-operations"][name]["description"],
                 **({"parameters": [query]} if endpoint.query else {}),
+                **({"requestBody": _url_body(endpoint.field)} if endpoint.field else {}),
                 "responses": self._responses(shape, {"success": self._envelope(data)}),
             }
+        paths[api.result.path] = {api.result.method.lower(): self._result_operation()}
         return {
             "openapi": "3.1.0",
             "info": {
@@ -138,6 +142,21 @@ class _DocumentWriter:
             **callbacks,
         }
 
+    def _result_operation(self) -> dict[str, Any]:
+        """Return the operation that fetches a result image, the only one whose response is not JSON."""
+        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        image = {"schema": {"type": "string", "contentMediaType": "image/jpeg"}}
+        return {
+            "operationId": "result",
+            "summary": self._api.document["x-operations"]["result"]["description"],
+            "security": [],
+            "parameters": [name],
+            "responses": {
+                "200": {"description": "The image.", "content": {"image/jpeg": image}},
+                "404": {"description": "The image does not exist, or is no longer kept."},
+            },
+        }
+
     def _responses(self, shape: str, success: dict[str, Any]) -> dict[str, Any]:
         """Return the responses of an operation: all with status 200, or failures with the code as their status."""
         # A code such as 1001 is not a valid HTTP status, so it stays in the envelope.
@@ -156,7 +175,7 @@ class _DocumentWriter:
 
     def _record(self) -> Any:
         param = example_of(self._contract.part("request"))
-        results = Results(["https://example.com/image.png"])
+        results = Results([_EXAMPLE_IMAGE])
         return msgspec.to_builtins(
             Record(
                 task_id="task_example",
@@ -190,6 +209,12 @@ def _ref(name: str) -> dict[str, str]:
 
 def _json_content(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema, "examples": {name: {"value": examples[name]} for name in examples}}}
+
+
+def _url_body(field: str) -> dict[str, Any]:
+    """Return the body of an operation whose only field is the URL of a result."""
+    schema = {"type": "object", "required": [field], "properties": {field: {"type": "string", "format": "uri"}}}
+    return {"required": True, "content": _json_content(schema, {"result": {field: _EXAMPLE_IMAGE}})}
 
 
 def _failure(code: Code) -> dict[str, Any]:
@@ -239,6 +264,8 @@ def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
         schema: A JSON Schema as contracts contain it.
         whole: Whether to include all fields that are not deprecated, instead of only the required ones.
     """
+    alternatives = () if "type" in schema else schema.get("oneOf") or schema.get("anyOf") or ()
+    schema = {**alternatives[0], **schema} if alternatives else schema
     for keyword in ("const", "default"):
         if keyword in schema:
             return schema[keyword]

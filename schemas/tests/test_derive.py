@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from seedbed_schemas.contract import Contract
 from seedbed_schemas.derive import PageError, derive, derive_page
+from seedbed_schemas.job_api import job_api
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT.parent / "shared" / "docs" / "seedream-4.5-text-to-image.zh.md"
@@ -122,6 +123,7 @@ def test_prose_of_the_vendor_is_not_copied() -> None:
 CODES = "`200`, `422`, `499`<br>**状态码说明:**<br>- `200`: 成功<br>- `422`: 验证错误<br>- `499`: 其他"
 
 REPLACEMENTS = {
+    "Body (application/json)": "Wunschzettel",
     "#### input 对象属性": "#### X 对象属性",
     "`40`<br>": "`4.5`<br>",
     "| 参数名 | 类型 | 说明 |": "| 参数名 | 类型 | 价格 |",
@@ -132,14 +134,12 @@ REPLACEMENTS = {
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
-        ("## 请求参数", "'请求参数'"),
+        ("Body (application/json)", "'请求参数'"),
         ("## 响应", "'响应'"),
         ("**请求方法:** POST", "'请求方法'"),
         ("**请求路径:** `/v9/sketch`", "'请求路径'"),
-        ("curl https://api.example.com/v9/sketch", "the server"),
         ("### Authorizations", "'Authorizations'"),
         ("`X-Meadow: Token abc`", "the header to send"),
-        ("**可用选项:** `meadow/1-sketch`", "'可用选项'"),
         ("**可用选项:** `1`, `2`, `4`", "'可用选项'"),
         ("#### input 对象属性", "'X'"),
         (CODES, "has no line"),
@@ -155,8 +155,21 @@ REPLACEMENTS = {
 )
 def test_a_missing_part_is_named_in_the_error(removed: str, message: str) -> None:
     assert removed in SMALL_PAGE
+    page = SMALL_PAGE.replace("## 请求参数\n", "") if removed.startswith("Body") else SMALL_PAGE
     with pytest.raises(PageError) as error:
-        derive(SMALL_PAGE.replace(removed, REPLACEMENTS.get(removed, "")))
+        derive(page.replace(removed, REPLACEMENTS.get(removed, "")))
     assert message in str(error.value)
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
+
+
+def test_a_page_without_an_example_call_has_the_documented_server() -> None:
+    contract = Contract(json.loads(derive(SMALL_PAGE.replace("curl https://api.example.com/v9/sketch", ""))))
+    assert contract.operation.server == job_api().server
+    assert contract.operation.path == "/v9/sketch"
+
+
+def test_the_model_may_be_named_by_its_default_alone() -> None:
+    assert (
+        json.loads(derive(SMALL_PAGE.replace("<br>**可用选项:** `meadow/1-sketch`", "")))["title"] == "meadow/1-sketch"
+    )

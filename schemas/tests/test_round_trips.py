@@ -34,7 +34,9 @@ Words = dict[str, str]
 
 # --- contracts -------------------------------------------------------------------------------------------------------
 
-texts = st.from_regex(r"[a-z0-9][A-Za-z0-9:./_-]{0,8}", fullmatch=True).filter(lambda text: text != "none")
+texts = st.from_regex(r"[a-z0-9][A-Za-z0-9:./_-]{0,8}", fullmatch=True).filter(
+    lambda text: text not in {"none", "null", "n/a"}
+)
 numbers = st.integers(-9_999, 9_999)
 fractions = st.integers(-99, 99).map(lambda number: number / 4)
 sizes = st.integers(0, 9_999)
@@ -101,12 +103,13 @@ def pages(draw: st.DrawFn) -> PageFacts:
     request = [draw(fields(names, 2, flags=True)) for _ in range(draw(st.integers(0, 3)))]
     response = [draw(fields(names, 2, flags=False)) for _ in range(draw(st.integers(0, 2)))]
     code = Field("code", rules({"type": "integer", "enum": codes}))
+    task = Field("data", rules({"type": "object"}), fields=(Field("taskId", rules({"type": "string"})),))
     return PageFacts(
         operation=OperationFacts(
             *(RuleFact(value, SOMEWHERE) for value in ("POST", "/v1/a", "https://a.test", "X-Key", "Token"))
         ),
         request=Field("", rules({"type": "object"}), fields=(model, *request)),
-        answer=Field("", rules({"type": "object"}), fields=(code, *response)),
+        answer=Field("", rules({"type": "object"}), fields=(code, task, *response)),
         codes=tuple(CodeFact(number, SOMEWHERE) for number in codes),
     )
 

@@ -18,8 +18,9 @@ import yaml12
 
 from seedbed_schemas.contract import Contract, ContractError
 from seedbed_schemas.derive.document import read_sections
+from seedbed_schemas.derive.examples import contradictions, server_from_examples
 from seedbed_schemas.derive.facts import KEYWORDS, PageError, PageFacts, RuleFact
-from seedbed_schemas.derive.markdown import read_markdown, server_from_examples
+from seedbed_schemas.derive.markdown import read_markdown
 from seedbed_schemas.derive.openapi import read_openapi
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import for_display
@@ -47,11 +48,13 @@ class Derivation:
         contract: The contract document.
         notes: Limits that only the prose states, one phrase each.
         unrecognized: Statements that are neither a known fact nor prose, one phrase each.
+        contradictions: What the page states in two ways, one phrase each with its place.
     """
 
     contract: dict[str, Any]
     notes: tuple[str, ...]
     unrecognized: tuple[str, ...]
+    contradictions: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -80,14 +83,16 @@ def derive_page(page: str) -> Derivation:
     facts = read_page(page)
     contract = write_contract(facts)
     try:
-        notes = tuple(Contract(contract).notes())
+        checked = Contract(contract)
+        notes = checked.notes()
         # YAML has values that JSON does not have, such as .nan and lone surrogates in strings.
         msgspec.json.decode(_render(contract).encode())
     except ContractError as error:
         raise PageError(f"The page does not result in a valid contract: {error}") from error
     except ValueError as error:
         raise PageError("The page states a value that JSON cannot represent.") from error
-    return Derivation(contract, notes, facts.unrecognized)
+    found = (*facts.contradictions, *contradictions(checked, facts.requests, facts.answers))
+    return Derivation(contract, notes, facts.unrecognized, found)
 
 
 def _render(contract: dict[str, Any]) -> str:
@@ -104,6 +109,7 @@ def read_page(page: str) -> PageFacts:
         PageError: The page cannot be read.
     """
     _check_length(page, MAXIMUM_CHARACTERS)
+    page = page.removeprefix("\ufeff")
     if not page.strip():
         raise PageError("The page is empty.")
     if "\0" in page:
@@ -116,7 +122,7 @@ def read_page(page: str) -> PageFacts:
     sections = read_sections(page)
     for section in sections:
         for fence in section.fences:
-            if document := _openapi_in(fence):
+            if document := _openapi_in(fence.text):
                 return read_openapi(
                     document, heading=section.heading, server_of=lambda path: server_from_examples(sections, path)
                 )

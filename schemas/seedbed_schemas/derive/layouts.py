@@ -1,118 +1,28 @@
-"""The layouts in which Markdown pages list fields: table rows, bullets, and one heading per field.
-
-The pages are in Chinese or English. ``lexicon.json`` maps the words by which they mark facts to concepts, which are
-JSON Schema keywords and names such as ``options``; ``prose.json`` has patterns for limits that are stated in prose.
-"""
+"""The layouts in which Markdown pages list fields: table rows, bullets, and one heading or bold name per field."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas.derive.document import Cell, Segment
-from seedbed_schemas.derive.facts import (
-    Field,
-    Note,
-    PageError,
-    Place,
-    RuleFact,
-    TypeSpec,
-    parse_example,
-    parse_number,
-    parse_type,
-    parse_value,
+from seedbed_schemas.derive.document import Cell, Fence, Item, Paragraph, Section, Segment, Table
+from seedbed_schemas.derive.facts import PageError, Place, parse_type
+from seedbed_schemas.derive.vocabulary import (
+    COLUMNS,
+    LABELS,
+    announcement,
+    inline_labels,
+    is_field_name,
+    match_concept,
+    plain_label,
+    words_for,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from seedbed_schemas.derive.document import Item, Section, Table
-
-
-# --- the vocabulary --------------------------------------------------------------------------------------------------
-
-
-LIMITS: Final = (
-    "minLength",
-    "maxLength",
-    "minimum",
-    "maximum",
-    "minItems",
-    "maxItems",
-    "multipleOf",
-)
-"""Concepts of labels that are followed by a number: JSON Schema keywords."""
-
-COLUMNS: Final = ("name", "type", "location", "required", "default", "description")
-"""Concepts of the columns of a table of fields."""
-
-LABELS: Final = (*LIMITS, "options", "example", "codes", "range", "array length", "pattern", "deprecated", "prose")
-"""Concepts of labels in the description of a field."""
-
-OPERATION: Final = ("method", "path")
-"""Concepts of labels outside the fields."""
-
-BODY: Final = re.compile(r"(?:Body|请求体)\s*[(（](?P<media>[\w/+.-]+)[)）]", re.IGNORECASE)
-"""A heading above the fields of the body, with its media type."""
-
-_PROPERTIES: Final = re.compile(
-    r"(?P<field>[^\s的]+?)(?:\[\])?\s*(?:的?(?:对象)?属性|(?:object )?properties)"
-    r"|properties of (?P<of>[^\s]+?)(?:\[\])?",
-    re.IGNORECASE,
-)
-_FOLDER: Final = Path(__file__).parent
-_WORDS: Final[dict[str, dict[str, str]]] = {
-    concept: {word.casefold(): word for word in words}
-    for concept, words in json.loads((_FOLDER / "lexicon.json").read_text(encoding="utf-8")).items()
-}
-_PROSE_PATTERNS: Final = tuple(
-    (row["keyword"], re.compile(row["pattern"], re.IGNORECASE))
-    for row in json.loads((_FOLDER / "prose.json").read_text(encoding="utf-8"))
-)
-
-
-def match_concept(word: str, *concepts: str) -> str:
-    """Return the first of these concepts that the word denotes, or an empty string."""
-    plain = word.strip().rstrip(":：").strip().casefold()
-    return next((concept for concept in concepts if plain in _WORDS[concept]), "")
-
-
-def words_for(concept: str) -> str:
-    """Return the first word for a concept and the first English one, quoted for an error message."""
-    words = _WORDS[concept]
-    chosen = [next(iter(words)), next((word for word in words if word.isascii()), "")]
-    return " or ".join(repr(words[word]) for word in dict.fromkeys(chosen) if word)
-
-
-def properties_of(heading: str) -> str:
-    """Return the field whose properties a heading announces, or an empty string."""
-    match = _PROPERTIES.fullmatch(heading)
-    return str(match["field"] or match["of"]) if match else ""
-
-
-def prose_notes(lines: Iterable[str], rules: Mapping[str, RuleFact], place: Place) -> tuple[Note, ...]:
-    """Return the limits that the lines state, each once, without those that a rule states with the same value."""
-    found = dict.fromkeys(
-        (keyword, int(match[1].replace(",", "")))
-        for line in lines
-        for keyword, pattern in _PROSE_PATTERNS
-        for match in pattern.finditer(line)
-    )
-    return tuple(
-        Note(keyword, value, place)
-        for keyword, value in found
-        if not (keyword in rules and rules[keyword].value == value)
-    )
-
-
-# --- entries: fields as a page lists them ----------------------------------------------------------------------------
-
-
-_GROUP: Final = re.compile(r"\s*[(（](?P<inside>[^()（）]*)[)）]")
-_BULLET_TYPE: Final = re.compile(r"[a-z]+(?:<[\w<>-]+>|\[\])?")
+    from seedbed_schemas.derive.document import Block
 
 
 @dataclass
@@ -121,8 +31,9 @@ class FieldEntry:
 
     Attributes:
         name: Name of the field.
-        parent: Name of the field that contains it; empty at the top.
+        parent: Path or name of the field that contains it; empty at the top.
         place: Heading and row.
+        line: Line in the page.
         cells: What the page says about the field, by concept.
         columns: The page's own words for these concepts.
     """
@@ -130,6 +41,7 @@ class FieldEntry:
     name: str
     parent: str
     place: Place
+    line: int = 0
     cells: dict[str, Cell] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
 
@@ -142,224 +54,381 @@ class FieldEntry:
         """Return what the page says about a concept, or an empty string."""
         return self.cells[concept].text if concept in self.cells else ""
 
+    def lines(self) -> tuple[Segment, ...]:
+        """Return the lines of the description."""
+        return self.cells["description"].segments if "description" in self.cells else ()
+
+    @property
+    def is_dotted(self) -> bool:
+        """Whether the page gives the path of the field, which states that its parents are objects."""
+        return "." in (self.place.row or self.place.heading)
+
     def at(self, concept: str, label: str = "") -> Place:
         """Return the place where the page says it."""
         return self.place.at(self.columns.get(concept, ""), label)
 
 
-def entries(section: Section, above: Iterable[str]) -> Iterator[FieldEntry]:
+def entries(section: Section, above: Mapping[str, str]) -> Iterator[FieldEntry]:
     """Yield the fields that a section lists.
 
     Args:
         section: Section of the page.
-        above: Names of the fields found so far; a section below the heading of such a field lists its children.
+        above: The fields found so far, by name in lower case; a section below the heading of such a field lists its
+            children.
 
     Raises:
         PageError: A table lacks a column, or a row lacks a name or type.
     """
-    # The innermost heading that announces properties or names a field found so far gives the parent.
-    known = set(above) - {section.heading}
-    parents = (properties_of(title) or (title if title in known else "") for title in reversed(section.headings))
-    parent = next(filter(None, parents), "")
+    parent = parent_of(section, above)
+    lines, nested = list[Segment](), list[FieldEntry]()
+    for block in section.blocks:
+        found, others = _read_block(section, block, parent)
+        nested += found
+        lines += others
+    own = _own_entry(section, parent, lines)
+    if own:
+        yield own
+        path = f"{own.parent}.{own.name}".lstrip(".")
+        # What is listed below the name of a field, without a path of its own, belongs to that field.
+        nested = [entry if entry.parent != parent else replace(entry, parent=path) for entry in nested]
+        parent = path
     for table in filter(is_table_of_fields, section.tables):
         yield from _rows(section, table, parent)
-    if _has_type_line([*section.segments, *(line for item in section.items for line in item.segments)]):
-        path, _, name = section.heading.rpartition(".")
-        entry = FieldEntry(name, path.replace("[]", "") or parent, Place(section.heading))
-        yield _with_description(entry, section.lines())
-        return
-    for item in section.items:
-        yield from _bullets(section, item, parent)
+    yield from nested
+
+
+def block_lines(block: Block) -> Iterator[Segment]:
+    """Yield the lines of a block that is not a fence or a table."""
+    if isinstance(block, Paragraph):
+        yield from block.segments
+    elif isinstance(block, Item):
+        yield from block.lines()
+
+
+def paragraph_lines(section: Section) -> Iterator[Segment]:
+    """Yield the lines of a section's paragraphs, without those of its lists."""
+    yield from (line for block in section.blocks if isinstance(block, Paragraph) for line in block.segments)
+
+
+def parent_of(section: Section, above: Mapping[str, str]) -> str:
+    """Return the field that the innermost heading with a meaning announces or names."""
+    titles = list(section.headings if section.caption else section.headings[:-1])
+    titles += [] if section.caption or not announcement(section.heading) else [section.heading]
+    for title in reversed(titles):
+        announced = announcement(title)
+        if announced and (announced.is_certain or announced.field.casefold() in above):
+            return above.get(announced.field.casefold(), announced.field)
+        name = title.replace("[]", "").rpartition(".")[2]
+        if above.get(name.casefold()) == name and title != section.heading:
+            return title.replace("[]", "")
+    return ""
+
+
+def _read_block(section: Section, block: Block, parent: str) -> tuple[list[FieldEntry], list[Segment]]:
+    """Return the fields that a list item describes, and the lines that describe something else."""
+    if isinstance(block, Paragraph):
+        return [], block.segments
+    if isinstance(block, Fence):
+        text = block.text.strip()
+        return [], [Segment(text=text, codes=[text], line=block.line)]
+    if isinstance(block, Table):
+        return [], []
+    if found := _bullet(section, block, parent):
+        return found, []
+    fields, lines = list[FieldEntry](), list[Segment]()
+    for child in block.blocks:
+        found, others = _read_block(section, child, parent)
+        fields += found
+        lines += others
+    return fields, lines
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+_NESTING_MARK: Final = re.compile(r"[\s\u00a0\u3000└├─│↳→»>·•\-–—]+")
+_NAME_REMARK: Final = re.compile(r"\s*(?:[(（][^()（）]*[)）]|\*+)$")
 
 
 def is_table_of_fields(table: Table) -> bool:
-    """Return whether a table lists fields, which is the case if one of its columns contains names."""
-    return any(match_concept(column, "name") for column in table.columns)
+    """Return whether a table lists fields: one of its columns contains names, and none the values of one field."""
+    concepts = {match_concept(column, *COLUMNS, "value") for column in table.columns}
+    return "name" in concepts and ("type" in concepts or "value" not in concepts)
 
 
 def _rows(section: Section, table: Table, parent: str) -> Iterator[FieldEntry]:
-    columns = {concept: column for column in table.columns if (concept := match_concept(column, *COLUMNS))}
+    columns = dict[str, str]()
+    for column in table.columns:
+        columns.setdefault(match_concept(column, *COLUMNS, *LABELS), column)
     for concept in ("type", "description"):
         if concept not in columns:
-            raise PageError(f"The table under {section.heading!r} has no column {words_for(concept)}.")
+            where = f"The table under {section.heading!r}"
+            line = table.rows[0].line - 2 if table.rows else section.line
+            raise PageError(f"{where} has no column {words_for(concept)} (line {line}).")
+    others = [column for concept, column in columns.items() if concept in LABELS]
+    above = ""
     for row in table.rows:
-        cells = {concept: row[column] for concept, column in columns.items()}
-        name = cells["name"].text
+        cells: dict[str, Cell] = {concept: row.cells[columns[concept]] for concept in COLUMNS if concept in columns}
+        written = cells["name"].text
         # A row without a type usually lost a cell, which shifts all others; reading on would misplace its facts.
         for concept in ("name", "type"):
             if not cells[concept].text:
-                where = f"The row {name!r} of the table under {section.heading!r}"
-                raise PageError(f"{where} has nothing in column {columns[concept]!r}.")
-        yield FieldEntry(name, parent, Place(section.heading, name), cells, columns)
+                where = f"The row {written!r} of the table under {section.heading!r}"
+                raise PageError(f"{where} has nothing in column {columns[concept]!r} (line {row.line}).")
+        mark = _NESTING_MARK.match(written)
+        path, _, name = _NAME_REMARK.sub("", written[mark.end() if mark else 0 :]).rpartition(".")
+        nested_in = f"{parent}.{above}".strip(".") if mark and above else parent
+        above = above if mark else name
+        entry = FieldEntry(name, path.replace("[]", "") or nested_in, Place(section.heading, written), row.line)
+        entry.cells, entry.columns = cells, columns
+        extra = [as_statement(column, row.cells[column]) for column in others]
+        lines = [line for line in (*cells["description"].segments, *extra) if line.text or line.label]
+        entry.cells = cells | {"description": Cell(tuple(statements(lines)))}
+        yield entry
+
+
+def as_statement(column: str, cell: Cell) -> Segment:
+    """Return a cell of a column such as ``Example`` as a labelled line; a dash means that there is none."""
+    text = "" if match_concept(cell.text, "no default") else cell.text
+    codes = [code for segment in cell.segments for code in segment.codes]
+    return Segment(column if text else "", text, codes, colon=True)
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+_GROUP: Final = re.compile(r"\s*[(（](?P<inside>[^()（）]*(?:\([^()]*\)[^()（）]*)?)[)）]")
+_TYPE_START: Final = re.compile(
+    r"(?P<type>[A-Za-z]+(?:<[\w<>-]{1,40}>|\[\w{1,20}\])?(?:\[\])?)(?P<rest>\s*(?:[(（·|,，].*)?)", re.DOTALL
+)
+_PLAIN_NAME: Final = re.compile(r"(?P<name>[\w$.\[\]-]+)(?=\s*[(（])")
+_SEPARATORS: Final = re.compile(r"[,，、;；·|]")
+_LOCATIONS: Final = frozenset({"header", "body", "query", "path"})
+
+
+def _own_entry(section: Section, parent: str, lines: list[Segment]) -> FieldEntry | None:
+    """Return the field that the heading or the bold name of the section names, if the lines give its type."""
+    title = section.caption or section.heading
+    name = _NAME_REMARK.sub("", title)
+    if not is_field_name(name):
+        return None
+    path, _, name = name.rpartition(".")
+    place = Place(section.heading, section.caption)
+    entry = FieldEntry(name, path.replace("[]", "") or parent, place, section.line)
+    rest = lines[:]
+    if lines and not lines[0].label and _read_head(entry, lines[0], lines[0].text):
+        rest = [*entry.lines(), *lines[1:]]
+        entry.cells.pop("description", None)
+    found = list(statements(rest))
+    if "type" not in entry.cells and not _has_type_line(found):
+        return None
+    return _with_description(entry, found)
 
 
 def _has_type_line(lines: Iterable[Segment]) -> bool:
     """Return whether labelled lines describe a field, which is the case if one of them gives its type."""
-    return any(line.colon and match_concept(line.label, "type") and line.text for line in lines)
+    return any(
+        line.colon and match_concept(line.label, "type") and "/" not in line.text and line.text for line in lines
+    )
 
 
 def _with_description(entry: FieldEntry, lines: Iterable[Segment]) -> FieldEntry:
     """Fill an entry from labelled lines; lines without a column's concept belong to the description."""
-    rest = list(entry.cells["description"].segments) if "description" in entry.cells else []
+    rest = list(entry.lines())
     for line in lines:
-        concept = match_concept(line.label, *COLUMNS) if line.colon else ""
+        concept = match_concept(line.label, *COLUMNS) if line.colon and not line.inline else ""
         if concept == "description":
-            rest.append(Segment(text=line.text, codes=line.codes))
-        elif concept:
+            rest.append(replace(line, label="", colon=False))
+        elif concept and concept not in entry.cells:
             entry.set(concept, line.label, line)
-        else:
+        elif not concept:
             rest.append(line)
-    entry.set("description", "", *rest)
+    entry.set("description", entry.columns.get("description", ""), *rest)
     return entry
 
 
-def _bullets(section: Section, item: Item, parent: str) -> list[FieldEntry]:
+def _bullet(section: Section, item: Item, parent: str) -> list[FieldEntry]:
     """Return the field that a bullet describes, followed by the fields of its nested bullets."""
     head = item.segments[0] if item.segments else Segment()
-    name = head.label or (head.codes[0] if head.codes and head.text.startswith(head.codes[0]) else "")
-    if not name:
+    label = head.label or (head.codes[0] if head.codes and head.text.startswith(head.codes[0]) else "")
+    if not label and (match := _PLAIN_NAME.match(head.text)):
+        label = match["name"]
+    if not is_field_name(label.strip()):
         return []
-    entry = FieldEntry(name, parent, Place(section.heading, name))
-    _read_bullet_head(entry, head.text if head.label else head.text.removeprefix(name), head.codes)
-    own, nested = list(item.segments[1:]), list[FieldEntry]()
-    for child in item.items:
-        found = _bullets(section, child, name)
+    text = head.text if head.label else head.text[len(label) :]
+    if head.colon and match_concept(label, *COLUMNS, *LABELS) and not _GROUP.match(text):
+        return []
+    path, _, name = label.strip().rpartition(".")
+    entry = FieldEntry(name, path.replace("[]", "") or parent, Place(section.heading, label), head.line)
+    is_typed = _read_head(entry, head, text)
+    if not is_typed:
+        entry.set("description", "", replace(head, label="", text=text.lstrip(" :：-"), colon=False))
+    own, nested = list[Segment](), list[FieldEntry]()
+    for block in item.blocks:
+        found, others = _read_block(section, block, f"{entry.parent}.{name}".lstrip("."))
         nested += found
-        own += () if found else child.lines()
-    return [_with_description(entry, own), *nested] if "type" in entry.cells or _has_type_line(own) else []
+        own += [line for line in others if line is not head]
+    own = list(statements(own))
+    return [_with_description(entry, own), *nested] if is_typed or _has_type_line(own) else []
 
 
-def _read_bullet_head(entry: FieldEntry, text: str, codes: list[str]) -> None:
-    """Read the first line of a bullet, ``NAME (type, required, default: x): description``, after the name."""
-    group = _GROUP.match(text)
-    words = [word.strip() for word in re.split(r"[,，、;；]", group["inside"])] if group else []
-    if not group or not _BULLET_TYPE.fullmatch(words[0]):
-        entry.set("description", "", Segment(text=text, codes=codes))
-        return
-    entry.set("type", "", Segment(text=words[0]))
-    unknown: list[Segment] = []
-    for word in words[1:]:
-        label, _, value = word.replace("：", ":", 1).partition(":")
-        if match_concept(word, "yes", "no"):
-            entry.set("required", "", Segment(text=word))
-        elif match_concept(label, "default"):
-            entry.set("default", "", Segment(text=value.strip()))
-        elif word:
+def _read_head(entry: FieldEntry, head: Segment, text: str) -> bool:
+    """Read what follows the name of a field, and return whether that is its type.
+
+    The forms are ``(string, required, default: x): description`` and ``string (required, default: x)``.
+    """
+    text = text.strip().lstrip(":：-–— ")
+    if (group := _GROUP.match(text)) and (words := _SEPARATORS.split(group["inside"])):
+        if not _is_known_type(words[0]):
+            return False
+        entry.set("type", "", Segment(text=words[0].strip()))
+        rest = text[group.end() :]
+    elif (match := _TYPE_START.fullmatch(text)) and _is_known_type(match["type"]):
+        rest = match["rest"].strip()
+        inner = _GROUP.match(rest)
+        words = _SEPARATORS.split(inner["inside"] if inner else rest)
+        rest = rest[inner.end() :] if inner else ""
+        if not (match["type"] in head.codes or all(map(_head_concept, filter(str.strip, words)))):
+            return False
+        entry.set("type", "", Segment(text=match["type"]))
+        words = ["", *words]
+    else:
+        return False
+    unknown = list(_read_words(entry, words[1:], head.codes))
+    description = replace(head, label="", text=rest.lstrip(" :：-"), colon=False)
+    entry.set("description", "", *([description] if description.text else []), *unknown)
+    return True
+
+
+def _read_words(entry: FieldEntry, words: Iterable[str], codes: list[str]) -> Iterator[Segment]:
+    """Read the words beside a type, and yield those that are not recognized."""
+    for word in filter(str.strip, words):
+        concept = _head_concept(word)
+        value = word.replace("：", ":", 1).partition(":")[2].strip()
+        if concept == "required":
+            entry.set("required", "", Segment(text=word.strip()))
+        elif concept == "default":
+            entry.set("default", "", Segment(text=value, codes=[code for code in codes if code == value]))
+        elif not concept:
             # As a label, it is later reported as not recognized.
-            unknown.append(Segment(label=word, text=word, colon=True))
-    entry.set("description", "", Segment(text=text[group.end() :].lstrip(" :：-"), codes=codes), *unknown)
+            yield Segment(label=word.strip(), text=word.strip(), colon=True)
 
 
-# --- fields: entries with their rules --------------------------------------------------------------------------------
+def _head_concept(word: str) -> str:
+    """Return which fact a word beside a type states: ``required``, ``default`` or ``location``."""
+    label = word.replace("：", ":", 1).partition(":")[0]
+    if match_concept(word, "yes", "no"):
+        return "required"
+    if match_concept(label, "default"):
+        return "default"
+    return "location" if word.strip().casefold() in _LOCATIONS else ""
 
 
-_MAY_HAVE_FRACTIONS: Final = frozenset({"minimum", "maximum", "multipleOf"})
-_RANGE: Final = re.compile(r"(?P<low>-?[\d.,]{1,20})\s?(?:<=\s?\w{1,20}\s?<=|-|~|to|至)\s?(?P<high>-?[\d.,]{1,20}).*")
-_RANGES: Final = {"range": ("minimum", "maximum"), "array length": ("minItems", "maxItems")}
-_ARRAY_KEYWORDS: Final = frozenset({"minItems", "maxItems", "default", "deprecated"})
-"""Keywords that apply to an array itself; all others in its description apply to its items."""
+def _is_known_type(text: str) -> bool:
+    try:
+        return bool(parse_type(text.strip(), ""))
+    except PageError:
+        return False
 
 
-def read_fields(entries: Iterable[FieldEntry], what: str, unrecognized: list[str]) -> tuple[Field, ...]:
-    """Turn the entries of one part of the page into fields, each with its children.
+# --- statements: lines with their label and all of their value -------------------------------------------------------
+
+
+_CONTINUED: Final = ("options", "example", "default", "type", "required", "range", *LABELS[:7])
+_BEFORE_MEANING: Final = re.compile(r"\s*(?:：|:\s|\s[-–—]\s|[(（]).*", re.DOTALL)
+
+
+def statements(lines: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield the lines with their labels; a value may stand in the lines after its label, or inside a sentence."""
+    found = list[Segment]()
+    open_label: Segment | None = None
+    inline = list[Segment]()
+    for original in lines:
+        line = _labelled(original)
+        if open_label and not line.label and _continues(open_label, original):
+            _append_value(open_label, original)
+            if match_concept(open_label.label, *_CONTINUED) != "options":
+                open_label = None
+            continue
+        opens = line.colon and not line.text and match_concept(line.label, *_CONTINUED)
+        open_label = replace(line, codes=[]) if opens else None
+        found.append(open_label or line)
+        if not match_concept(line.label, *LABELS, "type", "required", "default") and line.text:
+            inline += _inline_statements(line)
+    yield from found
+    yield from inline
+
+
+def _labelled(line: Segment) -> Segment:
+    if line.label:
+        is_caption = not line.colon and not line.text and match_concept(line.label, *LABELS, *COLUMNS[1:])
+        return replace(line, colon=True) if is_caption else line
+    starts_with_code = line.codes and line.text.startswith(line.codes[0])
+    if not starts_with_code and (parts := plain_label(line.text)):
+        return replace(line, label=parts[0], text=parts[1], colon=True)
+    return line
+
+
+def _continues(label: Segment, line: Segment) -> bool:
+    """Return whether a line without a label is a value of the label above it, rather than prose."""
+    concept = match_concept(label.label, *_CONTINUED)
+    if concept == "options":
+        return line.bullet or bool(line.codes and line.text.startswith(line.codes[0]))
+    return bool(line.codes and line.text.startswith(line.codes[0])) or bool(line.text and not line.bullet)
+
+
+def _append_value(label: Segment, line: Segment) -> None:
+    if match_concept(label.label, *_CONTINUED) == "options":
+        if line.bullet:
+            # The rest of a bullet says what the option means.
+            is_code = line.codes and line.text.startswith(line.codes[0])
+            text = line.label or (line.codes[0] if is_code else _BEFORE_MEANING.sub("", line.text))
+            label.codes.append(text.strip(" *`\"'"))
+        else:
+            label.codes.extend(line.codes)
+    else:
+        label.codes.extend(line.codes)
+        label.text = line.text
+
+
+def _inline_statements(line: Segment) -> Iterator[Segment]:
+    for _, label, value in inline_labels(line.text):
+        codes = [code for code in line.codes if code and code in value]
+        yield Segment(label, value, codes, colon=True, line=line.line, inline=True)
+
+
+# --- captions --------------------------------------------------------------------------------------------------------
+
+
+def with_captions(sections: Iterable[Section], is_heading: Callable[[str], bool]) -> Iterator[Section]:
+    """Yield the sections, split at the bold names of fields and at the bold captions that serve as headings.
 
     Args:
-        entries: The entries.
-        what: Name of the part, for error messages.
-        unrecognized: Receives the statements that are neither a known fact nor prose.
-
-    Raises:
-        PageError: There are no entries, or they contradict each other.
+        sections: The sections of a page.
+        is_heading: Whether a caption has the meaning of a heading.
     """
-    by_parent = dict[str, list[Field]]()
-    for entry in entries:
-        by_parent.setdefault(entry.parent, []).append(_read_field(entry, unrecognized))
-    if not by_parent.get(""):
-        raise PageError(f"The page has no table or list of the fields of {what}.")
-    names = {field.name for fields in by_parent.values() for field in fields}
-    if orphans := {parent for parent in by_parent if parent.rpartition(".")[2] not in names and parent}:
-        raise PageError(f"The page describes the properties of {min(orphans)!r}, but does not list that field.")
-    return tuple(_with_children(field, by_parent, field.name) for field in by_parent.pop(""))
+    for section in sections:
+        current = Section(section.headings, section.line)
+        for block in section.blocks:
+            segments = block.segments if isinstance(block, Paragraph) else []
+            first = segments[0] if segments else Segment()
+            kept: Block = block
+            if first.label and not first.colon and not first.text and is_heading(first.label):
+                yield current
+                current = Section((*section.headings, first.label), first.line)
+                kept = Paragraph(segments[1:])
+            elif first.label and not first.colon and _is_field_caption(first):
+                yield current
+                current = Section(current.headings, first.line, caption=first.label)
+                head = [replace(first, label="")] if first.text else []
+                kept = Paragraph([*head, *segments[1:]])
+            current.blocks.append(kept)
+        yield current
 
 
-def _with_children(field: Field, by_parent: dict[str, list[Field]], path: str) -> Field:
-    """Return a field with the fields that the page lists under its path, or under its name alone."""
-    key = path if path in by_parent else field.name
-    # Without the used key, a field that is listed as its own parent ends the recursion.
-    others = {parent: fields for parent, fields in by_parent.items() if parent != key}
-    fields = tuple(_with_children(child, others, f"{path}.{child.name}") for child in by_parent.get(key, ()))
-    if field.items:
-        items = Field("", field.items.rules, fields=fields)
-        return Field(field.name, field.rules, field.required, items=items, notes=field.notes)
-    return Field(field.name, field.rules, field.required, fields, notes=field.notes)
-
-
-def _read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
-    spec = parse_type(entry.text("type"), entry.name)
-    rules = _type_rules(spec, entry)
-    item_rules = _type_rules(spec.items, entry) if spec.items else {}
-    lines, prose = entry.cells["description"].segments, list[str]()
-    code_rows = {id(line) for _, line in code_lines(lines)}
-    for line in lines:
-        concept = match_concept(line.label, *LABELS) if line.label else ""
-        if not concept:
-            prose.append(line.text)
-        values = dict(_labelled_values(concept, line, spec.items or spec, entry.name))
-        for keyword, value in values.items():
-            target = item_rules if spec.items and keyword not in _ARRAY_KEYWORDS else rules
-            target[keyword] = RuleFact(value, entry.at("description", line.label))
-        # A label without a colon is emphasis, and a label without text is a caption.
-        is_statement = concept not in {"codes", "prose", "example"} and line.colon and line.text
-        if not values and is_statement and id(line) not in code_rows:
-            unrecognized.append(f"{line.label!r} of {entry.name!r} under {entry.place.heading!r}")
-    if not match_concept(entry.text("default"), "no default"):
-        rules["default"] = RuleFact(parse_value(entry.text("default"), spec, entry.name), entry.at("default"))
-    if (spec.items or spec).is_enum and "enum" not in (rules | item_rules):
-        raise PageError(f"The page says that {entry.name!r} is an enum, but has no line {words_for('options')} for it.")
-    notes = prose_notes(prose, rules | item_rules, entry.at("description"))
-    items = Field("", item_rules) if spec.items else None
-    return Field(entry.name, rules, _required_rule(entry), items=items, notes=notes)
-
-
-def _type_rules(spec: TypeSpec, entry: FieldEntry) -> dict[str, RuleFact]:
-    place = entry.at("type")
-    return {"type": RuleFact(spec.type, place)} | ({"format": RuleFact(spec.format, place)} if spec.format else {})
-
-
-def _required_rule(entry: FieldEntry) -> RuleFact | None:
-    if "required" not in entry.cells:
-        return None
-    text = entry.text("required")
-    if not (answer := match_concept(text, "yes", "no")):
-        words = f"{words_for('yes')}, {words_for('no')}"
-        column = entry.columns["required"] or "required"
-        raise PageError(f"The page says {text!r} under {column!r} for {entry.name!r}, which is not one of {words}.")
-    return RuleFact(answer == "yes", entry.at("required"))
-
-
-def code_lines(segments: Iterable[Segment]) -> Iterator[tuple[int, Segment]]:
-    """Yield each code of the list that follows the label of the code list, with its line."""
-    inside = False
-    for segment in segments:
-        number = re.match(r"[-*\s]*(\d{3,5})\b", segment.label or segment.text)
-        inside = bool(match_concept(segment.label, "codes")) or (inside and (bool(number) or not segment.label))
-        if inside and number:
-            yield int(number[1]), segment
-
-
-def _labelled_values(concept: str, line: Segment, spec: TypeSpec, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the keywords and values that a labelled line states."""
-    if concept in LIMITS:
-        yield concept, parse_number(line.text, name, whole=concept not in _MAY_HAVE_FRACTIONS)
-    elif concept == "options":
-        listed = line.codes or [word.strip() for word in line.text.split(",") if word.strip()]
-        yield from [("enum", [parse_value(text, spec, name) for text in listed])] if listed else []
-    elif concept == "example" and line.text and not re.search(r"\s", line.text):
-        # An example with spaces is a sentence by the vendor. A contract copies facts, not texts.
-        yield "examples", [parse_example(line.text, spec)]
-    elif concept == "pattern" and line.codes:
-        yield "pattern", line.codes[0]
-    elif concept == "deprecated":
-        yield "deprecated", True
-    elif concept in _RANGES and (match := _RANGE.fullmatch(line.text)):
-        yield from zip(_RANGES[concept], (parse_number(match[end], name) for end in ("low", "high")), strict=True)
+def _is_field_caption(line: Segment) -> bool:
+    if not is_field_name(_NAME_REMARK.sub("", line.label)):
+        return False
+    probe = FieldEntry(line.label, "", Place(""))
+    # `**Example**` is a label of the field above it; a field may have such a name only together with its type.
+    return _read_head(probe, line, line.text) or (not line.text and not match_concept(line.label, *LABELS, *COLUMNS))

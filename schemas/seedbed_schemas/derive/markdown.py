@@ -1,12 +1,23 @@
-"""Reader of Markdown pages that state their facts in tables, lists or headings, in Chinese or English."""
+"""Reader of Markdown pages that state their facts in tables, lists, headings or bold names, in Chinese or English."""
 
 from __future__ import annotations
 
 import re
-import shlex
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+from seedbed_schemas.clauses import CODE
 from seedbed_schemas.derive import layouts
+from seedbed_schemas.derive.document import Fence
+from seedbed_schemas.derive.examples import (
+    example_calls,
+    field_of_example,
+    is_request,
+    is_success,
+    json_examples,
+    server_from_examples,
+)
 from seedbed_schemas.derive.facts import (
     CodeFact,
     Field,
@@ -15,139 +26,443 @@ from seedbed_schemas.derive.facts import (
     PageFacts,
     Place,
     RuleFact,
+    check_job_api,
     codes_of_options,
+    parse_type,
 )
+from seedbed_schemas.derive.fields import code_lines, read_fields
+from seedbed_schemas.derive.vocabulary import (
+    BODY,
+    COLUMNS,
+    LABELS,
+    OPERATION,
+    announcement,
+    match_concept,
+    words_for,
+)
+from seedbed_schemas.job_api import job_api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from seedbed_schemas.derive.document import Section, Segment
-
-
-_HEADER: Final = re.compile(r"(?P<header>[\w-]{1,100}): (?P<scheme>\S{1,100}) \S{1,1000}")
+    from seedbed_schemas.derive.document import Section, Segment, Table
+    from seedbed_schemas.derive.layouts import FieldEntry
 
 
-def read_markdown(sections: list[Section]) -> PageFacts:
-    """Read a page of tables, lists or headings.
+def read_markdown(sections: Iterable[Section]) -> PageFacts:
+    """Read a page of tables, lists, headings or bold names.
 
     Raises:
-        PageError: The page lacks a part that a contract needs, or contains an invalid statement.
+        PageError: The page lacks a part that a contract needs, contains an invalid statement, or documents something
+            other than the creation of a task.
     """
-    request_sections, answer_sections = _part(sections, "request"), _part(sections, "answer")
-    body = [section for section in request_sections if not _is_authorization(section)]
-    request_entries, answer_entries = _all_entries(body), _all_entries(answer_sections)
-    unrecognized = list(_unrecognized(sections))
-    operation = _operation(sections, request_sections)
-    request = _read_part(body, request_entries, "the request body", unrecognized)
-    answer = _read_part(answer_sections, answer_entries, "the response", unrecognized)
-    return PageFacts(
-        operation=operation,
-        request=request,
-        answer=answer,
-        codes=(*_codes(sections, answer_entries), *codes_of_options(answer)),
-        unrecognized=tuple(unrecognized),
-    )
+    page = _PageReader(list(layouts.with_captions(sections, is_heading)))
+    try:
+        page.sort_entries()
+        return page.facts()
+    except PageError:
+        # An invalid statement of a page about something else is not what its reader needs to know.
+        if (operation := page.described_operation()) and not page.is_candidate():
+            check_job_api(operation, answer=None)
+        raise
 
 
-# --- parts of the page -----------------------------------------------------------------------------------------------
+def is_heading(caption: str) -> bool:
+    """Return whether a bold caption has the meaning of a heading."""
+    announced = announcement(caption)
+    return bool(match_concept(caption, *_PARTS, "code list")) or bool(announced and announced.is_certain)
 
 
-def _part(sections: list[Section], concept: str) -> list[Section]:
-    part = [section for section in sections if any(layouts.match_concept(title, concept) for title in section.headings)]
-    if not part:
-        raise PageError(
-            f"The page has no section {layouts.words_for(concept)}; pass the documentation page of a model."
-        )
-    return part
+_PARTS: Final = ("authorization", "request", "answer")
+_MODEL: Final = job_api().fields.model
 
 
-def _is_authorization(section: Section) -> bool:
-    return any(layouts.match_concept(title, "authorization") for title in section.headings)
+# --- operations: which parts of the page belong to the one that creates a task ---------------------------------------
 
 
-def _all_entries(part: list[Section]) -> list[layouts.FieldEntry]:
-    """Return the entries of a part of the page, in page order."""
-    found = list[layouts.FieldEntry]()
-    for section in part:
-        # A heading is the name of a field only if the field was listed before, so the names found so far are passed on.
-        found.extend(layouts.entries(section, [entry.name for entry in found]))
+_ENDPOINT: Final = re.compile(
+    r"(?:(?P<method>GET|POST|PUT|PATCH|DELETE)\b[\s:：]{0,4})?(?P<url>(?:https?://[^\s/]{1,200})?/[\w./{}?=&:%-]{1,300})",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class StatedOperation:
+    """An operation that a page names: its method, if it is stated beside the path, and its URL or path."""
+
+    url: str
+    method: str
+    place: Place
+    headings: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """The path without the query."""
+        return urlsplit(self.url).path
+
+    @property
+    def server(self) -> str:
+        """The server, if the page gives the whole URL."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def stated_operations(sections: Iterable[Section]) -> Iterator[StatedOperation]:
+    """Yield the operations that labels, headings of a fence or code spans name, in page order."""
+    for section in sections:
+        label = ""
+        for block in section.blocks:
+            lines: Iterable[Segment] = ()
+            if isinstance(block, Fence):
+                match = _ENDPOINT.match(block.text.strip())
+                if match and (label or match["method"]):
+                    place = Place(section.heading, label=label)
+                    yield StatedOperation(match["url"], match["method"] or "", place, section.headings)
+                label = ""
+            else:
+                lines = layouts.block_lines(block)
+            for line in lines:
+                found = _operation_of(section, line, label)
+                if found:
+                    yield found
+                label = line.label if match_concept(line.label, "path") and not line.text else ""
+
+
+def _operation_of(section: Section, line: Segment, label_above: str) -> StatedOperation | None:
+    label, text = line.label or label_above, line.text
+    if not line.label and (parts := plain_label_of_path(text)):
+        label, text = parts
+    match = _ENDPOINT.fullmatch(text.strip())
+    if not match or (line.label and not match_concept(line.label, "path")):
+        return None
+    # Without a label, a path in running text may be that of anything.
+    if not match_concept(label, "path") and not match["method"]:
+        return None
+    place = Place(section.heading, label=label)
+    return StatedOperation(match["url"], (match["method"] or "").upper(), place, section.headings)
+
+
+def plain_label_of_path(text: str) -> tuple[str, str] | None:
+    """Return the label of a path without bold text, and the path."""
+    label, colon, value = text.replace("：", ":", 1).partition(":")
+    return (label, value.strip()) if colon and match_concept(label, "path") else None
+
+
+def headings_of_others(main: StatedOperation, operations: Iterable[StatedOperation]) -> set[tuple[str, ...]]:
+    """Return the headings of the parts of the page that document other operations."""
+    found = set[tuple[str, ...]]()
+    for other in operations:
+        if other.path == main.path:
+            continue
+        shared = 0
+        for one, two in zip(main.headings, other.headings, strict=False):
+            if one != two:
+                break
+            shared += 1
+        if shared < len(other.headings):
+            found.add(other.headings[: shared + 1])
     return found
 
 
-def _read_part(part: list[Section], listed: list[layouts.FieldEntry], what: str, unrecognized: list[str]) -> Field:
-    bodies = [section.heading for section in part if layouts.BODY.fullmatch(section.heading)]
-    place = Place(bodies[0] if bodies else part[0].heading)
-    fields = layouts.read_fields(listed, what, unrecognized)
-    parents = {entry.parent.rpartition(".")[2] for entry in listed}
-    for announced in filter(None, (layouts.properties_of(section.heading) for section in part)):
-        if announced.rpartition(".")[2] not in parents:
-            raise PageError(f"The page announces the properties of {announced!r}, but does not list them.")
-    return Field("", {"type": RuleFact("object", place)}, fields=fields)
+# --- the page --------------------------------------------------------------------------------------------------------
 
 
-# --- the operation ---------------------------------------------------------------------------------------------------
+_HEADER: Final = re.compile(r"(?P<header>[\w-]{1,100})\s?[:：]\s?(?P<scheme>[^\s:]{1,100})\s\S{1,1000}")
 
 
-def _operation(sections: list[Section], request: list[Section]) -> OperationFacts:
-    path = _labelled_fact(sections, "path")
-    header, scheme = _authorization(request)
-    return OperationFacts(
-        _labelled_fact(sections, "method"), path, server_from_examples(sections, path.value), header, scheme
-    )
+class _PageReader:
+    """The sections of a page by the part that they belong to.
 
-
-def _labelled_fact(sections: list[Section], concept: str) -> RuleFact:
-    for section in sections:
-        for line in section.lines():
-            if layouts.match_concept(line.label, concept) and line.text:
-                return RuleFact(line.text, Place(section.heading, label=line.label))
-    raise PageError(f"The page does not state {layouts.words_for(concept)}.")
-
-
-def server_from_examples(sections: list[Section], path: str) -> RuleFact:
-    """Return the server that the page's example calls send a request for the path to.
-
-    Raises:
-        PageError: The page has no such example.
+    Args:
+        sections: The sections, in page order.
     """
-    for section in sections:
-        for fence in section.fences:
-            try:
-                words = shlex.split(fence)
-            except ValueError:  # The example is in another language than shell.
+
+    def __init__(self, sections: Sequence[Section]) -> None:
+        self._all = sections
+        operations = list(stated_operations(sections))
+        self._main = next((each for each in operations if each.method in {"", "POST"}), None)
+        self._named = operations[0] if operations else None
+        others = headings_of_others(self._main, operations) if self._main else set[tuple[str, ...]]()
+        self._sections = [
+            section
+            for section in sections
+            if not any(section.headings[:depth] in others for depth in range(1, len(section.headings) + 1))
+        ]
+        self._parts: dict[str, list[Section]] = {part: [] for part in _PARTS}
+        self._entries: dict[str, list[FieldEntry]] = {part: [] for part in _PARTS}
+        # The fields found so far, by name in lower case.
+        self._names: dict[str, dict[str, str]] = {part: {} for part in _PARTS}
+        self._unrecognized = list[str]()
+        self._examples = list(json_examples(self._sections))
+
+    def sort_entries(self) -> None:
+        """Read the entries of all parts, in page order."""
+        for section in self._sections:
+            if part := self.part_of(section):
+                self._parts[part].append(section)
+                # A heading is the name of a field only if the field was listed before.
+                found = list(layouts.entries(section, self._names[part]))
+                self._entries[part] += found
+                self._names[part].update({entry.name.casefold(): entry.name for entry in found})
+                self._names[part].update({entry.parent.casefold(): entry.parent for entry in found if entry.parent})
+
+    def part_of(self, section: Section) -> str:
+        if any(match_concept(title, "authorization") for title in section.headings):
+            return "authorization"
+        found = next(filter(None, (match_concept(title, "request", "answer") for title in section.headings)), "")
+        if found:
+            return found
+        # The properties of a field may stand beside the part that lists the field.
+        for announced in filter(None, map(announcement, reversed(section.headings))):
+            root = announced.field.partition(".")[0].casefold()
+            for part in ("request", "answer"):
+                if root in self._names[part]:
+                    return part
+        return ""
+
+    def is_candidate(self) -> bool:
+        """Return whether the page may document a task, even if its statements are invalid.
+
+        It does if it mentions the ID of a task, or names a field like the input of a task.
+        """
+        task_id, task_input = job_api().record_info.query, job_api().fields.input
+        names = [title for section in self._all for title in (section.heading, section.caption)]
+        texts = [fence.text for section in self._all for fence in section.fences]
+        for section in self._all:
+            lines = list(section.lines())
+            names += [line.label or line.text for line in lines]
+            texts += [line.label + line.text for line in lines]
+            names += [cell.text for table in section.tables for row in table.rows for cell in row.cells.values()]
+        is_input = re.compile(rf"{task_input}\b(?!\s[a-z])")
+        return any(task_id in text for text in (*names, *texts)) or any(map(is_input.match, names))
+
+    def described_operation(self) -> str:
+        """Return the method and path that the page documents, or an empty string."""
+        call = next((call for call in example_calls(self._all) if call.method), None)
+        named = self._main or self._named
+        if named:
+            return f"{named.method or 'POST'} {named.path}"
+        return f"{call.method} {urlsplit(call.url).path}" if call else ""
+
+    def facts(self) -> PageFacts:
+        """Return what the page states."""
+        self.check_parts()
+        operation = self.operation()
+        answer = self.answer()
+        names = {entry.name for entry in self._entries["request"]}
+        request = self.read_part("request", "the request body")
+        inputs = [field for field in request.fields if field.name == job_api().fields.input]
+        check_job_api(
+            f"{operation.method.value} {operation.path.value}",
+            answer,
+            has_model=_MODEL in names,
+            has_input=any(field.rules["type"].value == "object" for field in inputs),
+        )
+        codes = (*self.codes(), *codes_of_options(answer))
+        answer = self.with_code_options(answer, codes)
+        codes = codes or tuple(self.codes_of_examples())
+        return PageFacts(
+            operation=operation,
+            request=self.with_model(request),
+            answer=answer,
+            codes=codes,
+            unrecognized=(*_unrecognized(self._sections), *self._unrecognized),
+            contradictions=tuple(self.blanks_in_names()),
+            requests=tuple(filter(is_request, self._examples)),
+            answers=tuple(filter(is_success, self._examples)),
+        )
+
+    def check_parts(self) -> None:
+        for part in ("request", "answer"):
+            if self._parts[part] or (part == "answer" and any(map(is_success, self._examples))):
                 continue
-            for word in words:
-                if word.startswith("https://") and word.endswith(path):
-                    return RuleFact(word.removesuffix(path), Place(section.heading))
-    raise PageError(f"The page does not name the server: it has no example call of https://.../{path.lstrip('/')}.")
+            described = self.described_operation()
+            if part == "request" and described.startswith("GET "):
+                raise PageError(f"The page documents {described}, which creates no task; pass the page of a model.")
+            raise PageError(
+                f"The page documents no {part}: it has no section {words_for(part)}; pass the documentation page of "
+                "a model."
+            )
 
+    # --- fields ---
 
-def _authorization(request: list[Section]) -> tuple[RuleFact, RuleFact]:
-    """Return the header that carries the key and the word before the key, from an example such as ``A: Bearer KEY``."""
-    for section in filter(_is_authorization, request):
-        for entry in layouts.entries(section, ()):
-            for code in (code for line in entry.cells["description"].segments for code in line.codes):
-                if (match := _HEADER.fullmatch(code)) and match["header"] == entry.name:
+    def read_part(self, part: str, what: str) -> Field:
+        sections, listed = self._parts[part], self._entries[part]
+        headings = [section.heading for section in sections]
+        bodies = [heading for heading in headings if BODY.fullmatch(heading)]
+        place = Place(bodies[0] if bodies else headings[0])
+        fields = read_fields(listed, what, self._unrecognized)
+        parents = {entry.parent.rpartition(".")[2] for entry in listed}
+        for announced in filter(None, map(announcement, headings)):
+            if announced.is_certain and announced.field.rpartition(".")[2] not in parents:
+                raise PageError(f"The page announces the properties of {announced.field!r}, but does not list them.")
+        return Field("", {"type": RuleFact("object", place)}, fields=fields)
+
+    def answer(self) -> Field:
+        if self._entries["answer"]:
+            return self.read_part("answer", "the response")
+        examples = filter(is_success, self._examples)
+        shown = next(map(field_of_example, examples), None)
+        return shown or self.read_part("answer", "the response")
+
+    def with_model(self, request: Field) -> Field:
+        """Return the request with the name of the model as a rule, wherever the page states it."""
+        fields = []
+        for field in request.fields:
+            is_open = field.name == _MODEL and not {"enum", "const"} & field.rules.keys()
+            name = next(self.model_names(field), None) if is_open else None
+            fields.append(replace(field, rules=field.rules | {"const": name}) if name else field)
+        return replace(request, fields=tuple(fields))
+
+    def model_names(self, field: Field) -> Iterator[RuleFact]:
+        """Yield the names of the model that the page gives outside a list of options, the most certain first."""
+        if "default" in field.rules:
+            yield field.rules["default"]
+        for entry in self._entries["request"]:
+            codes = {code.strip("\"' ") for line in entry.lines() for code in line.codes} - {_MODEL}
+            if entry.name == _MODEL and len(codes) == 1:
+                yield RuleFact(codes.pop(), entry.at("description"))
+        labelled = ((section, line) for section in self._sections for line in section.lines() if line.colon)
+        for section, line in labelled:
+            if match_concept(line.label, "model name") and len(line.codes) == 1:
+                yield RuleFact(line.codes[0], Place(section.heading, label=line.label))
+        yield from [RuleFact(rule.value[0], rule.place) for rule in [field.rules.get("examples")] if rule]
+        yield from (RuleFact(example.value[_MODEL], example.place) for example in filter(is_request, self._examples))
+
+    def with_code_options(self, answer: Field, codes: Sequence[CodeFact]) -> Field:
+        """Return the response with the listed codes as options, if the page says that the code is one of a set.
+
+        Raises:
+            PageError: The page says so, but lists no codes.
+        """
+        entries = [entry for entry in self._entries["answer"] if entry.name == CODE]
+        enums = [entry for entry in entries if parse_type(entry.text("type"), CODE).is_enum]
+        if enums and not codes:
+            raise PageError(
+                f"The page says that {CODE!r} is an enum, but has no line {words_for('options')} for it (line "
+                f"{enums[0].line})."
+            )
+        options = RuleFact(list(dict.fromkeys(code.number for code in codes)), codes[0].place) if codes else None
+        fields = tuple(
+            replace(field, rules={"enum": options} | field.rules) if field.name == CODE and enums and options else field
+            for field in answer.fields
+        )
+        return replace(answer, fields=fields)
+
+    def blanks_in_names(self) -> Iterator[str]:
+        for part in ("request", "answer"):
+            for entry in self._entries[part]:
+                codes = (
+                    [code for line in entry.cells["name"].segments for code in line.codes]
+                    if "name" in entry.cells
+                    else []
+                )
+                if any(code != code.strip() for code in codes):
+                    where = f"under {entry.place.heading!r} (line {entry.line})"
+                    yield f"the name of the field {entry.name!r} {where} has a blank at an end; it is read without"
+
+    # --- the operation ---
+
+    def operation(self) -> OperationFacts:
+        method, path, server = self.address()
+        header, scheme = self.authorization()
+        return OperationFacts(method, path, server, header, scheme)
+
+    def address(self) -> tuple[RuleFact, RuleFact, RuleFact]:
+        """Return method, path and server, from labels, from an example call or, if both are missing, as documented."""
+        main, documented = self._main, job_api().create_task
+        if main:
+            path = RuleFact(main.path, main.place)
+            method = RuleFact(main.method, main.place) if main.method else self.stated_method(main)
+            server = RuleFact(main.server, main.place) if main.server else None
+            server = server or server_from_examples(self._sections, main.path)
+            return method, path, server or RuleFact(job_api().server, Place("", label=""))
+        calls = [call for call in example_calls(self._sections) if call.method == documented.method]
+        if calls:
+            parts, place = urlsplit(calls[0].url), calls[0].place
+            facts = (calls[0].method, parts.path, f"{parts.scheme}://{parts.netloc}")
+            return tuple(RuleFact(fact, place) for fact in facts)  # type: ignore[return-value]
+        stated = self.labelled("method")
+        if stated or any(True for _ in example_calls(self._sections)):
+            # What is stated in part may be another operation than the documented one.
+            raise PageError(f"The page does not state {words_for('path')}.")
+        place = Place(self._parts["request"][0].heading)
+        return RuleFact(documented.method, place), RuleFact(documented.path, place), RuleFact(job_api().server, place)
+
+    def stated_method(self, main: StatedOperation) -> RuleFact:
+        if stated := self.labelled("method"):
+            return stated
+        for call in example_calls(self._sections):
+            if call.method and urlsplit(call.url).path == main.path:
+                return RuleFact(call.method, call.place)
+        title = self._all[1].heading if len(self._all) > 1 else ""
+        raise PageError(f"The page does not state {words_for('method')} of {main.path}, or in its title {title!r}.")
+
+    def labelled(self, concept: str) -> RuleFact | None:
+        for section in self._sections:
+            for line in section.lines():
+                if match_concept(line.label, concept) and line.text:
+                    return RuleFact(line.text, Place(section.heading, label=line.label))
+        return None
+
+    def authorization(self) -> tuple[RuleFact, RuleFact]:
+        """Return the header that carries the key and the word before the key, from an example such as ``A: B KEY``."""
+        for entry in self._entries["authorization"]:
+            for code in (code for line in entry.lines() for code in line.codes):
+                if (match := _HEADER.fullmatch(code.strip())) and match["header"] == entry.name:
                     return RuleFact(entry.name, entry.at("name")), RuleFact(match["scheme"], entry.at("description"))
-    raise PageError(f"The page has no table {layouts.words_for('authorization')} that shows the header to send.")
+        for section in [*self._parts["authorization"], *self._all]:
+            for header, scheme in headers_in(section):
+                if section in self._parts["authorization"] or header.casefold() == "authorization":
+                    return RuleFact(header, Place(section.heading)), RuleFact(scheme, Place(section.heading))
+        sent = ((call, *header) for call in example_calls(self._sections) for header in call.headers)
+        if found := next(sent, None):
+            call, header, scheme = found
+            return RuleFact(header, call.place), RuleFact(scheme, call.place)
+        raise PageError(f"The page has no table {words_for('authorization')} that shows the header to send.")
+
+    # --- codes ---
+
+    def codes(self) -> Iterator[CodeFact]:
+        """Yield the codes listed in the description of a response field, in a table, or below a heading for codes."""
+        for entry in self._entries["answer"]:
+            labels = [line.label for line in entry.lines() if match_concept(line.label, "codes")]
+            for number, _ in code_lines(entry.lines(), is_code_field=entry.name == CODE):
+                yield CodeFact(number, entry.at("description", labels[0] if labels else ""))
+        for section in self._sections:
+            is_list = bool(match_concept(section.heading, "code list"))
+            for table in section.tables:
+                yield from codes_of_table(section, table, is_list=is_list)
+            for number, line in code_lines(section.lines(), is_code_field=True) if is_list else ():
+                yield CodeFact(number, Place(section.heading, label=line.label))
+
+    def codes_of_examples(self) -> Iterator[CodeFact]:
+        for entry in self._entries["answer"]:
+            if entry.name == CODE:
+                for number in re.findall(r"(?<!\d)[1-5]\d\d(?!\d)", " ".join(line.text for line in entry.lines())):
+                    yield CodeFact(int(number), entry.at("description"))
+        for example in filter(is_success, self._examples):
+            yield CodeFact(example.value[CODE], example.place)
 
 
-# --- codes -----------------------------------------------------------------------------------------------------------
+def headers_in(section: Section) -> Iterator[tuple[str, str]]:
+    """Yield the headers that code spans and fences show, each with the word before the key."""
+    codes = [code for line in section.lines() for code in line.codes]
+    codes += [line for fence in section.fences for line in fence.text.splitlines()]
+    for match in filter(None, (_HEADER.fullmatch(code.strip()) for code in codes)):
+        yield match["header"], match["scheme"]
 
 
-def _codes(sections: list[Section], answer: list[layouts.FieldEntry]) -> Iterator[CodeFact]:
-    """Yield the codes that are listed in the description of a response field or in a table of codes."""
-    for entry in answer:
-        lines = entry.cells["description"].segments
-        labels = [line.label for line in lines if layouts.match_concept(line.label, "codes")]
-        for number, _ in layouts.code_lines(lines):
-            yield CodeFact(number, entry.at("description", labels[0]))
-    for section in sections:
-        for table in section.tables:
-            columns = [column for column in table.columns if layouts.match_concept(column, "status")]
-            for text in (row[column].text for column in columns for row in table.rows):
-                if re.fullmatch(r"\d{3,5}", text):
-                    yield CodeFact(int(text), Place(section.heading, text, columns[0]))
+def codes_of_table(section: Section, table: Table, *, is_list: bool) -> Iterator[CodeFact]:
+    """Yield the codes of a table with a column of codes; below a heading for codes, that is the first column."""
+    if layouts.is_table_of_fields(table):
+        return
+    columns = [column for column in table.columns if match_concept(column, "status")]
+    columns = columns or (list(table.columns[:1]) if is_list else [])
+    for row in table.rows:
+        for text in (row.cells[column].text for column in columns[:1]):
+            if re.fullmatch(r"\d{3,5}", text):
+                yield CodeFact(int(text), Place(section.heading, text, columns[0]))
 
 
 # --- unrecognized statements -----------------------------------------------------------------------------------------
@@ -157,20 +472,25 @@ def _unrecognized(sections: Iterable[Section]) -> Iterator[str]:
     """Yield the statements outside the entries that are neither a known fact nor prose."""
     for section in sections:
         heading = repr(section.heading)
-        if (match := layouts.BODY.fullmatch(section.heading)) and match["media"] != "application/json":
+        if (match := BODY.fullmatch(section.heading)) and match["media"].casefold() != "application/json":
             yield f"the media type {match['media']!r}"
+        if any(match_concept(title, "prose heading", "code list") for title in section.headings):
+            continue
         for table in section.tables:
             # In a table of codes, the columns beside the code are prose.
-            if not any(layouts.match_concept(column, "status") for column in table.columns):
-                unknown = [column for column in table.columns if not layouts.match_concept(column, *layouts.COLUMNS)]
+            if not any(match_concept(column, "status") for column in table.columns):
+                known = (*COLUMNS, *LABELS, "value")
+                unknown = [column for column in table.columns if not match_concept(column, *known)]
                 yield from (f"the column {column!r} of the table under {heading}" for column in unknown)
-        listed = list(layouts.entries(section, ()))
+        listed = list(layouts.entries(section, {}))
         lines: Iterable[Segment] = ()
         if not listed or any(map(layouts.is_table_of_fields, section.tables)):
             lines = section.lines()
         elif listed[0].place.heading != section.heading or listed[0].place.row:
-            # The section has bullets with fields. Below the heading of a field, all lines belong to that field.
-            lines = section.segments
-        labels = (line.label for line in lines if line.colon and line.text)
-        known = (*layouts.OPERATION, "prose")
-        yield from (f"{label!r} under {heading}" for label in labels if not layouts.match_concept(label, *known))
+            # The section has bullets with fields. Below the name of a field, all lines belong to that field.
+            lines = () if section.caption else layouts.paragraph_lines(section)
+        # The line under the heading of the body may be its media type.
+        labels = (line.label for line in lines if line.colon and line.text and line.text != "application/json")
+        is_about_keys = any(match_concept(title, "authorization") for title in section.headings)
+        known = (*OPERATION, "prose", "codes", "options", *(COLUMNS if is_about_keys else ()))
+        yield from (f"{label!r} under {heading}" for label in labels if not match_concept(label, *known))

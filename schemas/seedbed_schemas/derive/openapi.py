@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields as dataclass_fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from seedbed_schemas.clauses import CODE
+from seedbed_schemas.derive.examples import field_of_example, is_request, is_success
 from seedbed_schemas.derive.facts import (
     KEYWORDS,
     TYPES,
     CodeFact,
+    Example,
     Field,
+    Location,
     Note,
     OperationFacts,
     PageError,
     PageFacts,
     Place,
     RuleFact,
+    check_job_api,
     codes_of_options,
+    declared_place,
     is_of_type,
+    is_prose,
 )
-from seedbed_schemas.derive.layouts import prose_notes
+from seedbed_schemas.derive.fields import prose_notes
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import for_display
 
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def read_openapi(
-    document: Any, *, heading: str = "", base: str = "", server_of: Callable[[str], RuleFact] | None = None
+    document: Any, *, heading: str = "", base: str = "", server_of: Callable[[str], RuleFact | None] | None = None
 ) -> PageFacts:
     """Read an OpenAPI document.
 
@@ -52,54 +57,13 @@ def read_openapi(
         raise PageError("The OpenAPI document nests too deeply, or refers to itself.") from error
 
 
-# --- locations -------------------------------------------------------------------------------------------------------
-
-
-class Location(NamedTuple):
-    """A value in an OpenAPI document, with the JSON Pointer to it."""
-
-    value: Any
-    pointer: str
-
-    def at(self, *names: str | int) -> Location:
-        """Return the value under these names; it is ``None`` if there is nothing."""
-        value, pointer = self
-        for name in names:
-            if isinstance(value, list) and isinstance(name, int):
-                value = value[name]
-            else:
-                value = value.get(str(name)) if isinstance(value, dict) else None
-            pointer += "/" + str(name).replace("~", "~0").replace("/", "~1")
-        return Location(value, pointer)
-
-    def children(self) -> Iterator[tuple[str, Location]]:
-        """Yield the members of an object by name, or the items of an array by index."""
-        names: Iterable[str | int] = ()
-        if isinstance(self.value, dict):
-            names = self.value
-        elif isinstance(self.value, list):
-            names = range(len(self.value))
-        yield from ((str(name), self.at(name)) for name in names)
-
-    def member(self, name: str) -> dict[str, Any]:
-        """Return the object under a name, or an empty object if there is none."""
-        value = self.value.get(name) if isinstance(self.value, dict) else None
-        return value if isinstance(value, dict) else {}
-
-
-def _declared_place(place: Any, default: Place) -> Place:
-    """Return the place that a document declares for a fact under an ``x-`` key, as ``seedbed openapi`` writes it."""
-    known = {attribute.name for attribute in dataclass_fields(Place)}
-    if not isinstance(place, dict) or not all(isinstance(text, str) for text in place.values()):
-        return default
-    return Place(**{"heading": ""} | {name: text for name, text in place.items() if name in known})
-
-
 # --- schemas ---------------------------------------------------------------------------------------------------------
 
 
 _MAXIMUM_SCHEMAS: Final = 5_000
 _STRUCTURE: Final = frozenset({"$ref", "allOf", "properties", "required", "items", "nullable", "example"})
+_SCHEMA_VALUES: Final = frozenset({"additionalProperties", "oneOf", "anyOf"})
+"""Keywords whose value is a schema or several schemas, which a contract keeps as they are."""
 """Keywords that are read, but not as a rule of their own."""
 _PROSE: Final = frozenset({"title", "description", "externalDocs", "xml", "$comment", "readOnly", "writeOnly"})
 
@@ -116,6 +80,7 @@ class _SchemaReader:
     def __init__(self, document: Any, *, heading: str = "", base: str = "") -> None:
         self.root = Location(document, "")
         self.unrecognized = list[str]()
+        self.contradictions = list[str]()
         self._heading, self._base, self._schemas = heading, base, 0
 
     def place(self, location: Location) -> Place:
@@ -148,8 +113,17 @@ class _SchemaReader:
         _translate_openapi_3_0(parts, rules)
         self._check(parts)
         properties = _properties(parts)
-        listed = [location for part in parts for _, location in part.at("required").children()]
-        required_names = {str(location.value): RuleFact(value=True, place=self.place(location)) for location in listed}
+        for part in parts:
+            for blank in (child for child, _ in part.at("properties").children() if child != child.strip()):
+                where = f"at {for_display(self.place(part.at('properties', blank)).pointer)!r}"
+                self.contradictions.append(
+                    f"the name of the field {for_display(blank.strip())!r} {where} has a blank at an end; it is read "
+                    "without"
+                )
+        listed = [
+            (str(location.value).strip(), location) for part in parts for _, location in part.at("required").children()
+        ]
+        required_names = {child: RuleFact(value=True, place=self.place(location)) for child, location in listed}
         self.unrecognized += [
             f"required {for_display(missing)!r} at {self.place(parts[0]).pointer!r}"
             for missing in sorted(required_names.keys() - properties.keys())
@@ -163,7 +137,7 @@ class _SchemaReader:
             json_type, keyword = ("object", "properties") if children else ("array", "items")
             place = next(self.place(part.at(keyword)) for part in parts if keyword in part.value)
             rules["type"] = RuleFact(json_type, place)
-        notes = tuple(note for part in parts for note in self._notes(part, rules))
+        notes = tuple(note for part in parts for note in self.notes(part, rules))
         return Field(name, rules, required, children, self.field("", *items) if items else None, notes)
 
     def properties(self, *locations: Location) -> dict[str, list[Location]]:
@@ -204,22 +178,48 @@ class _SchemaReader:
     def _rules(self, part: Location) -> Iterator[tuple[str, RuleFact]]:
         json_type = part.value.get("type")
         for keyword, location in part.children():
-            place = _declared_place(part.member("x-places").get(keyword), self.place(location))
+            place = declared_place(part.member("x-places").get(keyword), self.place(location))
             is_text_enum = keyword == "enum" and json_type == "string"
             if is_text_enum and any(isinstance(option.value, float) for _, option in location.children()):
                 # YAML reads 1.0 as a number, so it is unknown whether the service expects "1" or "1.0".
                 self.unrecognized.append(
                     f"the exact text of the options at {for_display(place.pointer)!r}, which are numbers without quotes"
                 )
-            if keyword in KEYWORDS:
+            if keyword in _SCHEMA_VALUES:
+                value = self.plain(location, is_list=keyword != "additionalProperties")
+                # An object may have further properties anyway.
+                yield from [(keyword, RuleFact(value, place))] if value not in (True, {}) else []
+            elif keyword in KEYWORDS:
                 value = _with_text_values(location.value, keyword) if json_type == "string" else location.value
-                yield from self._rule(keyword, value, json_type, place)
-            elif keyword == "example" and not _is_prose(location.value):
+                yield from self.rule(keyword, value, json_type, place)
+            elif keyword == "example" and not is_prose(location.value):
                 yield "examples", RuleFact([location.value], place)
             elif keyword not in _STRUCTURE | _PROSE and not keyword.startswith("x-"):
                 self.unrecognized.append(f"{for_display(keyword)!r} at {self.place(part).pointer!r}")
 
-    def _rule(self, keyword: str, value: Any, json_type: Any, place: Place) -> Iterator[tuple[str, RuleFact]]:
+    def plain(self, location: Location, *, is_list: bool = False) -> Any:
+        """Return a schema, or a list of schemas, without references and without the texts of the vendor."""
+        if is_list:
+            if not isinstance(location.value, list) or not location.value:
+                raise PageError(f"The OpenAPI document has no alternatives at {for_display(location.pointer)!r}.")
+            return [self.plain(alternative) for _, alternative in location.children()]
+        if isinstance(location.value, bool):
+            return location.value
+        parts = list(self._parts(location))
+        schema = {keyword: rule.value for part in parts for keyword, rule in self._rules(part)}
+        rules = {keyword: RuleFact(value, self.place(location)) for keyword, value in schema.items()}
+        _translate_openapi_3_0(parts, rules)
+        schema = {keyword: rule.value for keyword, rule in rules.items() if keyword not in {"examples", "default"}}
+        if required := [name for part in parts for name in part.value.get("required", []) if isinstance(name, str)]:
+            schema["required"] = list(dict.fromkeys(required))
+        if properties := _properties(parts):
+            schema["properties"] = {name: self.plain(each[-1]) for name, each in properties.items()}
+        for part in parts:
+            if part.value.get("items") is not None:
+                schema["items"] = self.plain(part.at("items"))
+        return schema
+
+    def rule(self, keyword: str, value: Any, json_type: Any, place: Place) -> Iterator[tuple[str, RuleFact]]:
         if keyword == "type":
             types = value if isinstance(value, list) else [str(value)]
             if not types or not all(isinstance(name, str) and name in TYPES for name in types):
@@ -236,16 +236,16 @@ class _SchemaReader:
             if value is not None:
                 self.unrecognized.append(f"the default {for_display(value)} at {place.pointer!r}")
         elif keyword == "examples":
-            facts = [example for example in value if not _is_prose(example)] if isinstance(value, list) else []
+            facts = [example for example in value if not is_prose(example)] if isinstance(value, list) else []
             yield from [(keyword, RuleFact(facts, place))] if facts else []
         elif value is not False or keyword in {"default", "const"}:
             # Any other keyword that is false, such as `deprecated`, states nothing.
             yield keyword, RuleFact(value, place)
 
-    def _notes(self, part: Location, rules: dict[str, RuleFact]) -> Iterator[Note]:
+    def notes(self, part: Location, rules: dict[str, RuleFact]) -> Iterator[Note]:
         for _, (note, pointer) in part.at("x-notes").children():
             if isinstance(note, dict):
-                place = _declared_place(note.get("x-place"), Place("", pointer=pointer))
+                place = declared_place(note.get("x-place"), Place("", pointer=pointer))
                 yield Note(note.get("keyword", ""), note.get("value", 0), place)
         lines = str(part.value.get("description", "")).splitlines()
         yield from prose_notes(lines, rules, self.place(part.at("description")))
@@ -255,7 +255,7 @@ def _properties(parts: Iterable[Location]) -> dict[str, list[Location]]:
     found = dict[str, list[Location]]()
     for part in parts:
         for name, location in part.at("properties").children():
-            found.setdefault(name, []).append(location)
+            found.setdefault(name.strip(), []).append(location)
     return found
 
 
@@ -263,15 +263,8 @@ def _required_rule(schemas: list[Location], listed: RuleFact | None) -> RuleFact
     """Return whether a field is required, with the place that its schema declares, if it declares one."""
     for schema in schemas:
         if place := schema.member("x-places").get("required"):
-            return RuleFact(value=bool(listed), place=_declared_place(place, Place("")))
+            return RuleFact(value=bool(listed), place=declared_place(place, Place("")))
     return listed
-
-
-def _is_prose(example: Any) -> bool:
-    """Return whether an example contains a sentence. A contract copies facts from the vendor, not texts."""
-    if isinstance(example, list | dict):
-        return any(map(_is_prose, example.values() if isinstance(example, dict) else example))
-    return isinstance(example, str) and bool(re.search(r"\s", example))
 
 
 def _with_text_values(value: Any, keyword: str) -> Any:
@@ -307,12 +300,13 @@ _LISTED_CODE: Final = re.compile(r"\s{0,9}[-*•]?\s{0,3}[*`]{0,3}(\d{3,5})[*`]{
 class _OperationReader:
     """Reads the facts of the first operation whose request names a model, and reports the others as not recognized."""
 
-    def __init__(self, schemas: _SchemaReader, server_of: Callable[[str], RuleFact] | None) -> None:
+    def __init__(self, schemas: _SchemaReader, server_of: Callable[[str], RuleFact | None] | None) -> None:
         self._schemas, self._server_of = schemas, server_of
         found: tuple[str, Location] | None = None
         for path, item in schemas.root.at("paths").children():
             for method, operation in schemas.resolve(item).children():
-                if method not in _METHODS or self._body(operation).value is None:
+                is_shared = (method.upper(), path) == (job_api().download_url.method, job_api().download_url.path)
+                if method not in _METHODS or is_shared or self._body(operation).value is None:
                     continue
                 if not found and _MODEL in schemas.properties(self._body(operation)):
                     found = path, operation
@@ -324,18 +318,19 @@ class _OperationReader:
 
     def facts(self) -> PageFacts:
         """Return what the document states about the operation."""
-        success = self._success_schema()
+        success = self.success_schema()
         # A page may leave out the schema of the response.
         answer = Field("") if success.value is None else self._schemas.field("", success)
+        self.check_job_api(answer)
         request = self._schemas.field("", self._body(self._operation))
-        server, path = self._server_and_path()
+        server, path = self.server_and_path()
         header, scheme = self._authorization()
         method = self._fact(self._operation.pointer.rpartition("/")[2].upper(), self._operation)
         rules = {"method": method, "path": path, "server": server, "header": header, "scheme": scheme}
         declared = self._operation.member("x-places")
         operation = OperationFacts(
             **{
-                name: RuleFact(rule.value, _declared_place(declared.get(name), rule.place))
+                name: RuleFact(rule.value, declared_place(declared.get(name), rule.place))
                 for name, rule in rules.items()
             }
         )
@@ -345,7 +340,37 @@ class _OperationReader:
             parameter, pointer = self._schemas.resolve(location)
             if not isinstance(parameter, dict) or parameter.get("in") != "header":
                 unrecognized.append(f"the parameter at {pointer!r}")
-        return PageFacts(operation, request, answer, codes, tuple(dict.fromkeys(unrecognized)))
+        body = self._schemas.resolve(self._operation.at("requestBody")).at("content", _JSON)
+        return PageFacts(
+            operation,
+            request,
+            answer,
+            codes,
+            unrecognized=tuple(dict.fromkeys(unrecognized)),
+            contradictions=tuple(self._schemas.contradictions),
+            requests=tuple(filter(is_request, self.examples(body))),
+            answers=tuple(filter(is_success, self.examples(self.success()))),
+        )
+
+    def check_job_api(self, answer: Field) -> None:
+        """Check that the operation creates a task, before a statement of another API is rejected."""
+        inputs = self._schemas.properties(self._body(self._operation)).get(job_api().fields.input, [])
+        parts = [self._schemas.resolve(location) for location in inputs]
+        shown = next(iter(self.examples(self.success())), None)
+        check_job_api(
+            f"{self._operation.pointer.rpartition('/')[2].upper()} {self._path}",
+            field_of_example(shown) if shown and not answer.fields else answer,
+            has_input=any(part.at("type").value == "object" or part.member("properties") for part in parts),
+        )
+
+    def examples(self, content: Location) -> Iterator[Example]:
+        """Yield the examples of a request or a response, beside its schema or in it."""
+        schema = self._schemas.resolve(content.at("schema"))
+        named = [example.at("value") for _, example in content.at("examples").children()]
+        listed = [example for _, example in schema.at("examples").children()]
+        for location in (content.at("example"), *named, schema.at("example"), *listed):
+            if isinstance(location.value, dict):
+                yield Example(location.value, self._schemas.place(location))
 
     def _body(self, operation: Location) -> Location:
         return self._schemas.resolve(operation.at("requestBody")).at("content", _JSON, "schema")
@@ -353,7 +378,7 @@ class _OperationReader:
     def _fact(self, value: str, location: Location) -> RuleFact:
         return RuleFact(value, self._schemas.place(location))
 
-    def _server_and_path(self) -> tuple[RuleFact, RuleFact]:
+    def server_and_path(self) -> tuple[RuleFact, RuleFact]:
         """Return the server and the whole path, because a document may put a part of the path into the server URL."""
         root = self._schemas.root
         path_item = root.at("paths", self._path)
@@ -364,9 +389,8 @@ class _OperationReader:
                 if url.scheme in {"http", "https"} and url.netloc:
                     base = self._fact(f"{url.scheme}://{url.netloc}", server.at("url"))
                     return base, self._fact(url.path.rstrip("/") + self._path, path_item)
-        if not self._server_of:
-            raise PageError("The OpenAPI document names no server.")
-        return self._server_of(self._path), self._fact(self._path, path_item)
+        found = self._server_of(self._path) if self._server_of else None
+        return found or self._fact(job_api().server, root), self._fact(self._path, path_item)
 
     def _authorization(self) -> tuple[RuleFact, RuleFact]:
         """Return the header that carries the key, and the word before the key."""
@@ -392,9 +416,9 @@ class _OperationReader:
                 return self._fact("Authorization", kind), self._fact(word, scheme)
             if kind.value == "apiKey" and security.at("in").value == "header" and isinstance(name.value, str):
                 return self._fact(name.value, name), self._fact(scheme.value or "", scheme if scheme.value else name)
-        return self._authorization_parameter()
+        return self.authorization_parameter()
 
-    def _authorization_parameter(self) -> tuple[RuleFact, RuleFact]:
+    def authorization_parameter(self) -> tuple[RuleFact, RuleFact]:
         """Return header and word from a documented header parameter, for documents without security schemes."""
         for _, listed in self._operation.at("parameters").children():
             parameter = self._schemas.resolve(listed)
@@ -409,11 +433,15 @@ class _OperationReader:
                     return self._fact(str(name.value), name), self._fact(word, example)
         raise PageError("The OpenAPI document does not state which header carries the key.")
 
-    def _success_schema(self) -> Location:
-        """Return the schema of a successful response, or a location of ``None``."""
+    def success(self) -> Location:
+        """Return the JSON content of a successful response, or a location of ``None``."""
         responses = self._operation.at("responses").children()
         success = next((response for status, response in responses if status.startswith("2")), Location(None, ""))
-        schema = self._schemas.resolve(success).at("content", _JSON, "schema")
+        return self._schemas.resolve(success).at("content", _JSON)
+
+    def success_schema(self) -> Location:
+        """Return the schema of a successful response, or a location of ``None``."""
+        schema = self.success().at("schema")
         # In a list of alternatives, the success comes first.
         for keyword in ("oneOf", "anyOf"):
             alternatives = self._schemas.resolve(schema).at(keyword).children()
@@ -427,12 +455,12 @@ class _OperationReader:
         """
         own = [row for _, row in self._operation.at("x-codes").children() if isinstance(row.at("code").value, int)]
         for row in own:
-            place = _declared_place(row.at("x-place").value, self._schemas.place(row))
+            place = declared_place(row.at("x-place").value, self._schemas.place(row))
             yield CodeFact(row.at("code").value, place)
         if own:
             return
         yield from codes_of_options(answer)
-        schema = self._success_schema()
+        schema = self.success_schema()
         code_fields = self._schemas.properties(schema).get(CODE, []) if schema.value is not None else []
         for description in (field.at("description") for field in code_fields):
             matches = map(_LISTED_CODE.match, str(description.value or "").splitlines())

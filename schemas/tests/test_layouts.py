@@ -1,0 +1,138 @@
+"""Each layout in which pages list their facts gives the same contract, field by field."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seedbed_schemas import Contract
+from seedbed_schemas.derive import derive_page
+from seedbed_schemas.job_api import job_api
+
+PAGES = Path(__file__).parent / "pages" / "layouts"
+LAYOUTS = sorted(path.name.removesuffix(".md") for path in PAGES.glob("*.md"))
+LAYOUTS += ["crlf", "byte-order-mark", "full-width"]
+
+FACTS: dict[str, Any] = {
+    "operation/method": "POST",
+    "operation/path": "/api/v1/jobs/createTask",
+    "operation/header": "Authorization",
+    "operation/scheme": "Bearer",
+    "code": [200, 401, 422, 500],
+    "request/type": "object",
+    "request/required": ["model", "input"],
+    "model/type": "string",
+    "model/const": "meadow/3-film",
+    "callBackUrl/type": "string",
+    "callBackUrl/format": "uri",
+    "input/type": "object",
+    "input/required": ["prompt", "pictures"],
+    "input.prompt/type": "string",
+    "input.prompt/maxLength": 5000,
+    "input.size/type": "string",
+    "input.size/enum": ["square", "wide", "tall"],
+    "input.size/default": "square",
+    "input.count/type": "string",
+    "input.count/enum": ["1", "2", "4"],
+    "input.count/default": "1",
+    "input.strength/type": "number",
+    "input.strength/minimum": 0,
+    "input.strength/maximum": 1,
+    "input.strength/multipleOf": 0.1,
+    "input.strength/default": 0.5,
+    "input.pictures/type": "array",
+    "input.pictures/maxItems": 3,
+    "input.pictures[]/type": "string",
+    "input.pictures[]/format": "uri",
+    "input.shuffle/type": "boolean",
+    "input.shuffle/default": True,
+    "input.seed/type": "integer",
+    "answer/code/type": "integer",
+    "answer/msg/type": "string",
+    "answer/data/type": "object",
+    "answer/data.taskId/type": "string",
+}
+SHOTS = {
+    "input/required": ["prompt", "pictures", "shots"],
+    "input.shots/type": "array",
+    "input.shots[]/type": "object",
+    "input.shots[]/required": ["scene", "length"],
+    "input.shots[].scene/type": "string",
+    "input.shots[].length/type": "number",
+}
+README = {
+    "callBackUrl/format": None,
+    "input.pictures/maxItems": None,
+    "input.pictures[]/type": None,
+    "input.pictures[]/format": None,
+    "input.pictures/default": ["https://pictures.example.com/1.png"],
+}
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "tables-examples.zh": {
+        **SHOTS,
+        "input.shots/minItems": 1,
+        "input.shots/maxItems": 10,
+        "input.shots[].length/minimum": 0.1,
+        "input.shots[].length/maximum": 15,
+    },
+    "plain-labels.zh": {"request/required": ["model"]},
+    "readme.zh": README,
+    "readme.en": README,
+    "readme-message.en": {**README, **SHOTS, "answer/msg/type": None, "answer/message/type": "string"},
+    "readme-tables.en": {**README, "code": [200], "input.pictures[]/type": "string", "input.pictures/default": []},
+}
+"""What the pages of a layout state otherwise; ``None`` for what they do not state."""
+
+
+def page_of(layout: str) -> str:
+    if layout in LAYOUTS[:-3]:
+        return (PAGES / f"{layout}.md").read_text(encoding="utf-8")
+    page = (PAGES / "headings-bullets.zh.md").read_text(encoding="utf-8")
+    if layout == "crlf":
+        return page.replace("\n", "\r\n")
+    if layout == "byte-order-mark":
+        return "\ufeff" + page
+    return (
+        page.replace("类型：", "类型 ：").replace("必需：** 是", "必需：**　是").replace("0 <= x <= 1", "０ <= x <= １")
+    )
+
+
+def expected_of(layout: str) -> dict[str, Any]:
+    return {name: value for name, value in (FACTS | DIFFERENT.get(layout, {})).items() if value is not None}
+
+
+def stated(contract: Contract) -> dict[str, Any]:
+    """Return the facts of a contract, with the required fields of an object and the codes as lists."""
+    found: dict[str, Any] = {}
+    for clause in contract.clauses():
+        if clause.kind in {"required", "code"}:
+            name = clause.id.rpartition("/")[0]
+            found.setdefault(name, []).append(clause.value if clause.kind == "code" else clause.id.rpartition("/")[2])
+        elif clause.kind != "option" and not clause.id.startswith(
+            ("operation/server", "answer/code/enum", "answer/type")
+        ):
+            found[clause.id] = clause.value
+    return {name: value for name, value in found.items() if not name.startswith("answer") or "required" not in name}
+
+
+def table_of(layout: str) -> dict[str, bool]:
+    """Return for each fact of a layout whether it is derived right; a fact that no page states is wrong."""
+    expected, found = expected_of(layout), stated(Contract(derive_page(page_of(layout)).contract))
+    found.pop("model/default", None)
+    return {name: expected.get(name) == found.get(name) for name in dict.fromkeys([*expected, *found])}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_fact_of_every_layout_is_derived_right(layout: str) -> None:
+    assert {name for name, is_right in table_of(layout).items() if not is_right} == set()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_statement_of_every_layout_is_recognized(layout: str) -> None:
+    derivation = derive_page(page_of(layout))
+    assert (derivation.unrecognized, derivation.contradictions) == ((), ())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_server_is_that_of_the_page_or_the_documented_one(layout: str) -> None:
+    server = Contract(derive_page(page_of(layout)).contract).operation.server
+    assert server == ("https://api.example.com" if "api.example.com" in page_of(layout) else job_api().server)
