@@ -12,12 +12,14 @@ import hashlib
 import json
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from seedbed_schemas import job_api
 from seedbed_schemas.files import check_writable
+from seedbed_schemas.profile import default_profile
 from seedbed_schemas.validation import for_display
 
 from seedbed_client import errors
@@ -45,6 +47,8 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION}
 """
 _PUT: Final = "INSERT INTO jobs VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET document = excluded.document"
+
+_IN_MEMORY: Final = ":memory:"
 
 _BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that is writing to the file, which takes milliseconds."""
@@ -109,9 +113,11 @@ class JobLog:
     def __init__(self, path: Path | str | None) -> None:
         # SQLite gives names such as ":memory:" and "file:x" a special meaning, but no absolute path.
         self.path = None if path is None else Path(path).absolute()
-        self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._prepare(self._memory)
-        self._lock, self._is_checked = threading.Lock(), False
+        self._lock, self._is_checked, self._memory = threading.Lock(), False, None
+        if self.path is None:
+            self._memory = sqlite3.connect(_IN_MEMORY, isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, self._memory.close)
+            _prepare(self._memory)
         with self._database():
             pass
 
@@ -169,28 +175,34 @@ class JobLog:
         return FileLock(self.path and self.path.with_name(f"{self.path.name}.{digest}.lock"))
 
     @contextlib.contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
+    def _database(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
         """Open the file while the block runs: no connection is shared by threads or inherited by a fork."""
-        if self.path is None:
+        if self._memory is not None:
             with self._lock:
                 yield self._memory
             return
-        with self._errors():
-            database = self._connect(self.path)
-            try:
-                yield database
-            finally:
-                database.close()
+        with self._errors(), contextlib.closing(self._connect(self.path or Path(), create=create)) as database:
+            yield database
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
-        """Return a connection to the file, or to an empty database in its place if it does not exist."""
+    def _connect(self, path: Path, *, create: bool) -> sqlite3.Connection:
+        """Return a connection to the file. An empty one is created, or stands in its place, if it does not exist."""
         check_writable(path)
         if path.exists() and not path.is_file():
             raise errors.JobLogError(f"{path} is not a regular file; pass another path", is_foreign=True)
-        is_new = not (path.exists() and path.stat().st_size)
-        database = sqlite3.connect(":memory:" if is_new else path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        place = path if create or path.exists() else _IN_MEMORY
+        database = sqlite3.connect(place, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
-            self._prepare(database) if is_new else self._check(database)
+            # EXTRA also waits until the removal of the journal is on the disk, which is what ends a transaction.
+            database.execute("PRAGMA synchronous = EXTRA")
+            if not _is_empty(database):
+                self._check(database)
+            elif create or place == _IN_MEMORY:
+                _prepare(database)
+            else:
+                # A process may have been killed while it created the file.
+                database.close()
+                database = sqlite3.connect(_IN_MEMORY, isolation_level=None)
+                _prepare(database)
         except BaseException:
             database.close()
             raise
@@ -199,25 +211,10 @@ class JobLog:
     @contextlib.contextmanager
     def _changes(self) -> Iterator[sqlite3.Connection]:
         """Change the file in one transaction, which is on the disk at the end of the block."""
-        if self.path and not (self.path.exists() and self.path.stat().st_size):
-            with self._errors(), contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT)) as new:
-                new.isolation_level = None
-                self._prepare(new)
-        with self._database() as database:
-            # EXTRA also waits until the removal of the journal is on the disk, which is what ends a transaction.
-            database.execute("PRAGMA synchronous = EXTRA")
+        with self._database(create=True) as database:
             database.execute("BEGIN IMMEDIATE")
             with database:
                 yield database
-
-    @staticmethod
-    def _prepare(database: sqlite3.Connection) -> None:
-        """Create the tables, unless another process has."""
-        database.execute("BEGIN EXCLUSIVE")
-        with database:
-            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _TABLES.split(";"):
-                    database.execute(statement)
 
     def _check(self, database: sqlite3.Connection) -> None:
         application, version = (
@@ -259,6 +256,19 @@ class JobLog:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             advice = _ADVICE[sqlite3.SQLITE_CORRUPT]
             raise errors.JobLogError(f"{self.path} has a damaged job ({error}); {advice}") from error
+
+
+def _is_empty(database: sqlite3.Connection) -> bool:
+    return not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Create the tables, unless another process has."""
+    database.execute("BEGIN EXCLUSIVE")
+    with database:
+        if _is_empty(database):
+            for statement in _TABLES.split(";"):
+                database.execute(statement)
 
 
 class FileLock:
@@ -382,7 +392,7 @@ class LoggedSubmission:
         """Return the ID of the task that the log has, or an empty text for a new job."""
         mine, earlier = self._job, self._log.get(self._job.key)
         if earlier is None or earlier.status == "new":
-            mine.prompt = earlier.prompt if earlier else ""
+            mine.prompt = earlier.prompt if earlier else str(mine.input.get(default_profile().caption or "", ""))
             return ""
         if (earlier.service, earlier.model, earlier.input) != (mine.service, mine.model, mine.input):
             raise errors.JobConflictError(

@@ -15,7 +15,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import anyio
@@ -36,7 +36,7 @@ from seedbed_client.errors import (
 from seedbed_client.models import Task, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
     from typing import Self
 
     from anyio.abc import TaskGroup
@@ -129,7 +129,7 @@ def verify_callback(
 
     Args:
         headers: Headers of the request: a mapping with names in any case, a WSGI environ, an ``email.message.Message``,
-            the headers of a web framework, or pairs of text or bytes, as ASGI has them.
+            the headers of a web framework, or pairs of text or bytes, as ASGI has them, or the ASGI scope.
         body: Body of the request, unchanged.
         signing_key: Signing key of the account.
         tolerance: Seconds by which the signature may be old or ahead.
@@ -158,6 +158,8 @@ def verify_callback(
 
 def _header_pairs(headers: CallbackHeaders) -> list[tuple[str, Any]]:
     """Return the headers of a request as pairs, with lower-case names."""
+    if isinstance(headers, Mapping) and not isinstance(headers.get("headers", ""), str | bytes):
+        headers = headers["headers"]  # an ASGI scope, or the event of a gateway
     items = getattr(headers, "items", None)
     try:
         pairs: Any = items() if callable(items) else headers

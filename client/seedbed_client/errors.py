@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import reprlib
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     """Error class of each documented code."""
 
 
+_MAX_BITS: Final = 10_000
 _ATTRIBUTE: Final = "seedbed_submissions"
 """Name of the attribute that holds the submissions of an exception, which may be of any class."""
 
@@ -88,11 +90,15 @@ def checked_number(name: str, value: float, least: float, most: float, *, whole:
         ConfigurationError: It is no number, or not in the range.
     """
     is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if is_number and least <= value <= most:  # false for nan, too
-        return value
+    with suppress(OverflowError):  # of a whole number that no float can represent
+        if is_number and least <= float(value) <= most:  # false for nan, too
+            return value
     kind = f"{'a whole number' if whole else 'a number'}{f' of {unit}' if unit else ''}"
     limits = f"from {least} to {most}" if most < float("inf") else f"of at least {least}"
-    raise ConfigurationError(f"invalid {name} {reprlib.repr(value)}; give {kind} {limits}")
+    # Python refuses to print a number of more than 4300 digits.
+    is_endless = isinstance(value, int) and value.bit_length() > _MAX_BITS
+    shown = "with thousands of digits" if is_endless else reprlib.repr(value)
+    raise ConfigurationError(f"invalid {name} {shown}; give {kind} {limits}")
 
 
 class ApiError(SeedreamError):

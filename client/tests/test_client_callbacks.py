@@ -139,6 +139,7 @@ FORMS: dict[str, Callable[[dict[str, str]], Any]] = {
     "generator": lambda values: (pair for pair in values.items()),
     "asgi": lambda values: [(name.lower().encode(), value.encode()) for name, value in values.items()],
     "asgi lists": lambda values: tuple([name.encode(), value.encode()] for name, value in values.items()),
+    "asgi scope": lambda values: {"type": "http", "headers": [(k.encode(), v.encode()) for k, v in values.items()]},
     "wsgi": environ_of,
     "email": lambda values: message_of(email.message.Message, values),
     "http.client": lambda values: message_of(HTTPMessage, values),

@@ -87,7 +87,9 @@ def test_an_invalid_request_timeout_is_refused(timeout: Any) -> None:
         SeedreamClient(timeout=timeout)
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan"), True, "3", -(10**400)])
+@pytest.mark.parametrize(
+    "timeout", [-1, float("nan"), True, "3", -(10**400), 10**400, pytest.param(10**5000, id="endless")]
+)
 def test_an_invalid_wait_timeout_is_refused_before_sending(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid timeout"):
         offline().generate("a hill", timeout=timeout)

@@ -431,3 +431,20 @@ def test_a_log_without_a_file_keeps_its_jobs_in_memory(server: MockServer, clien
         thread.join()
     assert client.generate_once("k0", "a hill", log=log).succeeded
     assert (len(log.jobs()), count_of_tasks(server)) == (4, 4)
+
+
+@pytest.mark.parametrize("content", ["missing", "no bytes", "no tables"])
+def test_an_empty_file_becomes_a_log(path: Path, content: str) -> None:
+    """A process that was killed while it created the file leaves such a one."""
+    if content == "no bytes":
+        path.touch()
+    elif content == "no tables":
+        with sqlite3.connect(path) as database:
+            database.execute("VACUUM")
+        assert path.stat().st_size
+    log = JobLog(path)
+    assert (log.jobs(), log.get("k"), log.output) == ([], None, None)
+    jobs = [LoggedJob(f"k{number}", "http://x", "m", {}) for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda job: JobLog(path).put(job), jobs))
+    assert {job.key for job in log.jobs()} == {job.key for job in jobs}
