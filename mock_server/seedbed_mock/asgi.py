@@ -106,10 +106,11 @@ class OperationEndpoint:
         await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
-        query, headers, key_header = scope["query_string"], dict(scope["headers"]), self._service.key_header
-        if len(headers) < len(scope["headers"]) and key_header in headers:
+        query, headers = scope["query_string"], dict(scope["headers"])
+        if len(headers) < len(scope["headers"]):
             # RFC 9110, section 5.3: headers with one name are one list, so that a right key hides no wrong one.
-            headers[key_header] = b", ".join(value for name, value in scope["headers"] if name == key_header)
+            for key_header in self._service.key_headers & headers.keys():
+                headers[key_header] = b", ".join(value for name, value in scope["headers"] if name == key_header)
         problem = ""
         if body and (encoding := headers.get(b"content-encoding")):
             try:

@@ -82,8 +82,8 @@ _UNTIL, _MARK = "until", "mark"
 def authenticate(service: Service, context: RequestContext) -> None:
     """Find the space and the account of the key."""
     operation = service.operation
-    scheme, _, key = context.headers.get(service.key_header, b"").decode("latin-1").partition(" ")
-    in_key, key = service.spaces.split(key.strip())
+    is_key, sent = _sent_key(service, context.headers)
+    in_key, key = service.spaces.split(sent)
     in_header = context.headers.get(_SPACE_HEADER, b"").decode("latin-1")
     # Otherwise the context has the default space already.
     if in_header or in_key is not None:
@@ -92,7 +92,7 @@ def authenticate(service: Service, context: RequestContext) -> None:
         except ValueError as error:
             header = local.SPACE_HEADER if in_header else operation.header
             raise ServiceError("space_malformed", header=header, problem=str(error)) from error
-    if scheme.lower() == operation.scheme.lower():
+    if is_key:
         context.account = context.space.accounts.get(key)
         # A key that gives a fault rule need not be configured: its account is made when it is first used.
         if context.account is None and key.startswith(KEY_PREFIX):
@@ -101,6 +101,20 @@ def authenticate(service: Service, context: RequestContext) -> None:
                 context.key_rule, context.account = rule, context.space.implicit_account(key)
     if context.account is None:
         raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)
+
+
+def _sent_key(service: Service, headers: Mapping[bytes, bytes]) -> tuple[bool, str]:
+    """Return whether a request has a key in the way that a contract describes, and the key or what is in its place."""
+    found = ""
+    for header, scheme in service.credentials:
+        if value := headers.get(header):
+            word, _, key = value.decode("latin-1").partition(" ")
+            if not scheme:
+                return True, value.decode("latin-1").strip()
+            if word.lower() == scheme:
+                return True, key.strip()
+            found = found or key.strip()
+    return False, found
 
 
 # Rate limits
@@ -277,7 +291,7 @@ def resolve_model(service: Service, context: RequestContext) -> None:
     field, models = service.shared.fields.model, service.catalogue.models
     name = context.request.get(field) if isinstance(context.request, dict) else None
     if isinstance(name, str) and name not in models:
-        raise ServiceError("model_unknown", field=field, model=for_display(name), known=", ".join(models))
+        raise ServiceError("model_unknown", field=field, model=for_display(name), nearest=service.nearest_models(name))
     context.model = models[name] if isinstance(name, str) else service.catalogue.shipped
 
 
@@ -438,7 +452,7 @@ def get_model_schema(service: Service, context: RequestContext) -> None:
     """Return the OpenAPI document of a model."""
     name, models = context.path.get(MODEL_PARAMETER, ""), service.catalogue.models
     if name not in models:
-        raise ServiceError("schema_unknown", model=for_display(name), known=", ".join(models))
+        raise ServiceError("schema_unknown", model=for_display(name), nearest=service.nearest_models(name))
     context.data = schema_data(models[name].contract)
 
 

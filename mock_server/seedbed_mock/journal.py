@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 
 CALLBACK: Final = "callback"
@@ -95,16 +95,19 @@ def truncated(text: bytes) -> bytes:
     return b"%s... (cut: it had %d bytes)" % (text[:LARGEST_TEXT], len(text))
 
 
-def kept_headers(headers: Sequence[tuple[bytes, bytes]], fingerprint: Callable[[str], str]) -> Headers:
+def kept_headers(
+    headers: Sequence[tuple[bytes, bytes]], fingerprint: Callable[[str], str], key_headers: Collection[bytes] = ()
+) -> Headers:
     """Return headers as the journal keeps them: without secrets, and truncated.
 
     Args:
         headers: The headers, with names in lower case.
         fingerprint: Returns what is kept in place of a secret.
+        key_headers: Names of further headers with a secret.
     """
     kept = []
     for name, value in headers[:_MOST_HEADERS]:
-        if name in _SECRET_HEADERS:
+        if name in _SECRET_HEADERS or name in key_headers:
             scheme, _, secret = value.decode("latin-1").strip().rpartition(" ")
             kept.append((name, f"{scheme} {fingerprint(secret)}".strip().encode("latin-1")))
         else:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOCK_HEADERS: Final = {local.MARK_HEADER: __version__}
 """Header of every response that distinguishes a mock server from the real service."""
 
+_STATUSES: Final = frozenset(range(200, 600)) - {204, 205, 304}
+"""HTTP statuses of responses with a body; a fault can ask for any code."""
+
 _RAW_MOCK_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in MOCK_HEADERS.items()]
 
 
@@ -145,8 +148,9 @@ class ResponseWriter:
         return response
 
     def for_code(self, number: int, message: str | None = None) -> ApiResponse:
-        """Return a simulated response with a documented code, and the message of the dialect or another."""
-        case = self._cases_of_codes[number]
+        """Return a simulated response with a code, and the message of the dialect or another."""
+        if (case := self._cases_of_codes.get(number)) is None:
+            return self._response(f"code_{number}", number, message or f"Simulated code {number}.", None)
         text = self._cases[case]
         return self._response(case, text.code, text.simulated if message is None else message, text.data)
 
@@ -157,4 +161,4 @@ class ResponseWriter:
 
     def _response(self, case: str, code: int, message: str, data: Any) -> ApiResponse:
         body = msgspec.json.encode(Envelope(code, message, data))
-        return ApiResponse(code, case, body, code if self._mirrors else 200, self._media_type)
+        return ApiResponse(code, case, body, code if self._mirrors and code in _STATUSES else 200, self._media_type)

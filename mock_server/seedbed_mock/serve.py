@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from seedbed_schemas import Contract, default_contract, job_api, local
+from seedbed_schemas import Contract, default_contract, job_api, local, shipped_contracts
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.openapi import example_of
 
@@ -37,7 +37,8 @@ def serve(
     """
     options = options or ServerOptions()
     try:
-        options = replace(options, contracts=[Contract.load(path) for path in contract])
+        contracts = {path: Contract.load(path) for path in contract}
+        options = replace(options, contracts=tuple(contracts.values()))
         app = build_app(options)
         listener = listen(options.host, options.port)
     except ListenError as error:
@@ -50,11 +51,18 @@ def serve(
     # The port may have been 0, so only the socket knows the URL.
     url = url_of(listener)
     with listener:
-        serve_until_signal(app, listener, lambda: print(_banner(url, options), flush=True))
+        serve_until_signal(app, listener, lambda: print(_banner(url, options, _replaced(contracts)), flush=True))
     return 0
 
 
-def _banner(url: str, options: ServerOptions) -> str:
+def _replaced(contracts: dict[Path, Contract]) -> str:
+    """Return a line for each contract file that replaces a built-in contract."""
+    built_in = {contract.model for contract in shipped_contracts()}
+    replacing = [(path, contract.model) for path, contract in contracts.items() if contract.model in built_in]
+    return "".join(f"The contract {path} replaces the built-in one of {model}.\n" for path, model in replacing)
+
+
+def _banner(url: str, options: ServerOptions, replaced: str) -> str:
     """Return what is printed when the server is ready: its URL, its keys and requests to start with."""
     operation, shared, key = default_contract().operation, job_api(), options.accounts[0].key
     create = shlex.quote(f"{url}{operation.path}")
@@ -65,7 +73,7 @@ def _banner(url: str, options: ServerOptions) -> str:
     record = shlex.quote(f"{url}{shared.record_info.path}?{shared.record_info.query}=TASK_ID")
     return f"""\
 Seedbed is ready on {url}
-
+{replaced}
 Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
 
 Create a task:

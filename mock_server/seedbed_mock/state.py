@@ -14,11 +14,13 @@ from seedbed_schemas.contract import default_contract, shipped_contracts
 from seedbed_schemas.messages import Envelope
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
+from seedbed_schemas.validation import printable
 
 from seedbed_mock.accounts import Spaces, fingerprint
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
 from seedbed_mock.journal import kept_headers
+from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 
 _MOST_ERRORS = 100
+_NEAREST = 3
+_COMPARED_LENGTH = 100
 _KEPT_CHARACTERS = 4000
 
 _LONGEST_TEXT = 1000
@@ -110,6 +114,9 @@ class ModelCatalogue:
     Args:
         more: Contracts of further models; one of a shipped model replaces it.
 
+    Raises:
+        SettingsError: Two different contracts are of one model.
+
     Attributes:
         models: The models by name.
         shipped: The model that is used where a request names none.
@@ -118,7 +125,12 @@ class ModelCatalogue:
     """
 
     def __init__(self, more: Iterable[Contract] = ()) -> None:
-        contracts = {contract.model: contract for contract in (default_contract(), *shipped_contracts(), *more)}
+        given: dict[str, Contract] = {}
+        for contract in more:
+            if given.setdefault(contract.model, contract).document != contract.document:
+                raise SettingsError(f"Two contracts are of the model {printable(contract.model)}; give one of them.")
+        shipped = (default_contract(), *shipped_contracts())
+        contracts = {contract.model: contract for contract in (*shipped, *given.values())}
         self.models = {name: Model(contract, profile_of(contract)) for name, contract in contracts.items()}
         self.shipped = self.models[default_contract().model]
         self.longest_prompt = max(
@@ -236,7 +248,10 @@ class Service:
         self.clock = clock
         self.catalogue = catalogue
         self.operation = catalogue.shipped.contract.operation
-        self.key_header = self.operation.header.lower().encode()
+        operations = (model.contract.operation for model in catalogue.models.values())
+        # Nearly always one pair: the contracts of one service agree on how to send a key.
+        self.credentials = tuple({(each.header.lower().encode(), each.scheme.lower()): None for each in operations})
+        self.key_headers = frozenset(header for header, _ in self.credentials)
         self.shared = shared
         self.dialect = dialect
         self.store = store
@@ -244,8 +259,9 @@ class Service:
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
-        codes = (code.number for code in catalogue.codes.values() if dialect.case_of_code(code.name) != "done")
-        self.faults = FaultEngine(options.seed, codes)
+        success = dialect.cases["done"].number(catalogue.codes)
+        errors = (code.number for code in catalogue.codes.values() if code.number != success)
+        self.faults = FaultEngine(options.seed, errors, success)
         self.scenario_runner = (
             ScenarioRunner(scenario_path(str(options.scenario)), self.faults, clock) if options.scenario else None
         )
@@ -273,7 +289,14 @@ class Service:
     def kept_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """Return the headers of a request as the journal keeps them, with fingerprints in place of keys."""
         # The key of a space has the fingerprint of its account, which is made without the name of the space.
-        return kept_headers(headers, lambda secret: fingerprint(self.spaces.split(secret)[1]))
+        return kept_headers(headers, lambda secret: fingerprint(self.spaces.split(secret)[1]), self.key_headers)
+
+    def nearest_models(self, name: str) -> str:
+        """Return the names of the models that are most like an unknown one, separated by commas."""
+        # Imported with the first unknown model. A name can be as long as a body, and comparing takes time.
+        from difflib import get_close_matches
+
+        return ", ".join(get_close_matches(name[:_COMPARED_LENGTH], self.catalogue.models, _NEAREST, cutoff=0))
 
     def find_result(self, name: str) -> Task | None:
         """Return the task whose result has this file name, if it has succeeded and the result is still kept."""

@@ -54,12 +54,24 @@ def test_a_simulated_error_costs_nothing(server: MockServer) -> None:
     assert call(server, "GET", CREDIT)["data"] == before
 
 
-@pytest.mark.parametrize("value", ["", "200", "418", "boom", "0455", "5" * 400])
+@pytest.mark.parametrize("value", ["", "200", "boom", "0455", "5" * 400, "-0"])
 def test_an_unknown_fault_is_refused_with_the_known_ones(server: MockServer, value: str) -> None:
     envelope = call(server, "POST", CREATE, json=GOOD, headers={"X-Seedbed-Fault": value})
     assert envelope["code"] == 422
     assert "429" in envelope["msg"]
     assert len(envelope["msg"]) < 1000
+
+
+@pytest.mark.parametrize("code", [433, 418, 1, 0, -7, 204, 999, 100_001])
+@pytest.mark.parametrize("http_status", ["envelope", "mirror"])
+def test_a_code_that_the_page_does_not_list_can_be_simulated(http_status: HttpStatus, code: int) -> None:
+    with running(http_status=http_status) as server, httpx2.Client(base_url=server.url, trust_env=False) as client:
+        headers = {"Authorization": f"Bearer seedbed-{code}"}
+        for more in (headers, {**headers, "X-Seedbed-Fault": f"{code} message=over"}):
+            response = client.post(CREATE, json=GOOD, headers=more)
+            assert response.json()["code"] == code
+            assert response.status_code == (code if http_status == "mirror" and code in {433, 418} else 200)
+    assert response.json()["msg"] == "over"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic seedbed-key", "seedbed-key", "Bearer a b"])
@@ -107,9 +119,9 @@ def test_an_unknown_task_gets_404(server: MockServer, task_id: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?taskId=", "?other=1"])
-def test_a_missing_task_id_gets_422_with_its_name(server: MockServer, query: str) -> None:
+def test_a_missing_task_id_gets_400_with_its_name(server: MockServer, query: str) -> None:
     envelope = call(server, "GET", RECORD + query)
-    assert envelope["code"] == 422
+    assert envelope["code"] == 400
     assert "taskId" in envelope["msg"]
 
 

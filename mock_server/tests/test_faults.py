@@ -185,16 +185,16 @@ def test_a_rule_in_a_header_keeps_its_counts_between_calls(caller: Caller) -> No
 def test_a_key_with_a_rule_is_an_account_of_its_own(caller: Caller) -> None:
     assert [caller.create(key="seedbed-402; nth=2") for _ in range(3)] == [200, 402, 200]
     assert caller.create(key="seedbed-nonsense") == 401
-    assert caller.create(key="seedbed-999") == 422
+    assert caller.create(key="seedbed-200") == 422
     assert caller.create(key="seedbed-task.fail code") == 422
 
 
 @pytest.mark.parametrize(
     "send",
     [
-        lambda caller: caller.create(**{"X-Seedbed-Fault": "999"}),
-        lambda caller: caller.create(key="seedbed-999"),
-        lambda caller: caller.create("[[fault: 999]]"),
+        lambda caller: caller.create(**{"X-Seedbed-Fault": "200"}),
+        lambda caller: caller.create(key="seedbed-200"),
+        lambda caller: caller.create("[[fault: 200]]"),
         lambda caller: caller.create("[[fault: boom]]"),
         lambda caller: caller.create("[[fault:]]"),
     ],
@@ -203,7 +203,7 @@ def test_an_invalid_rule_that_comes_with_a_call_gives_422(caller: Caller, send: 
     assert send(caller) == 422
 
 
-@pytest.mark.parametrize("rule", ["999", "200", "boom", "", "429; p=2", "429; prompt-like=(", "x" * 5000])
+@pytest.mark.parametrize("rule", ["200", "boom", "", "429; p=2", "429; prompt-like=(", "x" * 5000])
 def test_an_invalid_rule_is_refused_by_the_control_api_and_none_is_added(control: Control, rule: str) -> None:
     status, response = control("POST", "/faults", {"rules": ["429", rule]})
     assert status == 422

@@ -12,11 +12,14 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from seedbed_mock import running
+from seedbed_mock import create_app, running
+from seedbed_mock.cli import main
+from seedbed_mock.settings import SettingsError
 from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.derive import derive
 from seedbed_schemas.drift import drift
 from seedbed_schemas.profile import Profile, profile_of
+from tests.made_contracts import contract_of as made_contract
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "schemas" / "tests" / "pages" / "tables.zh.md").read_text(encoding="utf-8")
@@ -28,6 +31,7 @@ def contract_of(page: str) -> Contract:
 
 MEADOW = contract_of(PAGE)
 SHIPPED = default_contract()
+CREATE = SHIPPED.operation.path
 
 
 class Service:
@@ -85,6 +89,68 @@ def test_an_unknown_model_is_refused_with_the_known_ones(service: Service) -> No
     message = service.create({"model": "nope"})["msg"]
     assert MEADOW.model in message
     assert SHIPPED.model in message
+
+
+def test_of_many_models_an_unknown_one_is_refused_with_the_three_nearest() -> None:
+    names = [f"maker-{number}/video-{number}" for number in range(100)]
+    near = ["seedream/4.5-edit", "seedream/4-text-to-image"]
+    contracts = [made_contract({}, model=name) for name in (*names, *near)]
+    with running(contracts=contracts) as server:
+        service = Service(server.url, server.key)
+        responses = [service.create({"model": name}, CREATE) for name in ("seedream/4.5-text-to-img", "x" * 10**6, "")]
+        schema = service.http.get(job_api().model_schema.path.replace("{model}", "seedream/4.5")).json()
+        service.http.close()
+    assert [response["code"] for response in responses] == [422] * 3
+    assert responses[0]["msg"].endswith(
+        f"Known models nearest to it: {SHIPPED.model}, seedream/4-text-to-image, seedream/4.5-edit."
+    )
+    assert all(len(response["msg"]) < 300 for response in (*responses, schema))
+    assert schema["code"] == 404
+    assert "seedream/4.5-edit" in schema["msg"]
+
+
+@pytest.mark.parametrize(
+    ("header", "scheme", "sent"),
+    [("X-Meadow", "Token", "Token {}"), ("X-Key", "", "{}"), ("Authorization", "Key", "key {}")],
+)
+def test_a_key_is_taken_as_the_contract_of_any_model_describes(header: str, scheme: str, sent: str) -> None:
+    document = json.loads(json.dumps(made_contract({}).document))
+    document["x-operation"] |= {"header": header, "scheme": scheme}
+    contract = Contract(document)
+    with running(contracts=[contract], key="sk-meadow-1234") as server:
+        body = {"model": contract.model}
+        for headers, code in (
+            ({header: sent.format("sk-meadow-1234")}, 200),
+            ({"Authorization": "Bearer sk-meadow-1234"}, 200),
+            ({header: sent.format("sk-meadow-123")}, 401),
+            ({header: "Basic sk-meadow-1234"}, 401),
+            ({"X-Other": sent.format("another-key")}, 401),
+        ):
+            response = httpx2.post(server.url + CREATE, json=body, headers=headers, trust_env=False)
+            assert (headers, response.json()["code"]) == (headers, code)
+        assert "sk-meadow-1234" not in repr(server.calls)
+
+
+def test_two_contracts_of_one_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = made_contract({"additionalProperties": False})
+    with pytest.raises(SettingsError, match=r"Two contracts are of the model meadow/1-sketch; give one of them\."):
+        create_app(contracts=(contract for contract in (made_contract({}), other)))
+    assert create_app(contracts=[other, made_contract({"additionalProperties": False})])
+    for name, contract in (("a", made_contract({})), ("b", other)):
+        (tmp_path / name).write_text(json.dumps(contract.document))
+    assert main(["serve", "--contract", str(tmp_path / "a"), "--contract", str(tmp_path / "b"), "--port", "0"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_serve_says_which_built_in_contract_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(SHIPPED.document))
+    command = [sys.executable, "-m", "seedbed_mock", "--port", "0", "--contract", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        lines = [server.stdout.readline() for _ in range(3)]
+        server.terminate()
+    assert lines[1] == f"The contract {path} replaces the built-in one of {SHIPPED.model}.\n"
 
 
 def test_a_code_that_only_one_model_documents_can_be_simulated(service: Service) -> None:

@@ -160,7 +160,7 @@ def test_a_changed_file_is_reloaded_and_starts_from_the_beginning(
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("text", ["phase = 1", OTHER.replace("402", "boom"), OTHER.replace("402", "999"), "\x00", None])
+@pytest.mark.parametrize("text", ["phase = 1", OTHER.replace("402", "boom"), OTHER.replace("402", "200"), "\x00", None])
 def test_an_invalid_new_version_is_reported_and_the_old_one_stays_active(
     server: MockServer, http: httpx2.Client, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str | None
 ) -> None:
@@ -208,7 +208,7 @@ def test_the_file_is_not_checked_at_every_call(
         ('description = "x"\n[[phase]]\nname = "a"\nseconds = 0', "seconds"),
         ('description = "x"\n[[phase]]\nname = "a"\ncolour = 0', "colour"),
         ('description = "x"\n[[phase]]\nname = "a"\nrules = ["boom"]', 'unknown effect "boom"'),
-        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["999"]', "unknown code 999"),
+        ('description = "x"\n[[phase]]\nname = "a"\nrules = ["200"]', "200 is the code of a success"),
         (f'description = "{"x" * 2_000_000}"', "larger"),
     ],
 )
@@ -351,7 +351,7 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
     ("words", "code", "sentence"),
     [
         (["add", "429", "boom"], 2, 'Unknown effect "boom"'),
-        (["add", "999"], 2, "Unknown code 999"),
+        (["add", "200"], 2, "200 is the code of a success"),
         (["add", ""], 2, "must start with"),
         (["add"], 2, "give at least one rule"),
         (["list", "--space", "a b"], 2, "space"),

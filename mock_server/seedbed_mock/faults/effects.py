@@ -82,7 +82,7 @@ class ResponseReplacedError(Exception):
 
 
 class CodeEffect(ResponseEffect, frozen=True):
-    """A documented code, with the message of the dialect or another one."""
+    """A code, with the message of the dialect or another one."""
 
     name = "CODE"
     code: int

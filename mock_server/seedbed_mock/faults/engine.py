@@ -116,15 +116,16 @@ class FaultEngine:
 
     Args:
         seed: Seed of the shares and delays.
-        codes: Codes that a rule may respond with.
+        codes: Documented codes of errors.
+        success: Code of a success, which a rule may not respond with.
 
     Attributes:
         active_rules: The rules, in the order in which a call is compared with them.
     """
 
-    def __init__(self, seed: int, codes: Iterable[int] = ()) -> None:
+    def __init__(self, seed: int, codes: Iterable[int] = (), success: int = 200) -> None:
         self._seed = seed
-        self._codes = frozenset(codes)
+        self._codes, self._success = frozenset(codes), success
         self.active_rules: list[ActiveRule] = []
         self._request_rules: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
         self._last_number = 0
@@ -137,12 +138,12 @@ class FaultEngine:
         """Parse a rule for this server.
 
         Raises:
-            RuleError: The text is not a valid rule, or the contract does not document its code.
+            RuleError: The text is not a valid rule, or its code is that of a success.
         """
         rule = parse_rule(text)
-        if isinstance(rule.effect, CodeEffect) and rule.effect.code not in self._codes:
-            valid = ", ".join(map(str, sorted(self._codes)))
-            raise RuleError(f"unknown code {rule.effect.code}; valid codes: {valid}")
+        if isinstance(rule.effect, CodeEffect) and rule.effect.code == self._success:
+            documented = ", ".join(map(str, sorted(self._codes)))
+            raise RuleError(f"{self._success} is the code of a success; use that of an error, such as {documented}")
         return rule
 
     def add(self, rules: Iterable[Rule], source: RuleSource, scope: str = "") -> list[ActiveRule]:

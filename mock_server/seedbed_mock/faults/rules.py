@@ -72,6 +72,7 @@ EFFECTS: dict[str, type[Effect]] = {
 
 _OPERATIONS = ("createTask", "recordInfo", "credit", "downloadUrl", "models", "modelSchema")
 _FINGERPRINT = r"key-[0-9a-f]{12}"
+_CODE = r"0|-?[1-9]\d{0,8}"
 _SHOWN_LENGTH = 40
 _EXAMPLE = '"wire.reset; p=0.2; times=3"'
 
@@ -176,7 +177,7 @@ def parse_rule(text: str) -> Rule:
 def starts_like_rule(text: str) -> bool:
     """Return whether a text starts with an effect, so that an error in the rest should be reported."""
     name = re.split(r"[\s,;]", text.strip(), maxsplit=1)[0]
-    return name in EFFECTS or bool(re.fullmatch(r"\d{3}|(?:answer|wire|task|result|callback)\..*", name))
+    return name in EFFECTS or bool(re.fullmatch(rf"\d{{3}}|{_CODE}|(?:answer|wire|task|result|callback)\..*", name))
 
 
 def format_value(value: str) -> str:
@@ -254,7 +255,7 @@ def _values(words: list[tuple[str, str | None]], kind: str) -> dict[str, str]:
 
 
 def _effect(name: str, options: dict[str, str]) -> Effect:
-    is_code = bool(re.fullmatch(r"[1-9]\d{2}", name))
+    is_code = bool(re.fullmatch(_CODE, name))
     kind = CodeEffect if is_code else EFFECTS.get(name)
     if kind is None or name == CodeEffect.name:
         raise RuleError(f"unknown effect {_quoted(name)}; valid effects: {_effect_names()}")
