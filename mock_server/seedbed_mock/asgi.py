@@ -17,7 +17,7 @@ from seedbed_mock.settings import base_url
 from seedbed_mock.state import RequestContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -108,9 +108,7 @@ class OperationEndpoint:
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
         query, headers = scope["query_string"], dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
-            # RFC 9110, section 5.3: headers with one name are one list, so that a right key hides no wrong one.
-            for key_header in self._service.key_headers & headers.keys():
-                headers[key_header] = b", ".join(value for name, value in scope["headers"] if name == key_header)
+            headers |= _joined(scope["headers"], self._service.key_headers)
         problem = ""
         if body and (encoding := headers.get(b"content-encoding")):
             try:
@@ -164,3 +162,12 @@ class OperationEndpoint:
                 task_id=context.task_id,
             )
         )
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]], names: Collection[bytes]) -> dict[bytes, bytes]:
+    """Return the values of the headers with these names as lists, so that a right key hides no wrong one."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in names:  # RFC 9110, section 5.3: headers with one name are one list
+            found[name] = b", ".join((found[name], value)) if name in found else value
+    return found

@@ -16,6 +16,7 @@ from cyclopts.config import Dict
 from seedbed_schemas import Contract, job_api, local
 from seedbed_schemas.contract import patched_contract
 from seedbed_schemas.dialect import dialects
+from seedbed_schemas.validation import printable
 
 from seedbed_mock.clock import Clock
 from seedbed_mock.settings import (
@@ -237,7 +238,10 @@ class ServerOptions:
     @cached_property
     def patched_contracts(self) -> tuple[Contract, ...]:
         """The contracts of additional models, and all contracts that a patch changes."""
-        contracts = {each.model: each for each in self.contracts}
+        contracts: dict[str, Contract] = {}
+        for each in self.contracts:
+            if contracts.setdefault(each.model, each).document != each.document:
+                raise SettingsError(f"Two contracts are of the model {printable(each.model)}; give one of them.")
         patch = self.contract_patch
         for source in (patch,) if isinstance(patch, str | Path | Mapping) else patch:
             contract = patched_contract(source, contracts)

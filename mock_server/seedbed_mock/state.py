@@ -14,13 +14,11 @@ from seedbed_schemas.contract import default_contract, shipped_contracts
 from seedbed_schemas.messages import Envelope
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
-from seedbed_schemas.validation import printable
 
 from seedbed_mock.accounts import Spaces, fingerprint
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
 from seedbed_mock.journal import kept_headers
-from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,9 +112,6 @@ class ModelCatalogue:
     Args:
         more: Contracts of further models; one of a shipped model replaces it.
 
-    Raises:
-        SettingsError: Two different contracts are of one model.
-
     Attributes:
         models: The models by name.
         shipped: The model that is used where a request names none.
@@ -125,12 +120,7 @@ class ModelCatalogue:
     """
 
     def __init__(self, more: Iterable[Contract] = ()) -> None:
-        given: dict[str, Contract] = {}
-        for contract in more:
-            if given.setdefault(contract.model, contract).document != contract.document:
-                raise SettingsError(f"Two contracts are of the model {printable(contract.model)}; give one of them.")
-        shipped = (default_contract(), *shipped_contracts())
-        contracts = {contract.model: contract for contract in (*shipped, *given.values())}
+        contracts = {contract.model: contract for contract in (default_contract(), *shipped_contracts(), *more)}
         self.models = {name: Model(contract, profile_of(contract)) for name, contract in contracts.items()}
         self.shipped = self.models[default_contract().model]
         self.longest_prompt = max(
