@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import random
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from seedbed_contract.checks import CHECKS
 from seedbed_contract.detection import detect, detect_capabilities
 from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report, Stop
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
-from seedbed_contract.session import Budget, BudgetExceededError, Session
+from seedbed_contract.session import Budget, BudgetExceededError, Session, random_space
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import TargetError
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 DEFAULT_TIME_LIMIT: Final = 60.0
 """Default time limit of a run in seconds."""
 OUT_OF_TIME: Final = "the time limit of the run passed; raise it with --time-limit"
-_SPACE_BITS: Final = 64
 _MOCK_FAIL_PROMPT: Final = "[[fault: task.fail]]"
 """A prompt that makes a task fail on Seedbed's mock server."""
 
@@ -117,8 +115,7 @@ class Run:
             self._is_readable = service.is_readable
             if service.is_mock_server:
                 # A space of its own keeps the run away from the accounts and the balance of other users.
-                name = f"check-{random.SystemRandom().getrandbits(_SPACE_BITS):016x}"
-                builder = builder.with_extra(((local.SPACE_HEADER, name),))
+                builder = builder.with_extra(((local.SPACE_HEADER, random_space()),))
             self.session = self._start_session(stack, builder, service)
             self._is_detected = True
             self._begin(service)
@@ -131,7 +128,7 @@ class Run:
     def run_check(self, check: Check) -> CheckResult:
         """Run one check, after what it needs."""
         session, log, started = self.session, self.session.log, time.monotonic()
-        session.check, session.judged = check.name, 0
+        session.check, log.judged = check.name, 0
         if not self._is_readable and check.name != DETECTION:
             session.mark_unchecked("no response of the target is a JSON object")
         else:
@@ -144,7 +141,7 @@ class Run:
                 self.stop = Stop("time", OUT_OF_TIME)
             except BudgetExceededError:
                 session.mark_unchecked("it would cost credits; allow them with --spend")
-        if not session.judged and not log.notes_of(check.name):
+        if not session.log.judged and not log.notes_of(check.name):
             session.mark_unchecked("there was nothing to judge")
         self._results.append(self._result_of(check, time.monotonic() - started))
         return self._results[-1]
@@ -158,7 +155,7 @@ class Run:
             seconds=seconds,
             findings=len(seen),
             reason=log.notes_of(check.name),
-            is_checked=self.session.judged > 0,
+            is_checked=self.session.log.judged > 0,
             seen=tuple(sorted(finding.identity for finding in seen)),
         )
 
@@ -187,8 +184,9 @@ class Run:
             seed=self.options.seed,
             requests=self.transport.sent,
             seconds=seconds,
-            tasks=session.budget.created + session.budget.wrongly_created,
-            spent=float(session.budget.charged if session.budget.is_free else session.budget.spent),
+            tasks=sum(budget.tasks for budget in (session.budget, *session.other_budgets)),
+            spent=float(session.budget.charged if session.budget.is_free else session.budget.spent)
+            + float(sum(budget.price * budget.tasks for budget in session.other_budgets)),
             findings=log.findings,
             checks=checks,
             not_checked=log.not_checked,
@@ -230,7 +228,11 @@ class Run:
             transport=self.transport,
             builder=builder,
             expected=service.expected,
-            log=FindingLog(options.contract, breakable_clauses(options.contract)),
+            log=FindingLog(
+                options.contract,
+                breakable_clauses(options.contract),
+                service.expected.absent_clauses(target.signing_key),
+            ),
             budget=Budget(profile_of(options.contract).credits, target.spend_limit),
             capabilities=detect_capabilities(self.transport, builder, service, target.absent),
             service=service,

@@ -264,11 +264,15 @@ class FindingLog:
     Args:
         contract: Contract that the target is checked against.
         breakable: IDs of the clauses that a request can break.
+        impossible: IDs of the clauses that nothing can exercise on this target, so that the coverage leaves them out.
     """
 
-    def __init__(self, contract: Contract, breakable: Collection[str]) -> None:
+    def __init__(self, contract: Contract, breakable: Collection[str], impossible: Collection[str] = ()) -> None:
+        self._impossible = frozenset(impossible)
         self.clauses = testable_clauses(contract)
         self.remarks: list[str] = []
+        self.judged = 0
+        """Number of times that the current check exercised a clause; polls in the background do not count."""
         self._breakable = frozenset(breakable)
         self._by_shape: dict[str, list[Clause]] = {}
         for clause in self.clauses.values():
@@ -396,4 +400,5 @@ class FindingLog:
         return [
             Covered(clause, accepting[clause.id], refusing[clause.id] if clause.id in self._breakable else None)
             for clause in self.clauses.values()
+            if clause.id not in self._impossible or accepting[clause.id]
         ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import httpx2
-from seedbed_schemas import job_api
+from seedbed_schemas import job_api, local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,8 +193,10 @@ class RequestBuilder:
         return RequestBuilder(self.contract, headers, self.extra)
 
     def with_extra(self, headers: Headers) -> RequestBuilder:
-        """Return a builder that adds headers."""
-        return RequestBuilder(self.contract, self.authorization, (*self.extra, *headers))
+        """Return a builder that adds headers, or replaces those with the same names that were added before."""
+        names = {name for name, _ in headers}
+        kept = [header for header in self.extra if header[0] not in names]
+        return RequestBuilder(self.contract, self.authorization, (*kept, *headers))
 
     def create(self, body: Any, headers: Headers = JSON_BODY, *, method: str = "") -> TargetRequest:
         """Return a createTask request with a body of bytes, or of a value to serialize as JSON."""
@@ -226,6 +228,12 @@ class RequestBuilder:
         """Return a request for the download URL of a result."""
         operation = job_api().download_url
         return self._build("downloadUrl", operation.method, operation.path, to_json({operation.field: url}), JSON_BODY)
+
+    def control(self, method: str, path: str, body: Any = None) -> TargetRequest:
+        """Return a request to the control API of the mock server, for the space of the builder."""
+        content = None if body is None else to_json(body)
+        headers = self.extra if body is None else (*JSON_BODY, *self.extra)
+        return TargetRequest("control", method, f"{local.CONTROL_ROOT}/{path}", headers, content)
 
     def path(self, path: str) -> TargetRequest:
         """Return a GET request for a path that the service does not document."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from seedbed_schemas import job_api
+from seedbed_schemas import job_api, local
 
 from seedbed_contract.callback_receiver import CallbackAddresses
 from seedbed_contract.display import sample_of, sample_of_received
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from hypothesis.database import ExampleDatabase
 
     from seedbed_contract.callback_receiver import Received
-    from seedbed_contract.cases import AcceptedCase
     from seedbed_contract.detection import DetectedService
     from seedbed_contract.findings import FindingLog
     from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest
@@ -38,6 +38,12 @@ _UNLIMITED_TASKS: Final = 10_000
 _CONCURRENCY: Final = 8
 _RATE_PAUSE: Final = 0.5
 _CALLS_KEPT: Final = 1000
+_SPACE_BITS: Final = 64
+
+
+def random_space() -> str:
+    """Return the name of a space of the mock server that no one else uses."""
+    return f"check-{random.SystemRandom().getrandbits(_SPACE_BITS):016x}"
 
 
 class BudgetExceededError(Exception):
@@ -75,17 +81,22 @@ class Budget:
         return self.limit is None
 
     @property
+    def tasks(self) -> int:
+        """Number of tasks that were created, rightly or wrongly."""
+        return self.created + self.wrongly_created
+
+    @property
     def charged(self) -> Decimal:
         """Credits that the account lost, or the price of all tasks if the balance is unknown."""
         if self.first_balance is None or self.last_balance is None:
-            return self.price * (self.created + self.wrongly_created)
+            return self.price * self.tasks
         return self.first_balance - self.last_balance
 
     @property
     def spent(self) -> Decimal:
         """Credits that the run has spent at most."""
         # A target may charge late, so the price of the tasks counts even while the balance has not changed.
-        return max(self.charged, self.price * (self.created + self.wrongly_created))
+        return max(self.charged, self.price * self.tasks)
 
     @property
     def remaining_tasks(self) -> int:
@@ -180,12 +191,12 @@ class Session:
         is_exclusive: Whether no one else uses the account, so that its balance can be compared with the tasks.
         is_rate_limited: Whether the target has refused a task for the rate.
         check: Name of the current check.
-        judged: Number of times that the current check exercised a clause; polls in the background do not count.
         undecided: Why the run cannot say that the target conforms, even without findings; empty if it can.
         tasks: Tasks that the run created.
         has_requested_tasks: Whether the first tasks have been requested.
         has_awaited_tasks: Whether the run has waited for the first tasks to end.
-        deferred_cases: Accepted cases that the first tasks left no room for.
+        batches: Valid requests that the run has not sent yet; ``None`` before they are made.
+        other_budgets: Budgets of the fresh accounts that checks have used.
         task_ids: IDs of all tasks that were created.
         lock: Guards ``tasks`` and ``task_ids``.
     """
@@ -206,12 +217,12 @@ class Session:
     is_exclusive: bool = True
     is_rate_limited: bool = False
     check: str = ""
-    judged: int = 0
     undecided: str = ""
     tasks: list[TrackedTask] = field(default_factory=list)
     has_requested_tasks: bool = False
     has_awaited_tasks: bool = False
-    deferred_cases: list[AcceptedCase] = field(default_factory=list)
+    batches: list[Any] | None = None
+    other_budgets: list[Budget] = field(default_factory=list)
     _creation_calls: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -238,7 +249,6 @@ class Session:
         while exchange.code in self.expected.codes("rate_exceeded"):
             # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
-            self.is_rate_limited = self.is_rate_limited or request.operation == "createTask"
             if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
                 self.report([envelope.Defect("createTask/rate", title)], exchange)
@@ -258,8 +268,11 @@ class Session:
         if throttle and not self.target.is_local:
             throttle.acquire()
         exchange = self.transport.send(request, once=once)
-        if request.operation == "createTask" and exchange.code not in self.expected.codes("rate_exceeded"):
-            self._creation_calls.append(time.monotonic())
+        if request.operation == "createTask":
+            if exchange.code in self.expected.codes("rate_exceeded"):
+                self.is_rate_limited = True
+            else:
+                self._creation_calls.append(time.monotonic())
         return exchange
 
     def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False, strict: bool = True) -> list[Exchange]:
@@ -379,7 +392,7 @@ class Session:
         """
         if exchange.response is None:
             return False
-        self.judged += 1
+        self.log.judged += 1
         self.log.exercise((clause,), "refusing")
         self.exercise("answer/refused/no-task", clause)
         if self.target.is_local:
@@ -388,12 +401,31 @@ class Session:
 
     def exercise(self, *clauses: str) -> None:
         """Count clauses as exercised by a message that keeps them."""
-        self.judged += 1
+        self.log.judged += 1
         self.log.exercise(clauses)
 
     def mark_unchecked(self, reason: str, subject: str = "") -> None:
         """Note why the current check, or another subject, cannot be checked."""
         self.log.mark_unchecked(subject or self.check, reason, self.check)
+
+    def with_fresh_account(self) -> Session:
+        """Return a session with an account that no check has used yet, or this session if there is none.
+
+        Each space of the mock server has accounts of its own.
+        """
+        if "faults" not in self.capabilities:
+            return self
+        fresh = replace(
+            self,
+            builder=self.builder.with_extra(((local.SPACE_HEADER, random_space()),)),
+            budget=Budget(self.budget.price, self.budget.limit),
+            tasks=[],
+            batches=None,
+            _creation_calls=deque(maxlen=_CALLS_KEPT),
+        )
+        self.other_budgets.append(fresh.budget)
+        fresh.fetch_balance()
+        return fresh
 
     def mark_unsupported(self, capability: str) -> None:
         """Note that a part of the current check cannot be checked, because the target lacks a capability."""

@@ -27,6 +27,7 @@ CAPABILITIES: Final = ("credit", "callbacks", "models", "modelSchema", "download
 
 _URI: Final = Schema({"type": "string", "format": "uri"}, name="URL")
 _MAX_KEY: Final = 4096
+_SIGNATURE_CLAUSES: Final = frozenset({"callback/signature", "callback/timestamp"})
 _LAST_PORT: Final = 65_535
 
 
@@ -203,6 +204,22 @@ class Expectations:
         if field in {"request", model}:
             return self.codes("model_unknown", "request_invalid", "body_malformed")
         return self.codes(self.dialect.case_of_violation(keyword))
+
+    def absent_clauses(self, signing_key: str) -> frozenset[str]:
+        """Return the shared clauses that no message of the target can exercise.
+
+        They are about fields that the dialect does not have, and about signatures if no signing key is known.
+
+        Args:
+            signing_key: Key that signs the callbacks of the account; empty if it is unknown.
+        """
+        absent = set()
+        for clause in job_api().clauses():
+            shape, _, rest = clause.id.partition("/")
+            field = rest.partition("/")[0]
+            if shape == "record" and clause.kind != "behaviour" and not self.dialect.has_field(field):
+                absent.add(clause.id)
+        return frozenset(absent) | (frozenset() if signing_key else _SIGNATURE_CLAUSES)
 
     @property
     def all_codes(self) -> frozenset[int]:

@@ -135,9 +135,9 @@ def poll_pending(session: Session) -> None:
         is_closely_polled = task in session.tasks[:_CLOSELY_POLLED_TASKS]
         interval = _SHORT_POLL_INTERVAL if is_closely_polled else _POLL_INTERVAL
         if time.monotonic() - task.polled_at >= interval:
-            judged = session.judged
+            judged = session.log.judged
             poll(session, task)
-            session.judged = judged  # it would be polled during any check, so this check did not judge it
+            session.log.judged = judged  # it would be polled during any check, so this check did not judge it
 
 
 def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> bool:

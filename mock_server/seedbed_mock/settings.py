@@ -8,12 +8,14 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
+from seedbed_schemas import local
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
 
-CONTROL_ROOT: Final = "/__seedbed"
+CONTROL_ROOT: Final = local.CONTROL_ROOT
 """Path prefix of the control API."""
 
 HttpStatus = Literal["envelope", "mirror"]

@@ -179,6 +179,17 @@ class Dialect:
         """
         return self.record({field: value}, state, channel=channel).get(field, UNSET)
 
+    def has_field(self, field: str) -> bool:
+        """Return whether a record or a callback can have a field in any state.
+
+        Args:
+            field: Name in the JSON.
+        """
+        return any(
+            self.record_field(field, 0, state, channel=channel) is not UNSET
+            for state, channel in product(_STATES, _CHANNELS)
+        )
+
     def record(self, values: Mapping[str, Any], state: str, *, channel: str = "recordInfo") -> dict[str, Any]:
         """Return the fields of a record as this dialect sends them.
 

@@ -63,27 +63,31 @@ class Check:
             if self.needs in {"ended", "callbacks"}:
                 tasks.await_end(session)
         finally:
-            session.judged = 0  # the check itself has judged nothing yet
+            session.log.judged = 0  # the check itself has judged nothing yet
 
 
-# The order matters: most checks that cost nothing come first, refusals are compared with the balance before any task
-# costs credits, callbacks arrive while other checks run, and what uses up the rate or the balance comes late.
+# The order matters. What creates no task comes first, because a target that has reached its rate limit refuses every
+# createTask for that reason, and so that the balance after all refusals can be compared with the one before. Then come
+# the tasks, as many as the documented rate allows at once; other checks run while they end and callbacks arrive. What
+# uses up the rate or the balance comes late.
 CHECKS: Final = (
     Check(DETECTION, "first responses and required parts", endpoints.check_detection),
     Check("requests.refused", "invalid requests are refused", request_validation.check_invalid_requests),
     Check("requests.raw", "bodies without a valid request are refused", request_validation.check_raw_bodies),
     Check("authorisation.keys", "wrong keys are refused", account_checks.check_wrong_keys),
+    Check("operations.paths", "unknown paths and methods", endpoints.check_paths_and_methods),
+    Check("faults.codes", "every documented code can be produced", endpoints.check_every_code),
+    Check("search.violations", "random invalid requests", random_search.search_invalid_requests),
     Check("accounts.refusals", "refused requests cost nothing", account_checks.check_refusals_are_free),
     Check("robustness.calls", "odd keys, queries, paths and methods", robustness.check_odd_calls),
     Check("robustness.json", "bodies that are not JSON", robustness.check_strict_parsing),
+    Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
+    Check("life_cycle.machine", "random sequences of calls", life_cycle.check_random_sequences, makes_tasks=True),
     Check(
         "requests.accepted", "valid requests are accepted", request_validation.check_valid_requests, makes_tasks=True
     ),
     Check("records.unknown", "unknown tasks are not found", life_cycle.check_unknown_tasks),
     Check("operations.models", "models and their schemas", endpoints.check_models),
-    Check("operations.paths", "unknown paths and methods", endpoints.check_paths_and_methods),
-    Check("faults.codes", "every documented code can be produced", endpoints.check_every_code),
-    Check("search.violations", "random invalid requests", random_search.search_invalid_requests),
     Check(
         "authorisation.operations",
         "every operation needs a key",
@@ -91,8 +95,6 @@ CHECKS: Final = (
         makes_tasks=True,
         needs="tasks",
     ),
-    Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),
-    Check("life_cycle.machine", "random sequences of calls", life_cycle.check_random_sequences, makes_tasks=True),
     Check(
         "records.ended", "records of finished tasks", life_cycle.check_finished_tasks, makes_tasks=True, needs="ended"
     ),
@@ -123,8 +125,8 @@ CHECKS: Final = (
     Check("robustness.bodies", "odd texts, numbers and headers", robustness.check_odd_bodies, makes_tasks=True),
     Check("robustness.callbacks", "odd callback URLs", robustness.check_callback_urls, makes_tasks=True),
     Check("limits.rate", "the rate limit", account_checks.check_rate_limit, makes_tasks=True),
-    Check("limits.credits", "an exhausted balance", account_checks.check_exhausted_balance, makes_tasks=True),
     Check("search.requests", "random valid requests", random_search.search_valid_requests, makes_tasks=True),
+    Check("limits.credits", "an exhausted balance", account_checks.check_exhausted_balance, makes_tasks=True),
     Check(
         "accounts.end",
         "tasks cost their price at the end of the run",

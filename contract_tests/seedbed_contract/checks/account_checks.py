@@ -26,6 +26,8 @@ _UNKNOWN_KEY: Final = "seedbed-check-no-such-key"
 
 _CENT: Final = Decimal("0.01")
 _ABOVE_THE_RATE: Final = 5
+_LONGEST_WAIT: Final = 10
+"""Seconds for which the rate limit may hold up a run until the balance is used up: one period of the rate."""
 _MOST_TASKS: Final = 60
 """The most tasks that are created to use up a balance."""
 
@@ -60,14 +62,16 @@ def check_every_operation(session: Session) -> None:
 
 
 def check_account_separation(session: Session) -> None:
-    """Fetch tasks of the first account with the second key."""
-    if not session.target.second_key:
+    """Fetch tasks of the first account from another one: with the second key, or in a space of the mock server."""
+    other = session.with_fresh_account().builder
+    if session.target.second_key:
+        other = session.builder.with_key(session.target.second_key)
+        known = session.send(other.credit() if "credit" in session.capabilities else other.record(_UNKNOWN_KEY))
+        if known.code in session.expected.codes("key_refused"):
+            session.mark_unchecked("the target refuses the second key; check --second-key")
+            return
+    elif other is session.builder:
         session.mark_unchecked("this check needs a second key; pass one with --second-key")
-        return
-    other = session.builder.with_key(session.target.second_key)
-    known = session.send(other.credit() if "credit" in session.capabilities else other.record(_UNKNOWN_KEY))
-    if known.code in session.expected.codes("key_refused"):
-        session.mark_unchecked("the target refuses the second key; check --second-key")
         return
     allowed = session.expected.codes("task_unknown", "key_refused")
     for task in session.tasks[:_SEPARATED_TASKS]:
@@ -173,19 +177,33 @@ def check_rate_limit(session: Session) -> None:
     if not session.budget.is_free:
         session.mark_unchecked("this check would cost as many tasks as the rate allows")
         return
-    if session.budget.remaining_tasks < limit:
+    fresh = session.with_fresh_account()
+    if fresh is not session and fresh.budget.remaining_tasks < limit:
+        _top_up(fresh, fresh.budget.price * (limit + _ABOVE_THE_RATE))
+    if fresh.budget.remaining_tasks < limit:
         session.mark_unchecked("the balance does not cover as many tasks as the rate allows")
         return
-    allowed = max(limit - session.creation_calls_within(seconds), 0)
+    allowed = max(limit - fresh.creation_calls_within(seconds), 0)
     # One thread for each task, so that all of them arrive well within the period of the rate.
     with ThreadPoolExecutor(allowed + _ABOVE_THE_RATE) as pool:
-        exchanges = list(pool.map(lambda _: _create(session, wait=False), range(allowed + _ABOVE_THE_RATE)))
+        exchanges = list(pool.map(lambda _: _create(fresh, wait=False), range(allowed + _ABOVE_THE_RATE)))
     created = sum(exchange.code == session.expected.success for exchange in exchanges)
     limited = [exchange for exchange in exchanges if exchange.code in session.expected.codes("rate_exceeded")]
+    session.is_rate_limited = session.is_rate_limited or bool(limited)
     session.exercise("createTask/rate")
-    if limited and created < allowed and not session.budget.is_exhausted:
+    if limited and created < allowed and not fresh.budget.is_exhausted:
         title = f"fewer than {limit} new tasks in {seconds} seconds are allowed"
         session.report([Defect("createTask/rate", title)], limited[0])
+
+
+def _top_up(session: Session, amount: Decimal) -> None:
+    """Add credits to the account of a session by the control API of the mock server, if that allows it."""
+    listed = session.send(session.builder.control("GET", "accounts"), strict=False)
+    content = listed.response.json if listed.response else None
+    for account in content.get("accounts", ()) if isinstance(content, dict) else ():
+        body = {"credits": float(amount)}
+        session.send(session.builder.control("POST", f"accounts/{account['account']}/top-up", body), strict=False)
+    session.fetch_balance()
 
 
 def check_exhausted_balance(session: Session) -> None:
@@ -196,8 +214,18 @@ def check_exhausted_balance(session: Session) -> None:
     if session.fetch_balance() is None:
         session.mark_unchecked("the target does not support the operation credit, so its balance is unknown")
         return
-    if session.budget.remaining_tasks > _MOST_TASKS:
-        session.mark_unchecked("the balance is too large to be used up")
+    remaining = session.budget.remaining_tasks
+    if remaining > _MOST_TASKS:
+        session.mark_unchecked("the balance is too large to be used up; pass the key of an account with a small one")
+        return
+    calls, seconds = job_api().rate
+    # The check of the rate limit, which comes before this one, has used up the current period.
+    wait = -(-remaining // calls) * seconds if session.is_rate_limited else 0
+    if wait > _LONGEST_WAIT:
+        session.mark_unchecked(
+            f"the rate limit lets the balance be used up in {wait} seconds only; "
+            "pass the key of an account with a small balance"
+        )
         return
     while (balance := session.fetch_balance()) is not None and balance >= session.budget.price:
         if _create(session, wait=True).code != session.expected.success:

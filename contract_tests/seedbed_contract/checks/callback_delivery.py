@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from seedbed_schemas import job_api
 
 from seedbed_contract.callback_receiver import OK
+from seedbed_contract.http import parse_json
 from seedbed_contract.rules.callback_request import callback_defects, exercised_callback_clauses
 from seedbed_contract.rules.envelope import Defect
 
@@ -87,6 +88,11 @@ def check_callbacks(session: Session, task: TrackedTask) -> None:
         defects = callback_defects(received, task, session.expected, session.target.signing_key)
         session.report_received(defects, received)
         session.exercise(*exercised_callback_clauses(session.target.signing_key))
+        message = parse_json(received.body)
+        if isinstance(message, dict) and isinstance(message.get("data"), dict):
+            session.log.exercise_shape("record", message["data"])
+    if not session.target.signing_key:
+        session.mark_unchecked("no signing key is known; pass it with --signing-key", "callback/signature")
     if task.callback_path in session.callback_addresses.failing:
         session.exercise("callback/retried")
         if len(arrived) == 1:

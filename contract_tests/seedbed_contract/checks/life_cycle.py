@@ -12,15 +12,16 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted
+from seedbed_contract.checks.request_validation import return_batch, take_batches
 from seedbed_contract.detection import UNKNOWN_TASK_ID
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.rules.task_record import TrackedTask
 from seedbed_contract.session import BudgetExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from seedbed_contract.cases import AcceptedCase
+    from seedbed_contract.checks.request_validation import RequestBatch
     from seedbed_contract.session import Session
 
     Step = Callable[..., None]
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # A careless server may look these up as a path or as SQL, or cut a long one to the length of a column.
 _UNKNOWN_TASK_IDS: Final = (UNKNOWN_TASK_ID, "0", "../recordInfo", "' OR '1'='1", "任务", "a" * 500)
 _CONCURRENT_TASKS: Final = 3
+_TASKS_FOR_OTHERS: Final = 4
+"""Tasks that a small balance must still cover after these checks, so that others have some to judge."""
 
 _SEQUENCES: Final = 4
 _STEPS: Final = 12
@@ -52,22 +55,38 @@ def check_unknown_tasks(session: Session) -> None:
 
 def check_concurrent_requests(session: Session) -> None:
     """Request tasks concurrently, two with the same request: each needs its own ID and its own record."""
-    same, *others = [case for case in accepted(session.builder.contract) if case.body is None]
-    if session.budget.remaining_tasks < _CONCURRENT_TASKS or not session.budget.is_free:
+    if session.budget.remaining_tasks < _CONCURRENT_TASKS + _TASKS_FOR_OTHERS or not session.budget.is_free:
         session.mark_unchecked("the balance does not cover several concurrent tasks")
         return
-    for task in _create_concurrently(session, [same, same, *others[-1:]]):
+    for task in _create_concurrently(session, _CONCURRENT_TASKS, repeat_first=True):
         tasks.poll(session, task)
 
 
-def _create_concurrently(session: Session, cases: Sequence[AcceptedCase]) -> list[TrackedTask]:
-    for _ in cases:
+def _create_concurrently(session: Session, count: int, *, repeat_first: bool = False) -> list[TrackedTask]:
+    """Create tasks concurrently with requests that the run has not sent yet, and return those that were accepted.
+
+    Args:
+        session: The session of the run.
+        count: Number of tasks.
+        repeat_first: Whether the second request repeats the first one.
+    """
+    orders: list[tuple[RequestBatch | None, Any]] = [*take_batches(session, count - repeat_first)]
+    smallest = accepted(session.builder.contract)[0].request
+    orders += [(None, smallest)] * (count - repeat_first - len(orders))
+    if repeat_first:
+        orders.insert(0, (None, orders[0][1]))
+    for _ in orders:
         session.budget.reserve()
-    exchanges = session.send_all([session.builder.create(case.payload) for case in cases], once=True)
-    outcomes = [
-        tasks.track(session, exchange, case.request, case.name) for case, exchange in zip(cases, exchanges, strict=True)
-    ]
-    return [outcome for outcome in outcomes if isinstance(outcome, TrackedTask)]
+    exchanges = session.send_all([session.builder.create(request) for _, request in orders], once=True)
+    created = []
+    for (batch, request), exchange in zip(orders, exchanges, strict=True):
+        outcome = tasks.track(session, exchange, request, batch.name if batch else "one of several at once")
+        if isinstance(outcome, TrackedTask):
+            created.append(outcome)
+            session.exercise(*(batch.clauses if batch else ()))
+        elif batch:
+            return_batch(session, batch)
+    return created
 
 
 def check_random_sequences(session: Session) -> None:
@@ -75,11 +94,10 @@ def check_random_sequences(session: Session) -> None:
 
     The calls themselves report defects, so a sequence never fails and Hypothesis has nothing to repeat or shrink.
     """
-    cases = [case for case in accepted(session.builder.contract) if case.body is None]
-    room = [min(_TASKS_PER_RUN, max(session.budget.remaining_tasks - 1, 0))]
+    room = [min(_TASKS_PER_RUN, max(session.budget.remaining_tasks - _TASKS_FOR_OTHERS, 0))]
     ended: list[Exception] = []
     # Hypothesis creates the machine without arguments, so the sequences share class attributes.
-    machine = type("Calls", (_Calls,), {"session": session, "cases": cases, "room": room, "ended": ended})
+    machine = type("Calls", (_Calls,), {"session": session, "room": room, "ended": ended})
     steps = settings(
         max_examples=_SEQUENCES,
         stateful_step_count=_STEPS,
@@ -115,29 +133,26 @@ class _Calls(RuleBasedStateMachine):
 
     Attributes:
         session: The session of the run.
-        cases: Valid requests.
         room: How many more tasks the sequences may create, in a list of one.
         ended: The errors that ended the sequences early, if any.
     """
 
     session: ClassVar[Session]
-    cases: ClassVar[list[AcceptedCase]]
     room: ClassVar[list[int]]
     ended: ClassVar[list[Exception]]
 
-    @rule(index=st.integers(0, _LARGEST_INDEX))
+    @rule()
     @_until_ended
-    def create(self, index: int) -> None:
+    def create(self) -> None:
         if self._reserve(1):
-            case = self.cases[index % len(self.cases)]
-            tasks.create(self.session, case.request, case.name, body=case.payload)
+            _create_concurrently(self.session, 1)
 
     @rule(count=st.integers(2, 3))
     @_until_ended
     def create_concurrently(self, count: int) -> None:
         # A budget reserves one task at a time, so several at once could exceed it.
         if self.session.budget.is_free and self._reserve(count):
-            _create_concurrently(self.session, self.cases[:count])
+            _create_concurrently(self.session, count)
 
     @rule(index=st.integers(0, _LARGEST_INDEX))
     @_until_ended

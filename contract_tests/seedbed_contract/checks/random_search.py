@@ -78,7 +78,7 @@ def _send_violation(session: Session, broken: BrokenRequest) -> Exchange | None:
     exchange = session.send_unchecked(session.builder.create(broken.request))
     session.check_form(exchange)
     _stop_at_rate_limit(session, exchange)
-    session.judged += 1
+    session.log.judged += 1
     session.log.exercise((broken.clause,), "refusing")
     if exchange.code == session.expected.success and exchange.task_id:
         session.budget.count(wrongly=True)
@@ -91,6 +91,7 @@ def search_valid_requests(session: Session) -> None:
     if not session.budget.is_free:
         session.mark_unchecked("accepted random requests would cost credits")
         return
+    session = session.with_fresh_account()  # the checks before this one may have used up the rate
     drawn = requests(session.builder.contract)
 
     def send(session: Session, request: Any) -> Exchange | None:
@@ -101,7 +102,7 @@ def search_valid_requests(session: Session) -> None:
         return exchange if is_refused(session, exchange) else None
 
     found = _search(session, drawn, send, (*_REPLAY, *_GENERATE))
-    if not session.judged:
+    if not session.log.judged:
         session.mark_unchecked("the target accepts no more tasks: the rate limit or the balance is reached")
     for request, exchange in found:
         clause = likely_clause(session, request)

@@ -36,10 +36,8 @@ _CHUNK: Final = 48
 _LARGE_BODY: Final = 1 << 16
 _TIME_SHARE: Final = 0.4
 _RAW_TIME_SHARE: Final = 0.1
-_FIRST_TASKS: Final = 17
-"""With the failing task and those of the random sequences, this is what the documented rate allows at once."""
-_TASKS_FOR_LATER: Final = 4
-"""Tasks that a small balance has to cover after the first ones: the failing task, and the concurrent ones."""
+_TASKS_FOR_LATER: Final = 2
+"""Tasks that a small balance has to cover besides the batches: the one that fails, and one in another spelling."""
 _CALLBACKS: Final = 4
 _UNUSED_URL: Final = "http://127.0.0.1"
 
@@ -97,19 +95,50 @@ def check_raw_bodies(session: Session) -> None:
 
 
 def check_valid_requests(session: Session) -> None:
-    """Create the first tasks of a run, with requests that together have every option and limit of the contract."""
+    """Create the first tasks of a run, with requests that together have every option and limit of the contract.
+
+    The batches that earlier checks have created are left out.
+    """
     session.has_requested_tasks = True
-    cases = accepted(session.builder.contract, callback=_UNUSED_URL)
-    base = cases[0].request
-    batches = request_batches([case for case in cases if case.body is None], session.builder.contract)
-    room = max(min(session.budget.remaining_tasks - _TASKS_FOR_LATER, _FIRST_TASKS), 0)
-    if not room:
+    batches, base = pending_batches(session), accepted(session.builder.contract, callback=_UNUSED_URL)[0].request
+    # Together with the tasks of earlier checks, as many as the documented rate allows at once, so that none waits.
+    at_once = job_api().rate[0] - len(session.tasks)
+    room = max(min(session.budget.remaining_tasks, at_once) - _TASKS_FOR_LATER, 0)
+    if batches and not room:
         session.mark_unchecked(_why_no_tasks(session))
     _create_failing_task(session, base)
-    for number, batch in enumerate(batches[:room]):
-        _send_batch(session, batch, base, number)
+    for number in range(min(room, len(batches))):
+        _send_batch(session, batches.pop(0), base, number)
         tasks.poll_pending(session)
-    session.deferred_cases = [case for batch in batches[room:] for case in batch.cases]
+
+
+def pending_batches(session: Session) -> list[RequestBatch]:
+    """Return the batches of valid cases that the run has not sent yet; whoever sends one removes it."""
+    if session.batches is None:
+        cases = accepted(session.builder.contract, callback=_UNUSED_URL)
+        session.batches = request_batches([case for case in cases if case.body is None], session.builder.contract)
+    return session.batches
+
+
+def take_batches(session: Session, count: int) -> list[tuple[RequestBatch, Any]]:
+    """Remove the first pending batches that ask for no callback, and return each with its request.
+
+    A check that needs any task creates one of these, so that no task shows less than it can.
+    """
+    pending, base = pending_batches(session), accepted(session.builder.contract, callback=_UNUSED_URL)[0].request
+    taken: list[tuple[RequestBatch, Any]] = []
+    if CALLBACK not in base:
+        while len(pending) > _CALLBACKS and len(taken) < count:
+            batch = pending.pop(_CALLBACKS)
+            request = batch.request(base)
+            request.pop(CALLBACK, None)
+            taken.append((batch, request))
+    return taken
+
+
+def return_batch(session: Session, batch: RequestBatch) -> None:
+    """Put back a batch whose request was not accepted, so that its cases are sent one by one later."""
+    pending_batches(session).append(batch)
 
 
 def _create_failing_task(session: Session, base: Any) -> None:
@@ -142,20 +171,21 @@ def _why_no_tasks(session: Session) -> str:
 
 
 def check_deferred_requests(session: Session) -> None:
-    """Send the valid cases for which there was no room at first, and other spellings of a valid request.
+    """Send other spellings of a valid request, and the valid cases for which there was no room at first.
 
     If the balance runs out, the target has to say so.
     """
     base = accepted(session.builder.contract, callback=_UNUSED_URL)[0].request
-    while session.deferred_cases:
-        case = session.deferred_cases.pop(0)
-        if not _is_about_callback(case, base):
-            _refuses_case(session, case, base)
     for body in (body for body in raw(session.builder.contract) if body.expected == "accept"):
         session.budget.reserve()
         exchange = session.send(session.builder.create(body.body, body.headers), once=True)
         _report_if_refused(session, exchange, "request/spelling", body.name)
         tasks.track(session, exchange, base, body.name, is_followed=False)
+    pending = pending_batches(session)
+    while pending:
+        _send_batch(session, pending.pop(0), base, _CALLBACKS)
+    if session.budget.is_exhausted:
+        session.mark_unchecked("the balance did not cover all of its requests")
 
 
 def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -> None:
@@ -166,16 +196,15 @@ def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -
     if number < _CALLBACKS or CALLBACK in base:
         fails_first = number == _CALLBACKS - 1
         request, path = session.callback_addresses.assign(request, batch.callback_suffix, fails_first=fails_first)
-    name = "; ".join(case.name for case in batch.cases)
-    outcome = tasks.create(session, request, name, path=path)
+    outcome = tasks.create(session, request, batch.name, path=path)
     if isinstance(outcome, TrackedTask):
-        session.exercise(*(clause for case in batch.cases for clause in case.clauses))
+        session.exercise(*batch.clauses)
     elif is_refused(session, outcome):
         # Sent one by one, the cases show which of them is refused. If none is, their combination is.
         refusals = [_refuses_case(session, case, base) for case in batch.cases if not _is_about_callback(case, base)]
         url = json.loads(outcome.request.body or b"{}").get(CALLBACK)
         if not any(refusals) and not (url and _refuses_callback(session, url, base)):
-            _report_if_refused(session, outcome, _clause_of_case(batch.cases[0], base), name)
+            _report_if_refused(session, outcome, _clause_of_case(batch.cases[0], base), batch.name)
 
 
 def _refuses_callback(session: Session, url: str, base: Any) -> bool:
@@ -210,9 +239,11 @@ def _refuses_case(session: Session, case: AcceptedCase, base: Any) -> bool:
 
 def _report_if_refused(session: Session, exchange: Exchange, clause: str, name: str) -> bool:
     """Report a refused valid request, and return whether it is refused."""
-    session.exercise(clause)
     if not is_refused(session, exchange):
+        if session.has_created_task(exchange):
+            session.exercise(clause)
         return False
+    session.exercise(clause)
     title = f"a request that keeps {clause} is refused with code {exchange.code}"
     allowed, seconds = job_api().rate
     # With more tasks than allowed, the target has no rate limit; with fewer, the rate is not the reason.
@@ -298,6 +329,16 @@ class RequestBatch:
         if self.changes.keys() & changed.keys():
             return False
         return contract.request.accepts(RequestBatch(self.cases, {**self.changes, **changed}).request(base))
+
+    @property
+    def name(self) -> str:
+        """The names of the cases."""
+        return "; ".join(case.name for case in self.cases)
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """IDs of the clauses that the request keeps."""
+        return tuple(clause for case in self.cases for clause in case.clauses)
 
     @property
     def callback_suffix(self) -> str:
