@@ -17,6 +17,7 @@ from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
 from seedbed_contract.cases import accepted, raw, refused
+from seedbed_contract.cases.raw_bodies import JSON_HEADERS
 from seedbed_contract.generation.locations import ABSENT, Path, get_at, locations, set_at
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.rules.task_record import TrackedTask
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from seedbed_schemas import Contract
 
-    from seedbed_contract.cases import AcceptedCase, RefusedCase
+    from seedbed_contract.cases import AcceptedCase, Headers, RefusedCase
     from seedbed_contract.http import Exchange
     from seedbed_contract.session import Session
 
@@ -176,16 +177,28 @@ def check_deferred_requests(session: Session) -> None:
     If the balance runs out, the target has to say so.
     """
     base = accepted(session.builder.contract, callback=_UNUSED_URL)[0].request
-    for body in (body for body in raw(session.builder.contract) if body.expected == "accept"):
-        session.budget.reserve()
-        exchange = session.send(session.builder.create(body.body, body.headers), once=True)
-        _report_if_refused(session, exchange, "request/spelling", body.name)
-        tasks.track(session, exchange, base, body.name, is_followed=False)
+    spellings = [body for body in raw(session.builder.contract) if body.expected == "accept"]
+    texts = [body for body in spellings if body.headers == JSON_HEADERS]
+    types = [body for body in spellings if body.headers != JSON_HEADERS]
+    # A text in one spelling, labelled with a type in another one, shows both, unless it is refused.
+    for text, typed in itertools.zip_longest(texts, types):
+        both = [body for body in (text, typed) if body is not None]
+        is_accepted = _is_spelling_accepted(session, both[0].body, both[-1].headers, " and ".join(b.name for b in both))
+        if not is_accepted and len(both) > 1:
+            for body in both:
+                _is_spelling_accepted(session, body.body, body.headers, body.name)
     pending = pending_batches(session)
     while pending:
         _send_batch(session, pending.pop(0), base, _CALLBACKS)
     if session.budget.is_exhausted:
         session.mark_unchecked("the balance did not cover all of its requests")
+
+
+def _is_spelling_accepted(session: Session, body: bytes, headers: Headers, name: str) -> bool:
+    session.budget.reserve()
+    exchange = session.send(session.builder.create(body, headers), once=True)
+    tasks.track(session, exchange, accepted(session.builder.contract)[0].request, name, is_followed=False)
+    return not _report_if_refused(session, exchange, "request/spelling", name)
 
 
 def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -> None:

@@ -92,6 +92,7 @@ def check_odd_bodies(session: Session) -> None:
     if not session.budget.is_free:
         session.mark_unchecked("an accepted body would cost credits")
         return
+    session = session.with_fresh_account()
     _check_chunks(session)
     cases = list(_in_turns(session, _FAILING.keys() - _SHOULD_REFUSE))
     is_limited = session.is_rate_limited or session.budget.remaining_tasks < len(cases) + _SPARE_TASKS
