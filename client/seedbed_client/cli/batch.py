@@ -301,18 +301,14 @@ class BatchRunner:
             self._note_failure(job, describe(error), "failed" if is_final else None)
             return FAILED
         if job.status == "submitting":
-            job.error = f"{job.error or _INTERRUPTED}; check your account{self._advice(number)}"
+            settle = f", then add --settle {number}=TASK_ID, or --submit-again {number} if there is no task"
+            job.error = f"{job.error or _INTERRUPTED}; check your account{settle if self.state.log.path else ''}"
             return UNKNOWN
         return FAILED if job.status == "failed" else 0
 
     def _note_failure(self, job: LoggedJob, message: str, status: JobStatus | None = None) -> None:
         self.state.reload(job)
         self.state.update(job, status or job.status, error=message)
-
-    def _advice(self, number: int) -> str:
-        if self.state.log.path is None:
-            return ""
-        return f", then add --settle {number}=TASK_ID, or --submit-again {number} if there is no task"
 
     async def _submit(self, number: int, job: LoggedJob) -> None:
         if job.status == "submitted":
