@@ -227,7 +227,7 @@ class AsyncSeedreamClient:
         prompt: str,
         /,
         *,
-        log: JobLog,
+        log: JobLog | Path | str,
         aspect_ratio: AspectRatio = "1:1",
         quality: Quality = "basic",
         callback_url: str | None = None,
@@ -242,7 +242,7 @@ class AsyncSeedreamClient:
         Args:
             key: Key of the task, which you choose, for example the ID of an order.
             prompt: Description of the image.
-            log: Log that remembers the task of each key.
+            log: Log that remembers the task of each key, or the path of its file.
             aspect_ratio: Ratio of width to height.
             quality: ``basic`` for 2K or ``high`` for 4K.
             callback_url: URL to which the service POSTs the finished task.
@@ -269,7 +269,7 @@ class AsyncSeedreamClient:
         key: str,
         /,
         *,
-        log: JobLog,
+        log: JobLog | Path | str,
         model: str,
         input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
         callback_url: str | None = None,

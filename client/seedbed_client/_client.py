@@ -228,7 +228,7 @@ class SeedreamClient:
         prompt: str,
         /,
         *,
-        log: JobLog,
+        log: JobLog | Path | str,
         aspect_ratio: AspectRatio = "1:1",
         quality: Quality = "basic",
         callback_url: str | None = None,
@@ -243,7 +243,7 @@ class SeedreamClient:
         Args:
             key: Key of the task, which you choose, for example the ID of an order.
             prompt: Description of the image.
-            log: Log that remembers the task of each key.
+            log: Log that remembers the task of each key, or the path of its file.
             aspect_ratio: Ratio of width to height.
             quality: ``basic`` for 2K or ``high`` for 4K.
             callback_url: URL to which the service POSTs the finished task.
@@ -270,7 +270,7 @@ class SeedreamClient:
         key: str,
         /,
         *,
-        log: JobLog,
+        log: JobLog | Path | str,
         model: str,
         input: Mapping[str, Any],  # noqa: A002 (the name that the service uses)
         callback_url: str | None = None,

@@ -248,7 +248,9 @@ class JobLog:
             what = "is not a progress file" if code in _FOREIGN else "cannot be used as a job log"
             raise errors.JobLogError(f"{self.path} {what} ({error}); {advice}", is_foreign=code in _FOREIGN) from error
         except OSError as error:
-            raise errors.JobLogError(f"{self.path} cannot be used as a job log: {error.strerror}") from error
+            raise errors.JobLogError(
+                f"{self.path} cannot be used as a job log: {error.strerror}; pass another path"
+            ) from error
 
     def _decoded(self, document: bytes) -> LoggedJob:
         try:
@@ -348,14 +350,18 @@ class LoggedSubmission:
         context: Context of the client.
         task: The task to create.
         key: Key of the job.
-        log: The job log.
+        log: The job log, or the path of one.
 
     Raises:
-        ConfigurationError: The key is invalid.
+        ConfigurationError: The key is invalid, or there is no log.
+        JobLogError: The log cannot be used.
     """
 
-    def __init__(self, context: Context, task: TaskRequest, key: str, log: JobLog) -> None:
-        self._context, self._task, self._log = context, task, log
+    def __init__(self, context: Context, task: TaskRequest, key: str, log: JobLog | Path | str) -> None:
+        if not isinstance(log, JobLog | Path | str) or log == "":
+            raise errors.ConfigurationError(f"invalid job log {log!r}; pass a JobLog or the path of its file")
+        self._context, self._task = context, task
+        self._log = log if isinstance(log, JobLog) else JobLog(log)
         self._job = LoggedJob(checked_key(key), context.endpoint.base_url, task.model, {})
         self.tracker = errors.SubmissionTracker(task.model, on_change=self._record)
 

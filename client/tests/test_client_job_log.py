@@ -268,6 +268,15 @@ def test_the_intent_is_on_the_disk_before_the_request_is_sent(path: Path) -> Non
     assert (handle.task_id, seen) == ("t1", ["submitting", "new", "submitting"])
 
 
+def test_the_log_may_be_a_path(server: MockServer, client: SeedreamClient, path: Path) -> None:
+    tasks = {client.generate_once("k", "a hill", log=log).task_id for log in (path, str(path), JobLog(path))}
+    assert (len(tasks), count_of_tasks(server)) == (1, 1)
+    wrong: list[Any] = [None, "", 7, b"jobs.db", {}]
+    for log in wrong:
+        with pytest.raises(ConfigurationError, match="pass a JobLog"):
+            client.generate_once("k", "a hill", log=log)
+
+
 @pytest.mark.parametrize("key", ["", "x" * 1001, "\ud800", None, 7, b"k"])
 def test_an_invalid_key_is_refused(client: SeedreamClient, path: Path, key: Any) -> None:
     with pytest.raises(ConfigurationError, match="invalid key"):
