@@ -1,15 +1,20 @@
-"""The inbox that connects a callback receiver with those who wait for a callback, across threads."""
+"""Where callbacks wait: the inbox for those who wait for one, and the queue for callbacks that are handled later."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from anyio.abc import TaskGroup
+
+T = TypeVar("T")
 
 _MAX_REMEMBERED: Final = 10_000
 """Number of task IDs that are remembered; the limit bounds the memory of a receiver that runs for months."""
@@ -67,8 +72,7 @@ class CallbackInbox:
 
     async def wait_async(self, task_id: str, seconds: float) -> bool:
         """Do as :meth:`wait` does, without blocking the event loop."""
-        import anyio  # slow to import, and blocking programs do not need it
-        from anyio.lowlevel import current_token  # as above
+        from anyio.lowlevel import current_token  # slow to import, and blocking programs do not need it
 
         arrived = anyio.Event()
         loop: Any = current_token().native_token
@@ -101,3 +105,75 @@ class CallbackInbox:
                 listeners.remove(notify)
                 if not listeners:
                     del self._listeners[task_id]
+
+
+class CallbackQueue(Generic[T]):
+    """Acknowledged callbacks that wait for their handler.
+
+    Args:
+        size: Largest number of callbacks that wait.
+        workers: Number of callbacks that are handled at the same time.
+        drain_seconds: Seconds for which closing waits for the rest.
+        handle: Called with each callback.
+        report: Called with each callback that was not handled, and the reason.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        workers: int,
+        drain_seconds: float,
+        handle: Callable[[T], Awaitable[None]],
+        report: Callable[[T, BaseException], Awaitable[None]],
+    ) -> None:
+        self._size, self._workers, self._drain_seconds = size, workers, drain_seconds
+        self._handle, self._report = handle, report
+        self._group: TaskGroup | None = None
+        self._unhandled: list[T] = []
+
+    async def open(self) -> None:
+        """Start the workers."""
+        if self._group:
+            raise RuntimeError("the receiver is in use already; enter it once")
+        self._entrance, self._exit = anyio.create_memory_object_stream[T](self._size)
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        for _ in range(self._workers):
+            self._group.start_soon(self._work)
+
+    def put(self, callback: T) -> bool:
+        """Add a callback and return whether there was room."""
+        if self._group is None:
+            raise RuntimeError("a receiver with a queue works inside 'async with receiver:' only")
+        try:
+            self._entrance.send_nowait(callback)
+        except (anyio.WouldBlock, anyio.ClosedResourceError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Handle what is in the queue, for a limited time, and report the rest."""
+        group = self._group
+        if group is None:
+            return
+        self._entrance.close()
+        # Shielded: a server that is cancelled drains the queue as well, and the deadline bounds it.
+        group.cancel_scope.shield = True
+        group.cancel_scope.deadline = anyio.current_time() + self._drain_seconds
+        await group.__aexit__(None, None, None)
+        with self._exit:
+            while self._exit.statistics().current_buffer_used:
+                self._unhandled.append(self._exit.receive_nowait())
+        rest, self._unhandled, self._group = self._unhandled, [], None
+        for callback in rest:
+            await self._report(callback, TimeoutError(f"not handled within {self._drain_seconds:g} s after the end"))
+
+    async def _work(self) -> None:
+        async for callback in self._exit:
+            try:
+                await self._handle(callback)
+            except Exception as error:  # a handler may raise anything, and the others are still to be handled
+                await self._report(callback, error)
+            except BaseException:
+                self._unhandled.append(callback)
+                raise

@@ -24,7 +24,7 @@ import msgspec
 from seedbed_schemas import job_api
 from seedbed_schemas.messages import Envelope
 
-from seedbed_client._callback_inbox import CallbackInbox, RecentIds
+from seedbed_client._callback_inbox import CallbackInbox, CallbackQueue, RecentIds
 from seedbed_client._config import Secret
 from seedbed_client.errors import (
     ConfigurationError,
@@ -38,8 +38,6 @@ from seedbed_client.models import Task, task_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
     from typing import Self
-
-    from anyio.abc import TaskGroup
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -280,10 +278,10 @@ class CallbackReceiver:
         self._key = key
         self._handled, self._lock = RecentIds(), threading.Lock()
         self._in_hand: dict[str, CallbackInbox] = {}
-        self._queue = None
+        self._queue: CallbackQueue[Callback] | None = None
         if queue_size is not None:
             checked_number("queue_size", queue_size, 1, _MAX_QUEUE_SIZE, whole=True)
-            self._queue = _CallbackQueue(queue_size, workers, drain_seconds, self._handle_claimed, self._report)
+            self._queue = CallbackQueue(queue_size, workers, drain_seconds, self._handle_claimed, self._report)
 
     async def __aenter__(self) -> Self:
         """Start to handle the callbacks of the queue."""
@@ -393,78 +391,6 @@ class CallbackReceiver:
             await _call(self._on_error, callback, error)
         except Exception:  # the queue goes on with the other callbacks
             _logger.exception("on_error failed for the callback of task %s", callback.task.task_id)
-
-
-class _CallbackQueue:
-    """Acknowledged callbacks that wait for their handler.
-
-    Args:
-        size: Largest number of callbacks that wait.
-        workers: Number of callbacks that are handled at the same time.
-        drain_seconds: Seconds for which closing waits for the rest.
-        handle: Called with each callback.
-        report: Called with each callback that was not handled, and the reason.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        workers: int,
-        drain_seconds: float,
-        handle: Callable[[Callback], Awaitable[None]],
-        report: Callable[[Callback, BaseException], Awaitable[None]],
-    ) -> None:
-        self._size, self._workers, self._drain_seconds = size, workers, drain_seconds
-        self._handle, self._report = handle, report
-        self._group: TaskGroup | None = None
-        self._unhandled: list[Callback] = []
-
-    async def open(self) -> None:
-        """Start the workers."""
-        if self._group:
-            raise RuntimeError("the receiver is in use already; enter it once")
-        self._entrance, self._exit = anyio.create_memory_object_stream[Callback](self._size)
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        for _ in range(self._workers):
-            self._group.start_soon(self._work)
-
-    def put(self, callback: Callback) -> bool:
-        """Add a callback and return whether there was room."""
-        if self._group is None:
-            raise RuntimeError("a receiver with a queue works inside 'async with receiver:' only")
-        try:
-            self._entrance.send_nowait(callback)
-        except (anyio.WouldBlock, anyio.ClosedResourceError):
-            return False
-        return True
-
-    async def close(self) -> None:
-        """Handle what is in the queue, for a limited time, and report the rest."""
-        group = self._group
-        if group is None:
-            return
-        self._entrance.close()
-        # Shielded: a server that is cancelled drains the queue as well, and the deadline bounds it.
-        group.cancel_scope.shield = True
-        group.cancel_scope.deadline = anyio.current_time() + self._drain_seconds
-        await group.__aexit__(None, None, None)
-        with self._exit:
-            while self._exit.statistics().current_buffer_used:
-                self._unhandled.append(self._exit.receive_nowait())
-        rest, self._unhandled, self._group = self._unhandled, [], None
-        for callback in rest:
-            await self._report(callback, TimeoutError(f"not handled within {self._drain_seconds:g} s after the end"))
-
-    async def _work(self) -> None:
-        async for callback in self._exit:
-            try:
-                await self._handle(callback)
-            except Exception as error:  # a handler may raise anything, and the others are still to be handled
-                await self._report(callback, error)
-            except BaseException:
-                self._unhandled.append(callback)
-                raise
 
 
 async def _call(function: Callable[..., object], *arguments: object) -> None:
