@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml12
-from seedbed_schemas import Contract
+from seedbed_schemas import Contract, Schema
 from seedbed_schemas.derive import PageError, derive_page
 from seedbed_schemas.job_api import job_api
 
@@ -266,3 +266,50 @@ def test_exponentially_nested_references_are_rejected() -> None:
     )
     with pytest.raises(PageError, match="more than"):
         derive_page(page)
+
+
+ALTERNATIVES = """oneOf:
+                        - {type: string, enum: [small, large], description: A word., x-order: 1}
+                        - {$ref: '#/components/schemas/Frame'}"""
+
+
+def test_alternatives_are_kept_and_validated() -> None:
+    page = OPENAPI.replace("$ref: '#/components/schemas/Frame'", ALTERNATIVES, 1)
+    assert page != OPENAPI
+    derivation = derive_page(page)
+    contract = Contract(derivation.contract)
+    assert derivation.unrecognized == ()
+    assert contract.input_fields["frame"]["oneOf"] == [
+        {"type": "string", "enum": ["small", "large"]},
+        {"type": "object", "required": ["width"], "properties": {"width": {"type": "integer", "minimum": 1}}},
+    ]
+    for frame, accepted in (("small", True), ({"width": 2}, True), ("round", False), ({"width": 0}, False)):
+        request = {"model": contract.model, "input": {"words": "a", "copies": "1", "frame": frame}}
+        assert contract.request.accepts(request) is accepted
+        assert [each.clause for each in contract.request.violations(request)] == (
+            [] if accepted else ["input.frame/oneOf"]
+        )
+    assert stated(derivation.contract)["input.frame/oneOf"]
+
+
+def test_a_closed_object_is_kept_and_validated() -> None:
+    closed = "required: [words, copies]"
+    page = OPENAPI.replace(closed, f"additionalProperties: false\n                  {closed}", 1)
+    contract = Contract(derive_page(page).contract)
+    assert derive_page(page).unrecognized == ()
+    request = {"model": contract.model, "input": {"words": "a", "copies": "1", "mood": 3}}
+    (violation,) = contract.request.violations(request)
+    assert (violation.clause, violation.message) == (
+        "input/additionalProperties",
+        "input must not have the fields mood",
+    )
+    assert not contract.request.accepts(request)
+    open_page = OPENAPI.replace(closed, f"additionalProperties: true\n                  {closed}", 1)
+    assert derive_page(open_page).contract["$defs"] == derive_page(OPENAPI).contract["$defs"]
+
+
+@pytest.mark.parametrize(("value", "is_multiple"), [(0.3, True), (0.7, True), (0.35, False), (1, True)])
+def test_steps_of_a_decimal_fraction_are_exact(value: float, is_multiple: bool) -> None:  # noqa: FBT001
+    schema = Schema({"multipleOf": 0.1}, name="value")
+    assert schema.accepts(value) is is_multiple
+    assert (schema.violations(value) == []) is is_multiple

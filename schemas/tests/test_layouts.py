@@ -4,6 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from seedbed_contract import BrokenRequest, requests, violations
+from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.target import target_of
+from seedbed_mock import running
 from seedbed_schemas import Contract
 from seedbed_schemas.derive import derive_page
 from seedbed_schemas.job_api import job_api
@@ -136,3 +141,39 @@ def test_every_statement_of_every_layout_is_recognized(layout: str) -> None:
 def test_the_server_is_that_of_the_page_or_the_documented_one(layout: str) -> None:
     server = Contract(derive_page(page_of(layout)).contract).operation.server
     assert server == ("https://api.example.com" if "api.example.com" in page_of(layout) else job_api().server)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(layout, marks=() if layout == "readme-message.en" else pytest.mark.exhaustive)
+        for layout in LAYOUTS[:-3]
+    ],
+)
+def test_a_contract_of_every_layout_can_be_served_checked_and_drawn_from(layout: str) -> None:
+    contract = Contract(derive_page(page_of(layout)).contract)
+    with running(contracts=[contract], rate_limit="off", credits=10**6, task_seconds=0) as server:
+        options = Options(contract=contract, max_examples=10)
+        report = run_checks(target_of(server.url, server.key), options)
+    assert [finding for finding in report.findings if finding.level == "error"] == []
+    assert report.tasks
+
+    @settings(max_examples=10, database=None)
+    @given(requests(contract), violations(contract))
+    def check(request: Any, broken: BrokenRequest) -> None:
+        assert contract.request.accepts(request)
+        assert not contract.request.accepts(broken.request)
+
+    check()
+
+
+@pytest.mark.exhaustive
+def test_the_table_of_layouts_and_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = {layout: table_of(layout) for layout in LAYOUTS}
+    with capsys.disabled():
+        for layout, table in tables.items():
+            wrong = [name for name, is_right in table.items() if not is_right]
+            print(f"\n{layout:22} {len(table) - len(wrong):3} right, {len(wrong)} wrong", *wrong, end="")
+        facts = [is_right for table in tables.values() for is_right in table.values()]
+        print(f"\n{len(tables)} layouts, {len(facts)} facts, {sum(facts)} right")
+    assert all(facts)

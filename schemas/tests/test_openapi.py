@@ -155,3 +155,36 @@ def test_a_schema_response_matches_the_shared_shape(contract: Contract) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_example_is_valid_for_its_schema(schema: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
     assert Schema(schema, name="schema").violations(example_of(schema, whole=whole)) == []
+
+
+@each_contract
+def test_the_download_url_and_the_images_are_described(contract: Contract) -> None:
+    api, paths = job_api(), openapi_document(contract)["paths"]
+    body = paths[api.download_url.path]["post"]["requestBody"]["content"]["application/json"]
+    assert Schema(body["schema"], name="body").accepts({"url": "https://example.com/1.jpg"})
+    assert not Schema(body["schema"], name="body").accepts({})
+    image = paths[api.result.path]["get"]
+    assert image["security"] == []
+    assert list(image["responses"]["200"]["content"]) == ["image/jpeg"]
+
+
+def test_a_contract_with_alternatives_and_closed_objects_is_written_and_read_unchanged() -> None:
+    document = json.loads(json.dumps(CONTRACTS[1].document))
+    fields = document["$defs"]["request"]["properties"]["input"]
+    fields["additionalProperties"] = False
+    fields["properties"]["shape"] = {
+        "description": "The field `shape`.",
+        "anyOf": [{"type": "string", "minLength": 2}, {"type": "array", "items": {"type": "integer"}}],
+    }
+    contract = Contract(document)
+    validate(openapi_document(contract))
+    assert stripped(derive_page(as_response(contract)).contract) == stripped(document)
+
+
+def stripped(value: Any) -> Any:
+    """Return a contract without its places, which a new fact gets from the document."""
+    if isinstance(value, list):
+        return [stripped(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: stripped(each) for name, each in value.items() if name != "x-places"}

@@ -197,4 +197,5 @@ def _check_own_values(name: str, schema: Any, found: FoundPhrases) -> None:
     for what, value in own:
         if not rules.accepts(value):
             reason = rules.violations(value)[0].message
-            found.add(f"the {what} {for_display(value)!r} of {name}: {reason}")
+            shown = repr(for_display(value)) if isinstance(value, str) else for_display(value)
+            found.add(f"the {what} {shown} of {name}: {reason}")

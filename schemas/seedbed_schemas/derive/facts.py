@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from seedbed_schemas.clauses import CODE
 from seedbed_schemas.derive.vocabulary import match_concept, plain
 from seedbed_schemas.job_api import job_api
-from seedbed_schemas.validation import for_display
+from seedbed_schemas.validation import for_display, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -160,7 +160,7 @@ class Example:
     def describe(self) -> str:
         """Return a phrase that names the place, such as ``the example under 'Try it' (line 12)``."""
         if self.place.pointer:
-            return f"the example at {for_display(self.place.pointer)!r}"
+            return f"the example at {printable(self.place.pointer)!r}"
         return f"the example under {for_display(self.place.heading)!r} (line {self.line})"
 
 

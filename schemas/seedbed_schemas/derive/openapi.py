@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from seedbed_schemas.clauses import CODE
-from seedbed_schemas.derive.examples import field_of_example, is_request, is_success
+from seedbed_schemas.derive.examples import field_of_example, is_success
 from seedbed_schemas.derive.facts import (
     KEYWORDS,
     TYPES,
@@ -348,7 +348,7 @@ class _OperationReader:
             codes,
             unrecognized=tuple(dict.fromkeys(unrecognized)),
             contradictions=tuple(self._schemas.contradictions),
-            requests=tuple(filter(is_request, self.examples(body))),
+            requests=tuple(self.examples(body)),
             answers=tuple(filter(is_success, self.examples(self.success()))),
         )
 

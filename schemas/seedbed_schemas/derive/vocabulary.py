@@ -160,7 +160,7 @@ def inline_labels(text: str) -> Iterator[tuple[str, str, str]]:
         value = text[match.end() : after.start() if after else len(text)]
         ends = (end for end in _SENTENCE_END.finditer(value) if concept != "options" or end[0] not in ",，")
         end = next(ends, None)
-        yield concept, match["label"], value[: end.start() if end else len(value)].strip()
+        yield concept, match["label"], value[: end.start() if end else len(value)].strip(" \t,，;；、")
 
 
 # --- limits in prose -------------------------------------------------------------------------------------------------
