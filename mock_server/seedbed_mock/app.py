@@ -221,7 +221,8 @@ class OtherEndpoints:
         # The request stands in the journal even if its client has left.
         with contextlib.suppress(ClientDisconnect):
             body = await read_body(request.receive)
-        nearest, hint = nearest_path(scope["method"], scope["path"], self._known)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        nearest, hint = nearest_path(scope["method"], path, self._known)
         known = ", ".join(f"{each.method} {each.path}" for each in self._known)
         method, path = for_display(scope["method"]), for_display(scope["path"])
         response = self._writer.error(
@@ -280,9 +281,10 @@ class OtherEndpoints:
         # A fault that breaks a connection raises this in process, where there is no connection to break.
         if not isinstance(error, BrokenConnectionError):
             self._service.keep_error(error)
-        if request.url.path.startswith(CONTROL_ROOT):
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if path.startswith(CONTROL_ROOT):
             return control.internal_error()
-        if request.url.path.startswith(RESULTS):
+        if path.startswith(RESULTS):
             return self._writer.file_error("internal_error")
         return self._writer.error(ServiceError("internal_error"))
 

@@ -123,7 +123,7 @@ class OperationEndpoint:
             body=body,
             body_problem=problem,
             # From the server's own socket, since a client can write anything into the Host header.
-            base_url=base_url(*scope["server"]),
+            base_url=base_url(*scope["server"], scope.get("scheme", "http"), scope.get("root_path", "")),
             space=self._service.spaces.default,
             now=self._service.now(),
         )

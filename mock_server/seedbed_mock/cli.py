@@ -1,10 +1,16 @@
-"""The command ``seedbed``: its subcommands by import path, and ``seedbed faults``, which changes a running server."""
+"""The command ``seedbed``: its subcommands by import path, and those that change a running server."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.client
+import io
 import os
+import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -14,6 +20,8 @@ from seedbed_schemas import __version__, default_contract, local
 
 from seedbed_mock.control.client import ControlError, call_control_api
 
+# Windows has no quota of this kind.
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
 
@@ -24,15 +32,45 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Arguments after ``seedbed``, by default those of this process.
     """
-    try:
-        result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        sentence = " ".join(str(error).split())
-        print(f"seedbed: {sentence}{'' if sentence.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
-        return _USAGE_ERROR
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    with _encodable_output():
+        try:
+            result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+        except CycloptsError as error:
+            text = " ".join(str(error).split())
+            print(f"seedbed: {text}{'' if text.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
+            return _USAGE_ERROR
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        except OSError as error:
+            if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+                raise
+            discard_output()
+            # A reader such as head closes the pipe when it has seen enough, and needs no message.
+            if error.errno != errno.EPIPE:
+                print(f"seedbed: cannot print to standard output: {error.strerror}.", file=sys.stderr)
+            return 1
     return result if isinstance(result, int) else 0
+
+
+@contextlib.contextmanager
+def _encodable_output() -> Iterator[None]:
+    """Print escapes in place of characters that the encoding of standard output does not have."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
+
+
+def discard_output() -> None:
+    """Discard what is not printed yet, and all that follows: Python would report its error again at the exit."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def make_app() -> App:
@@ -75,6 +113,11 @@ def make_app() -> App:
     app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
     app.command("seedbed_schemas.cli:openapi", help="Write a contract as an OpenAPI document.")
+    accounts = App(name="accounts", help="Show, top up and reset the accounts of a running server.")
+    accounts.command("seedbed_mock.cli:list_accounts", name="list", help="List the accounts with their balances.")
+    accounts.command("seedbed_mock.cli:top_up", name="top-up", help="Add credits to an account.")
+    accounts.command("seedbed_mock.cli:reset_account", name="reset", help="Restore the initial balance of an account.")
+    app.command(accounts)
     faults = App(name="faults", help="Inject faults into a running server.")
     faults.command("seedbed_mock.cli:list_faults", name="list", help="List the active fault rules.")
     faults.command("seedbed_mock.cli:add", help="Add fault rules.")
@@ -93,13 +136,88 @@ def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         read_config(Path(config.tokens[0].value), app, commands, arguments)
 
 
-# The subcommands of seedbed faults
+# What the subcommands of seedbed faults and seedbed accounts share
 
 _Url = Annotated[str | None, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
 _Space = Annotated[str, Parameter(name="--space", show_default=False)]
 
-_COLUMNS = {
+_INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
+
+
+class _CommandError(Exception):
+    """A command fails.
+
+    Args:
+        sentence: The reason.
+        code: Exit code.
+    """
+
+    def __init__(self, sentence: str, code: int = 1) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A running server, as the options of a subcommand name it.
+
+    Attributes:
+        url: Base URL, ``None`` for that of the environment or the local mock server.
+        token: Control token, empty for none.
+    """
+
+    url: str | None
+    token: str
+
+    def call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        """Call the control API and return the body of its response.
+
+        Raises:
+            _CommandError: The control API refuses the request, or cannot be reached.
+        """
+        url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if self.url is None else self.url
+        query = {name: value for name, value in query.items() if value not in (None, "")}
+        try:
+            if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
+                sentence = f"{url} is the paid service, which has no {path.partition('/')[0]}; pass --url."
+                raise _CommandError(sentence, _USAGE_ERROR)
+            return call_control_api(url, self.token, method, path, body, query)
+        except ControlError as error:
+            raise _CommandError(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            sentence = f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url."
+            raise _CommandError(sentence) from error
+        except ValueError as error:
+            sentence = f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}."
+            raise _CommandError(sentence) from error
+
+
+def _fail(command: str, error: _CommandError) -> int:
+    print(f"seedbed {command}: {error}", file=sys.stderr)
+    return error.code
+
+
+def _table(columns: dict[str, str], items: list[dict[str, Any]]) -> str:
+    """Return items as a table of some columns, which have titles."""
+    rows = [list(columns.values()), *([_cell(item[name]) for name in columns] for item in items)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "all"
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+# The subcommands of seedbed faults
+
+_FAULT_COLUMNS = {
     "number": "No.",
     "rule": "Rule",
     "source": "Source",
@@ -108,7 +226,6 @@ _COLUMNS = {
     "seen": "Seen",
     "hits": "Hits",
 }
-_INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
 
 
 def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -119,7 +236,7 @@ def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "") -> 
         token: Control token of the server.
         space: List only the rules of this space.
     """
-    return _call(url, token, "GET", query={"space": space} if space else None)
+    return _print_faults(_Server(url, token), "GET", space=space)
 
 
 def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -132,8 +249,8 @@ def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -
         space: Apply the rules only to requests of this space.
     """
     if not rules:
-        return _fail("give at least one rule in quotes, such as '429; p=0.2'.", _USAGE_ERROR)
-    return _call(url, token, "POST", {"rules": rules, "space": space or None})
+        return _fail("faults", _CommandError("give at least one rule in quotes, such as '429; p=0.2'.", _USAGE_ERROR))
+    return _print_faults(_Server(url, token), "POST", {"rules": rules, "space": space or None})
 
 
 def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -145,8 +262,7 @@ def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "",
         token: Control token of the server.
         space: Remove only rules of this space.
     """
-    query = {"number": number, "space": space or None}
-    return _call(url, token, "DELETE", query={name: value for name, value in query.items() if value is not None})
+    return _print_faults(_Server(url, token), "DELETE", number=number, space=space)
 
 
 def scenarios() -> int:
@@ -163,38 +279,76 @@ def scenarios() -> int:
     return 0
 
 
-def _call(url: str | None, token: str, method: str, body: object = None, query: dict[str, Any] | None = None) -> int:
+def _print_faults(server: _Server, method: str, body: object = None, **query: object) -> int:
     """Call ``/faults`` of the control API, print the rules that it lists, and return the exit code."""
-    if url is None:
-        url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
     try:
-        if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
-            return _fail(f"{url} is the paid service, which has no faults; pass --url.", _USAGE_ERROR)
-        listing = call_control_api(url, token, method, "faults", body, query)
-    except ControlError as error:
-        return _fail(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        return _fail(f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url.")
-    except ValueError:
-        return _fail(f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}.")
+        listing = server.call(method, "faults", body, **query)
+    except _CommandError as error:
+        return _fail("faults", error)
     if scenario := listing["scenario"]:
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
         print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
-    print(_table(listing["faults"]) if listing["faults"] else "No active rules.")
+    print(_table(_FAULT_COLUMNS, listing["faults"]) if listing["faults"] else "No active rules.")
     return 0
 
 
-def _fail(sentence: str, code: int = 1) -> int:
-    print(f"seedbed faults: {sentence}", file=sys.stderr)
-    return code
+# The subcommands of seedbed accounts
+
+_Key = Annotated[str, Parameter(name="--key", show_default=False)]
+
+_ACCOUNT_COLUMNS = {"account": "Account", "space": "Space", "balance": "Credits", "signs": "Signs callbacks"}
 
 
-def _table(faults: list[dict[str, Any]]) -> str:
-    rows = [list(_COLUMNS.values())]
-    for fault in ({**each, "on": "yes" if each["on"] else "no"} for each in faults):
-        cells = (fault[name] for name in _COLUMNS)
-        rows.append(["all" if cell is None else str(cell) for cell in cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
+def list_accounts(*, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+    """List the accounts with their balances, in the order in which their keys were given.
+
+    Args:
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
+        token: Control token of the server.
+        space: List only the accounts of this space.
+    """
+    try:
+        listing = _Server(url, token).call("GET", "accounts", space=space)
+    except _CommandError as error:
+        return _fail("accounts", error)
+    print(_table(_ACCOUNT_COLUMNS, listing["accounts"]) if listing["accounts"] else "No accounts.")
+    return 0
+
+
+def top_up(amount: float, /, *, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+    """Add credits to an account, and show it.
+
+    Args:
+        amount: Credits to add.
+        key: Key of the account, or its fingerprint; by default the first key of the server.
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
+        token: Control token of the server.
+        space: Space of the account.
+    """
+    return _change_account(_Server(url, token), "top-up", {"credits": amount}, key, space)
+
+
+def reset_account(*, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+    """Restore the initial balance of an account, and show it.
+
+    Args:
+        key: Key of the account, or its fingerprint; by default the first key of the server.
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
+        token: Control token of the server.
+        space: Space of the account.
+    """
+    return _change_account(_Server(url, token), "reset", None, key, space)
+
+
+def _change_account(server: _Server, change: str, body: object, key: str, space: str) -> int:
+    from seedbed_mock.accounts import fingerprint  # other commands start faster without it
+
+    try:
+        name = key if re.fullmatch("key-[0-9a-f]{12}", key) else fingerprint(key)
+        if not key:
+            name = server.call("GET", "accounts", space=space)["accounts"][0]["account"]
+        account = server.call("POST", f"accounts/{name}/{change}", body, space=space)
+    except _CommandError as error:
+        return _fail("accounts", error)
+    print(_table(_ACCOUNT_COLUMNS, [account]))
+    return 0

@@ -402,7 +402,7 @@ def get_task(service: Service, context: RequestContext) -> None:
     if (polls := service.options.task_progress.polls) and task.ends is None:
         task = service.store.change(task_id, lambda task: polled(task, now, polls)) or task
         service.callback_is_due()
-    context.data = record(task, now, dialect=service.dialect, base_url=context.base_url)
+    context.data = record(task, now, dialect=service.dialect, base_url=service.url_for_clients(context.base_url))
 
 
 # Downloads
@@ -412,7 +412,7 @@ def link_download(service: Service, context: RequestContext) -> None:
     """Return a URL of a result that is valid for some minutes."""
     field = service.shared.download_url.field
     url = context.request.get(field) if isinstance(context.request, dict) else None
-    folder = f"{context.base_url}{RESULTS}/"
+    folder = f"{service.url_for_clients(context.base_url)}{RESULTS}/"
     name = unquote(url.removeprefix(folder)) if isinstance(url, str) and url.startswith(folder) else ""
     if service.find_result(name) is None:
         raise ServiceError("url_wrong")

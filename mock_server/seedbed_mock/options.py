@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar, get_args
 
 from cyclopts import CycloptsError, Parameter, Token, validators
 from cyclopts.config import Dict
@@ -29,6 +29,7 @@ from seedbed_mock.settings import (
     Span,
     exact_credits,
     parse_credits,
+    parse_public_url,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ _INTEGER = Parameter(converter=_integer)
 _PATH = Parameter(converter=_text, metavar="PATH")
 
 
+if TYPE_CHECKING:
+    DialectName = str
+else:
+    # Dialects are data, and the help lists them.
+    DialectName = Literal[tuple(dialects())]
+
+
 @Parameter(name="*", negative="")
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
@@ -82,6 +90,8 @@ class ServerOptions:
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
+        public_url: URL at which clients reach the server, for the URLs of results; by default the address at which the
+            request arrived.
         key: API key to accept; each key has its own account. Pass NAME, or
             NAME:credits=80,rate=20/10,signing-key=SECRET with any of these options. To pass any SECRET literally, use
             a [[key]] table of --config. Repeatable.
@@ -121,10 +131,11 @@ class ServerOptions:
 
     host: str = local.HOST
     port: Annotated[int, _INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
+    public_url: Annotated[str | None, Parameter(show_default=False)] = None
     key: Annotated[
         str | Iterable[str | KeySettings], Parameter(converter=_texts, metavar="KEY", show_default=", ".join)
     ] = field(default=(local.KEY,), repr=False)
-    dialect: str = "documented"
+    dialect: Annotated[DialectName, Parameter(converter=_text)] = "documented"
     http_status: HttpStatus = "envelope"
     task_seconds: Annotated[str | float, Parameter(converter=_text, metavar="SECONDS")] = 3
     progress: str = "time"
@@ -197,7 +208,7 @@ class ServerOptions:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
-        _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit
+        _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
@@ -214,6 +225,11 @@ class ServerOptions:
     def duration(self) -> Span:
         """How long a task takes."""
         return Span.parse(_as_text(self.task_seconds))
+
+    @cached_property
+    def public_base(self) -> str | None:
+        """URL at which clients reach the server, ``None`` for the address at which a request arrived."""
+        return None if self.public_url is None else parse_public_url(self.public_url)
 
     @cached_property
     def task_progress(self) -> Progress:
@@ -315,7 +331,7 @@ def read_config(path: Path, app: App, commands: tuple[str, ...], arguments: Argu
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CycloptsError(msg=f"{path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from seedbed_schemas.openapi import example_of
 
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.app import build_app
+from seedbed_mock.cli import discard_output
 from seedbed_mock.options import ServerOptions
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
 from seedbed_mock.settings import SettingsError
+from seedbed_mock.state import Service
 from seedbed_mock.stores.store import StoreError
 
 
@@ -48,11 +51,22 @@ def serve(
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         print(f"seedbed serve: {sentence}", file=sys.stderr)
         return 2
-    # The port may have been 0, so only the socket knows the URL.
-    url = url_of(listener)
+    # The port may have been 0, so only the socket knows the URL. A client needs an address, not that of all addresses.
+    url = url_of(listener).replace("//0.0.0.0:", "//127.0.0.1:")
+    url = url.replace("//[::]:", "//127.0.0.1:" if socket.has_dualstack_ipv6() else "//[::1]:")
     with listener:
-        serve_until_signal(app, listener, lambda: print(_banner(url, options, _replaced(contracts)), flush=True))
+        banner = _banner(url, options, _replaced(contracts), _balances(app.state.service))
+        serve_until_signal(app, listener, lambda: _print_banner(banner))
     return 0
+
+
+def _print_banner(banner: str) -> None:
+    try:
+        print(banner, flush=True)
+    except OSError as error:
+        # The server is ready all the same.
+        discard_output()
+        print(f"seedbed serve: cannot print to standard output: {error.strerror}.", banner, sep="\n", file=sys.stderr)
 
 
 def _replaced(contracts: dict[Path, Contract]) -> str:
@@ -62,7 +76,7 @@ def _replaced(contracts: dict[Path, Contract]) -> str:
     return "".join(f"The contract {path} replaces the built-in one of {model}.\n" for path, model in replacing)
 
 
-def _banner(url: str, options: ServerOptions, replaced: str) -> str:
+def _banner(url: str, options: ServerOptions, replaced: str, balances: str) -> str:
     """Return what is printed when the server is ready: its URL, its keys and requests to start with."""
     operation, shared, key = default_contract().operation, job_api(), options.accounts[0].key
     create = shlex.quote(f"{url}{operation.path}")
@@ -75,6 +89,7 @@ def _banner(url: str, options: ServerOptions, replaced: str) -> str:
 Seedbed is ready on {url}
 {replaced}
 Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
+{balances}
 
 Create a task:
   curl -s {create} {auth} -H 'Content-Type: application/json' -d {body}
@@ -84,3 +99,14 @@ Create a task, wait for it and save the image, from another terminal:
   seedbed generate "A hill at dawn" -o hill.jpg{server}{with_key}
 
 Press Ctrl-C to stop."""
+
+
+def _balances(service: Service) -> str:
+    """Return a line with the balances of all keys, in their order, and what a task costs."""
+    accounts, price = service.spaces.default.accounts.values(), service.catalogue.shipped.profile.credits
+    balances = [service.store.balance(each, service.now()) for each in accounts]
+    shown = ", ".join(f"{each.normalize():f}" for each in balances)
+    if len(balances) > 1 or not price:
+        return f"Credits: {shown}"
+    number = int(balances[0] // price)
+    return f"Credits: {shown}, enough for {number} task{'' if number == 1 else 's'} at {price} each"

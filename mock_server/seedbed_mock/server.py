@@ -217,7 +217,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         name = host.removeprefix("[").removesuffix("]")
         family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
+        # "::" means all addresses, those of IPv4 included, as in most servers; Python separates them by default.
+        is_dual = address[0] == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(
+            address[:2], family=family, backlog=2048, reuse_port=False, dualstack_ipv6=is_dual
+        )
         # asyncio disables Nagle's algorithm only on sockets whose protocol is TCP, and Python leaves it at 0.
         return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
     except (OSError, UnicodeError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
 from seedbed_schemas import local
 
@@ -37,10 +38,37 @@ class SettingsError(ValueError):
 
 
 @lru_cache(256)
-def base_url(host: str, port: int | None) -> str:
-    """Return the URL of a server, without a port if it is not known."""
+def base_url(host: str, port: int | None, scheme: str = "http", root_path: str = "") -> str:
+    """Return the URL of a server.
+
+    Args:
+        host: Its host name or address.
+        port: Its port, ``None`` if it is not known.
+        scheme: Its scheme.
+        root_path: Path below which it is served, without a slash at its end.
+    """
+    # A socket for both versions of IP shows a peer of IPv4 as ::ffff:127.0.0.1.
+    host = host.removeprefix("::ffff:") if "." in host else host
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}" if port is None else f"http://{name}:{port}"
+    return f"{scheme}://{name}{'' if port is None else f':{port}'}{root_path.rstrip('/')}"
+
+
+def parse_public_url(text: str) -> str:
+    """Return the URL at which clients reach the server, without a slash at its end.
+
+    Raises:
+        SettingsError: The text is not such a URL.
+    """
+    try:
+        parts = urlsplit(text)
+        is_valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        is_valid = False
+    if not is_valid or re.search(r"[^!-~]", text) or "?" in text or "#" in text or "@" in text:
+        raise SettingsError(
+            f"Invalid public URL {text!r}; use http:// or https:// with a host, such as http://seedbed:80."
+        )
+    return text.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

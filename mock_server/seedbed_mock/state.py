@@ -276,6 +276,10 @@ class Service:
         """Return the time in Unix milliseconds."""
         return round(self.clock.now() * 1000)
 
+    def url_for_clients(self, base_url: str) -> str:
+        """Return the base URL of the URLs in responses, for a request that reached the server at a base URL."""
+        return self.options.public_base or base_url
+
     def kept_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """Return the headers of a request as the journal keeps them, with fingerprints in place of keys."""
         # The key of a space has the fingerprint of its account, which is made without the name of the space.

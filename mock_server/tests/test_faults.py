@@ -272,7 +272,7 @@ def test_the_journal_shows_the_rule_and_its_source(seedbed: MockServer, caller: 
     caller.create()
     assert [call["fault"] for call in seedbed.calls] == [
         "429; times=1 (rule 1, by control)",
-        "402 (rule 2, by header)",
+        "402 (by header)",
         "",
     ]
 

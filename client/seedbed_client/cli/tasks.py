@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx2
@@ -103,5 +104,11 @@ def _summary(task: Task) -> str:
         "result": " ".join(task.result_urls),
     }
     return "\n".join(
-        f"{name:12}{printable(str(value))}" for name, value in values.items() if value is not None and value != ""
+        f"{name:12}{printable(_shown(value))}" for name, value in values.items() if value is not None and value != ""
     )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{value.total_seconds():g} s" if isinstance(value, timedelta) else str(value)

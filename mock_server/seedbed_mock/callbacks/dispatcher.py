@@ -25,8 +25,6 @@ from seedbed_mock.tasks import CallbackFault, DeliveryAttempt, Failure, record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedbed_schemas.dialect import Dialect
-
     from seedbed_mock.callbacks.targets import CallbackTarget
     from seedbed_mock.responses import ResponseWriter
     from seedbed_mock.state import Service
@@ -61,20 +59,21 @@ _CLOSE_SECONDS = 1.0
 """In real seconds: how long closing waits for interrupted attempts."""
 
 
-def callback_body(task: Task, now: int, writer: ResponseWriter, dialect: Dialect) -> bytes:
+def callback_body(task: Task, now: int, writer: ResponseWriter, service: Service) -> bytes:
     """Return the body of the callback of a task.
 
     Args:
         task: Task whose record the body contains.
         now: Time of the delivery in Unix milliseconds; a fault may set it before the end of the task.
         writer: Writes the body.
-        dialect: Dialect of the record.
+        service: Service of the task.
     """
     if task.callback and task.callback.fault.contradicts_record:
         task = replace(task, failure=None if task.failure else _OPPOSITE_FAILURE)
     now = max(now, task.ends or now)
     case = "callback_failed" if task.failure else "callback_done"
-    return writer.callback(case, record(task, now, dialect=dialect, channel="callback"))
+    base_url = service.url_for_clients(task.base_url)
+    return writer.callback(case, record(task, now, dialect=service.dialect, base_url=base_url, channel="callback"))
 
 
 def signature_headers(task: Task, now: int, signing_key: bytes) -> dict[str, str]:
@@ -247,7 +246,7 @@ class CallbackDispatcher:
         callback = task.callback
         assert callback  # noqa: S101 (the store claims only tasks with a callback)
         at, started = self._service.now(), real_monotonic()
-        body = callback_body(task, at, self._writer, self._service.dialect)
+        body = callback_body(task, at, self._writer, self._service)
         try:
             status, retry_after, error, is_refused = await self._send(task, callback.url, at, body)
         except asyncio.CancelledError:
@@ -325,7 +324,8 @@ def _check_not_control_api(target: CallbackTarget, base_url: str) -> None:
     Raises:
         TargetRefusedError: The target is the control API of the server with this base URL.
     """
-    own, path = urlsplit(base_url), f"{unquote(target.path.partition('?')[0])}/"
+    own = urlsplit(base_url)
+    path = f"{unquote(target.path.partition('?')[0])}/".removeprefix(own.path)
     is_here = any(ip_address(address).is_loopback or address == own.hostname for address in target.addresses)
     if is_here and target.port == own.port and path.startswith(f"{CONTROL_ROOT}/"):
         raise TargetRefusedError(f"Callbacks cannot be sent to the control API of this server, under {CONTROL_ROOT}.")

@@ -155,7 +155,7 @@ class ControlApi:
             raise ValueError(f"unknown state {for_display(query.state)}; valid states: {', '.join(valid)}")
         found = self._service.store.tasks(query.space, limit=_SCANNED_TASKS if query.state else query.limit)
         chosen = [task for task in found if query.state in (None, task.state(now))]
-        return TaskList([task_info(task, now, self._service.dialect) for task in chosen[: query.limit]])
+        return TaskList([task_info(task, now, self._service) for task in chosen[: query.limit]])
 
     async def task(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
         """Return one task."""
@@ -195,7 +195,7 @@ class ControlApi:
         return self._service.store.find(task_id)
 
     def _task_info(self, task: Task | None, task_id: str) -> TaskInfo:
-        return task_info(_existing(task, task_id), self._service.now(), self._service.dialect)
+        return task_info(_existing(task, task_id), self._service.now(), self._service)
 
     async def accounts(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""

@@ -20,12 +20,11 @@ from seedbed_mock.tasks import DeliveryAttempt, Failure, Outcome, record
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from seedbed_schemas.dialect import Dialect
-
     from seedbed_mock.accounts import Account
     from seedbed_mock.faults.engine import FaultEngine
     from seedbed_mock.faults.scenarios import ScenarioRunner
     from seedbed_mock.journal import Headers, JournalEntry
+    from seedbed_mock.state import Service
     from seedbed_mock.tasks import Task
 
 
@@ -335,8 +334,8 @@ def fault_list(engine: FaultEngine, runner: ScenarioRunner | None, space: str | 
     return FaultList(faults, scenario)
 
 
-def task_info(task: Task, now: int, dialect: Dialect) -> TaskInfo:
-    """Return a task as it is at a time in Unix milliseconds."""
+def task_info(task: Task, now: int, service: Service) -> TaskInfo:
+    """Return a task of a service as it is at a time in Unix milliseconds."""
     return TaskInfo(
         task_id=task.task_id,
         space=task.space,
@@ -346,7 +345,7 @@ def task_info(task: Task, now: int, dialect: Dialect) -> TaskInfo:
         price=float(task.price),
         failure=task.failure,
         refunded=task.is_refunded,
-        record=record(task, now, dialect=dialect),
+        record=record(task, now, dialect=service.dialect, base_url=service.url_for_clients(task.base_url)),
         callback=callback_info(task),
     )
 

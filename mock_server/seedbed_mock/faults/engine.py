@@ -58,7 +58,7 @@ class ActiveRule:
     """A rule on a server, with its counts.
 
     Attributes:
-        number: Number of the rule, by which it can be removed.
+        number: Number of the rule, by which it can be removed; 0 for a rule that comes with a call.
         rule: The rule.
         source: Where it was given.
         random: Draws its share of calls and its delays.
@@ -79,7 +79,8 @@ class ActiveRule:
 
     def describe(self) -> str:
         """Return the rule with its number and source, as the journal shows it."""
-        return f"{self.rule} (rule {self.number}, by {self.source})"
+        number = f"rule {self.number}, " if self.number else ""
+        return f"{self.rule} ({number}by {self.source})"
 
     def matches(self, context: MatchContext) -> bool:
         """Return whether the rule applies to a call, and count the call."""
@@ -154,7 +155,9 @@ class FaultEngine:
             source: Where they were given.
             scope: Name of the space whose calls they apply to, empty for all.
         """
-        added = [self._activate(rule, source, scope) for rule in rules]
+        first = self._last_number + 1
+        added = [self._activate(rule, source, scope, number) for number, rule in enumerate(rules, first)]
+        self._last_number += len(added)
         # A rule that is added while a scenario plays would otherwise often be hidden by a rule of the scenario.
         self.active_rules = sorted(self.active_rules + added, key=lambda active: active.source == "scenario")
         return added
@@ -176,6 +179,8 @@ class FaultEngine:
         ]
         removed = len(self.active_rules) - len(kept)
         self.active_rules = kept
+        if not kept:
+            self._last_number = 0
         if source is None and number is None:
             # A reset also starts the counts of rules that come with calls afresh.
             self._request_rules = OrderedDict(
@@ -193,7 +198,7 @@ class FaultEngine:
         if active := self._request_rules.get(key):
             self._request_rules.move_to_end(key)
             return active
-        active = self._request_rules[key] = self._activate(self.parse(text), source, space)
+        active = self._request_rules[key] = self._activate(self.parse(text), source, space, 0)
         if len(self._request_rules) > _MAX_REQUEST_RULES:
             self._request_rules.popitem(last=False)
         return active
@@ -215,11 +220,10 @@ class FaultEngine:
         """Return whether a rule with this effect has matched a call since the server started."""
         return effect in self._hit_effects
 
-    def _activate(self, rule: Rule, source: RuleSource, scope: str) -> ActiveRule:
-        self._last_number += 1
+    def _activate(self, rule: Rule, source: RuleSource, scope: str, number: int) -> ActiveRule:
         # Each rule draws by itself, so that adding another rule does not change which calls it hits.
         random = Random(f"{self._seed}/{scope}/{rule}")  # noqa: S311 (a seed has to repeat the same faults)
-        return ActiveRule(self._last_number, rule, source, random, scope)
+        return ActiveRule(number, rule, source, random, scope)
 
 
 def rule_in_prompt(prompt: str) -> str | None:

@@ -115,7 +115,7 @@ def load_scenario(path: Path) -> Scenario:
     """
     try:
         _check_file(path)
-        scenario = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Scenario)
+        scenario = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), Scenario)
         scenario.check()
     except OSError as error:
         raise SettingsError(
