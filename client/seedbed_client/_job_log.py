@@ -377,7 +377,7 @@ class LoggedSubmission:
             JobLogError: The log cannot be used, or another process submits the key for too long.
         """
         body = json.loads(self._task.body(self._context.contracts))  # first: an invalid request leaves no trace
-        self._job.input = body[job_api().fields.input]
+        self._job.input = body.get(job_api().fields.input, {})
         try:
             msgspec.json.encode(self._job)
         except (ValueError, OverflowError) as error:

@@ -128,12 +128,13 @@ class TaskRequest(msgspec.Struct, frozen=True):
         """
         fields = job_api().fields
         contract = contract_of(self.model, contracts) if self.validate else None
-        schemas = contract.input_fields if contract else {}
-        defaults = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
-        body: dict[str, Any] = {fields.model: self.model, fields.input: {**defaults, **self.input}}
-        if self.callback_url is not None:
-            body[fields.callback] = self.callback_url
         with _json_errors():
+            values = contract.with_defaults(self.input) if contract else self.input
+            body: dict[str, Any] = {fields.model: self.model, fields.input: values}
+            if self.callback_url is not None:
+                body[fields.callback] = self.callback_url
+            if contract and not values and fields.input not in contract.part("request")["properties"]:
+                del body[fields.input]
             if contract and not contract.request.accepts(body):
                 problems = "; ".join(violation.message for violation in contract.request.violations(body))
                 raise _invalid(problems)

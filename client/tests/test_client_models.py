@@ -9,10 +9,13 @@ import httpx2
 import pytest
 from PIL import Image
 from seedbed_client import ApiError, ConfigurationError, SeedreamClient, ValidationError
+from seedbed_contract.cases import accepted
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 from seedbed_schemas import Contract, default_contract
 from seedbed_schemas.derive import derive
+from seedbed_schemas.profile import profile_of
+from tests.made_contracts import SHAPES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "schemas" / "tests" / "pages" / "tables.zh.md").read_text(encoding="utf-8")
@@ -102,3 +105,65 @@ def test_an_invalid_field_is_one_line_of_error(
     contract.write_text(TEXT, encoding="utf-8")
     assert main(["generate", "sheep", "--contract", str(contract), "--field", assignment]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+SHAPES_BY_MODEL = {
+    # All of one server, so each needs a model of its own.
+    name: Contract(json.loads(json.dumps(contract.document).replace(contract.model, f"meadow/shape-{number}")))
+    for number, (name, contract) in enumerate(SHAPES.items())
+}
+
+
+@pytest.fixture(scope="module", name="shapes")
+def make_server_of_all_shapes() -> Iterator[MockServer]:
+    with running(contracts=SHAPES_BY_MODEL.values(), rate_limit="off", credits=10**6, task_seconds=0) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_task_of_a_contract_of_any_shape_can_be_created(shapes: MockServer, name: str) -> None:
+    contract = SHAPES_BY_MODEL[name]
+    request = accepted(contract)[0].request
+    with SeedreamClient(shapes.url, shapes.key, contracts=[contract]) as client:
+        handle = client.submit(
+            model=contract.model, input=request.get("input", {}), callback_url=request.get("callBackUrl")
+        )
+        task = handle.wait()
+    assert task.result_urls
+    call = [call for call in shapes.calls if call["operation"] == "createTask"][-1]
+    assert contract.request.accepts(call["request"])
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES.keys() - {"callback required", "arrays of objects"}))
+def test_generate_saves_the_result_of_a_contract_of_any_shape(
+    shapes: MockServer, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = SHAPES_BY_MODEL[name]
+    (tmp_path / "contract.json").write_text(json.dumps(contract.document))
+    caption, given = profile_of(contract).caption, accepted(contract)[0].request.get("input", {})
+    fields = [
+        f"--field={field}={value if isinstance(value, str) else json.dumps(value)}"
+        for field, value in given.items()
+        if field not in {caption, *contract.defaults}
+    ]
+    words = [
+        "generate",
+        "a hill",
+        "--contract",
+        str(tmp_path / "contract.json"),
+        "-o",
+        str(tmp_path / "a.jpg"),
+        *fields,
+    ]
+    assert main([*words, "--url", shapes.url]) == 0, capsys.readouterr().err
+    assert (tmp_path / "a.jpg").stat().st_size
+
+
+def test_generate_names_a_required_callback_that_it_cannot_give(
+    shapes: MockServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "callback required"
+    (tmp_path / "contract.json").write_text(json.dumps(SHAPES_BY_MODEL[name].document))
+    words = ["generate", "a hill", "--contract", str(tmp_path / "contract.json"), "--url", shapes.url]
+    assert main(words) == 1
+    assert "callBackUrl is required" in capsys.readouterr().err

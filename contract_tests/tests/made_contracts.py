@@ -1,4 +1,4 @@
-"""Hypothesis strategies for contracts of every shape that a page of the job API may have."""
+"""Contracts of every shape that a page of the job API may have: Hypothesis strategies for them, and a table."""
 
 from collections.abc import Collection
 from typing import Any
@@ -243,3 +243,101 @@ def contracts(draw: st.DrawFn) -> Contract:
     """Draw a contract."""
     missing = draw(st.sets(st.sampled_from((404, 455, 501, 505)), max_size=3))
     return contract_of(draw(requests()), draw(answers()), model=draw(st.sampled_from(MODELS)), codes=missing)
+
+
+PROMPT = {"type": "string", "maxLength": 200}
+CALLBACK = {"type": "string", "format": "uri"}
+ID = {"type": "string", "minLength": 1}
+
+
+def with_input(fields: dict[str, Any], *required: str, **more: Any) -> dict[str, Any]:
+    values = {"type": "object", "properties": fields, **({"required": list(required)} if required else {}), **more}
+    return {"properties": {"input": values, "callBackUrl": CALLBACK}}
+
+
+def answering(**data: Any) -> dict[str, Any]:
+    shape = {"type": "object", "required": ["taskId", *data], "properties": {"taskId": ID, **data}}
+    envelope = {"code": {"type": "integer"}, "msg": {"type": "string"}, "data": shape}
+    return {"type": "object", "required": ["code", "msg", "data"], "properties": envelope}
+
+
+SHAPES = {
+    "input not required": contract_of(with_input({"prompt": PROMPT}, "prompt")),
+    "optional prompt": contract_of(with_input({"prompt": PROMPT})),
+    "no prompt": contract_of(with_input({"seed": {"type": "integer", "minimum": 0, "maximum": 0}}, "seed")),
+    "no input": contract_of({"additionalProperties": False}),
+    "rules that cannot be broken": contract_of(
+        with_input(
+            {
+                "text": {"type": "string", "minLength": 0},
+                "image_urls": {"type": "array", "minItems": 0, "maxItems": 8, "items": CALLBACK},
+            },
+            "text",
+            "image_urls",
+        )
+    ),
+    "bounds of zero": contract_of(
+        with_input(
+            {
+                "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+                "below": {"type": "integer", "maximum": 0},
+                "open": {"type": "number", "exclusiveMinimum": 0},
+                "none": {"type": "string", "maxLength": 0},
+            },
+            "strength",
+            "below",
+        )
+    ),
+    "more answer fields": contract_of(
+        with_input({"prompt": PROMPT}, "prompt"),
+        answering(recordId=ID, jobId=ID, eta={"type": "integer", "minimum": 1}, status={"enum": ["queued"]}),
+    ),
+    "callback required": contract_of(
+        {**with_input({"prompt": PROMPT}, "prompt"), "required": ["model", "callBackUrl"]}
+    ),
+    "video": contract_of(
+        with_input({"image_url": CALLBACK, "duration": {"enum": ["6", "10"], "type": "string"}}, "image_url"),
+        model="meadow/2-image-to-video",
+    ),
+    "closed": contract_of(
+        {**with_input({"prompt": PROMPT}, "prompt", additionalProperties=False), "additionalProperties": False}
+    ),
+    "one of several fields": contract_of(
+        with_input(
+            {"prompt": PROMPT, "image_url": CALLBACK}, oneOf=[{"required": ["prompt"]}, {"required": ["image_url"]}]
+        )
+    ),
+    "alternatives of a field": contract_of(
+        with_input(
+            {"size": {"anyOf": [{"enum": ["1k", "2k"]}, {"type": "integer", "minimum": 64}, {"type": "null"}]}}, "size"
+        )
+    ),
+    "arrays of objects": contract_of(
+        with_input(
+            {
+                "shots": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["text", "seconds"],
+                        "additionalProperties": False,
+                        "properties": {"text": PROMPT, "seconds": {"type": "integer", "minimum": 1, "maximum": 9}},
+                    },
+                }
+            },
+            "shots",
+        )
+    ),
+    "defaults on required fields": contract_of(
+        with_input(
+            {
+                "size": {"type": "string", "enum": ["1", "2"], "default": "1"},
+                "safe": {"type": "boolean", "default": True},
+                "note": {"type": "string", "default": None},
+                "mode": {"const": "fast"},
+            },
+            *("size", "safe", "note", "mode"),
+        )
+    ),
+}

@@ -9,110 +9,16 @@ from hypothesis import strategies as st
 from seedbed_contract import breakable_clauses, requests, violations
 from seedbed_contract.cases import accepted, raw, refused
 from seedbed_contract.checker import Options, run_checks
+from seedbed_contract.checks.result_images import image_defects
 from seedbed_contract.findings import Report
 from seedbed_contract.generation.violations import IMPLIED_BY_TYPE
+from seedbed_contract.http import TargetResponse
 from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
 from seedbed_schemas import Contract
 from tests.checking import found
-from tests.made_contracts import contract_of, contracts
+from tests.made_contracts import SHAPES, contracts
 
-PROMPT = {"type": "string", "maxLength": 200}
-CALLBACK = {"type": "string", "format": "uri"}
-ID = {"type": "string", "minLength": 1}
-
-
-def with_input(fields: dict[str, Any], *required: str, **more: Any) -> dict[str, Any]:
-    values = {"type": "object", "properties": fields, **({"required": list(required)} if required else {}), **more}
-    return {"properties": {"input": values, "callBackUrl": CALLBACK}}
-
-
-def answering(**data: Any) -> dict[str, Any]:
-    shape = {"type": "object", "required": ["taskId", *data], "properties": {"taskId": ID, **data}}
-    envelope = {"code": {"type": "integer"}, "msg": {"type": "string"}, "data": shape}
-    return {"type": "object", "required": ["code", "msg", "data"], "properties": envelope}
-
-
-SHAPES = {
-    "input not required": contract_of(with_input({"prompt": PROMPT}, "prompt")),
-    "optional prompt": contract_of(with_input({"prompt": PROMPT})),
-    "no prompt": contract_of(with_input({"seed": {"type": "integer", "minimum": 0, "maximum": 0}}, "seed")),
-    "no input": contract_of({"additionalProperties": False}),
-    "rules that cannot be broken": contract_of(
-        with_input(
-            {
-                "text": {"type": "string", "minLength": 0},
-                "image_urls": {"type": "array", "minItems": 0, "maxItems": 8, "items": CALLBACK},
-            },
-            "text",
-            "image_urls",
-        )
-    ),
-    "bounds of zero": contract_of(
-        with_input(
-            {
-                "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-                "below": {"type": "integer", "maximum": 0},
-                "open": {"type": "number", "exclusiveMinimum": 0},
-                "none": {"type": "string", "maxLength": 0},
-            },
-            "strength",
-            "below",
-        )
-    ),
-    "more answer fields": contract_of(
-        with_input({"prompt": PROMPT}, "prompt"),
-        answering(recordId=ID, jobId=ID, eta={"type": "integer", "minimum": 1}, status={"enum": ["queued"]}),
-    ),
-    "callback required": contract_of(
-        {**with_input({"prompt": PROMPT}, "prompt"), "required": ["model", "callBackUrl"]}
-    ),
-    "video": contract_of(
-        with_input({"image_url": CALLBACK, "duration": {"enum": ["6", "10"], "type": "string"}}, "image_url"),
-        model="meadow/2-image-to-video",
-    ),
-    "closed": contract_of(
-        {**with_input({"prompt": PROMPT}, "prompt", additionalProperties=False), "additionalProperties": False}
-    ),
-    "one of several fields": contract_of(
-        with_input(
-            {"prompt": PROMPT, "image_url": CALLBACK}, oneOf=[{"required": ["prompt"]}, {"required": ["image_url"]}]
-        )
-    ),
-    "alternatives of a field": contract_of(
-        with_input(
-            {"size": {"anyOf": [{"enum": ["1k", "2k"]}, {"type": "integer", "minimum": 64}, {"type": "null"}]}}, "size"
-        )
-    ),
-    "arrays of objects": contract_of(
-        with_input(
-            {
-                "shots": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "required": ["text", "seconds"],
-                        "additionalProperties": False,
-                        "properties": {"text": PROMPT, "seconds": {"type": "integer", "minimum": 1, "maximum": 9}},
-                    },
-                }
-            },
-            "shots",
-        )
-    ),
-    "defaults on required fields": contract_of(
-        with_input(
-            {
-                "size": {"type": "string", "enum": ["1", "2"], "default": "1"},
-                "safe": {"type": "boolean", "default": True},
-                "note": {"type": "string", "default": None},
-                "mode": {"const": "fast"},
-            },
-            *("size", "safe", "note", "mode"),
-        )
-    ),
-}
 NAMES = sorted(SHAPES)
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 
@@ -185,6 +91,26 @@ def test_drawn_violations_break_one_clause_except_for_types_of_listed_values() -
     count()
     assert counts["other"] == 0
     assert counts["single"] > counts["with the options"] > 0
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "is_image", "is_found"),
+    [
+        ("video/mp4", b"\0\0\0\x20ftypisom", False, False),
+        ("audio/mpeg", b"ID3", False, False),
+        ("application/octet-stream", b"\0", False, False),
+        ("video/mp4", b"", False, True),
+        ("text/html", b"<html>", False, True),
+        ("application/json", b"{}", False, True),
+        ("", b"x", False, True),
+        ("video/mp4", b"\0\0\0\x20ftypisom", True, True),
+    ],
+)
+def test_a_result_must_be_an_image_only_of_a_model_that_makes_images(
+    media_type: str, body: bytes, *, is_image: bool, is_found: bool
+) -> None:
+    response = TargetResponse(200, (("content-type", media_type),), body)
+    assert bool(list(image_defects(response, None, is_image=is_image))) is is_found
 
 
 def test_no_clause_is_breakable_that_no_request_can_break() -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from seedbed_mock import create_app, running
 from seedbed_mock.cli import main
+from seedbed_mock.results.picture import picture_of
 from seedbed_mock.settings import SettingsError
 from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.derive import derive
@@ -201,6 +202,25 @@ def test_the_image_size_of_an_unknown_model_follows_from_its_input(
     found = Profile("m").size(values)
     assert found == pytest.approx(size, abs=8)
     assert all(side % 8 == 0 for side in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "media"),
+    [
+        ("maker/2-image-to-video", "video"),
+        ("maker/2-text-to-image", "image"),
+        ("maker/image-edit", "image"),
+        ("maker/veo-video", "video"),
+        ("maker/text-to-speech-hd", "audio"),
+        ("meadow/1-sketch", ""),
+        (SHIPPED.model, "image"),
+    ],
+)
+def test_what_a_model_makes_follows_from_its_name(model: str, media: str) -> None:
+    profile = profile_of(SHIPPED if model == SHIPPED.model else made_contract({}, model=model))
+    assert profile.media == media
+    label = picture_of(profile, model, {}, 0).label
+    assert ("still image, no" in label) is (media in {"video", "audio"})
 
 
 def test_the_caption_of_an_unknown_model_is_its_first_free_text() -> None:

@@ -140,6 +140,18 @@ class Contract:
             if Schema(schema, name=name).accepts(schema["default"])
         }
 
+    def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of an input with the defaults of the missing fields, unless these make it invalid.
+
+        A default may belong to one of several fields that exclude each other.
+        """
+        filled = {**self.defaults, **values}
+        return filled if self._input.accepts(filled) or not self._input.accepts(values) else dict(values)
+
+    @cached_property
+    def _input(self) -> Schema:
+        return Schema(self.part("request").get("properties", {}).get(job_api().fields.input, {}), name="input")
+
     def normalised(self, request: Any) -> Any:
         """Return a request with texts such as ``"6"`` replaced by the numbers and booleans that they stand for."""
         return normalised(request, self.part("request"))

@@ -161,7 +161,7 @@ class Dialect:
         fields, kept = job_api().fields, contract.normalised(request)
         values = kept.get(fields.input, {})
         if isinstance(values, dict):
-            values = {**contract.defaults, **values}
+            values = contract.with_defaults(values)
         kept = {**kept, fields.input: dict(sorted(values.items())) if isinstance(values, dict) else values}
         return msgspec.json.encode({name: kept[name] for name in _KEPT_FIELDS if name in kept}).decode()
 

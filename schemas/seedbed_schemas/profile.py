@@ -22,6 +22,13 @@ Size = tuple[int, int]
 
 _FOLDER: Final = Path(__file__).with_name("profiles")
 
+_SHAPED: Final = frozenset({"enum", "const", "format", "pattern"})
+_MEDIA: Final = {
+    **dict.fromkeys(("image", "images"), "image"),
+    **dict.fromkeys(("video", "videos"), "video"),
+    **dict.fromkeys(("audio", "speech", "music", "sound", "song"), "audio"),
+}
+
 _DEFAULT_PRICE: Final = Decimal(1)
 _DEFAULT_SIDE: Final = 1024
 # JPEG encodes blocks of 8 by 8 pixels. An image of the maximum size already takes about 200 MB of memory.
@@ -39,6 +46,7 @@ class Profile:
         caption: Name of the input field that describes the image; empty if there is none.
         size_fields: Names of the input fields that determine the size, outermost first.
         pixels: Size by the values of those fields.
+        media: What the model makes, as far as its name says: ``image``, ``video``, ``audio`` or an empty text.
     """
 
     model: str
@@ -46,6 +54,7 @@ class Profile:
     caption: str = ""
     size_fields: tuple[str, ...] = ()
     pixels: Mapping[str, Any] = field(default_factory=dict)
+    media: str = ""
 
     def size(self, values: Mapping[str, Any]) -> Size:
         """Return the size of the image for an input.
@@ -84,9 +93,17 @@ def profile_of(contract: Contract) -> Profile:
     free_text = (
         name
         for name, schema in contract.input_fields.items()
-        if schema.get("type") == "string" and not {"enum", "const", "format"} & schema.keys()
+        if schema.get("type") == "string" and schema.get("maxLength") != 0 and _SHAPED.isdisjoint(schema)
     )
-    return Profile(contract.model, caption=next(free_text, ""))
+    return Profile(contract.model, caption=next(free_text, ""), media=_media_of(contract.model))
+
+
+def _media_of(model: str) -> str:
+    """Return what a model makes, from a name such as ``maker/2-image-to-video``."""
+    name = model.lower()
+    makes = re.search(r"to-(\w+)", name)
+    words = re.findall(r"[a-z]+", makes[1] if makes else name)
+    return next((_MEDIA[word] for word in words if word in _MEDIA), "")
 
 
 @cache
@@ -104,4 +121,5 @@ def _load(path: Path) -> Profile:
         caption=document["caption"],
         size_fields=tuple(size["fields"]),
         pixels=size["pixels"],
+        media="image",
     )

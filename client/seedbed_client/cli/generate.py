@@ -65,7 +65,6 @@ class PromptOptions:
         fields = {**options, **service_options.parse_fields(self.field, contract)}
         given = {name: value for name, value in fields.items() if value is not None}
         # With the defaults, as the request will have them: a later run compares the jobs with those of the file.
-        defaults = {name: schema["default"] for name, schema in contract.input_fields.items() if "default" in schema}
         caption = profile_of(contract).caption
         all_prompts = [*prompts, *(_lines(self.source) if self.source is not None else ())]
         return [
@@ -73,7 +72,7 @@ class PromptOptions:
                 str(number),
                 service="",
                 model=contract.model,
-                input={**defaults, **({caption: prompt} if caption else {}), **given},
+                input=contract.with_defaults({**({caption: prompt} if caption else {}), **given}),
                 prompt=_text(prompt),
             )
             for number, prompt in enumerate(all_prompts, start=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from cyclopts import Parameter
-from seedbed_schemas import default_contract
+from seedbed_schemas import Schema, default_contract
 from seedbed_schemas.profile import default_profile
 from seedbed_schemas.validation import printable
 
@@ -95,12 +95,16 @@ def parse_fields(assignments: Iterable[str], contract: Contract) -> dict[str, ob
         name, equals, text = assignment.partition("=")
         if not (name and equals):
             raise ConfigurationError(f"invalid field {assignment!r}; use NAME=VALUE")
-        kind = contract.input_fields.get(name, {}).get("type", "string")
+        schema = contract.input_fields.get(name, {})
+        # The name of a type, a list of names, or none if the field has options or alternatives.
+        kind = schema.get("type", "string")
         try:
-            # The type is the name of a type, or a list of names.
-            fields[name] = text if "string" in kind else json.loads(text)
+            is_text = "string" in kind and Schema(schema, name=name).accepts(text)
+            fields[name] = text if is_text else json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"invalid value {text!r} for {name}; its type is {kind}") from error
+            if "string" not in kind:
+                raise ConfigurationError(f"invalid value {text!r} for {name}; its type is {kind}") from error
+            fields[name] = text
     return fields
 
 

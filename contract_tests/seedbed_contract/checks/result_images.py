@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seedbed_schemas import job_api
 from seedbed_schemas.profile import profile_of
+from seedbed_schemas.validation import for_display
 
 from seedbed_contract.rules.envelope import Defect
 from seedbed_contract.rules.task_record import STATES, result_urls
@@ -29,6 +30,8 @@ _RATIO_TOLERANCE: Final = 0.03
 # The page names resolutions such as 2K, for which services use different numbers of pixels.
 _SCALE_TOLERANCE: Final = (0.62, 1.25)
 _DRAFT_SCALE: Final = 8
+_OTHER_MEDIA: Final = ("video", "audio", "application")
+_NOT_MEDIA: Final = ("application/json", "application/xml", "application/xhtml+xml")
 _MEDIA_TYPES: Final = {"JPEG": {"image/jpeg", "image/jpg"}, "MPO": {"image/jpeg"}}
 
 
@@ -70,18 +73,30 @@ def check_image(session: Session, url: str, task: TrackedTask, source: Exchange,
     profile, inputs = profile_of(session.builder.contract), task.request.get(job_api().fields.input)
     # A model without known sizes may return any.
     requested = profile.size(inputs) if profile.pixels and isinstance(inputs, dict) else None
-    defects = image_defects(response, requested)
+    defects = image_defects(response, requested, is_image=profile.media == "image")
     if clause == "downloadUrl/own":
         # The result itself was checked before; a wrong image is a defect of the download URL.
         defects = (defect._replace(clause=clause) for defect in defects)
     session.report(defects, exchange, task.name)
 
 
-def image_defects(response: TargetResponse, requested: tuple[int, int] | None) -> Iterator[Defect]:
-    """Yield the defects of a result, compared with the requested width and height if they are known."""
+def image_defects(
+    response: TargetResponse, requested: tuple[int, int] | None, *, is_image: bool = True
+) -> Iterator[Defect]:
+    """Yield the defects of a result.
+
+    Args:
+        response: The response with the result.
+        requested: The requested width and height, if they are known.
+        is_image: Whether the result has to be an image. Other models may make videos or sound, which are not decoded.
+    """
     kind, (width, height) = _open(response.body)
     if not kind:
-        yield Defect("results/image", "a result is not an image")
+        if is_image:
+            yield Defect("results/image", "a result is not an image")
+        elif not response.body or not _may_be_media(response.media_type):
+            declared = for_display(response.media_type) or "no media type"
+            yield Defect("results/image", f"a result is not a media file: {len(response.body)} bytes of {declared}")
         return
     if response.media_type not in _MEDIA_TYPES.get(kind, {f"image/{kind.lower()}"}):
         declared = f"the media type {response.media_type}" if response.media_type else "no media type"
@@ -94,6 +109,10 @@ def image_defects(response: TargetResponse, requested: tuple[int, int] | None) -
     least, most = _SCALE_TOLERANCE
     if not least <= math.sqrt(width * height / (requested_width * requested_height)) <= most:
         yield Defect("results/size", "an image has another resolution than the requested one")
+
+
+def _may_be_media(media_type: str) -> bool:
+    return media_type.partition("/")[0] in _OTHER_MEDIA and media_type not in _NOT_MEDIA
 
 
 def _open(body: bytes) -> tuple[str, tuple[int, int]]:

@@ -111,7 +111,8 @@ def with_implied_fields(schema: Schema) -> Schema:
     Many pages require ``input.prompt``, but not ``input``. They do not mean that a request may leave both out.
     """
     fields: Schema = schema.get("properties", {})
-    implied = [name for name, field in fields.items() if field.get("required")]
+    objects = ((name, field) for name, field in fields.items() if "object" in allowed_types(field))
+    implied = [name for name, field in objects if not Validator(dict(field), name=name).accepts({})]
     return {**schema, "required": list(dict.fromkeys((*schema.get("required", ()), *implied)))}
 
 

@@ -55,9 +55,11 @@ def picture_of(profile: Profile, model: str, input_values: object, seed: int) ->
     values: dict[str, Any] = input_values if isinstance(input_values, dict) else {}
     width, height = profile.size(values)
     options = "".join(f"{values[name]}, " for name in profile.size_fields if name in values)
+    # The server draws only images, and does not pretend that one is something else.
+    still = f"still image, no {profile.media}, " if profile.media not in {"", "image"} else ""
     return Picture(
         caption=str(values.get(profile.caption, "")),
-        label=f"{model}, {options}{width} x {height}",
+        label=f"{model}, {still}{options}{width} x {height}",
         size=(width, height),
         seed=seed,
         request=json.dumps({"model": model, "input": input_values}, sort_keys=True, separators=(",", ":")),
