@@ -103,6 +103,7 @@ class Space:
         name: Its name.
         options: Options of the server.
         budget: Size limit that the journals of all spaces share.
+        on_closed: Called with an implicit account that gives way to newer ones.
 
     Attributes:
         accounts: The accounts by key.
@@ -110,13 +111,16 @@ class Space:
         random: Source of random numbers.
     """
 
-    def __init__(self, name: str, options: ServerOptions, budget: JournalBudget) -> None:
+    def __init__(
+        self, name: str, options: ServerOptions, budget: JournalBudget, on_closed: Callable[[Account], None]
+    ) -> None:
         self.name = name
         self.accounts = {each.key: Account.open(each, options, name) for each in options.accounts}
         self.journal = Journal(budget)
         # One source for each space, so that parallel tests do not change what the others draw.
         self.random = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
         self._options = options
+        self._on_closed = on_closed
         self._implicit: OrderedDict[str, Account] = OrderedDict()
 
     def implicit_account(self, key: str) -> Account:
@@ -126,7 +130,10 @@ class Space:
             first = Account.open(self._options.accounts[0], self._options, self.name)
             account = self._implicit[key] = replace(first, name=fingerprint(key))
             if len(self._implicit) > _MOST_IMPLICIT_ACCOUNTS:
-                self._implicit.popitem(last=False)
+                _, oldest = self._implicit.popitem(last=False)
+                self._on_closed(oldest)
+        else:
+            self._implicit.move_to_end(key)
         return account
 
     def account(self, name: str) -> Account | None:
@@ -141,17 +148,21 @@ class Spaces:
     Args:
         options: Options of the server.
         on_evicted: Called with the name of a space that is deleted.
+        on_closed: Called with an implicit account that is deleted.
 
     Attributes:
         default: The space of requests that name none.
     """
 
-    def __init__(self, options: ServerOptions, on_evicted: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: ServerOptions, on_evicted: Callable[[str], None], on_closed: Callable[[Account], None]
+    ) -> None:
         self._options = options
         self._on_evicted = on_evicted
+        self._on_closed = on_closed
         self._budget = JournalBudget()
         self._named: OrderedDict[str, Space] = OrderedDict()
-        self.default = Space(DEFAULT_SPACE, options, self._budget)
+        self.default = Space(DEFAULT_SPACE, options, self._budget, on_closed)
 
     def named(self, name: str) -> Space:
         """Return the space of this name; a new one is created.
@@ -166,7 +177,7 @@ class Spaces:
             return space
         if not re.fullmatch(SPACE_NAME, name):
             raise ValueError("a space has 1 to 64 letters, digits, dots, hyphens and underscores")
-        space = self._named[name] = Space(name, self._options, self._budget)
+        space = self._named[name] = Space(name, self._options, self._budget, self._on_closed)
         if len(self._named) > _MOST_SPACES:
             evicted, oldest = self._named.popitem(last=False)
             oldest.journal.clear()
@@ -195,4 +206,4 @@ class Spaces:
             space.journal.clear()
             self._named.pop(space.name, None)
         if name in (None, DEFAULT_SPACE):
-            self.default = Space(DEFAULT_SPACE, self._options, self._budget)
+            self.default = Space(DEFAULT_SPACE, self._options, self._budget, self._on_closed)

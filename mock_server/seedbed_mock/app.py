@@ -140,7 +140,7 @@ class _MockServiceApp(Starlette):
                     for (method, path), endpoint in self._endpoints.items()
                 ),
                 Route(f"{RESULTS}/{{name}}", others.result),
-                *control.routes(control_api, service.options.control_token or ""),
+                *control.routes(control_api, service.options.control_token or "", service.options.own_hosts),
             ],
             exception_handlers={HTTPException: others.unknown_path, Exception: others.internal_error},
         )
@@ -255,9 +255,9 @@ class OtherEndpoints:
 
     def refused(self, refusal: Mapping[str, Any]) -> Response:
         """Return the response to a request that the protocol refuses, and record it."""
-        response = self._writer.error(ServiceError("body_malformed", problem=refusal["problem"]))
-        # The HTTP status says the reason in any case, since what sent this may be no client of the service.
-        response.status_code = refusal["status"]
+        response = self._writer.error(
+            ServiceError("body_malformed", status=refusal["status"], problem=refusal["problem"])
+        )
         journal = self._service.spaces.default.journal
         journal.add(
             JournalEntry(

@@ -124,6 +124,7 @@ class OperationEndpoint:
             body_problem=problem,
             # From the server's own socket, since a client can write anything into the Host header.
             base_url=base_url(*scope["server"], scope.get("scheme", "http"), scope.get("root_path", "")),
+            server=scope["server"],
             space=self._service.spaces.default,
             now=self._service.now(),
         )
@@ -133,12 +134,13 @@ class OperationEndpoint:
             response = self._writer.success(context.data, context.envelope)
         except ServiceError as error:
             response = self._writer.error(error)
-        except ResponseReplacedError as fault:
-            response = fault.effect.respond(self._writer)
-        if rule := str(context.fault.rule) if context.fault else context.task_fault:
+        except ResponseReplacedError as replaced:
+            response = replaced.effect.respond(self._writer)
+        fault = context.settle_fault()
+        if rule := str(fault.rule) if fault else context.task_fault:
             response.headers[APPLIED_HEADER] = rule
         self._journal(scope, context, response)
-        return response, context.fault
+        return response, fault
 
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse) -> None:
         query, journal = scope["query_string"], context.space.journal

@@ -22,6 +22,7 @@ from seedbed_schemas.dialect import without_empty_callback
 from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
+from seedbed_mock.access import ForbiddenError, check_origin, own_hosts
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
 from seedbed_mock.faults.rules import RuleError, starts_like_rule
@@ -76,6 +77,25 @@ _SHOWN_VIOLATIONS = 3
 _UNTIL, _MARK = "until", "mark"
 
 
+# Access
+
+
+def refuse_web_pages(service: Service, context: RequestContext) -> None:
+    """Refuse a request that names another server, or comes from a web page of another origin."""
+    names, headers = service.options.own_hosts, context.headers
+    # Most requests are from programs that name the server by its address, and cost no more than this condition.
+    if (
+        b"origin" in headers
+        or b"sec-fetch-site" in headers
+        or headers.get(b"host", b"").decode("latin-1") not in own_hosts(context.server, names)
+    ):
+        try:
+            check_origin(context.server, headers.items(), names, is_strict=False)
+        except ForbiddenError as error:
+            problem = str(error).removesuffix(".")
+            raise ServiceError("body_malformed", status=error.status, problem=problem) from error
+
+
 # Authentication
 
 
@@ -85,22 +105,23 @@ def authenticate(service: Service, context: RequestContext) -> None:
     is_key, sent = _sent_key(service, context.headers)
     in_key, key = service.spaces.split(sent)
     in_header = context.headers.get(_SPACE_HEADER, b"").decode("latin-1")
+    is_configured = key in service.spaces.default.accounts
+    # A key that gives a fault rule need not be configured: its account is made when it is first used.
+    rule = key.removeprefix(KEY_PREFIX) if not is_configured and key.startswith(KEY_PREFIX) else ""
+    is_accepted = is_key and (is_configured or starts_like_rule(rule))
     # Otherwise the context has the default space already.
     if in_header or in_key is not None:
+        name = in_header or in_key or ""
         try:
-            context.space = service.spaces.named(in_header or in_key or "")
+            # A space begins with an accepted key: beyond a bound, a new one evicts another with its tasks.
+            context.space = service.spaces.named(name) if is_accepted else service.spaces.existing(name)
         except ValueError as error:
             header = local.SPACE_HEADER if in_header else operation.header
             raise ServiceError("space_malformed", header=header, problem=str(error)) from error
-    if is_key:
-        context.account = context.space.accounts.get(key)
-        # A key that gives a fault rule need not be configured: its account is made when it is first used.
-        if context.account is None and key.startswith(KEY_PREFIX):
-            rule = key.removeprefix(KEY_PREFIX)
-            if starts_like_rule(rule):
-                context.key_rule, context.account = rule, context.space.implicit_account(key)
-    if context.account is None:
+    if not is_accepted:
         raise ServiceError("key_refused", header=operation.header, scheme=operation.scheme)
+    context.account = context.space.accounts[key] if is_configured else context.space.implicit_account(key)
+    context.key_rule = rule
 
 
 def _sent_key(service: Service, headers: Mapping[bytes, bytes]) -> tuple[bool, str]:
@@ -153,6 +174,7 @@ def apply_fault(service: Service, context: RequestContext) -> None:
     ):
         context.fault = _match(service, context)
         if context.fault and isinstance(effect := context.fault.rule.effect, ResponseEffect):
+            context.is_faulted = True
             raise ResponseReplacedError(effect)
 
 
@@ -330,6 +352,7 @@ def create_task(service: Service, context: RequestContext) -> None:
         # Lost and orphaned tasks end in the same error, so that a client cannot know whether it was charged.
         if isinstance(effect, LostTask):
             service.store.charge(account, context.model.profile.credits, context.now)
+            context.is_faulted = True
             raise ServiceError("internal_error", is_simulated=True)
         task = _store_task(service, context, effect)
     except OverdrawnError as error:
@@ -378,6 +401,9 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
         # Another server with the same database may have used the ID.
         with contextlib.suppress(NameTakenError):
             service.store.create(task, context.caller)
+            context.is_faulted = isinstance(effect, TaskEffect)
+            if task.callback and task.callback.fault.lets_next_go_first:
+                service.hold_callback(task)
             return task
 
 
@@ -457,6 +483,7 @@ def get_model_schema(service: Service, context: RequestContext) -> None:
 
 
 CREATE_TASK: tuple[Handler, ...] = (
+    refuse_web_pages,
     authenticate,
     enforce_rate_limit,
     apply_fault,
@@ -466,8 +493,8 @@ CREATE_TASK: tuple[Handler, ...] = (
     validate_callback,
     create_task,
 )
-RECORD_INFO: tuple[Handler, ...] = (authenticate, enforce_poll_rate_limit, apply_fault, get_task)
-CREDIT: tuple[Handler, ...] = (authenticate, apply_fault, get_credit)
-DOWNLOAD_URL: tuple[Handler, ...] = (authenticate, apply_fault, parse_request, link_download)
-MODELS: tuple[Handler, ...] = (authenticate, apply_fault, list_models)
-MODEL_SCHEMA: tuple[Handler, ...] = (authenticate, apply_fault, get_model_schema)
+RECORD_INFO: tuple[Handler, ...] = (refuse_web_pages, authenticate, enforce_poll_rate_limit, apply_fault, get_task)
+CREDIT: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, get_credit)
+DOWNLOAD_URL: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, parse_request, link_download)
+MODELS: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, list_models)
+MODEL_SCHEMA: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, get_model_schema)

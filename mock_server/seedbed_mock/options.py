@@ -26,6 +26,7 @@ from seedbed_mock.settings import (
     Progress,
     Rate,
     SettingsError,
+    SigningTime,
     Span,
     exact_credits,
     parse_credits,
@@ -114,6 +115,10 @@ class ServerOptions:
         max_headers: Largest number of headers of a request.
         max_pipelined: Largest number of requests on one connection that wait for a response to an earlier one; reading
             pauses beyond it.
+        sign_with: What gives the timestamp of a signed callback: "real", the time that receivers have, or "clock", the
+            clock of the server.
+        allow_host: Host name under which clients may call the server besides its address and localhost, or * for any.
+            Repeatable.
         callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
             Repeatable.
         result_ttl: Seconds for which a result is kept after its task has ended.
@@ -153,6 +158,8 @@ class ServerOptions:
     max_header_bytes: Annotated[int, _INTEGER] = 65_536
     max_headers: Annotated[int, _INTEGER] = 100
     max_pipelined: Annotated[int, _INTEGER] = 64
+    sign_with: SigningTime = "real"
+    allow_host: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     result_ttl: float = job_api().result_seconds
     result_dir: Annotated[str | Path | None, _PATH] = None
@@ -191,6 +198,7 @@ class ServerOptions:
             SettingsError: An option is invalid.
         """
         _check_choice("http-status", self.http_status, get_args(HttpStatus))
+        _check_choice("sign-with", self.sign_with, get_args(SigningTime))
         _check_choice("dialect", self.dialect, dialects())
         if not 0 <= self.duration.least <= self.duration.most <= LONGEST_TASK:
             raise SettingsError(f"Invalid duration {self.duration}; a task takes from 0 to {LONGEST_TASK} seconds.")
@@ -263,6 +271,12 @@ class ServerOptions:
             contract = patched_contract(source, contracts)
             contracts[contract.model] = contract
         return tuple(contracts.values())
+
+    @cached_property
+    def own_hosts(self) -> frozenset[str]:
+        """Host names under which clients may call the server besides its address and localhost, in lower case."""
+        names = (self.allow_host,) if isinstance(self.allow_host, str) else self.allow_host
+        return frozenset(name.lower() for name in names)
 
     @cached_property
     def callback_hosts(self) -> tuple[str, ...]:

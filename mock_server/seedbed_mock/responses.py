@@ -36,13 +36,15 @@ class ServiceError(Exception):
     Args:
         case: Name of the case in the dialect.
         is_simulated: Whether a fault asks for the case, so that there are no details of a cause.
+        status: HTTP status, if it is not that of the code: what refuses the request is not the service.
         details: Values for the placeholders in the message of the case.
     """
 
-    def __init__(self, case: str, *, is_simulated: bool = False, **details: object) -> None:
+    def __init__(self, case: str, *, is_simulated: bool = False, status: int | None = None, **details: object) -> None:
         super().__init__(case)
         self.case = case
         self.is_simulated = is_simulated
+        self.status = status
         self.details = details
 
 
@@ -133,7 +135,9 @@ class ResponseWriter:
         """Return the response to a refused request."""
         text = self._cases[error.case]
         message = text.simulated if error.is_simulated else text.message.format_map(error.details)
-        return self._response(error.case, text.code, message, text.data)
+        response = self._response(error.case, text.code, message, text.data)
+        response.status_code = error.status or response.status_code
+        return response
 
     def file_error(self, case: str, message: str = "") -> ApiResponse:
         """Return the response in place of a file, whose HTTP status is always the code.

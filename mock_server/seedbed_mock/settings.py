@@ -22,6 +22,9 @@ CONTROL_ROOT: Final = local.CONTROL_ROOT
 HttpStatus = Literal["envelope", "mirror"]
 """``envelope``: HTTP 200 with the code in the body; ``mirror``: the code is the HTTP status too."""
 
+SigningTime = Literal["real", "clock"]
+"""``real``: the time of the process; ``clock``: the time of the server's clock, which a test may have advanced."""
+
 ClockKind = Literal["real", "manual", "follow"]
 """``real``: time passes by itself; ``manual``: only when the clock is advanced; ``follow``: as a test sets it."""
 

@@ -16,6 +16,8 @@ from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
 from seedbed_mock.accounts import Spaces, fingerprint
+from seedbed_mock.faults.connection import ConnectionEffect
+from seedbed_mock.faults.effects import Delay
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
 from seedbed_mock.journal import kept_headers
@@ -40,6 +42,9 @@ _MOST_ERRORS = 100
 _NEAREST = 3
 _COMPARED_LENGTH = 100
 _KEPT_CHARACTERS = 4000
+
+_MOST_HELD = 1000
+"""Callbacks of a space that wait for another one; beyond it, the oldest are sent when their own time has come."""
 
 _LONGEST_TEXT = 1000
 """In characters: how much of a text of an input is searched for fault rules if its contract sets no limit."""
@@ -147,6 +152,7 @@ class RequestContext:
         body: The body, ``None`` if it was too large.
         body_problem: Why the body could not be decoded, empty if it could.
         base_url: URL at which the server was reached.
+        server: Address at which the server was reached.
         space: The space of the request.
         now: When the request arrived, in Unix milliseconds.
         account: The account of the key, ``None`` until the request is authenticated.
@@ -159,6 +165,7 @@ class RequestContext:
         violations: IDs of the contract's clauses that the request breaks.
         key_rule: Fault rule that is given in the key, empty if there is none.
         fault: The fault rule that matches the request.
+        is_faulted: Whether its effect has changed what becomes of the request.
         task_fault: Fault rule that changed the fetched task, empty if there is none.
     """
 
@@ -168,6 +175,7 @@ class RequestContext:
     operation: str
     body: bytes | None
     base_url: str
+    server: tuple[str, int | None]
     space: Space
     now: int
     account: Account | None = None
@@ -181,7 +189,17 @@ class RequestContext:
     violations: tuple[str, ...] = ()
     key_rule: str = ""
     fault: ActiveRule | None = None
+    is_faulted: bool = False
     task_fault: str = ""
+
+    def settle_fault(self) -> ActiveRule | None:
+        """Count a hit of the rule if its effect has changed or will change something, and drop the rule otherwise."""
+        fault = self.fault
+        if fault and (self.is_faulted or isinstance(fault.rule.effect, ConnectionEffect | Delay)):
+            fault.hits += 1
+        else:
+            self.fault = None
+        return self.fault
 
     @property
     def caller(self) -> Account:
@@ -218,6 +236,7 @@ class Service:
 
     Attributes:
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
+        held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
         creation_responses: What the response to an accepted request contains, by model.
         started_at: When the server started, by its clock, in Unix seconds.
@@ -245,8 +264,9 @@ class Service:
         self.shared = shared
         self.dialect = dialect
         self.store = store
-        self.spaces = Spaces(options, on_evicted=self._forget)
+        self.spaces = Spaces(options, on_evicted=self._forget, on_closed=store.forget)
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
+        self.held_callbacks: dict[str, deque[str]] = {}
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)
@@ -268,8 +288,14 @@ class Service:
         """Keep an internal error; the oldest is dropped if there are too many."""
         self.errors.append(InternalError(error))
 
+    def hold_callback(self, task: Task) -> None:
+        """Note that the callback of a task waits for the next one of its space."""
+        self.held_callbacks.setdefault(task.space, deque(maxlen=_MOST_HELD)).append(task.task_id)
+
     def _forget(self, space: str | None) -> None:
         self.store.reset(space)
+        for name in [space] if space else list(self.held_callbacks):
+            self.held_callbacks.pop(name, None)
         self.faults.clear(scope=space)
 
     def now(self) -> int:

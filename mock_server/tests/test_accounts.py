@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from seedbed_mock import MockServer, SettingsError
+from seedbed_mock import ControlError, MockServer, SettingsError
+from seedbed_mock.stores.memory import MemoryStore
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
@@ -310,3 +312,36 @@ def test_the_number_of_spaces_is_bounded(seedbed: MockServer, http: httpx2.Clien
     assert control("GET", "/tasks", space="space-500")[1] == {"tasks": []}
     assert len(control("GET", "/tasks", space="space-0")[1]["tasks"]) == 1
     assert json.dumps(spaces).count("space-") == 1000
+
+
+# What refused calls leave behind
+
+
+@pytest.mark.parametrize("db", [None, "tasks.db"])
+def test_calls_without_a_key_evict_no_space(
+    seedbed: MockServer, call: Call, http: httpx2.Client, tmp_path: Path, db: str | None
+) -> None:
+    seedbed.play(**MANUAL, db=tmp_path / db if db else None)
+    task_id = call("POST", CREATE, GOOD, **{"X-Seedbed-Space": "mine"})["data"]["taskId"]
+    for number in range(1001):
+        headers = {"Authorization": "Bearer wrong", "X-Seedbed-Space": f"made-up-{number}"}
+        assert http.get(seedbed.url + CREDIT, headers=headers).json()["code"] == 401
+    assert seedbed.control("GET", "health")["spaces"] == ["default", "mine"]
+    assert call("GET", f"{RECORD}?taskId={task_id}", **{"X-Seedbed-Space": "mine"})["code"] == 200
+    assert balance(call, **{"X-Seedbed-Space": "mine"}) == 80 - PRICE
+
+
+def test_the_control_api_makes_no_space_for_an_unknown_account(seedbed: MockServer) -> None:
+    with pytest.raises(ControlError, match="has no account"):
+        seedbed.control("GET", "accounts/key-000000000000", space="made-up")
+    assert seedbed.control("GET", "health")["spaces"] == ["default"]
+
+
+def test_the_balance_of_an_old_implicit_account_is_deleted(seedbed: MockServer, call: Call) -> None:
+    seedbed.play(**MANUAL)
+    for number in range(150):
+        assert call("POST", CREATE, GOOD, key=f"seedbed-402; nth={number + 2}")["code"] == 200
+    store = seedbed._service.store
+    assert isinstance(store, MemoryStore)
+    assert len(store._balances) <= 101
+    assert len(seedbed.control("GET", "accounts")["accounts"]) <= 101

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from seedbed_client import verify_callback
 from seedbed_mock import ControlError, ManualClock, MockServer, create_app, running
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
@@ -105,6 +106,7 @@ def test_the_callback_of_the_observed_dialect(server: MockServer, receive: Recei
 
 
 def test_the_signature_covers_the_task_id_and_the_time_of_the_clock(server: MockServer, receive: Receive) -> None:
+    server.play(clock="manual", key=f"k:signing-key={SECRET}", sign_with="clock")
     receiver = receive(OK)
     task_id = create(server, receiver.url)
     server.advance(1000)
@@ -113,6 +115,21 @@ def test_the_signature_covers_the_task_id_and_the_time_of_the_clock(server: Mock
     assert int(timestamp) * 1000 <= callback(server, task_id)["attempts"][0]["at"] < (int(timestamp) + 1) * 1000
     digest = hmac.new(SECRET.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     assert headers[SHARED.callback.signature_header.lower()] == base64.b64encode(digest).decode()
+
+
+@pytest.mark.parametrize(
+    "options", [{"clock": "manual"}, {"speed": 1000}, {"speed": 0.5}, {"clock": "follow"}, {"task_seconds": 0}], ids=str
+)
+def test_the_client_verifies_a_callback_in_every_clock_mode(
+    server: MockServer, receive: Receive, options: dict[str, Any]
+) -> None:
+    server.play(**{"task_seconds": 1, "key": f"k:signing-key={SECRET}", **options})
+    receiver = receive(OK)
+    create(server, receiver.url)
+    server.advance(3600)
+    assert receiver.left.acquire(timeout=20)
+    [request] = receiver.requests
+    assert verify_callback(request.headers, request.body, SECRET)
 
 
 def test_an_account_without_a_signing_key_does_not_sign(server: MockServer, receive: Receive) -> None:

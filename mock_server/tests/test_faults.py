@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from seedbed_mock import ControlError, ManualClock, MockServer, create_app, running
 from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import Delay
+from seedbed_mock.faults.rules import compile_pattern
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 
@@ -40,10 +42,14 @@ class Caller:
         return self._http.request(method, self.server.url + path, headers=headers, **options)
 
     def create(self, prompt: str = "A hill", *, key: str = "k", space: str = "", **headers: str) -> int:
-        body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": prompt}}
         headers |= {"X-Seedbed-Space": space} if space else {}
-        code: int = self.request("POST", CREATE, key=key, json=body, headers=headers).json()["code"]
+        code: int = self.send(prompt, key=key, **headers).json()["code"]
         return code
+
+    def send(self, prompt: str = "A hill", *, key: str = "k", callback: str = "", **headers: str) -> httpx2.Response:
+        body = {**GOOD, SHARED.fields.input: {**GOOD[SHARED.fields.input], "prompt": prompt}}
+        body |= {SHARED.fields.callback: callback} if callback else {}
+        return self.request("POST", CREATE, key=key, json=body, headers=headers)
 
     def credit(self) -> int:
         code: int = self.request("GET", CREDIT).json()["code"]
@@ -342,3 +348,113 @@ def test_a_rule_counts_time_from_the_last_reset(clocked: tuple[MockServer, Manua
         assert caller.credit() == 429
         clock.advance(10)
         assert caller.credit() == 200
+
+
+@pytest.mark.parametrize(
+    "rule", [f"{name}; times=1" for name in ("task.fail", "task.lost", "task.orphan", "result.cut")]
+)
+def test_a_rule_that_could_not_touch_a_call_is_not_used_up(seedbed: MockServer, caller: Caller, rule: str) -> None:
+    seedbed.add_faults(rule)
+    refused = caller.send("x" * 3001)
+    assert refused.json()["code"] == 422
+    assert APPLIED not in refused.headers
+    assert seedbed.calls[-1]["fault"] == ""
+    assert [(each["seen"], each["hits"]) for each in seedbed.control("GET", "faults")["faults"]] == [(1, 0)]
+    assert caller.send("A hill").headers[APPLIED] == rule
+    assert seedbed.calls[-1]["fault"].startswith(rule)
+    assert [(each["seen"], each["hits"]) for each in seedbed.control("GET", "faults")["faults"]] == [(2, 1)]
+    assert APPLIED not in caller.send("A hill").headers
+
+
+@pytest.mark.parametrize("rule", ["delay seconds=0; times=1", "wire.trickle seconds=0; times=1"])
+def test_a_rule_of_the_connection_applies_to_refused_calls(seedbed: MockServer, caller: Caller, rule: str) -> None:
+    seedbed.add_faults(rule)
+    refused = caller.send("x" * 3001)
+    assert refused.json()["code"] == 422
+    assert refused.headers[APPLIED] == rule
+    assert [each["hits"] for each in seedbed.control("GET", "faults")["faults"]] == [1]
+
+
+def test_every_pattern_is_compiled_once(seedbed: MockServer, caller: Caller) -> None:
+    seedbed.add_faults(*(f"402; prompt-like=nothing{number}" for number in range(600)))
+    assert caller.create() == 200
+    compiled = compile_pattern.cache_info().misses
+    for _ in range(3):
+        assert caller.create() == 200
+    assert compile_pattern.cache_info().misses == compiled
+
+
+def test_a_pattern_that_would_take_long_to_compile_is_refused(caller: Caller) -> None:
+    assert caller.create(**{"X-Seedbed-Fault": '402; prompt-like="(.{1,100}){1,100}y"'}) == 422
+
+
+def test_only_held_callbacks_are_looked_at_after_a_delivery(
+    seedbed: MockServer, caller: Caller, receive: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(*_: object, **__: object) -> None:
+        raise AssertionError("the tasks are listed")
+
+    seedbed.play(clock="manual", task_seconds=1, rate_limit="off", key="k")
+    receiver = receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setattr(seedbed._service.store, "tasks", listed)
+    first = caller.send("A", callback=receiver.url, **{"X-Seedbed-Fault": "callback.out-of-order"})
+    seedbed.advance(2)
+    second, third = (caller.send("A", callback=receiver.url) for _ in range(2))
+    seedbed.advance(2)
+    assert not seedbed._service.held_callbacks
+    bodies = [json.loads(each.body)["data"]["taskId"] for each in receiver.requests]
+    assert sorted(bodies) == sorted(each.json()["data"]["taskId"] for each in (first, second, third))
+    assert bodies[0] != first.json()["data"]["taskId"]
+    assert not seedbed.errors
+
+
+# Web pages
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:PORT"}, 421),
+        ({"Host": "127.0.0.1.evil.example:PORT"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://localhost"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "localhost:PORT"}, 200),
+        ({"Host": "LOCALHOST:PORT"}, 200),
+        ({"Host": "seedbed:8721"}, 200),
+        ({"Host": "api.localhost"}, 200),
+        ({"Host": "192.0.2.7:80"}, 200),
+        ({"Host": "[2001:db8::1]:80"}, 200),
+        ({"Origin": "http://127.0.0.1:PORT", "Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CREATE, CREDIT])
+def test_no_web_page_can_call_the_service(
+    seedbed: MockServer, http: httpx2.Client, path: str, headers: dict[str, str], status: int
+) -> None:
+    port = str(urlsplit(seedbed.url).port)
+    sent = {name: value.replace("PORT", port) for name, value in headers.items()}
+    sent["Authorization"] = f"Bearer {seedbed.key}"
+    method = "POST" if path == CREATE else "GET"
+    response = http.request(method, seedbed.url + path, json=GOOD if path == CREATE else None, headers=sent)
+    assert (response.status_code, response.json()["code"]) == (status, 200 if status == 200 else 422)
+    assert bool(seedbed.control("GET", "tasks")["tasks"]) == (status == 200 and path == CREATE)
+
+
+@pytest.mark.seedbed(allow_host=["app.example", "Other.example"])
+@pytest.mark.parametrize("host", ["app.example", "app.example:8080", "OTHER.example"])
+def test_an_allowed_host_may_be_named(seedbed: MockServer, http: httpx2.Client, host: str) -> None:
+    headers = {"Host": host.replace("8080", str(urlsplit(seedbed.url).port)), "Origin": "https://app.example"}
+    headers["Authorization"] = f"Bearer {seedbed.key}"
+    assert http.get(seedbed.url + CREDIT, headers=headers).json()["code"] == 200
+    assert http.get(f"{seedbed.url}/__seedbed/health", headers=headers).status_code == 200
+
+
+@pytest.mark.seedbed(allow_host="*")
+def test_any_host_may_be_allowed(seedbed: MockServer, http: httpx2.Client) -> None:
+    headers = {"Host": "evil.example", "Authorization": f"Bearer {seedbed.key}"}
+    assert http.get(seedbed.url + CREDIT, headers=headers).json()["code"] == 200

@@ -180,7 +180,7 @@ def test_a_result_does_not_exist_before_the_task_has_ended(client: ServiceClient
 def test_a_result_url_ignores_the_host_header(client: ServiceClient, clock: ManualClock) -> None:
     task_id = client.create()["data"]["taskId"]
     clock.advance(30)
-    response = client.http.get(RECORD, params={"taskId": task_id}, headers={"Host": "evil.example"})
+    response = client.http.get(RECORD, params={"taskId": task_id}, headers={"Host": "evil.localhost"})
     assert "evil" not in response.text
     assert str(client.http.base_url).rstrip("/") in response.text
 

@@ -182,7 +182,7 @@ class ControlApi:
             return ended(task, now, failure)
 
         task = await self._change(task_id, end)
-        account = self._service.spaces.named(task.space).account(task.account) if task else None
+        account = self._service.spaces.existing(task.space).account(task.account) if task else None
         if task and task.owes_refund and account:
             # Reading the balance books the refund, so that the response shows it.
             self._service.store.balance(account, self._service.now())
@@ -225,8 +225,10 @@ class ControlApi:
         return account_info(account, self._service.store.balance(account, self._service.now()))
 
     def _find_account(self, path: Mapping[str, str], query: SpaceQuery) -> Account:
-        space = query.space or DEFAULT_SPACE
-        found = self._service.spaces.named(space).account(path["account"])
+        space, spaces = query.space or DEFAULT_SPACE, self._service.spaces
+        # A space comes into being only for an account that it has.
+        is_known = spaces.existing(space).account(path["account"]) is not None
+        found = spaces.named(space).account(path["account"]) if is_known else None
         if found is None:
             name = for_display(path["account"])
             raise UnknownResourceError(f"The space {space} has no account {name}; list the accounts with GET accounts.")

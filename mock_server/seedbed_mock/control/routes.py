@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from seedbed_mock.access import ForbiddenError, check_access
 from seedbed_mock.asgi import read_body
 from seedbed_mock.control import schemas
 from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
-from seedbed_mock.control.auth import ForbiddenError, check_access
 from seedbed_mock.control.openapi import document
 from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import MOCK_HEADERS, ServiceError
@@ -35,20 +35,21 @@ if TYPE_CHECKING:
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 
 
-def routes(control: ControlApi, token: str) -> list[Route]:
+def routes(control: ControlApi, token: str, names: frozenset[str]) -> list[Route]:
     """Return the routes of the control API.
 
     Args:
         control: Performs the operations.
         token: Token that callers must send; empty to admit callers on this machine without one.
+        names: Host names of the server besides its address and localhost.
     """
     known = [
-        Route(f"{ROOT}{each.path}", _GuardedEndpoint(_Operation(each, control), token), methods=[each.method])
+        Route(f"{ROOT}{each.path}", _GuardedEndpoint(_Operation(each, control), token, names), methods=[each.method])
         for each in OPERATIONS
     ]
-    known.append(Route(f"{ROOT}{DOCUMENT_PATH}", _GuardedEndpoint(_openapi_document, token), methods=["GET"]))
+    known.append(Route(f"{ROOT}{DOCUMENT_PATH}", _GuardedEndpoint(_openapi_document, token, names), methods=["GET"]))
     # Unknown paths are guarded as well, so that a web page cannot even learn which paths exist.
-    unknown = _GuardedEndpoint(_UnknownPath(known), token)
+    unknown = _GuardedEndpoint(_UnknownPath(known), token, names)
     return [*known, Route(ROOT, unknown), Route(f"{ROOT}/{{rest:path}}", unknown)]
 
 
@@ -58,16 +59,18 @@ class _GuardedEndpoint:
     Args:
         run: Takes the scope, the headers and the body of a request, and returns the value of the response.
         token: Token that callers must send, if any.
+        names: Host names of the server besides its address and localhost.
     """
 
-    def __init__(self, run: _Run, token: str) -> None:
+    def __init__(self, run: _Run, token: str, names: frozenset[str]) -> None:
         self._run = run
         self._token = token
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         try:
-            check_access(scope, self._token)
+            check_access(scope, self._token, self._names)
             body = await read_body(receive)
             response = _json_response(200, await self._run(scope, headers, body))
         except ClientDisconnect:

@@ -83,7 +83,10 @@ class ActiveRule:
         return f"{self.rule} ({number}by {self.source})"
 
     def matches(self, context: MatchContext) -> bool:
-        """Return whether the rule applies to a call, and count the call."""
+        """Return whether the rule applies to a call, and count the call as seen.
+
+        Only its effect counts as a hit, once it has changed something: a call can still be refused for another reason.
+        """
         match, operations = self.rule.match, self.rule.effect.operations
         meets_conditions = (
             self.is_enabled
@@ -101,15 +104,13 @@ class ActiveRule:
         if not meets_conditions:
             return False
         self.seen += 1
-        is_selected = (
+        return (
             (match.times is None or self.hits < match.times)
             and match.nth in (None, self.seen)
             and (match.every is None or self.seen % match.every == 0)
             # Drawn last and for each call, so that the same calls in the same order get the same faults.
             and (match.p is None or self.random.random() < match.p)
         )
-        self.hits += is_selected
-        return is_selected
 
 
 class FaultEngine:
@@ -130,7 +131,6 @@ class FaultEngine:
         self.active_rules: list[ActiveRule] = []
         self._request_rules: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
         self._last_number = 0
-        self._hit_effects: set[str] = set()
 
     def __iter__(self) -> Iterator[ActiveRule]:
         return iter(tuple(self.active_rules))
@@ -210,15 +210,7 @@ class FaultEngine:
             context: Properties of the call.
             request_rules: Rules that come with the call, which precede the active ones.
         """
-        for active in (*request_rules, *self.active_rules):
-            if active.matches(context):
-                self._hit_effects.add(active.rule.effect.name)
-                return active
-        return None
-
-    def has_hit(self, effect: str) -> bool:
-        """Return whether a rule with this effect has matched a call since the server started."""
-        return effect in self._hit_effects
+        return next((active for active in (*request_rules, *self.active_rules) if active.matches(context)), None)
 
     def _activate(self, rule: Rule, source: RuleSource, scope: str, number: int) -> ActiveRule:
         # Each rule draws by itself, so that adding another rule does not change which calls it hits.

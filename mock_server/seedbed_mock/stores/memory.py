@@ -141,6 +141,10 @@ class MemoryStore:
                 self._balances.pop(owner, None)
                 self._owed_refunds.pop(owner, None)
 
+    def forget(self, account: Account) -> None:
+        self._balances.pop((account.space, account.name), None)
+        self._owed_refunds.pop((account.space, account.name), None)
+
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
             self._notes[name] = value

@@ -219,6 +219,7 @@ SELECT (SELECT amount FROM balances WHERE space = ?1 AND account = ?2),
 _DUE_REFUNDS = "SELECT document FROM tasks WHERE space = ? AND account = ? AND refund_due <= ?"
 _INSERT_BALANCE = "INSERT INTO balances (amount, space, account) VALUES (?, ?, ?)"
 _UPDATE_BALANCE = "UPDATE balances SET amount = ? WHERE space = ? AND account = ?"
+_DELETE_BALANCE = "DELETE FROM balances WHERE space = ? AND account = ?"
 _TASKS_OF_ACCOUNT = "SELECT document FROM tasks WHERE space = ? AND account = ?"
 _DUE_CALLBACKS = "SELECT document FROM tasks WHERE callback_due <= ? ORDER BY callback_due, task_id LIMIT ?"
 _REFUNDABLE = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
@@ -360,12 +361,16 @@ class SqliteStore:
                 database.execute(_DELETE)
                 database.execute("DELETE FROM balances")
             elif account is not None:
-                database.execute("DELETE FROM balances WHERE space = ? AND account = ?", (space, account))
+                database.execute(_DELETE_BALANCE, (space, account))
                 for task in self._tasks(_TASKS_OF_ACCOUNT, space, account):
                     self._update(replace(task, is_written_off=True))
             else:
                 database.execute(f"{_DELETE} WHERE space = ?", (space,))
                 database.execute("DELETE FROM balances WHERE space = ?", (space,))
+
+    def forget(self, account: Account) -> None:
+        with self._transaction() as database:
+            database.execute(_DELETE_BALANCE, (account.space, account.name))
 
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:

@@ -128,6 +128,10 @@ class Store(Protocol):
         """
         ...
 
+    def forget(self, account: Account) -> None:
+        """Delete the balance of an account; if the account is used again, it has its initial balance."""
+        ...
+
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         """Return a value that the server keeps for itself, after setting it if a value is given."""
         ...
