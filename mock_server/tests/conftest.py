@@ -17,6 +17,9 @@ from seedbed_mock import MockServer
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
 
+# A project of its own, with its own settings; test_outside_project.py runs it.
+collect_ignore = ["outside_project"]
+
 ROOT = "/__seedbed"
 CONTRACT = default_contract()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
