@@ -132,7 +132,7 @@ class AsyncSeedreamClient:
             SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
             httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
-        return await self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))
+        return (await self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))).task_id
 
     @overload
     async def submit(
@@ -193,11 +193,18 @@ class AsyncSeedreamClient:
             task = TaskRequest(model, input, callback_url, extra_headers, validate)
         else:
             raise ConfigurationError("submit() needs either a prompt, or both model= and input=")
-        return AsyncTaskHandle(self, await self._create(task))
+        return await self._create(task)
 
-    async def _create(self, task: TaskRequest) -> str:
-        with self._context.tracker(task) as tracker:
-            return await self._runner.run(_operations.create_task(self._context, task, tracker))
+    async def _create(self, task: TaskRequest) -> AsyncTaskHandle:
+        # Python delivers Ctrl-C when a function is called. So nothing is called between the moment at which the ID is
+        # known and the one at which the caller has it: no constructor, and no __exit__ of a context manager.
+        tracker, handle = self._context.tracker(task), AsyncTaskHandle(self, "")
+        try:
+            handle.task_id = await self._runner.run(_operations.create_task(self._context, task, tracker))
+        except BaseException as error:
+            tracker.attach_to(error)
+            raise
+        return handle
 
     async def generate(
         self,
@@ -216,10 +223,13 @@ class AsyncSeedreamClient:
         ``timeout`` covers both. See :meth:`create_task` and :meth:`wait` for the arguments and the errors.
         """
         task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        with self._context.tracker(task) as tracker:
-            return await self._runner.run(
-                _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
-            )
+        tracker = self._context.tracker(task)
+        operation = _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
+        try:
+            return await self._runner.run(operation)
+        except BaseException as error:
+            tracker.attach_to(error)
+            raise
 
     async def generate_once(
         self,

@@ -78,12 +78,12 @@ class AsyncRunner:
         # The last fetches of a wait have a time of their own, and the wait ends with it, sent or not.
         deadline = Deadline(timeout, restarts_when_sent=request.timeout is None)
         extensions: dict[str, object] = {"trace": deadline.atrace}
-        if request.on_send and self._knows_when_sent:
-            extensions[ON_SEND] = request.on_send
-        elif request.on_send:
-            request.on_send()
         try:
             http_client = await self._http.for_url(request.url)
+            if request.on_send and self._knows_when_sent:
+                extensions[ON_SEND] = request.on_send
+            elif request.on_send:
+                request.on_send()
             with deadline.applied():
                 async with http_client.stream(
                     request.method,

@@ -133,7 +133,7 @@ class SeedreamClient:
             SubmissionUnknownError: It is not known whether the task was created. The request is not repeated.
             httpx2.ConnectError: The service cannot be reached. The task was not created.
         """
-        return self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))
+        return (self._create(text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers))).task_id
 
     @overload
     def submit(
@@ -194,11 +194,18 @@ class SeedreamClient:
             task = TaskRequest(model, input, callback_url, extra_headers, validate)
         else:
             raise ConfigurationError("submit() needs either a prompt, or both model= and input=")
-        return TaskHandle(self, self._create(task))
+        return self._create(task)
 
-    def _create(self, task: TaskRequest) -> str:
-        with self._context.tracker(task) as tracker:
-            return self._runner.run(_operations.create_task(self._context, task, tracker))
+    def _create(self, task: TaskRequest) -> TaskHandle:
+        # Python delivers Ctrl-C when a function is called. So nothing is called between the moment at which the ID is
+        # known and the one at which the caller has it: no constructor, and no __exit__ of a context manager.
+        tracker, handle = self._context.tracker(task), TaskHandle(self, "")
+        try:
+            handle.task_id = self._runner.run(_operations.create_task(self._context, task, tracker))
+        except BaseException as error:
+            tracker.attach_to(error)
+            raise
+        return handle
 
     def generate(
         self,
@@ -217,10 +224,13 @@ class SeedreamClient:
         ``timeout`` covers both. See :meth:`create_task` and :meth:`wait` for the arguments and the errors.
         """
         task = text_to_image(prompt, aspect_ratio, quality, callback_url, extra_headers)
-        with self._context.tracker(task) as tracker:
-            return self._runner.run(
-                _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
-            )
+        tracker = self._context.tracker(task)
+        operation = _operations.generate(self._context, task, tracker, timeout=timeout, on_update=on_update)
+        try:
+            return self._runner.run(operation)
+        except BaseException as error:
+            tracker.attach_to(error)
+            raise
 
     def generate_once(
         self,

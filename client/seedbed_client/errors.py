@@ -337,8 +337,11 @@ class SubmissionTracker:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, *__: object) -> None:
-        if error is None:
-            return
+        if error is not None:
+            self.attach_to(error)
+
+    def attach_to(self, error: BaseException) -> None:
+        """Add what is known of the task to an exception."""
         known = error.__dict__.get(_ATTRIBUTE, ())
         if self.current in known:
             return
