@@ -48,7 +48,9 @@ class UserProject:
         (folder / "pytest.ini").write_text("[pytest]\npython_files = *_spec.py\npython_functions = it_*\n")
 
     def run(self, *words: str) -> tuple[int, str]:
-        command = [sys.executable, "-W", "error", "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
+        # pytest-asyncio warns where a project does not set its option, and a warning is an error here.
+        plugins = ["-p", "no:cacheprovider", "-p", "no:asyncio"]
+        command = [sys.executable, "-W", "error", "-m", "pytest", "-W", "error", *plugins]
         plain = {name: value for name, value in os.environ.items() if name not in {"CI", "SEEDBED_API_KEY"}}
         result = subprocess.run(
             [*command, *words], cwd=self.folder, capture_output=True, text=True, check=False, env=plain

@@ -24,7 +24,9 @@ def test_the_ten_codes_are_loaded_in_page_order() -> None:
 
 def test_every_documented_code_has_a_case_in_the_documented_dialect() -> None:
     names = {code.name for code in CONTRACT.codes}
-    assert {case.code for case in DIALECT.cases.values()} == names
+    # The page of the model has no code for a query without the ID of a task; that of recordInfo has 400.
+    without_number = {case.code for name, case in DIALECT.cases.items() if name != "task_id_missing"}
+    assert without_number == names
     for name in names:
         assert DIALECT.cases[DIALECT.case_of_code(name)].code == name
 
