@@ -111,6 +111,8 @@ class JobLog:
     """
 
     def __init__(self, path: Path | str | None) -> None:
+        if path is not None and "\0" in str(path):
+            raise errors.JobLogError(f"invalid path {str(path)!r}; pass a path without NUL characters")
         # SQLite gives names such as ":memory:" and "file:x" a special meaning, but no absolute path.
         self.path = None if path is None else Path(path).absolute()
         self._lock, self._is_checked, self._memory = threading.Lock(), False, None
@@ -156,9 +158,13 @@ class JobLog:
         Args:
             jobs: The jobs.
             output: Pattern of file names to remember for a later run.
+
+        Raises:
+            ConfigurationError: A key is invalid, or a job has a value that the log cannot keep.
         """
+        documents = [(checked_key(job.key), _encoded(job)) for job in jobs]
         with self._changes() as database:
-            database.executemany(_PUT, [(checked_key(job.key), msgspec.json.encode(job)) for job in jobs])
+            database.executemany(_PUT, documents)
             if output is not None:
                 database.execute("INSERT OR REPLACE INTO notes VALUES ('output', ?)", (output,))
 
@@ -258,6 +264,15 @@ class JobLog:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             advice = _ADVICE[sqlite3.SQLITE_CORRUPT]
             raise errors.JobLogError(f"{self.path} has a damaged job ({error}); {advice}") from error
+
+
+def _encoded(job: LoggedJob) -> bytes:
+    try:
+        return msgspec.json.encode(job)
+    except (ValueError, OverflowError) as error:  # half a character, or a number that is too long
+        raise errors.ConfigurationError(
+            f"the input of the key {job.key!r} cannot be written to a job log ({error}); change it"
+        ) from error
 
 
 def _is_empty(database: sqlite3.Connection) -> bool:
@@ -378,12 +393,7 @@ class LoggedSubmission:
         """
         body = json.loads(self._task.body(self._context.contracts))  # first: an invalid request leaves no trace
         self._job.input = body.get(job_api().fields.input, {})
-        try:
-            msgspec.json.encode(self._job)
-        except (ValueError, OverflowError) as error:
-            raise errors.ConfigurationError(
-                f"the input of the key {self._job.key!r} cannot be written to a job log ({error}); change it"
-            ) from error
+        _encoded(self._job)
         lock = self._log.lock(self._job.key)
         while not lock.acquire():
             if self._context.clock() >= deadline:

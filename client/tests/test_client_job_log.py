@@ -247,6 +247,10 @@ def test_what_is_never_sent_leaves_no_doubt(server: MockServer, path: Path) -> N
             client.generate_once("k3", "x" * 5000, log=log)
         with pytest.raises(ConfigurationError, match="'k4' cannot be written"):
             client.generate_once("k4", "\ud800", log=log)
+    with pytest.raises(ConfigurationError, match="'k6' cannot be written"):
+        log.put(LoggedJob("k6", "http://x", "m", {"seed": 10**5000}))
+    with pytest.raises(JobLogError, match="NUL"):
+        JobLog("a\0b")
     assert {job.status for job in log.jobs()} == {"new"}
 
 

@@ -97,7 +97,12 @@ def test_an_invalid_contract_file_is_one_line_of_error(
     assert errors.count("meadow.json") == 2
 
 
-@pytest.mark.parametrize("assignment", ["copies", "=2", "copies=many", "copies="])
+WRONG_NUMBERS = ["NaN", "-Infinity", "1e999"]
+
+
+@pytest.mark.parametrize(
+    "assignment", ["copies", "=2", "copies=many", "copies=", *(f"copies={number}" for number in WRONG_NUMBERS)]
+)
 def test_an_invalid_field_is_one_line_of_error(
     tmp_path: Path, assignment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

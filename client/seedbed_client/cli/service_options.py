@@ -101,6 +101,7 @@ def parse_fields(assignments: Iterable[str], contract: Contract) -> dict[str, ob
         try:
             is_text = "string" in kind and Schema(schema, name=name).accepts(text)
             fields[name] = text if is_text else json.loads(text)
+            json.dumps(fields[name], allow_nan=False)  # Python reads NaN and 1e999, which JSON does not have
         except ValueError as error:
             if "string" not in kind:
                 raise ConfigurationError(f"invalid value {text!r} for {name}; its type is {kind}") from error
