@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from seedbed_schemas.validation import printable
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 KEY_VARIABLE: Final = "SEEDBED_API_KEY"
-_MAX_RESPONSE: Final = 2_000
+_MAX_RESPONSE: Final = 1 << 16
+"""Bytes of a response that a sample keeps. The HTML and the JSON report show all of it, the others less."""
+_MAX_WORD: Final = 100_000
+"""Characters of one word of a command; Linux refuses an argument of more than 131,072 bytes."""
+_IN_URLS: Final = "%:/?#[]@!$&'()*+,;={}|~"
+"""Characters of a URL that stay as they are, besides letters, digits and ``_.-``."""
+_GLOB: Final = re.compile(r"[\[\]{}]")
 _MIN_SECRET: Final = 4
 """Length from which a key is replaced anywhere in a header; a shorter one may occur in other words by chance."""
 
@@ -63,12 +70,18 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
 
 
 def curl(request: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> str:
-    """Return a request as a curl command with shell variables in place of the keys."""
+    """Return a request as a curl command with shell variables in place of the keys.
+
+    Args:
+        request: The request. Its target is a path, or the whole URL of a result.
+        base_url: Base URL of the target.
+        secrets: Keys, each with the shell variable that stands for it.
+    """
     implied_method = "GET" if request.body is None else "POST"
     words = ["curl", "-s"]
     if request.method != implied_method:
         words += ["-X", request.method]
-    words.append(_quoted(base_url + request.target, secrets))
+    words += _location(request, base_url, secrets)
     if request.body is not None and not any(name.lower() == "content-type" for name, _ in request.headers):
         words += ["-H", "Content-Type:"]  # otherwise curl adds a header of its own
     for name, value in request.headers:
@@ -77,11 +90,26 @@ def curl(request: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> s
         return " ".join(words)
     # Bytes that are not UTF-8 become surrogates, which are not printable.
     text = request.body.decode("utf-8", "surrogateescape")
-    if text.isprintable():
+    if text.isprintable() and len(text) <= _MAX_WORD:
         return " ".join([*words, "--data-raw", shlex.quote(text)])
+    if text.isprintable():
+        # The shell runs printf itself, so the length of its argument has no limit.
+        return f"printf %s {shlex.quote(text)} | {' '.join(words)} --data-binary @-"
     # A shell word cannot hold arbitrary bytes, so printf makes them from octal escapes.
     octal = "".join(f"\\0{byte:03o}" for byte in request.body)
     return f"printf '%b' {shlex.quote(octal)} | {' '.join(words)} --data-binary @-"
+
+
+def _location(request: TargetRequest, base_url: str, secrets: Mapping[str, str]) -> list[str]:
+    """Return the URL of a request, after the options without which curl would change it."""
+    if request.operation == "result":
+        # An image would garble the terminal. The URL comes from the target, which may not have escaped it.
+        return ["-D", "-", "-o", "/dev/null", "-g", "--path-as-is", _quoted(quote(request.target, _IN_URLS), secrets)]
+    url = base_url + request.target
+    options = ["-g"] if _GLOB.search(url) else []
+    if "/." in request.target:
+        options.append("--path-as-is")
+    return [*options, _quoted(url, secrets)]
 
 
 def _quoted(text: str, secrets: Mapping[str, str]) -> str:

@@ -5,16 +5,20 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from seedbed_contract.display import curl
 from seedbed_contract.http import TargetRequest
 from seedbed_mock import running
 from seedbed_mock.cli import main
+from tests.hostile_targets import target
 from tests.minimal_service import Served, serve
 from tests.seeded_defect import PLAIN
 from tests.seeded_defects import SEEDED_DEFECTS
@@ -83,6 +87,38 @@ def test_every_request_becomes_a_curl_command_that_sends_it(special: str) -> Non
         subprocess.run(["bash", "-c", command], env={**os.environ, "K": server.key}, capture_output=True, check=True)
         (call,) = server.calls
     assert call["request"] == {"text": special}
+
+
+@pytest.mark.parametrize("path", ["/a.jpg", "/a b", "/a[1-3]{b,c}.jpg", "/a/../b", "/a?x='$HOME`id`&y=!", "/é"])
+def test_the_curl_command_of_a_result_has_its_url(path: str) -> None:
+    with target(_echo) as url:
+        request = TargetRequest("result", "GET", f"{url}{path}")
+        command = curl(request, "http://127.0.0.1:9", {})
+        assert "127.0.0.1:9" not in command
+        pasted = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+        assert unquote(pasted.stdout.decode().partition("X-Path: ")[2].split("\r")[0]) == path
+
+
+def _echo(connection: socket.socket, _: threading.Event) -> None:
+    line = connection.recv(1 << 16).decode("latin-1").split("\r\n")[0]
+    path = line.partition(" ")[2].rpartition(" ")[0]
+    connection.sendall(f"HTTP/1.1 200 OK\r\nX-Path: {path}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize("character", ["x", "\n"])
+def test_a_body_of_any_length_can_be_pasted(character: str) -> None:
+    body = character.encode() * 300_000
+    with target(_measure) as url:
+        command = curl(TargetRequest("createTask", "POST", "/", (("Content-Type", "text/plain"),), body), url, {})
+        pasted = subprocess.run(["bash"], input=f"{command}\n".encode(), capture_output=True, check=True)
+    assert int(pasted.stdout) == len(body)
+
+
+def _measure(connection: socket.socket, _: threading.Event) -> None:
+    with connection.makefile("rb") as stream:
+        headers = dict(line.lower().split(b": ", 1) for line in iter(stream.readline, b"\r\n") if b": " in line)
+        size = len(stream.read(int(headers[b"content-length"])))
+    connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{size}".encode())
 
 
 def test_reports_are_written_in_every_format(too_long: Served, tmp_path: Path) -> None:

@@ -353,7 +353,7 @@ def test_known_findings_do_not_fail_a_run_and_fixed_ones_are_named(
     baseline, path = tmp_path / "baseline.json", tmp_path / "report.json"
     assert check(defective, *ONLY, "--baseline", str(baseline), "--write-baseline") == 0
     assert check(defective, *ONLY, "--baseline", str(baseline), "--json", str(path)) == 0
-    assert "conforms, with 1 finding (1 known)" in capsys.readouterr().out
+    assert "no new findings: 1 finding (1 known)" in capsys.readouterr().out
     assert [found["is_known"] for found in json.loads(path.read_text())["findings"]] == [True]
     assert check(plain, *ONLY, "--baseline", str(baseline), "--json", str(path)) == 0
     assert [found["clause"] for found in json.loads(path.read_text())["fixed"]] == ["input.prompt/maxLength"]
@@ -426,3 +426,12 @@ def test_no_line_is_wider_than_a_narrow_terminal() -> None:
     report = report_of(finding("a title of several words"), checks=[DONE, SKIPPED])
     lines = [line for line in on_terminal(report, 40).splitlines() if "curl" not in line]
     assert max(map(len, lines)) <= 40
+
+
+def test_long_strings_do_not_hide_the_fields_after_them() -> None:
+    long = finding()
+    for character in ("山", "a", "a b"):
+        param = json.dumps({"input": json.dumps({"prompt": character * 3000})})
+        long.sample = Sample("", json.dumps({"data": {"param": param, "costTime": 12}}))
+        assert '"costTime": 12' in on_terminal(report_of(long))
+        assert '"costTime": 12' in on_terminal(report_of(long), 10**6, verbose=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NAME: Final = "seedbed check"
 _MAX_CASES: Final = 50
 _MAX_RESPONSE: Final = 4_000
+_MAX_CURL: Final = 10_000
 _PROPERTIES: Final = ("target", "dialect", "http_status", "seed", "requests", "tasks", "spent")
 _COUNTS: Final = {
     "tests": "testcase",
@@ -108,7 +109,7 @@ def _describe(finding: Finding, report: Report) -> str:
         f"{on_one_line(finding.clause)}: {on_one_line(finding.says)}",
         f"stated in: {on_one_line(finding.place)}",
         "" if finding.side == "service" else f"broken by: the {on_one_line(finding.side)}",
-        on_one_line(finding.sample.curl),
+        clipped(on_one_line(finding.sample.curl), _MAX_CURL),
         clipped(on_lines(finding.sample.response), _MAX_RESPONSE),
         "also seen with: " + listed([*map(on_one_line, finding.also)], _MAX_CASES) if finding.also else "",
         circumstances(finding, report),

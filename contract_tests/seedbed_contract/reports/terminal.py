@@ -12,7 +12,7 @@ from rich.text import Text
 
 from seedbed_contract.reports import wording
 from seedbed_contract.reports.verdict import describe_status, status_counts, status_of, verdict_of
-from seedbed_contract.reports.wording import clipped, counted, listed, on_lines, on_one_line
+from seedbed_contract.reports.wording import abridged, clipped, counted, listed, on_lines, on_one_line
 
 if TYPE_CHECKING:
     from typing import Self
@@ -138,11 +138,11 @@ class _Page:
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
         self._console = console
-        self._verbose = verbose
+        self.is_verbose = verbose
 
     def limit(self, usual: int) -> int:
         """Return the usual limit on what is shown, or none if everything is."""
-        return _NO_LIMIT if self._verbose else usual
+        return _NO_LIMIT if self.is_verbose else usual
 
     def short(self, text: str) -> str:
         """Return an untrusted text on one line of limited length."""
@@ -208,7 +208,8 @@ def _print_finding(page: _Page, finding: Finding, number: int, report: Report, s
         page.field("broken by", f"the {page.short(finding.side)}")
     if finding.sample.curl:
         page.whole_line(f"    {clipped(on_one_line(finding.sample.curl), page.limit(_MAX_CURL))}")
-    lines = [line for line in on_lines(finding.sample.response).split("\n") if line]
+    response = on_lines(finding.sample.response)
+    lines = [line for line in (response if page.is_verbose else abridged(response)).split("\n") if line]
     most = page.limit(_MAX_LINES)
     more = f"\n... ({counted(len(lines) - most, 'more line')})" if len(lines) > most else ""
     page.field("response", clipped("\n".join(lines[:most]), page.limit(_MAX_TEXT)) + more)

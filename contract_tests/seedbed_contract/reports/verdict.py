@@ -96,6 +96,8 @@ def _known(report: Report) -> str:
 
 def _conforming_line(report: Report) -> str:
     line = f"conforms, with {numbers(report)}{_known(report)}" if report.findings else "conforms"
+    if any(finding.is_known and finding.level == "error" for finding in report.findings):
+        line = f"no new findings: {numbers(report)}{_known(report)}"
     left_out = len(report.not_checked)
     if not left_out:
         return line

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas.validation import printable
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     from seedbed_contract.findings import Covered, Finding, Report
 
+
+_STRING_START: Final = 40
+_LONG_STRING: Final = re.compile(r'(?<=")(?:[^"\\]|\\+u[0-9a-fA-F]{4}){160,}')
 
 # Text. Responses of a target are untrusted: they may hold terminal escapes, bidirectional marks or line breaks.
 
@@ -30,6 +34,11 @@ def clipped(text: str, characters: int) -> str:
     """Return a text, shortened to a number of characters, with a note of how many were left out."""
     left = len(text) - characters
     return text if left <= 0 else f"{text[:characters]}... ({counted(left, 'more character')})"
+
+
+def abridged(text: str) -> str:
+    """Return a JSON text with the middle of its long strings left out, so that the other fields are in view."""
+    return _LONG_STRING.sub(lambda run: f"{run[0][:_STRING_START]}... ({len(run[0]) - _STRING_START:,} more) ...", text)
 
 
 def counted(number: int, noun: str) -> str:
