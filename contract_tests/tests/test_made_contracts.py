@@ -67,7 +67,7 @@ def test_cases_and_strategies_keep_to_a_made_contract(contract: Contract, data: 
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=1500, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(contracts(), st.data())
 def test_cases_and_strategies_keep_to_many_made_contracts(contract: Contract, data: st.DataObject) -> None:
     check_draws(contract, data)
@@ -147,7 +147,7 @@ def test_a_mock_server_passes_the_check_by_its_own_contract(name: str, dialect: 
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(contracts(), st.sampled_from(("documented", "observed")), st.sampled_from(MODES))
 def test_a_mock_server_passes_the_check_by_any_made_contract(
     contract: Contract, dialect: str, http_status: HttpStatus

@@ -20,6 +20,7 @@ from seedbed_schemas import Contract, default_contract, job_api
 from seedbed_schemas.derive import derive
 from seedbed_schemas.drift import drift
 from seedbed_schemas.profile import Profile, profile_of
+from tests.made_contracts import SHAPES
 from tests.made_contracts import contract_of as made_contract
 
 ROOT = Path(__file__).parents[2]
@@ -225,7 +226,7 @@ def test_what_a_model_makes_follows_from_its_name(model: str, media: str) -> Non
 
 def test_the_caption_of_an_unknown_model_is_its_first_free_text() -> None:
     assert profile_of(MEADOW).caption == "words"
-    assert profile_of(contract_of(PAGE.replace("| `words` | `string` |", "| `words` | `boolean` |"))).caption == ""
+    assert profile_of(SHAPES["no prompt"]).caption == ""
 
 
 def test_the_models_are_listed(service: Service) -> None:
