@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 
 OK: Final = 200
+NO_CONTENT: Final = 204
+_REDIRECT: Final = 307
 _ERROR: Final = 500
 _MAX_BODY: Final = 1 << 20
 _MAX_LINE: Final = 1 << 10
 _TIMEOUT: Final = 10.0
 _RUN_ID_BITS: Final = 64
+_MOST_CALLBACKS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,14 @@ class Receiver:
     Attributes:
         host: Host name or address of this machine, as the target sees it.
         statuses: By path, the HTTP statuses of the first responses; all others are 200.
+        locations: By path, where a redirect leads.
         on_request: Called with the path and the body of each request before the response is sent.
         received: All requests, in order.
     """
 
     host: str = "127.0.0.1"
     statuses: dict[str, list[int]] = field(default_factory=dict)
+    locations: dict[str, str] = field(default_factory=dict)
     on_request: Callable[[str, bytes], Any] = lambda _path, _body: None
     received: list[Received] = field(default_factory=list)
 
@@ -126,8 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             body += chunk
             self.rfile.readline(_MAX_LINE)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status = cast("_ReceiverServer", self.server).receiver.handle(self.command, self.path, headers, body)
+        receiver = cast("_ReceiverServer", self.server).receiver
+        status = receiver.handle(self.command, self.path, headers, body)
         self.send_response(status)
+        if status == _REDIRECT:
+            self.send_header("Location", receiver.locations.get(self.path.partition("?")[0], "/"))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -152,12 +160,14 @@ class CallbackAddresses:
         failing: Paths whose first callback gets an error response.
         assigned: All paths that were assigned.
         refused: Paths whose request was refused, so that no callback may arrive there.
+        moved: Paths to which a redirect leads.
     """
 
     receiver: Receiver | None = None
     failing: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     # A port may be reused after a run: the id keeps late callbacks of one run out of the next one.
     _run_id: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(_RUN_ID_BITS):016x}")
@@ -179,6 +189,18 @@ class CallbackAddresses:
             self.failing.add(path)
             self.receiver.statuses[path] = [_ERROR]
         return {**request, job_api().fields.callback: self.receiver.url(target)}, path
+
+    def accept_without_content(self, path: str) -> None:
+        """Respond to the callbacks at a path with HTTP 204, which is a success like 200."""
+        if self.receiver:
+            self.receiver.statuses[path] = [NO_CONTENT] * _MOST_CALLBACKS
+
+    def redirect(self, path: str) -> None:
+        """Redirect the first callback at a path to another path."""
+        if self.receiver:
+            moved = f"{path}-moved"
+            self.moved.add(moved)
+            self.receiver.statuses[path], self.receiver.locations[path] = [_REDIRECT], self.receiver.url(moved)
 
     def received_at(self, path: str) -> list[Received]:
         """Return the callbacks that arrived at a path, in order."""

@@ -78,6 +78,8 @@ class TargetOptions:
         require: Capability that the server must have: credit, callbacks, models, modelSchema, downloadUrl or faults.
             Repeatable.
         without: Capability that the server does not have, so that it is not checked. Repeatable.
+        force_with: Header that makes the server respond with a code, such as 'Authorization: Bearer force-{code}'; each
+            documented code is requested.
         spend: Credits that the run may spend if the server is not on this machine.
     """
 
@@ -90,6 +92,7 @@ class TargetOptions:
     callback_host: _Optional = ""
     require: _Repeatable = ()
     without: _Repeatable = ()
+    force_with: _Optional = ""
     spend: str = "0"
 
     def target(self, url: str | None) -> Target:
@@ -123,6 +126,7 @@ class TargetOptions:
             callback_host=self.callback_host,
             required=frozenset(self.require),
             absent=frozenset(self.without),
+            force_with=self.force_with,
             spend=spend,
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 import zlib
+from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +33,7 @@ RESPONSE_TIMEOUT: Final = 10.0
 MAX_RESPONSE: Final = 8 << 20
 """Bytes that are read of a response; responses of the service are far smaller."""
 _CONNECTIONS: Final = 64
+_POLLS_KEPT: Final = 1000
 _KEEPALIVE: Final = 1.0
 """Seconds for which an idle connection is reused: servers close such connections, which is not a defect."""
 _CLIENT_HEADERS: Final = {"Accept": "*/*", "User-Agent": "seedbed-check", "Accept-Encoding": "identity"}
@@ -249,6 +252,21 @@ class RequestBuilder:
         return TargetRequest(operation, method, target, (*self.authorization, *headers, *self.extra), body)
 
 
+@dataclass(eq=False)
+class Poll:
+    """A call of recordInfo with any key, with its times by the monotonic clock.
+
+    Attributes:
+        started: Time when it was sent.
+        ended: Time when its response had arrived; infinite before.
+        exchange: The exchange, once there is a response.
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    ended: float = math.inf
+    exchange: Exchange | None = None
+
+
 class OutOfTimeError(Exception):
     """The time limit of a run passed."""
 
@@ -266,6 +284,8 @@ class HttpTransport:
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds
         self.sent = 0
+        self.polls: deque[Poll] = deque(maxlen=_POLLS_KEPT)
+        """The last calls of recordInfo."""
         self.on_sent: Callable[[], object] = lambda: None
         self._count_lock = threading.Lock()
         is_secure = base_url.startswith("https:")  # without TLS, loading the certificates would only take time
@@ -305,6 +325,15 @@ class HttpTransport:
         Raises:
             OutOfTimeError: The time limit of the run passed.
         """
+        if request.target.partition("?")[0] != job_api().record_info.path:
+            return self._send(request, once=once)
+        # Appended before it is sent, because the target may count it before calls that are already under way.
+        self.polls.append(poll := Poll())
+        poll.exchange = self._send(request, once=once)
+        poll.ended = time.monotonic()
+        return poll.exchange
+
+    def _send(self, request: TargetRequest, *, once: bool) -> Exchange:
         url = self.base_url + request.target
         exchange = self._exchange(self._once_client if once else self._client, request, url, MAX_RESPONSE)
         if exchange.response is None and not once and not exchange.problem.startswith(_NO_RESPONSE):

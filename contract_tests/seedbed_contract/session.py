@@ -39,6 +39,8 @@ _CONCURRENCY: Final = 8
 _RATE_PAUSE: Final = 0.5
 _CALLS_KEPT: Final = 1000
 _SPACE_BITS: Final = 64
+_WINDOW_MARGIN: Final = 1.1
+"""Factor for the period of a rate: the clocks of the target and of this machine may differ a little."""
 
 
 def random_space() -> str:
@@ -190,6 +192,7 @@ class Session:
         example_database: Hypothesis database for what the searches find; ``None`` to store nothing.
         is_exclusive: Whether no one else uses the account, so that its balance can be compared with the tasks.
         is_rate_limited: Whether the target has refused a task for the rate.
+        requires_callback: Whether the target refuses requests without a callback URL.
         check: Name of the current check.
         undecided: Why the run cannot say that the target conforms, even without findings; empty if it can.
         tasks: Tasks that the run created.
@@ -216,6 +219,7 @@ class Session:
     example_database: ExampleDatabase | None = None
     is_exclusive: bool = True
     is_rate_limited: bool = False
+    requires_callback: bool = False
     check: str = ""
     undecided: str = ""
     tasks: list[TrackedTask] = field(default_factory=list)
@@ -249,6 +253,7 @@ class Session:
         while exchange.code in self.expected.codes("rate_exceeded"):
             # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
+            self._check_poll_rate(exchange)
             if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
                 self.report([envelope.Defect("createTask/rate", title)], exchange)
@@ -331,6 +336,25 @@ class Session:
         if self.transport.seconds_left <= seconds:
             raise OutOfTimeError
         time.sleep(seconds)
+
+    def polls_since(self, moment: float, *, but: Exchange | None = None) -> int:
+        """Return the number of recordInfo calls that may have reached the target after a moment of the monotonic clock.
+
+        Args:
+            moment: The moment.
+            but: An exchange that does not count.
+        """
+        return sum(
+            poll.ended > moment and (but is None or poll.exchange is not but) for poll in list(self.transport.polls)
+        )
+
+    def _check_poll_rate(self, exchange: Exchange) -> None:
+        """Report a refused recordInfo call if there were too few of them to exceed the documented rate."""
+        allowed, seconds = job_api().poll_rate
+        refused = next((poll for poll in list(self.transport.polls) if poll.exchange is exchange), None)
+        if refused and self.polls_since(refused.started - seconds * _WINDOW_MARGIN, but=exchange) < allowed:
+            title = f"fewer than {allowed} queries in {seconds} seconds are allowed"
+            self.report([envelope.Defect("recordInfo/rate", title)], exchange)
 
     # Checking responses
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,6 +29,8 @@ CAPABILITIES: Final = ("credit", "callbacks", "models", "modelSchema", "download
 _URI: Final = Schema({"type": "string", "format": "uri"}, name="URL")
 _MAX_KEY: Final = 4096
 _SIGNATURE_CLAUSES: Final = frozenset({"callback/signature", "callback/timestamp"})
+_CODE: Final = "{code}"
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[!-~](?:[ \t!-~]*[!-~])?")
 _LAST_PORT: Final = 65_535
 
 
@@ -50,6 +53,7 @@ class Target:
         callback_host: Host name or address of this machine, as the server sees it.
         spend: Credits that a run may spend if the server is not on this machine.
         required: Capabilities that the server must have.
+        force_with: Header that makes the server respond with a code, such as ``Authorization: Bearer force-{code}``.
         absent: Capabilities that the server is declared not to have, so that they are not checked.
     """
 
@@ -63,6 +67,7 @@ class Target:
     callback_host: str = ""
     spend: Decimal = Decimal(0)
     required: frozenset[str] = frozenset()
+    force_with: str = ""
     absent: frozenset[str] = frozenset()
 
     @property
@@ -74,6 +79,11 @@ class Target:
     def spend_limit(self) -> Decimal | None:
         """Credits that a run may spend; ``None`` if tasks cost nothing."""
         return None if self.is_local else self.spend
+
+    def forcing_header(self, code: int) -> tuple[str, str]:
+        """Return the header that makes the server respond with a code."""
+        name, _, value = self.force_with.partition(":")
+        return name.strip(), value.strip().replace(_CODE, str(code))
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -105,6 +115,13 @@ def target_of(base_url: str, key: str, **known: Any) -> Target:
             raise TargetError("A key must consist of visible ASCII characters without spaces.")
     if not key:
         raise TargetError("The key is missing. Pass --key, or set SEEDBED_API_KEY.")
+    if target.force_with and not (
+        _HEADER.fullmatch(target.force_with) and _CODE in target.force_with.partition(":")[2]
+    ):
+        raise TargetError(
+            f"--force-with must be a header with {_CODE} in its value, such as 'Authorization: Bearer force-{_CODE}', "
+            f"not {target.force_with!r}."
+        )
     if target.second_key == key:
         raise TargetError("The second key equals the first. Pass the key of another account, or omit --second-key.")
     _check_capabilities(target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seedbed_contract.http import parse_json
 from seedbed_contract.rules import task_record
 from seedbed_contract.rules.envelope import Defect, creation_defects
+from seedbed_contract.rules.practices import VISIBLE
 from seedbed_contract.rules.task_record import TrackedTask
 
 if TYPE_CHECKING:
@@ -104,13 +105,14 @@ def poll(session: Session, task: TrackedTask) -> Exchange:
     if exchange.code != session.expected.success:
         _check_absence(session, task, exchange)
         return exchange
-    session.exercise("createTask/usable", "recordInfo/same")
+    session.exercise("createTask/usable", "recordInfo/same", VISIBLE)
     record = exchange.data
     session.report(task_record.record_defects(record, task.task_id, task.request, session.expected), exchange)
     if not isinstance(record, dict):
         return exchange
     if "faults" not in session.capabilities:  # a test may move the clock of the mock server
         session.report(task_record.time_zone_defects(record, task.exchange.started), exchange)
+    session.report(task_record.dialect_defects(record, session.expected), exchange)
     if task.polls:
         session.report(task_record.change_defects(task.record, record), exchange)
         session.exercise("life/forward", *(("life/final",) if task.has_ended else ()))
@@ -173,6 +175,8 @@ def await_end(session: Session) -> None:
 def _check_absence(session: Session, task: TrackedTask, exchange: Exchange) -> None:
     """Report a missing task, unless it is so new that the service may not know it yet."""
     age = time.time() - task.exchange.ended
+    if not task.polls and exchange.code in session.expected.codes("task_unknown"):
+        session.report([Defect(VISIBLE, "a new task is unknown for a moment")], exchange)
     if exchange.response is None or not (task.polls or age > task_record.APPEARS_WITHIN):
         return
     task.is_followed = False

@@ -172,6 +172,10 @@ def test_a_dry_run_lists_the_requests_and_sends_nothing(capsys: pytest.CaptureFi
         (["http://127.0.0.1:9", "--max-examples", "0"], "--max-examples"),
         (["http://127.0.0.1:9", "--spend", "much"], "--spend"),
         (["http://127.0.0.1:9", "--spend", "-1"], "0 or more"),
+        (["http://127.0.0.1:9", "--force-with", "X-Fault: 500"], "must be a header with {code}"),
+        (["http://127.0.0.1:9", "--force-with", "{code}"], "must be a header with {code}"),
+        (["http://127.0.0.1:9", "--force-with", "X-{code}: a"], "must be a header with {code}"),
+        (["http://127.0.0.1:9", "--force-with", "X-Fault: {code}\nX: 1"], "must be a header with {code}"),
         (["http://127.0.0.1:9", "--dialect", "klingon"], "documented"),
         (["http://127.0.0.1:9", "--contract", "/nowhere.json"], "No such file"),
         (["http://127.0.0.1:9", "--json", "/nowhere/report.json"], "no such directory"),
@@ -213,5 +217,5 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--help"]) == 0
     printed = capsys.readouterr().out
     flags = """url key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
-        seed only spend junit html json markdown har require dry-run fail-on"""
+        seed only spend junit html json markdown har require dry-run fail-on force-with"""
     assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", printed)]

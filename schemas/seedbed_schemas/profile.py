@@ -47,6 +47,7 @@ class Profile:
         size_fields: Names of the input fields that determine the size, outermost first.
         pixels: Size by the values of those fields.
         media: What the model makes, as far as its name says: ``image``, ``video``, ``audio`` or an empty text.
+        images: Images that a task makes; 0 if that is unknown.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Profile:
     size_fields: tuple[str, ...] = ()
     pixels: Mapping[str, Any] = field(default_factory=dict)
     media: str = ""
+    images: int = 0
 
     def size(self, values: Mapping[str, Any]) -> Size:
         """Return the size of the image for an input.
@@ -122,4 +124,5 @@ def _load(path: Path) -> Profile:
         size_fields=tuple(size["fields"]),
         pixels=size["pixels"],
         media="image",
+        images=document["images"],
     )

@@ -79,6 +79,7 @@ CHECKS: Final = (
     Check("faults.codes", "every documented code can be produced", endpoints.check_every_code),
     Check("search.violations", "random invalid requests", random_search.search_invalid_requests),
     Check("accounts.refusals", "refused requests cost nothing", account_checks.check_refusals_are_free),
+    Check("limits.polls", "the rate limit of queries", account_checks.check_poll_rate),
     Check("robustness.calls", "odd keys, queries, paths and methods", robustness.check_odd_calls),
     Check("robustness.json", "bodies that are not JSON", robustness.check_strict_parsing),
     Check("requests.at_once", "concurrent requests", life_cycle.check_concurrent_requests, makes_tasks=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,9 @@ _CENT: Final = Decimal("0.01")
 _ABOVE_THE_RATE: Final = 5
 _LONGEST_WAIT: Final = 10
 """Seconds for which the rate limit may hold up a run until the balance is used up: one period of the rate."""
+_WINDOW_MARGIN: Final = 1.2
+_POLL_PAUSE: Final = 0.1
+_UNKNOWN_TASK_ID: Final = "seedbed-check-no-task"
 _MOST_TASKS: Final = 60
 """The most tasks that are created to use up a balance."""
 
@@ -171,6 +175,30 @@ def _why_balance_is_unchecked(session: Session) -> str:
     return "the target is not local, so others may use the same balance"
 
 
+def check_poll_rate(session: Session) -> None:
+    """Fetch records more often than the rate allows. A service may allow more than documented, but not less."""
+    allowed, seconds = job_api().poll_rate
+    if not session.target.is_local:
+        session.mark_unchecked("queries to a remote target are sent at the documented rate")
+        return
+    builder, limited_codes = session.builder, session.expected.codes("rate_exceeded")
+    while session.polls_since(time.monotonic() - seconds * _WINDOW_MARGIN):
+        session.pause(_POLL_PAUSE)
+    count = allowed + _ABOVE_THE_RATE
+    with ThreadPoolExecutor(count) as pool:
+        exchanges = list(pool.map(lambda _: session.send_unchecked(builder.record(_UNKNOWN_TASK_ID)), range(count)))
+    limited = [exchange for exchange in exchanges if exchange.code in limited_codes]
+    session.exercise("recordInfo/rate")
+    if count - len(limited) < allowed:
+        title = f"fewer than {allowed} queries in {seconds} seconds are allowed"
+        session.report([Defect("recordInfo/rate", title)], limited[0])
+    if limited and session.target.second_key:
+        exchange = session.send_unchecked(builder.with_key(session.target.second_key).record(_UNKNOWN_TASK_ID))
+        if exchange.code in limited_codes:
+            title = "the queries of one account count for the rate limit of another"
+            session.report([Defect("recordInfo/rate", title)], exchange)
+
+
 def check_rate_limit(session: Session) -> None:
     """Create more tasks at once than the rate allows. A service may allow more than documented, but not fewer."""
     limit, seconds = job_api().rate
@@ -194,6 +222,13 @@ def check_rate_limit(session: Session) -> None:
     if limited and created < allowed and not fresh.budget.is_exhausted:
         title = f"fewer than {limit} new tasks in {seconds} seconds are allowed"
         session.report([Defect("createTask/rate", title)], limited[0])
+    if limited and session.target.second_key:
+        request = accepted(session.builder.contract)[0].request
+        other = fresh.builder.with_key(session.target.second_key)
+        exchange = session.send_unchecked(other.create(request), once=True)
+        if exchange.code in session.expected.codes("rate_exceeded"):
+            title = "the tasks of one account count for the rate limit of another"
+            session.report([Defect("createTask/rate", title)], exchange)
 
 
 def _top_up(session: Session, amount: Decimal) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas import job_api
 
-from seedbed_contract.callback_receiver import OK
+from seedbed_contract.callback_receiver import NO_CONTENT, OK
 from seedbed_contract.http import parse_json
 from seedbed_contract.rules.callback_request import callback_defects, exercised_callback_clauses
-from seedbed_contract.rules.envelope import Defect
+from seedbed_contract.rules.envelope import Defect, has_secret
+from seedbed_contract.rules.practices import ANY_SUCCESS, REDIRECTS
 
 if TYPE_CHECKING:
+    from seedbed_contract.callback_receiver import Received
     from seedbed_contract.rules.task_record import TrackedTask
     from seedbed_contract.session import Session
 
@@ -87,6 +89,9 @@ def check_callbacks(session: Session, task: TrackedTask) -> None:
     for received in arrived:
         defects = callback_defects(received, task, session.expected, session.target.signing_key)
         session.report_received(defects, received)
+        text = "\n".join((received.target, *received.headers.values(), received.body.decode("utf-8", "replace")))
+        if has_secret(text, session.target.secrets):
+            session.report_received([Defect("answer/no-secret", "a callback contains a key")], received)
         session.exercise(*exercised_callback_clauses(session.target.signing_key))
         message = parse_json(received.body)
         if isinstance(message, dict) and isinstance(message.get("data"), dict):
@@ -116,12 +121,22 @@ def check_unrequested(session: Session) -> None:
         if path in addresses.refused:
             title = "a callback is sent for a refused request"
             session.report_received([Defect("callback/asked", title)], received)
+        elif path in addresses.moved:
+            session.report_received([Defect(REDIRECTS, "a callback follows a redirect of the receiver")], received)
         elif path not in addresses.assigned:
             title = "a callback is sent to another path than the requested one"
             session.report_received([Defect("callback/form", title)], received)
     for task in (task for task in session.tasks if task.callback_path):
-        accepted = [received for received in addresses.received_at(task.callback_path) if received.status == OK]
-        session.exercise(*(("callback/once",) if accepted else ()))
-        if len(accepted) > 1:
-            title = "a callback is sent again after a success response"
-            session.report_received([Defect("callback/once", title)], accepted[1])
+        _check_repeated(session, addresses.received_at(task.callback_path))
+
+
+def _check_repeated(session: Session, arrived: list[Received]) -> None:
+    """Check that no callback of a task was sent again after the receiver accepted one."""
+    accepted = [received for received in arrived if received.status == OK]
+    session.exercise(*(("callback/once",) if accepted else ()))
+    if len(accepted) > 1:
+        title = "a callback is sent again after a success response"
+        session.report_received([Defect("callback/once", title)], accepted[1])
+    elif len(arrived) > 1 and arrived[0].status == NO_CONTENT:
+        title = f"a callback is sent again after a response with HTTP {NO_CONTENT}"
+        session.report_received([Defect(ANY_SUCCESS, title)], arrived[1])

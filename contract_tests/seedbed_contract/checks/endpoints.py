@@ -14,6 +14,7 @@ from seedbed_contract.rules.envelope import Defect, refusal_defects
 from seedbed_contract.rules.task_record import result_urls
 
 if TYPE_CHECKING:
+    from seedbed_contract.http import RequestBuilder
     from seedbed_contract.session import Session
 
 
@@ -64,6 +65,8 @@ def check_model_list(session: Session) -> None:
     if data.get("total") != len(models):
         session.report([Defect("models/listed", "total is not the number of the listed models")], exchange)
     names = [model.get("model") for model in models if isinstance(model, dict)]
+    if len(set(map(str, names))) < len(names):
+        session.report([Defect("models/listed", "a model is listed twice")], exchange)
     if session.builder.contract.model not in names:
         session.report([Defect("models/listed", "the list of models lacks the model of the contract")], exchange)
 
@@ -129,8 +132,12 @@ def check_download_urls(session: Session) -> None:
 
 
 def check_every_code(session: Session) -> None:
-    """Request a task with every documented error code as a fault; only Seedbed's mock server supports that."""
-    if "faults" not in session.capabilities:
+    """Request a task with every documented error code, and check each response.
+
+    It needs a header that makes the target respond with a code: the one of ``--force-with``, or that of Seedbed's mock
+    server.
+    """
+    if not session.target.force_with and "faults" not in session.capabilities:
         session.mark_unsupported("faults")
         return
     request = accepted(session.builder.contract)[0].request
@@ -139,9 +146,21 @@ def check_every_code(session: Session) -> None:
         case = expected.dialect.case_of_code(code.name)
         # In the observed dialect, another number may stand for the documented one.
         allowed = expected.codes(case) if case in expected.dialect.cases else {code.number}
-        builder = session.builder.with_extra(((local.FAULT_HEADER, str(code.number)),))
-        exchange = session.send_unchecked(builder.create(request), once=True)
+        session.budget.reserve_for_refusal()
+        exchange = session.send_unchecked(_forcing(session, code.number).create(request), once=True)
         session.check_form(exchange)
+        session.count_wrongly_accepted(exchange)
         clause = f"code/{code.number}"
         session.exercise(clause)
-        session.report(refusal_defects(exchange, allowed, clause, f"a call with the fault {code.number}"), exchange)
+        what = f"a call that asks for code {code.number}"
+        session.report(refusal_defects(exchange, allowed, clause, what), exchange)
+
+
+def _forcing(session: Session, code: int) -> RequestBuilder:
+    """Return a builder whose requests make the target respond with a code."""
+    if not session.target.force_with:
+        return session.builder.with_extra(((local.FAULT_HEADER, str(code)),))
+    name, value = session.target.forcing_header(code)
+    if name.lower() == session.builder.contract.operation.header.lower():
+        return session.builder.with_authorization(((name, value),))
+    return session.builder.with_extra(((name, value),))

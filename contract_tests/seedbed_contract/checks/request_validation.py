@@ -40,6 +40,8 @@ _RAW_TIME_SHARE: Final = 0.1
 _TASKS_FOR_LATER: Final = 2
 """Tasks that a small balance has to cover besides the batches: the one that fails, and one in another spelling."""
 _CALLBACKS: Final = 4
+_EMPTY_RESPONSE, _REDIRECTED = 1, 2
+"""Batches whose callbacks are accepted with HTTP 204, and whose first callback is redirected."""
 _UNUSED_URL: Final = "http://127.0.0.1"
 
 
@@ -209,15 +211,42 @@ def _send_batch(session: Session, batch: RequestBatch, base: Any, number: int) -
     if number < _CALLBACKS or CALLBACK in base:
         fails_first = number == _CALLBACKS - 1
         request, path = session.callback_addresses.assign(request, batch.callback_suffix, fails_first=fails_first)
+        _plan_responses(session, path, number)
     outcome = tasks.create(session, request, batch.name, path=path)
     if isinstance(outcome, TrackedTask):
         session.exercise(*batch.clauses)
     elif is_refused(session, outcome):
+        if not path and _requires_callback(session, base):
+            return
         # Sent one by one, the cases show which of them is refused. If none is, their combination is.
         refusals = [_refuses_case(session, case, base) for case in batch.cases if not _is_about_callback(case, base)]
         url = json.loads(outcome.request.body or b"{}").get(CALLBACK)
         if not any(refusals) and not (url and _refuses_callback(session, url, base)):
             _report_if_refused(session, outcome, _clause_of_case(batch.cases[0], base), batch.name)
+
+
+def _plan_responses(session: Session, path: str, number: int) -> None:
+    """Let the receiver respond to the callbacks of some batches as real receivers do, but our own would not."""
+    if path and number == _EMPTY_RESPONSE:
+        session.callback_addresses.accept_without_content(path)
+    elif path and number == _REDIRECTED:
+        session.callback_addresses.redirect(path)
+
+
+def _requires_callback(session: Session, base: Any) -> bool:
+    """Return whether the target refuses requests without a callback URL, although it is optional, and report it."""
+    if CALLBACK in base or CALLBACK not in session.builder.contract.part("request").get("properties", {}):
+        return False
+    if not session.requires_callback:
+        plain = tasks.create(session, base, "without a callback")
+        if isinstance(plain, TrackedTask):
+            return False
+        request, path = session.callback_addresses.assign({**base, CALLBACK: _UNUSED_URL})
+        if not isinstance(tasks.create(session, request, "with a callback", path=path), TrackedTask):
+            return False
+        title = f"a request without {CALLBACK}, which is optional, is refused with code {plain.code}"
+        session.requires_callback = session.report([Defect(f"{CALLBACK}/type", title)], plain)
+    return session.requires_callback
 
 
 def _refuses_callback(session: Session, url: str, base: Any) -> bool:

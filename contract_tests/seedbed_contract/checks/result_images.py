@@ -40,9 +40,26 @@ def check_images(session: Session) -> None:
     succeeded = [task for task in session.tasks if task.state == STATES.success and task.is_followed]
     if not succeeded:
         session.mark_unchecked("no task succeeded")
+    images = profile_of(session.builder.contract).images
     for task in succeeded[:_TASKS]:
-        for url in result_urls(task.record):
+        urls = result_urls(task.record)
+        if images and urls and len(urls) != images:
+            title = f"a task has {len(urls)} results and not {images}"
+            session.report([Defect("results/count", title, kind="count")], task.polls[-1][1], task.name)
+        for url in urls:
+            session.exercise("results/count")
             check_image(session, url, task, task.polls[-1][1])
+    if succeeded and not session.log.has_finding("results/given"):
+        for url in result_urls(succeeded[0].record):
+            _check_again(session, url)
+
+
+def _check_again(session: Session, url: str) -> None:
+    """Fetch a result that was fetched before: clients repeat a download that broke off."""
+    if not session.target.is_local or is_loopback(urlsplit(url).hostname or ""):
+        exchange = session.transport.fetch(url, _LARGEST_IMAGE)
+        if exchange.response is None or exchange.response.status != OK or not exchange.response.body:
+            session.report([Defect("results/given", "a result can be fetched only once")], exchange)
 
 
 def check_image(session: Session, url: str, task: TrackedTask, source: Exchange, clause: str = "results/given") -> None:

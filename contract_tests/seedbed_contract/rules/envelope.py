@@ -86,13 +86,18 @@ def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection
 def leak_defects(response: TargetResponse, secrets: Collection[str]) -> Iterator[Defect]:
     """Yield the secrets and internals that a response contains."""
     text = "\n".join((response.body.decode("utf-8", "replace"), *(value for _, value in response.headers)))
-    # A text may contain a short key by chance, and also a longer one that has only letters.
-    recognizable = [key for key in secrets if len(key) >= (_MAX_WORD if key.isalpha() else _MIN_SECRET)]
-    if any(key in text for key in recognizable):
+    if has_secret(text, secrets):
         yield Defect("answer/no-secret", "a response contains the key")
     # A stack trace inside of a JSON string has escaped line breaks and quotes.
     if _STACK_TRACE.search(text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')):
         yield Defect("answer/no-stack-trace", "a response contains a stack trace")
+
+
+def has_secret(text: str, secrets: Collection[str]) -> bool:
+    """Return whether a text contains a key that can be recognized in it."""
+    # A text may contain a short key by chance, and also a longer one that has only letters.
+    recognizable = [key for key in secrets if len(key) >= (_MAX_WORD if key.isalpha() else _MIN_SECRET)]
+    return any(key in text for key in recognizable)
 
 
 def shape_defects(name: str, value: Any) -> Iterator[Defect]:

@@ -11,6 +11,7 @@ from seedbed_schemas.validation import for_display
 
 from seedbed_contract.http import NOT_JSON, parse_json
 from seedbed_contract.rules.envelope import Defect, shape_defects
+from seedbed_contract.rules.practices import ONE_DIALECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,19 @@ def record_defects(data: Any, task_id: str, request: Record, expected: Expectati
     yield from _outcome_defects(data)
     yield from _time_defects(data)
     yield from _cost_time_defects(data, expected)
+
+
+def dialect_defects(record: Record, expected: Expectations) -> Iterator[Defect]:
+    """Yield a costTime in the unit of another dialect than the detected one, for a task that took long enough."""
+    times = [record.get(name) for name in ("costTime", "createTime", "completeTime")]
+    if expected.is_dialect_given or not all(map(_is_integer, times)):
+        return
+    cost, lifetime = record["costTime"], record["completeTime"] - record["createTime"]
+    in_seconds, in_milliseconds = (abs(cost * unit - lifetime) <= _SECOND for unit in (_SECOND, 1))
+    if lifetime >= 2 * _SECOND and in_seconds != in_milliseconds and in_seconds != (_cost_unit(expected) == _SECOND):
+        name = "seconds" if in_seconds else "milliseconds"
+        title = f"costTime is in {name}, unlike in the detected dialect"
+        yield Defect(ONE_DIALECT, title)
 
 
 def change_defects(before: Record, after: Record) -> Iterator[Defect]:
@@ -265,10 +279,7 @@ def _cost_time_defects(data: Record, expected: Expectations) -> Iterator[Defect]
     looks_like_seconds = lifetime >= _SECOND and abs(cost * _SECOND - lifetime) <= _SECOND
     unit = _SECOND if looks_like_seconds else 1
     if expected.is_dialect_given:
-        # A dialect only converts milliseconds to its own unit, so a round number shows the factor.
-        probe = 10**6
-        written = expected.dialect.record_field("costTime", probe, str(data["state"]))
-        unit = probe // written if isinstance(written, int) and written else 1
+        unit = _cost_unit(expected)
     if cost * unit > lifetime + 2 * _SECOND:
         name = "seconds" if unit == _SECOND else "milliseconds"
         yield Defect("record/costTime/unit", f"costTime in {name} is longer than the lifetime of the task")
@@ -277,6 +288,14 @@ def _cost_time_defects(data: Record, expected: Expectations) -> Iterator[Defect]
         yield Defect("record/costTime/unit", title, kind="zero")
     elif unit == 1 and looks_like_seconds:
         yield Defect("record/costTime/unit", "costTime is in seconds, not in milliseconds")
+
+
+def _cost_unit(expected: Expectations) -> int:
+    """Return the unit of costTime in milliseconds."""
+    # A dialect only converts milliseconds to its own unit, so a round number shows the factor.
+    probe = 10**6
+    written = expected.dialect.record_field("costTime", probe, STATES.success)
+    return probe // written if isinstance(written, int) and written else 1
 
 
 def _is_integer(value: Any) -> bool:

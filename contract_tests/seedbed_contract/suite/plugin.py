@@ -77,6 +77,7 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "Capability that the server does not have; repeatable.",
     },
     "--baseline": {"metavar": "FILE", "type": Path, "help": "Known findings, which fail no test."},
+    "--force-with": {"metavar": "HEADER", "default": "", "help": "Header with {code} that forces a code."},
     "--spend": {"metavar": "CREDITS", "default": "0", "help": "Credits that a run may spend on a remote server."},
     "--fail-on": {"choices": get_args(Level), "default": "error", "help": "Level of findings that fail a test."},
     "--max-examples": {"metavar": "N", "type": int, "default": 100, "help": "Random requests of each search."},
