@@ -78,8 +78,7 @@ class TargetOptions:
         require: Capability that the server must have: credit, callbacks, models, modelSchema, downloadUrl or faults.
             Repeatable.
         without: Capability that the server does not have, so that it is not checked. Repeatable.
-        force_with: Header that makes the server respond with a code, such as 'Authorization: Bearer force-{code}'; each
-            documented code is requested.
+        force_with: Header that makes the server respond with a code, such as 'Authorization: Bearer force-{code}'.
         spend: Credits that the run may spend if the server is not on this machine.
     """
 
@@ -102,9 +101,7 @@ class TargetOptions:
             TargetError: The URL is missing, or an option is invalid.
         """
         if not url:
-            raise TargetError(
-                f"No server to check. Pass its URL, such as {local.BASE_URL}, or recorded traffic with --har."
-            )
+            raise TargetError(f"No server to check. Pass its URL, such as {local.BASE_URL}, or a recording with --har.")
         try:
             spend = Decimal(self.spend)
         except InvalidOperation as error:

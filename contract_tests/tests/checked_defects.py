@@ -6,6 +6,7 @@ from seedbed_schemas.clauses import Level
 from tests.checking import found, run_against, warned
 from tests.seeded_defects import SEEDED_DEFECTS
 from tests.seeded_defects_bodies import BODIES
+from tests.seeded_defects_careless import CARELESS_READING
 from tests.seeded_defects_fields import FIELDS
 from tests.seeded_defects_keys import KEYS
 from tests.seeded_defects_values import VALUES
@@ -26,10 +27,12 @@ def findings_of(index: int) -> dict[Level, Findings]:
     """
     defect = SEEDED_DEFECTS[index]
     required = frozenset({"callbacks"} if defect.variant.callbacks else ())
-    waits = "again" in defect.name or "createTask/rate" in defect.clauses
+    waits = "again" in defect.name or "createTask/rate" in defect.clauses or defect.level == "warning"
     limit = LONG_TIME_LIMIT if waits else TIME_LIMIT
-    only = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
+    only: tuple[str, ...] = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
+    if defect in CARELESS_READING:
+        only = ("requests.r*", "authorisation.keys", "records.unknown", "robustness.*")
     with defect.serve() as served:
-        report = run_against(served, required=required, only=only, time_limit=limit)
+        report = run_against(served, required=required, only=only, time_limit=limit, **defect.known)
     assert all(finding.says and finding.place for finding in report.findings)
     return {"error": found(report), "warning": warned(report)}

@@ -65,12 +65,15 @@ class Callbacks(Tasks):
             return False
 
     def post(self, task: Task, body: bytes) -> int:
-        parts = urlsplit(task.callback_url)
+        headers = {"Content-Type": "application/json", **self.signature(task, body)}
+        return self.post_to(task.callback_url, self.callback_target(task), body, headers)
+
+    def post_to(self, url: str, target: str, body: bytes, headers: dict[str, str]) -> int:
+        parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT)
         self.connections.add(connection)
         try:
-            headers = {"Content-Type": "application/json", **self.signature(task, body)}
-            connection.request(self.callback_method(), self.callback_target(task), body, headers)
+            connection.request(self.callback_method(), target, body, headers)
             return connection.getresponse().status
         finally:
             self.connections.discard(connection)

@@ -81,14 +81,17 @@ class Received:
 
 
 class Receiver(ThreadingHTTPServer):
-    """A server for callbacks that answers the first ones with an error.
+    """A server for callbacks that answers the first ones with an error, or with other HTTP statuses.
+
+    A redirect leads to the same path with an appended ``-moved``.
 
     Attributes:
         arrived: Released once for each callback.
         calls: The callbacks in the order of their arrival.
     """
 
-    def __init__(self, errors: int = 0) -> None:
+    def __init__(self, errors: int = 0, *, statuses: tuple[int, ...] = ()) -> None:
+        statuses = statuses or (500,) * errors
         self.arrived = threading.Semaphore(0)
         self.calls: list[Received] = []
         receiver = self
@@ -97,7 +100,10 @@ class Receiver(ThreadingHTTPServer):
             def respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 receiver.calls.append(Received(self.command, self.path, dict(self.headers), body))
-                self.send_response(500 if len(receiver.calls) <= errors else 200)
+                status = (*statuses, *(200,) * len(receiver.calls))[len(receiver.calls) - 1]
+                self.send_response(status)
+                if status == 307:
+                    self.send_header("Location", f"{receiver.url}{self.path}-moved")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 receiver.arrived.release()

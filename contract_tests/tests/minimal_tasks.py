@@ -65,6 +65,7 @@ class Tasks:
     def __init__(self) -> None:
         self.accounts: list[Account] = []
         self.lock = threading.Lock()
+        self.fetched: set[str] = set()
         self.numbers = itertools.count(1)
 
     def new_id(self, number: int) -> str:

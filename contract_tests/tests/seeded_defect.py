@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from seedbed_schemas.clauses import Level
@@ -24,6 +24,7 @@ class SeededDefect:
         variant: The lawful choices of the server.
         hooks: The defective methods by name.
         level: The level at which the checker has to find the defect.
+        known: What the user of the checker says of the server, if not the truth that the variant knows.
     """
 
     name: str
@@ -31,6 +32,7 @@ class SeededDefect:
     variant: Variant
     hooks: Mapping[str, Callable[..., Any]]
     level: Level = "error"
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     def serve(self, **choices: Any) -> AbstractContextManager[Served]:
         """Serve with the defect. Choices such as ``seconds`` replace those of the variant."""
@@ -40,10 +42,22 @@ class SeededDefect:
         return type("Defective", (Service,), dict(self.hooks))
 
 
-def seeded(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> SeededDefect:
-    return SeededDefect(name, clauses, variant, hooks)
+def seeded(
+    name: str,
+    *clauses: str,
+    variant: Variant = PLAIN,
+    known: Mapping[str, Any] | None = None,
+    **hooks: Callable[..., Any],
+) -> SeededDefect:
+    return SeededDefect(name, clauses, variant, hooks, known=known or {})
 
 
-def careless(name: str, *clauses: str, variant: Variant = PLAIN, **hooks: Callable[..., Any]) -> SeededDefect:
+def careless(
+    name: str,
+    *clauses: str,
+    variant: Variant = PLAIN,
+    known: Mapping[str, Any] | None = None,
+    **hooks: Callable[..., Any],
+) -> SeededDefect:
     """Return a defect that is lawful, so that the checker has to report it as a warning and nothing as an error."""
-    return SeededDefect(name, clauses, variant, hooks, "warning")
+    return SeededDefect(name, clauses, variant, hooks, "warning", known or {})

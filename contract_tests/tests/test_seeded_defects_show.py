@@ -22,13 +22,16 @@ from tests.minimal_caller import CREATE, CREDIT, GOOD, RECORD_INFO, Caller, Rece
 from tests.minimal_service import Service, serve
 from tests.minimal_tasks import Task
 from tests.minimal_variants import FAIL_PROMPT, KEY, MODEL, SECOND_KEY, SIGNING_KEY, Variant
+from tests.odd_calls import callback_headers, repeated_calls, single_calls
 from tests.seeded_defect import SeededDefect
 from tests.seeded_defects import SEEDED_DEFECTS
 from tests.seeded_defects_accounts import ACCOUNTS
 from tests.seeded_defects_bodies import BODIES
 from tests.seeded_defects_callbacks import CALLBACKS
 from tests.seeded_defects_capabilities import CAPABILITIES
+from tests.seeded_defects_careless import CARELESS
 from tests.seeded_defects_fields import FIELDS
+from tests.seeded_defects_gaps import GAPS
 from tests.seeded_defects_keys import KEYS
 from tests.seeded_defects_life_cycle import LIFE_CYCLE
 from tests.seeded_defects_records import RECORDS
@@ -198,9 +201,31 @@ def callbacks(aged: AgedService) -> Iterator[object]:
         yield len(receiver.calls)
 
 
+def odd_calls(aged: AgedService) -> Iterator[object]:
+    yield from repeated_calls(aged.served, aged.client)
+    if aged.served.variant.rate:
+        return  # how much of the limit is left depends on the time that the calls took
+    yield from single_calls(aged.served, aged.client)
+    yield aged.caller.fetch(aged.caller.create()["data"]["taskId"])["code"]
+    aged.older = LIFE
+    yield aged.comparable(aged.caller.send("GET", RECORD_INFO, params={"taskId": "7000000001"}))
+    yield since(dict(aged.caller.fetch("7000000001")["data"] or {}), None)["costTime"]
+    for path in ("/files/1.jpg", "/files/1.jpg"):
+        response = aged.client.get(aged.served.url + path)
+        yield response.status_code, response.headers.get("content-type"), len(response.content)
+    yield aged.comparable(aged.caller.send("GET", MODELS))
+    for status in (204, 307):
+        with Receiver(statuses=(status,)) as receiver:
+            aged.caller.create({**GOOD, "callBackUrl": f"{receiver.url}/a"})
+            aged.wait_for_callbacks()
+            yield from callback_headers(receiver)
+            yield from map(callback, receiver.calls)
+
+
 SCRIPTS: tuple[tuple[Script, tuple[SeededDefect, ...]], ...] = (
     *((responses, RESPONSES), (keys, KEYS), (records, RECORDS), (life_cycle, LIFE_CYCLE)),
     *((accounts, ACCOUNTS), (capabilities, CAPABILITIES), (callbacks, (*CALLBACKS, *SIGNATURES))),
+    (odd_calls, (*GAPS, *CARELESS)),
 )
 
 
