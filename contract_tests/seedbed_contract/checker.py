@@ -14,6 +14,7 @@ from seedbed_schemas.profile import profile_of
 
 from seedbed_contract import tasks
 from seedbed_contract.callback_receiver import CallbackAddresses, Receiver
+from seedbed_contract.cases import accepted, raw, refused, wrong_keys
 from seedbed_contract.checks import CHECKS
 from seedbed_contract.detection import detect, detect_capabilities
 from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report, Stop
@@ -278,3 +279,51 @@ def run_checks(target: Target, options: Options, on_check: Callable[[Check], obj
             on_check(check)
             run.run_check(check)
         return run.report()
+
+
+# What a run may send
+
+
+def max_tasks(target: Target, options: Options) -> int | None:
+    """Return the number of tasks that a run may create; ``None`` if tasks cost nothing."""
+    limit = target.spend_limit
+    return None if limit is None else Budget(profile_of(options.contract).credits, limit).remaining_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """A request of a run, or several requests of one kind.
+
+    Attributes:
+        check: Name of the check that sends it.
+        case: Name of the case.
+        expected: Expected response.
+    """
+
+    check: str
+    case: str
+    expected: str
+
+
+def planned_requests(target: Target, options: Options) -> Iterator[PlannedRequest]:
+    """Yield the requests of the selected checks that are known before a run, in the order of the checks."""
+    contract = options.contract
+    bodies, keys = raw(contract), wrong_keys(target.key, contract=contract)
+    rows = [("requests.refused", case.name, f"refused, because it breaks {case.clause}") for case in refused(contract)]
+    invalid = "refused, because the body is not a valid request"
+    rows += [("requests.raw", body.name, invalid) for body in bodies if body.expected == "refuse"]
+    rows += [
+        ("authorisation.keys", key.name, "refused, because the key is wrong")
+        for key in keys
+        if key.expected == "refuse"
+    ]
+    if target.is_local:
+        rows.append(("search.violations", f"up to {options.max_examples} random violations", "refused"))
+    if max_tasks(target, options) != 0:
+        valid, packed = accepted(contract, callback="http://127.0.0.1"), "accepted, several cases in one request"
+        rows += [("requests.accepted", case.name, packed) for case in valid]
+        rows += [("requests.more", body.name, packed) for body in bodies if body.expected == "accept"]
+    if target.is_local:
+        rows.append(("search.requests", f"up to {options.max_examples} random requests", "accepted"))
+    selected = {check.name for check in options.checks()}
+    yield from (PlannedRequest(*row) for row in rows if row[0] in selected)

@@ -22,11 +22,10 @@ from seedbed_schemas import Contract, default_contract, local
 from seedbed_schemas.clauses import Level
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
-from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import printable
 
-from seedbed_contract.cases import accepted, raw, refused, wrong_keys
-from seedbed_contract.checker import DEFAULT_TIME_LIMIT, Options, Run
+from seedbed_contract.cases import accepted
+from seedbed_contract.checker import DEFAULT_TIME_LIMIT, Options, Run, max_tasks, planned_requests
 from seedbed_contract.detection import CannotCheckError
 from seedbed_contract.display import KEY_VARIABLE
 from seedbed_contract.findings import KnownFinding, Report, Stop
@@ -34,7 +33,6 @@ from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, terminal
 from seedbed_contract.reports.terminal import RunProgress
 from seedbed_contract.reports.verdict import EXIT_CODES, BaselineError, baseline_of, compare, read_baseline, verdict_of
-from seedbed_contract.session import Budget
 from seedbed_contract.target import (
     DialectName,
     HttpStatusName,
@@ -439,12 +437,6 @@ def _fail(sentence: str, *, code: int = EXIT_CODES["not checked"]) -> int:
 # Cost and dry run
 
 
-def max_tasks(target: Target, options: Options) -> int | None:
-    """Return the number of tasks that a run may create; ``None`` if tasks cost nothing."""
-    limit = target.spend_limit
-    return None if limit is None else Budget(profile_of(options.contract).credits, limit).remaining_tasks
-
-
 def _describe_cost(target: Target, options: Options) -> str:
     tasks = max_tasks(target, options)
     if tasks is None:
@@ -463,38 +455,3 @@ def _is_confirmed(target: Target, options: Options) -> bool:
         return True  # --spend is the confirmation of a script
     print("Continue? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRequest:
-    """A request of a run, or several requests of one kind.
-
-    Attributes:
-        check: Name of the check that sends it.
-        case: Name of the case.
-        expected: Expected response.
-    """
-
-    check: str
-    case: str
-    expected: str
-
-
-def planned_requests(target: Target, options: Options) -> Iterator[PlannedRequest]:
-    """Yield the requests that are known before a run, in the order of the checks."""
-    contract = options.contract
-    bodies, keys = raw(contract), wrong_keys(target.key, contract=contract)
-    for case in refused(contract):
-        yield PlannedRequest("requests.refused", case.name, f"refused, because it breaks {case.clause}")
-    for name in [body.name for body in bodies if body.expected == "refuse"]:
-        yield PlannedRequest("requests.raw", name, "refused, because the body is not a valid request")
-    for name in [key.name for key in keys if key.expected == "refuse"]:
-        yield PlannedRequest("authorisation.keys", name, "refused, because the key is wrong")
-    if max_tasks(target, options) != 0:
-        for valid in accepted(contract, callback="http://127.0.0.1"):
-            yield PlannedRequest("requests.accepted", valid.name, "accepted, several cases in one request")
-        for name in [body.name for body in bodies if body.expected == "accept"]:
-            yield PlannedRequest("requests.more", name, "accepted")
-    if target.is_local:
-        yield PlannedRequest("search.violations", f"up to {options.max_examples} random violations", "refused")
-        yield PlannedRequest("search.requests", f"up to {options.max_examples} random requests", "accepted")

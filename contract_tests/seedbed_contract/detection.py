@@ -13,7 +13,7 @@ from seedbed_schemas.dialect import dialects, documented
 from seedbed_contract.cases import refused
 from seedbed_contract.http import NOT_JSON
 from seedbed_contract.rules.envelope import JSON
-from seedbed_contract.target import OK, Expectations
+from seedbed_contract.target import OK, Expectations, TargetError, check_resolves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -199,6 +199,10 @@ def _send_probes(transport: HttpTransport, builder: RequestBuilder) -> Iterator[
     for case, (clause, request) in requests.items():
         exchange = transport.send(request)
         if exchange.response is None:
+            try:
+                check_resolves(transport.base_url)
+            except TargetError as error:
+                raise CannotCheckError(str(error)) from error
             raise CannotCheckError(
                 f"no usable response from {transport.base_url} ({exchange.problem}). "
                 "Start the server, or check the URL."

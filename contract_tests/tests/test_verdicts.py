@@ -196,8 +196,9 @@ def test_a_host_that_does_not_resolve_is_reported_before_a_missing_key(
 ) -> None:
     monkeypatch.delenv("SEEDBED_API_KEY", raising=False)
     # Labels of more than 63 characters are refused before any name server is asked.
-    assert main(["check", f"https://{'a' * 64}.invalid"]) == 2
-    assert "cannot be resolved" in capsys.readouterr().err
+    for words in ([], ["--key", "mine"]):
+        assert main(["check", f"https://{'a' * 64}.invalid", *words]) == 2
+        assert "cannot be resolved" in capsys.readouterr().err
 
 
 def test_tasks_that_never_end_leave_the_verdict_open(capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,6 +256,13 @@ def test_an_internal_error_is_exit_code_3_with_a_report(
 
 
 # Selected checks
+
+
+def test_a_dry_run_lists_the_requests_of_the_selected_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "http://127.0.0.1:9", "--dry-run", "--only", "authorisation.*"]) == 0
+    *planned, _ = capsys.readouterr().out.splitlines()
+    assert planned
+    assert {line.partition(":")[0] for line in planned} == {"authorisation.keys"}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ def check_valid_requests(session: Session) -> None:
     at_once = job_api().rate[0] - len(session.tasks)
     room = max(min(session.budget.remaining_tasks, at_once) - _TASKS_FOR_LATER, 0)
     if batches and not room:
-        session.mark_unchecked(_why_no_tasks(session))
+        is_forbidden = session.target.spend_limit == 0
+        too_little = "the balance or --spend does not cover its tasks"
+        session.mark_unchecked("it would cost credits; allow them with --spend" if is_forbidden else too_little)
     _create_failing_task(session, base)
     for number in range(min(room, len(batches))):
         _send_batch(session, batches.pop(0), base, number)
@@ -165,12 +167,6 @@ def _create_failing_task(session: Session, base: Any) -> None:
         outcome = tasks.create(session, request, "a task that fails", path=path, builder=builder)
         if isinstance(outcome, TrackedTask):
             outcome.is_meant_to_fail = True
-
-
-def _why_no_tasks(session: Session) -> str:
-    if session.target.spend_limit == 0:
-        return "it would cost credits; allow them with --spend"
-    return "the balance or --spend does not cover the tasks that it needs"
 
 
 def check_deferred_requests(session: Session) -> None:
