@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 # Many clients read no response before they have sent the whole body, so a body that is too large is read and dropped.
 _DRAINED_BODY = 16 * LARGEST_BODY
 
-_log = logging.getLogger("seedbed")
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
 
 
@@ -88,8 +86,7 @@ class OperationEndpoint:
         try:
             response, fault = self._handle(scope, body)
         except Exception as error:
-            _log.exception("Internal error at %s", scope["path"])
-            self._service.keep_error(error)
+            self._service.report(error, scope["path"])
             response = self._writer.error(ServiceError("internal_error"))
         if body is None:
             # The rest of the body may still arrive, and would be taken for the next request.

@@ -21,6 +21,9 @@ UNMATCHED: Final = "unmatched"
 MOST_ENTRIES: Final = 1000
 """Number of entries that the journal of one space keeps."""
 
+MOST_ENTRIES_OF_ALL: Final = 50_000
+"""Number of entries that the journals of all spaces keep together; besides its bodies, each takes about a kilobyte."""
+
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Size of the bodies that the journals of all spaces keep together."""
 
@@ -83,9 +86,9 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Size of the bodies and headers in bytes."""
+        """Size of the bodies, the headers and the target in bytes."""
         headers = sum(len(name) + len(value) for name, value in self.headers)
-        return len(self.request) + len(self.answer) + headers
+        return len(self.request) + len(self.answer) + len(self.target) + headers
 
 
 def truncated(text: bytes) -> bytes:
@@ -126,6 +129,7 @@ class JournalBudget:
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._left = most_bytes
+        self._entries = 0
         self._journals: OrderedDict[Journal, None] = OrderedDict()
         self.numbers = count(1)
 
@@ -134,11 +138,16 @@ class JournalBudget:
         self._journals[journal] = None
         self._journals.move_to_end(journal)
         self._left -= size
-        while self._left < 0:
+        self._entries += 1
+        while self._left < 0 or self._entries > MOST_ENTRIES_OF_ALL:
             stalest = next(iter(self._journals))
             self._left += stalest.drop()
             if not stalest:
                 del self._journals[stalest]
+
+    def drop(self) -> None:
+        """Note that an entry was dropped."""
+        self._entries -= 1
 
     def give_back(self, journal: Journal, size: int) -> None:
         """Give back the bytes of all entries of a journal."""
@@ -165,6 +174,10 @@ class Journal:
         # Over a copy: a request may add an entry while the control API iterates.
         return iter(tuple(self._entries))
 
+    def __reversed__(self) -> Iterator[JournalEntry]:
+        """Iterate over the entries, newest first, without a copy: nothing may be added meanwhile."""
+        return reversed(self._entries)
+
     def next_number(self) -> int:
         """Return the number of the next entry."""
         return next(self._budget.numbers)
@@ -179,9 +192,9 @@ class Journal:
 
     def drop(self) -> int:
         """Drop the oldest entry and return the size of its bodies in bytes."""
+        self._budget.drop()
         return self._entries.popleft().size
 
     def clear(self) -> None:
         """Drop all entries."""
-        self._budget.give_back(self, sum(entry.size for entry in self._entries))
-        self._entries.clear()
+        self._budget.give_back(self, sum(self.drop() for _ in range(len(self._entries))))

@@ -156,7 +156,7 @@ class ServerOptions:
     header_timeout: float = 10
     request_timeout: float = 60
     max_header_bytes: Annotated[int, _INTEGER] = 65_536
-    max_headers: Annotated[int, _INTEGER] = 100
+    max_headers: Annotated[int, _INTEGER] = 256
     max_pipelined: Annotated[int, _INTEGER] = 64
     sign_with: SigningTime = "real"
     allow_host: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()

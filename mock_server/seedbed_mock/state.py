@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
 from seedbed_mock.accounts import Spaces, fingerprint
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ConnectionEffect
 from seedbed_mock.faults.effects import Delay
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
 from seedbed_mock.journal import kept_headers
+from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
+_log = logging.getLogger("seedbed")
+
+_WARNING_SECONDS = 10
 _MOST_ERRORS = 100
 _NEAREST = 3
 _COMPARED_LENGTH = 100
@@ -278,6 +284,7 @@ class Service:
         self.creation_responses = {
             name: CreationResponse.of(model.contract, dialect.created) for name, model in catalogue.models.items()
         }
+        self._last_warning = "", 0.0
         self._last_task = store.newest()
         # In the store, so that URLs stay valid when a server continues with its file.
         self._secret = store.note_once("secret", token_bytes(32))
@@ -287,6 +294,18 @@ class Service:
     def keep_error(self, error: Exception) -> None:
         """Keep an internal error; the oldest is dropped if there are too many."""
         self.errors.append(InternalError(error))
+
+    def report(self, error: Exception, place: str) -> None:
+        """Log an error; keep it if it is one of the server, which a store that cannot be used at the moment is not."""
+        if not isinstance(error, StoreUnavailableError):
+            _log.error("Internal error at %s", place, exc_info=error)
+            self.keep_error(error)
+            return
+        # Such a problem goes on for a while, and each call would repeat it.
+        problem, now = str(error), real_monotonic()
+        if problem != self._last_warning[0] or now - self._last_warning[1] > _WARNING_SECONDS:
+            self._last_warning = problem, now
+            _log.warning(problem)
 
     def hold_callback(self, task: Task) -> None:
         """Note that the callback of a task waits for the next one of its space."""

@@ -85,9 +85,9 @@ def last_entry(server: MockServer) -> dict[str, Any]:
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not valid HTTP/1.1"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400, "not valid HTTP/1.1"),
         (b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n", 501, "not a proxy"),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431, "more than 100 headers"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 257 + b"\r\n", 431, "more than 256 headers"),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * 100_000, 431, "headers are larger than 65536 bytes"),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000, 431, "more than 100 headers|headers are larger"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000, 431, "more than 256 headers|headers are larger"),
     ],
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else None,
 )

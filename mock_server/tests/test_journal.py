@@ -78,8 +78,8 @@ def test_each_filter_narrows_the_journal(seedbed: MockServer, control: Control, 
     call("GET", f"{RECORD}?taskId={task_id}", key="two")
     seedbed.advance(5)
     call("POST", CREATE, request_with("x" * (PROMPT + 1)), key="two")
-    call("GET", CREDIT, key="nobody", X_Seedbed_Space="mine")
-    call("GET", CREDIT, key="one", X_Seedbed_Fault="429")
+    call("GET", CREDIT, key="nobody")
+    call("GET", CREDIT, key="one", X_Seedbed_Fault="429", X_Seedbed_Space="mine")
     two = control("GET", "/accounts")[1]["accounts"][1]["account"]
     late = control("GET", "/clock")[1]["now"]
 
@@ -300,3 +300,52 @@ def test_verify_names_the_unmatched_request(seedbed: MockServer, control: Contro
     assert miss["entry"] == 1
     assert "ends with a slash" in miss["hint"]
     assert control("POST", "/verify", {"operation": "credit"})[1]["near_misses"] == []
+
+
+# Bounds
+
+
+def test_a_list_continues_before_an_entry(control: Control, call: Call) -> None:
+    for number in range(10):
+        call("GET", CREDIT, X_Seedbed_Space=f"space-{number % 3}")
+    numbers = [entry["number"] for entry in entries(control)]
+    assert numbers == sorted(numbers)
+    latest = [entry["number"] for entry in entries(control, limit=4)]
+    earlier = [entry["number"] for entry in entries(control, limit=4, before=latest[0])]
+    assert earlier + latest == numbers[-8:]
+    assert entries(control, before=numbers[0]) == []
+
+
+def test_a_list_of_large_bodies_ends_early_and_can_be_continued(control: Control, call: Call) -> None:
+    for _ in range(80):
+        call("POST", CREATE, b"x" * 65_000)
+    listed = entries(control, limit=1000)
+    assert 55 < len(listed) < 70
+    assert len(entries(control, limit=1000, before=listed[0]["number"])) == 80 - len(listed)
+
+
+def test_the_journals_of_all_spaces_have_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seedbed_mock.journal.MOST_ENTRIES_OF_ALL", 50)
+    budget = JournalBudget()
+    journals = [Journal(budget) for _ in range(20)]
+    for number in range(400):
+        journals[number % 20].add(JournalEntry(number=number, at=0, kind="call", operation="credit"))
+    kept = [entry.number for journal in journals for entry in journal]
+    assert len(kept) == 50
+    journals[-1].clear()
+    for number in range(100):
+        journals[0].add(JournalEntry(number=number, at=0, kind="call", operation="credit"))
+    assert sum(len(tuple(journal)) for journal in journals) == 50
+
+
+def test_a_verification_with_thousands_of_values_lists_few_differences(seedbed: MockServer, call: Call) -> None:
+    for _ in range(20):
+        call("GET", CREDIT)
+    wanted = {"operation": "credit", "request": {f"key{number}": number for number in range(3000)}}
+    verdict = seedbed.control("POST", "verify", wanted)
+    assert [len(each["differences"]) for each in verdict["near_misses"]] == [1, 1, 1]
+    call("POST", CREATE, request_with("x"))
+    verdict = seedbed.control("POST", "verify", {**wanted, "operation": "createTask"})
+    assert [len(each["differences"]) for each in verdict["near_misses"]] == [20]
+    assert "2980 more values" in verdict["message"]
+    assert len(verdict["message"]) < 2000

@@ -10,17 +10,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
+from seedbed_mock import MockServer, running
 from seedbed_mock.accounts import Account
 from seedbed_mock.settings import MOST_CREDITS, SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store, StoreError
 from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, even_timeline, polled
+from seedbed_schemas import default_contract
+from seedbed_schemas.openapi import example_of
 
 START = 1_765_166_238_716
 PRICE = Decimal("6.5")
@@ -623,3 +627,42 @@ def test_a_full_disk_refuses_whole_changes_and_the_store_recovers(tmp_path: Path
     store._database.execute("PRAGMA max_page_count = 100000")
     store.create(task(made), ONE)
     store.close()
+
+
+# A database that cannot be used for a while
+
+
+def create_by_http(server: MockServer) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {server.key}"}
+    body = example_of(default_contract().part("request"))
+    return httpx2.post(server.url + default_contract().operation.path, json=body, headers=headers, trust_env=False)
+
+
+def test_a_database_that_another_program_locks_stops_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tasks.db"
+    with running(db=path) as server, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        response = create_by_http(server)
+        assert (response.status_code, response.json()["code"]) == (200, 500)
+        assert [create_by_http(server).json()["code"] for _ in range(5)] == [500] * 5
+        assert server.control("GET", "health")["errors"] == 0
+        other.rollback()
+        assert create_by_http(server).json()["code"] == 200
+    assert [record.exc_info for record in caplog.records] == [None]
+
+
+def test_a_full_disk_is_no_internal_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(db=tmp_path / "tasks.db", rate_limit="off", credits=10**6) as server:
+        store = server._service.store
+        assert isinstance(store, SqliteStore)
+        pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+        store._database.execute(f"PRAGMA max_page_count = {pages + 2}")
+        codes = [create_by_http(server).json()["code"] for _ in range(40)]
+        assert codes[-10:] == [500] * 10
+        assert server.control("GET", "health")["errors"] == 0
+        store._database.execute("PRAGMA max_page_count = 100000")
+        assert create_by_http(server).json()["code"] == 200
+    assert {record.exc_info for record in caplog.records} == {None}
+    assert len(caplog.records) < 5

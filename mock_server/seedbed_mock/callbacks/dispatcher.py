@@ -210,7 +210,7 @@ class CallbackDispatcher:
                 if due is not None and speed and len(self._attempts) < _MAX_ATTEMPTS:
                     pause = min(due / speed + 0.001, longest or math.inf)
             except Exception as error:
-                self._service.keep_error(error)
+                self._service.report(error, "callbacks")
                 pause = _RECOVERY_SECONDS
             # Not wait_for: in Python 3.11 it drops a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
@@ -238,7 +238,7 @@ class CallbackDispatcher:
         self._attempts.discard(attempt)
         self._woken.set()
         if not attempt.cancelled() and isinstance(error := attempt.exception(), Exception):
-            self._service.keep_error(error)
+            self._service.report(error, "callbacks")
 
     async def _deliver(self, task: Task) -> None:
         """Make one attempt and record its outcome."""

@@ -6,8 +6,11 @@ the routes and the OpenAPI document are generated from this table. The docstring
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
+from heapq import merge
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -24,6 +27,7 @@ from seedbed_mock.control.schemas import (
     Confirmation,
     FaultList,
     Health,
+    JournalItem,
     JournalList,
     TaskInfo,
     TaskList,
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account
     from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
     from seedbed_mock.control.schemas import (
+        AccountQuery,
         AdvanceRequest,
         CallbackInfo,
         CallbackQuery,
@@ -72,6 +77,12 @@ ROOT = CONTROL_ROOT
 
 DOCUMENT_PATH = "/openapi.json"
 """Path of the OpenAPI document below the prefix."""
+
+_SCANNED_ENTRIES = 10_000
+"""Largest number of journal entries that a filter or a verification looks at; a single space has far fewer."""
+
+_LARGEST_LIST = 4 * 1024 * 1024
+"""In bytes of bodies and headers: beyond it, a list of journal entries ends early. ``before`` continues it."""
 
 _SCANNED_TASKS = 10_000
 """Largest number of tasks that a filter looks at, since each has to be read from the store."""
@@ -124,28 +135,38 @@ class ControlApi:
             for name in ("kind", "operation", "account", "task_id", "code")
             if (value := getattr(query, name)) is not None
         }
-        found = [
-            journal_item(entry, space)
-            for space, entry in self._entries(query.space)
-            if entry.at >= query.since
-            and all(getattr(entry, name) == value for name, value in filters.items())
-            and (query.violation is None or query.violation in entry.violations)
-        ]
-        return JournalList(sorted(found, key=lambda item: item.number)[-query.limit :])
+        found, size = deque[JournalItem](), 0
+        for space, entry in self._entries(query.space, query.before):
+            if (
+                entry.at >= query.since
+                and all(getattr(entry, name) == value for name, value in filters.items())
+                and (query.violation is None or query.violation in entry.violations)
+            ):
+                size += entry.size
+                if len(found) == query.limit or (found and size > _LARGEST_LIST):
+                    break
+                found.appendleft(journal_item(entry, space))
+        return JournalList(list(found))
 
     async def verify(self, _path: Mapping[str, str], _query: EmptyRequest, body: VerifyRequest) -> Verdict:
         """Check whether expected calls were made, and return the nearest calls if they were not."""
         self._check_operation(body.operation)
-        return verify(body, [entry for _, entry in self._entries(body.space)])
+        return verify(body, [entry for _, entry in self._entries(body.space)][::-1])
 
     def _check_operation(self, name: str | None) -> None:
         if name is not None and name not in self._operations:
             raise ValueError(f"unknown operation {for_display(name)}; valid operations: {', '.join(self._operations)}")
 
-    def _entries(self, space: str | None) -> Iterator[tuple[str, JournalEntry]]:
-        for each in self._service.spaces.all():
-            if space in (None, each.name):
-                yield from ((each.name, entry) for entry in each.journal)
+    def _entries(self, space: str | None, before: int | None = None) -> Iterator[tuple[str, JournalEntry]]:
+        """Yield the newest entries of one space or of all, newest first, up to ``_SCANNED_ENTRIES``."""
+        journals = [
+            zip(repeat(each.name), reversed(each.journal), strict=False)
+            for each in self._service.spaces.all()
+            if space in (None, each.name)
+        ]
+        newest_first = merge(*journals, key=lambda each: -each[1].number)
+        older = (each for each in newest_first if before is None or each[1].number < before)
+        yield from islice(older, _SCANNED_ENTRIES)
 
     async def tasks(self, _path: Mapping[str, str], query: TaskQuery, _body: EmptyRequest) -> TaskList:
         """List tasks, newest first."""
@@ -197,10 +218,11 @@ class ControlApi:
     def _task_info(self, task: Task | None, task_id: str) -> TaskInfo:
         return task_info(_existing(task, task_id), self._service.now(), self._service)
 
-    async def accounts(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountList:
+    async def accounts(self, _path: Mapping[str, str], query: AccountQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""
-        spaces = [space for space in self._service.spaces.all() if query.space in (None, space.name)]
-        return AccountList([self._account_info(each) for space in spaces for each in space.accounts.values()])
+        spaces = (space for space in self._service.spaces.all() if query.space in (None, space.name))
+        accounts = (account for space in spaces for account in space.accounts.values())
+        return AccountList([self._account_info(each) for each in islice(accounts, query.limit)])
 
     async def account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
         """Return one account."""
@@ -323,7 +345,7 @@ OPERATIONS = (
     ControlOperation("GET", "/tasks/{task_id}", ControlApi.task, schemas.TaskInfo),
     ControlOperation("POST", "/tasks/{task_id}/finish", ControlApi.finish, schemas.TaskInfo),
     ControlOperation("POST", "/tasks/{task_id}/fail", ControlApi.fail, schemas.TaskInfo, body=schemas.FailRequest),
-    ControlOperation("GET", "/accounts", ControlApi.accounts, schemas.AccountList, query=schemas.SpaceQuery),
+    ControlOperation("GET", "/accounts", ControlApi.accounts, schemas.AccountList, query=schemas.AccountQuery),
     ControlOperation("GET", "/accounts/{account}", ControlApi.account, schemas.AccountInfo, query=schemas.SpaceQuery),
     ControlOperation(
         "POST",

@@ -21,6 +21,7 @@ from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictEr
 from seedbed_mock.control.openapi import document
 from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import MOCK_HEADERS, ServiceError
+from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -150,6 +151,7 @@ _STATUSES: dict[type[Exception], int] = {
     UnknownResourceError: 404,
     _WrongMethodError: 405,
     ConflictError: 409,
+    StoreUnavailableError: 503,
     msgspec.ValidationError: 422,
     ValueError: 422,
 }

@@ -59,7 +59,17 @@ class JournalQuery(SpaceQuery, frozen=True):
     code: Annotated[int, Meta(description="Code in the body of the response.")] | None = None
     violation: Annotated[str, Meta(description="Contract clause that the request violated.")] | None = None
     since: Annotated[int, Meta(description="Earliest time of the entries, in Unix milliseconds.")] = 0
+    before: (
+        Annotated[int, Meta(ge=1, description="Number of an entry; only older ones are listed, to continue a list.")]
+        | None
+    ) = None
     limit: _Limit = 100
+
+
+class AccountQuery(SpaceQuery, frozen=True):
+    """Selection of accounts."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Largest number of accounts to list.")] = 1000
 
 
 class TaskQuery(SpaceQuery, frozen=True):

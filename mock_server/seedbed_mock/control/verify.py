@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 
 _SHOWN_MISSES = 3
+_COUNTED_DIFFERENCES = 20
+_SHOWN_VALUES = 20
 _WHOLE_BODY = "body"
 
 
@@ -44,8 +47,11 @@ def verify(expected: VerifyRequest, entries: Iterable[JournalEntry]) -> Verdict:
     bounds = least, most = _bounds(expected)
     entries = tuple(entries)
     calls = [entry for entry in entries if entry.kind == "call"]
+    # More differences than that tell a reader nothing, and thousands of calls may have thousands each.
     compared = [
-        (entry, list(_differences(expected, entry))) for entry in calls if entry.operation == expected.operation
+        (entry, list(islice(_differences(expected, entry), _COUNTED_DIFFERENCES)))
+        for entry in calls
+        if entry.operation == expected.operation
     ]
     matched = sum(not differences for _, differences in compared)
     near_misses: list[NearMiss] = []
@@ -107,7 +113,8 @@ def _described(expected: VerifyRequest) -> str:
     """Return the operation with the expected values, such as ``createTask with input.seed 7 and code 200``."""
     values = [*_leaves(expected.request)]
     values += [(name, value) for name in ("code", "account") if (value := getattr(expected, name)) is not None]
-    parts = [f"{where} {_json(value)}" for where, value in values]
+    parts = [f"{for_display(where)} {_json(value)}" for where, value in values[:_SHOWN_VALUES]]
+    parts += [f"{len(values) - _SHOWN_VALUES} more values"] if len(values) > _SHOWN_VALUES else []
     if not parts:
         return expected.operation
     *first, last = parts

@@ -10,18 +10,26 @@ import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import exact_credits, given_back
-from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenError, OverdrawnError, StoreError
+from seedbed_mock.stores.store import (
+    SPARE_SHARE,
+    UNFINISHED_SHARE,
+    NameTakenError,
+    OverdrawnError,
+    StoreError,
+    StoreUnavailableError,
+)
 from seedbed_mock.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from seedbed_mock.accounts import Account
 
@@ -34,6 +42,9 @@ _VERSION = 2
 
 _BUSY_TIMEOUT = 5.0
 """In seconds: how long a server waits for the transaction of another one on the same file."""
+
+_SERVING_BUSY_MILLISECONDS = 200
+"""How long one call waits for the transaction of another server, which takes some milliseconds."""
 
 _RETRY_SECONDS = 0.01
 """Pause between two attempts of a statement for which SQLite itself does not wait."""
@@ -71,6 +82,51 @@ PRAGMA user_version = {_VERSION}
 """
 
 
+class _DatabaseUnavailableError(StoreUnavailableError, sqlite3.OperationalError):
+    """The database is locked by another program, or cannot be written."""
+
+
+class _Database(sqlite3.Connection):
+    """A connection that does not block the server when another program locks the file or the disk is full."""
+
+    _is_serving = False
+    _waits = False
+
+    def begin_service(self) -> None:
+        """Wait only shortly for locks from now on, and raise ``StoreUnavailableError`` instead of SQLite's errors."""
+        self._is_serving = True
+        self._set_waiting(is_on=True)
+
+    def _set_waiting(self, *, is_on: bool) -> None:
+        if self._waits is not is_on:
+            self._waits = is_on
+            super().execute(f"PRAGMA busy_timeout = {_SERVING_BUSY_MILLISECONDS if is_on else 0}")
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute a statement."""
+        try:
+            cursor = super().execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            if not self._is_serving:
+                raise
+            # The next calls do not wait: one after the other, they would stop the server together.
+            self._set_waiting(is_on=False)
+            raise _DatabaseUnavailableError(f"The database cannot be used now: {error}.") from error
+        if self._is_serving and not self._waits:
+            self._set_waiting(is_on=True)
+        return cursor
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> Literal[False]:
+        try:
+            return super().__exit__(kind, error, traceback)
+        except sqlite3.OperationalError as failure:
+            if not self._is_serving:
+                raise
+            raise _DatabaseUnavailableError(f"The database cannot be used now: {failure}.") from failure
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Return a connection to a database file of Seedbed, which is created if it is missing or empty.
 
@@ -86,13 +142,16 @@ def open_database(path: Path) -> sqlite3.Connection:
         _check_path(file)
         if file.exists() and file.stat().st_size:
             _check_stable_content(file)
-        database = sqlite3.connect(file, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(
+            file, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=_Database
+        )
         try:
             _prepare(database)
         except BaseException:
             database.close()
             raise
         else:
+            database.begin_service()
             return database
     except OSError as error:
         raise StoreError(f"The database {path} cannot be used: {error.strerror}.") from error

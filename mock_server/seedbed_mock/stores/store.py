@@ -35,6 +35,10 @@ class NameTakenError(Exception):
     """A task with this ID exists already."""
 
 
+class StoreUnavailableError(Exception):
+    """The store cannot be used at the moment; the message is one sentence that says why. Nothing was changed."""
+
+
 class StoreError(ValueError):
     """The file of a store cannot be used; the message is one sentence that says why."""
 
