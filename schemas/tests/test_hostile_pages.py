@@ -1,7 +1,9 @@
 """Pages with a mistake or an unusual spelling: derived, or rejected with one sentence, but never misread silently."""
 
+import contextlib
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,76 @@ def test_an_error_is_short_even_if_the_page_is_long(tmp_path: Path, capsys: pyte
     page.write_text(TABLES.replace("`enum<integer>` | 否", f"`{'x' * 50_000}` | 否"), encoding="utf-8")
     assert main(["derive", str(page)]) == 2
     assert len(capsys.readouterr().err) < 1000
+
+
+def damaged(page: str, other: str, draw: random.Random) -> str:
+    """Return a page with a random mistake: a part is lost, repeated, mixed, shuffled or replaced."""
+    lines, others = page.split("\n"), other.split("\n")
+    at = draw.randrange(len(lines))
+    match draw.randrange(6):
+        case 0:
+            return page[: draw.randrange(len(page))]
+        case 1:
+            return "\n".join(lines[:at] + lines[at + draw.randrange(1, 5) :])
+        case 2:
+            return "\n".join([*lines[:at], *draw.choices(lines, k=3), *lines[at:]])
+        case 3:
+            return "\n".join(lines[:at] + others[draw.randrange(len(others)) :])
+        case 4:
+            draw.shuffle(lines)
+            return "\n".join(lines)
+    for _ in range(8):
+        at = draw.randrange(len(page))
+        page = page[:at] + draw.choice("`*|:：-（）()<>[]{}\\\"' 。，0a#\n") + page[at + 1 :]
+    return page
+
+
+@pytest.mark.parametrize(
+    "count", [40, pytest.param(600, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.exhaustive)]
+)
+def test_a_damaged_page_is_derived_or_rejected_with_one_sentence(count: int) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in sorted(PAGES.rglob("*.md"))]
+    draw = random.Random(count)  # noqa: S311 - a repeatable test
+    for _ in range(count):
+        page = damaged(draw.choice(pages), draw.choice(pages), draw)
+        message = "."
+        try:
+            Contract(derive_page(page).contract)
+        except PageError as error:
+            message = str(error)
+        assert message.endswith(".")
+        assert "\n" not in message
+
+
+ROWS = "| input.seed | integer | 否 | 随机种子。 |\n"
+DOTTED = (PAGES / "layouts" / "tables-dotted.zh.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "message"),
+    [
+        (ROWS, ROWS + "".join(f"| f{number} | string | 否 | x |\n" for number in range(10**6)), "longer than"),
+        ("input.seed", "input." + "a." * 5_000 + "seed", "nested in more than"),
+        ("input.seed", "input." + "a." * 30 + "seed", "nested in more than"),
+        ("| integer |", "| " + "array<" * 5_000 + " |", "is not known"),
+        ("Bearer YOUR_API_KEY", "[" * 5_000, ""),
+        ("## 响应说明", "".join("  " * depth + f"* **a{depth}**\n" for depth in range(300)) + "\n## 响应说明", ""),
+        ("## 响应说明", ">" * 20_000 + "\n\n## 响应说明", ""),
+        ("## 响应说明", "<table>" * 20_000 + "\n\n## 响应说明", ""),
+        ("## 响应说明", "```\n" + "{\"a\":" * 20_000 + "\n```\n\n## 响应说明", ""),
+        ("随机种子。", "可用选项：" * 5_000, ""),
+        ("随机种子。", "最多 1 到 " * 5_000, ""),
+        ("随机种子。", "9" * 50_000, ""),
+        ("https://api.example.com", "https://[api", ""),
+        ("https://api.example.com", "https://api：x.com", ""),
+    ],
+)  # fmt: skip
+def test_a_huge_or_deep_page_is_derived_or_rejected_with_one_sentence(found: str, put: str, message: str) -> None:
+    assert found in DOTTED
+    page = DOTTED.replace(found, put)
+    if message:
+        with pytest.raises(PageError, match=message):
+            derive_page(page)
+    else:
+        with contextlib.suppress(PageError):
+            Contract(derive_page(page).contract)

@@ -15,6 +15,7 @@ from seedbed_schemas.job_api import job_api
 
 PAGES = Path(__file__).parent / "pages" / "layouts"
 LAYOUTS = sorted(path.name.removesuffix(".md") for path in PAGES.glob("*.md"))
+SLOW = "readme-message.en"
 LAYOUTS += ["crlf", "byte-order-mark", "full-width"]
 
 FACTS: dict[str, Any] = {
@@ -146,7 +147,7 @@ def test_the_server_is_that_of_the_page_or_the_documented_one(layout: str) -> No
 @pytest.mark.parametrize(
     "layout",
     [
-        pytest.param(layout, marks=() if layout == "readme-message.en" else pytest.mark.exhaustive)
+        pytest.param(layout, marks=pytest.mark.slow if layout == SLOW else pytest.mark.exhaustive)
         for layout in LAYOUTS[:-3]
     ],
 )
@@ -177,3 +178,235 @@ def test_the_table_of_layouts_and_facts(capsys: pytest.CaptureFixture[str]) -> N
         facts = [is_right for table in tables.values() for is_right in table.values()]
         print(f"\n{len(tables)} layouts, {len(facts)} facts, {sum(facts)} right")
     assert all(facts)
+
+
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+    "plain captions": (
+        "tables-dotted.zh",
+        {
+            "## 请求参数说明": "请求参数：",
+            "### Body (application/json)\n": "请求体：\n",
+            "### Authorizations": "鉴权：",
+            "## 响应说明\n\n**请求成功**": "响应参数：",
+        },
+    ),
+    "bold colon captions": (
+        "tables-dotted.zh",
+        {
+            "## 请求参数说明\n": "",
+            "### Body (application/json)": "**请求体：**",
+            "### Authorizations": "**鉴权：**",
+            "## 响应说明\n\n**请求成功**": "**响应参数：**",
+        },
+    ),
+    "numbered": (
+        "tables-dotted.zh",
+        {
+            "## 请求参数说明": "## 2. 请求参数",
+            "### Body (application/json)": "### 2.2 请求体参数",
+            "### Authorizations": "### 2.1 鉴权说明",
+            "## 响应说明": "## 三、返回参数说明",
+        },
+    ),
+    "heads": (
+        "tables-dotted.zh",
+        {
+            "| 参数 | 类型 | 必需 | 说明 |": "| 参数名称 | 参数类型 | 是否必须 | 参数描述 |",
+            "| 参数 | 类型 | 说明 |": "| 名称 | 数据类型 | 备注 |",
+        },
+    ),
+    "input heading": (
+        "tables-inputs.zh",
+        {
+            "### input 对象参数": "### 输入参数 (input)",
+            "### data 对象参数": "### data 对象",
+        },
+    ),
+    "input heading2": (
+        "tables-inputs.zh",
+        {
+            "### input 对象参数": "### `input` 字段说明",
+            "### data 对象参数": "#### data 结构",
+        },
+    ),
+    "undotted loose": (
+        "tables-inputs.zh",
+        {
+            "### input 对象参数": "### input 参数",
+            "| `input.": "| `",
+            "| `data.taskId`": "| `taskId`",
+        },
+    ),
+    "heading endpoint": (
+        "tables-dotted.zh",
+        {
+            "**请求端点**\n```\nPOST /api/v1/jobs/createTask\n```": "## POST /api/v1/jobs/createTask",
+        },
+    ),
+    "plain url": (
+        "tables-dotted.zh",
+        {
+            "**请求端点**\n```\nPOST /api/v1/jobs/createTask\n```": "URL: POST https://api.example.com/api/v1/jobs/createTask",
+        },
+    ),
+    "plain url zh": (
+        "tables-dotted.zh",
+        {
+            "**请求端点**\n```\nPOST /api/v1/jobs/createTask\n```": "接口地址：https://api.example.com/api/v1/jobs/createTask\n请求方式：POST",
+        },
+    ),
+    "no endpoint": (
+        "tables-dotted.zh",
+        {
+            "**请求端点**\n```\nPOST /api/v1/jobs/createTask\n```": "",
+        },
+    ),
+    "yes star": (
+        "readme.en",
+        {
+            "| input | object | Yes |": "| input | object | Yes* |",
+        },
+    ),
+    "broken marks": (
+        "readme.en",
+        {
+            "  - `wide`: wide kind": "  - `wide**: wide kind",
+            '**Default Value**: `"square"`': '**Default Value**: `"square"`\')',
+        },
+    ),
+    "double tick": (
+        "readme.en",
+        {
+            '**Default Value**: `"square"`': '**Default Value**: `"square"``',
+        },
+    ),
+    "options bar": (
+        "readme.en",
+        {
+            "- **Options**:\n  - `1`: 1 kind\n  - `2`: 2 kind\n  - `4`: 4 kind": "- **Options**: `1` | `2` | `4`",
+        },
+    ),
+    "options plain": (
+        "readme.en",
+        {
+            "- **Options**:\n  - `1`: 1 kind\n  - `2`: 2 kind\n  - `4`: 4 kind": "- **Options**: 1, 2, 4",
+        },
+    ),
+    "range to": (
+        "readme.en",
+        {
+            "0 - 1 (step: 0.1)": "`0` to `1` (step `0.1`)",
+        },
+    ),
+    "required label": (
+        "readme.en",
+        {
+            "- **Required**: Yes": "- **Required**: `true`",
+            "- **Required**: No": "- **Required**: `false`",
+        },
+    ),
+    "crumbs": (
+        "bold-bullets.zh",
+        {
+            "**input.prompt**": "**`input.prompt`**",
+        },
+    ),
+    "bold with required": (
+        "bold-bullets.zh",
+        {
+            "**input.prompt**": "**input.prompt** (必填)",
+        },
+    ),
+    "stars": (
+        "bold-bullets.zh",
+        {
+            "**input.prompt**": "**input.prompt***",
+        },
+    ),
+    "fullwidth paren": (
+        "type-lines.zh",
+        {
+            "`string` (required)": "`string`（必填）",
+        },
+    ),
+    "upper types": (
+        "tables-dotted.zh",
+        {
+            "| string |": "| String |",
+            "| boolean |": "| Boolean |",
+            "| number |": "| Float |",
+        },
+    ),
+    "zh types": (
+        "tables-dotted.zh",
+        {
+            "| string |": "| 字符串 |",
+            "| boolean |": "| 布尔值 |",
+            "| integer |": "| 整数 |",
+            "| object |": "| 对象 |",
+        },
+    ),
+    "blank lines in bullets": (
+        "bold-bullets.zh",
+        {
+            "*   **类型**": "\n*   **类型**",
+        },
+    ),
+    "dash bullets": (
+        "bold-bullets.zh",
+        {
+            "*   ": "- ",
+        },
+    ),
+    "tabs": (
+        "bold-bullets.zh",
+        {
+            "*   ": "*\t",
+        },
+    ),
+    "tilde fence": (
+        "bold-bullets.zh",
+        {
+            "```": "~~~",
+        },
+    ),
+    "trailing cell": (
+        "tables-dotted.zh",
+        {
+            "| input.seed | integer | 否 | 随机种子。 |": "| input.seed | integer | 否 | 随机种子。",
+        },
+    ),
+    "section sep": (
+        "headings-labels.zh",
+        {
+            "#### input.prompt": "---\n\n#### input.prompt",
+        },
+    ),
+    "nbsp": (
+        "tables-dotted.zh",
+        {
+            "| input.seed |": "|\xa0input.seed\xa0|",
+        },
+    ),
+    "zero width": (
+        "tables-dotted.zh",
+        {
+            "| input.seed |": "| \u200binput.seed |",
+        },
+    ),
+}
+"""Other spellings of a layout: the layout, and what is written in place of what."""
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_another_spelling_gives_the_same_facts(name: str) -> None:
+    layout, changes = VARIANTS[name]
+    page = page_of(layout)
+    for found, put in changes.items():
+        assert found in page
+        page = page.replace(found, put)
+    derivation = derive_page(page)
+    facts = stated(Contract(derivation.contract))
+    facts.pop("model/default", None)
+    assert facts == expected_of(layout)
+    assert derivation.unrecognized == ()

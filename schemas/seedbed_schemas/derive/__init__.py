@@ -204,10 +204,14 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
     request = replace(facts.request, fields=tuple(map(_with_constant_model, facts.request.fields)))
     constants = [field.rules["const"] for field in request.fields if field.name == _MODEL and "const" in field.rules]
     if not constants:
-        raise PageError(f"The page does not list exactly one option for the field {_MODEL!r}.")
+        listed = [
+            field.rules["enum"].value for field in request.fields if field.name == _MODEL and "enum" in field.rules
+        ]
+        found = f"but {', '.join(map(for_display, listed[0][:4]))}" if listed else "and names it nowhere else"
+        raise PageError(f"The page does not list exactly one option for the field {_MODEL!r}, {found}.")
     if not facts.codes:
         raise PageError("The page does not list the status codes of its response.")
-    model = str(constants[0].value)
+    model = str(rules["const"].value)
     operation = vars(facts.operation)
     table: dict[int, dict[str, Any]] = {}
     for code in facts.codes:

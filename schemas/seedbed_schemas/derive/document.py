@@ -183,6 +183,8 @@ def _fences(blocks: Iterable[Block]) -> Iterator[Fence]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+# Characters without width, which copied pages contain inside of names.
+_INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
 _MARKER: Final = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 
 
@@ -190,7 +192,8 @@ def read_sections(text: str) -> list[Section]:
     """Split a Markdown page into its sections, in page order."""
     sections, markdown = [Section(())], MarkdownIt("commonmark").enable("table")
     reader = _Reader(sections)
-    for line, part in _parts(text.replace("\r\n", "\n").replace("\r", "\n")):
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    for line, part in _parts(text):
         if part.lstrip()[:6].lower() == "<table":
             sections[-1].blocks.extend(html_tables(markdown, part, line))
         else:

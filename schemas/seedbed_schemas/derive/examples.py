@@ -1,4 +1,4 @@
-"""The examples of a page: its example calls and JSON bodies, and where they contradict the page's own rules."""
+"""What a page shows of its operations: stated endpoints, example calls and JSON bodies, and their contradictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas.clauses import CODE, nodes
-from seedbed_schemas.derive.facts import Example, Field, Place, RuleFact
+from seedbed_schemas.derive.document import Fence, lines_of
+from seedbed_schemas.derive.facts import Example, Field, Place, RuleFact, split_url
+from seedbed_schemas.derive.vocabulary import match_concept
 from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import Schema, for_display
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from seedbed_schemas.contract import Contract
-    from seedbed_schemas.derive.document import Fence, Section
+    from seedbed_schemas.derive.document import Section, Segment
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,99 @@ class ExampleCall:
     place: Place
 
 
+# --- stated operations -----------------------------------------------------------------------------------------------
+
+
+_ENDPOINT: Final = re.compile(
+    r"(?:(?P<method>GET|POST|PUT|PATCH|DELETE)\b[\s:：]{0,4})?(?P<url>(?:https?://[^\s/\[\]]{1,200})?/[\w./{}?=&:%-]{1,300})",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class StatedOperation:
+    """An operation that a page names: its method, if it is stated beside the path, and its URL or path."""
+
+    url: str
+    method: str
+    place: Place
+    headings: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """The path without the query."""
+        return split_url(self.url)[1]
+
+    @property
+    def server(self) -> str:
+        """The server, if the page gives the whole URL."""
+        return split_url(self.url)[0]
+
+
+def stated_operations(sections: Iterable[Section]) -> Iterator[StatedOperation]:
+    """Yield the operations that labels, headings of a fence or code spans name, in page order."""
+    for section in sections:
+        label = ""
+        if (match := _ENDPOINT.fullmatch(section.heading)) and match["method"]:
+            yield StatedOperation(match["url"], match["method"].upper(), Place(section.heading), section.headings)
+        for block in section.blocks:
+            lines: Iterable[Segment] = ()
+            if isinstance(block, Fence):
+                match = _ENDPOINT.match(block.text.strip())
+                if match and (label or match["method"]):
+                    place = Place(section.heading, label=label)
+                    yield StatedOperation(match["url"], match["method"] or "", place, section.headings)
+                label = ""
+            else:
+                lines = lines_of([block])
+            for line in lines:
+                found = _operation_of(section, line, label)
+                if found:
+                    yield found
+                label = line.label if match_concept(line.label, "path") and not line.text else ""
+
+
+def _operation_of(section: Section, line: Segment, label_above: str) -> StatedOperation | None:
+    label, text = line.label or label_above, line.text
+    if not line.label and (parts := plain_label_of_path(text)):
+        label, text = parts
+    match = _ENDPOINT.fullmatch(text.strip())
+    if not match or (line.label and not match_concept(line.label, "path")):
+        return None
+    # Without a label, a path in running text may be that of anything.
+    if not match_concept(label, "path") and not match["method"]:
+        return None
+    place = Place(section.heading, label=label)
+    return StatedOperation(match["url"], (match["method"] or "").upper(), place, section.headings)
+
+
+def plain_label_of_path(text: str) -> tuple[str, str] | None:
+    """Return the label of a path without bold text, and the path."""
+    label, colon, value = text.replace("：", ":", 1).partition(":")
+    return (label, value.strip()) if colon and match_concept(label, "path") else None
+
+
+def headings_of_others(main: StatedOperation, operations: Iterable[StatedOperation]) -> set[tuple[str, ...]]:
+    """Return the headings of the parts of the page that document other operations."""
+    found = set[tuple[str, ...]]()
+    for other in operations:
+        if other.path == main.path:
+            continue
+        shared = 0
+        for one, two in zip(main.headings, other.headings, strict=False):
+            if one != two:
+                break
+            shared += 1
+        if shared < len(other.headings):
+            found.add(other.headings[: shared + 1])
+    return found
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-_URL: Final = re.compile(r"https?://[^\s'\"`\\)>,;]{1,400}")
+# Without brackets, which urlsplit rejects outside addresses of IPv6.
+_URL: Final = re.compile(r"https?://[^\s'\"`\\)>,;\[\]]{1,400}")
 _METHOD: Final = re.compile(
     r"(?:-X|--request)[\s=]{1,4}['\"]?([A-Za-z]{3,7})|method['\"]?\s{0,3}[:=]\s{0,3}['\"]([A-Za-z]{3,7})"
 )

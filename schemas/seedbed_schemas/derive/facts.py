@@ -219,6 +219,18 @@ def codes_of_options(answer: Field) -> Iterator[CodeFact]:
             yield from (CodeFact(number, options.place) for number in options.value if isinstance(number, int))
 
 
+_ADDRESS: Final = re.compile(r"(?P<server>https?://[^/?#\s]{1,300})?(?P<path>[^?#]*)(?:[?#].*)?", re.DOTALL)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the server and the path of a URL; the server of a mere path is empty.
+
+    Unlike the standard library, this accepts every text, because a page may contain any.
+    """
+    match = _ADDRESS.fullmatch(url)
+    return ((match["server"] or "").rstrip("/"), match["path"]) if match else ("", url)
+
+
 # --- locations in documents ------------------------------------------------------------------------------------------
 
 

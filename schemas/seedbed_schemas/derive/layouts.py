@@ -97,14 +97,6 @@ def entries(section: Section, above: Mapping[str, str]) -> Iterator[FieldEntry]:
     yield from nested
 
 
-def block_lines(block: Block) -> Iterator[Segment]:
-    """Yield the lines of a block that is not a fence or a table."""
-    if isinstance(block, Paragraph):
-        yield from block.segments
-    elif isinstance(block, Item):
-        yield from block.lines()
-
-
 def paragraph_lines(section: Section) -> Iterator[Segment]:
     """Yield the lines of a section's paragraphs, without those of its lists."""
     yield from (line for block in section.blocks if isinstance(block, Paragraph) for line in block.segments)
@@ -219,6 +211,9 @@ def _own_entry(section: Section, parent: str, lines: list[Segment]) -> FieldEntr
     if lines and not lines[0].label and _read_head(entry, lines[0], lines[0].text):
         rest = [*entry.lines(), *lines[1:]]
         entry.cells.pop("description", None)
+    elif section.caption and lines and (mark := _required_mark(lines[0].text)):
+        entry.set("required", "", Segment(text=mark))
+        rest = lines[1:]
     found = list(statements(rest))
     if "type" not in entry.cells and not _has_type_line(found):
         return None
@@ -400,12 +395,15 @@ def _inline_statements(line: Segment) -> Iterator[Segment]:
 # --- captions --------------------------------------------------------------------------------------------------------
 
 
-def with_captions(sections: Iterable[Section], is_heading: Callable[[str], bool]) -> Iterator[Section]:
+_MAXIMUM_CAPTION_CHARACTERS: Final = 60
+
+
+def with_captions(sections: Iterable[Section], is_heading: Callable[..., bool]) -> Iterator[Section]:
     """Yield the sections, split at the bold names of fields and at the bold captions that serve as headings.
 
     Args:
         sections: The sections of a page.
-        is_heading: Whether a caption has the meaning of a heading.
+        is_heading: Whether a caption has the meaning of a heading, given whether it has a colon.
     """
     for section in sections:
         current = Section(section.headings, section.line)
@@ -413,9 +411,9 @@ def with_captions(sections: Iterable[Section], is_heading: Callable[[str], bool]
             segments = block.segments if isinstance(block, Paragraph) else []
             first = segments[0] if segments else Segment()
             kept: Block = block
-            if first.label and not first.colon and not first.text and is_heading(first.label):
+            if caption := _heading_of(first, is_heading):
                 yield current
-                current = Section((*section.headings, first.label), first.line)
+                current = Section((*section.headings, caption), first.line)
                 kept = Paragraph(segments[1:])
             elif first.label and not first.colon and _is_field_caption(first):
                 yield current
@@ -426,9 +424,24 @@ def with_captions(sections: Iterable[Section], is_heading: Callable[[str], bool]
         yield current
 
 
+def _heading_of(line: Segment, is_heading: Callable[..., bool]) -> str:
+    """Return the text of a line that serves as a heading: bold, or with a colon at its end."""
+    text = line.label or (line.text if line.text.endswith((":", "：")) else "")
+    is_alone = not (line.label and line.text) and len(text) <= _MAXIMUM_CAPTION_CHARACTERS
+    has_colon = line.colon or not line.label
+    return text.rstrip(":： ") if text and is_alone and is_heading(text.rstrip(":： "), has_colon=has_colon) else ""
+
+
 def _is_field_caption(line: Segment) -> bool:
     if not is_field_name(_NAME_REMARK.sub("", line.label)):
         return False
     probe = FieldEntry(line.label, "", Place(""))
     # `**Example**` is a label of the field above it; a field may have such a name only together with its type.
-    return _read_head(probe, line, line.text) or (not line.text and not match_concept(line.label, *LABELS, *COLUMNS))
+    is_name = not match_concept(line.label, *LABELS, *COLUMNS)
+    return _read_head(probe, line, line.text) or (is_name and (not line.text or bool(_required_mark(line.text))))
+
+
+def _required_mark(text: str) -> str:
+    """Return what stands beside a bold name if it says whether the field is required; an asterisk says that it is."""
+    word = text.strip().strip("()（）[]【】").strip()
+    return "Yes" if word == "*" else word if match_concept(word, "yes", "no") else ""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from seedbed_schemas.clauses import CODE
 from seedbed_schemas.derive import layouts
-from seedbed_schemas.derive.document import Fence
 from seedbed_schemas.derive.examples import (
+    StatedOperation,
     example_calls,
     field_of_example,
+    headings_of_others,
     is_request,
     is_success,
     json_examples,
     server_from_examples,
+    stated_operations,
 )
 from seedbed_schemas.derive.facts import (
     CodeFact,
@@ -29,6 +30,7 @@ from seedbed_schemas.derive.facts import (
     check_job_api,
     codes_of_options,
     parse_type,
+    split_url,
 )
 from seedbed_schemas.derive.fields import code_lines, read_fields
 from seedbed_schemas.derive.vocabulary import (
@@ -68,101 +70,18 @@ def read_markdown(sections: Iterable[Section]) -> PageFacts:
         raise
 
 
-def is_heading(caption: str) -> bool:
-    """Return whether a bold caption has the meaning of a heading."""
+def is_heading(caption: str, *, has_colon: bool) -> bool:
+    """Return whether a caption has the meaning of a heading.
+
+    With a colon, a caption above codes is a label in the description of the field ``code``.
+    """
     announced = announcement(caption)
-    return bool(match_concept(caption, *_PARTS, "code list")) or bool(announced and announced.is_certain)
+    parts = _PARTS if has_colon else (*_PARTS, "code list")
+    return bool(match_concept(caption, *parts)) or bool(announced and announced.is_certain)
 
 
 _PARTS: Final = ("authorization", "request", "answer")
 _MODEL: Final = job_api().fields.model
-
-
-# --- operations: which parts of the page belong to the one that creates a task ---------------------------------------
-
-
-_ENDPOINT: Final = re.compile(
-    r"(?:(?P<method>GET|POST|PUT|PATCH|DELETE)\b[\s:：]{0,4})?(?P<url>(?:https?://[^\s/]{1,200})?/[\w./{}?=&:%-]{1,300})",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True)
-class StatedOperation:
-    """An operation that a page names: its method, if it is stated beside the path, and its URL or path."""
-
-    url: str
-    method: str
-    place: Place
-    headings: tuple[str, ...]
-
-    @property
-    def path(self) -> str:
-        """The path without the query."""
-        return urlsplit(self.url).path
-
-    @property
-    def server(self) -> str:
-        """The server, if the page gives the whole URL."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-
-
-def stated_operations(sections: Iterable[Section]) -> Iterator[StatedOperation]:
-    """Yield the operations that labels, headings of a fence or code spans name, in page order."""
-    for section in sections:
-        label = ""
-        for block in section.blocks:
-            lines: Iterable[Segment] = ()
-            if isinstance(block, Fence):
-                match = _ENDPOINT.match(block.text.strip())
-                if match and (label or match["method"]):
-                    place = Place(section.heading, label=label)
-                    yield StatedOperation(match["url"], match["method"] or "", place, section.headings)
-                label = ""
-            else:
-                lines = layouts.block_lines(block)
-            for line in lines:
-                found = _operation_of(section, line, label)
-                if found:
-                    yield found
-                label = line.label if match_concept(line.label, "path") and not line.text else ""
-
-
-def _operation_of(section: Section, line: Segment, label_above: str) -> StatedOperation | None:
-    label, text = line.label or label_above, line.text
-    if not line.label and (parts := plain_label_of_path(text)):
-        label, text = parts
-    match = _ENDPOINT.fullmatch(text.strip())
-    if not match or (line.label and not match_concept(line.label, "path")):
-        return None
-    # Without a label, a path in running text may be that of anything.
-    if not match_concept(label, "path") and not match["method"]:
-        return None
-    place = Place(section.heading, label=label)
-    return StatedOperation(match["url"], (match["method"] or "").upper(), place, section.headings)
-
-
-def plain_label_of_path(text: str) -> tuple[str, str] | None:
-    """Return the label of a path without bold text, and the path."""
-    label, colon, value = text.replace("：", ":", 1).partition(":")
-    return (label, value.strip()) if colon and match_concept(label, "path") else None
-
-
-def headings_of_others(main: StatedOperation, operations: Iterable[StatedOperation]) -> set[tuple[str, ...]]:
-    """Return the headings of the parts of the page that document other operations."""
-    found = set[tuple[str, ...]]()
-    for other in operations:
-        if other.path == main.path:
-            continue
-        shared = 0
-        for one, two in zip(main.headings, other.headings, strict=False):
-            if one != two:
-                break
-            shared += 1
-        if shared < len(other.headings):
-            found.add(other.headings[: shared + 1])
-    return found
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -243,7 +162,7 @@ class _PageReader:
         named = self._main or self._named
         if named:
             return f"{named.method or 'POST'} {named.path}"
-        return f"{call.method} {urlsplit(call.url).path}" if call else ""
+        return f"{call.method} {split_url(call.url)[1]}" if call else ""
 
     def facts(self) -> PageFacts:
         """Return what the page states."""
@@ -274,6 +193,12 @@ class _PageReader:
         )
 
     def check_parts(self) -> None:
+        listed = [entry for entry in self._entries["request"] if entry.name == job_api().record_info.query]
+        if listed and listed[0].parent and not self._parts["answer"]:
+            where = f"among the fields of the request (line {listed[0].line})"
+            raise PageError(
+                f"The page lists {listed[0].name!r} {where}; expected a section {words_for('answer')} above it."
+            )
         for part in ("request", "answer"):
             if self._parts[part] or (part == "answer" and any(map(is_success, self._examples))):
                 continue
@@ -380,9 +305,8 @@ class _PageReader:
             return method, path, server or RuleFact(job_api().server, Place("", label=""))
         calls = [call for call in example_calls(self._sections) if call.method == documented.method]
         if calls:
-            parts, place = urlsplit(calls[0].url), calls[0].place
-            facts = (calls[0].method, parts.path, f"{parts.scheme}://{parts.netloc}")
-            return tuple(RuleFact(fact, place) for fact in facts)  # type: ignore[return-value]
+            (server_url, path_text), place = split_url(calls[0].url), calls[0].place
+            return RuleFact(calls[0].method, place), RuleFact(path_text, place), RuleFact(server_url, place)
         stated = self.labelled("method")
         if stated or any(True for _ in example_calls(self._sections)):
             # What is stated in part may be another operation than the documented one.
@@ -394,7 +318,7 @@ class _PageReader:
         if stated := self.labelled("method"):
             return stated
         for call in example_calls(self._sections):
-            if call.method and urlsplit(call.url).path == main.path:
+            if call.method and split_url(call.url)[1] == main.path:
                 return RuleFact(call.method, call.place)
         title = self._all[1].heading if len(self._all) > 1 else ""
         raise PageError(f"The page does not state {words_for('method')} of {main.path}, or in its title {title!r}.")

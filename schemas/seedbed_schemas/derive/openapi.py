@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from seedbed_schemas.clauses import CODE
 from seedbed_schemas.derive.examples import field_of_example, is_success
@@ -27,6 +26,7 @@ from seedbed_schemas.derive.facts import (
     declared_place,
     is_of_type,
     is_prose,
+    split_url,
 )
 from seedbed_schemas.derive.fields import prose_notes
 from seedbed_schemas.job_api import job_api
@@ -385,10 +385,10 @@ class _OperationReader:
         # In this order, because the more specific list of servers wins.
         for parent in (self._operation, path_item, root):
             for _, server in parent.at("servers").children():
-                url = urlsplit(str(server.at("url").value))
-                if url.scheme in {"http", "https"} and url.netloc:
-                    base = self._fact(f"{url.scheme}://{url.netloc}", server.at("url"))
-                    return base, self._fact(url.path.rstrip("/") + self._path, path_item)
+                base, prefix = split_url(str(server.at("url").value))
+                if base:
+                    fact = self._fact(base, server.at("url"))
+                    return fact, self._fact(prefix.rstrip("/") + self._path, path_item)
         found = self._server_of(self._path) if self._server_of else None
         return found or self._fact(job_api().server, root), self._fact(self._path, path_item)
 

@@ -44,16 +44,17 @@ BODY: Final = re.compile(
 _FOLDER: Final = Path(__file__).parent
 _LEXICON: Final[dict[str, list[str]]] = json.loads((_FOLDER / "lexicon.json").read_text(encoding="utf-8"))
 _NUMBERING: Final = re.compile(
-    r"(?:第?[\d一二三四五六七八九十]{1,3}(?:\.\d{1,3}){0,3}[.、)）步章节]+\s*|\d{1,3}(?:\.\d{1,3}){1,3}\s+)+"
+    r"(?:\d{1,3}(?:\.\d{1,3}){1,3}\s+|第?[\d一二三四五六七八九十]{1,3}(?:\.\d{1,3}){0,3}[.、)）步章节]+\s*)+"
 )
-_REMARK: Final = re.compile(r"\s*[(（][^()（）]{0,60}[)）]\s*$")
+_REMARK: Final = re.compile(r"\s*[(（][^()（）]{0,60}[)）]\s*")
+_BLANK_IN_CHINESE: Final = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
 
 
 @lru_cache(maxsize=4096)
 def plain(word: str) -> str:
     """Return a word without the differences that make no difference: width, case, marks, blanks and a final colon."""
     folded = unicodedata.normalize("NFKC", word).casefold().strip(" \t*_`")
-    return re.sub(r"\s+", " ", folded.rstrip(": ")).strip(" *_`")
+    return _BLANK_IN_CHINESE.sub("", re.sub(r"\s+", " ", folded.rstrip(": ")).strip(" *_`"))
 
 
 _WORDS: Final[dict[str, frozenset[str]]] = {
@@ -68,7 +69,7 @@ def match_concept(word: str, *concepts: str) -> str:
     The number of a heading and a remark in brackets at its end are ignored.
     """
     whole = plain(word)
-    without_remark = plain(_REMARK.sub("", whole))
+    without_remark = plain(_REMARK.sub(" ", whole))
     for form in dict.fromkeys((whole, without_remark, plain(_NUMBERING.sub("", without_remark)))):
         found = next((concept for concept in concepts if form in _WORDS[concept]), "")
         if found and (form or not whole):
@@ -87,10 +88,14 @@ def words_for(concept: str) -> str:
 
 
 _PROPERTIES: Final = re.compile(
-    r"`?(?P<field>[A-Za-z_][\w.\-\[\]]*?)(?:\[\])?`?\s*(?P<loose>的?(?:对象|数组)?(?:参数|字段)(?:说明)?|"
-    r"(?:object |array )?(?:parameters|fields))?(?P<strict>的?(?:对象|数组)?(?:属性|结构|子属性)(?:说明)?|"
-    r"(?:object |array |item )?(?:properties|shape|structure|attributes))?"
-    r"|(?:properties|fields|parameters) of `?(?P<of>[^\s`]+?)(?:\[\])?`?",
+    r"`?(?P<field>[A-Za-z_][\w.\-\[\]]*?)(?:\[\])?`?\s*(?:"
+    r"(?P<strict>的?(?:对象|数组)?(?:属性|结构|子属性)(?:说明)?"
+    r"|(?:(?:object |array )?(?:parameters|fields) )?(?:object |array |item )?"
+    r"(?:properties|shape|structure|attributes))"
+    r"|的?(?:(?:对象|数组)(?:参数|字段)?|参数|字段)(?:说明|详情|列表)?"
+    r"|(?:object|array)(?: parameters| fields)?|parameters|params|fields)"
+    r"|(?:properties|fields|parameters) of `?(?P<of>[^\s`]+?)(?:\[\])?`?"
+    r"|[^()（）]{0,20}(?:参数|对象|字段|属性|parameters|object|fields)[^()（）]{0,6}[(（]\s*(?P<inside>[A-Za-z_][\w.]*)\s*[)）]",
     re.IGNORECASE,
 )
 _NAME: Final = re.compile(r"[A-Za-z_$][\w$-]*(?:\[\])?(?:\.[A-Za-z_$][\w$-]*(?:\[\])?)*")
@@ -112,9 +117,9 @@ def announcement(heading: str) -> Announcement | None:
     """Return the field whose properties a heading announces, or ``None``."""
     text = _NUMBERING.sub("", heading.strip().rstrip(":：").strip())
     match = _PROPERTIES.fullmatch(text)
-    if not match or not (match["of"] or match["strict"] or match["loose"]):
+    if not match:
         return None
-    field = str(match["of"] or match["field"])
+    field = str(match["of"] or match["field"] or match["inside"])
     return Announcement(field.replace("[]", ""), bool(match["strict"] or match["of"]))
 
 
