@@ -1,5 +1,6 @@
 """``seedbed generate`` on a terminal: what stays on the screen, what the display looks like, and what pipes receive."""
 
+import io
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from seedbed_client.cli.batch import with_true_suffix
+from seedbed_client.cli.batch import ProgressDisplay, with_true_suffix
 from seedbed_mock import MockServer, running
 
 termios = pytest.importorskip("termios", reason="there are no terminals of this kind on Windows")
@@ -110,13 +111,26 @@ def test_every_saved_line_survives_and_the_display_fits(server: MockServer, widt
     assert sorted(line.partition(" (")[0] for line in screen.left) == [f"Saved {number}.jpg" for number in (1, 2, 3, 4)]
     # A terminal echoes ^C in the last row, and must not wrap it.
     assert max(cell_len(line) for line in screen.shown) + len("^C") < width
-    rows = [line for line in screen.shown if "success" in line]
+    rows = [line for line in screen.shown if re.search(r" [1-4]/4 ", line)]
     assert {row.split()[1] for row in rows} == {"1/4", "2/4", "3/4", "4/4"}
     assert any("0 of 4 saved, 4 running" in line for line in screen.shown)
     assert any("A hill at" in row for row in rows)
     assert any("丘の上" in row for row in rows)
     assert any(r"red \x1b[31m" in row for row in rows)
     assert any("task_seedream_" in row for row in rows) == (width == 200)
+
+
+def test_only_what_fits_on_the_screen_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    with ProgressDisplay(["A hill"] * 100) as display:
+        for number in range(1, 101):
+            display.show(number, "success", f"t{number}")
+    assert "0 of 100 saved, 100 running" in shown.getvalue()
+    assert " 22/100 " in shown.getvalue()
+    assert " 23/100 " not in shown.getvalue()
 
 
 def test_one_prompt_needs_no_total_and_json_is_not_wrapped(server: MockServer) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
@@ -23,6 +24,7 @@ from seedbed_schemas.validation import printable
 
 from seedbed_client import errors
 from seedbed_client._downloads import image_suffixes
+from seedbed_client.models import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,6 +50,8 @@ _INTERRUPTED: Final = "an earlier run was interrupted while submitting it; it ma
 
 _PLACEHOLDER: Final = re.compile(r"\{(task_id|index|prompt)(?::0(\d))?\}")
 _MAX_SLUG_LENGTH: Final = 40
+
+_REFRESHES_PER_SECOND: Final = 5
 
 _WIDE, _NARROW = 100, 32
 """Widths of a terminal, in columns, from which there is room for the IDs of tasks and for the time."""
@@ -117,12 +121,14 @@ class ProgressDisplay:
         """Number of jobs."""
         self._prompts, self._rows, self._states = prompts, dict[int, TaskID](), dict[int, str]()
         self._saved = self._failed = 0
+        self._refreshed = 0.0
         self._progress = _SummarizedProgress(
             *self._columns(),
             console=self._console,
             transient=True,
             expand=True,
             redirect_stdout=sys.stdout.isatty(),  # a pipe must receive what is printed
+            refresh_per_second=_REFRESHES_PER_SECOND,
         )
 
     def _columns(self) -> list[ProgressColumn]:
@@ -168,7 +174,7 @@ class ProgressDisplay:
             text = self._escaped(prompt[: self._console.width])
             self._rows[number] = self._progress.add_task("", place=place, prompt=text, id="", state="")
         self._progress.update(self._rows[number], state=self._escaped(state), id=self._escaped(task_id))
-        self._summarize()
+        self._summarize(is_final=state in {TaskState.SUCCESS, TaskState.FAIL})
 
     def finish(self, number: int, *, is_saved: bool) -> None:
         """Remove a job from the display, and count it."""
@@ -187,12 +193,16 @@ class ProgressDisplay:
         encoding = stream.encoding or "utf-8"
         print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
-    def _summarize(self) -> None:
+    def _summarize(self, *, is_final: bool = False) -> None:
         if self.total > 1:
             failed = f", {self._failed} failed" if self._failed else ""
             running = f", {len(self._rows)} running" if self._rows else ""
             self._progress.summary = f"{self._saved} of {self.total} saved{failed}{running}"
-        if self._is_live:
+        # Drawing takes milliseconds, and a batch has thousands of changes. The display refreshes by itself, too, but
+        # the last state of a task would be gone by then.
+        now = time.monotonic()
+        if self._is_live and (is_final or now - self._refreshed > 1 / _REFRESHES_PER_SECOND):
+            self._refreshed = now
             self._progress.refresh()
 
     def _escaped(self, text: str) -> str:
@@ -208,9 +218,11 @@ class _SummarizedProgress(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         if self.summary:
             yield Text(self.summary, no_wrap=True, overflow="crop")
-        if self.tasks:
+        if tasks := self.tasks:
+            # What does not fit on the screen would be drawn for nothing.
+            shown = self.make_tasks_table(tasks[: max(self.console.height - 2, 1)])
             # The terminal echoes ^C at the end of the last row. If that wrapped, the display would lose its place.
-            yield Constrain(self.make_tasks_table(self.tasks), self.console.width - len("^C") - 1)
+            yield Constrain(shown, self.console.width - len("^C") - 1)
 
 
 def _is_pipe(stream: TextIO) -> bool:
