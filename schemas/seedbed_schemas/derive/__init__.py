@@ -202,12 +202,10 @@ def write_contract(facts: PageFacts) -> dict[str, Any]:
         PageError: The facts do not name exactly one model, or list no codes.
     """
     request = replace(facts.request, fields=tuple(map(_with_constant_model, facts.request.fields)))
-    constants = [field.rules["const"] for field in request.fields if field.name == _MODEL and "const" in field.rules]
-    if not constants:
-        listed = [
-            field.rules["enum"].value for field in request.fields if field.name == _MODEL and "enum" in field.rules
-        ]
-        found = f"but {', '.join(map(for_display, listed[0][:4]))}" if listed else "and names it nowhere else"
+    rules = next((field.rules for field in request.fields if field.name == _MODEL), {})
+    if "const" not in rules:
+        listed = ", ".join(map(for_display, rules["enum"].value[:4])) if "enum" in rules else ""
+        found = f"but {listed}" if listed else "and names it nowhere else"
         raise PageError(f"The page does not list exactly one option for the field {_MODEL!r}, {found}.")
     if not facts.codes:
         raise PageError("The page does not list the status codes of its response.")
