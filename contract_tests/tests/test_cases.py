@@ -70,6 +70,20 @@ def _sendable(case: KeyHeaderCase) -> Headers:
     return tuple((name, value.strip()) for name, value in case.headers)
 
 
+@pytest.mark.parametrize("scheme", ["", "token", "Token", "BASIC", "Bearer"])
+def test_no_valid_spelling_of_a_key_has_to_be_refused(scheme: str) -> None:
+    document = json.loads(json.dumps(CONTRACT.document))
+    document["x-operation"]["scheme"] = scheme
+    refused_values = [
+        case.headers[0][1]
+        for case in wrong_keys(KEY, contract=Contract(document))
+        if case.expected == "refuse" and case.headers
+    ]
+    assert f"{scheme} {KEY}".strip().lower() not in {value.lower() for value in refused_values if KEY in value}
+    assert all(value == value.strip() for value in refused_values)
+    assert {f"{scheme} {KEY.upper()}".strip(), f"{scheme} {KEY.lower()}".strip()} <= set(refused_values)
+
+
 @pytest.mark.parametrize("cases", [accepted(), refused(), raw(), wrong_keys(KEY)], ids=["yes", "no", "raw", "keys"])
 def test_the_names_of_cases_are_unique(cases: Sequence[Any]) -> None:
     assert [name for name, count in Counter(case.name for case in cases).items() if count > 1] == []

@@ -100,11 +100,17 @@ def wrong_keys(key: str, *, contract: Contract | None = None) -> tuple[KeyHeader
     words = {"scheme": scheme, "key": key, "basic": basic, "right": right, "wrong": wrong}
     words |= {"lower": _credentials(scheme.lower(), key), "upper": _credentials(scheme.upper(), key)}
     copies = {name: change(key) for name, change in _CHANGED_COPIES.items()}
-    refused = {name: template.format_map(words) for name, template in _REFUSED.items()}
+    refused = {name: template.format_map(words).strip() for name, template in _REFUSED.items()}
     refused |= {name: _credentials(scheme, copy) for name, copy in copies.items() if copy and copy != key}
+    # The name of a scheme has no case (RFC 9110, section 11.1), but a key has.
+    spellings = {_credentials(spelling, key) for spelling in (scheme, "Basic", "Digest", "Token", scheme.lower())}
+    same = {spelling for spelling in spellings if spelling.lower() == right.lower()}
     cases = (
         KeyHeaderCase("no key", (), "refuse"),
-        *(KeyHeaderCase(name, ((header, value),), "refuse") for name, value in refused.items()),
+        *(
+            KeyHeaderCase(name, ((header, value),), "either" if value in same else "refuse")
+            for name, value in refused.items()
+        ),
         *(
             KeyHeaderCase(name, ((header, template.format_map(words)),), "either", practice)
             for practice, templates in _UNDECIDED.items()
