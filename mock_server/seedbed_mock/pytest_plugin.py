@@ -104,17 +104,11 @@ def _seedbed_starts_over(request: pytest.FixtureRequest) -> None:
     if kept is None or request.config.stash[_kept] != kept:
         # None first, in case the options are invalid.
         request.config.stash[_kept] = None
-        _start_over(server, options)
+        try:
+            server.play(**{**_OPTIONS, **options})
+        except ValueError as error:
+            pytest.fail(f"The marker seedbed has an invalid option: {error}", pytrace=False)
         request.config.stash[_kept] = kept
-
-
-def _start_over(server: MockServer, options: dict[str, Any]) -> None:
-    from seedbed_mock.settings import SettingsError  # see the module's docstring
-
-    try:
-        server.play(**{**_OPTIONS, **options})
-    except SettingsError as error:
-        pytest.fail(f"The marker seedbed has an invalid option: {error}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

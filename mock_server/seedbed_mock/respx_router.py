@@ -160,18 +160,15 @@ async def _send_async(library: ModuleType, sent: Any, request: httpx.Request) ->
     return _Streamed(response).response_to(request)
 
 
+@cache
 def _options_of_transport(library: ModuleType) -> dict[str, Any]:
     """Return the options of a transport for one request, whose connection is closed with its response.
 
     A connection that is kept would belong to one event loop, and nothing would close it at the end of that.
     """
-    return {"verify": _tls(), "trust_env": False, "limits": library.Limits(max_keepalive_connections=0)}
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    # No request needs it, but by default a transport loads the certificates of all authorities, which takes 20 ms.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # No request needs TLS, but by default a transport loads the certificates of all authorities, which takes 20 ms.
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return {"verify": tls, "trust_env": False, "limits": library.Limits(max_keepalive_connections=0)}
 
 
 class _Streamed(httpx.SyncByteStream, httpx.AsyncByteStream):

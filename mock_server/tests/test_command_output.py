@@ -27,7 +27,10 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 
 
 @needs_full
-@pytest.mark.parametrize("arguments", [["--help"], ["faults", "scenarios"], ["clauses"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *(pytest.param(each, marks=pytest.mark.slow) for each in (["faults", "scenarios"], ["clauses"]))],
+)
 def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
     with FULL.open("w") as full:
         result = subprocess.run([*SEEDBED, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -65,7 +68,7 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert process.wait(20) == 1
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("encoding", ["cp1252", pytest.param("ascii", marks=pytest.mark.slow)])
 def test_a_narrow_encoding_gets_escapes(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     result = subprocess.run([*SEEDBED, "clauses"], capture_output=True, env=environment, check=False)
@@ -163,8 +166,9 @@ def test_added_rules_are_numbered_from_1(seedbed: MockServer) -> None:
         seedbed.clear_faults()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("columns", [pytest.param("40", marks=pytest.mark.slow), "80"])
+@pytest.mark.parametrize("columns", ["40", "80"])
 def test_the_help_shows_no_defaults_of_python(
     command: str, columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

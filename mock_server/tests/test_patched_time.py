@@ -167,6 +167,15 @@ def test_a_delay_by_a_following_clock_ends_when_the_frozen_time_is_set_forward(
     assert codes == [200]
 
 
+def test_a_following_clock_shows_the_frozen_time_in_a_shallow_thread() -> None:
+    clock, seen = FollowingClock(), list[float]()
+    with freezegun.freeze_time("2082-01-01"):
+        thread = threading.Thread(target=lambda: seen.append(clock.now()))
+        thread.start()
+        thread.join()
+    assert seen == [YEAR_2082]
+
+
 def test_a_following_clock_advances_like_any_other() -> None:
     clock, advances = FollowingClock(), list[float]()
     clock.watch(advances.append)

@@ -215,9 +215,11 @@ def nearest_path(method: str, path: str, known: Sequence[ServedPath]) -> tuple[s
         (path.strip(), "The path has a blank at its end."),
     )
     for repaired, hint in repairs:
-        if served := _served(method, repaired, known):
-            takes = f"{served.operation} takes {served.method}." if served.method != method else ""
-            return served.operation, f"{hint} {takes}".strip()
+        # If possible an operation of this method.
+        found = sorted((each for each in known if each.matches(repaired)), key=lambda each: each.method != method)
+        if found:
+            takes = f"{found[0].operation} takes {found[0].method}." if found[0].method != method else ""
+            return found[0].operation, f"{hint} {takes}".strip()
     for served in known:
         if path.endswith(served.path):
             surplus = for_display(path.removesuffix(served.path))
@@ -227,9 +229,3 @@ def nearest_path(method: str, path: str, known: Sequence[ServedPath]) -> tuple[s
     lower = {served.path.lower(): served for served in known}
     close = get_close_matches(path.lower(), lower, 1, 0.8)
     return (lower[close[0]].operation, f"Did you mean {lower[close[0]].path}?") if close else ("", "")
-
-
-def _served(method: str, path: str, known: Sequence[ServedPath]) -> ServedPath | None:
-    """Return the operation of a path, if possible one of this method."""
-    found = [served for served in known if served.matches(path)]
-    return next((served for served in found if served.method == method), found[0] if found else None)
