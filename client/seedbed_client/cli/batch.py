@@ -51,7 +51,7 @@ _INTERRUPTED: Final = "an earlier run was interrupted while submitting it; it ma
 _PLACEHOLDER: Final = re.compile(r"\{(task_id|index|prompt)(?::0(\d))?\}")
 _MAX_SLUG_LENGTH: Final = 40
 
-_REFRESHES_PER_SECOND: Final = 5
+_REFRESH_SECONDS: Final = 0.2
 
 _WIDE, _NARROW = 100, 32
 """Widths of a terminal, in columns, from which there is room for the IDs of tasks and for the time."""
@@ -128,7 +128,8 @@ class ProgressDisplay:
             transient=True,
             expand=True,
             redirect_stdout=sys.stdout.isatty(),  # a pipe must receive what is printed
-            refresh_per_second=_REFRESHES_PER_SECOND,
+            # The thread of rich and a line that is printed meanwhile could both erase the rows of an earlier display.
+            auto_refresh=False,
         )
 
     def _columns(self) -> list[ProgressColumn]:
@@ -193,15 +194,21 @@ class ProgressDisplay:
         encoding = stream.encoding or "utf-8"
         print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
+    async def animate(self) -> None:
+        """Draw the display regularly until the task is cancelled."""
+        while self._is_live:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            self._progress.refresh()
+
     def _summarize(self, *, is_final: bool = False) -> None:
         if self.total > 1:
             failed = f", {self._failed} failed" if self._failed else ""
             running = f", {len(self._rows)} running" if self._rows else ""
             self._progress.summary = f"{self._saved} of {self.total} saved{failed}{running}"
-        # Drawing takes milliseconds, and a batch has thousands of changes. The display refreshes by itself, too, but
-        # the last state of a task would be gone by then.
+        # Drawing takes milliseconds, and a batch has thousands of changes. animate() draws them a moment later, except
+        # for the last state of a task, which would be gone by then.
         now = time.monotonic()
-        if self._is_live and (is_final or now - self._refreshed > 1 / _REFRESHES_PER_SECOND):
+        if self._is_live and (is_final or now - self._refreshed > _REFRESH_SECONDS):
             self._refreshed = now
             self._progress.refresh()
 

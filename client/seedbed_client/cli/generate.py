@@ -196,9 +196,16 @@ def _run(
             progress.finish(result.number, is_saved=result.exit_code == 0)
             _print_result(result, progress, as_json=as_json)
 
-        runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
+        async def run() -> int:
+            runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
+            animation = asyncio.create_task(progress.animate())
+            try:
+                return await runner.run(options.concurrency)
+            finally:
+                animation.cancel()
+
         try:
-            return asyncio.run(runner.run(options.concurrency))
+            return asyncio.run(run())
         except KeyboardInterrupt:
             code = service_options.INTERRUPTED
         except (OSError, JobLogError) as error:
