@@ -172,11 +172,12 @@ def json_examples(sections: Iterable[Section]) -> Iterator[Example]:
     """Yield the JSON objects in the code fences of a page, whole or as the body of a call."""
     for section in sections:
         for fence in section.fences:
-            if (value := _json_in(fence)) is not None:
+            if (value := json_in(fence)) is not None:
                 yield Example(value, Place(section.heading), fence.line)
 
 
-def _json_in(fence: Fence) -> dict[str, Any] | None:
+def json_in(fence: Fence) -> dict[str, Any] | None:
+    """Return the first JSON object in a code fence, or ``None``."""
     decoder = json.JSONDecoder()
     for match, _ in zip(_JSON_START.finditer(fence.text), range(_MAXIMUM_STARTS), strict=False):
         try:
@@ -257,7 +258,7 @@ def contradictions(contract: Contract, requests: Iterable[Example], answers: Ite
     found = FoundPhrases()
     for part in ("request", "answer"):
         for node in nodes(contract.document, part):
-            _check_own_values(node.id, node.schema, found)
+            check_own_values(node.id, node.schema, found)
     model = job_api().fields.model
     for example in requests:
         named = example.value.get(model) if isinstance(example.value, dict) else None
@@ -278,13 +279,13 @@ def _check_example(example: Example, schema: Schema, found: FoundPhrases, ignore
                 found.add(f"{example.describe()} breaks {violation.clause}: {violation.message}")
 
 
-def _check_own_values(name: str, schema: Any, found: FoundPhrases) -> None:
+def check_own_values(name: str, schema: Any, found: FoundPhrases) -> None:
     """Check the default and the examples of one field by its other rules."""
     own = [("default", schema["default"])] if "default" in schema else []
     own += [("example", value) for value in schema.get("examples", ())]
     if not own:
         return
-    rules = Schema({keyword: value for keyword, value in schema.items() if keyword != "properties"}, name=name)
+    rules = Schema(schema, name=name)
     for what, value in own:
         if not rules.accepts(value):
             reason = rules.violations(value)[0].message

@@ -346,14 +346,15 @@ def _type_spec(text: str) -> TypeSpec | None:
         return TypeSpec("array", items=items) if items else None
     if match := _NESTED_TYPE.fullmatch(text) or _LIST_OF.fullmatch(text):
         outer = match.groupdict().get("outer") or "array"
-        return _nested_type(match_concept(outer, *TYPE_CONCEPTS), match["inner"].strip())
+        return nested_type(match_concept(outer, *TYPE_CONCEPTS), match["inner"].strip())
     concept = match_concept(text, *TYPE_CONCEPTS)
     if concept == "uri":
         return TypeSpec("string", "uri")
     return TypeSpec("string", is_enum=True) if concept == "enum" else TypeSpec(concept) if concept else None
 
 
-def _nested_type(outer: str, inner: str) -> TypeSpec | None:
+def nested_type(outer: str, inner: str) -> TypeSpec | None:
+    """Return the type that a word and the word in its brackets mean, or ``None``."""
     spec = _type_spec(inner)
     if outer == "array":
         return TypeSpec("array", items=spec) if spec else None

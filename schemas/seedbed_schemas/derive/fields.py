@@ -70,7 +70,7 @@ def read_fields(entries: Iterable[FieldEntry], what: str, unrecognized: list[str
                 f"The field {entry.name!r} is nested in more than {_MAXIMUM_DEPTH} others (line {entry.line})."
             )
         try:
-            read = _read_field(entry, unrecognized)
+            read = read_field(entry, unrecognized)
         except PageError as error:
             raise PageError(f"{str(error).rstrip('.')} (line {entry.line}).") from error
         siblings = by_parent.setdefault(entry.parent, [])
@@ -83,11 +83,12 @@ def read_fields(entries: Iterable[FieldEntry], what: str, unrecognized: list[str
     for parent, entry in first.items():
         if entry.is_dotted:
             _imply(parent, by_parent, entry.place)
-    _check_parents(by_parent, what)
+    check_parents(by_parent, what)
     return tuple(_with_children(field, by_parent, field.name) for field in by_parent.pop(""))
 
 
-def _check_parents(by_parent: dict[str, list[Field]], what: str) -> None:
+def check_parents(by_parent: dict[str, list[Field]], what: str) -> None:
+    """Check that the part lists fields, and the field of every parent."""
     if not by_parent.get(""):
         raise PageError(f"The page has no table or list of the fields of {what}.")
     names = {field.name for fields in by_parent.values() for field in fields}
@@ -120,11 +121,12 @@ def _with_children(field: Field, by_parent: dict[str, list[Field]], path: str) -
 # --- one field -------------------------------------------------------------------------------------------------------
 
 
-def _read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
+def read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
+    """Return the field that an entry describes, without its children."""
     spec = parse_type(value_text(entry.cells["type"].segments), entry.name)
     rules = _type_rules(spec, entry)
     item_rules = _type_rules(spec.items, entry) if spec.items else {}
-    prose = _read_lines(entry, spec, rules, item_rules, unrecognized)
+    prose = read_lines(entry, spec, rules, item_rules, unrecognized)
     default = value_text(entry.cells["default"].segments) if "default" in entry.cells else ""
     if not match_concept(default, "no default"):
         rules["default"] = RuleFact(parse_value(default, spec, entry.name), entry.at("default"))
@@ -143,7 +145,7 @@ def _read_field(entry: FieldEntry, unrecognized: list[str]) -> Field:
     return Field(entry.name, rules, _required_rule(entry), items=items, notes=notes)
 
 
-def _read_lines(
+def read_lines(
     entry: FieldEntry,
     spec: TypeSpec,
     rules: dict[str, RuleFact],
@@ -157,7 +159,7 @@ def _read_lines(
         concept = match_concept(line.label, *LABELS, "default") if line.label else ""
         if not concept and not line.inline:
             prose.append(line)
-        values = dict(_stated_values(concept, line, spec, entry.name))
+        values = dict(stated_values(concept, line, spec, entry.name))
         for keyword, value in values.items():
             is_of_items = spec.items and keyword not in _ARRAY_KEYWORDS
             if keyword == "examples":
@@ -220,7 +222,7 @@ def code_lines(segments: Iterable[Segment], *, is_code_field: bool = False) -> I
 # --- values of labelled lines ----------------------------------------------------------------------------------------
 
 
-def _stated_values(concept: str, line: Segment, spec: TypeSpec, name: str) -> Iterator[tuple[str, Any]]:
+def stated_values(concept: str, line: Segment, spec: TypeSpec, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the keywords and values that a labelled line states."""
     item_spec = spec.items or spec
     try:
@@ -228,21 +230,22 @@ def _stated_values(concept: str, line: Segment, spec: TypeSpec, name: str) -> It
             text = "" if line.inline and not line.codes else value_text([line])
             yield from [] if match_concept(text, "no default") else [(concept, parse_value(text, spec, name))]
         elif concept == "options":
-            listed = list(_listed_options(line))
+            listed = list(listed_options(line))
             yield from [("enum", _parsed_options(listed, item_spec, name))] if listed else []
         elif concept == "example":
             yield from [("examples", [value]) for value in _examples(line, spec)]
         elif concept in {"pattern", "deprecated"}:
             yield from [(concept, True)] if concept == "deprecated" else [(concept, code) for code in line.codes[:1]]
         else:
-            yield from _limits(concept, line, spec, name)
+            yield from limits(concept, line, spec, name)
     except PageError:
         # A sentence may contain the word of a label by chance.
         if not line.inline:
             raise
 
 
-def _limits(concept: str, line: Segment, spec: TypeSpec, name: str) -> Iterator[tuple[str, Any]]:
+def limits(concept: str, line: Segment, spec: TypeSpec, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the keywords and values of a labelled number or range."""
     text = value_text([line])
     if concept in RANGES and not _RANGE.fullmatch(text):
         text = line.text
@@ -269,7 +272,7 @@ def _applicable(keyword: str, value: float, spec: TypeSpec, name: str) -> Iterat
         raise PageError(f"The page gives {name!r} a {keyword}, which does not apply to its type {spec.type}.")
 
 
-def _listed_options(line: Segment) -> Iterator[str]:
+def listed_options(line: Segment) -> Iterator[str]:
     """Yield the options that a line lists: its code spans, or the words between commas, bars or slashes."""
     if line.codes:
         yield from line.codes

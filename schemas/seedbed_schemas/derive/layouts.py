@@ -85,7 +85,7 @@ def entries(section: Section, above: Mapping[str, str]) -> Iterator[FieldEntry]:
         found, others = _read_block(section, block, parent)
         nested += found
         lines += others
-    own = _own_entry(section, parent, lines)
+    own = own_entry(section, parent, lines)
     if own:
         yield own
         path = f"{own.parent}.{own.name}".lstrip(".")
@@ -93,7 +93,7 @@ def entries(section: Section, above: Mapping[str, str]) -> Iterator[FieldEntry]:
         nested = [entry if entry.parent != parent else replace(entry, parent=path) for entry in nested]
         parent = path
     for table in filter(is_table_of_fields, section.tables):
-        yield from _rows(section, table, parent)
+        yield from rows(section, table, parent)
     yield from nested
 
 
@@ -125,7 +125,7 @@ def _read_block(section: Section, block: Block, parent: str) -> tuple[list[Field
         return [], [Segment(text=text, codes=[text], line=block.line)]
     if isinstance(block, Table):
         return [], []
-    if found := _bullet(section, block, parent):
+    if found := bullet(section, block, parent):
         return found, []
     fields, lines = list[FieldEntry](), list[Segment]()
     for child in block.blocks:
@@ -148,7 +148,8 @@ def is_table_of_fields(table: Table) -> bool:
     return "name" in concepts and ("type" in concepts or "value" not in concepts)
 
 
-def _rows(section: Section, table: Table, parent: str) -> Iterator[FieldEntry]:
+def rows(section: Section, table: Table, parent: str) -> Iterator[FieldEntry]:
+    """Yield the fields that the rows of a table list."""
     columns = dict[str, str]()
     for column in table.columns:
         columns.setdefault(match_concept(column, *COLUMNS, *LABELS), column)
@@ -198,7 +199,7 @@ _SEPARATORS: Final = re.compile(r"[,，、;；·|]")
 _LOCATIONS: Final = frozenset({"header", "body", "query", "path"})
 
 
-def _own_entry(section: Section, parent: str, lines: list[Segment]) -> FieldEntry | None:
+def own_entry(section: Section, parent: str, lines: list[Segment]) -> FieldEntry | None:
     """Return the field that the heading or the bold name of the section names, if the lines give its type."""
     title = section.caption or section.heading
     name = _NAME_REMARK.sub("", title)
@@ -242,7 +243,7 @@ def _with_description(entry: FieldEntry, lines: Iterable[Segment]) -> FieldEntry
     return entry
 
 
-def _bullet(section: Section, item: Item, parent: str) -> list[FieldEntry]:
+def bullet(section: Section, item: Item, parent: str) -> list[FieldEntry]:
     """Return the field that a bullet describes, followed by the fields of its nested bullets."""
     head = item.segments[0] if item.segments else Segment()
     label = head.label or (head.codes[0] if head.codes and head.text.startswith(head.codes[0]) else "")
@@ -289,13 +290,13 @@ def _read_head(entry: FieldEntry, head: Segment, text: str) -> bool:
         words = ["", *words]
     else:
         return False
-    unknown = list(_read_words(entry, words[1:], head.codes))
+    unknown = list(read_words(entry, words[1:], head.codes))
     description = replace(head, label="", text=rest.lstrip(" :：-"), colon=False)
     entry.set("description", "", *([description] if description.text else []), *unknown)
     return True
 
 
-def _read_words(entry: FieldEntry, words: Iterable[str], codes: list[str]) -> Iterator[Segment]:
+def read_words(entry: FieldEntry, words: Iterable[str], codes: list[str]) -> Iterator[Segment]:
     """Read the words beside a type, and yield those that are not recognized."""
     for word in filter(str.strip, words):
         concept = _head_concept(word)
@@ -341,7 +342,7 @@ def statements(lines: Iterable[Segment]) -> Iterator[Segment]:
     for original in lines:
         line = _labelled(original)
         if open_label and not line.label and _continues(open_label, original):
-            _append_value(open_label, original)
+            append_value(open_label, original)
             if match_concept(open_label.label, *_CONTINUED) != "options":
                 open_label = None
             continue
@@ -349,7 +350,7 @@ def statements(lines: Iterable[Segment]) -> Iterator[Segment]:
         open_label = replace(line, codes=[]) if opens else None
         found.append(open_label or line)
         if not match_concept(line.label, *LABELS, "type", "required", "default") and line.text:
-            inline += _inline_statements(line)
+            inline += inline_statements(line)
     yield from found
     yield from inline
 
@@ -372,7 +373,8 @@ def _continues(label: Segment, line: Segment) -> bool:
     return bool(line.codes and line.text.startswith(line.codes[0])) or bool(line.text and not line.bullet)
 
 
-def _append_value(label: Segment, line: Segment) -> None:
+def append_value(label: Segment, line: Segment) -> None:
+    """Add a line to the value of the label above it."""
     if match_concept(label.label, *_CONTINUED) == "options":
         if line.bullet:
             # The rest of a bullet says what the option means.
@@ -386,7 +388,8 @@ def _append_value(label: Segment, line: Segment) -> None:
         label.text = line.text
 
 
-def _inline_statements(line: Segment) -> Iterator[Segment]:
+def inline_statements(line: Segment) -> Iterator[Segment]:
+    """Yield the labelled values inside a sentence as lines of their own."""
     for _, label, value in inline_labels(line.text):
         codes = [code for code in line.codes if code and code in value]
         yield Segment(label, value, codes, colon=True, line=line.line, inline=True)
@@ -411,7 +414,7 @@ def with_captions(sections: Iterable[Section], is_heading: Callable[..., bool]) 
             segments = block.segments if isinstance(block, Paragraph) else []
             first = segments[0] if segments else Segment()
             kept: Block = block
-            if caption := _heading_of(first, is_heading):
+            if caption := heading_of(first, is_heading):
                 yield current
                 current = Section((*section.headings, caption), first.line)
                 kept = Paragraph(segments[1:])
@@ -424,7 +427,7 @@ def with_captions(sections: Iterable[Section], is_heading: Callable[..., bool]) 
         yield current
 
 
-def _heading_of(line: Segment, is_heading: Callable[..., bool]) -> str:
+def heading_of(line: Segment, is_heading: Callable[..., bool]) -> str:
     """Return the text of a line that serves as a heading: bold, or with a colon at its end."""
     text = line.label or (line.text if line.text.endswith((":", "：")) else "")
     is_alone = not (line.label and line.text) and len(text) <= _MAXIMUM_CAPTION_CHARACTERS
