@@ -92,6 +92,13 @@ OTHERS = {
         "GET /api/v1/jobs/recordInfo",
         "creates no task",
     ),
+    "a record with a request": (
+        BOLD.replace(
+            "```\nPOST /api/v1/jobs/createTask\n```", "`/api/v1/jobs/recordInfo`\n\n**请求方法**: GET"
+        ).replace("createTask", "x"),
+        "GET /api/v1/jobs/recordInfo",
+        "creates no task",
+    ),
     "credits": (
         "# Credits\n\n```bash\ncurl https://api.example.com/api/v1/chat/credit\n```\n",
         "no request",

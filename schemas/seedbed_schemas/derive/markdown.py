@@ -161,7 +161,9 @@ class _PageReader:
         call = next((call for call in example_calls(self._all) if call.method), None)
         named = self._main or self._named
         if named:
-            return f"{named.method or 'POST'} {named.path}"
+            stated = self.labelled("method")
+            method = named.method or (stated.value.strip().upper() if stated else "POST")
+            return f"{method} {named.path}"
         return f"{call.method} {split_url(call.url)[1]}" if call else ""
 
     def facts(self) -> PageFacts:
@@ -193,6 +195,9 @@ class _PageReader:
         )
 
     def check_parts(self) -> None:
+        described = self.described_operation()
+        if described.startswith("GET "):
+            raise PageError(f"The page documents {described}, which creates no task; pass the page of a model.")
         listed = [entry for entry in self._entries["request"] if entry.name == job_api().record_info.query]
         if listed and listed[0].parent and not self._parts["answer"]:
             where = f"among the fields of the request (line {listed[0].line})"
@@ -202,9 +207,6 @@ class _PageReader:
         for part in ("request", "answer"):
             if self._parts[part] or (part == "answer" and any(map(is_success, self._examples))):
                 continue
-            described = self.described_operation()
-            if part == "request" and described.startswith("GET "):
-                raise PageError(f"The page documents {described}, which creates no task; pass the page of a model.")
             raise PageError(
                 f"The page documents no {part}: it has no section {words_for(part)}; pass the documentation page of "
                 "a model."
