@@ -374,6 +374,13 @@ class Program:
             self.loop = None
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background start with it ignored
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module", name="server")
 def make_server() -> Iterator[MockServer]:
     with running(progress="polls:2", rate_limit="off", credits=1000) as server:

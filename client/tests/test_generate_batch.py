@@ -286,6 +286,20 @@ def test_a_run_interrupted_between_retries_has_not_submitted_the_job(server: Moc
     assert main(["generate", "--resume", "run.json"]) == 0
 
 
+def test_an_interrupted_submission_is_named_once(server: MockServer) -> None:
+    server.add_faults("wire.hang; op=createTask")
+    command: list[Any] = [sys.executable, "-c", PROGRAM, "generate", "one", "--resume", "run.json"]
+    with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
+        while not (Path("run.json").exists() and statuses() == [("one", "submitting")]):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        errors = process.stderr.read()
+        assert process.wait() == 130
+    assert errors.count("created and charged") <= 1
+    assert "CancelledError" not in errors
+
+
 @pytest.mark.parametrize(
     "arguments", [["a\udcff"], ["one", "-o", "a\udcff.jpg"], ["one", "--timeout", "nan"]], ids=ascii
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,8 @@ def _run(
             finally:
                 animation.cancel()
 
+        # The command itself names each image that an interruption leaves in doubt; the client would warn of it, too.
+        logging.getLogger("seedbed_client").addHandler(logging.NullHandler())
         try:
             return asyncio.run(run())
         except KeyboardInterrupt:
