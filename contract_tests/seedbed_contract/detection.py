@@ -98,9 +98,12 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     if all(probe.exchange.code in key_refused for probe in probes):
         raise CannotCheckError(f"{transport.base_url} refuses the key; pass a valid key with --key or SEEDBED_API_KEY.")
     responses = [probe.exchange.response for probe in probes if probe.exchange.response]
-    if not any(map(_is_of_job_api, responses)):
+    # A path that is unknown, with and without a key, to fetch a task and to create one, is none of this service.
+    no_such_path = _codes_of(documented(), "path_unknown", contract)
+    is_elsewhere = all(probe.exchange.code in no_such_path for probe in probes)
+    if is_elsewhere or not any(map(_is_of_job_api, responses)):
         raise CannotCheckError(
-            f"no response of {transport.base_url} has the form of the job API. Is this the URL of the service?"
+            f"{transport.base_url} does not respond as the job API does. Is this the URL of the service?"
         )
     is_readable = any(isinstance(response.json, dict) for response in responses)
     dialect, http_status = _detect_dialect(probes, contract, target), target.http_status

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from seedbed_contract.checks import CHECKS
 from seedbed_mock import MockServer
+from seedbed_mock.cli import main
 from tests.minimal_service import Served, Service, serve
 from tests.minimal_variants import Variant
 from tests.seeded_defect import SeededDefect, seeded
@@ -122,6 +123,29 @@ def test_a_defect_fails_a_test_that_prints_the_finding(project: UserProject, nam
     assert served.key not in output.replace(f"--key={served.key}", "")
     assert "Traceback" not in output
     assert "finding" in output.rpartition("= contract =")[2]
+
+
+def test_known_findings_fail_no_test(project: UserProject) -> None:
+    defect = defect_named("one character too many")
+    baseline = project.folder / "baseline.json"
+    with defect.serve() as served:
+        words = ["--key", served.key, "--baseline", str(baseline)]
+        main(["check", served.url, *words, "--write-baseline", "--only", "requests.refused", "--quiet"])
+        code, output = project.run_suite(served.url, *words, "-k", "requests.refused")
+        assert code == 0, output
+        assert "no new findings: 1 finding (1 known)" in output
+        baseline.write_text("{")
+        code, output = project.run_suite(served.url, *words)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "is not a baseline" in output
+
+
+def test_a_run_that_judges_nothing_does_not_pass(project: UserProject, seedbed: MockServer) -> None:
+    words = ("--key", seedbed.key, "--without", "callbacks", "-k", "callbacks.delivered")
+    code, output = project.run_suite(seedbed.url, *words)
+    assert code == 2, output
+    assert "1 skipped" in output
+    assert "not checked: declared absent with --without callbacks" in output
 
 
 def test_one_check_can_be_selected_by_its_name(project: UserProject, seedbed: MockServer) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from seedbed_contract.reports.verdict import (
     verdict_of,
 )
 from seedbed_contract.target import target_of
+from seedbed_mock import running
 from seedbed_mock.cli import main
 from tests.hostile_targets import Behaviour, redirects, returns_html, target
 from tests.minimal_service import Served, serve
@@ -182,13 +184,26 @@ LACKING = ("operations.models", "operations.download_url", "faults.codes", "call
 # Exit codes
 
 
-@pytest.mark.parametrize("behaviour", [redirects, returns_html])
+def _is_another_api(connection: socket.socket, _: threading.Event) -> None:
+    connection.recv(1 << 16)
+    body = b'{"detail": "Not Found"}'
+    head = f"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+
+
+@pytest.mark.parametrize("behaviour", [redirects, returns_html, _is_another_api])
 def test_another_kind_of_server_is_named_as_such(behaviour: Behaviour, capsys: pytest.CaptureFixture[str]) -> None:
     with target(behaviour) as url:
         assert main(["check", url, "--quiet"]) == 2
     printed = capsys.readouterr()
     assert "Is this the URL of the service?" in printed.err
     assert printed.out == ""
+
+
+def test_a_wrong_path_of_the_service_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(task_seconds=0) as server:
+        assert main(["check", f"{server.url}/api", "--key", server.key, "--quiet"]) == 2
+    assert "Is this the URL of the service?" in capsys.readouterr().err
 
 
 def test_a_host_that_does_not_resolve_is_reported_before_a_missing_key(

@@ -109,7 +109,13 @@ def make_app() -> App:
         help_epilogue="Exit codes: 0 the balance is shown; 1 the service refused the request; 2 the command line is "
         "invalid.",
     )
-    app.command("seedbed_contract.cli:check", help="Check whether a server honours the contract.")
+    app.command(
+        "seedbed_contract.cli:check",
+        help="Check whether a server honours the contract.",
+        help_epilogue="Exit codes: 0 the server conforms; 1 there are findings that make the run fail; 2 the command "
+        "line is invalid, or the run cannot say whether the server conforms; 3 internal error of the checker; 130 "
+        "interrupted; 143 terminated.",
+    )
     app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
     app.command("seedbed_schemas.cli:openapi", help="Write a contract as an OpenAPI document.")
