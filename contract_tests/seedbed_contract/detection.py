@@ -101,7 +101,9 @@ def detect(transport: HttpTransport, builder: RequestBuilder, target: Target) ->
     # A path that is unknown, with and without a key, to fetch a task and to create one, is none of this service.
     no_such_path = _codes_of(documented(), "path_unknown", contract)
     is_elsewhere = all(probe.exchange.code in no_such_path for probe in probes)
-    if is_elsewhere or not any(map(_is_of_job_api, responses)):
+    # A service that sends its refusals in another form still has the balance, which costs nothing to read.
+    has_form = any(map(_is_of_job_api, responses)) or _is_of_job_api(transport.send(builder.credit()).response)
+    if is_elsewhere or not has_form:
         raise CannotCheckError(
             f"{transport.base_url} does not respond as the job API does. Is this the URL of the service?"
         )
@@ -161,14 +163,14 @@ def detect_capabilities(
     return frozenset(found)
 
 
-def _is_of_job_api(response: TargetResponse) -> bool:
+def _is_of_job_api(response: TargetResponse | None) -> bool:
     """Return whether a response looks like one of the service, if a defective one.
 
     Other web servers send HTML, text, or JSON objects without any of the fields.
     """
-    if isinstance(response.json, dict):
+    if response and isinstance(response.json, dict):
         return not {"code", "msg", "data"}.isdisjoint(response.json)
-    return response.media_type == JSON
+    return response is not None and response.media_type == JSON
 
 
 def http_status_of(responses: Iterable[tuple[int, int | None]]) -> HttpStatus:

@@ -33,8 +33,9 @@ class Callbacks(Tasks):
     def schedule_callback(self, task: Task) -> None:
         """Start a thread that sends the callback of a task once the task has ended, if the task requests one."""
         if self.variant.callbacks and self.has_receiver(task) and not isinf(self.variant.seconds):
-            self.senders.append(threading.Thread(target=self.deliver_when_due, args=(task,)))
-            self.senders[-1].start()
+            sender = threading.Thread(target=self.deliver_when_due, args=(task,))
+            sender.start()
+            self.senders.append(sender)  # only now: a server that stops joins every sender
 
     def has_receiver(self, task: Task) -> bool:
         return self.callback_host(task) in _LOOPBACK

@@ -34,7 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(response.status, "As Said")
         for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.body)))
+        if "Transfer-Encoding" not in response.headers:
+            self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
         self.wfile.write(response.body if self.command != "HEAD" else b"")
 

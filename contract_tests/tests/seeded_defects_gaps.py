@@ -10,7 +10,7 @@ from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Response, Service
 from tests.minimal_tasks import Account, Task
 from tests.minimal_variants import KEY, POLL_RATE, RATE, SIGNING_KEY, Variant
-from tests.seeded_defect import MIRROR, OBSERVED, SeededDefect, seeded
+from tests.seeded_defect import MIRROR, OBSERVED, PLAIN, SeededDefect, seeded
 
 _POLLS, _TASKS, _GIVEN, _COUNT = "recordInfo/rate", "createTask/rate", "results/given", "results/count"
 _LEAK = "answer/no-secret"
@@ -100,6 +100,9 @@ def _with(change: Callable[[Response], Response]) -> Callable[..., Response]:
 def _without_code(code: int, instead: int) -> Callable[..., Response]:
     return _forced(lambda self, call, asked: _refused(self, call, instead if asked == code else asked))
 
+
+SANDBOX: Final = SeededDefect("a sandbox", (), PLAIN, {"handle": _forced(_refused)})
+"""A server without a defect that responds to a key with the code in it."""
 
 GAPS: Final[tuple[SeededDefect, ...]] = (
     *(

@@ -8,12 +8,14 @@ from seedbed_client import SeedreamClient
 from seedbed_contract.checker import Options, run_checks
 from seedbed_contract.target import HttpStatus, target_of
 from seedbed_mock import running
-from seedbed_schemas import local
+from seedbed_schemas import default_contract, local
 from tests.checking import found, run_against, warned
+from tests.lawful_servers import LAWFUL
 from tests.minimal_service import serve
 from tests.minimal_variants import CONFORMING, Variant
 from tests.seeded_defect import SeededDefect
 from tests.seeded_defects_bodies import LENIENT
+from tests.seeded_defects_gaps import SANDBOX
 
 SEEDS = range(20)
 ENVELOPES, MIRRORS = CONFORMING[: len(CONFORMING) // 2], CONFORMING[len(CONFORMING) // 2 :]
@@ -69,6 +71,33 @@ def test_a_careful_independent_server_has_no_warning() -> None:
     with serve(Variant()) as served:
         report = run_against(served, only=("requests.*", "robustness.*"))
     assert found(report) == warned(report) == []
+
+
+@pytest.mark.parametrize(
+    "lawful",
+    [
+        pytest.param(lawful, id=lawful.name, marks=exhaustive_unless(is_quick=number % 8 == 0))
+        for number, lawful in enumerate(LAWFUL)
+    ],
+)
+def test_a_lawful_difference_is_no_error(lawful: SeededDefect) -> None:
+    with lawful.serve(seconds=0.2) as served:
+        assert found(run_against(served)) == []
+
+
+def test_every_code_can_be_forced_by_a_key_or_a_header() -> None:
+    only = ("faults.codes",)
+    with SANDBOX.serve() as served:
+        forced = run_against(served, only=only, force_with="authorization: Bearer force-{code}")
+    with running(task_seconds=0) as server:
+        target = target_of(server.url, server.key, force_with=f"{local.FAULT_HEADER}: {{code}}")
+        by_header = run_checks(target, Options(only=only))
+        by_key = run_checks(replace(target, force_with="Authorization: Bearer seedbed-{code}"), Options(only=only))
+    for report in (forced, by_header, by_key):
+        assert found(report) == warned(report) == []
+        assert [check.is_checked for check in report.checks] == [True]
+        exercised = {each.clause.id for each in report.coverage if each.clause.kind == "code" and each.accepting}
+        assert len(exercised) >= len(default_contract().codes) - 1
 
 
 @pytest.mark.parametrize("lenient", LENIENT, ids=lambda lenient: lenient.name)

@@ -6,7 +6,7 @@ import io
 import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from seedbed_schemas import job_api
 from seedbed_schemas.profile import profile_of
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _LARGEST_IMAGE: Final = 64 << 20
+_MOST_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TASKS: Final = 16
 _RATIO_TOLERANCE: Final = 0.03
 # The page names resolutions such as 2K, for which services use different numbers of pixels.
@@ -56,10 +58,27 @@ def check_images(session: Session) -> None:
 
 def _check_again(session: Session, url: str) -> None:
     """Fetch a result that was fetched before: clients repeat a download that broke off."""
-    if not session.target.is_local or is_loopback(urlsplit(url).hostname or ""):
+    exchange = _fetch(session, url)
+    if exchange and not (exchange.response and exchange.response.status == OK and exchange.response.body):
+        session.report([Defect("results/given", "a result can be fetched only once")], exchange)
+
+
+def _fetch(session: Session, url: str) -> Exchange | None:
+    """Fetch a URL, which may lead to the storage of the service; return ``None`` if that may not be contacted.
+
+    A test of a local server must not make this machine call any host that the server names.
+    """
+    for _ in range(_MOST_REDIRECTS):
+        if session.target.is_local and not is_loopback(urlsplit(url).hostname or ""):
+            session.mark_unchecked("the results of the local target are on another host, which is not contacted")
+            return None
         exchange = session.transport.fetch(url, _LARGEST_IMAGE)
-        if exchange.response is None or exchange.response.status != OK or not exchange.response.body:
-            session.report([Defect("results/given", "a result can be fetched only once")], exchange)
+        response = exchange.response
+        location = response.header("location") if response and response.status in _REDIRECTS else ""
+        url = urljoin(url, location)
+        if not location or not url.startswith(("http://", "https://")):
+            break
+    return exchange
 
 
 def check_image(session: Session, url: str, task: TrackedTask, source: Exchange, clause: str = "results/given") -> None:
@@ -76,11 +95,9 @@ def check_image(session: Session, url: str, task: TrackedTask, source: Exchange,
     if host is None:
         session.report([Defect(clause, "the URL of a result is not an HTTP URL")], source)
         return
-    if session.target.is_local and not is_loopback(host):
-        # A test of a local server must not make this machine call any host that the server names.
-        session.mark_unchecked("the results of the local target are on another host, which is not contacted")
+    exchange = _fetch(session, url)
+    if exchange is None:
         return
-    exchange = session.transport.fetch(url, _LARGEST_IMAGE)
     session.exercise(clause, "results/given", "results/image", "results/size")
     response = exchange.response
     if response is None or response.status != OK:

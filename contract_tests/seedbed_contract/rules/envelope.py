@@ -31,6 +31,8 @@ FORM_CLAUSES: Final = (
 """Clauses that every response exercises."""
 _SUBJECTS: Final = {"record": "in a record", "envelope": "in a response", "results": "in resultJson"}
 _shape: Final = cache(job_api().shape)
+_TOO_LARGE: Final = 413
+_LARGE_BODY: Final = 1 << 15
 _MIN_SECRET: Final = 6
 _MAX_WORD: Final = 16
 _STACK_TRACE: Final = re.compile(
@@ -65,21 +67,30 @@ def form_defects(exchange: Exchange, expected: Expectations, secrets: Collection
     yield from leak_defects(response, secrets)
     yield from (Defect(*practice) for practice in response_practices(exchange))
     if response.json is NOT_JSON:
-        yield Defect("answer/json", f"the response to {operation} is not valid JSON")
+        # A server in front of the service refuses a large body in its own form (RFC 9110, section 15.5.14).
+        if response.status != _TOO_LARGE or len(exchange.request.body or b"") <= _LARGE_BODY:
+            yield Defect("answer/json", f"the response to {operation} is not valid JSON")
         return
     if response.media_type != JSON:
         media_type = for_display(response.media_type) or "missing"
         yield Defect("answer/content-type", f"the content type of a response is {media_type}, not {JSON}")
     yield from shape_defects("envelope", response.json)
+    yield from _code_defects(response, operation, expected)
+
+
+def _code_defects(response: TargetResponse, operation: str, expected: Expectations) -> Iterator[Defect]:
+    """Yield the defects of a code, and of what is sent beside it."""
     code, success = response.code, expected.success
     status = OK if expected.http_status == "envelope" else code
-    if code not in {None, success} and "msg" in response.json and not str(response.json["msg"] or "").strip():
+    if code is None:
+        return
+    if code != success and "msg" in response.json and not str(response.json["msg"] or "").strip():
         yield Defect("answer/msg/type", "the msg of a refusal is empty")
-    if code is not None and code not in expected.all_codes:
+    if code not in expected.all_codes:
         yield Defect("answer/code/enum", f"a response has the code {code}, which is not documented")
-    if code is not None and response.status != status:
+    if response.status != status:
         yield Defect("answer/http-status", f"code {code} is sent with HTTP {response.status}, not HTTP {status}")
-    if operation == "createTask" and code not in {None, success} and response.task_id:
+    if operation == "createTask" and code != success and response.task_id:
         yield Defect("answer/refused/no-task", "the response to a refused createTask contains a task ID")
 
 
