@@ -39,7 +39,7 @@ KINDS = {"Latin": words, "Chinese": characters}
 def asked(kind: str, ratio: str, seed: int) -> Picture:
     """Return the picture of a prompt that differs for each seed."""
     profile = default_profile()
-    prompt = KINDS[kind](Random(seed), LETTERS)  # noqa: S311 (a prompt is not a secret)
+    prompt = KINDS[kind](Random(seed), LETTERS)
     values = {profile.caption: prompt, RATIO: ratio, RESOLUTION: FINEST}
     return picture_of(profile, profile.model, values, seed)
 
