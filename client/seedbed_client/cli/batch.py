@@ -122,17 +122,6 @@ class ProgressDisplay:
         self._prompts, self._rows, self._states = prompts, dict[int, TaskID](), dict[int, str]()
         self._saved = self._failed = 0
         self._refreshed = 0.0
-        self._progress = _SummarizedProgress(
-            *self._columns(),
-            console=self._console,
-            transient=True,
-            expand=True,
-            redirect_stdout=sys.stdout.isatty(),  # a pipe must receive what is printed
-            # The thread of rich and a line that is printed meanwhile could both erase the rows of an earlier display.
-            auto_refresh=False,
-        )
-
-    def _columns(self) -> list[ProgressColumn]:
         width, is_unicode = self._console.width, self._console.encoding.startswith("utf")
         prompt = Column(ratio=1, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
         columns: list[ProgressColumn] = [
@@ -143,7 +132,15 @@ class ProgressDisplay:
             _text_column("state", Column(no_wrap=True)),
             *([TimeElapsedColumn(Column(no_wrap=True))] if width >= _NARROW else []),
         ]
-        return columns
+        self._progress = _SummarizedProgress(
+            *columns,
+            console=self._console,
+            transient=True,
+            expand=True,
+            redirect_stdout=sys.stdout.isatty(),  # a pipe must receive what is printed
+            # The thread of rich and a line that is printed meanwhile could both erase the rows of an earlier display.
+            auto_refresh=False,
+        )
 
     def __enter__(self) -> Self:
         if self._is_live:
