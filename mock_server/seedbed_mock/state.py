@@ -46,6 +46,7 @@ _log = logging.getLogger("seedbed")
 _WARNING_SECONDS = 10
 _MOST_ERRORS = 100
 _NEAREST = 3
+_SHAPED = frozenset({"const", "enum", "format", "pattern"})
 _COMPARED_LENGTH = 100
 _KEPT_CHARACTERS = 4000
 
@@ -100,8 +101,9 @@ class CreationResponse:
         is_open = data.get("additionalProperties", True) is not False
         names = [name for name in id_fields if is_open or name in known]
         required = [name for name in data.get("required", ()) if name not in names]
+        texts = [name for name in required if known.get(name, {}).get("type") == "string"]
         # A field such as jobId, of which the page says no more than that it is a text, can only be another name.
-        ids = [name for name in required if name.lower().endswith("id") and _is_plain_text(known.get(name, {}))]
+        ids = [name for name in texts if name.lower().endswith("id") and _SHAPED.isdisjoint(known[name])]
         return cls(
             (*names, *ids),
             {name: example_of(known.get(name, {})) for name in required if name not in ids},
@@ -111,10 +113,6 @@ class CreationResponse:
                 if name not in Envelope.__struct_fields__
             },
         )
-
-
-def _is_plain_text(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "string" and not {"const", "enum", "format", "pattern"} & schema.keys()
 
 
 class ModelCatalogue:

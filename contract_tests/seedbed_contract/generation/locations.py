@@ -178,16 +178,17 @@ def set_at(whole: Any, schema: Schema, path: Path, value: Any) -> Any:
         return value
     step, *rest = path
     kind = list if step == 0 else dict
-    if not isinstance(whole, kind):  # a field that may also be null, or have another type
-        whole = next((example for example in examples(schema) if isinstance(example, kind)), kind())
+    # A field may also be null, or have another type.
+    fitting = (each for each in itertools.chain((whole,), examples(schema)) if isinstance(each, kind))
+    holder: Any = next(fitting, kind())
     if step == 0:
-        first, *others = whole or [smallest(schema["items"])]
+        first, *others = holder or [smallest(schema["items"])]
         return [set_at(first, schema["items"], tuple(rest), value), *others]
     if not rest:
-        return {**whole, step: value}
+        return {**holder, step: value}
     field = schema.get("properties", {}).get(step, {})
-    present = whole[step] if step in whole else smallest(field)
-    return {**whole, step: set_at(present, field, tuple(rest), value)}
+    present = holder[step] if step in holder else smallest(field)
+    return {**holder, step: set_at(present, field, tuple(rest), value)}
 
 
 def remove_at(whole: Any, schema: Schema, path: Path) -> Any:

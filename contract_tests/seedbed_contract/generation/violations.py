@@ -65,16 +65,12 @@ def schema_rules(schema: Schema) -> Iterator[SchemaRule]:
     for path, node in locations(schema):
         for keyword, violate in _BY_KEYWORD.items():
             if keyword in node.schema and can_be_violated_alone(keyword, node.schema):
-                others = Validator(_without(node.schema, keyword), name="value")
+                # A value of a wrong type breaks these keywords, too, so nothing violates the type alone.
+                left_out = {keyword, *(IMPLIED_BY_TYPE if keyword == "type" else ())}
+                others = Validator({name: node.schema[name] for name in node.schema.keys() - left_out}, name="value")
                 yield SchemaRule(f"{node.id}/{keyword}", path, violate(node.schema).filter(others.accepts))
         for missing in node.schema.get("required", ()):
             yield SchemaRule(f"{node.id}/required/{missing}", (*path, missing), st.just(ABSENT))
-
-
-def _without(schema: Schema, keyword: str) -> dict[str, Any]:
-    """Return a schema without a keyword, and without those that no value violates together with it only."""
-    left_out = {keyword, *(IMPLIED_BY_TYPE if keyword == "type" else ())}
-    return {name: value for name, value in schema.items() if name not in left_out}
 
 
 def can_be_violated_alone(keyword: str, schema: Schema) -> bool:

@@ -197,7 +197,7 @@ def read_har(
 
 def _read_entry(index: int, entry: Any, bodies: BodyReader, source: str) -> RecordedExchange:
     place = f"entry {index + 1} of the log"
-    request, response = _part(entry, "request", place), _response(entry, place)
+    request, response = _part(entry, "request", place), _part(entry, "response", place)
     url, method = _text(request, "url", place), _text(request, "method", place).upper()
     status = response.get("status")
     if not isinstance(status, int) or isinstance(status, bool):
@@ -234,15 +234,10 @@ def _read_entry(index: int, entry: Any, bodies: BodyReader, source: str) -> Reco
     )
 
 
-def _response(entry: Any, place: str) -> Mapping[str, Any]:
-    """Return the response of an entry; recorders write null, or nothing, if there was none."""
-    if isinstance(entry, dict) and entry.get("response") is None:
-        return {"status": 0}
-    return _part(entry, "response", place)
-
-
 def _part(entry: Any, name: str, place: str) -> Mapping[str, Any]:
     part = entry.get(name) if isinstance(entry, dict) else None
+    if name == "response" and part is None and isinstance(entry, dict):
+        return {"status": 0}  # recorders write null, or nothing, if there was no response
     if not isinstance(part, dict):
         raise HarError(f"The file is not HAR: {place} has no {name}. {_EXPORT}.")
     return part
