@@ -184,15 +184,7 @@ def _request_callback(session: Session, url: str) -> Exchange:
     return exchange
 
 
-def check_odd_calls(session: Session) -> None:
-    """Make calls without a body that a target may answer in several ways."""
-    _check_odd_keys(session)
-    _check_odd_queries(session)
-    _check_unknown_path(session)
-    _check_other_methods(session)
-
-
-def _check_odd_keys(session: Session) -> None:
+def check_odd_keys(session: Session) -> None:
     """Send the valid key in spellings that a target may accept or refuse, and beside a wrong one."""
     contract, refused = session.builder.contract, session.expected.codes("key_refused")
     for case in wrong_keys(session.target.key, contract=contract):
@@ -207,7 +199,7 @@ def _check_odd_keys(session: Session) -> None:
         _judge(session, case.practice, title, exchange, case.name)
 
 
-def _check_odd_queries(session: Session) -> None:
+def check_odd_queries(session: Session) -> None:
     """Fetch records with odd task IDs, and with several of them."""
     operation = job_api().record_info
     queries = {name: f"{operation.query}={value}" for name, value in _ODD_QUERIES.items()}
@@ -219,7 +211,8 @@ def _check_odd_queries(session: Session) -> None:
         _judge(session, practices.ODD_QUERIES, f"an odd query {outcome}" if outcome else "", exchange, name)
 
 
-def _check_unknown_path(session: Session) -> None:
+def check_unknown_path(session: Session) -> None:
+    """Call a path that the service does not have: clients expect JSON there, too."""
     exchange = session.send(session.builder.path(f"{job_api().record_info.path}/no-such-path"), strict=False)
     response, title = exchange.response, ""
     if outcome := practices.failure_of(exchange, session.expected):
@@ -229,7 +222,7 @@ def _check_unknown_path(session: Session) -> None:
     _judge(session, practices.UNKNOWN_PATHS, title, exchange)
 
 
-def _check_other_methods(session: Session) -> None:
+def check_other_methods(session: Session) -> None:
     """Call operations with methods that they do not have and that change nothing."""
     operation, credit = session.builder.contract.operation, job_api().credit
     calls = [(method, operation.path) for method in ("GET", "HEAD", "OPTIONS") if method != operation.method]

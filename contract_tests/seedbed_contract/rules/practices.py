@@ -18,7 +18,7 @@ from seedbed_contract.target import OK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seedbed_contract.http import Exchange, TargetResponse
+    from seedbed_contract.http import Exchange
     from seedbed_contract.target import Expectations
 
 
@@ -200,7 +200,7 @@ def failure_of(exchange: Exchange, expected: Expectations) -> str:
     if response.code < _FAILURE:
         return ""
     internal, invalid = expected.dialect.cases["internal_error"], expected.codes("request_invalid", "body_malformed")
-    if response.code in invalid and _message(response) != internal.message:
+    if response.code in invalid and response.json.get("msg") != internal.message:
         return ""
     return f"is answered with code {response.code}"
 
@@ -210,7 +210,3 @@ def is_success(exchange: Exchange, expected: Expectations) -> bool:
     if exchange.response is None or exchange.code is not None:
         return exchange.code == expected.success
     return exchange.response.status == OK and exchange.request.method != "HEAD"
-
-
-def _message(response: TargetResponse) -> str:
-    return str(response.json.get("msg", ""))
