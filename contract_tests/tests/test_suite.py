@@ -125,6 +125,7 @@ def test_a_defect_fails_a_test_that_prints_the_finding(project: UserProject, nam
     assert "finding" in output.rpartition("= contract =")[2]
 
 
+@pytest.mark.slow
 def test_known_findings_fail_no_test(project: UserProject) -> None:
     defect = defect_named("one character too many")
     baseline = project.folder / "baseline.json"

@@ -280,8 +280,15 @@ def test_a_dry_run_lists_the_requests_of_the_selected_checks(capsys: pytest.Capt
     assert {line.partition(":")[0] for line in planned} == {"authorisation.keys"}
 
 
+GROUPS = sorted({each.name.partition(".")[0] for each in CHECKS if "." in each.name} - {"faults"})
+
+
 @pytest.mark.parametrize(
-    "pattern", sorted({f"{each.name.partition('.')[0]}.*" for each in CHECKS if "." in each.name} - {"faults.*"})
+    "pattern",
+    [
+        pytest.param(f"{group}.*", marks=() if group in {"callbacks", "results"} else pytest.mark.slow)
+        for group in GROUPS
+    ],
 )
 def test_selected_checks_make_what_they_need(plain: Served, pattern: str) -> None:
     known = {"second_key": plain.second_key, "signing_key": plain.signing_key, "fail_prompt": plain.fail_prompt}
@@ -313,7 +320,9 @@ def stopped_run(served: Served, folder: Path, number: signal.Signals) -> tuple[i
     return process.returncode, output, files
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_writes_what_it_knows(
     defective: Served, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
