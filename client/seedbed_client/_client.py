@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
-from seedbed_client import _downloads, _operations
+from seedbed_client import _downloads, _operations, errors
 from seedbed_client._config import Secret, live_endpoint, local_endpoint
 from seedbed_client._operations import Context, TaskRequest, text_to_image
 from seedbed_client._polling import DEFAULT_SCHEDULE, MAX_RETRIES, Retries, monotonic
@@ -421,7 +421,11 @@ class SeedreamClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as error:
+            # The block may end with a task that is paid for. An error of a transport must not take its place.
+            errors.log.warning("the connections could not be closed: %r", error)
 
     @property
     def base_url(self) -> str:

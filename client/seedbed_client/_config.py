@@ -90,22 +90,17 @@ def without_frames(error: BaseException, outer: BaseException | None) -> BaseExc
         each = pending.pop()
         if each is not None and id(each) not in seen:
             seen.add(id(each))
-            each.__traceback__ = _without_carriers(each.__traceback__)
+            entries, entry = [], each.__traceback__
+            while entry:
+                if str(entry.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _CARRIERS:
+                    entries.append(entry)
+                entry = entry.tb_next
+            each.__traceback__ = None
+            for kept in reversed(entries):
+                each.__traceback__ = TracebackType(each.__traceback__, kept.tb_frame, kept.tb_lasti, kept.tb_lineno)
             pending += [each.__cause__, each.__context__]
             pending += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
     return error
-
-
-def _without_carriers(traceback: TracebackType | None) -> TracebackType | None:
-    kept: list[TracebackType] = []
-    while traceback:
-        if str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _CARRIERS:
-            kept.append(traceback)
-        traceback = traceback.tb_next
-    following: TracebackType | None = None
-    for each in reversed(kept):
-        following = TracebackType(following, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return following
 
 
 class ServiceEndpoint(msgspec.Struct, frozen=True):

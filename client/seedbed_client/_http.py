@@ -187,7 +187,11 @@ class AsyncHttpClients(_ClientTable[httpx2.AsyncClient]):
         self._is_closed = True
         # A coroutine that its loop left behind ends without a loop.
         with suppress(NoEventLoopError):
-            if closer := self._closers.get((os.getpid(), current_token())):
+            token = current_token()
+            # Not in the generator: an error there would hide the one that the caller is handling.
+            for client in self._take(token):
+                await client.aclose()
+            if closer := self._closers.get((os.getpid(), token)):
                 await closer.aclose()
         self._forget_closed_loops()
 

@@ -356,10 +356,11 @@ class SubmissionTracker:
             error.__dict__.setdefault("__notes__", []).append(self.current.describe())
         if self.current.model and self.current.may_be_charged and not isinstance(error, Exception):
             # Task groups and cancel scopes discard a cancellation, and with it what it carries.
-            _log.warning("%s ended the creation of a task. %s", type(error).__name__, self.current.describe())
+            log.warning("%s ended the creation of a task. %s", type(error).__name__, self.current.describe())
 
 
-_log: Final = logging.getLogger("seedbed_client")
+log: Final = logging.getLogger("seedbed_client")
+"""Tells of what no exception can tell."""
 
 _CLASSES: Final[dict[str, type[ApiError]]] = {
     "unauthorized": AuthenticationError,

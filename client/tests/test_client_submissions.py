@@ -195,6 +195,33 @@ def test_a_closed_client_leaves_nothing_in_doubt() -> None:
         assert [each.state for each in submissions_of(error)] == [NOT_CREATED]
 
 
+class UnclosableTransport(httpx2.MockTransport):
+    """A transport that cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("not closed")
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+def test_an_error_while_closing_does_not_replace_a_result(caplog: pytest.LogCaptureFixture) -> None:
+    def blocking() -> str:
+        with SeedreamClient(transport=UnclosableTransport(Service().respond)) as client:
+            return client.create_task("a hill")
+
+    async def asynchronous() -> str:
+        async with AsyncSeedreamClient(transport=UnclosableTransport(Service().respond)) as client:
+            return await client.create_task("a hill")
+
+    assert (blocking(), asyncio.run(asynchronous())) == ("t1", "t1")
+    assert caplog.text.count("not closed") == 2
+    client = SeedreamClient(transport=UnclosableTransport(Service().respond))
+    client.create_task("a hill")
+    with pytest.raises(OSError, match="not closed"):
+        client.close()
+
+
 def test_a_program_that_cannot_write_down_a_task_does_not_send_it() -> None:
     def fail(_: Submission) -> None:
         raise OSError(28, "No space left on device")
