@@ -19,6 +19,7 @@ from seedbed_contract.http import TargetRequest
 from seedbed_mock import running
 from seedbed_mock.cli import main
 from tests.hostile_targets import target
+from tests.made_contracts import contract_of
 from tests.minimal_service import Served, serve
 from tests.seeded_defect import PLAIN
 from tests.seeded_defects import SEEDED_DEFECTS
@@ -219,3 +220,16 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     flags = """url key dialect http-status second-key signing-key fail-prompt callback-host max-examples time-limit
         seed only spend junit html json markdown har require dry-run fail-on force-with"""
     assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", printed)]
+
+
+def test_a_contract_that_no_request_can_keep_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contradiction = {"type": "string", "minLength": 5, "pattern": "^a$"}
+    values = {"type": "object", "required": ["code"], "properties": {"code": contradiction}}
+    (tmp_path / "contract.json").write_text(json.dumps(contract_of({"properties": {"input": values}}).document))
+    assert main(["check", "http://127.0.0.1:9", "--contract", str(tmp_path / "contract.json")]) == 2
+    printed = capsys.readouterr()
+    assert "No valid request for meadow/1-sketch could be made" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
