@@ -116,6 +116,7 @@ class JobLog:
         # SQLite gives names such as ":memory:" and "file:x" a special meaning, but no absolute path.
         self.path = None if path is None else Path(path).absolute()
         self._lock, self._is_checked, self._memory = threading.Lock(), False, None
+        self._key_locks: dict[str, threading.Lock] = {}
         if self.path is None:
             self._memory = sqlite3.connect(_IN_MEMORY, isolation_level=None, check_same_thread=False)
             weakref.finalize(self, self._memory.close)
@@ -178,7 +179,9 @@ class JobLog:
     def lock(self, key: str) -> FileLock:
         """Return the lock that whoever submits a key holds."""
         digest = hashlib.sha256(checked_key(key).encode()).hexdigest()[:16]
-        return FileLock(self.path and self.path.with_name(f"{self.path.name}.{digest}.lock"))
+        if self.path is None:
+            return FileLock(self._key_locks.setdefault(digest, threading.Lock()))
+        return FileLock(self.path.with_name(f"{self.path.name}.{digest}.lock"))
 
     @contextlib.contextmanager
     def _database(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
@@ -292,15 +295,19 @@ class FileLock:
     """A lock that other threads and processes see, and that the system releases if this process ends.
 
     Args:
-        path: Path of the lock file; without one, nothing is locked.
+        place: Path of the lock file, or a lock of this process in its place.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, place: Path | threading.Lock) -> None:
         from filelock import FileLock as SystemLock  # slow to import
 
+        self._path = place if isinstance(place, Path) else None
         # A soft lock is a file that exists: one of a process that was killed would refuse later ones.
-        self._lock = SystemLock(path, blocking=False, fallback_to_soft=False, thread_local=False) if path else None
-        self._path = path
+        self._lock = (
+            SystemLock(place, blocking=False, fallback_to_soft=False, thread_local=False)
+            if isinstance(place, Path)
+            else place
+        )
 
     def acquire(self) -> bool:
         """Acquire the lock, and return whether it was free.
@@ -311,23 +318,21 @@ class FileLock:
         from filelock import Timeout  # as above
 
         try:
-            if self._lock:
-                self._lock.acquire()
+            return bool(self._lock.acquire(blocking=False))
         except Timeout:
             return False
         except OSError as error:
             raise errors.JobLogError(f"the lock file {self._path} cannot be written: {error.strerror}") from error
-        return True
 
     def release(self) -> None:
         """Release the lock and remove its file."""
-        if self._lock and self._path:
+        if self._path:
             # On POSIX, filelock leaves the file in place. It may only be removed while it is locked: a process that has
             # opened it in the meantime then notices the removal, and does not mistake its lock for a valid one. On
             # Windows, an open file cannot be removed; there, filelock removes it after the release.
             with contextlib.suppress(OSError):
                 self._path.unlink()
-            self._lock.release()
+        self._lock.release()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -446,6 +446,18 @@ def test_a_log_without_a_file_keeps_its_jobs_in_memory(server: MockServer, clien
     assert (len(log.jobs()), count_of_tasks(server)) == (4, 4)
 
 
+def test_a_key_in_memory_is_submitted_once_at_a_time(server: MockServer, client: SeedreamClient) -> None:
+    server.add_faults("delay seconds=0.1; op=createTask")
+    log = JobLog(None)
+
+    async def run() -> set[str]:
+        async with AsyncSeedreamClient(client.base_url, server.key) as other:
+            tasks = await asyncio.gather(*(other.generate_once("k", "a hill", log=log) for _ in range(4)))
+            return {task.task_id for task in tasks}
+
+    assert len(asyncio.run(run())) == count_of_tasks(server) == 1
+
+
 @pytest.mark.parametrize("content", ["missing", "no bytes", "no tables"])
 def test_an_empty_file_becomes_a_log(path: Path, content: str) -> None:
     """A process that was killed while it created the file leaves such a one."""

@@ -129,7 +129,7 @@ def statuses() -> list[tuple[str, str]]:
 
 def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
-    command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "0.3"]
+    command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "1.5"]
     assert main(command) == 3
     assert statuses() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
     count = len(submitted_prompts(server))
