@@ -184,12 +184,12 @@ def json_in(fence: Fence) -> dict[str, Any] | None:
             value, _ = decoder.raw_decode(fence.text, match.start(1))
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and _is_shallow(value):
+        if isinstance(value, dict) and is_shallow(value):
             return value
     return None
 
 
-def _is_shallow(value: Any) -> bool:
+def is_shallow(value: Any) -> bool:
     """Return whether a value nests no deeper than the example of a page would, so that recursion into it ends."""
     open_values = [(value, 0)]
     while open_values:

@@ -418,7 +418,7 @@ def with_captions(sections: Iterable[Section], is_heading: Callable[..., bool]) 
                 yield current
                 current = Section((*section.headings, caption), first.line)
                 kept = Paragraph(segments[1:])
-            elif first.label and not first.colon and _is_field_caption(first):
+            elif first.label and not first.colon and is_field_caption(first):
                 yield current
                 current = Section(current.headings, first.line, caption=first.label)
                 head = [replace(first, label="")] if first.text else []
@@ -435,7 +435,8 @@ def heading_of(line: Segment, is_heading: Callable[..., bool]) -> str:
     return text.rstrip(":： ") if text and is_alone and is_heading(text.rstrip(":： "), has_colon=has_colon) else ""
 
 
-def _is_field_caption(line: Segment) -> bool:
+def is_field_caption(line: Segment) -> bool:
+    """Return whether a bold name, with or without its type beside it, starts the description of a field."""
     if not is_field_name(_NAME_REMARK.sub("", line.label)):
         return False
     probe = FieldEntry(line.label, "", Place(""))
