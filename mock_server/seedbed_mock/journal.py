@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -87,7 +87,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def size(self) -> int:
         """Size of the bodies, the headers and the target in bytes."""
-        headers = sum(len(name) + len(value) for name, value in self.headers)
+        headers = sum(map(len, chain.from_iterable(self.headers)))
         return len(self.request) + len(self.answer) + len(self.target) + headers
 
 
@@ -164,6 +164,8 @@ class Journal:
 
     def __init__(self, budget: JournalBudget) -> None:
         self._entries: deque[JournalEntry] = deque()
+        # Kept beside the entries, since each is needed twice on the path of a call.
+        self._sizes = deque[int]()
         self._budget = budget
 
     def __bool__(self) -> bool:
@@ -186,6 +188,7 @@ class Journal:
         """Add an entry; beyond ``MOST_ENTRIES`` the oldest is dropped."""
         size = entry.size
         self._entries.append(entry)
+        self._sizes.append(size)
         if len(self._entries) > MOST_ENTRIES:
             size -= self.drop()
         self._budget.spend(self, size)
@@ -193,7 +196,8 @@ class Journal:
     def drop(self) -> int:
         """Drop the oldest entry and return the size of its bodies in bytes."""
         self._budget.drop()
-        return self._entries.popleft().size
+        self._entries.popleft()
+        return self._sizes.popleft()
 
     def clear(self) -> None:
         """Drop all entries."""
