@@ -266,8 +266,8 @@ class ServerOptions:
         for each in self.contracts:
             if contracts.setdefault(each.model, each).document != each.document:
                 raise SettingsError(f"Two contracts are of the model {printable(each.model)}; give one of them.")
-        patch = self.contract_patch
-        for source in (patch,) if isinstance(patch, str | Path | Mapping) else patch:
+        given: Any = self.contract_patch
+        for source in (given,) if isinstance(given, str | Path | Mapping) else given:
             contract = patched_contract(source, contracts)
             contracts[contract.model] = contract
         return tuple(contracts.values())
