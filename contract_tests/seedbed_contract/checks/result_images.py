@@ -69,6 +69,7 @@ def _fetch(session: Session, url: str) -> Exchange | None:
     A test of a local server must not make this machine call any host that the server names.
     """
     exchange: Exchange | None = None
+    exchange = None
     for _ in range(_MOST_REDIRECTS):
         if session.target.is_local and not is_loopback(urlsplit(url).hostname or ""):
             session.mark_unchecked("the results of the local target are on another host, which is not contacted")
