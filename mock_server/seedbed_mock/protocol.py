@@ -281,11 +281,12 @@ class LimitedProtocol(HttpToolsProtocol):
             on_response=lambda: None,
         )
         cycle.more_body = False
+        app: Any = self.app
         if previous is None:
-            self._start_asgi_task(cycle, self.app)
+            self._start_asgi_task(cycle, app)
         else:
             self._earlier = (*self._earlier, previous)
-            self.pipeline.appendleft((cycle, self.app))
+            self.pipeline.appendleft((cycle, app))
         self.cycle = cycle
 
     def _linger(self) -> None:
