@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from seedbed_mock.faults.connection import TRANSPORT
+from seedbed_mock.faults.connection import NO_LINGER, TRANSPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _stalled = 0.0
     _unparsed = b""
     _refusal: tuple[HTTPStatus, str] | None = None
-    _deadline: asyncio.TimerHandle | None = None
+    _deadline: asyncio.Handle | None = None
+    _deadline_at = 0.0
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -214,15 +216,18 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _arm(self, when: float) -> None:
         """Check the deadlines at a time, or before. The timer outlives requests, since most of them need none."""
-        if self._deadline is None or self._deadline.when() > when:
+        # Not compared with when() of the handle: for a time that has passed, uvloop returns one without it.
+        if self._deadline is None or self._deadline_at > when:
             if self._deadline:
                 self._deadline.cancel()
-            self._deadline = self.loop.call_at(when, self._check_deadlines)
+            self._deadline, self._deadline_at = self.loop.call_at(when, self._check_deadlines), when
 
     def _check_deadlines(self) -> None:
         self._deadline, now, limits = None, self.loop.time(), self._limits
         if self.flow.write_paused:
             if now >= self._stalled + limits.request_timeout:
+                # Reset: the end of the connection would wait behind what the client does not read.
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 self.transport.abort()
             else:
                 self._arm(self._stalled + limits.request_timeout)

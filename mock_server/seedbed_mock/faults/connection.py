@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TRANSPORT: Final = "seedbed.transport"
 """ASGI extension by which a server gives access to the transport of the connection: ``{"transport": ...}``."""
 
-_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """Value of ``SO_LINGER`` with which closing a socket sends RST instead of FIN."""
 
 _TICK = 0.0005
@@ -156,7 +156,7 @@ class ClientConnection:
         transport = self._require_transport("reset")
         if not transport.is_closing():
             with contextlib.suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             transport.abort()
         await wait_for_disconnect(self.receive)
 
