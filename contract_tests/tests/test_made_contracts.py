@@ -21,6 +21,7 @@ from tests.made_contracts import SHAPES, contracts
 
 NAMES = sorted(SHAPES)
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 
 
 def check_draws(contract: Contract, data: st.DataObject) -> None:
@@ -60,14 +61,14 @@ def test_cases_and_strategies_keep_to_a_contract_of_any_shape(name: str) -> None
     check()
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=SLOW)
 @given(contracts(), st.data())
 def test_cases_and_strategies_keep_to_a_made_contract(contract: Contract, data: st.DataObject) -> None:
     check_draws(contract, data)
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=500, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=SLOW)
 @given(contracts(), st.data())
 def test_cases_and_strategies_keep_to_many_made_contracts(contract: Contract, data: st.DataObject) -> None:
     check_draws(contract, data)
@@ -145,7 +146,7 @@ def test_a_mock_server_passes_the_check_by_its_own_contract(name: str, dialect: 
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=SLOW)
 @given(contracts(), st.sampled_from(("documented", "observed")), st.sampled_from(MODES))
 def test_a_mock_server_passes_the_check_by_any_made_contract(
     contract: Contract, dialect: str, http_status: HttpStatus
