@@ -191,7 +191,7 @@ def test_a_fast_clock_ends_a_long_task_early(seedbed: MockServer, call: Call) ->
         ({"control_token": ""}, "1 to 256 visible ASCII"),
         ({"db": ""}, "Empty path"),
         ({"result_dir": ""}, "Empty path"),
-        ({"bogus": 1}, "Unknown option bogus; .*host, port, key.*clock"),
+        ({"bogus": 1}, "Unknown option bogus; .*host, port, .*key.*clock"),
         ({"config": "x", "task_seconds": 1}, "Unknown option config"),
         ({"port": 0}, "keeps its port"),
         ({"host": "127.0.0.1"}, "keeps its host"),
@@ -205,7 +205,7 @@ def test_an_invalid_option_of_play_is_refused(seedbed: MockServer, options: dict
 
 def test_an_unknown_option_of_running_is_refused_with_the_known_ones() -> None:
     options: dict[str, Any] = {"bogus": 1}
-    with pytest.raises(SettingsError, match=r"Unknown option bogus.*host, port, key.*clock"), running(**options):
+    with pytest.raises(SettingsError, match=r"Unknown option bogus.*host, port, .*key.*clock"), running(**options):
         pass
 
 
