@@ -123,8 +123,12 @@ class MockServer:
 
     @property
     def callbacks(self) -> list[dict[str, Any]]:
-        """The callbacks of the latest tasks, oldest first, with ``task_id``, ``url``, ``outcome`` and ``attempts``."""
-        callbacks: list[dict[str, Any]] = self.control("GET", "callbacks", limit=_MOST_ENTRIES)["callbacks"]
+        """The callbacks of all tasks, oldest first, with ``task_id``, ``url``, ``outcome`` and ``attempts``."""
+        page = self.control("GET", "callbacks", limit=_MOST_ENTRIES)
+        callbacks: list[dict[str, Any]] = page["callbacks"]
+        while "before" in page:
+            page = self.control("GET", "callbacks", limit=_MOST_ENTRIES, before=page["before"])
+            callbacks += page["callbacks"]
         return callbacks[::-1]
 
     def wait_for_callback(self, task_id: str, *, timeout: float = _PATIENCE_SECONDS) -> dict[str, Any]:
@@ -402,7 +406,7 @@ class AsyncMockServer:
         return await _in_thread(lambda: self._server.unmatched)
 
     async def callbacks(self) -> list[dict[str, Any]]:
-        """Return the callbacks of the latest tasks, oldest first: see :attr:`MockServer.callbacks`."""
+        """Return the callbacks of all tasks, oldest first: see :attr:`MockServer.callbacks`."""
         return await _in_thread(lambda: self._server.callbacks)
 
     async def wait_for_callback(self, task_id: str, *, timeout: float = _PATIENCE_SECONDS) -> dict[str, Any]:

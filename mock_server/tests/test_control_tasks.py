@@ -1,14 +1,21 @@
 """The control API: tasks, their callbacks, and accounts."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 from seedbed_mock import MockServer
+from seedbed_mock.accounts import Account
+from seedbed_mock.stores.memory import MemoryStore
+from seedbed_mock.stores.sqlite import SqliteStore
+from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
@@ -166,6 +173,150 @@ def test_a_task_that_is_ended_many_times_at_once_ends_once(
         statuses = list(pool.map(lambda _: control("POST", f"/tasks/{task_id}/fail")[0], range(24)))
     assert sorted(statuses) == [200] + [409] * 23
     assert control("GET", f"/accounts/{account}")[1]["balance"] == 80
+
+
+# Pages
+
+
+def pages(control: Control, path: str, **query: object) -> list[list[str]]:
+    """Follow a list to its end, and return the IDs of the tasks on each page."""
+    found: list[list[str]] = []
+    more: dict[str, int] = {}
+    while True:
+        status, page = control("GET", path, **query, **more)
+        assert status == 200
+        found.append([each["task_id"] for each in page[path[1:]]])
+        if "before" not in page:
+            return found
+        assert page["before"] < more.get("before", page["before"] + 1)
+        more = {"before": page["before"]}
+
+
+@pytest.fixture(params=["memory", "file"])
+def played(request: pytest.FixtureRequest, seedbed: MockServer, tmp_path: Path) -> MockServer:
+    """Return the server with each of the stores."""
+    options: dict[str, Any] = {"db": str(tmp_path / "x.db")} if request.param == "file" else {}
+    seedbed.play(**LARGE, **options)
+    return seedbed
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/callbacks"])
+def test_a_list_has_pages(played: MockServer, control: Control, create: Create, path: str) -> None:
+    url = "http://127.0.0.1:9/done"
+    created = [create(space=("", "mine")[number == 2], callBackUrl=url) for number in range(7)][::-1]
+    assert pages(control, path) == [created]
+    assert pages(control, path, limit=7) == [created]
+    assert pages(control, path, limit=3) == [created[:3], created[3:6], created[6:]]
+    assert pages(control, path, limit=1) == [[each] for each in created]
+    assert pages(control, path, space="mine", limit=1) == [[created[4]]]
+    assert pages(control, path, space="default", limit=4) == [created[:4], created[5:]]
+    assert control("GET", path, before=1)[1] == {path[1:]: []}
+    # A new task does not move the pages.
+    first = control("GET", path, limit=3)[1]
+    create(callBackUrl=url)
+    assert pages(control, path, before=first["before"]) == [created[3:]]
+    played.reset()
+    assert pages(control, path, before=first["before"]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [("/tasks", {"state": SHARED.states.failure}), ("/callbacks", {"outcome": "refused"}), ("/callbacks", {})],
+)
+def test_a_filter_looks_at_few_tasks_at_a_time(  # noqa: PLR0917 (fixtures)
+    played: MockServer,
+    control: Control,
+    create: Create,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    query: dict[str, str],
+) -> None:
+    monkeypatch.setattr("seedbed_mock.control.api._SCANNED_TASKS", 5)
+    monkeypatch.setattr("seedbed_mock.control.api._TASKS_AT_ONCE", 2)
+    wanted, *_others, wanted_too = (
+        create(**({"callBackUrl": "http://192.0.2.1/"} if number in {0, 11} else {})) for number in range(12)
+    )
+    played.fail(wanted)
+    played.fail(wanted_too)
+    read: list[int] = []
+    for store in (MemoryStore, SqliteStore):
+        monkeypatch.setattr(store, "page", counting(store.page, read))
+    assert pages(control, path, **query) == [[wanted_too], [], [wanted]]
+    assert sum(read) <= 12 + 2 * 2
+    read.clear()
+    assert pages(control, path, **query, limit=1)[0] == [wanted_too]
+    first, read[:] = control("GET", path, **query), []
+    assert "before" in first[1]
+    control("GET", path, **query)
+    assert sum(read) == 6
+
+
+def counting(method: Callable[..., list[Any]], read: list[int]) -> Callable[..., list[Any]]:
+    """Return a method that notes how many tasks it returns."""
+
+    def page(*arguments: Any, **options: Any) -> list[Any]:
+        found = method(*arguments, **options)
+        read.append(len(found))
+        return found
+
+    return page
+
+
+def fill(path: Path, number: int, **more: Any) -> list[str]:
+    """Write tasks to a database, and return their IDs, newest first."""
+    with contextlib.closing(SqliteStore(path, 10_000)) as store:
+        account = Account("key-1", "default", Decimal(80), None, None, b"")
+        values = {
+            "task_id": "",
+            "space": account.space,
+            "account": account.name,
+            "model": GOOD["model"],
+            "request": json.dumps(GOOD),
+            "result_name": "1.jpg",
+            "base_url": "http://127.0.0.1:1",
+            "price": Decimal(0),
+            "created": 0,
+            "visible": 0,
+            "timeline": even_timeline(0, 0),
+        }
+        task = Task(**{**values, **more})
+        for each in range(number):
+            store.create(replace(task, task_id=f"task_{each:05}"), account)
+    return [f"task_{each:05}" for each in reversed(range(number))]
+
+
+def test_a_page_has_at_most_a_thousand_tasks(seedbed: MockServer, control: Control, tmp_path: Path) -> None:
+    callback = CallbackDelivery(url="http://127.0.0.1:9/", due=None, outcome="delivered")
+    filled = fill(tmp_path / "x.db", 2100, callback=callback)
+    seedbed.play(db=str(tmp_path / "x.db"))
+    for path in ("/tasks", "/callbacks"):
+        assert pages(control, path, limit=1000) == [filled[:1000], filled[1000:2000], filled[2000:]]
+        assert len(control("GET", path)[1][path[1:]]) == 100
+    assert pages(control, "/tasks", state=SHARED.states.failure, limit=1) == [[], [], []]
+    assert [each["task_id"] for each in seedbed.callbacks] == filled[::-1]
+    assert len(seedbed.wait_for_callbacks()) == 2100
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, '\\"' * 15_000, "\u0416" * 50_000], ids=["plain", "escaped", "wide"])
+def test_a_page_of_large_tasks_ends_early(seedbed: MockServer, control: Control, tmp_path: Path, text: str) -> None:
+    request = json.dumps({**GOOD, "text": text}, ensure_ascii=False)
+    size = len(json.dumps(request, ensure_ascii=False).encode())
+    assert size > 90_000
+    filled = fill(tmp_path / "x.db", 60, request=request)
+    seedbed.play(db=str(tmp_path / "x.db"))
+    listed = pages(control, "/tasks", limit=1000)
+    assert [each for page in listed for each in page] == filled
+    assert len(listed) > 1
+    assert all((len(page) - 1) * size <= 4 * 1024 * 1024 for page in listed)
+    assert pages(control, "/tasks", state=SHARED.states.failure) == [[] for _ in listed]
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/callbacks"])
+@pytest.mark.parametrize("before", ["0", "-1", "", "x", "1.5", str(2**63), str(10**30)])
+def test_a_wrong_beginning_of_a_page_is_refused(control: Control, path: str, before: str) -> None:
+    status, content = control("GET", path, before=before)
+    assert status == 422
+    assert "before" in content["error"]
 
 
 # Callbacks

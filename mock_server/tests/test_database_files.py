@@ -187,7 +187,7 @@ def test_an_empty_file_is_used(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.touch()
     with contextlib.closing(SqliteStore(fill(path), 100)) as store:
-        assert len(store.tasks(limit=99)) == 50
+        assert len(store.page(limit=99)) == 50
 
 
 def test_a_closed_store_leaves_one_file(tmp_path: Path) -> None:
@@ -198,3 +198,13 @@ def test_a_closed_store_leaves_one_file(tmp_path: Path) -> None:
 def test_an_unusable_file_is_refused_in_python(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a directory"), running(db=tmp_path):
         pass
+
+
+def test_a_file_without_the_index_of_spaces_gets_it(tmp_path: Path) -> None:
+    path = fill(tmp_path / "x.db")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP INDEX spaces")
+    with contextlib.closing(SqliteStore(path, 100)) as store:
+        assert len(store.page("default", limit=99)) == len(store.page(limit=99)) == 50
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT 1 FROM sqlite_master WHERE name = 'spaces'").fetchone()

@@ -226,7 +226,7 @@ def test_the_handle_sends_the_control_token_and_an_error_of_the_server_is_a_resp
         with pytest.raises(ControlError, match="no operation GET"):
             server.control("GET", "nothing")
         server._service.store.close()
-        server._service.store.tasks = no_socket  # type: ignore[assignment, method-assign]
+        server._service.store.page = no_socket  # type: ignore[assignment, method-assign]
         with pytest.raises(ControlError, match="Internal error"):
             server.control("GET", "tasks")
         assert len(server.errors) == 1

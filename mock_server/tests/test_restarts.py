@@ -157,7 +157,7 @@ def serving(path: Path, *flags: str) -> Iterator[Server]:
 
 def stored_ids(path: Path) -> list[str]:
     with contextlib.closing(SqliteStore(path, 100_000)) as store:
-        return [task.task_id for task in store.tasks(limit=1_000_000)]
+        return [task.task_id for _, task in store.page(limit=1_000_000)]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -64,6 +65,10 @@ def task_with_callback(number: int, due: int | None, **others: Any) -> Task:
     return task(number, callback=CallbackDelivery(url="http://127.0.0.1:2/done", due=due), **others)
 
 
+def tasks_in(store: Store, space: str | None = None, *, limit: int) -> list[Task]:
+    return [task for _, task in store.page(space, limit=limit)]
+
+
 @pytest.fixture(params=["memory", "file"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     opened: list[Store] = []
@@ -97,7 +102,7 @@ def test_a_price_without_a_task_is_charged_if_the_balance_covers_it(store: Store
     with pytest.raises(OverdrawnError) as refusal:
         store.charge(ONE, before, START)
     assert refusal.value.balance == store.balance(ONE, START) == before - Decimal("0.5")
-    assert store.tasks(limit=10) == []
+    assert tasks_in(store, limit=10) == []
 
 
 def test_a_price_is_charged_once_and_never_overdraws(store: Store) -> None:
@@ -115,7 +120,7 @@ def test_a_task_with_an_existing_id_is_not_charged(store: Store) -> None:
     with pytest.raises(NameTakenError):
         store.create(replace(task(2), task_id=task(1).task_id), ONE)
     assert store.balance(ONE, START) == 80 - PRICE
-    assert store.tasks(limit=9) == [task(1)]
+    assert tasks_in(store, limit=9) == [task(1)]
 
 
 def test_a_deposit_is_exact_and_limited(store: Store) -> None:
@@ -128,9 +133,117 @@ def test_a_deposit_is_exact_and_limited(store: Store) -> None:
 def test_the_newest_tasks_are_listed_first(store: Store) -> None:
     for number, owner in enumerate([ONE, ELSEWHERE, TWO, ELSEWHERE]):
         store.create(task(number, owner), owner)
-    assert [each.task_id[-1] for each in store.tasks(limit=3)] == ["3", "2", "1"]
-    assert [each.task_id[-1] for each in store.tasks("elsewhere", limit=9)] == ["3", "1"]
-    assert store.tasks("nowhere", limit=9) == []
+    assert [each.task_id[-1] for each in tasks_in(store, limit=3)] == ["3", "2", "1"]
+    assert [each.task_id[-1] for each in tasks_in(store, "elsewhere", limit=9)] == ["3", "1"]
+    assert tasks_in(store, "nowhere", limit=9) == []
+
+
+def pages_of(store: Store, space: str | None, size: int) -> Iterator[list[Task]]:
+    """Yield the pages of a list, each of which begins where the one before it ended."""
+    before = None
+    while page := store.page(space, before=before, limit=size):
+        assert len(page) <= size
+        yield [task for _, task in page]
+        before = page[-1][0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_the_pages_of_a_list_are_the_whole_list(open_store: Open, size: int) -> None:
+    store = open_store(16)
+    for owner in ACCOUNTS:
+        store.deposit(owner, Decimal(10**6), START)
+    for number in range(48):
+        # Every fifth one never ends, so that the deletion of old tasks leaves gaps.
+        owner = ACCOUNTS[number % 3]
+        store.create(task(number, owner, seconds=0 if number % 5 else None), owner)
+    for space in (None, "default", "elsewhere", "nowhere"):
+        whole = tasks_in(store, space, limit=1000)
+        assert [task for page in pages_of(store, space, size) for task in page] == whole
+        assert whole == sorted(whole, key=lambda task: task.task_id, reverse=True)
+    assert tasks_in(store, limit=1000)[-1].task_id == "task_000000"
+
+
+def test_a_list_continues_though_tasks_come_and_go(store: Store) -> None:
+    for number in range(6):
+        store.create(task(number, (ONE, ELSEWHERE)[number % 2]), (ONE, ELSEWHERE)[number % 2])
+    last = store.page(limit=3)[-1][0]
+    store.create(task(6), ONE)
+    assert [task.task_id[-1] for _, task in store.page(before=last, limit=9)] == ["2", "1", "0"]
+    store.reset("elsewhere")
+    assert [task.task_id[-1] for _, task in store.page(before=last, limit=9)] == ["2", "0"]
+    store.reset()
+    assert store.page(before=last, limit=9) == []
+
+
+def steps_of_memory(store: MemoryStore, read: Callable[[], object]) -> int:
+    """Return how many tasks and entries of the order a call reads, in place of the time that it takes."""
+    reads = 0
+
+    class Order(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            nonlocal reads
+            found = super().__getitem__(index)
+            reads += len(found) if isinstance(index, slice) else 1
+            return found
+
+        def __iter__(self) -> Iterator[Any]:
+            raise AssertionError("a page walks over the order")
+
+    class Tasks(dict[str, Task]):
+        def __getitem__(self, name: str) -> Task:
+            nonlocal reads
+            reads += 1
+            return super().__getitem__(name)
+
+        def values(self) -> Any:
+            raise AssertionError("a page walks over the tasks")
+
+        __iter__ = items = values
+
+    store._order = defaultdict(list, {space: Order(order) for space, order in store._order.items()})
+    store._tasks = Tasks(store._tasks)
+    read()
+    return reads
+
+
+def steps_of_file(store: SqliteStore, read: Callable[[], object]) -> int:
+    """Return how many instructions of SQLite a call takes."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    store._database.set_progress_handler(count, 1)
+    read()
+    store._database.set_progress_handler(None, 1)
+    return steps
+
+
+@pytest.mark.parametrize("space", [None, "default", "elsewhere", "nowhere"])
+@pytest.mark.parametrize("where", ["newest", "middle", "oldest"])
+def test_a_page_costs_the_same_in_a_long_list(open_store: Open, space: str | None, where: str) -> None:
+    def steps(tasks: int) -> int:
+        store = open_store(10_000)
+        for number in range(tasks):
+            # The tasks of one space are all older than those of the other.
+            owner = ELSEWHERE if number < 20 else ONE
+            store.create(task(number, owner, price=Decimal(0)), owner)
+        before = {"newest": None, "middle": tasks // 2, "oldest": 12}[where]
+
+        def read() -> object:
+            return store.page(space, before=before, limit=10)
+
+        if isinstance(store, MemoryStore):
+            return steps_of_memory(store, read)
+        assert isinstance(store, SqliteStore)
+        return steps_of_file(store, read)
+
+    few, many = steps(100), steps(2000)
+    # A search in a sorted list, which grows by a step each time the list doubles.
+    assert many <= few + 20
+    assert many < 300
 
 
 def test_a_change_is_stored_and_returned(store: Store) -> None:
@@ -201,7 +314,7 @@ def test_one_space_is_reset_without_the_others(store: Store) -> None:
     for number, owner in enumerate(ACCOUNTS):
         store.create(task(number, owner), owner)
     store.reset("default")
-    assert [each.space for each in store.tasks(limit=9)] == ["elsewhere"]
+    assert [each.space for each in tasks_in(store, limit=9)] == ["elsewhere"]
     assert [store.balance(owner, START) for owner in ACCOUNTS] == [80, 80, 80 - PRICE]
 
 
@@ -211,7 +324,7 @@ def test_a_balance_is_reset_without_its_tasks(store: Store) -> None:
     store.reset("default", "one")
     assert store.balance(ONE, START) == 80
     assert store.balance(TWO, START) == 80 - PRICE
-    assert len(store.tasks(limit=9)) == 2
+    assert len(tasks_in(store, limit=9)) == 2
 
 
 @pytest.mark.parametrize("seconds", [None, 3])
@@ -223,7 +336,7 @@ def test_a_reset_balance_gets_no_refund_for_earlier_payments(store: Store, secon
     for number in (1, 2, 3):
         store.change(f"task_{number:06}", lambda task: ended(task, START, FAILURE))
     assert [store.balance(owner, START) for owner in (ONE, TWO)] == [80, 80]
-    assert [task.is_refunded for task in store.tasks(limit=9)] == [True, True, False]
+    assert [task.is_refunded for task in tasks_in(store, limit=9)] == [True, True, False]
 
 
 def test_a_task_paid_before_a_reset_is_deleted_without_a_refund(open_store: Open) -> None:
@@ -255,7 +368,7 @@ def test_a_reset_keeps_notes(store: Store) -> None:
     store.create(task_with_callback(1, START), ONE)
     store.note("name", b"\0value")
     store.reset()
-    assert store.tasks(limit=9) == []
+    assert tasks_in(store, limit=9) == []
     assert store.next_due() is None
     assert store.newest() == 0
     assert store.balance(ONE, START) == 80
@@ -272,7 +385,7 @@ def test_the_oldest_finished_tasks_are_deleted_beyond_the_limit(open_store: Open
     store = open_store(3)
     for number, seconds in enumerate([9, 2, 1, 9]):
         store.create(task(number, seconds=seconds, at=START + 3000 * (number == 3)), ONE)
-    assert [each.task_id[-1] for each in store.tasks(limit=9)] == ["3", "2", "0"]
+    assert [each.task_id[-1] for each in tasks_in(store, limit=9)] == ["3", "2", "0"]
     assert store.find("task_000001") is None
 
 
@@ -298,7 +411,7 @@ def test_the_number_of_unfinished_tasks_is_limited(open_store: Open) -> None:
     store = open_store(1)
     for number in range(UNFINISHED_SHARE + 2):
         store.create(task(number, seconds=None), ONE)
-    assert len(store.tasks(limit=99)) == UNFINISHED_SHARE
+    assert len(tasks_in(store, limit=99)) == UNFINISHED_SHARE
     assert store.find("task_000001") is None
 
 
@@ -308,7 +421,7 @@ def test_many_tasks_are_deleted_in_time(open_store: Open) -> None:
     for number in range(1000):
         store.create(task(number, seconds=0), ONE)
         assert store.find(f"task_{max(number - 639, 0):06}")
-    assert 640 <= len(store.tasks(limit=1000)) <= 681
+    assert 640 <= len(tasks_in(store, limit=1000)) <= 681
 
 
 texts = st.text()
@@ -352,7 +465,7 @@ def test_any_task_is_read_from_a_file_unchanged(file_store: SqliteStore, made: T
     owner = account_of(made)
     file_store.create(made, owner)
     assert file_store.find(made.task_id) == made
-    assert file_store.tasks(made.space, limit=1) == [made]
+    assert tasks_in(file_store, made.space, limit=1) == [made]
 
 
 def account_of(made: Task) -> Account:
@@ -481,8 +594,9 @@ class StoreComparison(RuleBasedStateMachine):
 
     @invariant()
     def both_have_the_same_content(self) -> None:
-        self.both(lambda store: [without_refund(task) for task in store.tasks(limit=1000)])
-        self.both(lambda store: [task.task_id for task in store.tasks("elsewhere", limit=3)])
+        self.both(lambda store: [without_refund(task) for task in tasks_in(store, limit=1000)])
+        self.both(lambda store: [task.task_id for task in tasks_in(store, "elsewhere", limit=3)])
+        self.both(lambda store: [[task.task_id for task in page] for page in pages_of(store, None, 2)])
         self.both(lambda store: (store.next_due(), store.newest()))
 
     def teardown(self) -> None:
@@ -622,7 +736,7 @@ def test_a_full_disk_refuses_whole_changes_and_the_store_recovers(tmp_path: Path
     store._database.execute(f"PRAGMA max_page_count = {room}")
     store.deposit(ONE, Decimal(10**4), START)
     made = create_until(sqlite3.OperationalError, store)
-    assert len(store.tasks(limit=1000)) == made > 0
+    assert len(tasks_in(store, limit=1000)) == made > 0
     assert store.balance(ONE, START) == 80 + 10**4 - made * PRICE
     store._database.execute("PRAGMA max_page_count = 100000")
     store.create(task(made), ONE)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from heapq import merge
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 from seedbed_schemas import __version__
 from seedbed_schemas.validation import for_display
@@ -46,7 +48,7 @@ from seedbed_mock.tasks import Failure, ended
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
-    from msgspec import Struct
+    from msgspec import Struct, UnsetType
 
     from seedbed_mock.accounts import Account
     from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
+_Item = TypeVar("_Item")
+
 ROOT = CONTROL_ROOT
 """Prefix of all paths."""
 
@@ -82,10 +86,15 @@ _SCANNED_ENTRIES = 10_000
 """Largest number of journal entries that a filter or a verification looks at; a single space has far fewer."""
 
 _LARGEST_LIST = 4 * 1024 * 1024
-"""In bytes of bodies and headers: beyond it, a list of journal entries ends early. ``before`` continues it."""
+"""In bytes of bodies and headers, or of tasks: beyond it, a list ends early. ``before`` continues it."""
 
-_SCANNED_TASKS = 10_000
-"""Largest number of tasks that a filter looks at, since each has to be read from the store."""
+_SCANNED_TASKS = 1000
+"""Largest number of tasks that one request looks at, since each has to be read from the store."""
+
+_TASKS_AT_ONCE = 50
+"""Number of tasks that are read from the store together; a task can have a megabyte."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 class UnknownResourceError(Exception):
@@ -174,9 +183,32 @@ class ControlApi:
         valid = (*states.pending, states.success, states.failure)
         if query.state is not None and query.state not in valid:
             raise ValueError(f"unknown state {for_display(query.state)}; valid states: {', '.join(valid)}")
-        found = self._service.store.tasks(query.space, limit=_SCANNED_TASKS if query.state else query.limit)
-        chosen = [task for task in found if query.state in (None, task.state(now))]
-        return TaskList([task_info(task, now, self._service) for task in chosen[: query.limit]])
+
+        def shown(task: Task) -> TaskInfo | None:
+            return task_info(task, now, self._service) if query.state in (None, task.state(now)) else None
+
+        return TaskList(*self._page(query, shown))
+
+    def _page(
+        self, query: TaskQuery | CallbackQuery, shown: Callable[[Task], _Item | None]
+    ) -> tuple[list[_Item], int | UnsetType]:
+        """Return what is shown of the next tasks, and the number before which the next page begins."""
+        found, size, before = list[_Item](), 0, 0
+        for scanned, (number, task) in enumerate(self._tasks(query.space, query.before)):
+            if len(found) == query.limit or size > _LARGEST_LIST or scanned == _SCANNED_TASKS:
+                return found, before
+            before = number
+            # As the store writes it, whose size hardly differs from that of the response.
+            size += len(_encode(task))
+            if (item := shown(task)) is not None:
+                found.append(item)
+        return found, UNSET
+
+    def _tasks(self, space: str | None, before: int | None) -> Iterator[tuple[int, Task]]:
+        """Yield the tasks with their numbers, newest first."""
+        while tasks := self._service.store.page(space, before=before, limit=_TASKS_AT_ONCE):
+            yield from tasks
+            before = tasks[-1][0]
 
     async def task(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
         """Return one task."""
@@ -258,9 +290,12 @@ class ControlApi:
 
     async def callbacks(self, _path: Mapping[str, str], query: CallbackQuery, _body: EmptyRequest) -> CallbackList:
         """List callbacks, those of the newest tasks first."""
-        found = self._service.store.tasks(query.space, limit=_SCANNED_TASKS)
-        callbacks = [callback for task in found if (callback := callback_info(task))]
-        return CallbackList([each for each in callbacks if query.outcome in (None, each.outcome)][: query.limit])
+
+        def shown(task: Task) -> CallbackInfo | None:
+            callback = callback_info(task)
+            return callback if callback and query.outcome in (None, callback.outcome) else None
+
+        return CallbackList(*self._page(query, shown))
 
     async def redeliver(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> CallbackInfo:
         """Send the callback of a task again, whatever its outcome was."""

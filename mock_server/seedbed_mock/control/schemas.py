@@ -15,6 +15,7 @@ from seedbed_mock.clock import LARGEST_ADVANCE
 from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.handlers import parse_json
 from seedbed_mock.responses import ServiceError
+from seedbed_mock.stores.store import LARGEST_NUMBER
 from seedbed_mock.tasks import DeliveryAttempt, Failure, Outcome, record
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 
 _Limit = Annotated[int, Meta(ge=1, le=1000, description="Largest number of items to list; the newest are listed.")]
+_Before = Annotated[
+    int, Meta(ge=1, le=LARGEST_NUMBER, description="Value of before in the previous response, to continue its list.")
+]
+_Next = Annotated[
+    int, Meta(description="Value of the parameter before that continues the list; left out at the end of the list.")
+]
 _Milliseconds = Annotated[int, Meta(description="Unix time in milliseconds.")]
 _Fingerprint = Annotated[str, Meta(description="Fingerprint of the key of an account.")]
 
@@ -76,6 +83,7 @@ class TaskQuery(SpaceQuery, frozen=True):
     """Filters for tasks."""
 
     state: Annotated[str, Meta(description="State, as the record of the task shows it.")] | None = None
+    before: _Before | None = None
     limit: _Limit = 100
 
 
@@ -83,6 +91,7 @@ class CallbackQuery(SpaceQuery, frozen=True):
     """Filters for callbacks."""
 
     outcome: Annotated[Outcome, Meta(description="Outcome of the delivery.")] | None = None
+    before: _Before | None = None
     limit: _Limit = 100
 
 
@@ -220,9 +229,10 @@ class CallbackInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallbackList(msgspec.Struct, frozen=True):
-    """Callbacks, those of the newest tasks first."""
+    """Callbacks, those of the newest tasks first; a page of a filtered list can be empty."""
 
     callbacks: list[CallbackInfo]
+    before: _Next | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,9 +251,10 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskList(msgspec.Struct, frozen=True):
-    """Tasks, newest first."""
+    """Tasks, newest first; a page of a filtered list can be empty."""
 
     tasks: list[TaskInfo]
+    before: _Next | msgspec.UnsetType = msgspec.UNSET
 
 
 class AccountInfo(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -42,6 +43,10 @@ class MemoryStore:
 
     def _clear(self) -> None:
         self._tasks: dict[str, Task] = {}
+        # Numbers and IDs of the tasks of each space, and of all tasks under None, in the order of their creation: a
+        # dictionary cannot be read from the middle.
+        self._order: defaultdict[str | None, list[tuple[int, str]]] = defaultdict(list)
+        self._last_number = 0
         self._balances: dict[tuple[str, str], Decimal] = {}
         # Heaps, because a search among all tasks would slow down every call of a busy server.
         self._due_callbacks: _Schedule = []
@@ -76,6 +81,9 @@ class MemoryStore:
         # The steps that can raise come first, so that a failed call changes nothing.
         self.charge(account, task.price, task.created)
         self._put(task)
+        self._last_number += 1
+        for listed in (None, task.space):
+            self._order[listed].append((self._last_number, task.task_id))
         if self._created_since_deletion >= self._deletion_interval:
             self._delete_excess(task.created)
         self._created_since_deletion = (
@@ -93,9 +101,10 @@ class MemoryStore:
     def find(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)
 
-    def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
-        newest_first = reversed(self._tasks.values())
-        return list(islice((task for task in newest_first if space in (None, task.space)), limit))
+    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+        order = self._order.get(space, [])
+        end = len(order) if before is None else bisect_left(order, (before,))
+        return [(number, self._tasks[task_id]) for number, task_id in reversed(order[max(end - limit, 0) : end])]
 
     def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         task = self._tasks.get(task_id)
@@ -164,12 +173,18 @@ class MemoryStore:
         self._delete(islice(self._tasks.values(), max(excess, 0)))
 
     def _delete(self, tasks: Iterable[Task]) -> None:
+        spaces = set[str | None]()
         for task in list(tasks):
+            spaces |= {None, task.space}
             # A refund that is not booked yet would be lost with the task.
             owner = (task.space, task.account)
             if _refund_due(task) is not None and owner in self._balances:
                 self._balances[owner] = given_back(self._balances[owner], task.price)
             del self._tasks[task.task_id]
+        for space in spaces:
+            kept = [each for each in self._order.pop(space) if each[1] in self._tasks]
+            if kept:
+                self._order[space] = kept
 
 
 def _callback_due(task: Task) -> int | None:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import exact_credits, given_back
 from seedbed_mock.stores.store import (
+    LARGEST_NUMBER,
     SPARE_SHARE,
     UNFINISHED_SHARE,
     NameTakenError,
@@ -54,9 +55,9 @@ _LOG_PAGES = 4000
 
 _CACHE_KIB = 16_000
 
-# The rowid gives the order of creation, which list queries and deletions use. Only what queries need is a column; the
-# rest is in the document, so that a new field of a task needs no other table. Amounts are text, since SQLite would
-# round decimals.
+# The rowid gives the order of creation, which pages and deletions use. Only what queries need is a column; the rest is
+# in the document, so that a new field of a task needs no other table. Amounts are text, since SQLite would round
+# decimals.
 _TABLES = f"""
 CREATE TABLE tasks (
     task_id TEXT PRIMARY KEY NOT NULL,
@@ -80,6 +81,9 @@ CREATE TABLE notes (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION}
 """
+
+_SPACES = "CREATE INDEX IF NOT EXISTS spaces ON tasks (space)"
+"""For the pages of one space. It is no part of the tables, since existing files need it as well."""
 
 
 class _DatabaseUnavailableError(StoreUnavailableError, sqlite3.OperationalError):
@@ -250,6 +254,7 @@ def _prepare(database: sqlite3.Connection) -> None:
         if not _number(database, "user_version"):
             for statement in _TABLES.split(";"):
                 database.execute(statement)
+        database.execute(_SPACES)
     end = real_monotonic() + _BUSY_TIMEOUT
     while True:
         try:
@@ -285,8 +290,8 @@ _REFUNDABLE = "SELECT document FROM tasks WHERE refund_due IS NOT NULL"
 _DELETE = "DELETE FROM tasks"
 _FINISHED = "SELECT rowid FROM tasks WHERE ends <= ? AND callback_due IS NULL ORDER BY rowid LIMIT ?"
 _OLDEST = "SELECT rowid FROM tasks ORDER BY rowid LIMIT ?"
-_NEWEST = "SELECT document FROM tasks ORDER BY rowid DESC LIMIT ?"
-_NEWEST_OF_SPACE = "SELECT document FROM tasks WHERE space = ? ORDER BY rowid DESC LIMIT ?"
+_PAGE = "SELECT rowid, document FROM tasks WHERE rowid < ? ORDER BY rowid DESC LIMIT ?"
+_PAGE_OF_SPACE = "SELECT rowid, document FROM tasks WHERE rowid < ? AND space = ? ORDER BY rowid DESC LIMIT ?"
 
 
 class SqliteStore:
@@ -382,8 +387,10 @@ class SqliteStore:
         document = self._value("SELECT document FROM tasks WHERE task_id = ?", task_id)
         return None if document is None else _decode(document)
 
-    def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
-        return self._tasks(_NEWEST, limit) if space is None else self._tasks(_NEWEST_OF_SPACE, space, limit)
+    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+        end = LARGEST_NUMBER if before is None else before
+        query, values = (_PAGE, (end, limit)) if space is None else (_PAGE_OF_SPACE, (end, space, limit))
+        return [(number, _decode(document)) for number, document in self._database.execute(query, values)]
 
     def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         with self._transaction():

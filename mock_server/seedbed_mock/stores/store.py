@@ -18,6 +18,9 @@ SPARE_SHARE = 16
 UNFINISHED_SHARE = 10
 """Tasks that have not ended are deleted only if there are more than ten times ``keep``."""
 
+LARGEST_NUMBER = 2**63 - 1
+"""Largest number that a task can have."""
+
 
 class OverdrawnError(Exception):
     """The balance does not cover the price.
@@ -89,8 +92,14 @@ class Store(Protocol):
         """Return the task with this ID, or ``None``."""
         ...
 
-    def tasks(self, space: str | None = None, *, limit: int) -> list[Task]:
-        """Return the newest tasks of one space or of all, newest first."""
+    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+        """Return tasks of one space or of all with their numbers, newest first, without a walk over other tasks.
+
+        Args:
+            space: Name of the space.
+            before: Number of a task; only older ones are returned.
+            limit: Largest number of tasks.
+        """
         ...
 
     def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
