@@ -114,7 +114,7 @@ class OperationEndpoint:
                 problem = str(error)
         context = RequestContext(
             headers=headers,
-            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+            query=_parameters(query.decode("latin-1")) if query else {},
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,
             body=body,
@@ -161,6 +161,15 @@ class OperationEndpoint:
                 task_id=context.task_id,
             )
         )
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Return the parameters of a query; the last of several equal names counts."""
+    # A single one without escapes, as recordInfo has, needs no parser.
+    if "&" not in query and "%" not in query and "+" not in query:
+        name, _, value = query.partition("=")
+        return {name: value}
+    return dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]], names: Collection[bytes]) -> dict[bytes, bytes]:

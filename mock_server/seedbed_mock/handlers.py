@@ -58,6 +58,7 @@ KEY_PREFIX: Final = "seedbed-"
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 _FAULT_HEADER = local.FAULT_HEADER.lower().encode()
 _FAULT_PHRASE = b"[[fault:"
+_JSON = b"application/json"
 
 _URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DEEPEST_NESTING = 64
@@ -129,9 +130,10 @@ def _sent_key(service: Service, headers: Mapping[bytes, bytes]) -> tuple[bool, s
     found = ""
     for header, scheme in service.credentials:
         if value := headers.get(header):
-            word, _, key = value.decode("latin-1").partition(" ")
+            text = value.decode("latin-1")
             if not scheme:
-                return True, value.decode("latin-1").strip()
+                return True, text.strip()
+            word, _, key = text.partition(" ")
             if word.lower() == scheme:
                 return True, key.strip()
             found = found or key.strip()
@@ -230,8 +232,8 @@ def parse_request(_: Service, context: RequestContext) -> None:
 
     A body that is labelled as something else is refused, except for the label that ``curl -d`` adds by default.
     """
-    media_type = context.headers.get(b"content-type", b"").lower()
-    if media_type and b"json" not in media_type and b"urlencoded" not in media_type:
+    sent = context.headers.get(b"content-type", _JSON)
+    if sent != _JSON and (media_type := sent.lower()) and b"json" not in media_type and b"urlencoded" not in media_type:
         shown = for_display(media_type.decode("latin-1"))
         raise ServiceError("body_malformed", problem=f"the Content-Type is {shown}; send application/json")
     if context.body_problem:
@@ -340,7 +342,9 @@ def validate_callback(service: Service, context: RequestContext) -> None:
     """Refuse a callback URL that nothing can be POSTed to, such as one with the scheme ftp."""
     field = service.shared.fields.callback
     url = context.request.get(field)
-    if isinstance(url, str) and (scheme := _URL_SCHEME.match(url)) and scheme[1].lower() not in {"http", "https"}:
+    if not isinstance(url, str) or url.startswith("https://"):
+        return
+    if (scheme := _URL_SCHEME.match(url)) and scheme[1].lower() not in {"http", "https"}:
         problem = f"{field} must start with http:// or https://"
         raise ServiceError(service.dialect.case_of_violation("format"), problem=problem, field=field, name=field)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from itertools import chain, count
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 
 CALLBACK: Final = "callback"
@@ -33,9 +33,32 @@ LARGEST_TEXT: Final = 64 * 1024
 _MOST_HEADERS = 100
 _LONGEST_HEADER = 1024
 
+_MOST_REMEMBERED = 256
+_LONGEST_REMEMBERED = 2048
+
 _SECRET_HEADERS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"})
 
 Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class KeptHeaders(NamedTuple):
+    """Headers as the journal keeps them.
+
+    Attributes:
+        fields: Names and values.
+        size: Their size in bytes.
+    """
+
+    fields: Headers = ()
+    size: int = 0
+
+    @classmethod
+    def of(cls, fields: Headers) -> KeptHeaders:
+        """Return headers with their size."""
+        return cls(fields, _size(fields))
+
+
+NO_HEADERS: Final = KeptHeaders()
 
 
 # Without garbage collection: an entry is part of no cycle, and thousands of them would slow each collection down.
@@ -71,7 +94,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account: str = ""
     method: str = "POST"
     target: str = ""
-    headers: Headers = ()
+    headers: KeptHeaders = NO_HEADERS
     request: bytes = b""
     code: int | None = None
     status: int | None = None
@@ -87,8 +110,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def size(self) -> int:
         """Size of the bodies, the headers and the target in bytes."""
-        headers = sum(map(len, chain.from_iterable(self.headers)))
-        return len(self.request) + len(self.answer) + len(self.target) + headers
+        return len(self.request) + len(self.answer) + len(self.target) + self.headers.size
 
 
 def truncated(text: bytes) -> bytes:
@@ -98,24 +120,51 @@ def truncated(text: bytes) -> bytes:
     return b"%s... (cut: it had %d bytes)" % (text[:LARGEST_TEXT], len(text))
 
 
-def kept_headers(
-    headers: Sequence[tuple[bytes, bytes]], fingerprint: Callable[[str], str], key_headers: Collection[bytes] = ()
-) -> Headers:
-    """Return headers as the journal keeps them: without secrets, and truncated.
+class HeaderKeeper:
+    """Turns the headers of requests into what the journal keeps of them.
+
+    It remembers the latest results: most requests of a client have the same headers, and their entries then share one
+    value. It remembers no headers with a secret that the server does not hold anyway: that may be a real key, sent by
+    mistake.
 
     Args:
-        headers: The headers, with names in lower case.
         fingerprint: Returns what is kept in place of a secret.
+        is_held: Returns whether the server holds a secret anyway.
         key_headers: Names of further headers with a secret.
     """
-    kept = []
-    for name, value in headers[:_MOST_HEADERS]:
-        if name in _SECRET_HEADERS or name in key_headers:
-            scheme, _, secret = value.decode("latin-1").strip().rpartition(" ")
-            kept.append((name, f"{scheme} {fingerprint(secret)}".strip().encode("latin-1")))
-        else:
-            kept.append((name, value[:_LONGEST_HEADER]))
-    return tuple(kept)
+
+    def __init__(
+        self, fingerprint: Callable[[str], str], is_held: Callable[[str], bool], key_headers: Collection[bytes] = ()
+    ) -> None:
+        self._fingerprint = fingerprint
+        self._is_held = is_held
+        self._secret_headers = _SECRET_HEADERS.union(key_headers)
+        self._remembered: dict[Headers, KeptHeaders] = {}
+
+    def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> KeptHeaders:
+        """Return headers without secrets, and truncated; their names are in lower case."""
+        # ASGI allows any iterables here, and some servers pass lists.
+        sent: Headers = tuple(map(tuple, headers))  # type: ignore[arg-type]  # mypy knows no length of these tuples
+        if found := self._remembered.get(sent):
+            return found
+        kept, is_safe = [], True
+        for name, value in sent[:_MOST_HEADERS]:
+            if name in self._secret_headers:
+                scheme, _, secret = value.decode("latin-1").strip().rpartition(" ")
+                kept.append((name, f"{scheme} {self._fingerprint(secret)}".strip().encode("latin-1")))
+                is_safe = is_safe and self._is_held(secret)
+            else:
+                kept.append((name, value[:_LONGEST_HEADER]))
+        result = KeptHeaders.of(tuple(kept))
+        if is_safe and _size(sent) <= _LONGEST_REMEMBERED:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[sent] = result
+        return result
+
+
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(map(len, chain.from_iterable(headers)))
 
 
 class JournalBudget:
@@ -131,19 +180,22 @@ class JournalBudget:
         self._left = most_bytes
         self._entries = 0
         self._journals: OrderedDict[Journal, None] = OrderedDict()
+        self._latest: Journal | None = None
         self.numbers = count(1)
 
-    def spend(self, journal: Journal, size: int) -> None:
-        """Take a number of bytes for an entry of a journal."""
-        self._journals[journal] = None
-        self._journals.move_to_end(journal)
+    def spend(self, journal: Journal, size: int, entries: int = 1) -> None:
+        """Take a number of bytes for an entry of a journal; ``entries`` is 0 if another one was dropped for it."""
+        if journal is not self._latest:
+            self._latest = journal
+            self._journals[journal] = None
+            self._journals.move_to_end(journal)
         self._left -= size
-        self._entries += 1
+        self._entries += entries
         while self._left < 0 or self._entries > MOST_ENTRIES_OF_ALL:
             stalest = next(iter(self._journals))
             self._left += stalest.drop()
             if not stalest:
-                del self._journals[stalest]
+                self._forget(stalest)
 
     def drop(self) -> None:
         """Note that an entry was dropped."""
@@ -151,8 +203,13 @@ class JournalBudget:
 
     def give_back(self, journal: Journal, size: int) -> None:
         """Give back the bytes of all entries of a journal."""
-        self._journals.pop(journal, None)
+        self._forget(journal)
         self._left += size
+
+    def _forget(self, journal: Journal) -> None:
+        self._journals.pop(journal, None)
+        if journal is self._latest:
+            self._latest = None
 
 
 class Journal:
@@ -190,8 +247,10 @@ class Journal:
         self._entries.append(entry)
         self._sizes.append(size)
         if len(self._entries) > MOST_ENTRIES:
-            size -= self.drop()
-        self._budget.spend(self, size)
+            self._entries.popleft()
+            self._budget.spend(self, size - self._sizes.popleft(), entries=0)
+        else:
+            self._budget.spend(self, size)
 
     def drop(self) -> int:
         """Drop the oldest entry and return the size of its bodies in bytes."""

@@ -22,11 +22,11 @@ from seedbed_mock.faults.connection import ConnectionEffect
 from seedbed_mock.faults.effects import Delay
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
-from seedbed_mock.journal import kept_headers
+from seedbed_mock.journal import HeaderKeeper
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from seedbed_schemas import Code, Contract, JobApi
     from seedbed_schemas.dialect import Dialect
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account, Space
     from seedbed_mock.clock import Clock
     from seedbed_mock.faults.engine import ActiveRule
-    from seedbed_mock.journal import Headers
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.stores.store import Store
     from seedbed_mock.tasks import Task
@@ -240,6 +239,7 @@ class Service:
 
     Attributes:
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
+        kept_headers: Returns the headers of a request as the journal keeps them, with fingerprints in place of keys.
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
         creation_responses: What the response to an accepted request contains, by model.
@@ -269,6 +269,11 @@ class Service:
         self.dialect = dialect
         self.store = store
         self.spaces = Spaces(options, on_evicted=self._forget, on_closed=store.forget)
+        self.kept_headers = HeaderKeeper(
+            lambda secret: fingerprint(self._without_space(secret)),
+            lambda secret: self._without_space(secret) in self.spaces.default.accounts,
+            self.key_headers,
+        ).kept
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.held_callbacks: dict[str, deque[str]] = {}
         self.callback_is_due: Callable[[], None] = lambda: None
@@ -323,10 +328,9 @@ class Service:
         """Return the base URL of the URLs in responses, for a request that reached the server at a base URL."""
         return self.options.public_base or base_url
 
-    def kept_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
-        """Return the headers of a request as the journal keeps them, with fingerprints in place of keys."""
+    def _without_space(self, secret: str) -> str:
         # The key of a space has the fingerprint of its account, which is made without the name of the space.
-        return kept_headers(headers, lambda secret: fingerprint(self.spaces.split(secret)[1]), self.key_headers)
+        return self.spaces.split(secret)[1]
 
     def nearest_models(self, name: str) -> str:
         """Return the names of the models that are most like an unknown one, separated by commas."""

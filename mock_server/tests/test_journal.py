@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from seedbed_mock import MockServer
-from seedbed_mock.journal import Journal, JournalBudget, JournalEntry
+from seedbed_mock.journal import HeaderKeeper, Journal, JournalBudget, JournalEntry, KeptHeaders
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 
@@ -229,8 +229,32 @@ def test_headers_are_kept_up_to_a_bound(control: Control, call: Call) -> None:
 
 
 def test_headers_count_towards_the_size_of_an_entry() -> None:
-    entry = JournalEntry(number=1, at=0, kind="call", operation="credit", headers=((b"abc", b"de"),), request=b"f")
+    headers = KeptHeaders.of(((b"abc", b"de"),))
+    entry = JournalEntry(number=1, at=0, kind="call", operation="credit", headers=headers, request=b"f")
     assert entry.size == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "is_shared"),
+    [(b"Bearer held", True), (b"bearer  held", True), (b"Bearer other", False), (b"Bearer", False), (b"", False)],
+)
+def test_equal_headers_are_kept_once_unless_their_secret_is_foreign(value: bytes, *, is_shared: bool) -> None:
+    keeper = HeaderKeeper(str.upper, {"held"}.__contains__)
+    headers = [(b"host", b"localhost"), (b"authorization", value)]
+    first, second = keeper.kept(headers), keeper.kept([[*header] for header in headers])  # type: ignore[misc]
+    assert first == second
+    assert (first is second) is is_shared
+    assert first.fields[0] == headers[0]
+    assert b"held" not in first.fields[1][1]
+
+
+def test_headers_that_differ_are_remembered_up_to_a_bound() -> None:
+    keeper = HeaderKeeper(str, lambda _: True)
+    kept = [keeper.kept([(b"x-id", b"%d" % number)]) for number in range(2000)]
+    assert [each.fields[0][1] for each in kept] == [b"%d" % number for number in range(2000)]
+    assert len(keeper._remembered) <= 256
+    large = [(b"x-long", b"y" * 5000)]
+    assert keeper.kept(large) is not keeper.kept(large)
 
 
 # Requests that match no operation

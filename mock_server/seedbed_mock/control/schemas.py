@@ -382,7 +382,7 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
         account=entry.account,
         method=entry.method,
         target=entry.target,
-        headers=_joined(entry.headers),
+        headers=_joined(entry.headers.fields),
         request=body_value(entry.request),
         code=entry.code,
         status=entry.status,
