@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 CALLBACK: Final = "callback"
@@ -37,6 +37,8 @@ _MOST_REMEMBERED = 256
 _LONGEST_REMEMBERED = 2048
 
 _SECRET_HEADERS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"})
+_SCHEMES = frozenset({"", "basic", "bearer", "digest", "token"})
+"""Words that may stand before a secret. In a value of another form, any word may be secret."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -130,15 +132,20 @@ class HeaderKeeper:
     Args:
         fingerprint: Returns what is kept in place of a secret.
         is_held: Returns whether the server holds a secret anyway.
-        key_headers: Names of further headers with a secret.
+        credentials: Further headers with a secret, each with the word before it, in lower case.
     """
 
     def __init__(
-        self, fingerprint: Callable[[str], str], is_held: Callable[[str], bool], key_headers: Collection[bytes] = ()
+        self,
+        fingerprint: Callable[[str], str],
+        is_held: Callable[[str], bool],
+        credentials: Iterable[tuple[bytes, str]] = (),
     ) -> None:
+        credentials = tuple(credentials)
         self._fingerprint = fingerprint
         self._is_held = is_held
-        self._secret_headers = _SECRET_HEADERS.union(key_headers)
+        self._secret_headers = _SECRET_HEADERS.union(header for header, _ in credentials)
+        self._schemes = _SCHEMES.union(scheme for _, scheme in credentials)
         self._remembered: dict[Headers, KeptHeaders] = {}
 
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> KeptHeaders:
@@ -150,7 +157,10 @@ class HeaderKeeper:
         kept, is_safe = [], True
         for name, value in sent[:_MOST_HEADERS]:
             if name in self._secret_headers:
-                scheme, _, secret = value.decode("latin-1").strip().rpartition(" ")
+                text = value.decode("latin-1").strip()
+                scheme, _, secret = text.rpartition(" ")
+                if scheme.rstrip().lower() not in self._schemes:
+                    scheme, secret = "", text
                 kept.append((name, f"{scheme} {self._fingerprint(secret)}".strip().encode("latin-1")))
                 is_safe = is_safe and self._is_held(secret)
             else:

@@ -272,7 +272,7 @@ class Service:
         self.kept_headers = HeaderKeeper(
             lambda secret: fingerprint(self._without_space(secret)),
             lambda secret: self._without_space(secret) in self.spaces.default.accounts,
-            self.key_headers,
+            self.credentials,
         ).kept
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.held_callbacks: dict[str, deque[str]] = {}

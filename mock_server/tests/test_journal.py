@@ -248,6 +248,17 @@ def test_equal_headers_are_kept_once_unless_their_secret_is_foreign(value: bytes
     assert b"held" not in first.fields[1][1]
 
 
+@pytest.mark.parametrize(
+    "value", [b"first=hush; second=1", b"hush second", b"Bearer hush second", b"hush", b"Own hush", b" bearer  hush "]
+)
+@pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-own"])
+def test_no_word_of_a_secret_is_kept(name: bytes, value: bytes) -> None:
+    keeper = HeaderKeeper(lambda _: "masked", lambda _: False, [(b"x-own", "own")])
+    ((_, kept),) = keeper.kept([(name, value)]).fields
+    assert b"hush" not in kept
+    assert kept.endswith(b"masked")
+
+
 def test_headers_that_differ_are_remembered_up_to_a_bound() -> None:
     keeper = HeaderKeeper(str, lambda _: True)
     kept = [keeper.kept([(b"x-id", b"%d" % number)]) for number in range(2000)]
