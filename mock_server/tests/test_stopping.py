@@ -163,3 +163,25 @@ def test_a_block_of_running_ends_while_a_call_in_a_thread_goes_on() -> None:
         assert started.wait(SECONDS)
     assert not release.is_set()
     release.set()
+
+
+def test_a_block_of_running_ends_while_the_host_of_a_callback_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, ended, system = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "unreachable.example":
+            return system(host, *arguments, **options)
+        started.set()
+        ended.wait(SECONDS)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with running(task_seconds=0, callback_allow="unreachable.example") as server:
+            request = {**GOOD, "callBackUrl": "http://unreachable.example/"}
+            httpx2.post(server.url + CREATE, headers=HEADERS, json=request, trust_env=False)
+            assert started.wait(SECONDS)
+        # The block has ended although the name server has not answered.
+        assert not ended.is_set()
+    finally:
+        ended.set()

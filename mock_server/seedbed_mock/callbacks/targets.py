@@ -11,6 +11,7 @@ import asyncio
 import re
 import socket
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -143,7 +144,7 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
     Args:
         url: URL of a callback.
         allowed: Allowed receivers.
-        getaddrinfo: Resolves names; by default the method of the event loop.
+        getaddrinfo: Resolves names; by default that of the system, in a thread of the event loop's executor.
 
     Raises:
         TargetRefusedError: The URL is invalid, or one of its addresses is not allowed.
@@ -153,7 +154,7 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
     host = str(parsed_host)
     if isinstance(parsed_host, str):
         try:
-            found = await (getaddrinfo or asyncio.get_running_loop().getaddrinfo)(host, port, type=socket.SOCK_STREAM)
+            found = await (getaddrinfo or _look_up)(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "the name cannot be resolved"
             raise UnknownTargetError(f"The host {host} was not found: {reason}.") from error
@@ -174,6 +175,13 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
         host=host_header if port == _DEFAULT_PORTS[scheme] else f"{host_header}:{port}",
         path=path,
     )
+
+
+async def _look_up(host: str, port: int, *, type: socket.SocketKind) -> Sequence[tuple[Any, ...]]:  # noqa: A002 (the name of the system)
+    # The method of uvloop's event loop uses threads of its own, and closing the loop waits for them: an unreachable
+    # name server would delay the end of the server by many seconds.
+    look_up = partial(socket.getaddrinfo, host, port, type=type)
+    return await asyncio.get_running_loop().run_in_executor(None, look_up)
 
 
 def _parse_url(url: str) -> tuple[str, Address | str, int, str]:
