@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -227,7 +228,7 @@ class Session:
     has_awaited_tasks: bool = False
     batches: list[Any] | None = None
     other_budgets: list[Budget] = field(default_factory=list)
-    _creation_calls: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
+    _creation_calls: deque[list[float]] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
     task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -249,16 +250,19 @@ class Session:
         Raises:
             OutOfTimeError: The time limit of the run passed.
         """
+        started = time.monotonic()
         exchange = self.send_unchecked(request, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
             # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
             self._check_poll_rate(exchange)
-            if request.operation == "createTask" and self.creation_calls_within(seconds) < allowed:
+            since = started - seconds * _WINDOW_MARGIN
+            if request.operation == "createTask" and self.creation_calls_since(since) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
                 self.report([envelope.Defect("createTask/rate", title)], exchange)
             self.check_form(exchange)
             self.pause(_RATE_PAUSE)
+            started = time.monotonic()
             exchange = self.send_unchecked(request, once=once)
         self.check_form(exchange, strict=strict)
         return exchange
@@ -272,12 +276,18 @@ class Session:
         throttle = self._throttles.get(request.target.partition("?")[0])
         if throttle and not self.target.is_local:
             throttle.acquire()
-        exchange = self.transport.send(request, once=once)
-        if request.operation == "createTask":
-            if exchange.code in self.expected.codes("rate_exceeded"):
-                self.is_rate_limited = True
-            else:
-                self._creation_calls.append(time.monotonic())
+        if request.operation != "createTask":
+            return self.transport.send(request, once=once)
+        # A call counts from its start: the target may have counted it long before its response is read here.
+        call = [math.inf]
+        self._creation_calls.append(call)
+        try:
+            exchange = self.transport.send(request, once=once)
+        finally:
+            call[0] = time.monotonic()
+        if exchange.code in self.expected.codes("rate_exceeded"):
+            self.is_rate_limited = True
+            call[0] = -math.inf
         return exchange
 
     def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False, strict: bool = True) -> list[Exchange]:
@@ -491,6 +501,6 @@ class Session:
         # The copy allows other threads to add tasks meanwhile.
         return sum(task.exchange.ended > time.time() - seconds for task in list(self.tasks))
 
-    def creation_calls_within(self, seconds: float) -> int:
-        """Return the number of createTask calls in the last seconds that did not exceed the rate limit."""
-        return sum(called > time.monotonic() - seconds for called in list(self._creation_calls))
+    def creation_calls_since(self, moment: float) -> int:
+        """Return the number of createTask calls that the target may have accepted after a moment of the clock."""
+        return sum(ended > moment for (ended,) in list(self._creation_calls))
