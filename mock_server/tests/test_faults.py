@@ -396,7 +396,7 @@ def test_only_held_callbacks_are_looked_at_after_a_delivery(
 
     seedbed.play(clock="manual", task_seconds=1, rate_limit="off", key="k")
     receiver = receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    monkeypatch.setattr(seedbed._service.store, "tasks", listed)
+    monkeypatch.setattr(seedbed._service.store, "page", listed)
     first = caller.send("A", callback=receiver.url, **{"X-Seedbed-Fault": "callback.out-of-order"})
     seedbed.advance(2)
     second, third = (caller.send("A", callback=receiver.url) for _ in range(2))
