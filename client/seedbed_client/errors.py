@@ -360,7 +360,7 @@ class SubmissionTracker:
 
 
 log: Final = logging.getLogger("seedbed_client")
-"""Tells of what no exception can tell."""
+"""Reports a charge when no exception can carry it."""
 
 _CLASSES: Final[dict[str, type[ApiError]]] = {
     "unauthorized": AuthenticationError,
