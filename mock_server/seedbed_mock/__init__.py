@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from seedbed_mock.app import create_app
+    from seedbed_mock.bill import Bill
     from seedbed_mock.clock import Clock, ManualClock, RealClock
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.server import ListenError, running, running_async
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncMockServer",
+    "Bill",
     "Clock",
     "ControlError",
     "KeySettings",
@@ -34,6 +36,7 @@ __all__ = [
 
 _MODULES: Final = {
     "app": ("create_app",),
+    "bill": ("Bill",),
     "clock": ("Clock", "ManualClock", "RealClock"),
     "options": ("ServerOptions",),
     "server": ("ListenError", "running", "running_async"),

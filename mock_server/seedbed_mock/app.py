@@ -209,6 +209,9 @@ class OtherEndpoints:
             return self._writer.file_error("internal_error", str(error))
         if task.result_fault.is_truncated:
             image = image.truncated()
+        # A look by the dashboard, which is a page of this server, is not a fetch by its user's program.
+        if request.method == "GET" and request.headers.get("sec-fetch-site") != "same-origin":
+            self._service.ledger.note_fetch(task.task_id)
         response = respond(image, request.method, request.headers)
         if task.fault_rule:
             response.headers[APPLIED_HEADER] = task.fault_rule

@@ -23,6 +23,7 @@ from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.access import ForbiddenError, check_origin, own_hosts
+from seedbed_mock.bill import plain, request_key
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
 from seedbed_mock.faults.rules import RuleError, starts_like_rule
@@ -33,7 +34,6 @@ from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, re
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from decimal import Decimal
 
     from seedbed_mock.accounts import SlidingWindow
     from seedbed_mock.faults.effects import Effect
@@ -356,12 +356,13 @@ def create_task(service: Service, context: RequestContext) -> None:
         # Lost and orphaned tasks end in the same error, so that a client cannot know whether it was charged.
         if isinstance(effect, LostTask):
             service.store.charge(account, context.model.profile.credits, context.now)
+            service.ledger.note_loss(context.model.profile.credits)
             context.is_faulted = True
             raise ServiceError("internal_error", is_simulated=True)
         task = _store_task(service, context, effect)
     except OverdrawnError as error:
         price = context.model.profile.credits
-        raise ServiceError("credits_insufficient", price=_plain(price), balance=_plain(error.balance)) from error
+        raise ServiceError("credits_insufficient", price=plain(price), balance=plain(error.balance)) from error
     if account.creations:
         account.creations.count(context.now)
     if task.callback:
@@ -405,15 +406,13 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
         # Another server with the same database may have used the ID.
         with contextlib.suppress(NameTakenError):
             service.store.create(task, context.caller)
+            request = request_key(task.account, task.model, context.request.get(service.shared.fields.input))
+            images = max(model.profile.images, 1)
+            service.ledger.note_task(task_id, task.space, request, task.price, images, is_free=task.failure is not None)
             context.is_faulted = isinstance(effect, TaskEffect)
             if task.callback and task.callback.fault.lets_next_go_first:
                 service.hold_callback(task)
             return task
-
-
-def _plain(amount: Decimal) -> str:
-    """Return an amount without trailing zeros and without an exponent."""
-    return f"{amount.normalize():f}"
 
 
 def get_task(service: Service, context: RequestContext) -> None:

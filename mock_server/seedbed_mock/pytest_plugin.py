@@ -2,11 +2,14 @@
 
 The plugin also loads the plugin of the contract test suite, whose options pytest must know before it collects tests.
 
+At the end of a run it says what the calls to all servers of the run would have cost at the real service.
+
 It is imported in every test run where Seedbed is installed, so that it imports only pytest before a test uses it.
 """
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,9 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from decimal import Decimal
 
+    from seedbed_mock.bill import Bill
     from seedbed_mock.testing import AsyncMockServer, MockServer
 
 
@@ -27,6 +32,7 @@ _OPTIONS: dict[str, Any] = {"task_seconds": 0, "rate_limit": "off", "credits": 1
 
 _servers = pytest.StashKey[list["MockServer"]]()
 _kept = pytest.StashKey[tuple[object, ...] | None]()
+_run = pytest.StashKey["_Run"]()
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
@@ -35,8 +41,17 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         early_config.pluginmanager.import_plugin(f"{_SUITE}.plugin")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the limit on what a run would cost."""
+    parser.getgroup("seedbed").addoption(
+        "--seedbed-max-credits",
+        metavar="N",
+        help="Fail the run if its calls to mock servers would have cost more than N credits at the real service.",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and start the bill of the run."""
     config.addinivalue_line(
         "markers",
         "seedbed(**options): options of the fixture seedbed in this test, such as task_seconds=30, "
@@ -45,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[_servers] = []
     config.stash[_kept] = None
+    config.stash[_run] = _Run(config)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +128,13 @@ def _seedbed_starts_over(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Note how a test begins, for its bill."""
+    item.config.stash[_run].begin_test()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the set-up of a test if a server has an internal error in it."""
     return (yield from _with_errors_of_servers(item))
@@ -125,7 +148,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the tear-down of a test if a server has an internal error in it."""
+    """Fail the tear-down of a test if a server has an internal error in it, and note what the test would have cost."""
+    item.user_properties += item.config.stash[_run].properties_of_test()
     return (yield from _with_errors_of_servers(item))
 
 
@@ -147,3 +171,137 @@ def _take_errors(item: pytest.Item) -> list[Exception]:
         errors += server.errors
         server.errors.clear()
     return errors
+
+
+# The bill of the run
+
+
+_WORKER_BILL = "seedbed_bill"
+
+
+class _Run:
+    """The bill of a run; with xdist, that of one worker, or the sum of all in the process that starts them.
+
+    Args:
+        config: Configuration of the run.
+
+    Raises:
+        pytest.UsageError: The limit is not a number of credits.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.limit = _limit_of(config.getoption("--seedbed-max-credits"))
+        # A run inside of another one, as pytester makes it, has a bill of its own.
+        self._at_start = self._at_test = _process_bill()
+        self._workers: Bill | None = None
+        self.lost_workers = 0
+
+    @property
+    def bill(self) -> Bill | None:
+        """What the run would have cost, ``None`` if it used no server."""
+        own = _process_bill()
+        if own and self._at_start:
+            own -= self._at_start
+        return own + self._workers if own and self._workers else own or self._workers
+
+    @property
+    def is_too_dear(self) -> bool:
+        """Whether the run would have cost more than its limit."""
+        bill = self.bill
+        return self.limit is not None and bill is not None and bill.credits > self.limit
+
+    def add_worker(self, text: str | None) -> None:
+        """Add the bill that a worker of xdist sent at its end; ``None`` if it sent none."""
+        if text is None:
+            self.lost_workers += 1
+        elif text:
+            from seedbed_mock.bill import Bill  # see the module's docstring
+
+            self._workers = (self._workers or Bill()) + Bill.from_text(text)
+
+    def begin_test(self) -> None:
+        """Note that a test begins."""
+        self._at_test = _process_bill()
+
+    def properties_of_test(self) -> list[tuple[str, object]]:
+        """Return what a report says of the test that ends; nothing if it would have cost nothing."""
+        bill = _process_bill()
+        if bill and self._at_test:
+            bill -= self._at_test
+        return list(_properties(bill).items()) if bill else []
+
+
+def _limit_of(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    from decimal import Decimal, InvalidOperation  # most runs set no limit
+
+    try:
+        limit = Decimal(text)
+    except InvalidOperation:
+        limit = Decimal(-1)
+    if not limit.is_finite() or limit < 0:
+        raise pytest.UsageError(f"--seedbed-max-credits takes a number of credits, such as 100, not {text!r}.")
+    return limit
+
+
+def _process_bill() -> Bill | None:
+    """Return the bill of all servers of this process, ``None`` if there was none."""
+    module = sys.modules.get("seedbed_mock.bill")
+    bill: Bill | None = module.PROCESS.total() if module else None
+    return bill
+
+
+def _properties(bill: Bill) -> dict[str, object]:
+    from seedbed_mock.bill import plain  # see the module's docstring
+
+    wasted = {name: getattr(bill, name) for name in ("paid_twice", "not_fetched", "lost")}
+    amounts = {"credits": bill.credits, **{name: amount for name, amount in wasted.items() if amount}}
+    return {f"seedbed_{name}": plain(amount) for name, amount in amounts.items()} | {"seedbed_images": bill.images}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Add the bill of a worker of xdist that has ended, or crashed."""
+    output = getattr(node, "workeroutput", None)
+    node.config.stash[_run].add_worker(None if output is None or error else output.get(_WORKER_BILL, ""))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the bill to the process that collects it, and fail a run that would have cost too much."""
+    run, config = session.config.stash[_run], session.config
+    bill = run.bill
+    output: dict[str, str] | None = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[_WORKER_BILL] = bill.to_text() if bill else ""
+        return
+    if run.is_too_dear and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if bill and getattr(config.option, "xmlpath", None):
+        # pytest has no public way to add a property of the suite, and writes the file after this hook.
+        from _pytest.junitxml import xml_key  # a run without a report does not load it
+
+        if xml := config.stash.get(xml_key, None):
+            for name, value in _properties(bill).items():
+                xml.add_global_property(name, value)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the bill of the run."""
+    run = config.stash[_run]
+    bill = run.bill
+    if not bill and not (run.lost_workers and run.limit is not None):
+        return
+    terminalreporter.section("seedbed", sep="-")
+    if bill:
+        terminalreporter.write_line(f"At the real service: {bill.describe()}.")
+    if run.lost_workers:
+        terminalreporter.write_line(f"Without the calls of {run.lost_workers} crashed worker(s), which are not known.")
+    if run.is_too_dear and bill:
+        from seedbed_mock.bill import plain  # see the module's docstring
+
+        assert run.limit is not None  # noqa: S101 (is_too_dear says so)
+        terminalreporter.write_line(
+            f"FAILED: {plain(bill.credits)} credits are more than --seedbed-max-credits {plain(run.limit)}.", red=True
+        )

@@ -113,10 +113,10 @@ def start_server(options: ServerOptions) -> MockServer:
         app = SwappableApp(build_app(options))
         stack.callback(app.abandon)
         thread = _ServerThread(app, listener)
-        server = MockServer(url_of(listener), app, thread.stop)
+        url = url_of(listener)
         thread.start()
         stack.pop_all()
-    return server
+    return MockServer(url, app, thread.stop)
 
 
 class _ServerThread:

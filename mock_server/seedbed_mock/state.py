@@ -17,6 +17,7 @@ from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
 from seedbed_mock.accounts import Spaces, fingerprint
+from seedbed_mock.bill import Ledger
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ConnectionEffect
 from seedbed_mock.faults.effects import Delay
@@ -240,6 +241,7 @@ class Service:
     Attributes:
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
         kept_headers: Returns the headers of a request as the journal keeps them, with fingerprints in place of keys.
+        ledger: What the tasks would have cost.
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
         creation_responses: What the response to an accepted request contains, by model.
@@ -275,6 +277,7 @@ class Service:
             self.credentials,
         ).kept
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
+        self.ledger = Ledger()
         self.held_callbacks: dict[str, deque[str]] = {}
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
@@ -316,6 +319,7 @@ class Service:
 
     def _forget(self, space: str | None) -> None:
         self.store.reset(space)
+        self.ledger.settle(space)
         for name in [space] if space else list(self.held_callbacks):
             self.held_callbacks.pop(name, None)
         self.faults.clear(scope=space)

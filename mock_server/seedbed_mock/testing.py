@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from seedbed_schemas import job_api
 
 from seedbed_mock.app import build_app
+from seedbed_mock.bill import PROCESS, Bill
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.control.client import ControlError, read_response
 from seedbed_mock.options import ServerOptions, method_keywords_of
@@ -61,6 +62,8 @@ class MockServer:
         self.url = url
         self._app = app
         self._stop = stop
+        self._earlier = Bill()
+        PROCESS.open(self, lambda: self.bill)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +79,15 @@ class MockServer:
         Raises:
             RuntimeError: It does not stop, or its thread ended with an error.
         """
-        self._stop()
+        try:
+            self._stop()
+        finally:
+            PROCESS.close(self)
+
+    @property
+    def bill(self) -> Bill:
+        """What the calls since the start of the server would have cost at the real service."""
+        return self._earlier + self._service.ledger.bill()
 
     @property
     def _service(self) -> Service:
@@ -107,7 +118,9 @@ class MockServer:
         # The socket belongs to running(), and clients know its address.
         if fixed := next((name for name in ("host", "port") if name in options), None):
             raise SettingsError(f"A running server keeps its {fixed}; pass {fixed} to running().")
-        self._app.replace(build_app(ServerOptions.from_keywords(options)))
+        app, before = build_app(ServerOptions.from_keywords(options)), self._service.ledger
+        self._app.replace(app)
+        self._earlier += before.bill()
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -396,6 +409,10 @@ class AsyncMockServer:
     async def play(self, **options: Any) -> None:
         """Start over at the same address with other options: see :meth:`MockServer.play`."""
         await _in_thread(lambda: self._server.play(**options))
+
+    async def bill(self) -> Bill:
+        """Return what the calls would have cost: see :attr:`MockServer.bill`."""
+        return await _in_thread(lambda: self._server.bill)
 
     async def calls(self) -> list[dict[str, Any]]:
         """Return the latest requests, oldest first: see :attr:`MockServer.calls`."""

@@ -24,6 +24,7 @@ from seedbed_mock.control import schemas
 from seedbed_mock.control.schemas import (
     AccountInfo,
     AccountList,
+    BillInfo,
     CallbackList,
     ClockInfo,
     Confirmation,
@@ -34,6 +35,7 @@ from seedbed_mock.control.schemas import (
     TaskInfo,
     TaskList,
     account_info,
+    bill_info,
     callback_info,
     fault_list,
     journal_item,
@@ -235,6 +237,7 @@ class ControlApi:
             return ended(task, now, failure)
 
         task = await self._change(task_id, end)
+        self._service.ledger.note_outcome(task_id, is_free=failure is not None)
         account = self._service.spaces.existing(task.space).account(task.account) if task else None
         if task and task.owes_refund and account:
             # Reading the balance books the refund, so that the response shows it.
@@ -312,6 +315,10 @@ class ControlApi:
         callback = callback_info(_existing(task, path["task_id"]))
         assert callback  # noqa: S101 (redeliver raises for a task without a callback)
         return callback
+
+    async def bill(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> BillInfo:
+        """Return what the calls would have cost at the real service."""
+        return bill_info(self._service.ledger.bill(query.space))
 
     async def faults(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> FaultList:
         """List the fault rules in their order, and the current scenario."""
@@ -393,6 +400,7 @@ OPERATIONS = (
     ControlOperation(
         "POST", "/accounts/{account}/reset", ControlApi.reset_account, schemas.AccountInfo, query=schemas.SpaceQuery
     ),
+    ControlOperation("GET", "/bill", ControlApi.bill, schemas.BillInfo, query=schemas.SpaceQuery),
     ControlOperation("GET", "/callbacks", ControlApi.callbacks, schemas.CallbackList, query=schemas.CallbackQuery),
     ControlOperation("POST", "/callbacks/{task_id}/redeliver", ControlApi.redeliver, schemas.CallbackInfo),
     ControlOperation("GET", "/faults", ControlApi.faults, schemas.FaultList, query=schemas.SpaceQuery),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from seedbed_mock.accounts import Account
+    from seedbed_mock.bill import Bill
     from seedbed_mock.faults.engine import FaultEngine
     from seedbed_mock.faults.scenarios import ScenarioRunner
     from seedbed_mock.journal import Headers, JournalEntry
@@ -272,6 +273,17 @@ class AccountList(msgspec.Struct, frozen=True):
     accounts: list[AccountInfo]
 
 
+class BillInfo(msgspec.Struct, frozen=True):
+    """What the calls would have cost, in credits."""
+
+    credits: Annotated[float, Meta(description="The sum; failed tasks cost nothing.")]
+    images: Annotated[int, Meta(description="Number of images.")]
+    paid_twice: Annotated[float, Meta(description="Part of the sum paid for requests that had been paid for before.")]
+    not_fetched: Annotated[float, Meta(description="Part of the sum paid for images that nobody fetched.")]
+    lost: Annotated[float, Meta(description="Part of the sum charged for lost tasks.")]
+    message: Annotated[str, Meta(description="The bill in one line.")]
+
+
 class FaultInfo(msgspec.Struct, frozen=True):
     """A fault rule and its counts."""
 
@@ -315,6 +327,18 @@ class Problem(msgspec.Struct, frozen=True):
 def account_info(account: Account, balance: Decimal) -> AccountInfo:
     """Return an account and its balance."""
     return AccountInfo(account.name, account.space, float(balance), bool(account.signing_key))
+
+
+def bill_info(bill: Bill) -> BillInfo:
+    """Return a bill with its numbers and as text."""
+    return BillInfo(
+        float(bill.credits),
+        bill.images,
+        float(bill.paid_twice),
+        float(bill.not_fetched),
+        float(bill.lost),
+        bill.describe(),
+    )
 
 
 def callback_info(task: Task) -> CallbackInfo | None:
