@@ -40,7 +40,8 @@ class AsyncSeedreamClient:
         base_url: URL of the service; by default ``SEEDBED_BASE_URL``, or the local mock server. The URL of the paid
             service is refused; use :meth:`live`.
         api_key: API key; by default ``SEEDBED_API_KEY``, or the key of the local mock server.
-        contracts: Contracts of models to submit to, in addition to the shipped ones.
+        contracts: Contracts of models to submit to, in addition to the shipped ones. A contract also says how to send
+            its requests; those that name no model, such as polls, carry the key as the first contract says.
         timeout: Seconds that one HTTP request may take, including its response.
         max_retries: How often a failed request is repeated. ``createTask`` is only repeated if no task can have been
             created.
@@ -73,9 +74,10 @@ class AsyncSeedreamClient:
         on_submission: Callable[[Submission], object] | None = None,
     ) -> None:
         key, api_key = Secret(api_key or ""), None  # tracebacks may show the arguments
-        endpoint = local_endpoint(base_url, key)
+        contracts = tuple(contracts)
+        endpoint = local_endpoint(base_url, key, contracts)
         retries = Retries(max_retries, clock, is_local=endpoint.is_local)
-        self._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
+        self._context = Context(endpoint, contracts, retries, polling, timeout, clock, on_submission)
         self._runner = AsyncRunner(self._context, transport, http_client, sleep)
 
     @classmethod
@@ -95,15 +97,17 @@ class AsyncSeedreamClient:
     ) -> Self:
         """Return a client of the paid service, where every task costs credits.
 
-        The arguments are those of the class.
+        The arguments are those of the class. If you pass contracts, their server is called.
 
         Raises:
-            ConfigurationError: The key is missing or invalid, or a number is invalid.
+            ConfigurationError: The key is missing or invalid, a number is invalid, or the contracts name several
+                servers.
         """
         key, api_key = Secret(api_key), ""
-        client, endpoint = cls.__new__(cls), live_endpoint(key)
+        contracts = tuple(contracts)
+        client, endpoint = cls.__new__(cls), live_endpoint(key, contracts)
         retries = Retries(max_retries, clock)
-        client._context = Context(endpoint, tuple(contracts), retries, polling, timeout, clock, on_submission)
+        client._context = Context(endpoint, contracts, retries, polling, timeout, clock, on_submission)
         client._runner = AsyncRunner(client._context, transport, http_client, sleep)
         return client
 

@@ -16,9 +16,9 @@ from seedbed_schemas import local
 from seedbed_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
-    from seedbed_schemas import Schema
+    from seedbed_schemas import Contract, Schema
 
 
 KEY_VARIABLE: Final = "SEEDBED_API_KEY"
@@ -58,7 +58,7 @@ class KeyAuth(httpx2.Auth):
 
     Args:
         header: Name of the header.
-        scheme: Word before the key.
+        scheme: Word before the key, or an empty text.
         key: The key.
     """
 
@@ -67,7 +67,7 @@ class KeyAuth(httpx2.Auth):
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Yield the request with its key."""
-        request.headers[self._header] = f"{self._scheme} {self._key.reveal()}"
+        request.headers[self._header] = f"{self._scheme} {self._key.reveal()}".strip()
         yield request
 
 
@@ -116,25 +116,31 @@ class ServiceEndpoint(msgspec.Struct, frozen=True):
     api_key: Secret
     is_live: bool = False
 
-    @property
-    def auth(self) -> KeyAuth:
-        """The authentication of requests."""
-        operation = seedbed_schemas.default_contract().operation
-        return KeyAuth(operation.header, operation.scheme, self.api_key)
+    def auth(self, contract: Contract) -> KeyAuth:
+        """Return the authentication of a request, as a contract documents it."""
+        return KeyAuth(contract.operation.header, contract.operation.scheme, self.api_key)
 
     @property
     def is_local(self) -> bool:
         """Whether the service runs on this machine, where proxies of the environment do not apply."""
-        host = httpx2.URL(self.base_url).host
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return host == "localhost"
-        return address.is_loopback or address.is_unspecified
+        return _is_local(httpx2.URL(self.base_url).host)
 
 
-def local_endpoint(base_url: str | None, api_key: Secret) -> ServiceEndpoint:
+def _is_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
+def local_endpoint(base_url: str | None, api_key: Secret, contracts: Iterable[Contract] = ()) -> ServiceEndpoint:
     """Return the endpoint that the arguments name, or the environment, or the local mock server.
+
+    Args:
+        base_url: URL of the service, or ``None``.
+        api_key: API key, or an empty one.
+        contracts: Contracts in addition to the shipped one, whose servers are paid services too.
 
     Raises:
         ConfigurationError: The URL is invalid or that of the paid service, or the key is invalid.
@@ -142,20 +148,32 @@ def local_endpoint(base_url: str | None, api_key: Secret) -> ServiceEndpoint:
     text = base_url or os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
     url = _parsed(text)
     # A test that is misconfigured must not spend credits. A host name may end with a dot.
-    if url.host.rstrip(".") == httpx2.URL(seedbed_schemas.default_contract().operation.server).host:
+    servers = (each.operation.server for each in (seedbed_schemas.default_contract(), *contracts))
+    if url.host.rstrip(".") in {httpx2.URL(server).host for server in servers} and not _is_local(url.host):
         raise ConfigurationError(f"{text} is the paid service; use SeedreamClient.live(api_key) or --live to call it")
     return ServiceEndpoint(text.rstrip("/"), _checked(api_key or environment_key() or Secret(local.KEY)))
 
 
-def live_endpoint(api_key: Secret) -> ServiceEndpoint:
+def live_endpoint(api_key: Secret, contracts: Iterable[Contract] = ()) -> ServiceEndpoint:
     """Return the endpoint of the paid service.
 
+    Args:
+        api_key: API key.
+        contracts: Contracts in addition to the shipped one. Their server takes the place of that of the shipped one.
+
     Raises:
-        ConfigurationError: The key is missing or invalid.
+        ConfigurationError: The key is missing or invalid, or the contracts name several servers.
     """
     if not api_key:
         raise ConfigurationError(f"the key of the paid service is missing; pass one or set {KEY_VARIABLE}")
-    return ServiceEndpoint(seedbed_schemas.default_contract().operation.server, _checked(api_key), is_live=True)
+    servers = {each.operation.server.rstrip("/") for each in contracts}
+    if len(servers) > 1:
+        # The key of one service must not be sent to another.
+        raise ConfigurationError(
+            f"the contracts name several servers, {', '.join(sorted(servers))}; make a client for each of them"
+        )
+    server = servers.pop() if servers else seedbed_schemas.default_contract().operation.server
+    return ServiceEndpoint(server, _checked(api_key), is_live=True)
 
 
 def environment_key() -> Secret:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from seedbed_client._actions import ClientOperation
     from seedbed_client._callback_inbox import CallbackInbox
-    from seedbed_client._config import ServiceEndpoint
+    from seedbed_client._config import KeyAuth, ServiceEndpoint
     from seedbed_client._polling import PollingSchedule, Retries
     from seedbed_client.models import Submission
 
@@ -86,6 +86,19 @@ class Context(msgspec.Struct, frozen=True):
         """Return a tracker for a task that will be created."""
         return SubmissionTracker(task.model, on_change=self.on_submission)
 
+    def contract(self, model: str = "") -> Contract:
+        """Return the contract that documents how to send a request.
+
+        It is that of the model. For other models, and for requests that name none, it is the first one that the caller
+        has given: the contracts of one service agree on the header of the key.
+        """
+        known = {contract.model: contract for contract in self.contracts}
+        return known.get(model) or _shipped(model) or next(iter(self.contracts), seedbed_schemas.default_contract())
+
+    def auth(self, model: str = "") -> KeyAuth:
+        """Return the authentication of a request."""
+        return self.endpoint.auth(self.contract(model))
+
     def url(self, path: str) -> str:
         """Return the URL of a path of the service."""
         return self.endpoint.base_url + path
@@ -133,6 +146,8 @@ class TaskRequest(msgspec.Struct, frozen=True):
             body: dict[str, Any] = {fields.model: self.model, fields.input: values}
             if self.callback_url is not None:
                 body[fields.callback] = self.callback_url
+            if contract and fields.callback not in body and requires_callback(contract):
+                raise _invalid(f"the contract requires {fields.callback}; pass callback_url")
             if contract and not values and fields.input not in contract.part("request")["properties"]:
                 del body[fields.input]
             if contract and not contract.request.accepts(body):
@@ -178,6 +193,15 @@ def contract_of(model: str, contracts: Iterable[Contract] = ()) -> Contract:
     return known[model]
 
 
+def _shipped(model: str) -> Contract | None:
+    return next((each for each in seedbed_schemas.shipped_contracts() if each.model == model), None)
+
+
+def requires_callback(contract: Contract) -> bool:
+    """Return whether each request must have a callback URL."""
+    return job_api().fields.callback in contract.part("request").get("required", ())
+
+
 @contextlib.contextmanager
 def _json_errors() -> Iterator[None]:
     """Refuse values that JSON cannot represent, whether the validator or the encoder meets them first."""
@@ -210,11 +234,11 @@ def create_task(
 
 
 def _create_once(context: Context, task: TaskRequest, tracker: SubmissionTracker, body: bytes) -> ClientOperation[str]:
-    operation, headers = seedbed_schemas.default_contract().operation, {**task.extra_headers(), **_JSON}
+    operation, headers = context.contract(task.model).operation, {**task.extra_headers(), **_JSON}
     request = HttpRequest(
         operation.method,
         context.url(operation.path),
-        context.endpoint.auth,
+        context.auth(task.model),
         headers,
         content=body,
         on_send=lambda: tracker.sending(task.input),
@@ -260,7 +284,7 @@ def _task_id_fields() -> tuple[str, ...]:
 def fetch(context: Context, task_id: str, timeout: float | None = None) -> ClientOperation[Task]:
     """Fetch a task once and return it."""
     operation = job_api().record_info
-    url, auth, query = context.url(operation.path), context.endpoint.auth, {operation.query: task_id}
+    url, auth, query = context.url(operation.path), context.auth(), {operation.query: task_id}
     response = yield HttpRequest(operation.method, url, auth, params=query, timeout=timeout)
     data = context.data(response)
     try:
@@ -279,7 +303,7 @@ def get_credits(context: Context) -> ClientOperation[float]:
 
     def fetch_balance() -> ClientOperation[float]:
         operation = job_api().credit
-        response = yield HttpRequest(operation.method, context.url(operation.path), context.endpoint.auth)
+        response = yield HttpRequest(operation.method, context.url(operation.path), context.auth())
         balance = context.data(response)
         if not isinstance(balance, int | float) or isinstance(balance, bool):
             raise errors.InvalidResponseError(response.status_code, "its balance is not a number")
@@ -292,7 +316,7 @@ def download_url(context: Context, url: str) -> ClientOperation[str]:
     """Return a temporary public URL of a result."""
 
     def fetch_url() -> ClientOperation[str]:
-        operation, auth = job_api().download_url, context.endpoint.auth
+        operation, auth = job_api().download_url, context.auth()
         body = json.dumps({operation.field: url}).encode()
         response = yield HttpRequest(operation.method, context.url(operation.path), auth, _JSON, content=body)
         found = context.data(response)

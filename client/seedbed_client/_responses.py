@@ -17,13 +17,14 @@ from seedbed_schemas.messages import Envelope
 from seedbed_client.errors import ApiError, InvalidResponseError, RateLimitError, code_of, errors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import httpx2
     from seedbed_schemas import Contract
 
 
 _CODE, _MESSAGE, _DATA = Envelope.__struct_encode_fields__
+_TYPES: Final = {_CODE: "integer", _MESSAGE: "string", _DATA: "object"}
 _OTHER_MESSAGE: Final = "message"
 """The name that some clones of the service use for ``msg``."""
 
@@ -45,16 +46,31 @@ def data_of(response: httpx2.Response, contracts: Iterable[Contract] = ()) -> An
         InvalidResponseError: The response does not have the form that the service documents.
     """
     body, pause = _body(response), retry_after(response)
-    code = body.get(_CODE)
-    if _CODE not in body and (_DATA in body or not response.is_success):
+    code_name, message_name, data_name = (_name_in(body, usual, contracts) for usual in (_CODE, _MESSAGE, _DATA))
+    code = body.get(code_name)
+    if code_name not in body and (data_name in body or not response.is_success):
         # A clone of the service that uses HTTP statuses alone.
         code = code_of("success") if response.is_success else response.status_code
     if not isinstance(code, int) or isinstance(code, bool):  # in Python, True is an int
         raise InvalidResponseError(response.status_code, "it has no code", retry_after=pause)
     if code != code_of("success"):
-        message = str(body.get(_MESSAGE) or body.get(_OTHER_MESSAGE) or "")
+        message = str(body.get(message_name) or body.get(_OTHER_MESSAGE) or "")
         raise _error_class(code, message, contracts)(code, message, retry_after=pause)
-    return body.get(_DATA)
+    return body.get(data_name)
+
+
+def _name_in(body: Mapping[str, Any], usual: str, contracts: Iterable[Contract]) -> str:
+    """Return the name that a field of the envelope has in a response: the usual one, or that of a contract."""
+    names = (_documented_name(contract, usual) for contract in contracts)
+    return usual if usual in body else next((name for name in names if name in body), usual)
+
+
+@cache
+def _documented_name(contract: Contract, usual: str) -> str:
+    """Return the name of a field of the envelope: the usual one, or that of the only field that can be it."""
+    fields = contract.part("answer").get("properties", {})
+    others = [name for name, schema in fields.items() if schema.get("type") == _TYPES[usual] and name not in _TYPES]
+    return others[0] if usual not in fields and len(others) == 1 else usual
 
 
 def _body(response: httpx2.Response) -> dict[str, Any]:

@@ -266,6 +266,7 @@ class BatchRunner:
         timeout: Seconds after which to stop waiting for a task.
         on_update: Called with the number of a job, the state of its task and the ID of the task.
         on_result: Called with the result of each job, in the order in which they finish.
+        callback_url: URL to which the service POSTs the finished tasks.
     """
 
     client: AsyncSeedreamClient
@@ -274,6 +275,7 @@ class BatchRunner:
     timeout: float | None
     on_update: Callable[[int, str, str], object]
     on_result: Callable[[JobResult], object]
+    callback_url: str | None = None
 
     async def run(self, concurrency: int) -> int:
         """Run the jobs and return the exit code of the command."""
@@ -331,7 +333,9 @@ class BatchRunner:
             self.on_update(number, "resumed", job.task_id)
             return
         self.on_update(number, "submitting", "")
-        await self.client.submit_once(job.key, log=self.state.log, model=job.model, input=job.input)
+        await self.client.submit_once(
+            job.key, log=self.state.log, model=job.model, input=job.input, callback_url=self.callback_url
+        )
         self.state.reload(job)
         self.on_update(number, "submitted", job.task_id)
 

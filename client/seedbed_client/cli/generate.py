@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
-from seedbed_schemas import Contract, default_contract
+from seedbed_schemas import Contract, Schema, job_api
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import for_display
 
 from seedbed_client._async_client import AsyncSeedreamClient
 from seedbed_client._job_log import LoggedJob
+from seedbed_client._operations import requires_callback
 from seedbed_client._polling import DEFAULT_SCHEDULE
 from seedbed_client.cli import batch, service_options
 from seedbed_client.cli.run_state import RunState, locked
 from seedbed_client.errors import ConfigurationError, JobLogError, checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 _STANDARD_INPUT: Final = "-"
@@ -39,22 +40,11 @@ class PromptOptions:
 
     Attributes:
         source: File with one prompt per line; - for standard input.
-        contract: Contract of another model, written by seedbed derive; by default the built-in model.
         field: Field of the input as NAME=VALUE, if it has no option of its own. Repeatable.
     """
 
     source: Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)] = None
-    contract: Path | None = None
     field: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
-
-    def model(self) -> Contract:
-        """Return the contract of the model.
-
-        Raises:
-            ContractError: The file is not a contract.
-            OSError: The file cannot be read.
-        """
-        return Contract.load(self.contract) if self.contract else default_contract()
 
     def jobs(self, prompts: tuple[str, ...], contract: Contract, options: Mapping[str, object]) -> list[LoggedJob]:
         """Return a job for each prompt, including those in the file.
@@ -93,6 +83,7 @@ class BatchOptions:
         timeout: Seconds to wait for a task; by default 15 minutes.
         settle: Task of a submission in doubt, as NUMBER=TASK_ID, where NUMBER is that of the image. Repeatable.
         submit_again: Number of an image whose submission is in doubt, and for which you found no task. Repeatable.
+        callback_url: URL to which the service also POSTs each finished task; the command itself polls.
     """
 
     output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None
@@ -101,6 +92,7 @@ class BatchOptions:
     timeout: float | None = None
     settle: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     submit_again: Annotated[tuple[int, ...], Parameter(show_default=False)] = ()
+    callback_url: str | None = None
 
     def check(self) -> None:
         """Check the options.
@@ -113,6 +105,23 @@ class BatchOptions:
         _text(self.output or "")
         if (self.settle or self.submit_again) and self.resume is None:
             raise ConfigurationError("--settle and --submit-again need the progress file; add --resume FILE")
+
+    def check_callback(self, jobs: Iterable[LoggedJob], contract: Contract) -> None:
+        """Check the callback URL of the tasks that are not created yet.
+
+        Raises:
+            ConfigurationError: The contract requires one and none is given, or it does not allow the given one.
+        """
+        if not any(job.status == "new" for job in jobs):
+            return
+        if self.callback_url is None:
+            if requires_callback(contract):
+                raise ConfigurationError(f"{contract.model} requires a callback URL; add --callback-url URL")
+            return
+        schema = contract.part("request")["properties"].get(job_api().fields.callback, {})
+        problems = Schema(schema, name="it").violations(self.callback_url)
+        if problems:
+            raise ConfigurationError(f"invalid callback URL {self.callback_url!r}; {problems[0].message}")
 
 
 @Parameter(name="*", negative="")
@@ -165,16 +174,18 @@ def generate(
         options: Fields of the input, as the contract defines them.
     """
     prompt_options, batch_options = prompt_options or PromptOptions(), batch_options or BatchOptions()
-    output_options = output_options or OutputOptions()
+    output_options, service = output_options or OutputOptions(), service or service_options.ServiceOptions()
     try:
         batch_options.check()
-        model = prompt_options.model()
+        model = service.model()
         jobs = prompt_options.jobs(prompts, model, options)
-        client = (service or service_options.ServiceOptions()).client(AsyncSeedreamClient, contracts=[model])
+        batch_options.check_callback(jobs, model)
+        client = service.client(AsyncSeedreamClient)
         with locked(batch_options.resume):
             state = RunState.open(client.base_url, jobs, batch_options.resume, batch_options.output)
             state.settle(batch_options.settle)
             state.submit_again(batch_options.submit_again)
+            batch_options.check_callback(state.jobs, model)  # those of an earlier run
             naming = batch.Naming(state.output or batch.DEFAULT_PATTERN)
             naming.check([job.prompt for job in state.jobs])
             return _run(client, state, naming, batch_options, as_json=output_options.as_json)
@@ -198,7 +209,9 @@ def _run(
             _print_result(result, progress, as_json=as_json)
 
         async def run() -> int:
-            runner = batch.BatchRunner(client, state, naming, options.timeout, progress.show, finish)
+            runner = batch.BatchRunner(
+                client, state, naming, options.timeout, progress.show, finish, callback_url=options.callback_url
+            )
             animation = asyncio.create_task(progress.animate())
             try:
                 return await runner.run(options.concurrency)

@@ -6,10 +6,11 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from cyclopts import Parameter
-from seedbed_schemas import Schema, default_contract
+from seedbed_schemas import Contract, Schema, default_contract
 from seedbed_schemas.profile import default_profile
 from seedbed_schemas.validation import printable
 
@@ -19,8 +20,6 @@ from seedbed_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from seedbed_schemas import Contract
 
     from seedbed_client._async_client import AsyncSeedreamClient
     from seedbed_client._client import SeedreamClient
@@ -43,22 +42,35 @@ class ServiceOptions:
         key: API key; by default SEEDBED_API_KEY, or the key of the local mock server.
         live: Call the paid service. Every task costs credits.
         max_retries: Largest number of retries. A request that may have been charged is not retried.
+        contract: Contract of another model, written by seedbed derive; by default the built-in model.
     """
 
     url: str | None = None
     key: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
     live: bool = False
     max_retries: int = MAX_RETRIES
+    contract: Path | None = None
+
+    def model(self) -> Contract:
+        """Return the contract of the model.
+
+        Raises:
+            ContractError: The file is not a contract.
+            OSError: The file cannot be read.
+        """
+        return Contract.load(self.contract) if self.contract else default_contract()
 
     def client(self, cls: type[Client], **options: Any) -> Client:
         """Return a client of the service.
 
         Raises:
             ConfigurationError: The options are invalid, or name two services.
+            ContractError: The file is not a contract.
+            OSError: The file cannot be read.
         """
         if self.live and self.url:
             raise ConfigurationError("--live and --url name two services; give one of them")
-        options["max_retries"] = self.max_retries
+        options |= {"max_retries": self.max_retries, "contracts": [self.model()]}
         if self.live:
             return cls.live(self.key or environment_key().reveal(), **options)
         return cls(self.url, self.key, **options)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx2
 from cyclopts import Parameter
+from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import printable
 
 from seedbed_client._client import SeedreamClient
@@ -81,8 +82,10 @@ def _call(command: str, service: ServiceOptions | None, show: Callable[[Seedream
             return show(client)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except ConfigurationError as error:
+    except (ConfigurationError, ContractError) as error:
         return fail(command, str(error), USAGE_ERROR)
+    except OSError as error:
+        return fail(command, describe(error), USAGE_ERROR)
     except WaitTimeoutError as error:
         return fail(command, str(error), UNFINISHED)
     except (SeedreamError, httpx2.HTTPError) as error:
