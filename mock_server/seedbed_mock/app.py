@@ -40,7 +40,7 @@ from seedbed_mock.state import ModelCatalogue, Service
 from seedbed_mock.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from seedbed_schemas import JobApi
     from starlette.requests import Request
@@ -304,16 +304,21 @@ class SwappableApp:
 
     def __init__(self, app: Starlette) -> None:
         self.app = app
+        self._ports: frozenset[int] = frozenset()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         await self.app(scope, receive, send)
 
-    def start(self) -> None:
-        """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent."""
-        self._loop = asyncio.get_running_loop()
-        _begin(self.app)
+    def start(self, ports: Iterable[int] = ()) -> None:
+        """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent.
+
+        Args:
+            ports: Ports on which the server listens.
+        """
+        self._loop, self._ports = asyncio.get_running_loop(), frozenset(ports)
+        _begin(self.app, self._ports)
 
     def replace(self, app: Starlette) -> None:
         """Replace the application, from a thread other than the server's, and return when it is replaced.
@@ -325,7 +330,7 @@ class SwappableApp:
         async def swap() -> None:
             before, self.app = self.app, app
             await _close(before)
-            _begin(app)
+            _begin(app, self._ports)
 
         self._run(swap)
 
@@ -391,7 +396,8 @@ class SwappableApp:
         await _close(self.app)
 
 
-def _begin(app: Starlette) -> None:
+def _begin(app: Starlette, ports: frozenset[int]) -> None:
+    app.state.service.ports |= ports
     app.state.dispatcher.wake()
     if isinstance(clock := app.state.service.clock, FollowingClock):
         clock.start_following(asyncio.get_running_loop())

@@ -7,12 +7,12 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 
+from seedbed_mock.access import address_of, url_called
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
 from seedbed_mock.handlers import LARGEST_BODY, decode_body
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.responses import ServiceError
-from seedbed_mock.settings import base_url
 from seedbed_mock.state import RequestContext
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class OperationEndpoint:
         self._operation = operation
         self._handlers = handlers
         self._writer = writer
+        self._names = service.options.called_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request."""
@@ -103,7 +104,7 @@ class OperationEndpoint:
         await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
-        query, headers = scope["query_string"], dict(scope["headers"])
+        query, headers, server = scope["query_string"], dict(scope["headers"]), address_of(scope)
         if len(headers) < len(scope["headers"]):
             headers |= _joined(scope["headers"], self._service.key_headers)
         problem = ""
@@ -119,9 +120,10 @@ class OperationEndpoint:
             operation=self._operation,
             body=body,
             body_problem=problem,
-            # From the server's own socket, since a client can write anything into the Host header.
-            base_url=base_url(*scope["server"], scope.get("scheme", "http"), scope.get("root_path", "")),
-            server=scope["server"],
+            base_url=url_called(
+                server, headers.get(b"host", b""), self._names, scope.get("scheme", "http"), scope.get("root_path", "")
+            ),
+            server=server,
             space=self._service.spaces.default,
             now=self._service.now(),
         )

@@ -22,7 +22,7 @@ from seedbed_schemas.dialect import without_empty_callback
 from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.access import ForbiddenError, check_origin, own_hosts
+from seedbed_mock.access import ForbiddenError, check_origin, is_own_url, own_hosts
 from seedbed_mock.bill import plain, request_key
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
@@ -385,6 +385,8 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
     # An empty URL means none, where the contract allows one.
     if isinstance(url := context.request.get(service.shared.fields.callback), str) and url:
         callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
+        if port := context.server[1]:
+            service.ports.add(port)
     while True:
         task_id = service.next_task_id(model.contract.model, context.now)
         task = Task(
@@ -441,10 +443,12 @@ def link_download(service: Service, context: RequestContext) -> None:
     """Return a URL of a result that is valid for some minutes."""
     field = service.shared.download_url.field
     url = context.request.get(field) if isinstance(context.request, dict) else None
-    folder = f"{service.url_for_clients(context.base_url)}{RESULTS}/"
-    name = unquote(url.removeprefix(folder)) if isinstance(url, str) and url.startswith(folder) else ""
-    if service.find_result(name) is None:
+    base, _, quoted = url.rpartition(f"{RESULTS}/") if isinstance(url, str) else ("", "", "")
+    task = service.find_result(name := unquote(quoted))
+    is_own = is_own_url(base, context.base_url, context.server, service.options.own_hosts)
+    if task is None or not (is_own or base in {task.base_url, service.options.public_base}):
         raise ServiceError("url_wrong")
+    url = f"{service.url_for_clients(context.base_url)}{RESULTS}/{quoted}"
     until = service.now() + service.shared.download_seconds * 1000
     context.data = f"{url}?{_UNTIL}={until}&{_MARK}={_mark(service, name, str(until))}"
 

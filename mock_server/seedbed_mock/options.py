@@ -29,8 +29,10 @@ from seedbed_mock.settings import (
     SigningTime,
     Span,
     exact_credits,
+    parse_allowed_host,
     parse_credits,
     parse_public_url,
+    split_host,
 )
 
 if TYPE_CHECKING:
@@ -217,6 +219,7 @@ class ServerOptions:
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
+        _ = self.own_hosts
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
@@ -276,7 +279,13 @@ class ServerOptions:
     def own_hosts(self) -> frozenset[str]:
         """Host names under which clients may call the server besides its address and localhost, in lower case."""
         names = (self.allow_host,) if isinstance(self.allow_host, str) else self.allow_host
-        return frozenset(name.lower() for name in names)
+        return frozenset(map(parse_allowed_host, names))
+
+    @cached_property
+    def called_hosts(self) -> frozenset[str]:
+        """The same host names, and the one that the server listens on."""
+        parts = split_host(self.host)
+        return self.own_hosts | {parts[0] if parts else self.host.lower()}
 
     @cached_property
     def callback_hosts(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from seedbed_mock.settings import base_url
 from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from types import FrameType
 
     from starlette.applications import Starlette
@@ -230,6 +230,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise ListenError(f"cannot listen on {host} port {port}: {reason}") from error
 
 
+def ports_of(listeners: Iterable[socket.socket]) -> list[int]:
+    """Return the ports of listening sockets; a Unix socket has none."""
+    names = (listener.getsockname() for listener in listeners)
+    return [name[1] for name in names if isinstance(name, tuple)]
+
+
 def url_of(listener: socket.socket) -> str:
     """Return the base URL of a listening socket."""
     host, port = listener.getsockname()[:2]
@@ -316,7 +322,7 @@ class _UvicornServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(_DaemonThreads())
         await super().startup(sockets)
-        self._app.start()
+        self._app.start(ports_of(sockets or ()))
         self._on_ready()
 
     async def main_loop(self) -> None:

@@ -32,6 +32,8 @@ ClockKind = Literal["real", "manual", "follow"]
 NUMBER: Final = r"\d{1,15}(?:\.\d{1,9})?"
 """Pattern of a number that is not negative."""
 
+_LARGEST_PORT: Final = 65_535
+
 # Ten digits in all are far from the 28 significant digits to which Decimal is exact by default.
 MOST_CREDITS: Final = 10**9
 
@@ -52,8 +54,64 @@ def base_url(host: str, port: int | None, scheme: str = "http", root_path: str =
     """
     # A socket for both versions of IP shows a peer of IPv4 as ::ffff:127.0.0.1.
     host = host.removeprefix("::ffff:") if "." in host else host
-    name = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{name}{'' if port is None else f':{port}'}{root_path.rstrip('/')}"
+    return f"{scheme}://{netloc(host, port)}{root_path.rstrip('/')}"
+
+
+def netloc(host: str, port: int | None = None) -> str:
+    """Return a host name or an address, and a port if there is one, as they stand in a URL."""
+    return f"{f'[{host}]' if ':' in host else host}{'' if port is None else f':{port}'}"
+
+
+# A value of Host, in lower case. A dot at the end of a name is the root of DNS.
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?)\.?)(?::(\d{1,5}))?")
+
+
+@lru_cache(256)
+def split_host(text: str) -> tuple[str, int | None] | None:
+    """Return the name or address in a host with or without a port, in lower case and without brackets, and its port.
+
+    ``None`` stands for a text that is no host.
+    """
+    match = _HOST.fullmatch(text.lower())
+    if not match or not match[3]:
+        return (match[1] or match[2], None) if match else None
+    return (match[1] or match[2], int(match[3])) if 0 < int(match[3]) <= _LARGEST_PORT else None
+
+
+def parse_allowed_host(text: str) -> str:
+    """Return a host name or an address of the server, in lower case, with a port if the text has one.
+
+    Raises:
+        SettingsError: The text is not a host name, an address or ``*``.
+    """
+    if text == "*":
+        return text
+    is_bare_address = text.count(":") > 1 and not text.startswith("[")
+    parts = split_host(f"[{text}]" if is_bare_address else text)
+    if parts is None:
+        raise SettingsError(
+            f"Invalid host {text!r}; use a name or an address without a scheme, such as seedbed or seedbed:8721, or *."
+        )
+    return parts[0] if parts[1] is None else netloc(*parts)
+
+
+def parse_origin(text: str) -> str:
+    """Return the origin of a web page as browsers send it: in lower case, without the default port of its scheme.
+
+    Raises:
+        SettingsError: The text is not an origin or ``*``.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/?#@\s]+)/?", text.lower())
+    parts = split_host(match[2]) if match else None
+    if text == "*":
+        return text
+    if match is None or parts is None:
+        raise SettingsError(
+            f"Invalid origin {text!r}; use a scheme and a host without a path, such as http://localhost:3000, or * for "
+            "any."
+        )
+    default = {"http": 80, "https": 443}.get(match[1])
+    return base_url(parts[0], None if parts[1] == default else parts[1], match[1])
 
 
 def parse_public_url(text: str) -> str:

@@ -266,7 +266,8 @@ class Service:
         operations = (model.contract.operation for model in catalogue.models.values())
         # Nearly always one pair: the contracts of one service agree on how to send a key.
         self.credentials = tuple({(each.header.lower().encode(), each.scheme.lower()): None for each in operations})
-        self.key_headers = frozenset(header for header, _ in self.credentials)
+        # Of which a request with several must not show one and use another.
+        self.key_headers = frozenset({b"host", *(header for header, _ in self.credentials)})
         self.shared = shared
         self.dialect = dialect
         self.store = store
@@ -278,6 +279,7 @@ class Service:
         ).kept
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.ledger = Ledger()
+        self.ports: set[int] = set()
         self.held_callbacks: dict[str, deque[str]] = {}
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from seedbed_mock import SettingsError, create_app, running
+from seedbed_mock import MockServer, SettingsError, create_app, running
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 from starlette.applications import Starlette
@@ -81,11 +82,15 @@ def test_the_public_url_is_that_of_all_results(receive: Callable[..., Any]) -> N
         assert json.loads(data["resultJson"])["resultUrls"] == [url]
 
 
-@pytest.mark.parametrize("public_url", [None, "https://seedream.test"])
-def test_a_callback_never_reaches_the_control_api(public_url: str | None) -> None:
+@pytest.mark.parametrize(
+    ("public_url", "host"), [(None, None), ("https://seedream.test", None), (None, "localhost:9000")]
+)
+def test_a_callback_never_reaches_the_control_api(public_url: str | None, host: str | None) -> None:
     with running(task_seconds=0, public_url=public_url) as server, httpx2.Client(headers=HEADERS) as client:
         body = {**GOOD, SHARED.fields.callback: f"{server.url}/__seedbed/reset"}
-        task_id = client.post(server.url + CONTRACT.operation.path, json=body).json()["data"]["taskId"]
+        headers = {"Host": host} if host else {}
+        created = client.post(server.url + CONTRACT.operation.path, json=body, headers=headers).json()
+        task_id = created["data"]["taskId"]
         assert server.wait_for_callback(task_id)["outcome"] == "refused"
 
 
@@ -106,6 +111,132 @@ def test_a_callback_never_reaches_the_control_api(public_url: str | None) -> Non
 def test_an_invalid_public_url_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="Invalid public URL"):
         create_app(public_url=text)
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[MockServer]:
+    with running(task_seconds=0, allow_host=["app.test", "fixed.test:9000"], rate_limit="off", credits=1e6) as server:
+        yield server
+
+
+def result_url_for(server: MockServer, *headers: tuple[bytes, bytes]) -> str:
+    """Create a task with header lines as they are, and return the URL of its result; empty if it is refused."""
+    parts, body = urlsplit(server.url), json.dumps(GOOD).encode()
+    lines = [*headers, (b"Authorization", b"Bearer " + local.KEY.encode()), (b"Connection", b"close")]
+    lines.append((b"Content-Length", str(len(body)).encode()))
+    head = b"".join(b"%s: %s\r\n" % line for line in lines)
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10) as connection:
+        connection.sendall(b"POST %s HTTP/1.1\r\n%s\r\n" % (CONTRACT.operation.path.encode(), head) + body)
+        response = b"".join(iter(lambda: connection.recv(65536), b""))
+    content = response.partition(b"\r\n\r\n")[2]
+    if not response.startswith(b"HTTP/1.1 200") or json.loads(content)["code"] != 200:
+        return ""
+    record = server.task(json.loads(content)["data"]["taskId"])["record"]
+    (url,) = json.loads(record["resultJson"])["resultUrls"]
+    return str(url).rpartition("/results/")[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        (b"localhost:9000", "http://localhost:9000"),
+        (b"LocalHost:9000", "http://localhost:9000"),
+        (b"localhost.:9000", "http://localhost:9000"),
+        (b"localhost", "http://localhost"),
+        (b"localhost:80", "http://localhost"),
+        (b"mock.localhost:9000", "http://mock.localhost:9000"),
+        (b"127.0.0.1:9000", "http://127.0.0.1:9000"),
+        (b"127.8.9.1:9000", "http://127.8.9.1:9000"),
+        (b"[::1]:9000", "http://[::1]:9000"),
+        (b"[::ffff:127.0.0.1]:9000", "http://127.0.0.1:9000"),
+        (b"app.test", "http://app.test"),
+        (b"APP.Test.:1234", "http://app.test:1234"),
+        (b"fixed.test:9000", "http://fixed.test:9000"),
+        # A container or an address of which the server knows nothing may call, but its name goes no further.
+        (b"seedbed:8721", "OWN"),
+        (b"93.184.216.34", "OWN"),
+        (b"[2001:db8::7]:80", "OWN"),
+        (b"localhost:0", "OWN"),
+        (b"localhost:99999", "OWN"),
+        (b"a b", "OWN"),
+        (b"user:x", "OWN"),
+        # Refused, as a web page could have these names.
+        (b"fixed.test:9001", ""),
+        (b"evil.com", ""),
+        (b"app.test@evil.com", ""),
+        (b"evil.com@localhost:9000", ""),
+        (b"localhost:9000@evil.com", ""),
+        (b"localhost:9000/x", "OWN"),
+        (b"localhost:9000#", "OWN"),
+        (b"localhost.evil.com", ""),
+        (b"notlocalhost", "OWN"),
+        (b"127.0.0.1.evil.com", ""),
+        (b"\xff", "OWN"),
+        (b"", "OWN"),
+        (b"x" * 5000, "OWN"),
+    ],
+)
+def test_results_have_the_address_that_was_called(named: MockServer, host: bytes, base_url: str) -> None:
+    assert result_url_for(named, (b"Host", host)) == base_url.replace("OWN", named.url)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [(b"Host", b"localhost:9000"), (b"Host", b"evil.com")],
+        [(b"Host", b"evil.com"), (b"Host", b"localhost:9000")],
+        [(b"Host", b"localhost:9000\r\nHost: evil.com")],
+        [(b"Host", b"localhost:9000, evil.com")],
+    ],
+)
+def test_a_request_has_one_host(named: MockServer, lines: list[tuple[bytes, bytes]]) -> None:
+    assert result_url_for(named, *lines) == ""
+
+
+def test_no_forwarding_header_is_believed(named: MockServer) -> None:
+    host = urlsplit(named.url).netloc.encode()
+    forwarded = [
+        (b"X-Forwarded-Host", b"evil.com"),
+        (b"X-Forwarded-Proto", b"https"),
+        (b"X-Forwarded-Port", b"1"),
+        (b"X-Forwarded-Prefix", b"/evil"),
+        (b"X-Forwarded-For", b"192.0.2.1"),
+        (b"Forwarded", b"host=evil.com;proto=https"),
+        (b"X-Original-Host", b"evil.com"),
+    ]
+    assert result_url_for(named, (b"Host", host), *forwarded) == named.url
+
+
+def test_a_poll_follows_its_own_address(named: MockServer) -> None:
+    path, port = SHARED.record_info.path, urlsplit(named.url).port
+    with httpx2.Client(headers=HEADERS, trust_env=False) as client:
+        created = client.post(named.url + CONTRACT.operation.path, json=GOOD, headers={"Host": "app.test"}).json()
+        for host in (f"127.0.0.1:{port}", "localhost:9000", "app.test:7"):
+            query = {SHARED.record_info.query: created["data"]["taskId"]}
+            data = client.get(named.url + path, params=query, headers={"Host": host}).json()["data"]
+            (url,) = json.loads(data["resultJson"])["resultUrls"]
+            assert url.startswith(f"http://{host}/results/")
+            link = client.post(named.url + SHARED.download_url.path, json={"url": url}, headers={"Host": host}).json()
+            assert link["data"].startswith(f"{url}?")
+
+
+def test_the_control_api_shows_the_address_that_was_called_with_the_token(named: MockServer) -> None:
+    token = "a-control-token"  # noqa: S105 (it opens nothing else)
+    with running(task_seconds=0, control_token=token) as server, httpx2.Client(trust_env=False) as client:
+        created = client.post(server.url + CONTRACT.operation.path, json=GOOD, headers=HEADERS).json()
+        url = f"{server.url}/__seedbed/tasks/{created['data']['taskId']}"
+        headers = {"Authorization": f"Bearer {token}", "Host": "tunnel.example"}
+        record = client.get(url, headers=headers).json()["record"]
+        assert json.loads(record["resultJson"])["resultUrls"][0].startswith("http://tunnel.example/results/")
+        assert client.get(url, headers={"Host": "tunnel.example"}).status_code == 421
+    assert named.errors == type(named.errors)()
+
+
+@pytest.mark.parametrize("text", ["", " ", "http://app.test", "app.test/x", "a b", "user@app.test", "app.test:0", "é"])
+def test_an_invalid_name_of_the_server_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="Invalid host"):
+        create_app(allow_host=text)
 
 
 @has_dual_stack

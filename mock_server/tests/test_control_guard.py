@@ -233,10 +233,43 @@ def test_the_right_token_is_accepted(seedbed: MockServer, scheme: bytes) -> None
 
 
 @pytest.mark.seedbed(control_token=TOKEN)
-def test_the_right_token_does_not_admit_another_host_or_page(seedbed: MockServer) -> None:
-    right = (b"Authorization", b"Bearer " + TOKEN.encode())
-    assert send(seedbed.url, [(b"Host", b"evil.com"), right])[0] == 421
+def test_the_right_token_admits_another_host_but_no_page(seedbed: MockServer) -> None:
+    right, tunnel = (b"Authorization", b"Bearer " + TOKEN.encode()), (b"Host", b"tunnel.example:443")
+    assert send(seedbed.url, [tunnel, right])[0] == 200
+    assert send(seedbed.url, [tunnel, (b"Authorization", b"Bearer wrong")])[0] == 421
     assert send(seedbed.url, [(b"Host", host_of(seedbed)), (b"Origin", b"null"), right])[0] == 403
+    assert send(seedbed.url, [tunnel, (b"Origin", b"https://tunnel.example"), right])[0] == 403
+    assert send(seedbed.url, [tunnel, (b"Sec-Fetch-Site", b"cross-site"), right])[0] == 403
+    assert send(seedbed.url, [tunnel, (b"Host", host_of(seedbed)), right])[0] in {400, 421}
+    for host in (
+        b"",
+        b"a b",
+        b"user@tunnel.example",
+        b"tunnel.example:0",
+        b"tunnel.example:99999",
+        b"[::1",
+        b"x" * 400,
+    ):
+        assert send(seedbed.url, [(b"Host", host), right])[0] in {400, 421}
+
+
+@pytest.mark.seedbed(allow_host=["app.test", "[2001:db8::7]:9000", "fixed.test:9000"])
+def test_an_allowed_name_without_a_port_has_any(seedbed: MockServer) -> None:
+    for host, status in (
+        (b"app.test", 200),
+        (b"APP.test:9000", 200),
+        (b"app.test.", 200),
+        (b"app.test.:9000", 200),
+        (b"app.test:9000:1", 421),
+        (b"xapp.test", 421),
+        (b"app.test.evil.com", 421),
+        (b"fixed.test:9000", 200),
+        (b"fixed.test:9001", 421),
+        (b"[2001:db8::7]:9000", 200),
+        (b"[2001:db8::7]:9001", 421),
+        (b"2001:db8::7:9000", 421),
+    ):
+        assert (host, send(seedbed.url, [(b"Host", host)])[0]) == (host, status)
 
 
 # Other addresses

@@ -259,7 +259,8 @@ def test_a_download_link_expires(seedbed: MockServer, http: httpx2.Client, call:
     [
         "http://example.com/a.jpg",
         "http://127.0.0.1:1/results/{name}",
-        "http://localhost:{port}/results/{name}",
+        "http://localhost:1/results/{name}",
+        "http://[::1/results/{name}",
         "https://127.0.0.1:{port}/results/{name}",
         "http://127.0.0.1:{port}@example.com/results/{name}",
         "http://127.0.0.1:{port}/results/../results/{name}",
@@ -290,6 +291,18 @@ def test_a_url_that_is_not_a_result_of_the_server_is_refused(
     response = http.post(seedbed.url + DOWNLOAD, json={"url": url}, headers=headers)
     assert response.json() == {"code": 422, "msg": "url is wrong", "data": None}
     assert response.status_code == (422 if form["http_status"] == "mirror" else 200)
+
+
+def test_a_download_link_is_made_for_every_name_of_the_server(
+    seedbed: MockServer, http: httpx2.Client, call: Call
+) -> None:
+    seedbed.play(**MANUAL, task_seconds=0, allow_host="app.test")
+    url = result_url(call, create(call))
+    parts = urlsplit(url)
+    for host in (f"localhost:{parts.port}", f"[::1]:{parts.port}", "app.test", "app.test:9000"):
+        link: str = call("POST", DOWNLOAD, {"url": f"http://{host}{parts.path}"})["data"]
+        assert link.startswith(f"{url}?")
+        assert http.get(link).status_code == 200
 
 
 @pytest.mark.parametrize("body", [{}, [], "x", None, {"URL": "x"}])

@@ -23,7 +23,7 @@ from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import CallbackFault, DeliveryAttempt, Failure, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from seedbed_mock.callbacks.targets import CallbackTarget
     from seedbed_mock.responses import ResponseWriter
@@ -288,7 +288,7 @@ class CallbackDispatcher:
         try:
             async with deadline:
                 target = await resolve(url, self._allowed)
-                _check_not_control_api(target, task.base_url)
+                _check_not_control_api(target, task.base_url, self._service.ports)
                 response = await send_callback(target, body, headers)
         except TimeoutError:
             return None, None, f"no response within {_TIMEOUT:g} seconds", False
@@ -321,17 +321,22 @@ class CallbackDispatcher:
         self._service.store.change(task.task_id, change_task)
 
 
-def _check_not_control_api(target: CallbackTarget, base_url: str) -> None:
+def _check_not_control_api(target: CallbackTarget, base_url: str, ports: Collection[int]) -> None:
     """Check that a target is not the control API of this server.
 
     A callback comes from this machine, so it would pass the access control of the control API, and anyone who can
     create a task could control the server.
 
+    Args:
+        target: The target.
+        base_url: Base URL at which the server was called; behind a port mapping, it has another port.
+        ports: Ports on which the server is known to listen.
+
     Raises:
-        TargetRefusedError: The target is the control API of the server with this base URL.
+        TargetRefusedError: The target is the control API.
     """
     own = urlsplit(base_url)
     path = f"{unquote(target.path.partition('?')[0])}/".removeprefix(own.path)
     is_here = any(ip_address(address).is_loopback or address == own.hostname for address in target.addresses)
-    if is_here and target.port == own.port and path.startswith(f"{CONTROL_ROOT}/"):
+    if is_here and target.port in {*ports, own.port} and path.startswith(f"{CONTROL_ROOT}/"):
         raise TargetRefusedError(f"Callbacks cannot be sent to the control API of this server, under {CONTROL_ROOT}.")

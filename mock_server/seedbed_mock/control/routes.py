@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from seedbed_mock.access import ForbiddenError, check_access
+from seedbed_mock.access import ForbiddenError, address_of, check_access, url_called
 from seedbed_mock.asgi import read_body
 from seedbed_mock.control import schemas
 from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
@@ -72,6 +72,11 @@ class _GuardedEndpoint:
         headers = dict(scope["headers"])
         try:
             check_access(scope, self._token, self._names)
+            if scope.get("client"):
+                # Any host is believed that came with the token.
+                names = frozenset("*") if self._token else self._names
+                host, scheme = headers.get(b"host", b""), scope.get("scheme", "http")
+                schemas.called_url.set(url_called(address_of(scope), host, names, scheme, scope.get("root_path", "")))
             body = await read_body(receive)
             response = _json_response(200, await self._run(scope, headers, body))
         except ClientDisconnect:

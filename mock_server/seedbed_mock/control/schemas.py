@@ -5,6 +5,7 @@ The functions at the end convert the server's own values to responses.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
@@ -379,6 +380,10 @@ def fault_list(engine: FaultEngine, runner: ScenarioRunner | None, space: str | 
     return FaultList(faults, scenario)
 
 
+called_url: ContextVar[str] = ContextVar("called_url", default="")
+"""Base URL at which the control API was called; empty in a test that calls it without a socket."""
+
+
 def task_info(task: Task, now: int, service: Service) -> TaskInfo:
     """Return a task of a service as it is at a time in Unix milliseconds."""
     return TaskInfo(
@@ -390,7 +395,9 @@ def task_info(task: Task, now: int, service: Service) -> TaskInfo:
         price=float(task.price),
         failure=task.failure,
         refunded=task.is_refunded,
-        record=record(task, now, dialect=service.dialect, base_url=service.url_for_clients(task.base_url)),
+        record=record(
+            task, now, dialect=service.dialect, base_url=service.url_for_clients(called_url.get() or task.base_url)
+        ),
         callback=callback_info(task),
     )
 
