@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
+from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from seedbed_mock.journal import Journal, JournalBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from decimal import Decimal
 
+    from seedbed_mock.journal import JournalEntry
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.settings import KeySettings, Rate
 
@@ -101,6 +104,7 @@ class Space:
 
     Args:
         name: Its name.
+        number: Its place in the order in which the spaces came into being; 0 for the default one.
         options: Options of the server.
         budget: Size limit that the journals of all spaces share.
         on_closed: Called with an implicit account that gives way to newer ones.
@@ -112,11 +116,17 @@ class Space:
     """
 
     def __init__(
-        self, name: str, options: ServerOptions, budget: JournalBudget, on_closed: Callable[[Account], None]
+        self,
+        name: str,
+        number: int,
+        options: ServerOptions,
+        budget: JournalBudget,
+        on_closed: Callable[[Account], None],
     ) -> None:
         self.name = name
+        self.number = number
         self.accounts = {each.key: Account.open(each, options, name) for each in options.accounts}
-        self.journal = Journal(budget)
+        self.journal = Journal(budget, name)
         # One source for each space, so that parallel tests do not change what the others draw.
         self.random = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
         self._options = options
@@ -162,7 +172,11 @@ class Spaces:
         self._on_closed = on_closed
         self._budget = JournalBudget()
         self._named: OrderedDict[str, Space] = OrderedDict()
-        self.default = Space(DEFAULT_SPACE, options, self._budget, on_closed)
+        # Numbers and spaces in the order in which they came into being: the order above changes with each use.
+        self._last_number = 0
+        self._numbers: list[int] = []
+        self._numbered: dict[int, Space] = {}
+        self.default = Space(DEFAULT_SPACE, 0, options, self._budget, on_closed)
 
     def named(self, name: str) -> Space:
         """Return the space of this name; a new one is created.
@@ -177,12 +191,21 @@ class Spaces:
             return space
         if not re.fullmatch(SPACE_NAME, name):
             raise ValueError("a space has 1 to 64 letters, digits, dots, hyphens and underscores")
-        space = self._named[name] = Space(name, self._options, self._budget, self._on_closed)
+        self._last_number = number = self._last_number + 1
+        space = Space(name, number, self._options, self._budget, self._on_closed)
+        self._named[name] = self._numbered[number] = space
+        self._numbers.append(number)
         if len(self._named) > _MOST_SPACES:
-            evicted, oldest = self._named.popitem(last=False)
-            oldest.journal.clear()
+            evicted = next(iter(self._named))
+            self._remove(evicted)
             self._on_evicted(evicted)
         return space
+
+    def _remove(self, name: str) -> None:
+        removed = self._named.pop(name)
+        removed.journal.clear()
+        del self._numbered[removed.number]
+        del self._numbers[bisect_left(self._numbers, removed.number)]
 
     def split(self, key: str) -> tuple[str | None, str]:
         """Split a key of the form ``SPACE:KEY``; return the name of the space, ``None`` without one, and the key."""
@@ -200,10 +223,42 @@ class Spaces:
         """Return all spaces, the default one first."""
         return [self.default, *self._named.values()]
 
+    def journal(
+        self, space: str | None = None, before: int | None = None
+    ) -> Iterator[tuple[int, tuple[Journal, JournalEntry | None]]]:
+        """Yield the entries of a space or of all with their numbers and journals, newest first.
+
+        Args:
+            space: Name of the space.
+            before: Only entries with smaller numbers. Those from this number on cost nothing.
+        """
+        if space is None:
+            return self._budget.newest_first(before)
+        found = self.existing(space)
+        return found.journal.newest_first(before) if found.name == space else iter(())
+
+    def numbered_accounts(self, space: str | None = None, after: int = -1) -> Iterator[tuple[int, Account]]:
+        """Yield the configured accounts of a space or of all, each with the number of its place in this order.
+
+        Args:
+            space: Name of the space.
+            after: Only accounts with larger numbers. The others cost nothing.
+        """
+        in_space = len(self._options.accounts)
+        number, place = divmod(after + 1, in_space)
+        later: Iterable[Space] = (self._numbered[each] for each in self._numbers[bisect_left(self._numbers, number) :])
+        if space is not None:
+            later = [each for each in (self.existing(space),) if each.name == space and each.number >= number]
+        elif not number:
+            later = chain([self.default], later)
+        for each in later:
+            for index in range(place if each.number == number else 0, in_space):
+                yield each.number * in_space + index, each.accounts[self._options.accounts[index].key]
+
     def reset(self, name: str | None = None) -> None:
         """Replace one space, or all, by new ones."""
-        for space in [space for space in self.all() if name in (None, space.name)]:
-            space.journal.clear()
-            self._named.pop(space.name, None)
+        for each in [each for each in self._named if name in (None, each)]:
+            self._remove(each)
         if name in (None, DEFAULT_SPACE):
-            self.default = Space(DEFAULT_SPACE, self._options, self._budget, self._on_closed)
+            self.default.journal.clear()
+            self.default = Space(DEFAULT_SPACE, 0, self._options, self._budget, self._on_closed)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from itertools import chain, count
+from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
@@ -29,6 +33,8 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 
 LARGEST_TEXT: Final = 64 * 1024
 """Size in bytes beyond which a body is truncated."""
+
+_SPARE_PLACES = 1000
 
 _MOST_HEADERS = 100
 _LONGEST_HEADER = 1024
@@ -177,6 +183,9 @@ def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
     return sum(map(len, chain.from_iterable(headers)))
 
 
+_number_of = attrgetter("number")
+
+
 class JournalBudget:
     """The size limit and the numbers that the journals of all spaces share.
 
@@ -189,12 +198,17 @@ class JournalBudget:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._left = most_bytes
         self._entries = 0
+        # The numbers of all entries and their journals, in their order. The places of dropped entries stay for a while.
+        self._numbers = array("q")
+        self._owners: list[Journal] = []
         self._journals: OrderedDict[Journal, None] = OrderedDict()
         self._latest: Journal | None = None
         self.numbers = count(1)
 
-    def spend(self, journal: Journal, size: int, entries: int = 1) -> None:
+    def spend(self, journal: Journal, number: int, size: int, entries: int = 1) -> None:
         """Take a number of bytes for an entry of a journal; ``entries`` is 0 if another one was dropped for it."""
+        self._numbers.append(number)
+        self._owners.append(journal)
         if journal is not self._latest:
             self._latest = journal
             self._journals[journal] = None
@@ -206,6 +220,26 @@ class JournalBudget:
             self._left += stalest.drop()
             if not stalest:
                 self._forget(stalest)
+        if len(self._numbers) > 2 * self._entries + _SPARE_PLACES:
+            self._remove_empty_places()
+
+    def _remove_empty_places(self) -> None:
+        # Each time as many entries have been added as places are looked at, so that an entry costs the same always.
+        places = zip(self._numbers, self._owners, strict=True)
+        kept = [(number, owner) for number, owner in places if number >= owner.first_number]
+        self._numbers = array("q", [number for number, _ in kept])
+        self._owners = [owner for _, owner in kept]
+
+    def newest_first(self, before: int | None = None) -> Iterator[tuple[int, tuple[Journal, JournalEntry | None]]]:
+        """Yield the numbers, journals and entries of all spaces, newest first; ``None`` for a dropped entry.
+
+        Args:
+            before: Only entries with smaller numbers. Those from this number on cost nothing.
+        """
+        end = len(self._numbers) if before is None else bisect_left(self._numbers, before)
+        for place in range(end - 1, -1, -1):
+            number, journal = self._numbers[place], self._owners[place]
+            yield number, (journal, journal.find(number))
 
     def drop(self) -> None:
         """Note that an entry was dropped."""
@@ -227,9 +261,11 @@ class Journal:
 
     Args:
         budget: Size limit that the journals of all spaces share.
+        space: Name of the space.
     """
 
-    def __init__(self, budget: JournalBudget) -> None:
+    def __init__(self, budget: JournalBudget, space: str = "") -> None:
+        self.space = space
         self._entries: deque[JournalEntry] = deque()
         # Kept beside the entries, since each is needed twice on the path of a call.
         self._sizes = deque[int]()
@@ -243,9 +279,23 @@ class Journal:
         # Over a copy: a request may add an entry while the control API iterates.
         return iter(tuple(self._entries))
 
-    def __reversed__(self) -> Iterator[JournalEntry]:
-        """Iterate over the entries, newest first, without a copy: nothing may be added meanwhile."""
-        return reversed(self._entries)
+    @property
+    def first_number(self) -> float:
+        """Number of the oldest entry, infinite if there is none: entries are dropped in their order."""
+        return self._entries[0].number if self._entries else inf
+
+    def find(self, number: int) -> JournalEntry | None:
+        """Return the entry with this number, ``None`` if it was dropped."""
+        place = bisect_left(self._entries, number, key=_number_of)
+        found = self._entries[place] if place < len(self._entries) else None
+        return found if found and found.number == number else None
+
+    def newest_first(self, before: int | None = None) -> Iterator[tuple[int, tuple[Journal, JournalEntry | None]]]:
+        """Yield the entries as :meth:`JournalBudget.newest_first` does; nothing may be added meanwhile."""
+        end = len(self._entries) if before is None else bisect_left(self._entries, before, key=_number_of)
+        for place in range(end - 1, -1, -1):
+            entry = self._entries[place]
+            yield entry.number, (self, entry)
 
     def next_number(self) -> int:
         """Return the number of the next entry."""
@@ -258,9 +308,9 @@ class Journal:
         self._sizes.append(size)
         if len(self._entries) > MOST_ENTRIES:
             self._entries.popleft()
-            self._budget.spend(self, size - self._sizes.popleft(), entries=0)
+            self._budget.spend(self, entry.number, size - self._sizes.popleft(), entries=0)
         else:
-            self._budget.spend(self, size)
+            self._budget.spend(self, entry.number, size)
 
     def drop(self) -> int:
         """Drop the oldest entry and return the size of its bodies in bytes."""

@@ -125,24 +125,28 @@ class MockServer:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """The latest requests, oldest first: journal entries with ``operation``, ``request``, ``code`` and more."""
-        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="call", limit=_MOST_ENTRIES)["entries"]
-        return entries
+        return self._listed("journal", "entries", kind="call")
 
     @property
     def unmatched(self) -> list[dict[str, Any]]:
         """The latest requests to no operation, oldest first: journal entries with a ``hint`` at what is wrong."""
-        entries: list[dict[str, Any]] = self.control("GET", "journal", kind="unmatched", limit=_MOST_ENTRIES)["entries"]
-        return entries
+        return self._listed("journal", "entries", kind="unmatched")
 
     @property
     def callbacks(self) -> list[dict[str, Any]]:
         """The callbacks of all tasks, oldest first, with ``task_id``, ``url``, ``outcome`` and ``attempts``."""
-        page = self.control("GET", "callbacks", limit=_MOST_ENTRIES)
-        callbacks: list[dict[str, Any]] = page["callbacks"]
-        while "before" in page:
-            page = self.control("GET", "callbacks", limit=_MOST_ENTRIES, before=page["before"])
-            callbacks += page["callbacks"]
-        return callbacks[::-1]
+        return self._listed("callbacks", "callbacks")
+
+    def _listed(self, path: str, name: str, **query: str) -> list[dict[str, Any]]:
+        """Return a whole list of the control API, whose pages begin with the newest items, oldest first."""
+        listed: list[dict[str, Any]] = []
+        page: dict[str, Any] = {}
+        while not page or "before" in page:
+            before = {"before": page["before"]} if page else {}
+            page = self.control("GET", path, None, limit=_MOST_ENTRIES, **query, **before)
+            # The entries of the journal are oldest first within a page, too.
+            listed[:0] = page[name] if name == "entries" else page[name][::-1]
+        return listed
 
     def wait_for_callback(self, task_id: str, *, timeout: float = _PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until the callback of a task is delivered or given up, and return it.

@@ -6,11 +6,9 @@ the routes and the OpenAPI document are generated from this table. The docstring
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
-from heapq import merge
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -71,12 +69,13 @@ if TYPE_CHECKING:
         Verdict,
         VerifyRequest,
     )
-    from seedbed_mock.journal import JournalEntry
+    from seedbed_mock.journal import Journal, JournalEntry
     from seedbed_mock.state import Service
     from seedbed_mock.tasks import Task
 
 
 _Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 ROOT = CONTROL_ROOT
 """Prefix of all paths."""
@@ -85,7 +84,7 @@ DOCUMENT_PATH = "/openapi.json"
 """Path of the OpenAPI document below the prefix."""
 
 _SCANNED_ENTRIES = 10_000
-"""Largest number of journal entries that a filter or a verification looks at; a single space has far fewer."""
+"""Largest number of journal entries that one request looks at; a single space has far fewer."""
 
 _LARGEST_LIST = 4 * 1024 * 1024
 """In bytes of bodies and headers, or of tasks: beyond it, a list ends early. ``before`` continues it."""
@@ -146,38 +145,31 @@ class ControlApi:
             for name in ("kind", "operation", "account", "task_id", "code")
             if (value := getattr(query, name)) is not None
         }
-        found, size = deque[JournalItem](), 0
-        for space, entry in self._entries(query.space, query.before):
+
+        def shown(place: tuple[Journal, JournalEntry | None]) -> tuple[JournalItem | None, int]:
+            journal, entry = place
             if (
-                entry.at >= query.since
-                and all(getattr(entry, name) == value for name, value in filters.items())
-                and (query.violation is None or query.violation in entry.violations)
+                entry is None
+                or entry.at < query.since
+                or any(getattr(entry, name) != value for name, value in filters.items())
+                or (query.violation is not None and query.violation not in entry.violations)
             ):
-                size += entry.size
-                if len(found) == query.limit or (found and size > _LARGEST_LIST):
-                    break
-                found.appendleft(journal_item(entry, space))
-        return JournalList(list(found))
+                return None, 0
+            return journal_item(entry, journal.space), entry.size
+
+        entries = self._service.spaces.journal(query.space, query.before)
+        found, before = _page(entries, shown, query.limit, _SCANNED_ENTRIES)
+        return JournalList(found[::-1], before)
 
     async def verify(self, _path: Mapping[str, str], _query: EmptyRequest, body: VerifyRequest) -> Verdict:
         """Check whether expected calls were made, and return the nearest calls if they were not."""
         self._check_operation(body.operation)
-        return verify(body, [entry for _, entry in self._entries(body.space)][::-1])
+        newest = islice(self._service.spaces.journal(body.space), _SCANNED_ENTRIES)
+        return verify(body, [entry for _, (_, entry) in newest if entry][::-1])
 
     def _check_operation(self, name: str | None) -> None:
         if name is not None and name not in self._operations:
             raise ValueError(f"unknown operation {for_display(name)}; valid operations: {', '.join(self._operations)}")
-
-    def _entries(self, space: str | None, before: int | None = None) -> Iterator[tuple[str, JournalEntry]]:
-        """Yield the newest entries of one space or of all, newest first, up to ``_SCANNED_ENTRIES``."""
-        journals = [
-            zip(repeat(each.name), reversed(each.journal), strict=False)
-            for each in self._service.spaces.all()
-            if space in (None, each.name)
-        ]
-        newest_first = merge(*journals, key=lambda each: -each[1].number)
-        older = (each for each in newest_first if before is None or each[1].number < before)
-        yield from islice(older, _SCANNED_ENTRIES)
 
     async def tasks(self, _path: Mapping[str, str], query: TaskQuery, _body: EmptyRequest) -> TaskList:
         """List tasks, newest first."""
@@ -186,25 +178,11 @@ class ControlApi:
         if query.state is not None and query.state not in valid:
             raise ValueError(f"unknown state {for_display(query.state)}; valid states: {', '.join(valid)}")
 
-        def shown(task: Task) -> TaskInfo | None:
-            return task_info(task, now, self._service) if query.state in (None, task.state(now)) else None
+        def shown(task: Task) -> tuple[TaskInfo | None, int]:
+            is_selected = query.state in (None, task.state(now))
+            return task_info(task, now, self._service) if is_selected else None, _size(task)
 
-        return TaskList(*self._page(query, shown))
-
-    def _page(
-        self, query: TaskQuery | CallbackQuery, shown: Callable[[Task], _Item | None]
-    ) -> tuple[list[_Item], int | UnsetType]:
-        """Return what is shown of the next tasks, and the number before which the next page begins."""
-        found, size, before = list[_Item](), 0, 0
-        for scanned, (number, task) in enumerate(self._tasks(query.space, query.before)):
-            if len(found) == query.limit or size > _LARGEST_LIST or scanned == _SCANNED_TASKS:
-                return found, before
-            before = number
-            # As the store writes it, whose size hardly differs from that of the response.
-            size += len(_encode(task))
-            if (item := shown(task)) is not None:
-                found.append(item)
-        return found, UNSET
+        return TaskList(*_page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
 
     def _tasks(self, space: str | None, before: int | None) -> Iterator[tuple[int, Task]]:
         """Yield the tasks with their numbers, newest first."""
@@ -255,9 +233,8 @@ class ControlApi:
 
     async def accounts(self, _path: Mapping[str, str], query: AccountQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""
-        spaces = (space for space in self._service.spaces.all() if query.space in (None, space.name))
-        accounts = (account for space in spaces for account in space.accounts.values())
-        return AccountList([self._account_info(each) for each in islice(accounts, query.limit)])
+        accounts = self._service.spaces.numbered_accounts(query.space, -1 if query.after is None else query.after)
+        return AccountList(*_page(accounts, lambda each: (self._account_info(each), 0), query.limit, query.limit))
 
     async def account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
         """Return one account."""
@@ -294,11 +271,12 @@ class ControlApi:
     async def callbacks(self, _path: Mapping[str, str], query: CallbackQuery, _body: EmptyRequest) -> CallbackList:
         """List callbacks, those of the newest tasks first."""
 
-        def shown(task: Task) -> CallbackInfo | None:
+        def shown(task: Task) -> tuple[CallbackInfo | None, int]:
             callback = callback_info(task)
-            return callback if callback and query.outcome in (None, callback.outcome) else None
+            is_selected = callback and query.outcome in (None, callback.outcome)
+            return callback if is_selected else None, _size(task)
 
-        return CallbackList(*self._page(query, shown))
+        return CallbackList(*_page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
 
     async def redeliver(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> CallbackInfo:
         """Send the callback of a task again, whatever its outcome was."""
@@ -349,6 +327,34 @@ class ControlApi:
         """Delete tasks, journal entries and added rules, and restore balances, in one space or in all."""
         self._service.reset(body.space)
         return Confirmation()
+
+
+def _page(
+    items: Iterator[tuple[int, _Value]], shown: Callable[[_Value], tuple[_Item | None, int]], limit: int, most: int
+) -> tuple[list[_Item], int | UnsetType]:
+    """Return one page of a list, and the number with which the next page begins, if there may be one.
+
+    Args:
+        items: All that is listed, with numbers, from the first item of the page on.
+        shown: Returns what is shown of an item, ``None`` for nothing, and its size in bytes.
+        limit: Largest number of items on the page.
+        most: Largest number of items that are looked at.
+    """
+    found, size, last = list[_Item](), 0, 0
+    for scanned, (number, value) in enumerate(items):
+        if len(found) == limit or size > _LARGEST_LIST or scanned == most:
+            return found, last
+        last = number
+        item, added = shown(value)
+        size += added
+        if item is not None:
+            found.append(item)
+    return found, UNSET
+
+
+def _size(task: Task) -> int:
+    # As the store writes it, whose size hardly differs from that of the response.
+    return len(_encode(task))
 
 
 def _existing(task: Task | None, task_id: str) -> Task:

@@ -68,16 +68,20 @@ class JournalQuery(SpaceQuery, frozen=True):
     code: Annotated[int, Meta(description="Code in the body of the response.")] | None = None
     violation: Annotated[str, Meta(description="Contract clause that the request violated.")] | None = None
     since: Annotated[int, Meta(description="Earliest time of the entries, in Unix milliseconds.")] = 0
-    before: (
-        Annotated[int, Meta(ge=1, description="Number of an entry; only older ones are listed, to continue a list.")]
-        | None
-    ) = None
+    before: _Before | None = None
     limit: _Limit = 100
 
 
 class AccountQuery(SpaceQuery, frozen=True):
     """Selection of accounts."""
 
+    after: (
+        Annotated[
+            int,
+            Meta(ge=0, le=LARGEST_NUMBER, description="Value of after in the previous response, to continue its list."),
+        ]
+        | None
+    ) = None
     limit: Annotated[int, Meta(ge=1, le=1000, description="Largest number of accounts to list.")] = 1000
 
 
@@ -214,9 +218,10 @@ class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalList(msgspec.Struct, frozen=True):
-    """Entries of the journal, oldest first."""
+    """The newest entries of the journal, oldest first; a page of a filtered list can be empty."""
 
     entries: list[JournalItem]
+    before: _Next | msgspec.UnsetType = msgspec.UNSET
 
 
 class CallbackInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +277,12 @@ class AccountList(msgspec.Struct, frozen=True):
     """Accounts, in the order in which their keys were given."""
 
     accounts: list[AccountInfo]
+    after: (
+        Annotated[
+            int, Meta(description="Value of the parameter after that continues the list; left out at the end of it.")
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class BillInfo(msgspec.Struct, frozen=True):
