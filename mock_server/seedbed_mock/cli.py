@@ -130,6 +130,15 @@ def make_app() -> App:
     faults.command("seedbed_mock.cli:clear", help="Remove fault rules.")
     faults.command("seedbed_mock.cli:scenarios", help="List the built-in scenarios.")
     app.command(faults)
+    callbacks = App(name="callbacks", help="Test a receiver of callbacks.")
+    callbacks.command(
+        "seedbed_mock.callbacks.examiner:examine_receiver",
+        name="test",
+        help="Send a receiver callbacks of every shape.",
+        help_epilogue="Exit codes: 0 the receiver handles all shapes correctly; 1 it does not; 2 it cannot be reached, "
+        "or the command line is invalid.",
+    )
+    app.command(callbacks)
     return app
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from respx import MockRouter
 
     from seedbed_mock.app import SwappableApp
+    from seedbed_mock.callbacks.inbox import AsyncInbox, Inbox
     from seedbed_mock.state import InternalError, Service
 
 
@@ -64,6 +65,7 @@ class MockServer:
         self._stop = stop
         self._earlier = Bill()
         PROCESS.open(self, lambda: self.bill)
+        self._inboxes: list[Inbox] = []
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +81,7 @@ class MockServer:
         Raises:
             RuntimeError: It does not stop, or its thread ended with an error.
         """
+        self._close_inboxes()
         try:
             self._stop()
         finally:
@@ -88,6 +91,10 @@ class MockServer:
     def bill(self) -> Bill:
         """What the calls since the start of the server would have cost at the real service."""
         return self._earlier + self._service.ledger.bill()
+
+    def _close_inboxes(self) -> None:
+        while self._inboxes:
+            self._inboxes.pop().close()
 
     @property
     def _service(self) -> Service:
@@ -121,6 +128,8 @@ class MockServer:
         app, before = build_app(ServerOptions.from_keywords(options)), self._service.ledger
         self._app.replace(app)
         self._earlier += before.bill()
+        # Those of the previous test.
+        self._close_inboxes()
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -206,6 +215,22 @@ class MockServer:
                 "waiting. Advance the clock, or check that the receiver responds."
             )
         return found
+
+    def inbox(self, *statuses: int) -> Inbox:
+        """Return a receiver of callbacks: create tasks with its ``url``, then use ``wait_for``, ``all`` and ``verify``.
+
+        It is closed when the server starts over or stops.
+
+        Args:
+            statuses: HTTP statuses of its first responses, such as 500 for a receiver that fails once; then it is 200.
+        """
+        from seedbed_mock.callbacks.inbox import Inbox  # most tests receive no callbacks
+
+        options, clock = self._service.options, self._service.clock
+        key = options.accounts[0].signing_key
+        inbox = Inbox(*statuses, signing_key=key, now=clock.now if options.sign_with == "clock" else time.time)
+        self._inboxes.append(inbox)
+        return inbox
 
     def advance(self, seconds: float) -> None:
         """Advance the clock; callbacks that become due meanwhile are delivered, each at its time.
@@ -439,6 +464,12 @@ class AsyncMockServer:
     ) -> list[dict[str, Any]]:
         """Wait for several callbacks: see :meth:`MockServer.wait_for_callbacks`."""
         return await _in_thread(lambda: self._server.wait_for_callbacks(number, timeout=timeout))
+
+    def inbox(self, *statuses: int) -> AsyncInbox:
+        """Return a receiver of callbacks: see :meth:`MockServer.inbox`."""
+        from seedbed_mock.callbacks.inbox import AsyncInbox  # see MockServer.inbox
+
+        return AsyncInbox(self._server.inbox(*statuses))
 
     async def advance(self, seconds: float) -> None:
         """Advance the clock: see :meth:`MockServer.advance`."""

@@ -39,6 +39,10 @@ class DeliveryError(Exception):
     """The receiver gave no valid response; the message is one sentence that says what happened."""
 
 
+class UnreachableError(DeliveryError):
+    """There is no connection to the receiver."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReceiverResponse:
     """The response of a receiver.
@@ -52,7 +56,9 @@ class ReceiverResponse:
     retry_after: float | None
 
 
-async def send_callback(target: CallbackTarget, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
+async def send_callback(
+    target: CallbackTarget, body: bytes, headers: Mapping[str, str], *, pieces: int = 1, pause: float = 0
+) -> ReceiverResponse:
     """Send a JSON body and return the status of the response, whose body is not read.
 
     There is no time-out: the caller cancels the coroutine instead.
@@ -61,6 +67,8 @@ async def send_callback(target: CallbackTarget, body: bytes, headers: Mapping[st
         target: Receiver.
         body: JSON document.
         headers: Additional headers; they replace default headers of the same name.
+        pieces: Number of pieces in which the request is sent.
+        pause: Seconds between two pieces.
 
     Raises:
         DeliveryError: The receiver cannot be reached or does not respond with valid HTTP.
@@ -72,7 +80,11 @@ async def send_callback(target: CallbackTarget, body: bytes, headers: Mapping[st
     request = _request(http, target, body, headers)
     reader, writer = await _connect(target)
     try:
-        writer.write(request)
+        size = -(-len(request) // pieces)
+        writer.write(request[:size])
+        for start in range(size, len(request), size):
+            await asyncio.sleep(pause)
+            writer.write(request[start : start + size])
         return await _read_response(reader, http, target.host)
     except ssl.SSLError as error:
         raise DeliveryError(f"The TLS connection to {target.host} broke ({_reason(error)}).") from error
@@ -80,6 +92,28 @@ async def send_callback(target: CallbackTarget, body: bytes, headers: Mapping[st
         raise DeliveryError(f"{target.host} reset the connection before it responded.") from error
     finally:
         # Closing would wait for a receiver that keeps sending or does not end TLS.
+        writer.transport.abort()
+
+
+async def send_and_leave(target: CallbackTarget, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a JSON body and close the connection without waiting for the response.
+
+    Args:
+        target: Receiver.
+        body: JSON document.
+        headers: Additional headers; they replace default headers of the same name.
+
+    Raises:
+        DeliveryError: The receiver cannot be reached.
+    """
+    request = _request(h11.Connection(h11.CLIENT), target, body, headers)
+    _, writer = await _connect(target)
+    try:
+        writer.write(request)
+        writer.close()
+        await writer.wait_closed()
+    except OSError:
+        # The receiver left first, which is the same to it.
         writer.transport.abort()
 
 
@@ -103,7 +137,7 @@ def _request(http: h11.Connection, target: CallbackTarget, body: bytes, headers:
 
 async def _connect(target: CallbackTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     tls = await asyncio.to_thread(tls_context) if target.server_name else None
-    failure = DeliveryError(f"{target.host} has no address.")
+    failure = UnreachableError(f"{target.host} has no address.")
     for address in target.addresses:
         try:
             return await asyncio.open_connection(
@@ -119,7 +153,7 @@ async def _connect(target: CallbackTarget) -> tuple[asyncio.StreamReader, asynci
     raise failure
 
 
-def _connect_failure(receiver: str, error: OSError) -> DeliveryError:
+def _connect_failure(receiver: str, error: OSError) -> UnreachableError:
     match error:
         case ssl.SSLCertVerificationError():
             problem = f"The certificate of {receiver} is not accepted ({error.verify_message.rstrip('.')})"
@@ -133,7 +167,7 @@ def _connect_failure(receiver: str, error: OSError) -> DeliveryError:
             problem = (
                 f"{receiver} could not be reached ({os.strerror(error.errno) if error.errno else 'no connection'})"
             )
-    return DeliveryError(f"{problem}.")
+    return UnreachableError(f"{problem}.")
 
 
 def _reason(error: ssl.SSLError) -> str:
