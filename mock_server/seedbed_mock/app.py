@@ -228,9 +228,8 @@ class OtherEndpoints:
         nearest, hint = nearest_path(scope["method"], path, self._known)
         known = ", ".join(f"{each.method} {each.path}" for each in self._known)
         method, path = for_display(scope["method"]), for_display(scope["path"])
-        response = self._writer.error(
-            ServiceError("path_unknown", method=method, path=path, known=f"{known}. {hint}".strip(" ."))
-        )
+        error = ServiceError("path_unknown", method=method, path=path, known=f"{known}. {hint}".strip(" ."))
+        response = self._writer.error(error)
         if body is None:
             # The rest of the body may still arrive, and would be taken for the next request.
             response.headers["connection"] = "close"
@@ -252,6 +251,7 @@ class OtherEndpoints:
                 answer=truncated(response.body),
                 nearest=nearest,
                 hint=hint,
+                reason=self._writer.reason(error),
             )
         )
         return response
@@ -275,6 +275,7 @@ class OtherEndpoints:
                 case=response.case,
                 answer=response.body,
                 hint=refusal["problem"],
+                reason=refusal["problem"],
             )
         )
         return response

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 
 from seedbed_mock.access import address_of, url_called
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
 from seedbed_mock.handlers import LARGEST_BODY, decode_body
@@ -104,6 +105,7 @@ class OperationEndpoint:
         await response(scope, receive, send)
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
+        started = real_monotonic()
         query, headers, server = scope["query_string"], dict(scope["headers"]), address_of(scope)
         if len(headers) < len(scope["headers"]):
             headers |= _joined(scope["headers"], self._service.key_headers)
@@ -133,15 +135,17 @@ class OperationEndpoint:
             response = self._writer.success(context.data, context.envelope)
         except ServiceError as error:
             response = self._writer.error(error)
+            context.refused_by, context.reason = handle.__name__, self._writer.reason(error)
         except ResponseReplacedError as replaced:
             response = replaced.effect.respond(self._writer)
+            context.refused_by = handle.__name__
         fault = context.settle_fault()
         if rule := str(fault.rule) if fault else context.task_fault:
             response.headers[APPLIED_HEADER] = rule
-        self._journal(scope, context, response)
+        self._journal(scope, context, response, (real_monotonic() - started) * 1000)
         return response, fault
 
-    def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse) -> None:
+    def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
         query, journal = scope["query_string"], context.space.journal
         journal.add(
             JournalEntry(
@@ -161,6 +165,9 @@ class OperationEndpoint:
                 violations=context.violations,
                 fault=context.fault.describe() if context.fault else "",
                 task_id=context.task_id,
+                duration=duration,
+                handler=context.refused_by,
+                reason=context.reason,
             )
         )
 

@@ -12,7 +12,7 @@ import re
 import zlib
 from hmac import compare_digest
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
@@ -33,14 +33,20 @@ from seedbed_mock.stores.store import NameTakenError, OverdrawnError
 from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from seedbed_mock.accounts import SlidingWindow
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
     from seedbed_mock.state import RequestContext, Service
 
-    Handler = Callable[[Service, RequestContext], None]
+    class Handler(Protocol):
+        """A step in processing a request; its name is in the journal if it refuses the request."""
+
+        __name__: str
+
+        def __call__(self, service: Service, context: RequestContext, /) -> None:
+            """Handle a request."""
 
 
 LARGEST_BODY: Final = 1024 * 1024

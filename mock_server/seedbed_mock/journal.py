@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from itertools import chain, count
+from itertools import chain, count, islice, takewhile
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -93,6 +93,9 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         attempt: Number of the attempt to deliver a callback; 0 for a request.
         nearest: Operation that an unmatched request was likely meant for, empty if none is likely.
         hint: What is wrong with an unmatched request, in one sentence; empty if that is not known.
+        duration: Milliseconds of real time until the response was ready, or until the attempt had ended.
+        handler: Name of the handler that refused the request, empty if none did.
+        reason: Why the request was refused and what to do, whatever the dialect says; empty if it was not.
     """
 
     number: int
@@ -114,6 +117,9 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int = 0
     nearest: str = ""
     hint: str = ""
+    duration: float = 0
+    handler: str = ""
+    reason: str = ""
 
     @property
     def size(self) -> int:
@@ -321,3 +327,30 @@ class Journal:
     def clear(self) -> None:
         """Drop all entries."""
         self._budget.give_back(self, sum(self.drop() for _ in range(len(self._entries))))
+
+
+class JournalReader:
+    """Reads what was added since it last read. Those who add entries know nothing of it.
+
+    Args:
+        newest_first: Yields the entries as :meth:`JournalBudget.newest_first` does.
+    """
+
+    def __init__(self, newest_first: Callable[[], Iterable[tuple[int, tuple[Journal, JournalEntry | None]]]]) -> None:
+        self._newest_first = newest_first
+        self._read = self.newest()
+
+    def newest(self) -> int:
+        """Return the number of the entry that was added last, 0 if there is none."""
+        return next((number for number, _ in self._newest_first()), 0)
+
+    def read(self, limit: int) -> tuple[list[tuple[str, JournalEntry]], int]:
+        """Return the new entries with the names of their spaces, oldest first, and how many are left out.
+
+        Args:
+            limit: Largest number of entries; the newest are returned.
+        """
+        read, self._read = self._read, max(self._read, self.newest())
+        new = islice(takewhile(lambda place: place[0] > read, self._newest_first()), limit)
+        found = [(journal.space, entry) for _, (journal, entry) in new if entry][::-1]
+        return found, self._read - read - len(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET
 from seedbed_schemas import __version__, local
+from seedbed_schemas.dialect import dialects
 from seedbed_schemas.messages import Envelope
 from starlette.responses import Response
 
@@ -114,6 +115,7 @@ class ResponseWriter:
         self._cases = {name: _CaseText(code.number, "", code.description) for name, code in codes.items()}
         self._cases |= {name: _CaseText.of(case, codes) for name, case in dialect.cases.items()}
         self._cases_of_codes = {code.number: dialect.case_of_code(code.name) for code in codes.values()}
+        self._reasons = {name: case.message for name, case in dialects()["documented"].cases.items()}
         self._mirrors = http_status == "mirror"
         self._media_type = dialect.media_type
 
@@ -138,6 +140,10 @@ class ResponseWriter:
         response = self._response(error.case, text.code, message, text.data)
         response.status_code = error.status or response.status_code
         return response
+
+    def reason(self, error: ServiceError) -> str:
+        """Return why a request is refused and what to do, in our words; the observed messages hardly say it."""
+        return "" if error.is_simulated else self._reasons.get(error.case, "").format_map(error.details)
 
     def file_error(self, case: str, message: str = "") -> ApiResponse:
         """Return the response in place of a file, whose HTTP status is always the code.

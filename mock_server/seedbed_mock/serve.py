@@ -17,7 +17,9 @@ from seedbed_schemas.openapi import example_of
 
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.app import build_app
+from seedbed_mock.call_log import LogOptions
 from seedbed_mock.cli import discard_output
+from seedbed_mock.journal import JournalReader
 from seedbed_mock.options import ServerOptions
 from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
 from seedbed_mock.settings import SettingsError
@@ -28,6 +30,7 @@ from seedbed_mock.stores.store import StoreError
 def serve(
     *,
     options: ServerOptions | None = None,
+    log: LogOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
 ) -> int:
@@ -35,6 +38,7 @@ def serve(
 
     Args:
         options: Options of the server.
+        log: Options of the log.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
@@ -56,7 +60,17 @@ def serve(
     url = url.replace("//[::]:", "//127.0.0.1:" if socket.has_dualstack_ipv6() else "//[::1]:")
     with listener:
         banner = _banner(url, options, _replaced(contracts), _balances(app.state.service))
-        serve_until_signal(app, listener, lambda: _print_banner(banner))
+        service: Service = app.state.service
+        call_log = (log or LogOptions()).open(JournalReader(service.spaces.journal), sys.stderr)
+
+        def on_ready() -> None:
+            _print_banner(banner)
+            if call_log:
+                call_log.start()
+
+        serve_until_signal(app, listener, on_ready)
+        if call_log:
+            call_log.close()
     return 0
 
 

@@ -171,6 +171,8 @@ class RequestContext:
         fault: The fault rule that matches the request.
         is_faulted: Whether its effect has changed what becomes of the request.
         task_fault: Fault rule that changed the fetched task, empty if there is none.
+        refused_by: Name of the handler that refused the request or replaced its response, empty if none did.
+        reason: Why the request was refused and what to do.
     """
 
     headers: Mapping[bytes, bytes]
@@ -195,6 +197,8 @@ class RequestContext:
     fault: ActiveRule | None = None
     is_faulted: bool = False
     task_fault: str = ""
+    refused_by: str = ""
+    reason: str = ""
 
     def settle_fault(self) -> ActiveRule | None:
         """Count a hit of the rule if its effect has changed or will change something, and drop the rule otherwise."""

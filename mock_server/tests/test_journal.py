@@ -59,6 +59,9 @@ def test_an_entry_describes_a_request(seedbed: MockServer, control: Control, cal
         "attempt": 0,
         "nearest": "",
         "hint": "",
+        "duration": entry["duration"],
+        "handler": "",
+        "reason": "",
     }
     assert entry["headers"]["authorization"] == f"Bearer {account}"
 

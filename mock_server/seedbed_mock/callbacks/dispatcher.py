@@ -268,6 +268,7 @@ class CallbackDispatcher:
                 answer=error.encode(),
                 task_id=task.task_id,
                 attempt=callback.tries + 1,
+                duration=duration,
             )
         )
         self._change_callback(task, lambda callback: callback.attempted(attempt, self._service.now(), retry_after))

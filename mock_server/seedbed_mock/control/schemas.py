@@ -215,6 +215,9 @@ class JournalItem(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Annotated[int, Meta(description="Number of the delivery attempt, 0 for a call.")]
     nearest: Annotated[str, Meta(description="Operation that an unmatched request was likely meant for, or empty.")]
     hint: Annotated[str, Meta(description="What is wrong with an unmatched request, if that is known.")]
+    duration: Annotated[float, Meta(description="Milliseconds until the response was ready or the attempt had ended.")]
+    handler: Annotated[str, Meta(description="Name of the handler that refused the request, empty if none did.")]
+    reason: Annotated[str, Meta(description="Why the request was refused and what to do, empty if it was not.")]
 
 
 class JournalList(msgspec.Struct, frozen=True):
@@ -436,6 +439,9 @@ def journal_item(entry: JournalEntry, space: str) -> JournalItem:
         attempt=entry.attempt,
         nearest=entry.nearest,
         hint=entry.hint,
+        duration=entry.duration,
+        handler=entry.handler,
+        reason=entry.reason,
     )
 
 
