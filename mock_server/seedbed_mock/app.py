@@ -388,6 +388,14 @@ class SwappableApp:
         except CancelledError:
             raise RuntimeError("The server has stopped meanwhile.") from None
 
+    def shown_time(self) -> float:
+        """Return the time of the Date header, in Unix seconds: that of the system, unless the clock follows the test.
+
+        Clients compare this header with their own time, so that a clock which is advanced or faster does not change it.
+        """
+        clock: Clock = self.app.state.service.clock
+        return clock.now() if isinstance(clock, FollowingClock) else real_time()
+
     def abandon(self) -> None:
         """Release what the application holds, for a server that did not start."""
         self.app.state.service.store.close()

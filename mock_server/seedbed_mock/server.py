@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from email.utils import formatdate
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -281,6 +282,7 @@ class _UvicornServer(uvicorn.Server):
             log_config=None,
             proxy_headers=False,
             server_header=False,
+            date_header=False,
             # Typed as int, but uvicorn passes it to asyncio, which takes fractions of a second.
             timeout_keep_alive=cast("int", options.keep_alive),
         )
@@ -324,6 +326,13 @@ class _UvicornServer(uvicorn.Server):
         await super().startup(sockets)
         self._app.start(ports_of(sockets or ()))
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        # Not uvicorn's own date, which is that of a test that has replaced the time.
+        date = formatdate(self._app.shown_time(), usegmt=True).encode()
+        must_exit = await super().on_tick(counter)
+        self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
+        return must_exit
 
     async def main_loop(self) -> None:
         seconds = 0.0

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from unittest import mock
 
 import freezegun
+import httpx2
 import pytest
 import time_machine
 from seedbed_mock import MockServer, running
@@ -149,6 +151,41 @@ def test_a_following_clock_shows_the_time_of_the_test(
         seedbed.advance(30)
         assert shown(seedbed) == YEAR_2082 + 90
         assert seedbed.task(task_id)["state"] == job_api().states.success
+
+
+def date_of(server: MockServer) -> float:
+    """Return the time of the Date header of a response."""
+    return parsedate_to_datetime(httpx2.get(server.url, trust_env=False).headers["date"]).timestamp()
+
+
+def next_date(server: MockServer, before: float) -> float:
+    """Return the time of the first Date header with another time; the server renews the header now and then."""
+    end = real_monotonic() + 20
+    while (date := date_of(server)) == before:
+        assert real_monotonic() < end
+    return date
+
+
+@all_patches
+def test_the_date_of_responses_is_the_true_one(patch: Callable[[], AbstractContextManager[object]]) -> None:
+    with patch(), running(clock="manual") as server:
+        server.advance(10**6)
+        assert date_of(server) == pytest.approx(true_time(), abs=3)
+
+
+@pytest.mark.seedbed(clock="real")
+def test_the_date_of_a_running_server_stays_the_true_one(seedbed: MockServer) -> None:
+    with freezegun.freeze_time("2082-01-01"):
+        assert next_date(seedbed, date_of(seedbed)) == pytest.approx(true_time(), abs=3)
+
+
+@pytest.mark.seedbed(clock="follow")
+def test_the_date_of_responses_follows_the_time_of_the_test_if_the_clock_does(seedbed: MockServer) -> None:
+    with freezegun.freeze_time("2082-01-01", real_asyncio=True) as frozen:
+        if (date := date_of(seedbed)) != YEAR_2082:
+            assert next_date(seedbed, date) == YEAR_2082
+        frozen.tick(3600)
+        assert next_date(seedbed, YEAR_2082) == YEAR_2082 + 3600
 
 
 @pytest.mark.seedbed(clock="follow")
