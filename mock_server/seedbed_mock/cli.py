@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.client
 import io
+import math
 import os
 import re
 import sys
@@ -130,6 +131,11 @@ def make_app() -> App:
     faults.command("seedbed_mock.cli:clear", help="Remove fault rules.")
     faults.command("seedbed_mock.cli:scenarios", help="List the built-in scenarios.")
     app.command(faults)
+    app.command(
+        "seedbed_mock.cli:show_durations",
+        name="durations",
+        help="Show how long tasks take, and how many of them a deadline loses.",
+    )
     callbacks = App(name="callbacks", help="Test a receiver of callbacks.")
     callbacks.command(
         "seedbed_mock.callbacks.examiner:examine_receiver",
@@ -149,6 +155,11 @@ def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         from seedbed_mock.options import read_config  # see above
 
         read_config(Path(config.tokens[0].value), app, commands, arguments)
+
+
+def _positive(_: type, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"invalid deadline {value}; use a number of seconds above 0")
 
 
 # What the subcommands of seedbed faults and seedbed accounts share
@@ -304,6 +315,33 @@ def _print_faults(server: _Server, method: str, body: object = None, **query: ob
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
         print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
     print(_table(_FAULT_COLUMNS, listing["faults"]) if listing["faults"] else "No active rules.")
+    return 0
+
+
+# The subcommand seedbed durations
+
+_DURATION_COLUMNS = {"profile": "Profile", "quality": "Quality", "median": "Median", "p90": "90 %", "p99": "99 %"}
+
+
+def show_durations(*, deadline: Annotated[float | None, Parameter(validator=_positive)] = None) -> int:
+    """Show the duration profiles, for seedbed serve --task-seconds NAME.
+
+    Args:
+        deadline: Also show the share of tasks that take longer than these seconds.
+    """
+    from seedbed_mock.durations import duration_profiles, percentage  # other subcommands do not need it
+
+    rows, columns = [], dict(_DURATION_COLUMNS)
+    if deadline is not None:
+        columns["lost"] = f"Lost after {deadline:g} s"
+    for name, profile in duration_profiles().items():
+        for quality, each in profile.quality.items():
+            row = {"profile": name, "quality": quality, "lost": percentage(each.share_beyond(deadline or 0))}
+            shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
+            rows.append(
+                row | {column: f"{float(f'{each.percentile(share):.3g}'):g} s" for column, share in shares.items()}
+            )
+    print(_table(columns, rows))
     return 0
 
 

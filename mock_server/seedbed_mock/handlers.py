@@ -385,7 +385,8 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
     options, model = service.options, context.model
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
-        seconds = context.space.random.uniform(options.duration.least, options.duration.most)
+        quality = model.quality(context.request.get(service.shared.fields.input))
+        seconds = service.duration.draw(context.space.random, quality)
         timeline = even_timeline(context.now, round(seconds * 1000))
     callback = None
     # An empty URL means none, where the contract allows one.

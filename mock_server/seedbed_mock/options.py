@@ -19,6 +19,7 @@ from seedbed_schemas.dialect import dialects
 from seedbed_schemas.validation import printable
 
 from seedbed_mock.clock import Clock
+from seedbed_mock.durations import DurationProfile, parse_duration
 from seedbed_mock.settings import (
     ClockKind,
     HttpStatus,
@@ -101,7 +102,8 @@ class ServerOptions:
         dialect: "documented" responds as the documentation says, "observed" as the real service is known to respond.
         http_status: "envelope" responds with HTTP 200 and the code in the body, "mirror" sends the code as HTTP status
             too.
-        task_seconds: Duration of a task in seconds; MIN..MAX draws a duration from the range for each task.
+        task_seconds: Duration of a task in seconds; MIN..MAX draws a duration from the range for each task, and the
+            name of a duration profile (fast, observed or slow-day) from its distribution.
         progress: What advances tasks: time, polls:N (a task ends with the N-th poll) or hand (only the control API).
         visible_after: Seconds during which a new task is unknown to recordInfo.
         credits: Initial balance of each account.
@@ -233,9 +235,9 @@ class ServerOptions:
         return accounts
 
     @cached_property
-    def duration(self) -> Span:
+    def duration(self) -> Span | DurationProfile:
         """How long a task takes."""
-        return Span.parse(_as_text(self.task_seconds))
+        return parse_duration(_as_text(self.task_seconds))
 
     @cached_property
     def public_base(self) -> str | None:

@@ -189,8 +189,8 @@ class Span:
             raise SettingsError(f"Invalid time {text!r}; use SECONDS, such as 3, or MIN..MAX, such as 10..60.")
         return cls(float(match[1]), float(match[2] or match[1]))
 
-    def draw(self, source: Random) -> float:
-        """Return a duration in seconds, drawn uniformly from the range."""
+    def draw(self, source: Random, _: str = "") -> float:
+        """Return a duration in seconds, drawn uniformly from the range for every quality."""
         return source.uniform(self.least, self.most)
 
 

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
     from seedbed_mock.accounts import Account, Space
     from seedbed_mock.clock import Clock
+    from seedbed_mock.durations import DurationProfile
     from seedbed_mock.faults.engine import ActiveRule
     from seedbed_mock.options import ServerOptions
+    from seedbed_mock.settings import Span
     from seedbed_mock.stores.store import Store
     from seedbed_mock.tasks import Task
 
@@ -70,6 +72,12 @@ class Model:
 
     contract: Contract
     profile: Profile
+
+    def quality(self, values: object) -> str:
+        """Return the quality that an input asks for, which decides the size first; empty without one."""
+        name = self.profile.size_fields[0] if self.profile.size_fields else ""
+        value = values.get(name) if isinstance(values, dict) else None
+        return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +337,12 @@ class Service:
         for name in [space] if space else list(self.held_callbacks):
             self.held_callbacks.pop(name, None)
         self.faults.clear(scope=space)
+
+    @property
+    def duration(self) -> Span | DurationProfile:
+        """How long a task takes: as the scenario says, or else as the options do."""
+        playing = self.scenario_runner
+        return playing.duration if playing and playing.duration else self.options.duration
 
     def now(self) -> int:
         """Return the time in Unix milliseconds."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from seedbed_mock.clock import real_monotonic
+from seedbed_mock.durations import parse_duration
 from seedbed_mock.faults.rules import Rule, RuleError, parse_rule
 from seedbed_mock.settings import SettingsError
 
@@ -49,11 +50,13 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         description: What the scenario imitates, in one sentence.
         repeat: Whether the first phase follows the last one.
+        task_seconds: How long tasks take, in place of the server's option; empty for that option.
         phases: The phases in their order.
     """
 
     description: str
     repeat: bool = False
+    task_seconds: str = msgspec.field(name="task-seconds", default="")
     phases: Annotated[list[Phase], Meta(min_length=1, max_length=1000)] = msgspec.field(name="phase")
 
     @property
@@ -75,6 +78,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             SettingsError: The bounds of a phase do not fit the scenario, or a rule is invalid.
         """
+        if self.task_seconds:
+            parse_duration(self.task_seconds)
         for number, phase in enumerate(self.phases, 1):
             is_bounded = phase.seconds is not None or phase.calls is not None
             may_be_open = number == len(self.phases) and not self.repeat
@@ -150,6 +155,7 @@ class ScenarioRunner:
     Attributes:
         scenario: The scenario that is played.
         problem: Why the changed file cannot be played, empty if it can.
+        duration: How long tasks take, ``None`` if the scenario does not say.
 
     Raises:
         SettingsError: The file is not a valid scenario.
@@ -210,6 +216,7 @@ class ScenarioRunner:
 
     def _load(self) -> tuple[Scenario, list[list[Rule]]]:
         scenario = load_scenario(self._path)
+        self.duration = parse_duration(scenario.task_seconds) if scenario.task_seconds else None
         try:
             return scenario, [[self._engine.parse(text) for text in phase.rules] for phase in scenario.phases]
         except RuleError as error:
