@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815 (named by http.server)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (named by http.server)
+    def log_message(self, *args: Any, **options: Any) -> None:
         """Write nothing to standard error."""
 
 
