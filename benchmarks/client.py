@@ -25,11 +25,11 @@ print(middle - began, time.perf_counter() - middle)
 """
 
 
-def measure(program: str) -> tuple[float, float, float]:
+def measure(program: str, rounds: int = ROUNDS) -> tuple[float, float, float]:
     """Return the medians, in ms, of the two times that a program prints, and of their ratio, over several processes."""
     lines = [
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-        for _ in range(ROUNDS)
+        for _ in range(rounds)
     ]
     pairs = [(float(bare), float(client)) for bare, client in lines]
     ratio = statistics.median(client / bare for bare, client in pairs)

@@ -58,15 +58,20 @@ def milliseconds(make: Callable[[Picture], object], picture: Picture) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def compare(kind: str, ratio: str) -> str:
-    """Render images of both sides alternately, and return the medians and their ratio."""
+def medians(kind: str, ratio: str, rounds: int = ROUNDS) -> tuple[float, float]:
+    """Render images of both sides alternately, and return the medians, in milliseconds."""
     ours, bare = [], []
-    first = milliseconds(render, asked(kind, ratio, -1))
-    for seed in range(ROUNDS):
+    for seed in range(rounds):
         picture = asked(kind, ratio, seed)
         bare.append(milliseconds(plain, picture))
         ours.append(milliseconds(render, picture))
-    taken, least = statistics.median(ours), statistics.median(bare)
+    return statistics.median(ours), statistics.median(bare)
+
+
+def compare(kind: str, ratio: str) -> str:
+    """Return the time of the first image, the medians of both sides and their ratio."""
+    first = milliseconds(render, asked(kind, ratio, -1))
+    taken, least = medians(kind, ratio)
     return f"{taken:.0f} ms, plain {least:.0f} ms, ratio {taken / least:.2f}; the first {first:.0f} ms"
 
 
