@@ -1,35 +1,120 @@
-"""The store in memory, whose content is lost when the process ends."""
+"""The store in memory, whose content is lost when the process ends.
+
+No step of a call walks over tasks: what grows with them is a search in a sorted list, or is done once for each task.
+"""
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
-from collections import defaultdict
-from itertools import islice
-from typing import TYPE_CHECKING
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
+from operator import attrgetter
+from sys import getsizeof
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from seedbed_mock.settings import exact_credits, given_back
 from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenError, OverdrawnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
 
     from seedbed_mock.accounts import Account
     from seedbed_mock.tasks import Task
 
 
-_Schedule = list[tuple[int, str]]
-"""A heap of times with task IDs. A change of a task leaves its old entry, so entries are checked when they are read."""
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""Size of all tasks together. Usually ``keep`` is reached long before: a request has a kilobyte, but can have 1 MiB."""
+
+_TASK_BYTES = 1000
+_ATTEMPT_BYTES = 300
+
+_BLOCK = 512
+_SPARE_ENTRIES = 1000
+
+
+# Without garbage collection: an entry is part of no cycle, and thousands of them would slow each collection down.
+class _Entry(msgspec.Struct, gc=False):
+    """A task in the store.
+
+    Attributes:
+        number: Its place in the order of creation.
+        task: The task, ``None`` once it is deleted.
+        size: Its size in bytes.
+        is_passed: Whether the search for finished tasks has passed it, so that its end has to be noted.
+    """
+
+    number: int
+    task: Task | None
+    size: int
+    is_passed: bool = False
+
+
+_number_of = attrgetter("number")
+
+
+class _Order:
+    """Entries in the order of their creation, in blocks, so that each step costs the same however many there are."""
+
+    def __init__(self) -> None:
+        self._blocks: list[list[_Entry]] = []
+
+    def append(self, entry: _Entry) -> None:
+        """Add the newest entry."""
+        if not self._blocks or len(self._blocks[-1]) >= _BLOCK:
+            self._blocks.append([])
+        self._blocks[-1].append(entry)
+
+    def remove(self, entry: _Entry) -> None:
+        """Remove an entry."""
+        # Nearly always the oldest one.
+        place = 0 if self._blocks[0][0] is entry else self._block_before(entry.number + 1)
+        block = self._blocks[place]
+        del block[0 if block[0] is entry else bisect_left(block, entry.number, key=_number_of)]
+        if not block:
+            del self._blocks[place]
+
+    def oldest(self) -> _Entry:
+        """Return the oldest entry."""
+        return self._blocks[0][0]
+
+    def newest_first(self, before: int | None = None) -> Iterator[_Entry]:
+        """Yield the entries with smaller numbers, newest first; nothing may be added or removed meanwhile."""
+        last = len(self._blocks) - 1 if before is None else self._block_before(before)
+        for place in range(last, -1, -1):
+            block = self._blocks[place]
+            end = len(block) if before is None or place < last else bisect_left(block, before, key=_number_of)
+            for index in range(end - 1, -1, -1):
+                yield block[index]
+
+    def _block_before(self, number: int) -> int:
+        """Return the place of the last block that has a smaller number."""
+        return bisect_right(self._blocks, number - 1, key=lambda block: block[0].number) - 1
+
+
+class _Balance(msgspec.Struct):
+    """What an account has.
+
+    Attributes:
+        amount: Its balance in credits.
+        owed: A heap of the times of refunds with task IDs; an entry is checked when it is read.
+        gone: Number of tasks in this heap that are deleted.
+    """
+
+    amount: Decimal
+    owed: list[tuple[int, str]] = []
+    gone: int = 0
 
 
 class MemoryStore:
     """A store in memory; the oldest tasks that have ended are deleted.
 
     Args:
-        keep: Number of tasks that are kept at least; there can be more if too few of them have ended.
+        keep: Number of tasks that are kept at least, unless they are larger than ``MOST_BYTES``; there can be more if
+            too few of them have ended.
     """
 
     is_shared = False
@@ -39,120 +124,230 @@ class MemoryStore:
         self._deletion_interval = keep // SPARE_SHARE
         self._created_since_deletion = 0
         self._notes: dict[str, bytes] = {}
+        self._last_number = 0
         self._clear()
 
     def _clear(self) -> None:
-        self._tasks: dict[str, Task] = {}
-        # Numbers and IDs of the tasks of each space, and of all tasks under None, in the order of their creation: a
-        # dictionary cannot be read from the middle.
-        self._order: defaultdict[str | None, list[tuple[int, str]]] = defaultdict(list)
-        self._last_number = 0
-        self._balances: dict[tuple[str, str], Decimal] = {}
-        # Heaps, because a search among all tasks would slow down every call of a busy server.
-        self._due_callbacks: _Schedule = []
-        self._owed_refunds: defaultdict[tuple[str, str], _Schedule] = defaultdict(list)
+        self._entries: dict[str, _Entry] = {}
+        self._order = _Order()
+        self._spaces: defaultdict[str, _Order] = defaultdict(_Order)
+        self._balances: defaultdict[str, dict[str, _Balance]] = defaultdict(dict)
+        self._bytes = 0
+        # A heap of times with task IDs. A change of a task leaves its old entry, so entries are checked when read.
+        self._due_callbacks: list[tuple[int, str]] = []
+        # The search for finished tasks looks at each task once in the order of creation. Those that it passes because
+        # they are not finished wait in a heap for their end, and from then on in another one for their deletion.
+        self._unseen: deque[_Entry] = deque()
+        self._ending: list[tuple[int, int, _Entry]] = []
+        self._finished: list[tuple[int, _Entry]] = []
+        self._gone = 0
+
+    # Balances
+
+    def _book(self, account: Account, now: int) -> _Balance:
+        """Return what an account has, with all refunds that are due."""
+        accounts = self._balances[account.space]
+        book = accounts.get(account.name) or accounts.setdefault(account.name, _Balance(account.opening))
+        while book.owed and book.owed[0][0] <= now:
+            entry = self._entries.get(heapq.heappop(book.owed)[1])
+            if entry and (task := entry.task) and task.owes_refund and task.has_ended(now):
+                entry.task = replace(task, is_refunded=True)
+                book.amount = given_back(book.amount, task.price)
+        return book
 
     def balance(self, account: Account, now: int) -> Decimal:
-        owner = (account.space, account.name)
-        balance = self._balances.get(owner, account.opening)
-        if owed := self._owed_refunds.get(owner):
-            while owed and owed[0][0] <= now:
-                task = self._tasks.get(heapq.heappop(owed)[1])
-                if task and task.owes_refund and task.has_ended(now):
-                    self._tasks[task.task_id] = replace(task, is_refunded=True)
-                    balance = given_back(balance, task.price)
-            self._balances[owner] = balance
-        return balance
+        return self._book(account, now).amount
 
     def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
-        balance = exact_credits(self.balance(account, now) + amount)
-        self._balances[account.space, account.name] = balance
-        return balance
+        book = self._book(account, now)
+        book.amount = exact_credits(book.amount + amount)
+        return book.amount
 
     def charge(self, account: Account, price: Decimal, now: int) -> None:
-        balance = self.balance(account, now)
-        if balance < price:
-            raise OverdrawnError(balance)
-        self._balances[account.space, account.name] = balance - price
+        book = self._book(account, now)
+        if book.amount < price:
+            raise OverdrawnError(book.amount)
+        book.amount -= price
+
+    def forget(self, account: Account) -> None:
+        self._balances[account.space].pop(account.name, None)
+
+    # Tasks
 
     def create(self, task: Task, account: Account) -> None:
-        if task.task_id in self._tasks:
+        if task.task_id in self._entries:
             raise NameTakenError(task.task_id)
         # The steps that can raise come first, so that a failed call changes nothing.
         self.charge(account, task.price, task.created)
-        self._put(task)
         self._last_number += 1
-        for listed in (None, task.space):
-            self._order[listed].append((self._last_number, task.task_id))
+        entry = _Entry(self._last_number, task, size := _size_of(task))
+        self._entries[task.task_id] = entry
+        self._order.append(entry)
+        self._spaces[task.space].append(entry)
+        self._unseen.append(entry)
+        self._bytes += size
+        self._schedule(task, None)
         if self._created_since_deletion >= self._deletion_interval:
             self._delete_excess(task.created)
-        self._created_since_deletion = (
-            0 if self._created_since_deletion >= self._deletion_interval else self._created_since_deletion + 1
-        )
+            self._created_since_deletion = 0
+        else:
+            self._created_since_deletion += 1
+        while self._bytes > MOST_BYTES:
+            self._delete(self._next_finished(task.created) or self._order.oldest())
 
-    def _put(self, task: Task, previous: Task | None = None) -> None:
-        # A dictionary keeps the place of a replaced item, so that tasks stay in the order of their creation.
-        self._tasks[task.task_id] = task
-        if _has_new_time(_callback_due, task, previous):
-            heapq.heappush(self._due_callbacks, (_callback_due(task) or 0, task.task_id))
-        if _has_new_time(_refund_due, task, previous):
-            heapq.heappush(self._owed_refunds[task.space, task.account], (_refund_due(task) or 0, task.task_id))
+    def _schedule(self, task: Task, previous: Task | None) -> None:
+        """Note the times of a task that its previous version did not have."""
+        due = task.callback.due if task.callback else None
+        if due is not None and not (previous and previous.callback and previous.callback.due == due):
+            heapq.heappush(self._due_callbacks, (due, task.task_id))
+        refund = task.ends if task.failure and task.owes_refund else None
+        if refund is not None and not (previous and previous.owes_refund and previous.ends == refund):
+            # Without a balance, it was reset, or its account is gone.
+            book = self._balances[task.space].get(task.account)
+            heapq.heappush(book.owed if book else [], (refund, task.task_id))
 
     def find(self, task_id: str) -> Task | None:
-        return self._tasks.get(task_id)
+        entry = self._entries.get(task_id)
+        return entry.task if entry else None
 
     def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
-        order = self._order.get(space, [])
-        end = len(order) if before is None else bisect_left(order, (before,))
-        return [(number, self._tasks[task_id]) for number, task_id in reversed(order[max(end - limit, 0) : end])]
+        order = self._order if space is None else self._spaces.get(space)
+        found: list[tuple[int, Task]] = []
+        for entry in order.newest_first(before) if order else ():
+            if len(found) == limit:
+                break
+            if entry.task:
+                found.append((entry.number, entry.task))
+        return found
 
     def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
-        task = self._tasks.get(task_id)
-        if task is None:
+        entry = self._entries.get(task_id)
+        if entry is None or (task := entry.task) is None:
             return None
         changed = change(task)
         if changed is not task:
-            self._put(changed, task)
+            self._replace(entry, changed)
         return changed
+
+    def _replace(self, entry: _Entry, changed: Task) -> None:
+        previous, size = entry.task, _size_of(changed)
+        self._bytes += size - entry.size
+        entry.task, entry.size = changed, size
+        self._schedule(changed, previous)
+        if entry.is_passed:
+            self._note_end(entry, changed)
+
+    def newest(self) -> int:
+        return max((entry.task.created for entry in self._entries.values() if entry.task), default=0)
+
+    # Callbacks
 
     def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
         claimed: list[Task] = []
         while len(claimed) < limit and (due := self.next_due()) is not None and due <= now:
-            task = self._tasks[heapq.heappop(self._due_callbacks)[1]]
-            if task.callback:
+            entry = self._entries[heapq.heappop(self._due_callbacks)[1]]
+            if (task := entry.task) and task.callback:
                 claimed.append(replace(task, callback=task.callback.claimed(until)))
-                self._put(claimed[-1], task)
+                self._replace(entry, claimed[-1])
         return claimed
 
     def next_due(self) -> int | None:
         while self._due_callbacks:
             due, task_id = self._due_callbacks[0]
-            task = self._tasks.get(task_id)
-            if task and _callback_due(task) == due:
+            if self._is_due(due, task_id):
                 return due
             heapq.heappop(self._due_callbacks)
         return None
 
-    def newest(self) -> int:
-        return max((task.created for task in self._tasks.values()), default=0)
+    def _is_due(self, due: int, task_id: str) -> bool:
+        task = self.find(task_id)
+        return task is not None and task.callback is not None and task.callback.due == due
+
+    # Deletion
+
+    def _delete_excess(self, now: int) -> None:
+        excess = len(self._entries) - self._keep
+        while excess > 0 and (entry := self._next_finished(now)):
+            self._delete(entry)
+            excess -= 1
+        while len(self._entries) > self._keep * UNFINISHED_SHARE:
+            self._delete(self._order.oldest())
+
+    def _next_finished(self, now: int) -> _Entry | None:
+        """Return the oldest task that has ended and whose callback is done, ``None`` if there is none."""
+        while self._ending and self._ending[0][0] <= now:
+            _, number, entry = heapq.heappop(self._ending)
+            heapq.heappush(self._finished, (number, entry))
+        while self._finished:
+            _, entry = heapq.heappop(self._finished)
+            if _is_finished(entry.task, now):
+                return entry
+            if entry.task:
+                self._note_end(entry, entry.task)
+        while self._unseen:
+            entry = self._unseen.popleft()
+            if _is_finished(entry.task, now):
+                return entry
+            if entry.task:
+                entry.is_passed = True
+                self._note_end(entry, entry.task)
+        return None
+
+    def _note_end(self, entry: _Entry, task: Task) -> None:
+        if task.ends is not None and not (task.callback and task.callback.due is not None):
+            heapq.heappush(self._ending, (task.ends, entry.number, entry))
+
+    def _delete(self, entry: _Entry) -> None:
+        task = entry.task
+        assert task  # noqa: S101 (a deleted entry is in no order)
+        del self._entries[task.task_id]
+        self._order.remove(entry)
+        self._spaces[task.space].remove(entry)
+        self._release(entry, task)
+
+    def _release(self, entry: _Entry, task: Task) -> None:
+        """Give back what a deleted task holds."""
+        entry.task = None
+        self._bytes -= entry.size
+        book = self._balances[task.space].get(task.account) if task.failure else None
+        if book and task.owes_refund and task.ends is not None:
+            # A refund that is not booked yet would be lost with the task.
+            book.amount = given_back(book.amount, task.price)
+            book.gone += 1
+            if book.gone > len(book.owed) // 2 + _SPARE_ENTRIES:
+                book.owed = [each for each in book.owed if each[1] in self._entries]
+                heapq.heapify(book.owed)
+                book.gone = 0
+        self._gone += 1
+        if self._gone > len(self._entries) + _SPARE_ENTRIES:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop what is noted of deleted tasks. It takes as many steps as tasks were deleted since the last time."""
+        self._gone = 0
+        self._unseen = deque(entry for entry in self._unseen if entry.task)
+        self._ending = [each for each in self._ending if each[2].task]
+        self._finished = [each for each in self._finished if each[1].task]
+        self._due_callbacks = [each for each in self._due_callbacks if self._is_due(*each)]
+        heapq.heapify(self._ending)
+        heapq.heapify(self._finished)
+        heapq.heapify(self._due_callbacks)
 
     def reset(self, space: str | None = None, account: str | None = None) -> None:
         if space is None:
             self._clear()
         elif account is not None:
-            self._balances.pop((space, account), None)
-            for task in self._tasks.values():
-                if (task.space, task.account) == (space, account):
-                    self._tasks[task.task_id] = replace(task, is_written_off=True)
+            self._balances[space].pop(account, None)
+            for entry in self._spaces.get(space, _Order()).newest_first():
+                if entry.task and entry.task.account == account:
+                    entry.task = replace(entry.task, is_written_off=True)
         else:
-            self._delete(task for task in self._tasks.values() if task.space == space)
-            for owner in [owner for owner in {**self._balances, **self._owed_refunds} if owner[0] == space]:
-                self._balances.pop(owner, None)
-                self._owed_refunds.pop(owner, None)
-
-    def forget(self, account: Account) -> None:
-        self._balances.pop((account.space, account.name), None)
-        self._owed_refunds.pop((account.space, account.name), None)
+            self._balances.pop(space, None)
+            for entry in self._spaces.pop(space, _Order()).newest_first():
+                if task := entry.task:
+                    del self._entries[task.task_id]
+                    self._order.remove(entry)
+                    self._release(entry, task)
 
     def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
@@ -165,37 +360,14 @@ class MemoryStore:
     def close(self) -> None:
         self._clear()
 
-    def _delete_excess(self, now: int) -> None:
-        excess = len(self._tasks) - self._keep
-        finished = (task for task in self._tasks.values() if task.has_ended(now) and _callback_due(task) is None)
-        self._delete(islice(finished, max(excess, 0)))
-        excess = len(self._tasks) - self._keep * UNFINISHED_SHARE
-        self._delete(islice(self._tasks.values(), max(excess, 0)))
 
-    def _delete(self, tasks: Iterable[Task]) -> None:
-        spaces = set[str | None]()
-        for task in list(tasks):
-            spaces |= {None, task.space}
-            # A refund that is not booked yet would be lost with the task.
-            owner = (task.space, task.account)
-            if _refund_due(task) is not None and owner in self._balances:
-                self._balances[owner] = given_back(self._balances[owner], task.price)
-            del self._tasks[task.task_id]
-        for space in spaces:
-            kept = [each for each in self._order.pop(space) if each[1] in self._tasks]
-            if kept:
-                self._order[space] = kept
+def _size_of(task: Task) -> int:
+    # What a caller can make large: the request, which can be at most 1 MiB, and the URL in it.
+    size = _TASK_BYTES + getsizeof(task.request)
+    if callback := task.callback:
+        size += getsizeof(callback.url) + _ATTEMPT_BYTES * len(callback.attempts)
+    return size
 
 
-def _callback_due(task: Task) -> int | None:
-    return task.callback.due if task.callback else None
-
-
-def _refund_due(task: Task) -> int | None:
-    return task.ends if task.owes_refund else None
-
-
-def _has_new_time(time_of: Callable[[Task], int | None], task: Task, previous: Task | None) -> bool:
-    """Return whether a task has a time that its previous version did not have."""
-    time = time_of(task)
-    return time is not None and (previous is None or time_of(previous) != time)
+def _is_finished(task: Task | None, now: int) -> bool:
+    return task is not None and task.has_ended(now) and not (task.callback and task.callback.due is not None)

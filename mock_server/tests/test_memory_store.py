@@ -1,0 +1,213 @@
+"""The store in memory: what a call costs does not grow with the number of tasks, and all tasks have one size limit.
+
+The steps of a call are the instructions of Python that it takes, in place of the time.
+"""
+
+import sys
+from collections.abc import Callable, Sized
+from decimal import Decimal
+from types import FrameType
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from seedbed_mock.accounts import Account
+from seedbed_mock.stores.memory import MOST_BYTES, MemoryStore
+from seedbed_mock.tasks import CallbackDelivery, Failure, Task, ended, even_timeline
+
+START = 1_765_166_238_716
+DAY = 86_400_000
+URL = "http://127.0.0.1:2/done"
+
+
+def account_of(space: str) -> Account:
+    return Account("one", space, Decimal(10**8), None, None, b"")
+
+
+ONE, ELSEWHERE = account_of("default"), account_of("elsewhere")
+
+
+def task(number: int, owner: Account = ONE, *, milliseconds: int | None = DAY, at: int = START, **others: Any) -> Task:
+    return Task(
+        **{
+            "task_id": f"task_{number:06}",
+            "space": owner.space,
+            "account": owner.name,
+            "model": "m",
+            "request": "{}",
+            "result_name": f"{number}.jpg",
+            "base_url": "http://127.0.0.1:1",
+            "price": Decimal("6.5"),
+            "created": at,
+            "visible": at,
+            "timeline": () if milliseconds is None else even_timeline(at, milliseconds),
+            **others,
+        }
+    )
+
+
+def with_callback(made: Task, due: int | None = None) -> Task:
+    return replace(made, callback=CallbackDelivery(url=URL, due=due or made.ends))
+
+
+def steps_of(call: Callable[[], object]) -> int:
+    steps = 0
+
+    def count(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        frame.f_trace_opcodes = True
+        steps += event == "opcode"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+KINDS: dict[str, Callable[[int], Task]] = {
+    "unfinished": task,
+    "of unknown end": lambda number: task(number, milliseconds=None),
+    "with a callback that is retried": lambda number: with_callback(task(number, milliseconds=0), START + DAY),
+    "with a callback that is not due yet": lambda number: with_callback(task(number)),
+    "that will fail": lambda number: task(number, failure=Failure("500", "no")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_costs_the_same_however_many_tasks_there_are(kind: str) -> None:
+    def steps(tasks: int) -> int:
+        store = MemoryStore(800)
+        for number in range(tasks):
+            made = KINDS[kind](number)
+            store.create(made, ONE)
+
+        def create_more() -> None:
+            for number in range(tasks, tasks + 200):
+                store.create(task(number, milliseconds=0), ONE)
+
+        return steps_of(create_more)
+
+    few, many = steps(1000), steps(7000)
+    # The 200 tasks include four deletions. A search in a heap or in a sorted list is not counted: it is part of C.
+    assert many <= few * 1.2 + 1000
+
+
+@pytest.mark.parametrize("act", ["change", "claim", "balance", "find", "deposit", "next_due"])
+def test_a_call_costs_the_same_however_many_tasks_there_are(act: str) -> None:
+    def steps(tasks: int) -> int:
+        store = MemoryStore(10_000)
+        for number in range(tasks):
+            store.create(with_callback(task(number, failure=Failure("500", "no") if number % 2 else None)), ONE)
+        calls: dict[str, Callable[[], object]] = {
+            "change": lambda: store.change("task_000007", lambda each: ended(each, START + 1)),
+            "claim": lambda: store.claim(START + DAY, START + 2 * DAY, limit=5),
+            "balance": lambda: store.balance(ONE, START + 1),
+            "find": lambda: store.find("task_000007"),
+            "deposit": lambda: store.deposit(ONE, Decimal(1), START + 1),
+            "next_due": store.next_due,
+        }
+        return steps_of(calls[act])
+
+    assert steps(5000) <= steps(50)
+
+
+def test_the_reset_of_a_space_looks_at_no_other_task() -> None:
+    def steps(tasks: int) -> int:
+        store = MemoryStore(10_000)
+        for number in range(tasks):
+            owner = ELSEWHERE if number % (tasks // 5) == 1 else ONE
+            store.create(task(number, owner), owner)
+            # A balance is no reason to look at a space, either.
+            store.deposit(account_of(f"space-{number}"), Decimal(1), START)
+        return steps_of(lambda: store.reset("elsewhere"))
+
+    assert steps(5000) <= steps(50) + 500
+
+
+def test_what_was_passed_over_is_deleted_before_newer_tasks() -> None:
+    store = MemoryStore(2)
+    store.create(with_callback(task(0, milliseconds=0)), ONE)
+    store.create(task(1, milliseconds=None), ONE)
+    for number in range(2, 6):
+        store.create(task(number, milliseconds=0), ONE)
+    assert [store.find(f"task_{number:06}") is None for number in range(6)] == [False, False, True, True, True, True]
+    store.change("task_000000", lambda each: replace(each, callback=None))
+    store.create(task(6), ONE)
+    assert store.find("task_000000") is None
+    store.change("task_000001", lambda each: ended(each, START))
+    store.create(task(7), ONE)
+    assert store.find("task_000001") is None
+    assert store.find("task_000006") is not None
+
+
+def test_a_task_whose_callback_is_sent_again_is_kept_until_it_was_sent() -> None:
+    store = MemoryStore(1)
+    store.create(with_callback(task(0, milliseconds=0)), ONE)
+    store.create(task(1, milliseconds=None), ONE)
+    for due in (None, START, None):
+        store.change("task_000000", lambda each, due=due: replace(each, callback=CallbackDelivery(url=URL, due=due)))  # type: ignore[misc]
+    store.change("task_000000", lambda each: replace(each, callback=CallbackDelivery(url=URL, due=START)))
+    store.create(task(2), ONE)
+    assert store.find("task_000000") is not None
+    store.change("task_000000", lambda each: replace(each, callback=CallbackDelivery(url=URL)))
+    store.create(task(3), ONE)
+    assert store.find("task_000000") is None
+
+
+def test_nothing_is_kept_of_deleted_tasks() -> None:
+    store = MemoryStore(10)
+    for number in range(20_000):
+        store.create(with_callback(task(number, milliseconds=10**10, failure=Failure("500", "no"))), ONE)
+    kept: tuple[Sized, ...] = (
+        store._unseen,
+        store._ending,
+        store._finished,
+        store._due_callbacks,
+        store._balances["default"]["one"].owed,
+    )
+    assert len(store.page(limit=1000)) == 100
+    assert max(map(len, kept)) <= 2500
+    assert not any(entry.task is None for entry in store._entries.values())
+
+
+# The size of all tasks
+
+LARGE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "large", [{"request": LARGE}, {"callback": CallbackDelivery(url=LARGE)}], ids=["request", "callback"]
+)
+@pytest.mark.parametrize("milliseconds", [0, DAY])
+def test_large_tasks_are_kept_up_to_a_size(
+    monkeypatch: pytest.MonkeyPatch, large: dict[str, Any], milliseconds: int
+) -> None:
+    assert MOST_BYTES >= 64 * 1024 * 1024
+    monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", 20 * 1024 * 1024)
+    store = MemoryStore(10_000)
+    store.create(task(0, milliseconds=None), ONE)
+    for number in range(1, 100):
+        store.create(task(number, milliseconds=milliseconds, **large), ONE)
+    kept = [each.task_id for _, each in store.page(limit=1000)]
+    assert 19 <= len(kept) <= 22
+    assert kept[0] == "task_000099"
+    # A task that has ended goes first, and without one the oldest.
+    assert (store.find("task_000000") is not None) is (milliseconds == 0)
+
+
+def test_a_change_of_the_size_of_a_task_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", 5_000_000)
+    store = MemoryStore(100)
+    for number in range(4):
+        store.create(task(number, request=LARGE), ONE)
+    for number in range(4):
+        store.change(f"task_{number:06}", lambda each: replace(each, request="{}"))
+    for number in range(4, 8):
+        store.create(task(number, request=LARGE), ONE)
+    assert len(store.page(limit=10)) == 8
+    store.reset("default")
+    assert store._bytes == 0
