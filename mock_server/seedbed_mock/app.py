@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from seedbed_mock import handlers
-from seedbed_mock.asgi import OperationEndpoint, read_body
+from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
@@ -31,6 +31,7 @@ from seedbed_mock.faults.effects import APPLIED_HEADER
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.protocol import REFUSAL
+from seedbed_mock.request_body import read_body
 from seedbed_mock.responses import ResponseWriter, ServiceError
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.rendering import Renderer

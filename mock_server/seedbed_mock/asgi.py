@@ -11,15 +11,15 @@ from seedbed_mock.access import address_of, url_called
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
-from seedbed_mock.handlers import LARGEST_BODY, decode_body
 from seedbed_mock.journal import JournalEntry, truncated
+from seedbed_mock.request_body import decode_body, read_body
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.state import RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from seedbed_mock.faults.engine import ActiveRule
     from seedbed_mock.handlers import Handler
@@ -27,38 +27,7 @@ if TYPE_CHECKING:
     from seedbed_mock.state import Service
 
 
-# Many clients read no response before they have sent the whole body, so a body that is too large is read and dropped.
-_DRAINED_BODY = 16 * LARGEST_BODY
-
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
-
-
-async def read_body(receive: Receive) -> bytes | None:
-    """Return the body of a request, or ``None`` if it is larger than ``LARGEST_BODY``.
-
-    Raises:
-        ClientDisconnect: The client disconnected before it had sent the whole body.
-    """
-    message = await _next(receive)
-    if not message.get("more_body"):
-        whole: bytes = message.get("body", b"")
-        return whole if len(whole) <= LARGEST_BODY else None
-    body, size = bytearray(), 0
-    while True:
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= LARGEST_BODY:
-            body += chunk
-        if not message.get("more_body") or size > _DRAINED_BODY:
-            return bytes(body) if size <= LARGEST_BODY else None
-        message = await _next(receive)
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message
 
 
 class OperationEndpoint:

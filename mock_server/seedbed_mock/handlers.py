@@ -6,16 +6,12 @@ decides which error a request gets that has several mistakes.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import re
-import zlib
 from hmac import compare_digest
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote
 
-import msgspec
 from msgspec.structs import replace
 from seedbed_schemas import local
 from seedbed_schemas.dialect import without_empty_callback
@@ -27,6 +23,7 @@ from seedbed_mock.bill import plain, request_key
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
 from seedbed_mock.faults.rules import RuleError, starts_like_rule
+from seedbed_mock.request_body import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
 from seedbed_mock.stores.store import NameTakenError, OverdrawnError
@@ -49,12 +46,6 @@ if TYPE_CHECKING:
             """Handle a request."""
 
 
-LARGEST_BODY: Final = 1024 * 1024
-"""In bytes; the longest valid request has some 40 KiB."""
-
-# Parameters of zlib: 16 more for a gzip header.
-_WINDOWS: Final = {"gzip": zlib.MAX_WBITS + 16, "x-gzip": zlib.MAX_WBITS + 16, "deflate": zlib.MAX_WBITS}
-
 MODEL_PARAMETER: Final = "model"
 """Name of the path parameter that names a model."""
 
@@ -67,19 +58,6 @@ _FAULT_PHRASE = b"[[fault:"
 _JSON = b"application/json"
 
 _URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_DEEPEST_NESTING = 64
-_MOST_VALUES = 4096
-"""More than a hundred times what a valid request has; a body of 1 MiB could have 500,000 values."""
-
-_MOST_DIGITS = 100
-"""In one number: converting thousands of digits takes time that grows with their square."""
-
-_SMALL_BODY = 4096
-"""In bytes: up to this size, any body is parsed at once."""
-
-_LONG_NUMBER = re.compile(rb"[0-9.]{%d}" % (_MOST_DIGITS + 1))
-_NESTING = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NO_BRACKETS = bytes(set(range(256)) - _NESTING.keys())
 _SHOWN_VIOLATIONS = 3
 _UNTIL, _MARK = "until", "mark"
 
@@ -246,68 +224,6 @@ def parse_request(_: Service, context: RequestContext) -> None:
         raise ServiceError("body_malformed", problem=context.body_problem)
     if not context.text:
         context.request, context.text = parse_json(context.body)
-
-
-def decode_body(body: bytes, encoding: bytes) -> bytes | None:
-    """Return a body without its content encoding, ``None`` if it is larger than ``LARGEST_BODY`` then.
-
-    Raises:
-        ValueError: The encoding is unknown, or the body does not have it.
-    """
-    name = encoding.decode("latin-1").strip().lower()
-    if name in {"", "identity"}:
-        return body
-    if name not in _WINDOWS:
-        raise ValueError(f"the encoding {for_display(name)} is not supported; send gzip, deflate or none")
-    decoder = zlib.decompressobj(_WINDOWS[name])
-    try:
-        # Not more than this is decoded, however much it would become.
-        content = decoder.decompress(body, LARGEST_BODY + 1)
-    except zlib.error as error:
-        raise ValueError(f"the body is not valid {name}") from error
-    if len(content) > LARGEST_BODY:
-        return None
-    if not decoder.eof:
-        raise ValueError(f"the body is not whole {name}; its end is missing")
-    return content
-
-
-def parse_json(body: bytes | None) -> tuple[Any, str]:
-    """Return a body as a value and as text. The last of several equal keys of an object counts.
-
-    Raises:
-        ServiceError: The body is too large, empty, not JSON, nested too deeply, or has too many values.
-    """
-    if body is None:
-        raise ServiceError("body_malformed", problem=f"the body is larger than {LARGEST_BODY} bytes")
-    body = body.removeprefix(codecs.BOM_UTF8)
-    if not body.strip():
-        raise ServiceError("body_malformed", problem="the body is empty; send a JSON object")
-    # Counting is cheap, and spares nearly every body the closer look.
-    if len(body) > _SMALL_BODY or body.count(b"[") + body.count(b"{") > _DEEPEST_NESTING:
-        _check_structure(body)
-    try:
-        return msgspec.json.decode(body), body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ServiceError("body_malformed", problem=f"the body is not JSON ({error})") from error
-
-
-def _check_structure(body: bytes) -> None:
-    """Refuse a body that would take long to parse or validate, in a time far shorter than that of parsing it."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    too_many = ServiceError("body_malformed", problem=f"the body has more than {_MOST_VALUES} values")
-    # A value has at most two strings, its name included, and each has two quotes.
-    if unescaped.count(b'"') > 4 * _MOST_VALUES:
-        raise too_many
-    outside_strings = b"".join(unescaped.split(b'"')[::2])
-    brackets = outside_strings.translate(None, _NO_BRACKETS)[: 2 * _MOST_VALUES]
-    if max(accumulate(map(_NESTING.__getitem__, brackets)), default=0) > _DEEPEST_NESTING:
-        raise ServiceError("body_malformed", problem=f"the body is nested deeper than {_DEEPEST_NESTING} levels")
-    if sum(map(outside_strings.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise too_many
-    if _LONG_NUMBER.search(outside_strings):
-        problem = f"the body is not JSON (a number has more than {_MOST_DIGITS} digits)"
-        raise ServiceError("body_malformed", problem=problem)
 
 
 # Tasks

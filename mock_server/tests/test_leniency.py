@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from seedbed_contract.target import Expectations
 from seedbed_mock import MockServer, ServerOptions, running
-from seedbed_mock.handlers import LARGEST_BODY, decode_body
+from seedbed_mock.request_body import LARGEST_BODY, decode_body
 from seedbed_mock.serve import serve
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.contract import ContractError, merged

@@ -20,7 +20,6 @@ import requests
 from seedbed_mock import create_app
 from seedbed_mock import server as server_module
 from seedbed_mock.app import SwappableApp
-from seedbed_mock.asgi import read_body
 from seedbed_mock.faults.connection import (
     BrokenConnectionError,
     ClientConnection,
@@ -33,6 +32,7 @@ from seedbed_mock.faults.connection import (
     TruncatedResponse,
     sleep_or_disconnect,
 )
+from seedbed_mock.request_body import read_body
 from seedbed_mock.responses import ApiResponse
 from seedbed_schemas import job_api
 from starlette.responses import Response

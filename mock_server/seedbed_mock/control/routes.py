@@ -15,11 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from seedbed_mock.access import ForbiddenError, address_of, check_access, url_called
-from seedbed_mock.asgi import read_body
 from seedbed_mock.control import schemas
 from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
 from seedbed_mock.control.openapi import document
-from seedbed_mock.handlers import parse_json
+from seedbed_mock.request_body import parse_json, read_body
 from seedbed_mock.responses import MOCK_HEADERS, ServiceError
 from seedbed_mock.stores.store import StoreUnavailableError
 

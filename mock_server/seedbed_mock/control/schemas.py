@@ -14,7 +14,7 @@ from msgspec import Meta
 from seedbed_mock.accounts import SPACE_NAME
 from seedbed_mock.clock import LARGEST_ADVANCE
 from seedbed_mock.faults.engine import MAX_RULES
-from seedbed_mock.handlers import parse_json
+from seedbed_mock.request_body import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.stores.store import LARGEST_NUMBER
 from seedbed_mock.tasks import DeliveryAttempt, Failure, Outcome, record
