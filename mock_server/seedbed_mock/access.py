@@ -176,7 +176,7 @@ def own_hosts(server: tuple[str, int | None], names: frozenset[str]) -> frozense
     suffix = "" if port is None else f":{port}"
     own = {f"{netloc(name)}{suffix}" for name in (*_OWN_NAMES, host.lower(), *names) if not name.endswith("]")}
     # Clients leave out the default port, and a name may be that of a proxy with another port.
-    return frozenset(own | {each.removesuffix(":80") for each in own} | names)
+    return frozenset(own | {each.removesuffix(":80").removesuffix(":443") for each in own} | names)
 
 
 def check_access(scope: Scope, token: str, names: frozenset[str] = frozenset()) -> None:

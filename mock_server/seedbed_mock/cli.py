@@ -90,6 +90,19 @@ def make_app() -> App:
         help_epilogue="Exit codes: 0 the server was stopped; 1 it cannot listen on the address; 2 invalid option.",
     )
     app.command(
+        "seedbed_mock.run:run",
+        usage="Usage: seedbed run [OPTIONS] -- COMMAND [ARGUMENTS]",
+        help="Run a program whose calls to the paid service reach a mock server.",
+        help_epilogue="Exit codes: that of the program, or 128 plus the signal that ended it; 1 the server cannot "
+        "listen on the address; 2 invalid option; 126 the program cannot be run; 127 it is not found.",
+    )
+    app.command(
+        "seedbed_mock.run:environment",
+        name="env",
+        help="Print the environment in which programs reach a server that runs with --tls.",
+        help_epilogue="Exit codes: 0 the environment is printed; 2 invalid option, or the CA cannot be used.",
+    )
+    app.command(
         "seedbed_client.cli.generate:generate",
         help="Generate images and save them.",
         help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line is "

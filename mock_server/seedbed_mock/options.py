@@ -22,6 +22,7 @@ from seedbed_mock.clock import Clock
 from seedbed_mock.durations import DurationProfile, parse_duration
 from seedbed_mock.settings import (
     ClockKind,
+    Egress,
     HttpStatus,
     KeySettings,
     Progress,
@@ -54,6 +55,9 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "max_pipelined": (1, 10_000),
 }
 """Least and largest value of options."""
+
+_PATHS = ("result_dir", "db", "tls_cert", "tls_key")
+_PAIRS = (("tls_cert", "tls_key"), ("tls_key", "tls_cert"))
 
 _SLOWEST, _FASTEST = 0.001, 1_000_000
 """Range of a clock's speed; with a slower clock, a callback would be due in years."""
@@ -123,6 +127,13 @@ class ServerOptions:
             clock of the server.
         allow_host: Host name under which clients may call the server besides its address and localhost, or * for any.
             Repeatable.
+        tls: Also accept HTTPS, with certificates of a CA of your own in the state folder of Seedbed. The server is
+            then a proxy, too, and stands in for the host of the paid service.
+        tls_cert: PEM file with a certificate of your own to use with --tls, and those that certify it.
+        tls_key: PEM file with the key of that certificate.
+        intercept: Further host to stand in for, as HOST or HOST:PORT; it turns --tls on. Repeatable.
+        egress: What the proxy does with connections to other hosts: "allow" passes them on and reports them, "deny"
+            refuses them. Nothing passes to the paid service.
         callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
             Repeatable.
         result_ttl: Seconds for which a result is kept after its task has ended.
@@ -164,6 +175,11 @@ class ServerOptions:
     max_pipelined: Annotated[int, _INTEGER] = 64
     sign_with: SigningTime = "real"
     allow_host: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    tls: bool = False
+    tls_cert: Annotated[str | Path | None, _PATH] = None
+    tls_key: Annotated[str | Path | None, _PATH] = None
+    intercept: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    egress: Egress = "allow"
     callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     result_ttl: float = job_api().result_seconds
     result_dir: Annotated[str | Path | None, _PATH] = None
@@ -204,6 +220,7 @@ class ServerOptions:
         _check_choice("http-status", self.http_status, get_args(HttpStatus))
         _check_choice("sign-with", self.sign_with, get_args(SigningTime))
         _check_choice("dialect", self.dialect, dialects())
+        _check_choice("egress", self.egress, get_args(Egress))
         if not 0 <= self.duration.least <= self.duration.most <= LONGEST_TASK:
             raise SettingsError(f"Invalid duration {self.duration}; a task takes from 0 to {LONGEST_TASK} seconds.")
         for name, (least, most) in _RANGES.items():
@@ -211,8 +228,12 @@ class ServerOptions:
         if self.control_token is not None and not re.fullmatch(r"[!-~]{1,256}", self.control_token):
             raise SettingsError("Invalid control token; use 1 to 256 visible ASCII characters without spaces.")
         # An empty path would be the current directory.
-        if empty := next((name for name in ("result_dir", "db") if getattr(self, name) == ""), None):
+        if empty := next((name for name in _PATHS if getattr(self, name) == ""), None):
             raise SettingsError(f"Empty path for {empty.replace('_', '-')}; name one, or omit the option.")
+        if missing := next(
+            (name for name, other in _PAIRS if getattr(self, name) is None is not getattr(self, other)), ""
+        ):
+            raise SettingsError(f"A certificate and its key belong together; pass --{missing.replace('_', '-')}, too.")
         exact_credits(self.opening_balance)
         if isinstance(self.clock, str):
             _check_choice("clock", self.clock, get_args(ClockKind))
@@ -290,9 +311,31 @@ class ServerOptions:
         return self.own_hosts | {parts[0] if parts else self.host.lower()}
 
     @cached_property
+    def intercepted_hosts(self) -> tuple[str, ...]:
+        """Hosts to stand in for besides those of the contracts."""
+        return (self.intercept,) if isinstance(self.intercept, str) else tuple(self.intercept)
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the server accepts HTTPS."""
+        return bool(self.tls or self.intercepted_hosts or self.tls_files)
+
+    @property
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """A certificate of the user's own and its key."""
+        return (Path(self.tls_cert), Path(self.tls_key)) if self.tls_cert and self.tls_key else None
+
+    @cached_property
     def callback_hosts(self) -> tuple[str, ...]:
         """Hosts and networks that may receive callbacks besides this machine."""
         return (self.callback_allow,) if isinstance(self.callback_allow, str) else tuple(self.callback_allow)
+
+
+@Parameter(name="*", negative="")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ServerOptions):  # noqa: D101 (described as below)
+    __doc__ = ServerOptions.__doc__
+    port: Annotated[int, _INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = 0
 
 
 def _as_text(amount: str | float | Decimal) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import httptools
 import uvicorn
@@ -80,6 +80,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _started = 0.0
     _stalled = 0.0
     _unparsed = b""
+    connect_refusal = HTTPStatus.NOT_IMPLEMENTED, "the mock server is not a proxy; send no CONNECT requests"
+    """Status of the response to a CONNECT request, and the problem with it."""
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None
     _deadline_at = 0.0
@@ -110,6 +112,18 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     # Receiving
+
+    def take_over(self, data: bytes, started: float) -> None:
+        """Take what the client sent before the connection was handed to this protocol.
+
+        Args:
+            data: What it sent.
+            started: When it began to send, as time of the event loop.
+        """
+        self.data_received(data)
+        if self._is_in_head and not self._is_refused:
+            self._started = started
+            self._arm(started + self._limits.header_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, as far as there is room for requests."""
@@ -173,12 +187,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the request, unless it is refused or offers another protocol."""
         if len(self.headers) > self._limits.max_headers:
             problem = f"the request has more than {self._limits.max_headers} headers"
-            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem
-            raise _RefusedError
+            self.refuse_request(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refusal = HTTPStatus.NOT_IMPLEMENTED, "the mock server is not a proxy; send no CONNECT requests"
-                raise _RefusedError
+                self.refuse_request(*self.connect_refusal)
             self._offers_upgrade = True
             return
         previous = self.cycle
@@ -249,6 +261,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._arm(self._started + (limits.header_timeout if self._is_in_head else limits.request_timeout))
 
     # Refusing
+
+    def refuse_request(self, status: HTTPStatus, problem: str) -> NoReturn:
+        """Refuse the request whose headers are being read."""
+        self._refusal = status, problem
+        raise _RefusedError
 
     def _refuse(self, status: HTTPStatus, problem: str) -> None:
         """Respond to a request that cannot be passed on, after the responses to earlier ones, and close."""

@@ -21,7 +21,7 @@ from seedbed_mock.call_log import LogOptions
 from seedbed_mock.cli import discard_output
 from seedbed_mock.journal import JournalReader
 from seedbed_mock.options import ServerOptions
-from seedbed_mock.server import ListenError, listen, serve_until_signal, url_of
+from seedbed_mock.server import ListenError, interception_of, listen, serve_until_signal, url_of
 from seedbed_mock.settings import SettingsError
 from seedbed_mock.state import Service
 from seedbed_mock.stores.store import StoreError
@@ -46,6 +46,8 @@ def serve(
     try:
         contracts = {path: Contract.load(path) for path in contract}
         options = replace(options, contracts=tuple(contracts.values()))
+        options.check()
+        interception = interception_of(options, lambda sentence: print(f"seedbed serve: {sentence}", file=sys.stderr))
         app = build_app(options)
         listener = listen(options.host, options.port)
     except ListenError as error:
@@ -68,7 +70,7 @@ def serve(
             if call_log:
                 call_log.start()
 
-        serve_until_signal(app, listener, on_ready)
+        serve_until_signal(app, listener, on_ready, interception)
         if call_log:
             call_log.close()
     return 0

@@ -19,6 +19,7 @@ from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import uvicorn
+from seedbed_schemas import local
 
 from seedbed_mock.app import SwappableApp, build_app
 from seedbed_mock.options import ServerOptions, keywords_of
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from starlette.applications import Starlette
+
+    from seedbed_mock.interception.front import Front
+    from seedbed_mock.interception.setup import Interception
 
 
 _Result = TypeVar("_Result")
@@ -97,11 +101,12 @@ async def running_async(**options: Any) -> AsyncIterator[AsyncMockServer]:
             await to_thread.run_sync(server.stop)
 
 
-def start_server(options: ServerOptions) -> MockServer:
+def start_server(options: ServerOptions, interception: Interception | None = None) -> MockServer:
     """Start a mock server in a thread; it runs until ``stop()`` is called or its ``with`` block ends.
 
     Args:
         options: Options of the server.
+        interception: What it intercepts; by default what the options say.
 
     Raises:
         ListenError: The server cannot listen on the address.
@@ -113,11 +118,28 @@ def start_server(options: ServerOptions) -> MockServer:
         listener = stack.enter_context(listen(options.host, options.port))
         app = SwappableApp(build_app(options))
         stack.callback(app.abandon)
-        thread = _ServerThread(app, listener)
+        thread = _ServerThread(app, listener, interception or interception_of(options))
         url = url_of(listener)
         thread.start()
         stack.pop_all()
-    return MockServer(url, app, thread.stop)
+    return MockServer(url, app, thread.stop, thread.intercept)
+
+
+def interception_of(options: ServerOptions, write: Callable[[str], None] | None = None) -> Interception | None:
+    """Return what the options of a server let it intercept, ``None`` for nothing.
+
+    Args:
+        options: The options, which are checked.
+        write: Takes what is reported about connections; by default it is logged.
+
+    Raises:
+        SettingsError: An option is invalid, or its files cannot be used.
+    """
+    if not options.has_tls:
+        return None
+    from seedbed_mock.interception.setup import Interception, Reporter  # cryptography takes 30 ms to load
+
+    return Interception.of_options(options, Reporter(write))
 
 
 class _ServerThread:
@@ -126,11 +148,12 @@ class _ServerThread:
     Args:
         app: The application.
         listener: The listening socket, which the server closes.
+        interception: What the server intercepts.
     """
 
-    def __init__(self, app: SwappableApp, listener: socket.socket) -> None:
+    def __init__(self, app: SwappableApp, listener: socket.socket, interception: Interception | None) -> None:
         self._ready = threading.Event()
-        self._server = _UvicornServer(app, self._ready.set, app.app.state.service.options)
+        self._server = _UvicornServer(app, self._ready.set, app.app.state.service.options, interception)
         self._thread = threading.Thread(target=self._run, args=(listener,), name="seedbed", daemon=True)
         self._error: BaseException | None = None
 
@@ -170,6 +193,25 @@ class _ServerThread:
             raise RuntimeError(f"The server has not stopped after {_STOP_SECONDS} seconds.")
         self._raise_error()
 
+    def intercept(self, interception: Interception) -> tuple[str, Callable[[], None]]:
+        """Intercept on a further port of this machine, and return its URL and a function that ends it.
+
+        Raises:
+            RuntimeError: The server has stopped.
+        """
+        if not self._thread.is_alive():
+            raise RuntimeError("The server has stopped; it can intercept until then.")
+        server, listener = self._server, listen(local.HOST, 0)
+        opening = asyncio.run_coroutine_threadsafe(server.open_front(listener, interception), server.loop)
+        url, front = url_of(listener), opening.result(_START_SECONDS)
+
+        def end() -> None:
+            # The server may have stopped, and the front with it.
+            with contextlib.suppress(RuntimeError):
+                server.loop.call_soon_threadsafe(server.close_front, front)
+
+        return url, end
+
     def _raise_error(self) -> None:
         error, self._error = self._error, None
         if isinstance(error, Exception):
@@ -178,15 +220,21 @@ class _ServerThread:
             raise RuntimeError(f"The thread of the server ended with {error!r}.") from error
 
 
-def serve_until_signal(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+def serve_until_signal(
+    app: Starlette,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    interception: Interception | None = None,
+) -> None:
     """Serve on a socket until SIGINT or SIGTERM. A second signal ends the process at once.
 
     Args:
         app: The application.
         listener: The listening socket.
         on_ready: Called when the server accepts requests.
+        interception: What the server intercepts.
     """
-    server = _UvicornServer(SwappableApp(app), on_ready, app.state.service.options)
+    server = _UvicornServer(SwappableApp(app), on_ready, app.state.service.options, interception)
 
     def stop(number: int, _: FrameType | None) -> None:
         if server.should_exit:
@@ -268,9 +316,16 @@ class _UvicornServer(uvicorn.Server):
         app: The application.
         on_ready: Called in the event loop when the server accepts requests.
         options: Options of the server.
+        interception: What the server intercepts.
     """
 
-    def __init__(self, app: SwappableApp, on_ready: Callable[[], None], options: ServerOptions | None = None) -> None:
+    def __init__(
+        self,
+        app: SwappableApp,
+        on_ready: Callable[[], None],
+        options: ServerOptions | None = None,
+        interception: Interception | None = None,
+    ) -> None:
         options = options or ServerOptions()
         config = LimitedConfig(
             options,
@@ -289,6 +344,8 @@ class _UvicornServer(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+        self._limits = options
+        self._interception = interception
         self._quiet = _OwnRecords()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
@@ -323,7 +380,10 @@ class _UvicornServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(_DaemonThreads())
-        await super().startup(sockets)
+        await super().startup([] if self._interception else sockets)
+        if self._interception:
+            for listener in sockets or ():
+                await self.open_front(listener, self._interception)
         self._app.start(ports_of(sockets or ()))
         self._on_ready()
 
@@ -333,6 +393,31 @@ class _UvicornServer(uvicorn.Server):
         must_exit = await super().on_tick(counter)
         self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
         return must_exit
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the server, which has started."""
+        assert self._loop  # noqa: S101 (as the caller knows)
+        return self._loop
+
+    async def open_front(self, listener: socket.socket, interception: Interception) -> Front:
+        """Accept the connections of a socket with interception."""
+        from seedbed_mock.interception.front import Front, FrontedProtocol  # most servers intercept nothing
+
+        front = Front(
+            listener,
+            interception,
+            lambda front: FrontedProtocol(front, config=self.config, server_state=self.server_state, app_state={}),
+            self._limits,
+        )
+        self.servers.append(cast("asyncio.Server", front))
+        return front
+
+    def close_front(self, front: Front) -> None:
+        """Accept no further connections with interception; those that are open stay."""
+        front.close()
+        with contextlib.suppress(ValueError):
+            self.servers.remove(cast("asyncio.Server", front))
 
     async def main_loop(self) -> None:
         seconds = 0.0

@@ -25,6 +25,9 @@ HttpStatus = Literal["envelope", "mirror"]
 SigningTime = Literal["real", "clock"]
 """``real``: the time of the process; ``clock``: the time of the server's clock, which a test may have advanced."""
 
+Egress = Literal["allow", "deny"]
+"""What a proxy does with connections to hosts that are not intercepted."""
+
 ClockKind = Literal["real", "manual", "follow"]
 """``real``: time passes by itself; ``manual``: only when the clock is advanced; ``follow``: as a test sets it."""
 

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from seedbed_schemas import job_api
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from seedbed_mock.app import SwappableApp
     from seedbed_mock.callbacks.inbox import AsyncInbox, Inbox
+    from seedbed_mock.interception.session import Intercepted
+    from seedbed_mock.interception.setup import Interception
+    from seedbed_mock.settings import Egress
     from seedbed_mock.state import InternalError, Service
 
 
@@ -45,6 +48,10 @@ _PATIENCE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
 
 
+def _refuse_front(_: Interception) -> NoReturn:
+    raise RuntimeError("This server is not one that can intercept; use running() or the fixture seedbed.")
+
+
 class MockServer:
     """A running mock server.
 
@@ -54,15 +61,24 @@ class MockServer:
         url: Base URL of the server.
         app: Its application.
         stop: Stops the server.
+        open_front: Intercepts on a further port; it returns its URL and a function that ends it.
 
     Attributes:
         url: Base URL of the server.
     """
 
-    def __init__(self, url: str, app: SwappableApp, stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        app: SwappableApp,
+        stop: Callable[[], None] = lambda: None,
+        open_front: Callable[[Interception], tuple[str, Callable[[], None]]] = _refuse_front,
+    ) -> None:
         self.url = url
         self._app = app
         self._stop = stop
+        self._open_front = open_front
+        self._at_stop = contextlib.ExitStack()
         self._earlier = Bill()
         PROCESS.open(self, lambda: self.bill)
         self._inboxes: list[Inbox] = []
@@ -86,6 +102,7 @@ class MockServer:
             self._stop()
         finally:
             PROCESS.close(self)
+            self._at_stop.close()
 
     @property
     def bill(self) -> Bill:
@@ -355,6 +372,36 @@ class MockServer:
 
         return SeedbedRouter(self.url, **options)
 
+    def intercept(self, *hosts: str, egress: Egress = "allow") -> Intercepted:
+        """Let programs that have the address of the paid service built in reach this server.
+
+        Start them with the ``env`` of what this returns, for example
+        ``subprocess.run(command, env=seedbed.intercept().env)``.
+
+        Args:
+            hosts: Further hosts to stand in for, as ``HOST`` or ``HOST:PORT``.
+            egress: What becomes of connections to other hosts: ``allow`` or ``deny``.
+
+        Raises:
+            RuntimeError: The server has stopped.
+            SettingsError: A host is invalid.
+        """
+        from seedbed_mock.interception.session import (
+            Intercepted,
+            InterceptionSession,
+        )  # cryptography takes time to load
+
+        reports: list[str] = []
+        session = InterceptionSession(self._service.options.patched_contracts, hosts, egress, write=reports.append)
+        try:
+            url, end = self._open_front(session.interception)
+        except BaseException:
+            session.close()
+            raise
+        intercepted = Intercepted(session, url, end, reports)
+        self._at_stop.callback(intercepted.close)
+        return intercepted
+
     def control(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
         """Call the control API and return the body of the response.
 
@@ -506,6 +553,10 @@ class AsyncMockServer:
     def respx_router(self, **options: Any) -> MockRouter:
         """Return a respx router: see :meth:`MockServer.respx_router`."""
         return self._server.respx_router(**options)
+
+    async def intercept(self, *hosts: str, egress: Egress = "allow") -> Intercepted:
+        """Let programs reach this server at the address of the paid service: see :meth:`MockServer.intercept`."""
+        return await _in_thread(lambda: self._server.intercept(*hosts, egress=egress))
 
     async def control(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
         """Call the control API: see :meth:`MockServer.control`."""

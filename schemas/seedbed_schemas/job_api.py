@@ -98,6 +98,8 @@ class JobApi:
         self.fields = RequestFields(**document["x-request"])
         self.server: str = document["x-server"]["url"]
         """Base URL of the service, for pages that name none."""
+        self.domains: tuple[str, ...] = tuple(document["x-domains"]["names"])
+        """Domains of the vendor; a program that calls a host below them reaches the real service."""
         operations = msgspec.convert(document["x-operations"], dict[str, EndpointSpec])
         self.create_task = operations["createTask"]
         self.record_info = operations["recordInfo"]

@@ -1,0 +1,190 @@
+"""What one server intercepts: its hosts, their certificates, and what it reports about connections."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import ssl
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas.validation import for_display
+
+from seedbed_mock.interception.authority import context_of_files, server_context, state_folder, user_authority
+from seedbed_mock.interception.environment import write_bundle
+from seedbed_mock.interception.hosts import HTTPS, Host, HostRules, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from seedbed_mock.interception.authority import CertificateAuthority, HostContext
+    from seedbed_mock.options import ServerOptions
+
+
+_MOST_REPORTS = 1000
+_OWN: Final = ("localhost", "127.0.0.1", "::1")
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (compared, not bound to)
+
+
+ASKED_FOR: Final = ContextVar[list[str]]("ASKED_FOR")
+"""Takes the host that the client of a connection names in its handshake, for the case that this fails."""
+
+
+class Reporter:
+    """Reports what became of connections, each sentence once.
+
+    Args:
+        write: Takes a sentence; by default it is logged.
+
+    Attributes:
+        calls: Number of requests to intercepted hosts.
+        passed: Hosts to which connections passed, in the order of the first.
+    """
+
+    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+        self._write = write or logging.getLogger("seedbed").warning
+        self._written: set[str] = set()
+        self.calls = 0
+        self.passed: dict[str, None] = {}
+
+    def report(self, sentence: str) -> None:
+        """Report a sentence, unless it was reported before."""
+        # Bounded, since a program can name any number of hosts.
+        if sentence not in self._written and len(self._written) < _MOST_REPORTS:
+            self._written.add(sentence)
+            # A terminal that is gone must not end a connection.
+            with contextlib.suppress(OSError, ValueError):
+                self._write(sentence)
+
+    def report_passage(self, host: Host) -> None:
+        """Report that a connection passes to a host that is not intercepted."""
+        if len(self.passed) < _MOST_REPORTS:
+            self.passed[host.name] = None
+        self.report(f"A connection to {host} passes, since it is not intercepted; --egress deny refuses it.")
+
+    def report_distrust(self, host: str, reason: str, client: str, certificate: Path | None) -> None:
+        """Report that a program ended a handshake, and how to let it trust the authority.
+
+        Args:
+            host: Host that it wanted to reach.
+            reason: What it gave as the reason.
+            client: Value of User-Agent, empty if it sent none.
+            certificate: Path of the certificate to trust, ``None`` if that is not known.
+        """
+        trusted = certificate or "the certificate of the CA"
+        known = next((each for start, each in _VARIABLES.items() if client.lower().startswith(start)), "")
+        remedy = (
+            f"set {known}={trusted}"
+            if known
+            else f"for requests set REQUESTS_CA_BUNDLE, for curl CURL_CA_BUNDLE, for Node NODE_EXTRA_CA_CERTS, and for"
+            f" others SSL_CERT_FILE to {trusted}"
+        )
+        who = client.partition(" ")[0] or "A program"
+        self.report(f"{for_display(who)} does not trust the CA for {for_display(host)} ({reason}); {remedy}.")
+
+
+_VARIABLES: Final = {
+    "curl": "CURL_CA_BUNDLE",
+    "python-requests": "REQUESTS_CA_BUNDLE",
+    "node": "NODE_EXTRA_CA_CERTS",
+    "go-http": "SSL_CERT_FILE",
+    "python-httpx": "SSL_CERT_FILE",
+    "python-urllib": "SSL_CERT_FILE",
+}
+"""Which variable names the certificates that a client trusts, by how its User-Agent begins."""
+
+
+class Interception:
+    """The hosts that a server stands in for, and the certificates with which it does.
+
+    Args:
+        rules: What becomes of a connection to a host.
+        authority: Certifies the hosts; ``None`` with a certificate of the user's own.
+        files: That certificate and its key.
+        own_names: Names and addresses of the server besides those of this machine.
+        certificate: Path of the certificate that programs have to trust, ``None`` if that is not known.
+        reporter: Reports what became of connections.
+
+    Attributes:
+        entry: The server side of TLS for a connection whose host is not known yet.
+    """
+
+    def __init__(
+        self,
+        rules: HostRules,
+        authority: CertificateAuthority | None,
+        *,
+        files: tuple[Path, Path] | None = None,
+        own_names: Iterable[str] = (),
+        certificate: Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.rules = rules
+        self.reporter = reporter or Reporter()
+        self.certificate = certificate
+        self._authority = authority
+        self._files = files
+        self._own_names = tuple(dict.fromkeys((*_OWN, *own_names)))
+        self._contexts: dict[str, HostContext] = {}
+        self.entry = server_context("")
+        self.entry.sni_callback = self._choose
+        # A mistake in the files shows before the server starts.
+        self.context(_OWN[0])
+
+    @classmethod
+    def of_options(cls, options: ServerOptions, reporter: Reporter | None = None) -> Interception:
+        """Return the interception that the options of a server describe, with the authority of the user.
+
+        Raises:
+            SettingsError: An option is invalid, or its files cannot be used.
+        """
+        rules = HostRules.of(options.patched_contracts, options.intercepted_hosts, options.egress)
+        own = [each for each in (options.host, *sorted(options.own_hosts)) if each not in ("*", *_ALL_ADDRESSES)]
+        if options.tls_files:
+            return cls(rules, None, files=options.tls_files, own_names=own, reporter=reporter)
+        authority = user_authority((*rules.names, *own))
+        bundle = write_bundle(state_folder(), authority.certificate, os.environ)
+        return cls(rules, authority, own_names=own, certificate=bundle, reporter=reporter)
+
+    def context(self, name: str) -> HostContext:
+        """Return the server side of TLS for a host that is intercepted or the server itself."""
+        if self._authority:
+            return self._authority.context(name, *(self._own_names if name == _OWN[0] else ()))
+        if name not in self._contexts and self._files:
+            self._contexts[name] = context_of_files(*self._files)
+            self._contexts[name].host = name
+        return self._contexts[name]
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: Any) -> int | None:
+        """Choose the certificate for the host that a client names."""
+        host = (name or _OWN[0]).lower().removesuffix(".")
+        if (named := ASKED_FOR.get(None)) is not None:
+            named.append(host)
+        if host in self.rules.names:
+            connection.context = self.context(host)
+        elif host in self._own_names:
+            connection.context = self.context(_OWN[0])
+        else:
+            self._report_unknown(host)
+            return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
+        return None
+
+    def _report_unknown(self, host: str) -> None:
+        problem = f"{for_display(host)} is not intercepted; let the mock server stand in for it with --intercept"
+        try:
+            self.rules.check_passage(Host.parse(host), HTTPS, is_local=True)
+        except ValueError:
+            pass  # no host name at all
+        except RefusedError as error:
+            problem = str(error)
+        self.reporter.report(f"Refused: {problem}.")
+
+    def origin(self, name: str) -> Host | None:
+        """Return the intercepted host that has a name, ``None`` for the server itself."""
+        return next((host for host in sorted(self.rules.intercepted) if host.name == name), None)
+
+    def is_own(self, name: str) -> bool:
+        """Return whether a name or address is that of the server itself."""
+        return name in self._own_names

@@ -1,0 +1,312 @@
+"""The subcommands ``seedbed run`` and ``seedbed env``: programs that reach the mock server unchanged."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from cyclopts import Parameter
+from seedbed_schemas import Contract, local
+from seedbed_schemas.contract import ContractError
+from seedbed_schemas.validation import for_display
+
+from seedbed_mock.bill import plain
+from seedbed_mock.interception.environment import EnvironmentFormat, environment_for, write_bundle
+from seedbed_mock.options import RunOptions
+from seedbed_mock.server import ListenError, start_server
+from seedbed_mock.settings import Egress, SettingsError, base_url, parse_public_url
+from seedbed_mock.stores.store import StoreError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from seedbed_mock import MockServer
+    from seedbed_mock.interception.session import InterceptionSession
+
+
+_USAGE_ERROR = 2
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+"""As in shells."""
+
+_GRACE_SECONDS: Final = 10.0
+"""How long the program may take to end after SIGTERM or SIGHUP."""
+
+_LEFTOVER_SECONDS: Final = 2.0
+"""How long processes that the program left behind may take to end."""
+
+_POLL_SECONDS = 0.02
+_PAGE = 1000
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+    if hasattr(signal, name)
+)
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_FROM_TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name))
+_ADOPT_ORPHANS = 36
+"""PR_SET_CHILD_SUBREAPER of Linux."""
+
+
+def run(
+    *command: str,
+    options: RunOptions | None = None,
+    contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
+    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
+) -> int:
+    """Run a program whose calls to the paid service reach a mock server.
+
+    Args:
+        command: The program and its arguments, after two dashes.
+        options: Options of the server.
+        contract: Contract of an additional model, written by seedbed derive. Repeatable.
+        config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
+    """
+    if not command:
+        return _fail("name a program after two dashes, such as seedbed run -- python app.py.", _USAGE_ERROR)
+    if shutil.which(command[0]) is None:
+        is_there = Path(command[0]).exists() and os.sep in command[0]
+        _say(f"{for_display(command[0])} {'is not executable' if is_there else 'was not found'}.")
+        return _NOT_EXECUTABLE if is_there else _NOT_FOUND
+    options = options or RunOptions()
+    with ExitStack() as stack:
+        program = stack.enter_context(_Program())
+        try:
+            options = replace(options, contracts=tuple(Contract.load(path) for path in contract))
+            options.check()
+            if options.tls_files:
+                return _fail("a run makes a certificate of its own; omit --tls-cert and --tls-key.", _USAGE_ERROR)
+            session = stack.enter_context(_open_session(options))
+            server = stack.enter_context(start_server(options, session.interception))
+        except ListenError as error:
+            return _fail(f"{error}. Choose another --port or --host.")
+        except (SettingsError, ContractError, StoreError, OSError) as error:
+            sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
+            return _fail(sentence, _USAGE_ERROR)
+        url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
+        hosts = ", ".join(f"https://{host}" for host in sorted(session.interception.rules.intercepted))
+        _say(f"{hosts} is the mock server on {url}, whose key is {server.key}.")
+        status = program.run(command, session.environment(url))
+        _say(_summary(server, session, _created(server)))
+    return status
+
+
+def _open_session(options: RunOptions) -> InterceptionSession:
+    from seedbed_mock.interception.session import InterceptionSession  # cryptography takes time to load
+
+    return InterceptionSession(options.patched_contracts, options.intercepted_hosts, options.egress, write=_say)
+
+
+def _say(sentence: str) -> None:
+    # Standard output is that of the program. A closed standard error must not end it.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"seedbed run: {sentence}", file=sys.stderr, flush=True)
+
+
+def _fail(sentence: str, code: int = 1) -> int:
+    _say(sentence)
+    return code
+
+
+def _summary(server: MockServer, session: InterceptionSession, tasks: int) -> str:
+    """Return what was intercepted, what passed, and what is likely wrong."""
+    calls = session.interception.reporter.calls
+    parts = [f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}"]
+    parts.append(f"{plain(server.bill.credits)} credits")
+    text = f"{', '.join(parts)}."
+    if passed := session.interception.reporter.passed:
+        text += f" Connections passed to {', '.join(map(for_display, passed))}."
+    if not calls:
+        text += " No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
+    elif any(each["code"] == http.client.UNAUTHORIZED for each in server.calls):
+        text += f" Calls with another key than {server.key} were refused; pass the key of the program with --key."
+    return text
+
+
+def _created(server: MockServer) -> int:
+    """Return the number of tasks that were created."""
+    page = server.control("GET", "tasks", limit=_PAGE)
+    number = len(page["tasks"])
+    while "before" in page:
+        page = server.control("GET", "tasks", limit=_PAGE, before=page["before"])
+        number += len(page["tasks"])
+    return number
+
+
+class _Program:
+    """The program of a run: it gets the signals of the terminal, and leaves no process behind.
+
+    In a terminal, it shares the process group of this process, so that it can read from the terminal and Ctrl-C reaches
+    it directly. Elsewhere, it has a group of its own, to which signals are passed on.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_in_terminal = _is_in_foreground()
+        self._is_ending = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals of this process."""
+        for number in _SIGNALS:
+            # What is ignored, as under nohup, stays ignored, also by the program.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _adopt_orphans(wanted=False)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a command and return its exit code, as a shell would.
+
+        Args:
+            command: The program and its arguments.
+            environment: Its environment.
+        """
+        _adopt_orphans(wanted=True)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (the command of the user)
+                command,
+                executable=shutil.which(command[0]),
+                env=environment,
+                process_group=None if self._is_in_terminal or os.name != "posix" else 0,
+            )
+        except OSError as error:
+            _say(f"cannot run {for_display(command[0])}: {error.strerror}.")
+            return _NOT_EXECUTABLE
+        status = self._process.wait()
+        self._end_leftovers()
+        return 128 - status if status < 0 else status
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._process is None:
+            raise SystemExit(128 + number)
+        if self._is_in_terminal and number in _FROM_TERMINAL:
+            return  # the terminal has sent it to the program, too
+        if number in _ENDING and self._is_ending:
+            self._send(_KILL)
+            return
+        self._send(number)
+        if number in _ENDING:
+            self._is_ending = True
+            timer = threading.Timer(_GRACE_SECONDS, self._send, [_KILL])
+            timer.daemon = True
+            timer.start()
+
+    def _send(self, number: int) -> None:
+        """Send a signal to the program and, if they are in a group of their own, to the processes that it started."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(OSError):
+            if self._is_in_terminal or os.name != "posix":
+                self._process.send_signal(number)
+            else:
+                os.killpg(self._process.pid, number)
+
+    def _end_leftovers(self) -> None:
+        """End the processes that the program left behind in its process group."""
+        if os.name != "posix" or self._process is None:
+            return
+        own = self._process.pid
+        find = _adopted if self._is_in_terminal else lambda: [-own]
+        for number in (signal.SIGTERM, _KILL):
+            end = time.monotonic() + _LEFTOVER_SECONDS
+            while _signal_all(find(), number) and time.monotonic() < end:
+                _reap()
+                time.sleep(_POLL_SECONDS)
+                number = 0  # noqa: PLW2901 (sent once; then only whether they are still there)
+
+
+def _signal_all(processes: Iterable[int], number: int) -> bool:
+    """Send a signal to processes, or to groups as negative numbers, and return whether there were any."""
+    found = False
+    for each in processes:
+        with contextlib.suppress(OSError):
+            os.kill(each, number)
+            found = True
+    return found
+
+
+def _adopted() -> list[int]:
+    """Return the processes of this process group that lost their parent and are children of this process now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            # The name of the program, which comes before in brackets, may contain anything.
+            _, parent, group, *_ = path.read_text().rpartition(")")[2].split()
+            if int(parent) == os.getpid() and int(group) == os.getpgrp():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _reap() -> None:
+    """Let the processes that this process adopted, and that have ended, disappear."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def _adopt_orphans(*, wanted: bool) -> None:
+    """Let processes whose parent ends become children of this process or not, where the system knows that."""
+    if sys.platform == "linux":
+        import ctypes  # here alone
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, int(wanted), 0, 0, 0)
+
+
+def _is_in_foreground() -> bool:
+    """Return whether this process may read from a terminal."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except (OSError, AttributeError):
+        return False
+
+
+def environment(
+    *,
+    url: Annotated[str | None, Parameter(name="--url")] = None,
+    form: Annotated[EnvironmentFormat, Parameter(name="--format")] = "shell",
+    intercept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    egress: Egress = "allow",
+) -> int:
+    """Print the environment in which programs reach a server that runs with --tls.
+
+    Args:
+        url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
+        form: "shell" for eval, "compose" for Docker Compose, "github" for GITHUB_ENV, or "json".
+        intercept: Further host that the server stands in for. Repeatable.
+        egress: What the server does with connections to other hosts.
+    """
+    from seedbed_mock.interception.authority import state_folder, user_authority  # cryptography takes time to load
+    from seedbed_mock.interception.hosts import HTTP, HTTPS, HostRules
+
+    url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if url is None else url
+    try:
+        server = urlsplit(parse_public_url(url))
+        # Programs expect of a proxy that it speaks plain HTTP, which the server does on the same port.
+        proxy = base_url(server.hostname or "", server.port or (HTTPS if server.scheme == "https" else HTTP))
+        rules = HostRules.of((), intercept, egress)
+        authority = user_authority(rules.names)
+        bundle = write_bundle(state_folder(), authority.certificate, os.environ)
+    except (SettingsError, OSError) as error:
+        print(f"seedbed env: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    print(environment_for(rules, proxy, bundle, os.environ, is_local=form != "compose").to_text(form))
+    return 0
