@@ -213,6 +213,7 @@ class OtherEndpoints:
         # A look by the dashboard, which is a page of this server, is not a fetch by its user's program.
         if request.method == "GET" and request.headers.get("sec-fetch-site") != "same-origin":
             self._service.ledger.note_fetch(task.task_id)
+            self._service.fetches.append((self._service.now(), task.task_id))
         response = respond(image, request.method, request.headers)
         if task.fault_rule:
             response.headers[APPLIED_HEADER] = task.fault_rule

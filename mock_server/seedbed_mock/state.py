@@ -55,6 +55,8 @@ _KEPT_CHARACTERS = 4000
 _MOST_HELD = 1000
 """Callbacks of a space that wait for another one; beyond it, the oldest are sent when their own time has come."""
 
+_MOST_FETCHES = 1000
+
 _LONGEST_TEXT = 1000
 """In characters: how much of a text of an input is searched for fault rules if its contract sets no limit."""
 
@@ -254,6 +256,7 @@ class Service:
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
         kept_headers: Returns the headers of a request as the journal keeps them, with fingerprints in place of keys.
         ledger: What the tasks would have cost.
+        fetches: When the latest images were fetched, in Unix milliseconds, and the IDs of their tasks.
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
         creation_responses: What the response to an accepted request contains, by model.
@@ -293,6 +296,7 @@ class Service:
         self.ledger = Ledger()
         self.ports: set[int] = set()
         self.held_callbacks: dict[str, deque[str]] = {}
+        self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)
         self.callback_is_due: Callable[[], None] = lambda: None
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)

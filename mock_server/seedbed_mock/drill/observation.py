@@ -1,0 +1,280 @@
+"""What a server sees of a program: its requests, the callbacks it receives, the images it fetches, and how it ends.
+
+Nothing of the program itself is known, and nothing here sends or waits. Times of the clock are in Unix milliseconds;
+what is said of the program is in its own seconds, which are those of the clock divided by the clock's speed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from seedbed_schemas import job_api
+
+from seedbed_mock.bill import request_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seedbed_mock.journal import JournalEntry
+    from seedbed_mock.state import Service
+    from seedbed_mock.tasks import Task
+
+
+CREATE: Final = "createTask"
+QUERY: Final = "recordInfo"
+
+PATIENCE_SECONDS: Final = 900.0
+"""How long a program must wait for a task: the vendor advises to give up after 10 to 15 minutes (one good source)."""
+
+_MOST_TASKS: Final = 10_000
+_STATES: Final = job_api().states
+_DONE: Final = "done"
+_CONFIRMED: Final = range(200, 300)
+_UNCERTAIN: Final = ("wire.", "delay", "answer.")
+"""Effects after which nobody but the program knows whether it has read the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramExit:
+    """How a program ended.
+
+    Attributes:
+        code: Its exit code, negative for a signal; ``None`` if it did not end by itself.
+        errors: The end of what it printed to standard error.
+    """
+
+    code: int | None
+    errors: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFetch:
+    """An image that was fetched.
+
+    Attributes:
+        at: When it was requested, in Unix milliseconds.
+        task_id: ID of its task.
+    """
+
+    at: int
+    task_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What a server saw of one run of a program.
+
+    Attributes:
+        entries: The journal, oldest first.
+        tasks: The tasks by ID, also those of which the program was not told.
+        fetches: The images that were fetched, oldest first.
+        begun: When the program started, in Unix milliseconds.
+        ended: When it ended or was stopped, in Unix milliseconds.
+        speed: Seconds of the clock in one second of the program.
+        patience: Seconds for which the program must wait for a task.
+        signs: Whether the callbacks are signed.
+        exit: How the program ended.
+    """
+
+    entries: tuple[JournalEntry, ...]
+    tasks: Mapping[str, Task]
+    fetches: tuple[ImageFetch, ...] = ()
+    begun: int
+    ended: int
+    speed: float = 1
+    patience: float = PATIENCE_SECONDS
+    signs: bool = False
+    exit: ProgramExit = field(default_factory=lambda: ProgramExit(0))
+
+    def seconds(self, start: int, end: int) -> float:
+        """Return the time between two moments of the clock, in seconds of the program."""
+        return (end - start) / 1000 / self.speed
+
+    @cached_property
+    def calls(self) -> tuple[JournalEntry, ...]:
+        """The requests to operations of the service."""
+        return tuple(each for each in self.entries if each.kind == "call")
+
+    @cached_property
+    def creations(self) -> tuple[JournalEntry, ...]:
+        """The createTask requests."""
+        return tuple(each for each in self.calls if each.operation == CREATE)
+
+    @cached_property
+    def queries(self) -> dict[str, list[JournalEntry]]:
+        """The recordInfo requests by the ID that they ask for."""
+        found: dict[str, list[JournalEntry]] = {}
+        for each in self.calls:
+            if each.operation == QUERY:
+                found.setdefault(each.task_id or queried_id(each), []).append(each)
+        return found
+
+    @cached_property
+    def callbacks(self) -> dict[str, list[JournalEntry]]:
+        """The attempts to deliver callbacks, by the ID of the task."""
+        found: dict[str, list[JournalEntry]] = {}
+        for each in self.entries:
+            if each.kind == "callback":
+                found.setdefault(each.task_id, []).append(each)
+        return found
+
+    @cached_property
+    def paid(self) -> dict[int, list[JournalEntry]]:
+        """The createTask requests that were paid for, by what they paid for; a failed task costs nothing."""
+        found: dict[int, list[JournalEntry]] = {}
+        for each in self.creations:
+            task = self.tasks.get(each.task_id)
+            if (task and not task.failure) or each.fault.startswith("task.lost"):
+                found.setdefault(key_of(each), []).append(each)
+        return found
+
+    @cached_property
+    def known_tasks(self) -> tuple[Task, ...]:
+        """The tasks whose ID the program certainly has: it read the response, or it used the ID."""
+        known = {
+            each.task_id for each in self.creations if each.task_id and each.case == _DONE and not is_uncertain(each)
+        }
+        known |= self.queries.keys() | {
+            task_id for task_id, each in self.callbacks.items() if any(map(confirmed, each))
+        }
+        return tuple(task for task_id, task in self.tasks.items() if task_id in known)
+
+    def learned(self, task: Task, state: str | None = None) -> JournalEntry | None:
+        """Return the entry from which the program learned that a task has ended, or ended in one state."""
+        states = {state} if state else {_STATES.success, _STATES.failure}
+        for each in self.entries:
+            if each.task_id != task.task_id:
+                continue
+            is_told = each.operation == QUERY and not is_uncertain(each) and state_in(each.answer) in states
+            if is_told or (each.kind == "callback" and confirmed(each) and state_in(each.request) in states):
+                return each
+        return None
+
+    def fetched(self, task_id: str) -> list[ImageFetch]:
+        """Return when the image of a task was fetched."""
+        return [each for each in self.fetches if each.task_id == task_id]
+
+    def last_sign(self, task_id: str) -> int | None:
+        """Return when the program last did something with a task, in Unix milliseconds."""
+        times = [each.at for each in self.queries.get(task_id, ())]
+        times += [each.at for each in self.creations if each.task_id == task_id]
+        times += [each.at for each in self.callbacks.get(task_id, ()) if confirmed(each)]
+        times += [each.at for each in self.fetched(task_id)]
+        return max(times, default=None)
+
+
+def observe(
+    service: Service, exit_: ProgramExit, begun: int, ended: int, *, patience: float = PATIENCE_SECONDS
+) -> Observation:
+    """Return what a mock service has seen of one run.
+
+    Args:
+        service: The service.
+        exit_: How the program ended.
+        begun: When it started, in Unix milliseconds of the service's clock.
+        ended: When it ended or was stopped, likewise.
+        patience: Seconds for which the program must wait for a task.
+    """
+    spaces = service.spaces.all()
+    entries = sorted((entry for space in spaces for entry in space.journal), key=lambda each: each.number)
+    tasks = [task for _, task in service.store.page(limit=_MOST_TASKS)]
+    return Observation(
+        entries=tuple(entries),
+        tasks={task.task_id: task for task in reversed(tasks)},
+        fetches=tuple(ImageFetch(*each) for each in service.fetches),
+        begun=begun,
+        ended=ended,
+        # A clock that a program turns by itself shows the seconds of the program.
+        speed=service.clock.speed or 1,
+        patience=patience,
+        signs=any(account.signing_key for space in spaces for account in space.accounts.values()),
+        exit=exit_,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRun:
+    """What a program does when nothing goes wrong.
+
+    Attributes:
+        wanted: How many images of each request it makes.
+        images: How many tasks have a result that it obtains.
+        fetches: Whether it fetches the images.
+        acts_on_callbacks: Whether it does something visible after a callback.
+    """
+
+    wanted: Counter[int]
+    images: int
+    fetches: bool
+    acts_on_callbacks: bool
+
+    @classmethod
+    def of(cls, calm: Observation) -> ControlRun:
+        """Return what a calm run shows."""
+        wanted = Counter({key: len(entries) for key, entries in calm.paid.items()})
+        acts = any(
+            acted_after(calm, each) for entries in calm.callbacks.values() for each in entries if confirmed(each)
+        )
+        fetches = bool(calm.fetches)
+        return cls(wanted, obtained(calm, fetches=fetches), fetches, acts)
+
+
+def obtained(seen: Observation, *, fetches: bool) -> int:
+    """Return how many images the program has: those it fetched, or those it was told of if it never fetches any."""
+    if fetches:
+        # Half an image is none.
+        broken = {task_id for task_id, task in seen.tasks.items() if task.result_fault.is_truncated}
+        return len({each.task_id for each in seen.fetches} - broken)
+    return sum(seen.learned(task, _STATES.success) is not None for task in seen.tasks.values())
+
+
+def acted_after(seen: Observation, callback: JournalEntry) -> bool:
+    """Return whether the program queried the record or fetched the image of a task after a callback."""
+    queried = any(each.number > callback.number for each in seen.queries.get(callback.task_id, ()))
+    return queried or any(each.at >= callback.at for each in seen.fetched(callback.task_id))
+
+
+def confirmed(callback: JournalEntry) -> bool:
+    """Return whether the receiver responded to a callback with 2xx."""
+    return callback.status in _CONFIRMED
+
+
+def is_uncertain(entry: JournalEntry) -> bool:
+    """Return whether a fault may have kept the program from reading the response."""
+    return entry.fault.startswith(_UNCERTAIN)
+
+
+def is_final(query: JournalEntry) -> bool:
+    """Return whether the response to a recordInfo request certainly told the program that the task has ended."""
+    return not is_uncertain(query) and state_in(query.answer) in {_STATES.success, _STATES.failure}
+
+
+def key_of(creation: JournalEntry) -> int:
+    """Return a number that is the same for createTask requests that pay for the same image."""
+    names, request = job_api().fields, _parsed(creation.request)
+    return request_key(creation.account, str(request.get(names.model)), request.get(names.input))
+
+
+def queried_id(query: JournalEntry) -> str:
+    """Return the ID that a recordInfo request asks for, empty without one."""
+    values = parse_qs(urlsplit(query.target).query).get(job_api().record_info.query, [""])
+    return values[-1]
+
+
+def state_in(body: bytes) -> str:
+    """Return the state in the record of a response or callback, empty without one."""
+    record = _parsed(body).get("data")
+    return str(record.get("state", "")) if isinstance(record, dict) else ""
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
