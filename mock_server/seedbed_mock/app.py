@@ -15,6 +15,7 @@ from seedbed_schemas import job_api, local
 from seedbed_schemas.dialect import dialects
 from seedbed_schemas.validation import for_display
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -24,10 +25,12 @@ from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
-from seedbed_mock.control.api import ControlApi
+from seedbed_mock.control.api import OPERATIONS, ControlApi
 from seedbed_mock.control.verify import ServedPath, nearest_path
+from seedbed_mock.dashboard import dashboard_routes
 from seedbed_mock.faults.connection import BrokenConnectionError
 from seedbed_mock.faults.effects import APPLIED_HEADER
+from seedbed_mock.faults.scenarios import shipped_scenarios
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.protocol import REFUSAL
@@ -49,8 +52,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from seedbed_mock.clock import Clock
+    from seedbed_mock.dashboard.site import Dashboard
     from seedbed_mock.handlers import Handler
+    from seedbed_mock.results.picture import Picture
     from seedbed_mock.stores.store import Store
+    from seedbed_mock.tasks import Task
 
 
 @keywords_of(ServerOptions)
@@ -132,7 +138,7 @@ class _MockServiceApp(Starlette):
             for (name, method, path), steps in operations.items()
         }
         others = self._others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
-        control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
+        control_api = self._control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         super().__init__(
             routes=[
                 # The name of a model contains a slash, which is not encoded in the path.
@@ -141,13 +147,42 @@ class _MockServiceApp(Starlette):
                     for (method, path), endpoint in self._endpoints.items()
                 ),
                 Route(f"{RESULTS}/{{name}}", others.result),
+                *dashboard_routes(self._open_dashboard),
                 *control.routes(control_api, service.options.control_token or "", service.options.own_hosts),
             ],
             exception_handlers={HTTPException: others.unknown_path, Exception: others.internal_error},
         )
         # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
         self.router.redirect_slashes = False
-        self.state.service, self.state.dispatcher = service, dispatcher
+        self.state.service, self.state.dispatcher, self.state.dashboard = service, dispatcher, None
+
+    def _open_dashboard(self) -> Dashboard:
+        # Imported with the first page: most servers are used by programs alone.
+        from seedbed_mock.dashboard.site import Dashboard
+        from seedbed_mock.dashboard.views import DashboardSource
+
+        service, control_api = self.state.service, self._control_api
+        models = service.catalogue.models
+
+        def place_of(clause: str, model: str) -> Mapping[str, str]:
+            contract = models.get(model, service.catalogue.shipped).contract
+            return next((each.place for each in contract.clauses() if each.id == clause), {})
+
+        source = DashboardSource(
+            title="Seedbed mock server",
+            control=control_api,
+            operations=OPERATIONS,
+            journal=service.spaces.journal,
+            token=service.options.control_token or "",
+            names=service.options.own_hosts,
+            handlers=handlers.descriptions(),
+            place_of=place_of,
+            bill=lambda: bill.describe() if (bill := service.ledger.bill()) else "",
+            thumbnail=self._others.thumbnail,
+            scenarios=tuple(shipped_scenarios()),
+        )
+        dashboard = self.state.dashboard = Dashboard(source)
+        return dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.
@@ -197,15 +232,8 @@ class OtherEndpoints:
         task = self._service.find_result(name)
         if task is None or handlers.is_expired_link(self._service, name, request.query_params):
             return self._writer.file_error("result_unknown")
-        # A task in a database may be of a model that this server does not have; it is drawn like the built-in one.
-        models = self._service.catalogue.models
-        profile = models.get(task.model, self._service.catalogue.shipped).profile
-        values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
-        picture = picture_of(profile, task.model, values, self._service.options.seed)
-        if task.result_fault.size:
-            picture = replace(picture, size=task.result_fault.size)
         try:
-            image = await self._renderer.render(picture)
+            image = await self._renderer.render(self._picture_of(task))
         except ResultError as error:
             return self._writer.file_error("internal_error", str(error))
         if task.result_fault.is_truncated:
@@ -218,6 +246,25 @@ class OtherEndpoints:
         if task.fault_rule:
             response.headers[APPLIED_HEADER] = task.fault_rule
         return response
+
+    async def thumbnail(self, task_id: str) -> Response:
+        """Respond with a small version of a task's image, which is drawn anew for less time than the image takes."""
+        task = self._service.store.find(task_id)
+        if task is None or self._service.find_result(task.result_name) is None:
+            return self._writer.file_error("result_unknown")
+        try:
+            image = await self._renderer.render(self._picture_of(task).thumbnail(_THUMBNAIL_PIXELS))
+            return respond(image, "GET", Headers())
+        except ResultError as error:
+            return self._writer.file_error("internal_error", str(error))
+
+    def _picture_of(self, task: Task) -> Picture:
+        # A task in a database may be of a model that this server does not have; it is drawn like the built-in one.
+        models = self._service.catalogue.models
+        profile = models.get(task.model, self._service.catalogue.shipped).profile
+        values = msgspec.json.decode(task.request).get(self._service.shared.fields.input)
+        picture = picture_of(profile, task.model, values, self._service.options.seed)
+        return replace(picture, size=task.result_fault.size) if task.result_fault.size else picture
 
     async def unknown_path(self, request: Request, _: Exception) -> Response:
         """Respond to an unknown path or method, and record it with what it was likely meant for."""
@@ -296,6 +343,7 @@ class OtherEndpoints:
 
 
 _CALL_SECONDS: Final = 60
+_THUMBNAIL_PIXELS: Final = 256
 
 
 class SwappableApp:
@@ -402,6 +450,11 @@ class SwappableApp:
         """Release what the application holds, for a server that did not start."""
         self.app.state.service.store.close()
 
+    def end_streams(self) -> None:
+        """End the streams of all pages, which would otherwise go on until the server has stopped waiting for them."""
+        if self.app.state.dashboard:
+            self.app.state.dashboard.close()
+
     async def close(self) -> None:
         """Stop; a store on disk keeps the callbacks that are not delivered."""
         await _close(self.app)
@@ -415,6 +468,8 @@ def _begin(app: Starlette, ports: frozenset[int]) -> None:
 
 
 async def _close(app: Starlette) -> None:
+    if app.state.dashboard:
+        app.state.dashboard.close()
     if isinstance(clock := app.state.service.clock, FollowingClock):
         clock.stop_following()
     await app.state.dispatcher.close()

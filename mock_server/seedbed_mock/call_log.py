@@ -78,7 +78,7 @@ class LogOptions:
 def is_problem(entry: JournalEntry) -> bool:
     """Return whether an entry is a refusal, an injected fault, an unmatched call or a callback without success."""
     if entry.kind == "callback":
-        return entry.status is None or not 200 <= entry.status < 300  # noqa: PLR2004 (the range of success)
+        return entry.status not in range(200, 300)
     return entry.kind == "unmatched" or entry.case != "done" or bool(entry.fault)
 
 
@@ -215,7 +215,9 @@ class _TextFormat:
         # What the reason says is often longer than the terminal is wide, and the end has the remedy.
         reasons = [_reason(entry)] if is_problem(entry) else []
         if self._has_bodies:
-            reasons += [f"{name}: {_text(body)}" for name, body in _bodies(entry) if body]
+            answer = b"" if entry.kind == "callback" else entry.answer
+            bodies = (("request", entry.request), ("response", answer))
+            reasons += [f"{name}: {_text(body)}" for name, body in bodies if body]
         for reason in filter(None, reasons):
             lines += [self._coloured(f"  {part}", _DIM) for part in _wrapped(printable(reason), width - 2)]
         return "\n".join(lines)
@@ -293,10 +295,6 @@ def _reason(entry: JournalEntry) -> str:
     broken = f" (broken clauses: {', '.join(entry.violations)})" if entry.violations else ""
     # The hint at an unmatched call is shorter than its reason, which lists all operations.
     return f"{entry.hint or entry.reason}{broken}".strip()
-
-
-def _bodies(entry: JournalEntry) -> tuple[tuple[str, bytes], ...]:
-    return (("request", entry.request), ("response", b"" if entry.kind == "callback" else entry.answer))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

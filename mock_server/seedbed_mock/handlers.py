@@ -428,3 +428,10 @@ CREDIT: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, get_
 DOWNLOAD_URL: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, parse_request, link_download)
 MODELS: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, list_models)
 MODEL_SCHEMA: tuple[Handler, ...] = (refuse_web_pages, authenticate, apply_fault, get_model_schema)
+
+
+def descriptions() -> dict[str, str]:
+    """Return what each handler does, by its name."""
+    operations = (CREATE_TASK, RECORD_INFO, CREDIT, DOWNLOAD_URL, MODELS, MODEL_SCHEMA)
+    found = {handle.__name__: handle for handlers in operations for handle in handlers}
+    return {name: (handle.__doc__ or "").partition("\n")[0] for name, handle in found.items()}

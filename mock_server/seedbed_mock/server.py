@@ -431,6 +431,7 @@ class _UvicornServer(uvicorn.Server):
         # uvicorn's own version always sleeps for 0.1 s.
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
+        self._app.end_streams()
         connections = list(self.server_state.connections)
         for connection in connections:
             connection.shutdown()

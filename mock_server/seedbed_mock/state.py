@@ -302,9 +302,9 @@ class Service:
         success = dialect.cases["done"].number(catalogue.codes)
         errors = (code.number for code in catalogue.codes.values() if code.number != success)
         self.faults = FaultEngine(options.seed, errors, success)
-        self.scenario_runner = (
-            ScenarioRunner(scenario_path(str(options.scenario)), self.faults, clock) if options.scenario else None
-        )
+        self.scenario_runner: ScenarioRunner | None = None
+        if options.scenario:
+            self.play_scenario(str(options.scenario))
         self.creation_responses = {
             name: CreationResponse.of(model.contract, dialect.created) for name, model in catalogue.models.items()
         }
@@ -314,6 +314,22 @@ class Service:
         self._secret = store.note_once("secret", token_bytes(32))
         # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
+
+    def play_scenario(self, name: str) -> None:
+        """Play a scenario in place of the current one.
+
+        Args:
+            name: Name of a built-in scenario, or path of a scenario file.
+
+        Raises:
+            SettingsError: The file is not a valid scenario.
+        """
+        self.scenario_runner = ScenarioRunner(scenario_path(name), self.faults, self.clock)
+
+    def stop_scenario(self) -> None:
+        """End the scenario; its rules no longer apply."""
+        self.scenario_runner = None
+        self.faults.clear(source="scenario")
 
     def keep_error(self, error: Exception) -> None:
         """Keep an internal error; the oldest is dropped if there are too many."""

@@ -235,6 +235,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
             return _STATES.pending[reached]
         return _STATES.failure if self.failure else _STATES.success
 
+    def states(self) -> list[tuple[str, int | None]]:
+        """Return its states in their order, and when it enters each, ``None`` where that is not known."""
+        last = _STATES.failure if self.failure else _STATES.success
+        times = (self.created, *self.timeline, *[None] * (_STEPS - len(self.timeline)))
+        return list(zip((*_STATES.pending, last), times, strict=True))
+
     def state_since(self, now: int) -> int:
         """Return when it entered the state that it has at this time, both in Unix milliseconds."""
         reached = bisect_right(self.timeline, now)

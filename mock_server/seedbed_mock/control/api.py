@@ -41,6 +41,7 @@ from seedbed_mock.control.schemas import (
 )
 from seedbed_mock.control.verify import verify
 from seedbed_mock.faults.engine import MAX_RULES
+from seedbed_mock.faults.scenarios import shipped_scenarios
 from seedbed_mock.journal import CALLBACK, UNMATCHED
 from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import Failure, ended
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         JournalQuery,
         NewFaults,
         ResetRequest,
+        ScenarioRequest,
         SpaceQuery,
         TaskQuery,
         TopUpRequest,
@@ -320,6 +322,18 @@ class ControlApi:
             )
         return self._fault_list()
 
+    async def play_scenario(self, _path: Mapping[str, str], _query: EmptyRequest, body: ScenarioRequest) -> FaultList:
+        """Play a built-in scenario from its start, in place of the current one."""
+        if body.name not in (known := shipped_scenarios()):
+            raise ValueError(f"unknown scenario {for_display(body.name)}; the built-in ones are {', '.join(known)}")
+        self._service.play_scenario(body.name)
+        return self._fault_list()
+
+    async def stop_scenario(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> FaultList:
+        """End the current scenario; its rules no longer apply."""
+        self._service.stop_scenario()
+        return self._fault_list()
+
     def _fault_list(self, space: str | None = None) -> FaultList:
         return fault_list(self._service.faults, self._service.scenario_runner, space)
 
@@ -412,6 +426,8 @@ OPERATIONS = (
     ControlOperation("GET", "/faults", ControlApi.faults, schemas.FaultList, query=schemas.SpaceQuery),
     ControlOperation("POST", "/faults", ControlApi.add_faults, schemas.FaultList, body=schemas.NewFaults),
     ControlOperation("DELETE", "/faults", ControlApi.clear_faults, schemas.FaultList, query=schemas.FaultQuery),
+    ControlOperation("POST", "/scenario", ControlApi.play_scenario, schemas.FaultList, body=schemas.ScenarioRequest),
+    ControlOperation("DELETE", "/scenario", ControlApi.stop_scenario, schemas.FaultList),
     ControlOperation("POST", "/reset", ControlApi.reset, schemas.Confirmation, body=schemas.ResetRequest),
     ControlOperation("POST", "/verify", ControlApi.verify, schemas.Verdict, body=schemas.VerifyRequest),
 )

@@ -136,6 +136,12 @@ class NewFaults(SpaceQuery, frozen=True, kw_only=True):
     rules: Annotated[list[str], Meta(min_length=1, max_length=MAX_RULES, description="Rules, such as 429; p=0.2")]
 
 
+class ScenarioRequest(Input, frozen=True):
+    """Scenario to play."""
+
+    name: Annotated[str, Meta(description="Name of a built-in scenario.")]
+
+
 class VerifyRequest(SpaceQuery, frozen=True):
     """Expected calls of an operation; by default at least one."""
 
@@ -245,6 +251,13 @@ class CallbackList(msgspec.Struct, frozen=True):
     before: _Next | msgspec.UnsetType = msgspec.UNSET
 
 
+class StateChange(msgspec.Struct, frozen=True):
+    """A state of a task, and when the task enters it."""
+
+    state: str
+    at: Annotated[int, Meta(description="Unix time in milliseconds, null if it is not known.")] | None
+
+
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A task: its record as the service shows it, and properties that the service does not show."""
 
@@ -252,6 +265,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     space: str
     account: _Fingerprint
     state: str
+    timeline: Annotated[list[StateChange], Meta(description="Its states in their order.")]
     ends: Annotated[int, Meta(description="Time of its end in Unix milliseconds, null if it is not known.")] | None
     price: Annotated[float, Meta(description="Charged credits.")]
     failure: Annotated[Failure, Meta(description="Why it fails, null if it succeeds.")] | None
@@ -405,6 +419,7 @@ def task_info(task: Task, now: int, service: Service) -> TaskInfo:
         space=task.space,
         account=task.account,
         state=task.state(now),
+        timeline=[StateChange(state, at) for state, at in task.states()],
         ends=task.ends,
         price=float(task.price),
         failure=task.failure,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Picture:
         size: Width and height in pixels.
         seed: Seed of the colours, which depend on the other attributes as well.
         request: Model and input of the request, as JSON in ASCII.
+        original: Identity of the picture that this one is a small version of, empty if it is none.
     """
 
     caption: str
@@ -36,11 +37,22 @@ class Picture:
     size: Size
     seed: int
     request: str = "{}"
+    original: bytes = field(default=b"", repr=False)
 
     @property
     def identity(self) -> bytes:
         """A hash of the picture that is the same in every process, unlike ``hash()``."""
-        return sha256(repr(self).encode()).digest()
+        return self.original or sha256(repr(self).encode()).digest()
+
+    def thumbnail(self, pixels: int) -> Picture:
+        """Return a small version with the same colours.
+
+        Args:
+            pixels: Size of the longer side.
+        """
+        scale = pixels / max(self.size)
+        width, height = (max(round(side * scale), 1) for side in self.size)
+        return replace(self, size=(width, height), original=self.identity)
 
 
 def picture_of(profile: Profile, model: str, input_values: object, seed: int) -> Picture:
