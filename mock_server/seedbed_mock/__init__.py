@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from seedbed_mock.bill import Bill
     from seedbed_mock.clock import Clock, ManualClock, RealClock
     from seedbed_mock.options import ServerOptions
-    from seedbed_mock.server import ListenError, running, running_async
+    from seedbed_mock.server import running, running_async
     from seedbed_mock.settings import KeySettings, Rate, SettingsError, Span
+    from seedbed_mock.sockets import ListenError
     from seedbed_mock.testing import AsyncMockServer, ControlError, MockServer
 
 
@@ -39,8 +40,9 @@ _MODULES: Final = {
     "bill": ("Bill",),
     "clock": ("Clock", "ManualClock", "RealClock"),
     "options": ("ServerOptions",),
-    "server": ("ListenError", "running", "running_async"),
+    "server": ("running", "running_async"),
     "settings": ("KeySettings", "Rate", "SettingsError", "Span"),
+    "sockets": ("ListenError",),
     "testing": ("AsyncMockServer", "ControlError", "MockServer"),
 }
 

@@ -35,7 +35,7 @@ from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.protocol import REFUSAL
 from seedbed_mock.request_body import read_body
-from seedbed_mock.responses import ResponseWriter, ServiceError
+from seedbed_mock.responses import MOCK_HEADERS, ResponseWriter, ServiceError
 from seedbed_mock.results.picture import RESULTS, ResultError, picture_of
 from seedbed_mock.results.rendering import Renderer
 from seedbed_mock.results.serving import respond
@@ -96,12 +96,13 @@ def build_app(options: ServerOptions) -> Starlette:
             dialect=dialects()[options.dialect],
             store=store,
         )
-        return _MockServiceApp(service)
+        return (_CrossOriginApp if options.cors_origins else _MockServiceApp)(service)
     except BaseException:
         store.close()
         raise
 
 
+_EXPOSED_HEADERS: Final = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Retry-After")
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 _CLOCK_NOTE = "clock"
 
@@ -190,6 +191,33 @@ class _MockServiceApp(Starlette):
         if endpoint is None and (refusal := scope.get("extensions", {}).get(REFUSAL)):
             endpoint = self._others.refused(refusal)
         await (endpoint or super().__call__)(scope, receive, send)
+
+
+class _CrossOriginApp(_MockServiceApp):
+    """The mock service with responses that browsers give to web pages of other origins (CORS).
+
+    The control API is left out: whoever can call it can read all tasks and change what the server does.
+    """
+
+    def __init__(self, service: Service) -> None:
+        from starlette.middleware.cors import CORSMiddleware  # most servers have no use for it
+
+        super().__init__(service)
+        self._cors = CORSMiddleware(
+            super().__call__,
+            allow_origins=sorted(service.options.cors_origins),
+            allow_methods=("GET", "HEAD", "POST"),
+            # Authorization, Content-Type and the headers of the mock server; "*" is what the page asks for.
+            allow_headers=("*",),
+            expose_headers=(*MOCK_HEADERS, APPLIED_HEADER, *_EXPOSED_HEADERS),
+            # A page of a public site, as a deployed preview of an app, may call a server on this machine.
+            allow_private_network=True,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        is_control = path == CONTROL_ROOT or path.startswith(f"{CONTROL_ROOT}/")
+        await (super().__call__ if is_control else self._cors)(scope, receive, send)
 
 
 def _operations(catalogue: ModelCatalogue, shared: JobApi) -> dict[tuple[str, str, str], tuple[Handler, ...]]:

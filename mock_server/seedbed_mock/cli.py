@@ -10,13 +10,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
+from cyclopts.config import Env
 from seedbed_schemas import __version__, default_contract, local
 
 from seedbed_mock.control.client import ControlError, call_control_api
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     with _encodable_output():
         try:
-            result = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            app = make_app()
+            result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
         except CycloptsError as error:
             text = " ".join(str(error).split())
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             if error.errno != errno.EPIPE:
                 print(f"seedbed: cannot print to standard output: {error.strerror}.", file=sys.stderr)
             return 1
+    if result == _USAGE_ERROR and (used := [name for each in app.config for name in getattr(each, "used", ())]):
+        print(f"seedbed: options from the environment: {', '.join(used)}.", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
@@ -81,14 +85,22 @@ def make_app() -> App:
         help="A local test bed for the Seedream text-to-image job API.",
         version=__version__,
         suppress_keyboard_interrupt=False,
-        config=(_read_config,),
+        config=(_Environment("SEEDBED_", source="env"), _read_config),
     )
     # By import path: the other packages are imported only if their subcommand runs.
     app.command(
         "seedbed_mock.serve:serve",
         help="Run the mock server until Ctrl-C.",
-        help_epilogue="Exit codes: 0 the server was stopped; 1 it cannot listen on the address; 2 invalid option.",
+        help_epilogue="Exit codes: 0 the server was stopped, or runs in the background; 1 it cannot listen on the "
+        "address or start in the background; 2 invalid option.",
     )
+    for name, help_text, codes in (
+        ("health", "Ask a server whether it is ready.", "0 it is ready; 1 it is not"),
+        ("wait", "Wait until a server is ready.", "0 it is ready; 1 it is not ready in time"),
+        ("stop", "Stop a server in the background.", "0 it has ended; 1 no such server runs, or it does not end"),
+    ):
+        epilogue = f"Exit codes: {codes}; 2 invalid option."
+        app.command(f"seedbed_mock.health:{name}", help=help_text, help_epilogue=epilogue)
     app.command(
         "seedbed_mock.run:run",
         usage="Usage: seedbed run [OPTIONS] -- COMMAND [ARGUMENTS]",
@@ -159,6 +171,61 @@ def make_app() -> App:
     )
     app.command(callbacks)
     return app
+
+
+# Options that may cost money: a variable that was set once would cost it in every run.
+_NEVER_FROM_ENVIRONMENT = {"--live", "--settle", "--spend", "--submit-again"}
+
+
+class _Environment(Env):
+    """Options from variables such as ``SEEDBED_SERVE_PORT``, which the command line overrides.
+
+    Attributes:
+        used: The variables that set an option.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.used: list[str] = []
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        del app  # the commands name it
+        known = {self._convert_argument(commands, each): each for each in arguments if _is_option(each)}
+        for name in sorted(os.environ):
+            # An empty variable is one that is not set, as in a Compose file with ${PORT:-}.
+            if not name.startswith(self._prefix(commands)) or not (value := os.environ[name]):
+                continue
+            if (argument := known.get(name)) is None:
+                # What Kubernetes sets for a service of this name.
+                if not re.search(r"_(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)$", name):
+                    raise CycloptsError(msg=_unknown_variable(name, known, " ".join(commands)))
+            elif not argument.tokens:
+                self.used.append(name)
+                for index, text in enumerate(argument.env_var_split(value)):
+                    argument.append(Token(keyword=name, value=text, source=self.source, index=index))
+
+    def _convert_argument(self, commands: tuple[str, ...], argument: Argument) -> str:
+        # Called for the help, which names a variable for every argument that does not say otherwise.
+        if not _is_option(argument):
+            argument.parameter = Parameter.combine(argument.parameter, Parameter(show_env_var=False))
+        return super()._convert_argument(commands, argument)
+
+
+def _unknown_variable(name: str, known: Iterable[str], command: str) -> str:
+    """Return the sentence about a variable that sets no option of a command."""
+    option = name.removeprefix(f"SEEDBED_{command.upper().replace(' ', '_').replace('-', '_')}_")
+    if f"--{option.lower().replace('_', '-')}" in _NEVER_FROM_ENVIRONMENT:
+        return f"{name} has no effect, because it may cost money; pass the option on the command line."
+    from difflib import get_close_matches  # only for this message
+
+    nearest = get_close_matches(name, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"see seedbed {command} --help."
+    return f"The variable {name} sets no option of seedbed {command}; {hint}"
+
+
+def _is_option(argument: Argument) -> bool:
+    is_option = any(name.startswith("--") for name in argument.names)
+    return bool(is_option and argument.parse and _NEVER_FROM_ENVIRONMENT.isdisjoint(argument.names))
 
 
 def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

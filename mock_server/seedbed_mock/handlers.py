@@ -75,7 +75,8 @@ def refuse_web_pages(service: Service, context: RequestContext) -> None:
         or headers.get(b"host", b"").decode("latin-1") not in own_hosts(context.server, names)
     ):
         try:
-            check_origin(context.server, headers.items(), names, is_strict=False)
+            pages = service.options.cors_origins
+            check_origin(context.server, headers.items(), names, is_strict=False, pages=pages)
         except ForbiddenError as error:
             problem = str(error).removesuffix(".")
             raise ServiceError("body_malformed", status=error.status, problem=problem) from error

@@ -33,6 +33,7 @@ from seedbed_mock.settings import (
     exact_credits,
     parse_allowed_host,
     parse_credits,
+    parse_origin,
     parse_public_url,
     split_host,
 )
@@ -134,6 +135,8 @@ class ServerOptions:
         intercept: Further host to stand in for, as HOST or HOST:PORT; it turns --tls on. Repeatable.
         egress: What the proxy does with connections to other hosts: "allow" passes them on and reports them, "deny"
             refuses them. Nothing passes to the paid service.
+        cors: Origin of web pages that may call the server from a browser, such as http://localhost:3000, or * for any.
+            The control API stays closed to them. Repeatable.
         callback_allow: Host or network that may receive callbacks besides this machine, such as 10.0.0.0/8.
             Repeatable.
         result_ttl: Seconds for which a result is kept after its task has ended.
@@ -180,6 +183,7 @@ class ServerOptions:
     tls_key: Annotated[str | Path | None, _PATH] = None
     intercept: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     egress: Egress = "allow"
+    cors: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="ORIGIN", show_default=False)] = ()
     callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
     result_ttl: float = job_api().result_seconds
     result_dir: Annotated[str | Path | None, _PATH] = None
@@ -242,7 +246,7 @@ class ServerOptions:
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
-        _ = self.own_hosts
+        _ = self.own_hosts, self.cors_origins
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
@@ -324,6 +328,11 @@ class ServerOptions:
     def tls_files(self) -> tuple[Path, Path] | None:
         """A certificate of the user's own and its key."""
         return (Path(self.tls_cert), Path(self.tls_key)) if self.tls_cert and self.tls_key else None
+
+    @cached_property
+    def cors_origins(self) -> frozenset[str]:
+        """Origins of web pages that may call the server, as browsers send them; ``*`` for any."""
+        return frozenset(map(parse_origin, (self.cors,) if isinstance(self.cors, str) else self.cors))
 
     @cached_property
     def callback_hosts(self) -> tuple[str, ...]:

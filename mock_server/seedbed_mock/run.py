@@ -26,8 +26,9 @@ from seedbed_schemas.validation import for_display
 from seedbed_mock.bill import plain
 from seedbed_mock.interception.environment import EnvironmentFormat, environment_for, write_bundle
 from seedbed_mock.options import RunOptions
-from seedbed_mock.server import ListenError, start_server
-from seedbed_mock.settings import Egress, SettingsError, base_url, parse_public_url
+from seedbed_mock.server import start_server
+from seedbed_mock.settings import Egress, SettingsError, base_url, parse_public_url, state_folder
+from seedbed_mock.sockets import ListenError
 from seedbed_mock.stores.store import StoreError
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def environment(
         intercept: Further host that the server stands in for. Repeatable.
         egress: What the server does with connections to other hosts.
     """
-    from seedbed_mock.interception.authority import state_folder, user_authority  # cryptography takes time to load
+    from seedbed_mock.interception.authority import user_authority  # cryptography takes time to load
     from seedbed_mock.interception.hosts import HTTP, HTTPS, HostRules
 
     url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if url is None else url

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from cyclopts import Parameter
 from seedbed_schemas import Contract, default_contract, job_api, local, shipped_contracts
@@ -17,14 +18,34 @@ from seedbed_schemas.openapi import example_of
 
 from seedbed_mock.accounts import fingerprint
 from seedbed_mock.app import build_app
+from seedbed_mock.background import (
+    BackgroundError,
+    BackgroundServer,
+    Detachment,
+    ReadyServer,
+    check_ready_file,
+    detach,
+)
 from seedbed_mock.call_log import LogOptions
 from seedbed_mock.cli import discard_output
 from seedbed_mock.journal import JournalReader
 from seedbed_mock.options import ServerOptions
-from seedbed_mock.server import ListenError, interception_of, listen, serve_until_signal, url_of
+from seedbed_mock.server import interception_of, serve_until_signal
 from seedbed_mock.settings import SettingsError
+from seedbed_mock.sockets import (
+    ListenError,
+    exposed_addresses,
+    given_sockets,
+    listen,
+    listening_at,
+    local_url_of,
+    ports_of,
+)
 from seedbed_mock.state import Service
 from seedbed_mock.stores.store import StoreError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 def serve(
@@ -32,7 +53,10 @@ def serve(
     options: ServerOptions | None = None,
     log: LogOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
-    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
+    uds: Path | None = None,
+    ready_file: Path | None = None,
+    daemon: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    config: Path | None = None,
 ) -> int:
     """Run the mock server until Ctrl-C.
 
@@ -40,49 +64,143 @@ def serve(
         options: Options of the server.
         log: Options of the log.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
+        uds: Path of a Unix socket to listen on, instead of --host and --port.
+        ready_file: File to write when the server accepts requests, with its URL, port and PID as JSON. It is removed
+            when the server stops.
+        daemon: Run in the background: return when the server is ready. Stop it with seedbed stop.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
+    del config  # read before the command is called: see cli._read_config
     options = options or ServerOptions()
     try:
         contracts = {path: Contract.load(path) for path in contract}
         options = replace(options, contracts=tuple(contracts.values()))
         options.check()
-        interception = interception_of(options, lambda sentence: print(f"seedbed serve: {sentence}", file=sys.stderr))
-        app = build_app(options)
-        listener = listen(options.host, options.port)
+        if ready_file:
+            check_ready_file(ready_file)
+        with contextlib.ExitStack() as stack:
+            _serve(
+                stack,
+                options,
+                contracts=contracts,
+                log=log or LogOptions(),
+                uds=uds,
+                ready_file=ready_file,
+                daemon=daemon,
+            )
     except ListenError as error:
-        print(f"seedbed serve: {error}. Choose another --port or --host; --port 0 picks a free port.", file=sys.stderr)
+        server = BackgroundServer.of(None if uds else options.port, uds)
+        advice = "Choose another --uds." if uds else "Choose another --port or --host; --port 0 picks a free port."
+        if running := server.running():
+            advice = (
+                f"A server runs there in the background (PID {running.pid}); seedbed stop {server.option} stops it."
+            )
+        print(f"seedbed serve: {error}. {advice}", file=sys.stderr)
+        return 1
+    except BackgroundError as error:
+        print(f"seedbed serve: {error}.", file=sys.stderr)
         return 1
     except (SettingsError, ContractError, StoreError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         print(f"seedbed serve: {sentence}", file=sys.stderr)
         return 2
-    # The port may have been 0, so only the socket knows the URL. A client needs an address, not that of all addresses.
-    url = url_of(listener).replace("//0.0.0.0:", "//127.0.0.1:")
-    url = url.replace("//[::]:", "//127.0.0.1:" if socket.has_dualstack_ipv6() else "//[::1]:")
-    with listener:
-        banner = _banner(url, options, _replaced(contracts), _balances(app.state.service))
-        service: Service = app.state.service
-        call_log = (log or LogOptions()).open(JournalReader(service.spaces.journal), sys.stderr)
-
-        def on_ready() -> None:
-            _print_banner(banner)
-            if call_log:
-                call_log.start()
-
-        serve_until_signal(app, listener, on_ready, interception)
-        if call_log:
-            call_log.close()
     return 0
 
 
-def _print_banner(banner: str) -> None:
-    try:
-        print(banner, flush=True)
-    except OSError as error:
-        # The server is ready all the same.
-        discard_output()
-        print(f"seedbed serve: cannot print to standard output: {error.strerror}.", banner, sep="\n", file=sys.stderr)
+def _serve(
+    stack: contextlib.ExitStack,
+    options: ServerOptions,
+    *,
+    contracts: dict[Path, Contract],
+    log: LogOptions,
+    uds: Path | None,
+    ready_file: Path | None,
+    daemon: bool,
+) -> None:
+    """Serve until a signal, and leave what is to be closed then to a stack; the arguments are those of ``serve()``."""
+    interception = interception_of(options, lambda sentence: print(f"seedbed serve: {sentence}", file=sys.stderr))
+    certificate = (interception.certificate if interception else None) or options.tls_cert
+    given = given_sockets(os.environ)
+    detachment = detach() if daemon else None
+    if uds and not given:
+        listeners = [stack.enter_context(listening_at(uds))]
+    else:
+        listeners = [stack.enter_context(each) for each in given or (listen(options.host, options.port),)]
+    ready = ReadyServer(
+        url=local_url_of(listeners),
+        port=next(iter(ports_of(listeners)), None),
+        pid=os.getpid(),
+        uds=str(uds.absolute()) if uds and not given else None,
+        ca=str(Path(certificate).absolute()) if certificate else None,
+    )
+    place = _Place(ready, ready_file, detachment)
+    stack.enter_context(place)
+    app = build_app(options)
+    service: Service = app.state.service
+    banner = _banner(place, exposed_addresses(listeners), options, contracts, service)
+
+    def on_ready() -> None:
+        place.announce(banner)
+        # Not opened before: a server in the background leaves the terminal with its announcement.
+        if call_log := log.open(JournalReader(service.spaces.journal), sys.stderr):
+            stack.callback(call_log.close)
+            call_log.start()
+
+    serve_until_signal(app, listeners, on_ready, interception)
+
+
+class _Place:
+    """Where other programs find a server: on the terminal, in its ready file, and in the state of the background.
+
+    Args:
+        server: The server.
+        ready_file: Path of its ready file, if any.
+        detachment: Its process, if it runs in the background.
+    """
+
+    def __init__(self, server: ReadyServer, ready_file: Path | None, detachment: Detachment | None) -> None:
+        uds = Path(server.uds) if server.uds else None
+        self.background = BackgroundServer.of(server.port, uds) if detachment else None
+        self.server = replace(server, log=str(self.background.log)) if self.background else server
+        self._files = [path for path in (ready_file, self.background and self.background.file) if path]
+        self._detachment = detachment
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = self.background.hold() if self.background else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._files:
+            self.server.remove(path)
+        if self._lock:
+            self._lock.release()
+
+    def how_to_stop(self) -> str:
+        """Return a sentence for the banner."""
+        if not self.background:
+            return "Press Ctrl-C to stop."
+        return (
+            f"It runs in the background (PID {self.server.pid}), and its log is {self.background.log}.\n"
+            f"To stop it: seedbed stop {self.background.option}"
+        )
+
+    def announce(self, banner: str) -> None:
+        """Tell the user and other programs that the server accepts requests."""
+        for path in self._files:
+            try:
+                self.server.save(path)
+            except OSError as error:
+                print(f"seedbed serve: cannot write {path}: {error.strerror}.", file=sys.stderr)
+        try:
+            print(banner, flush=True)
+        except OSError as error:
+            # The server is ready all the same.
+            discard_output()
+            problem = f"seedbed serve: cannot print to standard output: {error.strerror}."
+            print(problem, banner, sep="\n", file=sys.stderr)
+        if self._detachment and self.background:
+            self._detachment.leave(self.background.log)
 
 
 def _replaced(contracts: dict[Path, Contract]) -> str:
@@ -92,29 +210,45 @@ def _replaced(contracts: dict[Path, Contract]) -> str:
     return "".join(f"The contract {path} replaces the built-in one of {model}.\n" for path, model in replacing)
 
 
-def _banner(url: str, options: ServerOptions, replaced: str, balances: str) -> str:
+def _banner(
+    place: _Place, exposed: list[str], options: ServerOptions, contracts: dict[Path, Contract], service: Service
+) -> str:
     """Return what is printed when the server is ready: its URL, its keys and requests to start with."""
-    operation, shared, key = default_contract().operation, job_api(), options.accounts[0].key
+    operation, shared, key, url = default_contract().operation, job_api(), options.accounts[0].key, place.server.url
+    uds = f" --unix-socket {shlex.quote(place.server.uds)}" if place.server.uds else ""
     create = shlex.quote(f"{url}{operation.path}")
     auth = f"-H {shlex.quote(f'{operation.header}: {operation.scheme} {key}')}"
     body = shlex.quote(json.dumps(example_of(default_contract().part("request"))))
     server = "" if url == local.BASE_URL else f" --url {shlex.quote(url)}"
     with_key = "" if key == local.KEY else f" --key {shlex.quote(key)}"
     record = shlex.quote(f"{url}{shared.record_info.path}?{shared.record_info.query}=TASK_ID")
-    return f"""\
-Seedbed is ready on {url}
-{replaced}
-Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
-{balances}
-
-Create a task:
-  curl -s {create} {auth} -H 'Content-Type: application/json' -d {body}
-Get its record:
-  curl -s {record} {auth}
+    generate = f"""
 Create a task, wait for it and save the image, from another terminal:
   seedbed generate "A hill at dawn" -o hill.jpg{server}{with_key}
+"""
+    return f"""\
+Seedbed is ready on {f"{place.server.uds}, as {url}" if uds else url}
+{_exposure(exposed, options)}{_replaced(contracts)}
+Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
+{_balances(service)}
 
-Press Ctrl-C to stop."""
+Create a task:
+  curl -s{uds} {create} {auth} -H 'Content-Type: application/json' -d {body}
+Get its record:
+  curl -s{uds} {record} {auth}{"" if uds else generate.rstrip()}
+
+{place.how_to_stop()}"""
+
+
+def _exposure(exposed: list[str], options: ServerOptions) -> str:
+    """Return a warning about a server that other machines can call, empty for any other."""
+    if not exposed:
+        return ""
+    control = "needs the control token" if options.control_token else "takes callers on this machine only"
+    return (
+        f"Warning: other machines can call this server, since it listens on {', '.join(exposed)}. The control API "
+        f"{control}.\n"
+    )
 
 
 def _balances(service: Service) -> str:

@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,11 +23,12 @@ from seedbed_schemas import local
 from seedbed_mock.app import SwappableApp, build_app
 from seedbed_mock.options import ServerOptions, keywords_of
 from seedbed_mock.protocol import LimitedConfig, LimitedProtocol
-from seedbed_mock.settings import base_url
+from seedbed_mock.sockets import listen, ports_of, url_of
 from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    import socket
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import FrameType
 
     from starlette.applications import Starlette
@@ -51,10 +51,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 10
-
-
-class ListenError(OSError):
-    """The server cannot listen on the address; the message says why."""
 
 
 @keywords_of(ServerOptions)
@@ -222,15 +218,15 @@ class _ServerThread:
 
 def serve_until_signal(
     app: Starlette,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     on_ready: Callable[[], None],
     interception: Interception | None = None,
 ) -> None:
-    """Serve on a socket until SIGINT or SIGTERM. A second signal ends the process at once.
+    """Serve on sockets until SIGINT or SIGTERM. A second signal ends the process at once.
 
     Args:
         app: The application.
-        listener: The listening socket.
+        listeners: The listening sockets.
         on_ready: Called when the server accepts requests.
         interception: What the server intercepts.
     """
@@ -254,41 +250,7 @@ def serve_until_signal(
         signal.signal(number, stop)
     # Open until the process ends, since the interpreter can wait for threads after this function.
     nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123
-    server.run([listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        ListenError: The server cannot listen on the address.
-    """
-    try:
-        name = host.removeprefix("[").removesuffix("]")
-        family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # "::" means all addresses, those of IPv4 included, as in most servers; Python separates them by default.
-        is_dual = address[0] == "::" and socket.has_dualstack_ipv6()
-        listener = socket.create_server(
-            address[:2], family=family, backlog=2048, reuse_port=False, dualstack_ipv6=is_dual
-        )
-        # asyncio disables Nagle's algorithm only on sockets whose protocol is TCP, and Python leaves it at 0.
-        return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
-    except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
-        raise ListenError(f"cannot listen on {host} port {port}: {reason}") from error
-
-
-def ports_of(listeners: Iterable[socket.socket]) -> list[int]:
-    """Return the ports of listening sockets; a Unix socket has none."""
-    names = (listener.getsockname() for listener in listeners)
-    return [name[1] for name in names if isinstance(name, tuple)]
-
-
-def url_of(listener: socket.socket) -> str:
-    """Return the base URL of a listening socket."""
-    host, port = listener.getsockname()[:2]
-    return base_url(host, port)
+    server.run(list(listeners))
 
 
 class _OwnRecords(logging.Filter):

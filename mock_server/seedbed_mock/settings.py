@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -43,6 +45,13 @@ MOST_CREDITS: Final = 10**9
 
 class SettingsError(ValueError):
     """An option is invalid; the message says which values are valid."""
+
+
+def state_folder() -> Path:
+    """Return the folder for what outlives a server: ``seedbed`` in ``XDG_STATE_HOME``, or in ``~/.local/state``."""
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # A relative path is invalid and ignored, as the XDG specification says.
+    return (home if home.is_absolute() else Path.home() / ".local" / "state") / "seedbed"
 
 
 @lru_cache(256)

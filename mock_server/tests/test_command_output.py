@@ -19,7 +19,7 @@ from seedbed_schemas.openapi import example_of
 CONTRACT = default_contract()
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
 FULL = Path("/dev/full")
-COMMANDS = ["check", "clauses", "credits", "derive", "generate", "openapi", "serve", "task"]
+COMMANDS = ["check", "clauses", "credits", "derive", "generate", "health", "openapi", "serve", "stop", "task", "wait"]
 COMMANDS += ["accounts list", "accounts top-up", "accounts reset", "faults list", "faults add", "faults clear"]
 SEEDBED = [sys.executable, "-c", "import sys; from seedbed_mock.__main__ import command; sys.exit(command())"]
 
@@ -186,15 +186,22 @@ def test_the_help_lists_all_commands_and_choices(
     listed = re.findall(r"│ (\w+) ", capsys.readouterr().out)
     assert listed == [
         "accounts",
+        "callbacks",
         "check",
         "clauses",
         "credits",
         "derive",
+        "durations",
+        "env",
         "faults",
         "generate",
+        "health",
         "openapi",
+        "run",
         "serve",
+        "stop",
         "task",
+        "wait",
     ]
     main(["serve", "--help"])
     assert "[choices: documented, observed]" in capsys.readouterr().out

@@ -186,8 +186,12 @@ def commands_of(example: Example) -> list[str]:
 
 def run(command: str, server: MockServer, capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command in the current folder and return what it prints."""
+    if "seedbed serve --daemon" in command:
+        return run_in_background(command, server)
     if "seedbed serve" in command:
         return start_server(command)
+    if command.startswith("seedbed stop"):
+        return ""  # see run_in_background()
     if re.match(r"seedbed faults (list|add|clear)", command):
         command += f" --url {server.url}"
     if command.startswith("seedbed check"):
@@ -211,10 +215,21 @@ def command_environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
 
 
+def run_in_background(command: str, server: MockServer) -> str:
+    """Start a server in the background on a free port, and stop it."""
+    folder = Path.cwd() / "state"
+    environment = command_environment() | {"XDG_STATE_HOME": str(folder)}
+    for line in (f"{command} --port 0", "seedbed stop"):
+        done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert server.url not in done.stdout
+    return ""
+
+
 def start_server(command: str) -> str:
     """Start a server on a free port, wait until it is ready, and stop it."""
     with subprocess.Popen(
-        ["bash", "-c", f"exec {command} --port 0"],
+        ["bash", "-c", f"{command.replace('seedbed serve', 'exec seedbed serve')} --port 0"],
         env=command_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -224,7 +239,7 @@ def start_server(command: str) -> str:
         assert process.stderr
         first = process.stdout.readline()
         process.terminate()
-        assert "http://127.0.0.1:" in first, f"{command}: {first}{process.stderr.read()}"
+        assert "Seedbed is ready on " in first, f"{command}: {first}{process.stderr.read()}"
     return ""
 
 

@@ -34,6 +34,7 @@ from seedbed_mock.faults.connection import (
 )
 from seedbed_mock.request_body import read_body
 from seedbed_mock.responses import ApiResponse
+from seedbed_mock.sockets import listen, url_of
 from seedbed_schemas import job_api
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -141,14 +142,14 @@ class FaultyServer:
 @contextlib.contextmanager
 def run_faulty_server(loop: Any = LOOPS[-1]) -> Iterator[FaultyServer]:
     stage, ready = FaultyApp(), threading.Event()
-    with server_module.listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = server_module._UvicornServer(stage, ready.set)
         server.config.loop = loop
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         assert ready.wait(LONG_SECONDS)
         address = listener.getsockname()
-        faulty = FaultyServer(server_module.url_of(listener), address, stage, server, thread)
+        faulty = FaultyServer(url_of(listener), address, stage, server, thread)
         try:
             yield faulty
         finally:

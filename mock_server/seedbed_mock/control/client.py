@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -14,6 +15,7 @@ from seedbed_mock.settings import CONTROL_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 _TIMEOUT_SECONDS = 60
@@ -47,9 +49,8 @@ def call_control_api(  # noqa: PLR0917 (the order of the parts of a request)
         OSError: The server cannot be reached.
         ValueError: The server is not a mock server, or the URL is invalid.
     """
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-    target = f"{CONTROL_ROOT}/{path}{'?' if query else ''}{urlencode(query or {})}"
+    connection = open_connection(url, _TIMEOUT_SECONDS)
+    target = f"{urlsplit(url).path.rstrip('/')}{CONTROL_ROOT}/{path}{'?' if query else ''}{urlencode(query or {})}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         connection.request(method, target, None if body is None else json.dumps(body), headers)
@@ -57,6 +58,46 @@ def call_control_api(  # noqa: PLR0917 (the order of the parts of a request)
         return read_response(response.status, response.read())
     finally:
         connection.close()
+
+
+def open_connection(
+    url: str, timeout: float, uds: Path | None = None, ca: Path | None = None
+) -> http.client.HTTPConnection:
+    """Return a connection to a server, which connects with its first request.
+
+    Args:
+        url: Base URL of the server.
+        timeout: Seconds that each step may take.
+        uds: Path of its Unix socket, ``None`` for TCP.
+        ca: PEM file with the certificate of its CA, ``None`` for those of the system.
+
+    Raises:
+        OSError: The file of the CA cannot be used.
+        ValueError: The URL is invalid.
+    """
+    parts = urlsplit(url)
+    if uds is not None:
+        return _UnixConnection(uds, timeout)
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    import ssl  # most servers are called without TLS
+
+    context = ssl.create_default_context(cafile=ca)
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def read_response(status: int, body: bytes) -> dict[str, Any]:

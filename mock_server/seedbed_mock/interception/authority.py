@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from filelock import FileLock, Timeout
 
 from seedbed_mock.interception.environment import CERTIFICATE_NAME
-from seedbed_mock.settings import SettingsError
+from seedbed_mock.settings import SettingsError, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -272,13 +272,6 @@ def _sweep(folder: Path) -> None:
 
 
 # The authority of the user
-
-
-def state_folder() -> Path:
-    """Return the folder for the authority of ``seedbed serve --tls``: ``seedbed`` in ``XDG_STATE_HOME``."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    # A relative path is invalid and ignored, as the XDG specification says.
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state") / "seedbed"
 
 
 def user_authority(names: Iterable[str], folder: Path | None = None) -> CertificateAuthority:

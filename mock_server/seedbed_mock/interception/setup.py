@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.interception.authority import context_of_files, server_context, state_folder, user_authority
+from seedbed_mock.interception.authority import context_of_files, server_context, user_authority
 from seedbed_mock.interception.environment import write_bundle
 from seedbed_mock.interception.hosts import HTTPS, Host, HostRules, RefusedError
+from seedbed_mock.settings import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
