@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from seedbed_mock import MockServer
-    from seedbed_mock.interception.session import InterceptionSession
+    from seedbed_mock.interception.setup import Reporter
 
 
 _USAGE_ERROR = 2
@@ -82,6 +82,8 @@ def run(
         is_there = Path(command[0]).exists() and os.sep in command[0]
         _say(f"{for_display(command[0])} {'is not executable' if is_there else 'was not found'}.")
         return _NOT_EXECUTABLE if is_there else _NOT_FOUND
+    from seedbed_mock.interception.setup import InterceptionSession  # cryptography takes time to load
+
     options = options or RunOptions()
     with ExitStack() as stack:
         program = stack.enter_context(_Program())
@@ -90,7 +92,9 @@ def run(
             options.check()
             if options.tls_files:
                 return _fail("a run makes a certificate of its own; omit --tls-cert and --tls-key.", _USAGE_ERROR)
-            session = stack.enter_context(_open_session(options))
+            session = stack.enter_context(
+                InterceptionSession(options.patched_contracts, options.intercepted_hosts, options.egress, write=_say)
+            )
             server = stack.enter_context(start_server(options, session.interception))
         except ListenError as error:
             return _fail(f"{error}. Choose another --port or --host.")
@@ -100,15 +104,11 @@ def run(
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
         hosts = ", ".join(f"https://{host}" for host in sorted(session.interception.rules.intercepted))
         _say(f"{hosts} is the mock server on {url}, whose key is {server.key}.")
+        # With --db, there may be tasks of earlier runs.
+        earlier = _tasks(server)
         status = program.run(command, session.environment(url))
-        _say(_summary(server, session, _created(server)))
+        _say(_summary(server, session.interception.reporter, _tasks(server) - earlier))
     return status
-
-
-def _open_session(options: RunOptions) -> InterceptionSession:
-    from seedbed_mock.interception.session import InterceptionSession  # cryptography takes time to load
-
-    return InterceptionSession(options.patched_contracts, options.intercepted_hosts, options.egress, write=_say)
 
 
 def _say(sentence: str) -> None:
@@ -122,29 +122,29 @@ def _fail(sentence: str, code: int = 1) -> int:
     return code
 
 
-def _summary(server: MockServer, session: InterceptionSession, tasks: int) -> str:
-    """Return what was intercepted, what passed, and what is likely wrong."""
-    calls = session.interception.reporter.calls
-    parts = [f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}"]
-    parts.append(f"{plain(server.bill.credits)} credits")
-    text = f"{', '.join(parts)}."
-    if passed := session.interception.reporter.passed:
-        text += f" Connections passed to {', '.join(map(for_display, passed))}."
-    if not calls:
-        text += " No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
-    elif any(each["code"] == http.client.UNAUTHORIZED for each in server.calls):
-        text += f" Calls with another key than {server.key} were refused; pass the key of the program with --key."
-    return text
-
-
-def _created(server: MockServer) -> int:
-    """Return the number of tasks that were created."""
+def _tasks(server: MockServer) -> int:
+    """Return the number of tasks that a server has."""
     page = server.control("GET", "tasks", limit=_PAGE)
     number = len(page["tasks"])
     while "before" in page:
         page = server.control("GET", "tasks", limit=_PAGE, before=page["before"])
         number += len(page["tasks"])
     return number
+
+
+def _summary(server: MockServer, reporter: Reporter, tasks: int) -> str:
+    """Return what was intercepted, what passed, and what is likely wrong."""
+    calls = reporter.calls
+    parts = [f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}"]
+    parts.append(f"{plain(server.bill.credits)} credits")
+    text = f"{', '.join(parts)}."
+    if passed := reporter.passed:
+        text += f" Connections passed to {', '.join(map(for_display, passed))}."
+    if not calls:
+        text += " No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
+    elif any(each["code"] == http.client.UNAUTHORIZED for each in server.calls):
+        text += f" Calls with another key than {server.key} were refused; pass the key of the program with --key."
+    return text
 
 
 class _Program:
@@ -228,10 +228,14 @@ class _Program:
         find = _adopted if self._is_in_terminal else lambda: [-own]
         for number in (signal.SIGTERM, _KILL):
             end = time.monotonic() + _LEFTOVER_SECONDS
-            while _signal_all(find(), number) and time.monotonic() < end:
-                _reap()
+            # The signal once, then only whether they are still there.
+            found = _signal_all(find(), number)
+            while found and time.monotonic() < end:
+                # Those that this process adopted stay until their exit code is taken.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(-1, os.WNOHANG)
                 time.sleep(_POLL_SECONDS)
-                number = 0  # noqa: PLW2901 (sent once; then only whether they are still there)
+                found = _signal_all(find(), 0)
 
 
 def _signal_all(processes: Iterable[int], number: int) -> bool:
@@ -254,13 +258,6 @@ def _adopted() -> list[int]:
             if int(parent) == os.getpid() and int(group) == os.getpgrp():
                 found.append(int(path.parent.name))
     return found
-
-
-def _reap() -> None:
-    """Let the processes that this process adopted, and that have ended, disappear."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
 
 
 def _adopt_orphans(*, wanted: bool) -> None:

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from seedbed_mock.app import SwappableApp
     from seedbed_mock.callbacks.inbox import AsyncInbox, Inbox
-    from seedbed_mock.interception.session import Intercepted
-    from seedbed_mock.interception.setup import Interception
+    from seedbed_mock.interception.setup import Intercepted, Interception
     from seedbed_mock.settings import Egress
     from seedbed_mock.state import InternalError, Service
 
@@ -386,7 +385,7 @@ class MockServer:
             RuntimeError: The server has stopped.
             SettingsError: A host is invalid.
         """
-        from seedbed_mock.interception.session import (
+        from seedbed_mock.interception.setup import (
             Intercepted,
             InterceptionSession,
         )  # cryptography takes time to load

@@ -16,7 +16,7 @@ import ssl
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,13 +28,15 @@ from seedbed_mock.interception.environment import CERTIFICATE_NAME
 from seedbed_mock.settings import SettingsError, state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 RUN_LIFETIME: Final = dt.timedelta(hours=24)
 STATE_LIFETIME: Final = dt.timedelta(days=365)
 
-_KEY_NAME = "ca-key.pem"
+KEY_NAME: Final = "ca-key.pem"
+"""File name of its private key there."""
+
 _LOCK_NAME = "lock"
 _RUN_PREFIX = "seedbed-run-"
 _NEW_SECONDS = 60
@@ -99,7 +101,7 @@ class CertificateAuthority:
         # With a number: a trust store tells two authorities of one name apart by their keys only.
         name = _name(f"Seedbed {title} {serial % 16**8:08x}")
         permitted = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_network(each)) for each in _OWN_NETWORKS)]
-        permitted += [_permitted(each) for each in names]
+        permitted += [_general_name(each, ipaddress.ip_network) for each in names]
         usage = dict.fromkeys(_USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
         builder = (
             _builder(name, name, key.public_key(), serial, lifetime)
@@ -110,15 +112,39 @@ class CertificateAuthority:
         )
         return cls(builder.sign(key, hashes.SHA256()), key, folder)
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the authority that :meth:`save` wrote to a folder.
+
+        Raises:
+            OSError: A file cannot be read.
+            SettingsError: Other users can read the key.
+            ValueError: A file is damaged.
+        """
+        path = folder / KEY_NAME
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise SettingsError(f"Other users can read the key of the CA; run chmod 600 {path}, or make a new CA.")
+        certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE_NAME).read_bytes())
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise ValueError("The key is not that of the certificate.")
+        return cls(certificate, key, folder)
+
+    def save(self) -> None:
+        """Write the key, for this user alone, and the certificate to the folder."""
+        (self._folder / KEY_NAME).unlink(missing_ok=True)
+        handle = os.open(self._folder / KEY_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_private_pem(self._key))
+        # The certificate last and at once: it shows that the authority is complete.
+        unfinished = self._folder / f"{CERTIFICATE_NAME}.new"
+        unfinished.write_bytes(self.certificate)
+        unfinished.replace(self._folder / CERTIFICATE_NAME)
+
     @property
     def certificate(self) -> bytes:
         """The certificate of the authority as PEM, for programs to trust."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def key(self) -> bytes:
-        """The private key as PEM."""
-        return _private_pem(self._key)
 
     @property
     def expires(self) -> dt.datetime:
@@ -180,7 +206,7 @@ class CertificateAuthority:
                 file.write(_private_pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
             context.load_cert_chain(path)
         finally:
-            os.unlink(path)  # noqa: PTH108 (a string, as mkstemp returns it)
+            Path(path).unlink()
 
 
 _USAGES = (
@@ -211,16 +237,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:_LONGEST_NAME])])
 
 
-def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
+def _general_name(host: str, parse: Callable[[str], Any] = ipaddress.ip_address) -> x509.DNSName | x509.IPAddress:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _permitted(host: str) -> x509.DNSName | x509.IPAddress:
-    try:
-        return x509.IPAddress(ipaddress.ip_network(host))
+        return x509.IPAddress(parse(host))
     except ValueError:
         return x509.DNSName(host)
 
@@ -285,13 +304,13 @@ def user_authority(names: Iterable[str], folder: Path | None = None) -> Certific
         SettingsError: Its files cannot be read or written, it has expired, or it cannot certify one of the names.
     """
     folder, names = folder or state_folder(), tuple(names)
-    remedy = f"remove {folder / CERTIFICATE_NAME} and {folder / _KEY_NAME}, and start again to make a new one"
+    remedy = f"remove {folder / CERTIFICATE_NAME} and {folder / KEY_NAME}, and start again to make a new one"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(folder / _LOCK_NAME, timeout=10):
             if not (folder / CERTIFICATE_NAME).exists():
-                _write_authority(CertificateAuthority.create("CA", names, STATE_LIFETIME, folder), folder)
-            authority = _read_authority(folder)
+                CertificateAuthority.create("CA", names, STATE_LIFETIME, folder).save()
+            authority = CertificateAuthority.load(folder)
     except SettingsError:
         raise
     except (OSError, Timeout) as error:
@@ -304,28 +323,6 @@ def user_authority(names: Iterable[str], folder: Path | None = None) -> Certific
     if refused := next((name for name in names if not authority.permits(name)), None):
         raise SettingsError(f"The CA in {folder} was made without the host {refused}; {remedy}, and trust that.")
     return authority
-
-
-def _write_authority(authority: CertificateAuthority, folder: Path) -> None:
-    (folder / _KEY_NAME).unlink(missing_ok=True)
-    handle = os.open(folder / _KEY_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(authority.key)
-    # The certificate last and at once: it shows that the authority is complete.
-    unfinished = folder / f"{CERTIFICATE_NAME}.new"
-    unfinished.write_bytes(authority.certificate)
-    unfinished.replace(folder / CERTIFICATE_NAME)
-
-
-def _read_authority(folder: Path) -> CertificateAuthority:
-    path = folder / _KEY_NAME
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise SettingsError(f"Other users can read the key of the CA; run chmod 600 {path}, or make a new CA.")
-    certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE_NAME).read_bytes())
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise ValueError("The key is not that of the certificate.")
-    return CertificateAuthority(certificate, key, folder)
 
 
 # A certificate of the user's own
@@ -341,37 +338,22 @@ def context_of_files(certificate: Path, key: Path) -> HostContext:
     Raises:
         SettingsError: A file cannot be read, the key is encrypted or not that of the certificate, or it has expired.
     """
-    for path in (certificate, key):
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}.") from error
-        if path == certificate:
-            _check_certificate(path, content)
+    try:
+        first, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
+        key.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: {error.strerror}.") from error
+    except ValueError as error:
+        raise SettingsError(f"{certificate} is not a certificate; pass a PEM file that contains one.") from error
+    start, end = first.not_valid_before_utc, first.not_valid_after_utc
+    if not start <= _now() <= end:
+        raise SettingsError(f"The certificate {certificate} is valid from {start:%Y-%m-%d} to {end:%Y-%m-%d} only.")
     context = server_context("")
     try:
-        context.load_cert_chain(certificate, key, password=_refuse_password)
+        # With an empty password, OpenSSL does not ask for one.
+        context.load_cert_chain(certificate, key, password=b"")
     except ssl.SSLError as error:
-        if "KEY_VALUES_MISMATCH" in str(error):
-            raise SettingsError(
-                f"The key {key} does not belong to the certificate {certificate}; pass its own."
-            ) from error
-        raise SettingsError(f"{key} is not a private key; pass a PEM file that contains one.") from error
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise SettingsError(f"The key {key} is not that of the certificate {certificate}; pass its own.") from error
+        raise SettingsError(f"{key} is not a private key without a password; pass a PEM file with one.") from error
     return context
-
-
-def _check_certificate(path: Path, content: bytes) -> None:
-    try:
-        first, *_ = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
-        raise SettingsError(f"{path} is not a certificate; pass a PEM file that contains one.") from error
-    if first.not_valid_after_utc < _now():
-        raise SettingsError(
-            f"The certificate {path} expired on {first.not_valid_after_utc:%Y-%m-%d}; pass a valid one."
-        )
-    if first.not_valid_before_utc > _now():
-        raise SettingsError(f"The certificate {path} is valid from {first.not_valid_before_utc:%Y-%m-%d} on only.")
-
-
-def _refuse_password() -> str:
-    raise SettingsError("The key of the certificate is encrypted; pass a key without a password.")

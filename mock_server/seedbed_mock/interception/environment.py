@@ -69,16 +69,15 @@ class ProgramEnvironment:
         if form == "json":
             return json.dumps(dict(self.variables), indent=2)
         if form == "github":
-            return "\n".join(f"{name}={value}" for name, value in self._with_removed("").items())
+            # A step cannot remove a variable. An empty one means the same to OpenSSL and curl.
+            variables = {**self.variables, **dict.fromkeys(self.removed, "")}
+            return "\n".join(f"{name}={value}" for name, value in variables.items())
         if form == "compose":
             # A JSON string is a YAML string; Compose would replace what follows a single dollar sign.
             pairs = {name: json.dumps(value.replace("$", "$$")) for name, value in self.variables.items()}
             return "\n".join(["environment:", *(f"  {name}: {value}" for name, value in pairs.items())])
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.variables.items()]
         return "\n".join([*lines, *(f"unset {name}" for name in self.removed)])
-
-    def _with_removed(self, value: str) -> dict[str, str]:
-        return {**self.variables, **dict.fromkeys(self.removed, value)}
 
 
 def environment_for(
@@ -106,7 +105,9 @@ def environment_for(
     direct = ",".join([*_OWN_HOSTS, *_direct_hosts(inherited, rules)])
     variables |= dict.fromkeys(_both_cases(("no_proxy",)), direct)
     variables["NODE_USE_ENV_PROXY"] = "1"
-    variables |= _hook_variables(rules, proxy, bundle, inherited)
+    # The hooks know addresses of IPv4 only.
+    if ":" not in (urlsplit(proxy).hostname or ""):
+        variables |= _hook_variables(rules, proxy, bundle, inherited)
     return ProgramEnvironment(variables, tuple(name for name in _REMOVED if name in inherited))
 
 

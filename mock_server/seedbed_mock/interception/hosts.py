@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 HTTPS: Final = 443
 HTTP: Final = 80
 
+_PAID = (
+    "{name} is a host of the paid service, and nothing passes to it; let the mock server stand in for it with"
+    " --intercept {name}"
+)
 _LARGEST_PORT = 65535
 _LONGEST_NAME = 253
 _LABEL = r"[a-z0-9_-]{1,63}"
@@ -133,6 +137,12 @@ class HostRules:
         """Return whether the mock server stands in for a host; plain HTTP has a port of its own."""
         return host in self.intercepted or (host.port == HTTP and Host(host.name, HTTPS) in self.intercepted)
 
+    def reason_against(self, name: str) -> str:
+        """Return why no certificate is made for a host."""
+        if any(f".{name}".endswith(f".{domain}") for domain in self.domains):
+            return _PAID.format(name=for_display(name))
+        return f"{for_display(name)} is not intercepted; let the mock server stand in for it with --intercept"
+
     def check_passage(self, host: Host, port: int, *, is_local: bool) -> None:
         """Check that a connection may pass to a host that is not intercepted.
 
@@ -149,10 +159,7 @@ class HostRules:
             ports = ", ".join(str(each.port) for each in sorted(self.intercepted) if each.name == name)
             raise RefusedError(f"{name} is intercepted on port {ports}, not on port {host.port}")
         if any(f".{name}".endswith(f".{domain}") for domain in self.domains):
-            raise RefusedError(
-                f"{name} is a host of the paid service, and nothing passes to it; let the mock server stand in for it"
-                f" with --intercept {name}"
-            )
+            raise RefusedError(_PAID.format(name=name))
         if not is_local:
             raise RefusedError(f"{name} is not intercepted, and the mock server passes on nothing of other machines")
         if self.egress == "deny":

@@ -6,22 +6,34 @@ import contextlib
 import logging
 import os
 import ssl
+from contextlib import ExitStack
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.interception.authority import context_of_files, server_context, user_authority
-from seedbed_mock.interception.environment import write_bundle
-from seedbed_mock.interception.hosts import HTTPS, Host, HostRules, RefusedError
+from seedbed_mock.interception.authority import (
+    RUN_LIFETIME,
+    CertificateAuthority,
+    context_of_files,
+    run_folder,
+    server_context,
+    user_authority,
+)
+from seedbed_mock.interception.environment import environment_for, write_bundle
+from seedbed_mock.interception.hosts import Host, HostRules
 from seedbed_mock.settings import state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from types import TracebackType
 
-    from seedbed_mock.interception.authority import CertificateAuthority, HostContext
+    from seedbed_schemas import Contract
+
+    from seedbed_mock.interception.authority import HostContext
     from seedbed_mock.options import ServerOptions
+    from seedbed_mock.settings import Egress
 
 
 _MOST_REPORTS = 1000
@@ -168,19 +180,9 @@ class Interception:
         elif host in self._own_names:
             connection.context = self.context(_OWN[0])
         else:
-            self._report_unknown(host)
+            self.reporter.report(f"Refused: {self.rules.reason_against(host)}.")
             return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
         return None
-
-    def _report_unknown(self, host: str) -> None:
-        problem = f"{for_display(host)} is not intercepted; let the mock server stand in for it with --intercept"
-        try:
-            self.rules.check_passage(Host.parse(host), HTTPS, is_local=True)
-        except ValueError:
-            pass  # no host name at all
-        except RefusedError as error:
-            problem = str(error)
-        self.reporter.report(f"Refused: {problem}.")
 
     def origin(self, name: str) -> Host | None:
         """Return the intercepted host that has a name, ``None`` for the server itself."""
@@ -189,3 +191,93 @@ class Interception:
     def is_own(self, name: str) -> bool:
         """Return whether a name or address is that of the server itself."""
         return name in self._own_names
+
+
+class InterceptionSession:
+    """The interception of one run. Closing it removes what it wrote; the key of its authority is never written.
+
+    Args:
+        contracts: Contracts of the models that the mock server has; their servers are intercepted.
+        hosts: Further hosts to intercept, as ``HOST`` or ``HOST:PORT``.
+        egress: What becomes of connections to other hosts.
+        write: Takes what is reported about connections; by default it is logged.
+        inherited: The environment so far, by default that of this process.
+
+    Attributes:
+        interception: What a server needs to intercept.
+
+    Raises:
+        OSError: The folder cannot be written.
+        SettingsError: A host is invalid.
+    """
+
+    def __init__(
+        self,
+        contracts: Iterable[Contract],
+        hosts: Iterable[str] = (),
+        egress: Egress = "allow",
+        *,
+        write: Callable[[str], None] | None = None,
+        inherited: Mapping[str, str] | None = None,
+    ) -> None:
+        rules = HostRules.of(contracts, hosts, egress)
+        self._inherited = os.environ if inherited is None else inherited
+        self._stack = ExitStack()
+        folder = self._stack.enter_context(run_folder())
+        authority = CertificateAuthority.create("run", rules.names, RUN_LIFETIME, folder)
+        self._bundle = write_bundle(folder, authority.certificate, self._inherited)
+        self.interception = Interception(rules, authority, certificate=self._bundle, reporter=Reporter(write))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def environment(self, proxy: str) -> dict[str, str]:
+        """Return the environment in which a program reaches the mock server at a URL."""
+        changes = environment_for(self.interception.rules, proxy, self._bundle, self._inherited)
+        return changes.applied_to(self._inherited)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._stack.close()
+
+
+class Intercepted:
+    """An interception by a running mock server, for the programs that a test starts.
+
+    Leaving it as a context manager ends it, and so does the end of the server.
+
+    Args:
+        session: The interception.
+        url: URL of the proxy.
+        end: Ends it at the server.
+
+    Attributes:
+        url: URL of the proxy.
+        env: Environment for the programs: that of this process, with what lets their calls reach the server.
+        reports: What was reported about connections, such as a program that does not trust the certificates.
+    """
+
+    def __init__(self, session: InterceptionSession, url: str, end: Callable[[], None], reports: list[str]) -> None:
+        self.url = url
+        self.env = session.environment(url)
+        self.reports = reports
+        self._session = session
+        self._end = end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the interception."""
+        self._end()
+        self._session.close()
