@@ -10,7 +10,7 @@ import ipaddress
 import re
 from functools import lru_cache
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from seedbed_mock.settings import base_url, netloc, split_host
@@ -74,6 +74,46 @@ def _url_called(server: tuple[str, int | None], host: bytes, names: frozenset[st
         return base_url(*server, scheme, root_path)
     name, port = parts
     return base_url(name, None if port == _DEFAULT_PORTS.get(scheme) else port, scheme, root_path)
+
+
+class Place(NamedTuple):
+    """Where a request reached the server.
+
+    Attributes:
+        server: Address at which it arrived.
+        url: Base URL that its client called; see :func:`url_called`.
+        is_named: Whether its Host header gives an address or a name of this server.
+    """
+
+    server: tuple[str, int | None]
+    url: str
+    is_named: bool
+
+
+def place_of(scope: Scope, host: bytes, called: frozenset[str], names: frozenset[str]) -> Place:
+    """Return where a request reached the server; the latest results are remembered.
+
+    Args:
+        scope: ASGI scope of the request.
+        host: Value of its Host header.
+        called: Names that the URLs in responses may have.
+        names: Host names of the server besides its address and localhost.
+    """
+    host = host if len(host) <= _LONGEST_HOST else b""
+    return _place_of(address_of(scope), host, called, names, scope.get("scheme", "http"), scope.get("root_path", ""))
+
+
+@lru_cache(256)
+def _place_of(  # noqa: PLR0917 (the key of the cache)
+    server: tuple[str, int | None],
+    host: bytes,
+    called: frozenset[str],
+    names: frozenset[str],
+    scheme: str,
+    root_path: str,
+) -> Place:
+    url = url_called(server, host, called, scheme, root_path)
+    return Place(server, url, host.decode("latin-1") in own_hosts(server, names))
 
 
 def is_own_url(base: str, called: str, server: tuple[str, int | None], names: frozenset[str]) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from msgspec.structs import replace
 from starlette.requests import ClientDisconnect
 
-from seedbed_mock.access import address_of, url_called
+from seedbed_mock.access import place_of
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
-from seedbed_mock.journal import JournalEntry, truncated
+from seedbed_mock.journal import LARGEST_TEXT, JournalEntry, truncated
 from seedbed_mock.request_body import decode_body, read_body
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.state import RequestContext
@@ -45,7 +46,8 @@ class OperationEndpoint:
         self._operation = operation
         self._handlers = handlers
         self._writer = writer
-        self._names = service.options.called_hosts
+        self._called_names = service.options.called_hosts
+        self._own_names = service.options.own_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request."""
@@ -71,11 +73,12 @@ class OperationEndpoint:
                 has_left = await sleep_by_clock(self._service.clock, effect.draw(fault.random), connection.receive)
                 if has_left:
                     return
-        await response(scope, receive, send)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body})
 
     def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
         started = real_monotonic()
-        query, headers, server = scope["query_string"], dict(scope["headers"]), address_of(scope)
+        query, headers = scope["query_string"], dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
             headers |= _joined(scope["headers"], self._service.key_headers)
         problem = ""
@@ -84,6 +87,7 @@ class OperationEndpoint:
                 body = decode_body(body, encoding)
             except ValueError as error:
                 problem = str(error)
+        place = place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names)
         context = RequestContext(
             headers=headers,
             query=_parameters(query.decode("latin-1")) if query else {},
@@ -91,10 +95,9 @@ class OperationEndpoint:
             operation=self._operation,
             body=body,
             body_problem=problem,
-            base_url=url_called(
-                server, headers.get(b"host", b""), self._names, scope.get("scheme", "http"), scope.get("root_path", "")
-            ),
-            server=server,
+            base_url=place.url,
+            server=place.server,
+            names_server=place.is_named,
             space=self._service.spaces.default,
             now=self._service.now(),
         )
@@ -115,30 +118,34 @@ class OperationEndpoint:
         return response, fault
 
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
-        query, journal = scope["query_string"], context.space.journal
-        journal.add(
-            JournalEntry(
-                number=journal.next_number(),
-                at=context.now,
-                kind="call",
-                operation=self._operation,
-                account=context.account.name if context.account else "",
-                method=scope["method"],
-                target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
-                headers=self._service.kept_headers(scope["headers"]),
-                request=truncated(context.body or b""),
-                code=response.code,
-                status=response.status_code,
-                case=response.case,
-                answer=truncated(response.body),
+        query, journal, body = scope["query_string"], context.space.journal, context.body or b""
+        # Python makes a dictionary for a call with more than 15 keywords, which takes ten times as long.
+        entry = JournalEntry(
+            number=journal.next_number(),
+            at=context.now,
+            kind="call",
+            operation=self._operation,
+            account=context.account.name if context.account else "",
+            method=scope["method"],
+            target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
+            headers=self._service.kept_headers(scope["headers"]),
+            request=body if len(body) <= LARGEST_TEXT else truncated(body),
+            code=response.code,
+            status=response.status_code,
+            case=response.case,
+            answer=response.body if len(response.body) <= LARGEST_TEXT else truncated(response.body),
+            task_id=context.task_id,
+            duration=duration,
+        )
+        if context.refused_by or context.fault:
+            entry = replace(
+                entry,
                 violations=context.violations,
                 fault=context.fault.describe() if context.fault else "",
-                task_id=context.task_id,
-                duration=duration,
                 handler=context.refused_by,
                 reason=context.reason,
             )
-        )
+        journal.add(entry)
 
 
 def _parameters(query: str) -> dict[str, str]:

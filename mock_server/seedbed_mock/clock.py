@@ -42,10 +42,8 @@ def _load_time() -> ModuleType:
 _time = _load_time()
 
 
-def real_monotonic() -> float:
-    """Return the seconds of a clock that never goes back, whatever a test has replaced."""
-    seconds: float = _time.monotonic()
-    return seconds
+real_monotonic: Callable[[], float] = _time.monotonic
+"""Return the seconds of a clock that never goes back, whatever a test has replaced."""
 
 
 def real_time() -> float:

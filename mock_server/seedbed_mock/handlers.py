@@ -18,7 +18,7 @@ from seedbed_schemas.dialect import without_empty_callback
 from seedbed_schemas.openapi import models_data, schema_data
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.access import ForbiddenError, check_origin, is_own_url, own_hosts
+from seedbed_mock.access import ForbiddenError, check_origin, is_own_url
 from seedbed_mock.bill import plain, request_key
 from seedbed_mock.faults.effects import LostTask, OrphanTask, ResponseEffect, ResponseReplacedError, TaskEffect
 from seedbed_mock.faults.engine import ActiveRule, MatchContext, rule_in_prompt
@@ -67,15 +67,11 @@ _UNTIL, _MARK = "until", "mark"
 
 def refuse_web_pages(service: Service, context: RequestContext) -> None:
     """Refuse a request that names another server, or comes from a web page of another origin."""
-    names, headers = service.options.own_hosts, context.headers
+    headers = context.headers
     # Most requests are from programs that name the server by its address, and cost no more than this condition.
-    if (
-        b"origin" in headers
-        or b"sec-fetch-site" in headers
-        or headers.get(b"host", b"").decode("latin-1") not in own_hosts(context.server, names)
-    ):
+    if not context.names_server or b"origin" in headers or b"sec-fetch-site" in headers:
         try:
-            pages = service.options.cors_origins
+            pages, names = service.options.cors_origins, service.options.own_hosts
             check_origin(context.server, headers.items(), names, is_strict=False, pages=pages)
         except ForbiddenError as error:
             problem = str(error).removesuffix(".")
@@ -87,6 +83,11 @@ def refuse_web_pages(service: Service, context: RequestContext) -> None:
 
 def authenticate(service: Service, context: RequestContext) -> None:
     """Find the space and the account of the key."""
+    # Most requests have a configured key as its header is usually written, and name no space.
+    key = service.keys_as_sent.get(context.headers.get(service.credentials[0][0], b""))
+    if key is not None and _SPACE_HEADER not in context.headers:
+        context.account = context.space.accounts[key]
+        return
     operation = service.operation
     is_key, sent = _sent_key(service, context.headers)
     in_key, key = service.spaces.split(sent)
@@ -130,7 +131,8 @@ def _sent_key(service: Service, headers: Mapping[bytes, bytes]) -> tuple[bool, s
 
 def enforce_rate_limit(_: Service, context: RequestContext) -> None:
     """Refuse the request if the account has created too many tasks recently; only created tasks count."""
-    _enforce_limit(context.caller.creations, context)
+    if window := context.caller.creations:
+        _enforce_limit(window, context)
 
 
 def enforce_poll_rate_limit(_: Service, context: RequestContext) -> None:
@@ -140,8 +142,8 @@ def enforce_poll_rate_limit(_: Service, context: RequestContext) -> None:
         window.count(context.now)
 
 
-def _enforce_limit(window: SlidingWindow | None, context: RequestContext) -> None:
-    if window and not window.has_room(context.now):
+def _enforce_limit(window: SlidingWindow, context: RequestContext) -> None:
+    if not window.has_room(context.now):
         raise ServiceError("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
 
 
@@ -277,7 +279,7 @@ def create_task(service: Service, context: RequestContext) -> None:
     account, effect = context.caller, context.fault.rule.effect if context.fault else None
     try:
         # Lost and orphaned tasks end in the same error, so that a client cannot know whether it was charged.
-        if isinstance(effect, LostTask):
+        if effect is not None and isinstance(effect, LostTask):
             service.store.charge(account, context.model.profile.credits, context.now)
             service.ledger.note_loss(context.model.profile.credits)
             context.is_faulted = True
@@ -289,12 +291,12 @@ def create_task(service: Service, context: RequestContext) -> None:
     if account.creations:
         account.creations.count(context.now)
     if task.callback:
-        service.callback_is_due()
+        service.callback_is_due(task.callback.due)
     context.task_id = task.task_id
     response = service.creation_responses[context.model.contract.model]
-    context.data = {**dict.fromkeys(response.id_fields, task.task_id), **response.data}
+    context.data = response.with_id(task.task_id)
     context.envelope = response.envelope
-    if isinstance(effect, OrphanTask):
+    if effect is not None and isinstance(effect, OrphanTask):
         raise ServiceError("internal_error", is_simulated=True)
 
 
@@ -327,18 +329,23 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
             timeline=timeline,
             callback=callback,
         )
-        if isinstance(effect, TaskEffect):
-            task = replace(effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
-        # Another server with the same database may have used the ID.
-        with contextlib.suppress(NameTakenError):
+        # Nearly always None: a look at the class takes longer, since the effects are abstract.
+        task_effect = effect if effect is not None and isinstance(effect, TaskEffect) else None
+        if task_effect:
+            task = replace(task_effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
+        try:
             service.store.create(task, context.caller)
-            request = request_key(task.account, task.model, context.request.get(service.shared.fields.input))
-            images = max(model.profile.images, 1)
-            service.ledger.note_task(task_id, task.space, request, task.price, images, is_free=task.failure is not None)
-            context.is_faulted = isinstance(effect, TaskEffect)
-            if task.callback and task.callback.fault.lets_next_go_first:
-                service.hold_callback(task)
-            return task
+            break
+        except NameTakenError:
+            # By another server with the same database.
+            continue
+    request = request_key(task.account, task.model, context.request.get(service.shared.fields.input))
+    images = max(model.profile.images, 1)
+    service.ledger.note_task(task_id, task.space, request, task.price, images, is_free=task.failure is not None)
+    context.is_faulted = task_effect is not None
+    if task.callback and task.callback.fault.lets_next_go_first:
+        service.hold_callback(task)
+    return task
 
 
 def get_task(service: Service, context: RequestContext) -> None:
@@ -356,7 +363,7 @@ def get_task(service: Service, context: RequestContext) -> None:
         raise ServiceError("task_unknown", task_id=for_display(task_id))
     if (polls := service.options.task_progress.polls) and task.ends is None:
         task = service.store.change(task_id, lambda task: polled(task, now, polls)) or task
-        service.callback_is_due()
+        service.callback_is_due(now)
     context.data = record(task, now, dialect=service.dialect, base_url=service.url_for_clients(context.base_url))
 
 

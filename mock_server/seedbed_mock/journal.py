@@ -162,9 +162,13 @@ class HeaderKeeper:
 
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> KeptHeaders:
         """Return headers without secrets, and truncated; their names are in lower case."""
-        # ASGI allows any iterables here, and some servers pass lists.
-        sent: Headers = tuple(map(tuple, headers))  # type: ignore[arg-type]  # mypy knows no length of these tuples
-        if found := self._remembered.get(sent):
+        sent: Headers = tuple(headers)
+        try:
+            found = self._remembered.get(sent)
+        except TypeError:
+            # ASGI allows any iterables here, and some servers pass lists, which have no hash.
+            return self.kept([(name, value) for name, value in sent])
+        if found:
             return found
         kept, is_safe = [], True
         for name, value in sent[:_MOST_HEADERS]:

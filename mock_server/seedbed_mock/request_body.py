@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from seedbed_mock.responses import ServiceError
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive
+    from starlette.types import Receive
 
 
 LARGEST_BODY: Final = 1024 * 1024
@@ -48,26 +48,17 @@ async def read_body(receive: Receive) -> bytes | None:
     Raises:
         ClientDisconnect: The client disconnected before it had sent the whole body.
     """
-    message = await _next(receive)
-    if not message.get("more_body"):
-        whole: bytes = message.get("body", b"")
-        return whole if len(whole) <= LARGEST_BODY else None
     body, size = bytearray(), 0
-    while True:
-        chunk = message.get("body", b"")
+    while (message := await receive())["type"] != "http.disconnect":
+        chunk, has_more = message.get("body", b""), message.get("more_body", False)
+        if not (has_more or size):
+            return chunk if len(chunk) <= LARGEST_BODY else None
         size += len(chunk)
         if size <= LARGEST_BODY:
             body += chunk
-        if not message.get("more_body") or size > _DRAINED_BODY:
+        if not has_more or size > _DRAINED_BODY:
             return bytes(body) if size <= LARGEST_BODY else None
-        message = await _next(receive)
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message
+    raise ClientDisconnect
 
 
 def decode_body(body: bytes, encoding: bytes) -> bytes | None:

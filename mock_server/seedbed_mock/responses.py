@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,6 +30,11 @@ _STATUSES: Final = frozenset(range(200, 600)) - {204, 205, 304}
 """HTTP statuses of responses with a body; a fault can ask for any code."""
 
 _RAW_MOCK_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in MOCK_HEADERS.items()]
+
+
+@lru_cache(16)
+def _content_type(media_type: str) -> tuple[bytes, bytes]:
+    return b"content-type", media_type.encode("latin-1")
 
 
 class ServiceError(Exception):
@@ -68,8 +74,8 @@ class ApiResponse(Response):
         self.background = None
         self.raw_headers = [
             *_RAW_MOCK_HEADERS,
-            (b"content-type", media_type.encode("latin-1")),
-            (b"content-length", str(len(body)).encode()),
+            _content_type(media_type),
+            (b"content-length", b"%d" % len(body)),
         ]
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:

@@ -293,6 +293,7 @@ class _UvicornServer(uvicorn.Server):
             options,
             app=app,
             http=LimitedProtocol,
+            interface="asgi3",
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",
             lifespan="off",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from seedbed_schemas.contract import default_contract, shipped_contracts
 from seedbed_schemas.messages import Envelope
 from seedbed_schemas.openapi import example_of
@@ -124,6 +125,10 @@ class CreationResponse:
             },
         )
 
+    def with_id(self, task_id: str) -> dict[str, Any]:
+        """Return ``data`` of the response that gives this task ID."""
+        return {**dict.fromkeys(self.id_fields, task_id), **self.data}
+
 
 class ModelCatalogue:
     """The shipped models and further ones, with the codes that they share.
@@ -153,9 +158,8 @@ class ModelCatalogue:
                 self.codes.setdefault(code.name, code)
 
 
-# Without a repr: the headers hold the key, and a traceback may show what a frame holds.
-@dataclass(slots=True, kw_only=True, repr=False)
-class RequestContext:
+# Without garbage collection: a context is part of no cycle, and each request has one.
+class RequestContext(msgspec.Struct, kw_only=True, gc=False):
     """A request on its way through the handlers of its operation; each handler adds what it finds out.
 
     Attributes:
@@ -167,6 +171,7 @@ class RequestContext:
         body_problem: Why the body could not be decoded, empty if it could.
         base_url: URL at which the server was reached.
         server: Address at which the server was reached.
+        names_server: Whether the Host header gives an address or a name of this server.
         space: The space of the request.
         now: When the request arrived, in Unix milliseconds.
         account: The account of the key, ``None`` until the request is authenticated.
@@ -192,10 +197,11 @@ class RequestContext:
     body: bytes | None
     base_url: str
     server: tuple[str, int | None]
+    names_server: bool
     space: Space
     now: int
     account: Account | None = None
-    model: Model = field(init=False)
+    model: Model = cast("Model", None)
     request: Any = None
     text: str = ""
     data: Any = None
@@ -209,6 +215,10 @@ class RequestContext:
     task_fault: str = ""
     refused_by: str = ""
     reason: str = ""
+
+    # The headers hold the key, and a traceback may show what a frame holds.
+    def __repr__(self) -> str:
+        return f"RequestContext({self.operation})"
 
     def settle_fault(self) -> ActiveRule | None:
         """Count a hit of the rule if its effect has changed or will change something, and drop the rule otherwise."""
@@ -258,7 +268,8 @@ class Service:
         ledger: What the tasks would have cost.
         fetches: When the latest images were fetched, in Unix milliseconds, and the IDs of their tasks.
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
-        callback_is_due: Called when a callback is, or will be, due; the dispatcher sets it.
+        callback_is_due: Called with the time at which a callback is, or will be, due; the dispatcher sets it.
+        keys_as_sent: The configured keys by the value that the first header for keys usually has.
         creation_responses: What the response to an accepted request contains, by model.
         started_at: When the server started, by its clock, in Unix seconds.
         scenario_runner: Runs the scenario, ``None`` without one.
@@ -282,6 +293,10 @@ class Service:
         # Nearly always one pair: the contracts of one service agree on how to send a key.
         self.credentials = tuple({(each.header.lower().encode(), each.scheme.lower()): None for each in operations})
         # Of which a request with several must not show one and use another.
+        scheme = self.credentials[0][1]
+        self.keys_as_sent = {
+            f"{scheme.title()} {each.key}".strip().encode(): each.key for each in options.accounts if each.key.isascii()
+        }
         self.key_headers = frozenset({b"host", *(header for header, _ in self.credentials)})
         self.shared = shared
         self.dialect = dialect
@@ -297,7 +312,7 @@ class Service:
         self.ports: set[int] = set()
         self.held_callbacks: dict[str, deque[str]] = {}
         self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)
-        self.callback_is_due: Callable[[], None] = lambda: None
+        self.callback_is_due: Callable[[int | None], None] = lambda _: None
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)
         errors = (code.number for code in catalogue.codes.values() if code.number != success)
@@ -311,8 +326,14 @@ class Service:
         self._last_warning = "", 0.0
         self._last_task = store.newest()
         # In the store, so that URLs stay valid when a server continues with its file.
-        self._secret = store.note_once("secret", token_bytes(32))
+        self._signature = blake2b(key=store.note_once("secret", token_bytes(32)), digest_size=16)
         # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
+        # What is before and after the time in the IDs of each model, unless they contain more: formatting takes long.
+        self._around_time = {
+            name: dialect.task_id.format(family=name.partition("/")[0], milliseconds="\n").split("\n")
+            for name in catalogue.models
+            if "{hex" not in dialect.task_id
+        }
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
 
     def play_scenario(self, name: str) -> None:
@@ -398,9 +419,11 @@ class Service:
         The documented form contains the time in milliseconds, so two tasks of one millisecond get different ones.
         """
         self._last_task = max(now, self._last_task + 1)
-        family = model.partition("/")[0]
-        number = f"{self._ids.getrandbits(128):032x}"
-        return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=number)
+        if (around := self._around_time.get(model)) is None:
+            number = f"{self._ids.getrandbits(128):032x}"
+            family = model.partition("/")[0]
+            return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=number)
+        return f"{around[0]}{self._last_task}{around[1]}"
 
     def result_name(self, task_id: str) -> str:
         """Return the file name of a task's result, which cannot be guessed from the ID."""
@@ -408,7 +431,9 @@ class Service:
 
     def sign(self, text: str) -> str:
         """Return a signature of a text that only a server with this store can make."""
-        return blake2b(text.encode(), key=self._secret, digest_size=16).hexdigest()
+        signature = self._signature.copy()
+        signature.update(text.encode())
+        return signature.hexdigest()
 
     def reset(self, space: str | None = None) -> None:
         """Delete the tasks, journal, balances and added faults of one space, or of all."""

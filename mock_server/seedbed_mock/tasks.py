@@ -249,8 +249,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
 def even_timeline(created: int, duration: int) -> tuple[int, ...]:
     """Return a timeline on which all pending states last equally long; all times in milliseconds."""
+    return tuple(map(created.__add__, _even_steps(duration)))
+
+
+@lru_cache(256)
+def _even_steps(duration: int) -> tuple[int, ...]:
     # Rounded up, so that no state ends early.
-    return tuple([created - (-step * duration // _STEPS) for step in range(1, _STEPS + 1)])
+    return tuple(-(-step * duration // _STEPS) for step in range(1, _STEPS + 1))
 
 
 def on_timeline(task: Task, timeline: tuple[int, ...]) -> Task:

@@ -119,13 +119,18 @@ class CallbackDispatcher:
         self._worker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._is_closed = False
+        self._wakes_at = math.inf
         self._attempts: set[asyncio.Task[None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         service.callback_is_due = self.wake
         self._unwatch = service.clock.watch(self._on_clock_advanced)
 
-    def wake(self) -> None:
-        """Send the callbacks that are due, now and from now on."""
+    def wake(self, due: int | None = None) -> None:
+        """Send the callbacks that are due, now and from now on.
+
+        Args:
+            due: When a callback is due that was just added, in Unix milliseconds; ``None`` to look in any case.
+        """
         if self._is_closed:
             return
         try:
@@ -136,6 +141,9 @@ class CallbackDispatcher:
         if self._loop is not loop or self._worker is None or self._worker.done():
             self._loop, self._woken = loop, asyncio.Event()
             self._worker = loop.create_task(self._work(), name="seedbed callback dispatcher")
+        elif due is not None and due >= self._wakes_at:
+            # Most callbacks are due later than another one, for which the dispatcher wakes anyway.
+            return
         self._woken.set()
 
     async def close(self) -> None:
@@ -184,7 +192,10 @@ class CallbackDispatcher:
     def _seconds_to_next_due(self) -> float | None:
         """Return the time until the next callback is due, in seconds of the clock; ``None`` if none is waiting."""
         due = self._service.store.next_due()
-        return None if due is None else max(due / 1000 - self._service.clock.now(), 0)
+        return None if due is None else self._seconds_to(due)
+
+    def _seconds_to(self, due: int) -> float:
+        return max(due / 1000 - self._service.clock.now(), 0)
 
     def _on_clock_advanced(self, seconds: float) -> None:
         def shorten_deadlines() -> None:
@@ -203,12 +214,14 @@ class CallbackDispatcher:
         longest = _LONGEST_PAUSE if self._service.store.is_shared else None
         while not self._is_closed:
             self._woken.clear()
+            self._wakes_at = math.inf
             try:
                 await self._start_due()
-                pause, due, speed = longest, self._seconds_to_next_due(), self._service.clock.speed
+                pause, due, speed = longest, self._service.store.next_due(), self._service.clock.speed
+                self._wakes_at = math.inf if due is None else due
                 # At the limit, the end of an attempt wakes the dispatcher.
                 if due is not None and speed and len(self._attempts) < _MAX_ATTEMPTS:
-                    pause = min(due / speed + 0.001, longest or math.inf)
+                    pause = min(self._seconds_to(due) / speed + 0.001, longest or math.inf)
             except Exception as error:
                 self._service.report(error, "callbacks")
                 pause = _RECOVERY_SECONDS

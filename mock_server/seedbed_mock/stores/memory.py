@@ -186,7 +186,8 @@ class MemoryStore:
         self._spaces[task.space].append(entry)
         self._unseen.append(entry)
         self._bytes += size
-        self._schedule(task, None)
+        if task.callback or task.failure:
+            self._schedule(task, None)
         if self._created_since_deletion >= self._deletion_interval:
             self._delete_excess(task.created)
             self._created_since_deletion = 0
