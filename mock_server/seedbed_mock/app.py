@@ -7,7 +7,7 @@ import contextlib
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
@@ -60,6 +60,19 @@ if TYPE_CHECKING:
 
     _Endpoint = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
+    class Front(Protocol):
+        """An application in front of the mock service."""
+
+        def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+            """Respond to a request."""
+            ...
+
+        async def close(self) -> None:
+            """Release what it holds."""
+            ...
+
+    MakeFront = Callable[[Service, ResponseWriter, _Endpoint], Front]
+
 
 @keywords_of(ServerOptions)
 def create_app(**options: Any) -> Starlette:
@@ -75,8 +88,12 @@ def create_app(**options: Any) -> Starlette:
     return build_app(ServerOptions.from_keywords(options))
 
 
-def build_app(options: ServerOptions) -> Starlette:
+def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> Starlette:
     """Return the mock service that these options describe; ``app.state`` holds its service and its dispatcher.
+
+    Args:
+        options: Options of the server.
+        make_front: Makes what gets all requests except those to the control API.
 
     Raises:
         SettingsError: An option is invalid.
@@ -98,7 +115,7 @@ def build_app(options: ServerOptions) -> Starlette:
             dialect=dialects()[options.dialect],
             store=store,
         )
-        return (_CrossOriginApp if options.cors_origins else _MockServiceApp)(service)
+        return (_CrossOriginApp if options.cors_origins else _MockServiceApp)(service, make_front)
     except BaseException:
         store.close()
         raise
@@ -130,9 +147,10 @@ class _MockServiceApp(Starlette):
 
     Args:
         service: The service.
+        make_front: Makes what gets all requests except those to the control API.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, make_front: MakeFront | None = None) -> None:
         writer = ResponseWriter(service.catalogue.codes, service.dialect, service.options.http_status)
         dispatcher = CallbackDispatcher(service, writer)
         operations = _operations(service.catalogue, service.shared)
@@ -158,6 +176,7 @@ class _MockServiceApp(Starlette):
         # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
         self.router.redirect_slashes = False
         self.state.service, self.state.dispatcher, self.state.dashboard = service, dispatcher, None
+        self.state.front = self._front = make_front(service, writer, self._respond) if make_front else None
 
     def _open_dashboard(self) -> Dashboard:
         # Imported with the first page: most servers are used by programs alone.
@@ -189,6 +208,11 @@ class _MockServiceApp(Starlette):
 
     # A function that returns a coroutine, since a coroutine of its own would take time of each request.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        if self._front and not f"{scope['path']}/".startswith(f"{CONTROL_ROOT}/") and scope["method"]:
+            return self._front(scope, receive, send)
+        return self._respond(scope, receive, send)
+
+    def _respond(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.
         endpoint: _Endpoint | None = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
         if endpoint is None and (refusal := scope.get("extensions", {}).get(REFUSAL)):
@@ -202,10 +226,10 @@ class _CrossOriginApp(_MockServiceApp):
     The control API is left out: whoever can call it can read all tasks and change what the server does.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, make_front: MakeFront | None = None) -> None:
         from starlette.middleware.cors import CORSMiddleware  # most servers have no use for it
 
-        super().__init__(service)
+        super().__init__(service, make_front)
         self._cors = CORSMiddleware(
             super().__call__,
             allow_origins=sorted(service.options.cors_origins),
@@ -504,4 +528,6 @@ async def _close(app: Starlette) -> None:
     if isinstance(clock := app.state.service.clock, FollowingClock):
         clock.stop_following()
     await app.state.dispatcher.close()
+    if app.state.front:
+        await app.state.front.close()
     app.state.service.store.close()

@@ -90,7 +90,7 @@ class OperationEndpoint:
         place = place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names)
         context = RequestContext(
             headers=headers,
-            query=_parameters(query.decode("latin-1")) if query else {},
+            query=query_parameters(query.decode("latin-1")) if query else {},
             path=scope.get("path_params", _NO_PARAMETERS),
             operation=self._operation,
             body=body,
@@ -148,7 +148,7 @@ class OperationEndpoint:
         journal.add(entry)
 
 
-def _parameters(query: str) -> dict[str, str]:
+def query_parameters(query: str) -> dict[str, str]:
     """Return the parameters of a query; the last of several equal names counts."""
     # A single one without escapes, as recordInfo has, needs no parser.
     if "&" not in query and "%" not in query and "+" not in query:

@@ -115,6 +115,11 @@ def make_app() -> App:
         help_epilogue="Exit codes: 0 the environment is printed; 2 invalid option, or the CA cannot be used.",
     )
     app.command(
+        "seedbed_mock.proxy:proxy",
+        help="Pass requests on to the real service, record them and compare them with the contract.",
+        help_epilogue="Exit codes: 0 the proxy was stopped; 1 it cannot listen on the address; 2 invalid option.",
+    )
+    app.command(
         "seedbed_client.cli.generate:generate",
         help="Generate images and save them.",
         help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line is "

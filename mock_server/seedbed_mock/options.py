@@ -64,7 +64,8 @@ _SLOWEST, _FASTEST = 0.001, 1_000_000
 """Range of a clock's speed; with a slower clock, a callback would be due in years."""
 
 
-def _integer(_: Any, tokens: Sequence[Token]) -> int:
+def integer_of(_: Any, tokens: Sequence[Token]) -> int:
+    """Return the value of an option as a whole number."""
     # The converter of cyclopts would round 8.5.
     try:
         return int(tokens[0].value)
@@ -72,16 +73,18 @@ def _integer(_: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value} is not a whole number.") from error
 
 
-def _text(_: Any, tokens: Sequence[Token]) -> str:
+def text_of(_: Any, tokens: Sequence[Token]) -> str:
+    """Return the value of an option as it was given."""
     return tokens[0].value
 
 
-def _texts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+def texts_of(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Return the values of an option that can be given several times."""
     return tuple(each.value for each in tokens)
 
 
-_INTEGER = Parameter(converter=_integer)
-_PATH = Parameter(converter=_text, metavar="PATH")
+INTEGER = Parameter(converter=integer_of)
+PATH = Parameter(converter=text_of, metavar="PATH")
 
 
 if TYPE_CHECKING:
@@ -153,49 +156,51 @@ class ServerOptions:
     """
 
     host: str = local.HOST
-    port: Annotated[int, _INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
+    port: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = local.PORT
     public_url: Annotated[str | None, Parameter(show_default=False)] = None
     key: Annotated[
-        str | Iterable[str | KeySettings], Parameter(converter=_texts, metavar="KEY", show_default=", ".join)
+        str | Iterable[str | KeySettings], Parameter(converter=texts_of, metavar="KEY", show_default=", ".join)
     ] = field(default=(local.KEY,), repr=False)
-    dialect: Annotated[DialectName, Parameter(converter=_text)] = "documented"
+    dialect: Annotated[DialectName, Parameter(converter=text_of)] = "documented"
     http_status: HttpStatus = "envelope"
-    task_seconds: Annotated[str | float, Parameter(converter=_text, metavar="SECONDS")] = 3
+    task_seconds: Annotated[str | float, Parameter(converter=text_of, metavar="SECONDS")] = 3
     progress: str = "time"
     visible_after: float = 0
-    credits: Annotated[str | float | Decimal, Parameter(converter=_text, metavar="CREDITS")] = (
+    credits: Annotated[str | float | Decimal, Parameter(converter=text_of, metavar="CREDITS")] = (
         job_api().new_account_credits
     )
     rate_limit: str = str(Rate(*job_api().rate))
     poll_rate_limit: str = "off"
-    clock: Annotated[ClockKind | Clock, Parameter(converter=_text, metavar="CLOCK")] = "real"
+    clock: Annotated[ClockKind | Clock, Parameter(converter=text_of, metavar="CLOCK")] = "real"
     speed: float = 1
     keep_alive: float = 75
     header_timeout: float = 10
     request_timeout: float = 60
-    max_header_bytes: Annotated[int, _INTEGER] = 65_536
-    max_headers: Annotated[int, _INTEGER] = 256
-    max_pipelined: Annotated[int, _INTEGER] = 64
+    max_header_bytes: Annotated[int, INTEGER] = 65_536
+    max_headers: Annotated[int, INTEGER] = 256
+    max_pipelined: Annotated[int, INTEGER] = 64
     sign_with: SigningTime = "real"
-    allow_host: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    allow_host: Annotated[str | Iterable[str], Parameter(converter=texts_of, metavar="HOST", show_default=False)] = ()
     tls: bool = False
-    tls_cert: Annotated[str | Path | None, _PATH] = None
-    tls_key: Annotated[str | Path | None, _PATH] = None
-    intercept: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    tls_cert: Annotated[str | Path | None, PATH] = None
+    tls_key: Annotated[str | Path | None, PATH] = None
+    intercept: Annotated[str | Iterable[str], Parameter(converter=texts_of, metavar="HOST", show_default=False)] = ()
     egress: Egress = "allow"
-    cors: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="ORIGIN", show_default=False)] = ()
-    callback_allow: Annotated[str | Iterable[str], Parameter(converter=_texts, metavar="HOST", show_default=False)] = ()
+    cors: Annotated[str | Iterable[str], Parameter(converter=texts_of, metavar="ORIGIN", show_default=False)] = ()
+    callback_allow: Annotated[
+        str | Iterable[str], Parameter(converter=texts_of, metavar="HOST", show_default=False)
+    ] = ()
     result_ttl: float = job_api().result_seconds
-    result_dir: Annotated[str | Path | None, _PATH] = None
-    keep_tasks: Annotated[int, _INTEGER] = 10_000
-    db: Annotated[str | Path | None, _PATH] = None
+    result_dir: Annotated[str | Path | None, PATH] = None
+    keep_tasks: Annotated[int, INTEGER] = 10_000
+    db: Annotated[str | Path | None, PATH] = None
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
-    seed: Annotated[int, _INTEGER] = 0
-    scenario: Annotated[str | Path, Parameter(converter=_text, metavar="NAME|PATH", show_default=False)] = ""
+    seed: Annotated[int, INTEGER] = 0
+    scenario: Annotated[str | Path, Parameter(converter=text_of, metavar="NAME|PATH", show_default=False)] = ""
     accept_empty_callback: bool = False
     contract_patch: Annotated[
         str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]],
-        Parameter(converter=_texts, metavar="FILE", show_default=False),
+        Parameter(converter=texts_of, metavar="FILE", show_default=False),
     ] = ()
     contracts: Annotated[Iterable[Contract], Parameter(parse=False)] = ()
 
@@ -344,7 +349,7 @@ class ServerOptions:
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ServerOptions):  # noqa: D101 (described as below)
     __doc__ = ServerOptions.__doc__
-    port: Annotated[int, _INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = 0
+    port: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=0, lte=65535))] = 0
 
 
 def _as_text(amount: str | float | Decimal) -> str:

@@ -97,12 +97,17 @@ async def running_async(**options: Any) -> AsyncIterator[AsyncMockServer]:
             await to_thread.run_sync(server.stop)
 
 
-def start_server(options: ServerOptions, interception: Interception | None = None) -> MockServer:
+def start_server(
+    options: ServerOptions,
+    interception: Interception | None = None,
+    build: Callable[[ServerOptions], Starlette] = build_app,
+) -> MockServer:
     """Start a mock server in a thread; it runs until ``stop()`` is called or its ``with`` block ends.
 
     Args:
         options: Options of the server.
         interception: What it intercepts; by default what the options say.
+        build: Returns its application.
 
     Raises:
         ListenError: The server cannot listen on the address.
@@ -112,7 +117,7 @@ def start_server(options: ServerOptions, interception: Interception | None = Non
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(options.host, options.port))
-        app = SwappableApp(build_app(options))
+        app = SwappableApp(build(options))
         stack.callback(app.abandon)
         thread = _ServerThread(app, listener, interception or interception_of(options))
         url = url_of(listener)
@@ -354,7 +359,9 @@ class _UvicornServer(uvicorn.Server):
         # Not uvicorn's own date, which is that of a test that has replaced the time.
         date = formatdate(self._app.shown_time(), usegmt=True).encode()
         must_exit = await super().on_tick(counter)
-        self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
+        # What stands in front passes the Date of another server on.
+        own = [] if self._app.app.state.front else [(b"date", date)]
+        self.server_state.default_headers = [*own, *self.config.encoded_headers]
         return must_exit
 
     @property

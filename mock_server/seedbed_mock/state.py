@@ -268,6 +268,7 @@ class Service:
         ledger: What the tasks would have cost.
         fetches: When the latest images were fetched, in Unix milliseconds, and the IDs of their tasks.
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
+        differences: Returns what the service behind a proxy does that the contract does not say.
         callback_is_due: Called with the time at which a callback is, or will be, due; the dispatcher sets it.
         keys_as_sent: The configured keys by the value that the first header for keys usually has.
         creation_responses: What the response to an accepted request contains, by model.
@@ -313,6 +314,7 @@ class Service:
         self.held_callbacks: dict[str, deque[str]] = {}
         self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)
         self.callback_is_due: Callable[[int | None], None] = lambda _: None
+        self.differences: Callable[[], Iterable[Any]] = list
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)
         errors = (code.number for code in catalogue.codes.values() if code.number != success)

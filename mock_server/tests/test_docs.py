@@ -188,7 +188,7 @@ def run(command: str, server: MockServer, capsys: pytest.CaptureFixture[str]) ->
     """Run a command in the current folder and return what it prints."""
     if "seedbed serve --daemon" in command:
         return run_in_background(command, server)
-    if "seedbed serve" in command:
+    if "seedbed serve" in command or command.startswith("seedbed proxy"):
         return start_server(command)
     if command.startswith("seedbed stop"):
         return ""  # see run_in_background()

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, convert
 from msgspec.structs import replace
 from seedbed_schemas import __version__
 from seedbed_schemas.validation import for_display
@@ -26,6 +26,8 @@ from seedbed_mock.control.schemas import (
     CallbackList,
     ClockInfo,
     Confirmation,
+    DifferenceInfo,
+    DifferenceList,
     FaultList,
     Health,
     JournalItem,
@@ -300,6 +302,12 @@ class ControlApi:
         """Return what the calls would have cost at the real service."""
         return bill_info(self._service.ledger.bill(query.space))
 
+    async def differences(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> DifferenceList:
+        """List what the service behind a proxy does that the contract does not say."""
+        return DifferenceList(
+            [convert(each, DifferenceInfo, from_attributes=True) for each in self._service.differences()]
+        )
+
     async def faults(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> FaultList:
         """List the fault rules in their order, and the current scenario."""
         return self._fault_list(query.space)
@@ -421,6 +429,7 @@ OPERATIONS = (
         "POST", "/accounts/{account}/reset", ControlApi.reset_account, schemas.AccountInfo, query=schemas.SpaceQuery
     ),
     ControlOperation("GET", "/bill", ControlApi.bill, schemas.BillInfo, query=schemas.SpaceQuery),
+    ControlOperation("GET", "/differences", ControlApi.differences, schemas.DifferenceList),
     ControlOperation("GET", "/callbacks", ControlApi.callbacks, schemas.CallbackList, query=schemas.CallbackQuery),
     ControlOperation("POST", "/callbacks/{task_id}/redeliver", ControlApi.redeliver, schemas.CallbackInfo),
     ControlOperation("GET", "/faults", ControlApi.faults, schemas.FaultList, query=schemas.SpaceQuery),

@@ -313,6 +313,22 @@ class BillInfo(msgspec.Struct, frozen=True):
     message: Annotated[str, Meta(description="The bill in one line.")]
 
 
+class DifferenceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the service behind a proxy does and the contract does not say."""
+
+    clause: Annotated[str, Meta(description="ID of the clause, or the place in the dialect.")]
+    contract: Annotated[str, Meta(description="What the contract says.")]
+    service: Annotated[str, Meta(description="What the service does.")]
+    operation: Annotated[str, Meta(description="Operation in which it was seen first.")]
+    count: Annotated[int, Meta(description="Number of exchanges in which it was seen.")]
+
+
+class DifferenceList(msgspec.Struct, frozen=True):
+    """Differences between a service and the contract, by clause; empty for the mock server itself."""
+
+    differences: list[DifferenceInfo]
+
+
 class FaultInfo(msgspec.Struct, frozen=True):
     """A fault rule and its counts."""
 

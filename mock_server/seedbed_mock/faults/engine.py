@@ -15,8 +15,9 @@ from seedbed_mock.faults.effects import CodeEffect
 from seedbed_mock.faults.rules import RuleError, compile_pattern, parse_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.rules import Rule
 
 
@@ -123,12 +124,14 @@ class FaultEngine:
 
     Attributes:
         active_rules: The rules, in the order in which a call is compared with them.
+        problem_of: Returns why this server cannot apply an effect, empty if it can.
     """
 
     def __init__(self, seed: int, codes: Iterable[int] = (), success: int = 200) -> None:
         self._seed = seed
         self._codes, self._success = frozenset(codes), success
         self.active_rules: list[ActiveRule] = []
+        self.problem_of: Callable[[Effect], str] = lambda _: ""
         self._request_rules: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
         self._last_number = 0
 
@@ -145,6 +148,8 @@ class FaultEngine:
         if isinstance(rule.effect, CodeEffect) and rule.effect.code == self._success:
             documented = ", ".join(map(str, sorted(self._codes)))
             raise RuleError(f"{self._success} is the code of a success; use that of an error, such as {documented}")
+        if problem := self.problem_of(rule.effect):
+            raise RuleError(problem)
         return rule
 
     def add(self, rules: Iterable[Rule], source: RuleSource, scope: str = "") -> list[ActiveRule]:

@@ -1,0 +1,1 @@
+"""Recordings of real traffic: a proxy that makes them, the HAR files that hold them, and a server that replays them."""
