@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import yaml12
 from PIL import Image
 from seedbed_mock import running
 from seedbed_mock.cli import main, make_app
@@ -47,7 +48,7 @@ NOT_RUN = {
 }
 """How the commands begin that no test runs, and why."""
 
-LANGUAGES = {"python", "console", "text", "toml", "json", "rules", "html"}
+LANGUAGES = {"python", "console", "text", "toml", "json", "rules", "html", "yaml"}
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,11 @@ def start_server(command: str) -> str:
 @pytest.mark.parametrize("example", in_language("json"))
 def test_json_is_valid(example: Example) -> None:
     json.loads(example.code)
+
+
+@pytest.mark.parametrize("example", in_language("yaml"))
+def test_yaml_is_valid(example: Example) -> None:
+    assert isinstance(yaml12.parse_yaml(example.code), dict)
 
 
 @pytest.mark.parametrize("example", in_language("toml"))
