@@ -109,6 +109,13 @@ def make_app() -> App:
         "listen on the address; 2 invalid option; 126 the program cannot be run; 127 it is not found.",
     )
     app.command(
+        "seedbed_mock.drill.command:drill",
+        usage="Usage: seedbed drill [OPTIONS] -- COMMAND [ARGUMENTS]",
+        help="Run a program against scenarios, and show what it would have lost at the real service.",
+        help_epilogue="Exit codes: 0 no verdict is against the program; 1 there is one; 2 nothing can be concluded, or "
+        "the command line is invalid.",
+    )
+    app.command(
         "seedbed_mock.run:environment",
         name="env",
         help="Print the environment in which programs reach a server that runs with --tls.",

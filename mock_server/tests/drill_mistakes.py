@@ -180,7 +180,7 @@ class ForgetsToFetchAfterALimit(Worker):
         return not self.was_limited and super().fetch(record)
 
 
-@mistake("paid and never fetched", "callback.out-of-order")
+@mistake("paid and never fetched", "callback.out-of-order; times=1")
 class BelievesThatCallbacksComeInOrder(Worker):
     polls = False
     prompts = ("one", "two")
@@ -265,6 +265,9 @@ class FetchesAtEveryRepetition(FetchesAtEveryCallback):
 class ConfirmsCallbacksOfUnknownTasks(Worker):
     def found_by_callback(self, prompt: str) -> str | None:
         return None
+
+    def recover(self, prompt: str) -> bool:
+        return False
 
 
 @mistake("lost a callback", "task.orphan; times=1")

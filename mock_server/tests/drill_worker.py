@@ -106,7 +106,15 @@ class Worker:
 
     def run(self) -> int:
         made = [self.make(prompt) for prompt in self.prompts]
+        made = [done or self.recover(prompt) for done, prompt in zip(made, self.prompts, strict=True)]
         return 0 if all(made) else 1
+
+    def recover(self, prompt: str) -> bool:
+        """Fetch the image of a task whose callback came after the program had given it up."""
+        for late in self.queue:
+            if prompt in late["param"] and (record := self.wait(late["taskId"])):
+                return record["state"] == SHARED.states.success and self.fetch(record)
+        return False
 
     def make(self, prompt: str) -> bool:
         task_id = self.create(prompt) or self.found_by_callback(prompt)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -263,6 +265,13 @@ def test_the_control_run_says_what_a_program_does() -> None:
     )
     calm = ControlRun.of(both)
     assert (sorted(calm.wanted.values()), calm.images, calm.fetches, calm.acts_on_callbacks) == ([1, 1], 2, True, True)
+
+
+def test_the_rules_are_documented_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs/drill.md").read_text(encoding="utf-8")
+    table = page.split("<!-- verdicts -->")[1].split("\n\n")[1]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+    assert rows[1:] == [(each.name, each.rule, f"{each.source[0].upper()}{each.source[1:]}.") for each in RULES]
 
 
 def test_every_rule_is_written_in_words_with_its_source() -> None:

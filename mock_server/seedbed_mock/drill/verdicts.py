@@ -163,10 +163,16 @@ def _never_fetched(seen: Observation, calm: ControlRun) -> Finding:
     if not told:
         return _unjudged("It was told of no success whose image exists.")
     for task in told:
-        if not seen.fetched(task.task_id):
+        if not (seen.fetched(task.task_id) or _is_locked_out(seen, task)):
             reason = f"The image of the task {task.task_id} was paid for and never fetched."
             return _failed(seen, reason, *_of_task(seen, task))
     return _PASSED
+
+
+def _is_locked_out(seen: Observation, task: Task) -> bool:
+    """Return whether the last query was refused for its key, after which waiting does not help."""
+    queries = seen.queries.get(task.task_id) or []
+    return bool(queries) and queries[-1].code == _UNAUTHORIZED
 
 
 def _has_image(task: Task) -> bool:
@@ -317,12 +323,6 @@ def _gave_up_early(seen: Observation, _: ControlRun) -> Finding:
     return _PASSED
 
 
-def _is_locked_out(seen: Observation, task: Task) -> bool:
-    """Return whether the last query was refused for its key, after which waiting does not help."""
-    queries = seen.queries.get(task.task_id) or []
-    return bool(queries) and queries[-1].code == _UNAUTHORIZED
-
-
 def _polled_for_ever(seen: Observation, _: ControlRun) -> Finding:
     if not seen.queries:
         return _unjudged("It queried no record.")
@@ -343,7 +343,8 @@ def _hung(seen: Observation, _: ControlRun) -> Finding:
         return _PASSED
     last = max((each.at for each in seen.entries), default=seen.begun)
     silent = seen.seconds(last, seen.ended)
-    if silent < _SILENT_SECONDS and seen.calls:
+    # In a short run, half of it is a long silence.
+    if silent < min(_SILENT_SECONDS, seen.seconds(seen.begun, seen.ended) / 2) and seen.calls:
         return _unjudged(f"It was still sending requests when {_STOPPED}.")
     reason = f"It sent nothing for {silent:.0f} s and did not end; {_STOPPED}."
     return _failed(seen, reason, *[each for each in seen.entries if each.at == last][-1:])
