@@ -112,7 +112,7 @@ class Worker:
     def recover(self, prompt: str) -> bool:
         """Fetch the image of a task whose callback came after the program had given it up."""
         for late in self.queue:
-            if prompt in late["param"] and (record := self.wait(late["taskId"])):
+            if prompt in late["param"] and not self.is_locked_out and (record := self.wait(late["taskId"])):
                 return record["state"] == SHARED.states.success and self.fetch(record)
         return False
 
@@ -126,6 +126,7 @@ class Worker:
         return self.fetch(record)
 
     is_in_doubt = False
+    is_locked_out = False
 
     def found_by_callback(self, prompt: str) -> str | None:
         """Wait for the callback of a task whose ID was lost with the response."""
@@ -191,6 +192,7 @@ class Worker:
                 except AnswerError:
                     record = None
                 except PermissionError:
+                    self.is_locked_out = True
                     return None
                 failures = 0 if record else failures + 1
             if record and self.is_final(record):

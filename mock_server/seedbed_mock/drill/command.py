@@ -22,8 +22,8 @@ from seedbed_mock.drill.verdicts import NOT_VISIBLE, RULES
 from seedbed_mock.durations import DurationProfile, describe_loss
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
 from seedbed_mock.options import DialectName, RunOptions
-from seedbed_mock.server import ListenError
 from seedbed_mock.settings import Egress, SettingsError
+from seedbed_mock.sockets import ListenError
 
 _COULD_NOT_RUN: Final = 2
 _TERMINATED: Final = 143

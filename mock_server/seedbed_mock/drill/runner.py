@@ -137,7 +137,7 @@ class Drill:
 
     def _observe(self, scenario: str) -> tuple[Observation, tuple[str, ...], float, Bill]:
         # cryptography takes time to load, and a refused command line needs none.
-        from seedbed_mock.interception.session import InterceptionSession
+        from seedbed_mock.interception.setup import InterceptionSession
 
         options, reports = replace(self.options, scenario=scenario), list[str]()
         contracts, hosts = options.patched_contracts, options.intercepted_hosts

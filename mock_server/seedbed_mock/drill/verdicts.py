@@ -236,7 +236,7 @@ def _lost_callback(seen: Observation, calm: ControlRun) -> Finding:
 
 def _knew_before(seen: Observation, callback: JournalEntry) -> bool:
     task = seen.tasks.get(callback.task_id)
-    if task is None or not _has_image(task):
+    if task is None or not _has_image(task) or _is_locked_out(seen, task):
         return True
     first = seen.learned(task)
     return first is not None and first.number < callback.number
@@ -333,6 +333,9 @@ def _polled_for_ever(seen: Observation, _: ControlRun) -> Finding:
         if len(after) >= _QUERIES_AFTER_END:
             return _failed(seen, f"It queried {task_id} {len(after)} times after its end.", *after)
         late = [each for each in entries if seen.seconds(entries[0].at, each.at) > 2 * seen.patience]
+        # A late callback is a reason to ask once more.
+        if any(map(confirmed, seen.callbacks.get(task_id, ()))):
+            late = late[_QUERIES_AFTER_END:]
         if late:
             return _failed(seen, f"It queried {task_id} for more than {2 * seen.patience:.0f} s.", entries[0], *late)
     return _PASSED
