@@ -251,7 +251,7 @@ def make_call(
 
     def call(stack: str, way: str) -> tuple[int, str, str]:
         command = [request.getfixturevalue("go")] if stack == "Go" else PROGRAMS[stack]
-        body = {**SETTINGS["body"], API.fields.callback: receiver.url}  # type: ignore[dict-item]
+        body = {**SETTINGS["body"], API.fields.callback: receiver.url}
         command = [*command, json.dumps({**SETTINGS, "body": body})]
         if way == RUN:
             return main(["run", "--task-seconds", "0", "--", *command]), *capfd.readouterr()

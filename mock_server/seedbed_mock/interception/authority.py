@@ -185,7 +185,8 @@ class CertificateAuthority:
         issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         certificate = (
             _builder(
-                _name(hosts[0]),
+                # With a space: OpenSSL would compare a name that can be one of a host with the constraints.
+                _name(f"Seedbed for {hosts[0]}"),
                 self._certificate.subject,
                 key.public_key(),
                 x509.random_serial_number(),
