@@ -226,6 +226,11 @@ def _banner(
 Create a task, wait for it and save the image, from another terminal:
   seedbed generate "A hill at dawn" -o hill.jpg{server}{with_key}
 """
+    if options.has_tls and not options.tls_files:
+        generate += f"""\
+Let programs of a shell that call {shared.server} reach it:
+  eval "$(seedbed env{server})"
+"""
     return f"""\
 Seedbed is ready on {f"{place.server.uds}, as {url}" if uds else url}
 {_exposure(exposed, options)}{_replaced(contracts)}

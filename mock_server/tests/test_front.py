@@ -5,6 +5,8 @@ import contextlib
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -524,6 +526,28 @@ def test_it_works_with_both_event_loops(monkeypatch: pytest.MonkeyPatch, trustin
             with connect(server) as leaving:
                 leaving.sendall(CONNECT[:20])
             server.control("GET", "health")
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
+def test_it_works_at_a_unix_socket(tmp_path: Path, trusting: ssl.SSLContext) -> None:
+    path, ready = tmp_path / "socket", tmp_path / "ready.json"
+    command = [sys.executable, "-m", "seedbed_mock", "--tls", "--uds", str(path), "--ready-file", str(ready)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        assert "ready" in server.stdout.readline()
+        for sent, name in ((b"", ""), (CONNECT, HOST), (b"", HOST)):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(SECONDS)
+                connection.connect(str(path))
+                connection.sendall(sent)
+                if sent:
+                    assert connection.recv(39) == b"HTTP/1.1 200 Connection established\r\n\r\n"
+                secured = trusting.wrap_socket(connection, server_hostname=name) if name else connection
+                with secured:
+                    secured.sendall(GET if name else GET.replace(HOST.encode(), b"localhost"))
+                    assert b'"code":200' in read_all(secured)
+        assert json.loads(ready.read_text())["ca"].endswith("bundle.pem")
+        server.terminate()
 
 
 # Handles

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from seedbed_mock.access import is_loopback
 from seedbed_mock.interception.hosts import HTTP, HTTPS, Host, RefusedError
 from seedbed_mock.interception.passage import PROXIED, Forwarder, Tunnel, open_tunnel
 from seedbed_mock.interception.setup import ASKED_FOR
@@ -127,7 +127,7 @@ class FrontedProtocol(LimitedProtocol):
         if not self.url.lower().startswith(b"http:"):
             self.refuse_request(HTTPStatus.BAD_REQUEST, "a request to a proxy must begin with http:// or CONNECT")
         try:
-            self._front.interception.rules.check_passage(target, HTTP, is_local=is_loopback(self.client))
+            self._front.interception.rules.check_passage(target, HTTP, is_local=is_local(self.client))
         except RefusedError as error:
             self._front.interception.reporter.report(f"Refused: {error}.")
             self.refuse_request(HTTPStatus.FORBIDDEN, str(error))
@@ -136,10 +136,9 @@ class FrontedProtocol(LimitedProtocol):
         self.app = self._front.forwarder
 
 
-def is_loopback(client: tuple[str, int] | None) -> bool:
-    """Return whether a client is on this machine."""
-    address = ipaddress.ip_address(client[0].partition("%")[0]) if client else None
-    return address is None or (getattr(address, "ipv4_mapped", None) or address).is_loopback
+def is_local(client: object) -> bool:
+    """Return whether a client, as its socket names it, is on this machine; at a Unix socket it has no address."""
+    return not isinstance(client, tuple) or is_loopback(client[0].partition("%")[0])
 
 
 class _ConnectRequest:
@@ -199,7 +198,8 @@ class Front:
     ) -> None:
         self.interception = interception
         self.forwarder = Forwarder()
-        self._port = listener.getsockname()[1]
+        address = listener.getsockname()
+        self._port = address[1] if isinstance(address, tuple) else 0
         self._listener = listener
         self._make_protocol = make_protocol
         self._limits = limits
@@ -301,7 +301,7 @@ class Front:
                 await self._hand_over(connection, first, context, target, request.client_name)
                 return
             client = connection.getpeername()
-            self.interception.rules.check_passage(target, HTTPS, is_local=is_loopback(client))
+            self.interception.rules.check_passage(target, HTTPS, is_local=is_local(client))
             tunnel = await open_tunnel(target)
         except RefusedError as error:
             reporter.report(f"Refused: {error}.")
