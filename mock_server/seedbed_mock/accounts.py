@@ -161,6 +161,7 @@ class Spaces:
         on_closed: Called with an implicit account that is deleted.
 
     Attributes:
+        budget: What the journals of all spaces share.
         default: The space of requests that name none.
     """
 
@@ -170,13 +171,13 @@ class Spaces:
         self._options = options
         self._on_evicted = on_evicted
         self._on_closed = on_closed
-        self._budget = JournalBudget()
+        self.budget = JournalBudget()
         self._named: OrderedDict[str, Space] = OrderedDict()
         # Numbers and spaces in the order in which they came into being: the order above changes with each use.
         self._last_number = 0
         self._numbers: list[int] = []
         self._numbered: dict[int, Space] = {}
-        self.default = Space(DEFAULT_SPACE, 0, options, self._budget, on_closed)
+        self.default = Space(DEFAULT_SPACE, 0, options, self.budget, on_closed)
 
     def named(self, name: str) -> Space:
         """Return the space of this name; a new one is created.
@@ -192,7 +193,7 @@ class Spaces:
         if not re.fullmatch(SPACE_NAME, name):
             raise ValueError("a space has 1 to 64 letters, digits, dots, hyphens and underscores")
         self._last_number = number = self._last_number + 1
-        space = Space(name, number, self._options, self._budget, self._on_closed)
+        space = Space(name, number, self._options, self.budget, self._on_closed)
         self._named[name] = self._numbered[number] = space
         self._numbers.append(number)
         if len(self._named) > _MOST_SPACES:
@@ -233,7 +234,7 @@ class Spaces:
             before: Only entries with smaller numbers. Those from this number on cost nothing.
         """
         if space is None:
-            return self._budget.newest_first(before)
+            return self.budget.newest_first(before)
         found = self.existing(space)
         return found.journal.newest_first(before) if found.name == space else iter(())
 
@@ -261,4 +262,4 @@ class Spaces:
             self._remove(each)
         if name in (None, DEFAULT_SPACE):
             self.default.journal.clear()
-            self.default = Space(DEFAULT_SPACE, 0, self._options, self._budget, self._on_closed)
+            self.default = Space(DEFAULT_SPACE, 0, self._options, self.budget, self._on_closed)

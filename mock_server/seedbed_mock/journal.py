@@ -36,6 +36,10 @@ LARGEST_TEXT: Final = 64 * 1024
 
 _SPARE_PLACES = 1000
 
+DURATIONS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+"""Upper bounds of the durations that are counted together, in milliseconds."""
+
+_MOST_COUNTED = 500
 _MOST_HEADERS = 100
 _LONGEST_HEADER = 1024
 
@@ -196,6 +200,31 @@ def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
 _number_of = attrgetter("number")
 
 
+class Tally:
+    """Counts of all entries ever, by what they are and how long they took; the journal itself forgets old entries."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int | None, bool], list[float]] = {}
+
+    def count(self, entry: JournalEntry) -> None:
+        """Count an entry; this takes the same time however many there are."""
+        code = entry.status if entry.code is None else entry.code
+        key = (entry.operation, code, entry.fault != "")
+        # A fault can give a response any code.
+        if (counts := self._counts.get(key)) is None:
+            key = key if len(self._counts) < _MOST_COUNTED else (entry.operation, None, key[2])
+            counts = self._counts.setdefault(key, [0.0] * (len(DURATIONS) + 2))
+        counts[bisect_left(DURATIONS, entry.duration)] += 1
+        counts[-1] += entry.duration
+
+    def items(self) -> list[tuple[tuple[str, int | None, bool], list[float]]]:
+        """Return the counts by operation, code (``None`` for none, or for rare ones) and whether a fault applied.
+
+        Each list has the number of entries up to each of ``DURATIONS``, the number above, and the sum of all durations.
+        """
+        return [(key, list(counts)) for key, counts in tuple(self._counts.items())]
+
+
 class JournalBudget:
     """The size limit and the numbers that the journals of all spaces share.
 
@@ -206,7 +235,7 @@ class JournalBudget:
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._left = most_bytes
+        self._most_bytes = self._left = most_bytes
         self._entries = 0
         # The numbers of all entries and their journals, in their order. The places of dropped entries stay for a while.
         self._numbers = array("q")
@@ -214,6 +243,12 @@ class JournalBudget:
         self._journals: OrderedDict[Journal, None] = OrderedDict()
         self._latest: Journal | None = None
         self.numbers = count(1)
+        self.tally = Tally()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Number of entries and bytes of bodies that all journals keep."""
+        return self._entries, self._most_bytes - self._left
 
     def spend(self, journal: Journal, number: int, size: int, entries: int = 1) -> None:
         """Take a number of bytes for an entry of a journal; ``entries`` is 0 if another one was dropped for it."""
@@ -313,6 +348,7 @@ class Journal:
 
     def add(self, entry: JournalEntry) -> None:
         """Add an entry; beyond ``MOST_ENTRIES`` the oldest is dropped."""
+        self._budget.tally.count(entry)
         size = entry.size
         self._entries.append(entry)
         self._sizes.append(size)

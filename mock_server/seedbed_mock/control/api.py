@@ -84,6 +84,9 @@ _Value = TypeVar("_Value")
 ROOT = CONTROL_ROOT
 """Prefix of all paths."""
 
+METRICS_PATH = "/metrics"
+"""Path of the metrics for Prometheus below the prefix."""
+
 DOCUMENT_PATH = "/openapi.json"
 """Path of the OpenAPI document below the prefix."""
 
@@ -122,7 +125,7 @@ class ControlApi:
     """
 
     def __init__(self, service: Service, dispatcher: CallbackDispatcher, operations: Iterable[str]) -> None:
-        self._service = service
+        self.service = self._service = service
         self._dispatcher = dispatcher
         self._operations = (*operations, CALLBACK, UNMATCHED)
 

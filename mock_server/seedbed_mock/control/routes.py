@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 
 from seedbed_mock.access import ForbiddenError, address_of, check_access, url_called
 from seedbed_mock.control import schemas
-from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
+from seedbed_mock.control.api import DOCUMENT_PATH, METRICS_PATH, OPERATIONS, ROOT, ConflictError, UnknownResourceError
 from seedbed_mock.control.openapi import document
 from seedbed_mock.request_body import parse_json, read_body
 from seedbed_mock.responses import MOCK_HEADERS, ServiceError
@@ -48,6 +48,7 @@ def routes(control: ControlApi, token: str, names: frozenset[str]) -> list[Route
         for each in OPERATIONS
     ]
     known.append(Route(f"{ROOT}{DOCUMENT_PATH}", _GuardedEndpoint(_openapi_document, token, names), methods=["GET"]))
+    known.append(Route(f"{ROOT}{METRICS_PATH}", _GuardedEndpoint(_Metrics(control), token, names), methods=["GET"]))
     # Unknown paths are guarded as well, so that a web page cannot even learn which paths exist.
     unknown = _GuardedEndpoint(_UnknownPath(known), token, names)
     return [*known, Route(ROOT, unknown), Route(f"{ROOT}/{{rest:path}}", unknown)]
@@ -77,7 +78,8 @@ class _GuardedEndpoint:
                 host, scheme = headers.get(b"host", b""), scope.get("scheme", "http")
                 schemas.called_url.set(url_called(address_of(scope), host, names, scheme, scope.get("root_path", "")))
             body = await read_body(receive)
-            response = _json_response(200, await self._run(scope, headers, body))
+            result = await self._run(scope, headers, body)
+            response = result if isinstance(result, Response) else _json_response(200, result)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -145,6 +147,21 @@ class _UnknownPath:
         if same_path:
             raise _WrongMethodError({method for route in same_path for method in route.methods or ()}, message)
         raise UnknownResourceError(message)
+
+
+class _Metrics:
+    """Returns the metrics for Prometheus."""
+
+    def __init__(self, control: ControlApi) -> None:
+        self._control = control
+
+    async def __call__(self, _: Scope, headers: Mapping[bytes, bytes], *__: object) -> object:
+        # Imported with the first scrape: prometheus_client takes a good part of the start-up time.
+        from seedbed_mock.control.metrics import exposition
+
+        accept = headers.get(b"accept", b"").decode("latin-1")
+        content, media_type = await exposition(self._control.service, accept)
+        return Response(content, 200, {**MOCK_HEADERS, "Content-Type": media_type})
 
 
 async def _openapi_document(*_: object) -> object:

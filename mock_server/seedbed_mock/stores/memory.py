@@ -238,6 +238,9 @@ class MemoryStore:
         if entry.is_passed:
             self._note_end(entry, changed)
 
+    def count(self) -> int:
+        return len(self._entries)
+
     def newest(self) -> int:
         return max((entry.task.created for entry in self._entries.values() if entry.task), default=0)
 

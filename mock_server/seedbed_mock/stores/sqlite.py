@@ -418,6 +418,9 @@ class SqliteStore:
         due: int | None = self._value("SELECT min(callback_due) FROM tasks WHERE callback_due IS NOT NULL")
         return due
 
+    def count(self) -> int:
+        return int(self._value("SELECT count(*) FROM tasks") or 0)
+
     def newest(self) -> int:
         return int(self._value("SELECT max(created) FROM tasks") or 0)
 

@@ -128,6 +128,10 @@ class Store(Protocol):
         """Return the time at which the next callback is due, ``None`` if there is none."""
         ...
 
+    def count(self) -> int:
+        """Return the number of tasks in the store."""
+        ...
+
     def newest(self) -> int:
         """Return the creation time of the newest task, 0 if there is none."""
         ...
