@@ -116,12 +116,13 @@ def _place_of(  # noqa: PLR0917 (the key of the cache)
     return Place(server, url, host.decode("latin-1") in own_hosts(server, names))
 
 
-def is_own_url(base: str, called: str, server: tuple[str, int | None], names: frozenset[str]) -> bool:
+def is_own_url(base: str, called: str, sent: bytes, server: tuple[str, int | None], names: frozenset[str]) -> bool:
     """Return whether a base URL leads to the server under one of its names.
 
     Args:
         base: The base URL.
         called: Base URL at which a client called the server.
+        sent: Value of its Host header, which was accepted.
         server: Address at which that request arrived.
         names: Host names of the server besides its address and localhost, in lower case; ``*`` for any.
     """
@@ -134,7 +135,8 @@ def is_own_url(base: str, called: str, server: tuple[str, int | None], names: fr
     if scheme not in {"http", here.scheme} or f"{slash}{path}" != here.path:
         return False
     parts = split_host(host)
-    return host in own_hosts(server, frozenset()) or bool(parts and is_named(parts, names))
+    is_own = host.encode() == sent or host in own_hosts(server, frozenset())
+    return is_own or bool(parts and is_named(parts, names))
 
 
 def is_loopback(name: str) -> bool:

@@ -190,10 +190,10 @@ class BackgroundServer:
             self.stem.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self.lock()
             lock.acquire(timeout=_KILL_SECONDS)
+        except Timeout as error:  # which is an OSError as well
+            raise BackgroundError(f"a server runs in the background on {self.name} already") from error
         except OSError as error:
             raise BackgroundError(f"cannot use the folder {self.stem.parent}: {error.strerror}") from error
-        except Timeout as error:
-            raise BackgroundError(f"a server runs in the background on {self.name} already") from error
         return lock
 
 

@@ -186,7 +186,7 @@ def make_app() -> App:
 
 
 # Options that may cost money: a variable that was set once would cost it in every run.
-_NEVER_FROM_ENVIRONMENT = {"--live", "--settle", "--spend", "--submit-again"}
+_NEVER_FROM_ENVIRONMENT = {"--live", "--max-credits", "--settle", "--spend", "--submit-again"}
 
 
 class _Environment(Env):

@@ -376,7 +376,8 @@ def link_download(service: Service, context: RequestContext) -> None:
     url = context.request.get(field) if isinstance(context.request, dict) else None
     base, _, quoted = url.rpartition(f"{RESULTS}/") if isinstance(url, str) else ("", "", "")
     task = service.find_result(name := unquote(quoted))
-    is_own = is_own_url(base, context.base_url, context.server, service.options.own_hosts)
+    host = context.headers.get(b"host", b"")
+    is_own = is_own_url(base, context.base_url, host, context.server, service.options.own_hosts)
     if task is None or not (is_own or base in {task.base_url, service.options.public_base}):
         raise ServiceError("url_wrong")
     url = f"{service.url_for_clients(context.base_url)}{RESULTS}/{quoted}"

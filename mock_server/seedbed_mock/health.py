@@ -77,12 +77,13 @@ class _Target:
         url = (url or local_url).rstrip("/")
         try:
             parts = urlsplit(url)
-            is_valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port)
+            is_valid = parts.scheme in {"http", "https"} and (parts.port is None or parts.port)
+            host = parts.hostname if is_valid else None
         except ValueError:
-            is_valid = False
-        if not is_valid:
+            host = None
+        if not host:
             raise _InvalidTargetError(f"{url} is not the URL of a server; use one such as {local.BASE_URL}.")
-        if parts.hostname == urlsplit(default_contract().operation.server).hostname:
+        if host == urlsplit(default_contract().operation.server).hostname:
             raise _InvalidTargetError(f"{url} is the paid service; name the URL of a mock server.")
         return cls(url, uds, ca, None)
 

@@ -102,8 +102,8 @@ class ServerOptions:
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
-        public_url: URL at which clients reach the server, for the URLs of results; by default the address at which the
-            request arrived.
+        public_url: URL at which clients reach the server, for the URLs of results; by default the address that the
+            client called.
         key: API key to accept; each key has its own account. Pass NAME, or
             NAME:credits=80,rate=20/10,signing-key=SECRET with any of these options. To pass any SECRET literally, use
             a [[key]] table of --config. Repeatable.
@@ -271,7 +271,7 @@ class ServerOptions:
 
     @cached_property
     def public_base(self) -> str | None:
-        """URL at which clients reach the server, ``None`` for the address at which a request arrived."""
+        """URL at which clients reach the server, ``None`` for the address that a client called."""
         return None if self.public_url is None else parse_public_url(self.public_url)
 
     @cached_property

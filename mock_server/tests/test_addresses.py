@@ -221,6 +221,19 @@ def test_a_poll_follows_its_own_address(named: MockServer) -> None:
             assert link["data"].startswith(f"{url}?")
 
 
+def test_a_download_link_is_made_for_the_host_of_the_call(named: MockServer) -> None:
+    host = {"Host": "seedbed:8721"}
+    with httpx2.Client(headers=HEADERS, trust_env=False) as client:
+        created = client.post(named.url + CONTRACT.operation.path, json=GOOD, headers=host).json()
+        record = named.task(created["data"]["taskId"])["record"]
+        (url,) = json.loads(record["resultJson"])["resultUrls"]
+        called = f"http://seedbed:8721/{url.partition('/results/')[1].strip('/')}/{url.rpartition('/')[2]}"
+        for given, headers, code in ((called, host, 200), (called, {}, 422), (called.replace("8721", "1"), host, 422)):
+            body = {SHARED.download_url.field: given}
+            response = client.post(named.url + SHARED.download_url.path, json=body, headers=headers).json()
+            assert (response["code"], (response["data"] or url).startswith(named.url)) == (code, True)
+
+
 def test_the_control_api_shows_the_address_that_was_called_with_the_token(named: MockServer) -> None:
     token = "a-control-token"  # noqa: S105 (it opens nothing else)
     with running(task_seconds=0, control_token=token) as server, httpx2.Client(trust_env=False) as client:

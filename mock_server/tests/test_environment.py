@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,7 +35,7 @@ def leaf_commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 COMMANDS = dict(leaf_commands(make_app()))
-MONEY = {"--live", "--settle", "--spend", "--submit-again"}
+MONEY = {"--live", "--max-credits", "--settle", "--spend", "--submit-again"}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -135,14 +134,22 @@ def test_an_unknown_variable_of_a_command_is_an_error(
     assert "/nowhere" in serve_with(monkeypatch, capsys, **names)
 
 
-@pytest.mark.parametrize("command", ["generate x --live", "generate x --submit-again 1", "check http://x --spend 5"])
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("generate x", "LIVE", "true"),
+        ("generate x", "SUBMIT_AGAIN", "1"),
+        ("generate x", "SETTLE", "1=x"),
+        ("check http://x", "SPEND", "5"),
+        ("proxy", "MAX_CREDITS", "5"),
+    ],
+)
 def test_no_variable_costs_money(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, option: str, value: str
 ) -> None:
-    name, argument, option, *value = shlex.split(command)
-    variable = f"SEEDBED_{name.upper()}_{option[2:].upper().replace('-', '_')}"
-    monkeypatch.setenv(variable, value[0] if value else "true")
-    assert main([name, argument]) == 2
+    variable = f"SEEDBED_{command.partition(' ')[0].upper()}_{option}"
+    monkeypatch.setenv(variable, value)
+    assert main(command.split()) == 2
     assert f"{variable} has no effect, because it may cost money" in capsys.readouterr().err
 
 
