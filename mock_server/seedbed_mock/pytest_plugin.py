@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FIXTURE = "seedbed"
 _SUITE = "seedbed_contract.suite"
 _KEEP = "keep_state"
+_SCENARIO = "seedbed_scenario"
 
 # Tests do not wait, and cannot run out of credits, unless a marker says otherwise.
 _OPTIONS: dict[str, Any] = {"task_seconds": 0, "rate_limit": "off", "credits": 1_000_000}
@@ -57,6 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "seedbed(**options): options of the fixture seedbed in this test, such as task_seconds=30, "
         'clock="manual" or dialect="observed"; see seedbed serve --help. With keep_state=True, the server does not '
         "start over between the tests of a module that have the same options.",
+    )
+    config.addinivalue_line(
+        "markers",
+        "seedbed_scenario(name): the scenario of the fixture seedbed in this test, by name or file; then "
+        "seedbed.verdict() says what the test has lost.",
     )
     config.stash[_servers] = []
     config.stash[_kept] = None
@@ -115,6 +121,10 @@ def _seedbed_starts_over(request: pytest.FixtureRequest) -> None:
                 pytrace=False,
             )
         options |= marker.kwargs
+    if scenario := request.node.get_closest_marker(_SCENARIO):
+        if len(scenario.args) != 1 or scenario.kwargs:
+            pytest.fail('The marker seedbed_scenario takes one name, such as "storm".', pytrace=False)
+        options = {"scenario": scenario.args[0], **options}
     module = request.node.getparent(pytest.Module)
     kept = (module, repr(sorted(options.items()))) if options.pop(_KEEP, False) else None
     if kept is None or request.config.stash[_kept] != kept:

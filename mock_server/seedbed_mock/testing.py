@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from seedbed_mock.interception.setup import Intercepted, Interception
     from seedbed_mock.settings import Egress
     from seedbed_mock.state import InternalError, Service
+    from seedbed_mock.verdicts import ProgramVerdict
 
 
 __all__ = ["AsyncMockServer", "ControlError", "MockServer"]
@@ -247,6 +248,19 @@ class MockServer:
         inbox = Inbox(*statuses, signing_key=key, now=clock.now if options.sign_with == "clock" else time.time)
         self._inboxes.append(inbox)
         return inbox
+
+    def verdict(self, images: int = 0) -> ProgramVerdict:
+        """Return what the calls so far would have lost at the real service: see the verdicts of ``seedbed drill``.
+
+        Args:
+            images: Number of images that the program claims to have.
+        """
+        from seedbed_mock.observation import ProgramExit, control_of_test, observe  # most tests need no verdict
+        from seedbed_mock.verdicts import ProgramVerdict, verdicts_on
+
+        service = self._service
+        seen = observe(service, ProgramExit(0), round(service.started_at * 1000), service.now())
+        return ProgramVerdict(verdicts_on(seen, control_of_test(seen, images)))
 
     def advance(self, seconds: float) -> None:
         """Advance the clock; callbacks that become due meanwhile are delivered, each at its time.
@@ -510,6 +524,10 @@ class AsyncMockServer:
     ) -> list[dict[str, Any]]:
         """Wait for several callbacks: see :meth:`MockServer.wait_for_callbacks`."""
         return await _in_thread(lambda: self._server.wait_for_callbacks(number, timeout=timeout))
+
+    async def verdict(self, images: int = 0) -> ProgramVerdict:
+        """Return what the calls so far would have lost: see :meth:`MockServer.verdict`."""
+        return await _in_thread(lambda: self._server.verdict(images))
 
     def inbox(self, *statuses: int) -> AsyncInbox:
         """Return a receiver of callbacks: see :meth:`MockServer.inbox`."""

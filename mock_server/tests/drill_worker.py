@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from seedbed_mock.drill.observation import ControlRun, Observation, ProgramExit, observe
+from seedbed_mock.observation import ControlRun, Observation, ProgramExit, observe
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from seedbed_mock.drill.observation import ControlRun, ImageFetch, Observation, ProgramExit, key_of
-from seedbed_mock.drill.verdicts import RULES, verdicts_on
 from seedbed_mock.journal import JournalEntry
+from seedbed_mock.observation import ControlRun, ImageFetch, Observation, ProgramExit, key_of
 from seedbed_mock.tasks import CallbackDelivery, CallbackFault, Failure, ResultFault, Task, even_timeline
+from seedbed_mock.verdicts import RULES, verdicts_on
 from seedbed_schemas import job_api
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from seedbed_mock import running
-from seedbed_mock.drill.verdicts import RULES, verdicts_on
+from seedbed_mock.verdicts import RULES, verdicts_on
 from tests.drill_mistakes import MISTAKES, Mistake
 from tests.drill_worker import Worker, control_of, drilled
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seedbed_mock import MockServer
-    from seedbed_mock.drill.observation import ControlRun, Observation
+    from seedbed_mock.observation import ControlRun, Observation
 
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "calm": (),

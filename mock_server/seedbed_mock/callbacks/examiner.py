@@ -151,11 +151,11 @@ async def _send(target: CallbackTarget, request: ShapedRequest, slow_seconds: fl
 
 _KeyParameter = Annotated[str, Parameter(name="--signing-key", show_default=False)]
 _IdsParameter = Annotated[tuple[str, ...], Parameter(name="--task-id", negative="", show_default=False)]
-_JsonParameter = Annotated[Path | None, Parameter(name="--report-json", show_default=False)]
+_JsonFile = Annotated[Path | None, Parameter(name="--json", show_default=False)]
 
 
 def examine_receiver(
-    url: str, /, *, signing_key: _KeyParameter = "", task_id: _IdsParameter = (), report_json: _JsonParameter = None
+    url: str, /, *, signing_key: _KeyParameter = "", task_id: _IdsParameter = (), json_file: _JsonFile = None
 ) -> int:
     """Send a receiver callbacks of every shape, and show which ones it handles correctly.
 
@@ -163,7 +163,7 @@ def examine_receiver(
         url: URL of the receiver.
         signing_key: Key with which the receiver verifies callbacks.
         task_id: ID of a task that the receiver knows, if it accepts no others. Repeatable.
-        report_json: File to write the results to as JSON.
+        json_file: File to write the results to as JSON.
     """
     if not re.fullmatch(r"(?i:https?)://.*", url):
         print_error(f"invalid URL {url!r}; use one such as http://127.0.0.1:8000/callbacks.")
@@ -173,11 +173,11 @@ def examine_receiver(
     except ExaminationError as error:
         print_error(str(error))
         return _INVALID
-    if report_json:
+    if json_file:
         try:
-            report_json.write_bytes(msgspec.json.format(msgspec.json.encode({"url": url, "shapes": results}), indent=2))
+            json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"url": url, "shapes": results}), indent=2))
         except OSError as error:
-            print_error(f"{report_json}: {error.strerror}.")
+            print_error(f"{json_file}: {error.strerror}.")
             return _INVALID
     show_results(results, Console(file=sys.stdout, highlight=False))
     return int(any(each.verdict == "failed" for each in results))

@@ -6,33 +6,78 @@ import shutil
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from cyclopts import Parameter, validators
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from seedbed_schemas import local
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.bill import plain
-from seedbed_mock.drill.runner import Drill, DrillReport, ScenarioResult
-from seedbed_mock.drill.verdicts import NOT_VISIBLE, RULES
+from seedbed_mock.drill.report import FORMATS, closing_line, describe_exit, outcome_of, safe_text
+from seedbed_mock.drill.runner import CALM, Drill, DrillReport, ScenarioResult
 from seedbed_mock.durations import DurationProfile, describe_loss
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
 from seedbed_mock.options import DialectName, RunOptions
 from seedbed_mock.settings import Egress, SettingsError
 from seedbed_mock.sockets import ListenError
+from seedbed_mock.verdicts import NOT_VISIBLE, RULES
 
 _COULD_NOT_RUN: Final = 2
 _TERMINATED: Final = 143
 _MOST_JOBS: Final = 64
 _DEADLINE_SECONDS: Final = 120.0
 _LONGEST_SECONDS: Final = 86_400
-_NAMES_SHOWN: Final = 4
 
+_File = Annotated[Path | None, Parameter(show_default=False)]
 _Words = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReportFiles:
+    """Files to write reports to.
+
+    Attributes:
+        junit: File for a JUnit XML report, for CI.
+        html: File for an HTML report with a time line for each scenario.
+        json: File for a JSON report, for programs.
+        markdown: File for a Markdown report, for a pull request.
+    """
+
+    junit: _File = None
+    html: _File = None
+    json: _File = None
+    markdown: _File = None
+
+    def check(self) -> None:
+        """Check that every report can be written, before the drill takes its time.
+
+        Raises:
+            OSError: A file cannot be written.
+            SettingsError: Two reports go to one file.
+        """
+        paths = [path for path in (self.junit, self.html, self.json, self.markdown) if path]
+        if repeated := next((path for path in paths if paths.count(path) > 1), None):
+            raise SettingsError(f"Two reports go to {repeated}; pass a different file for each report.")
+        for path in paths:
+            with path.open("a", encoding="utf-8"):
+                pass
+
+    def write(self, report: DrillReport) -> None:
+        """Write the reports.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for name, render in FORMATS.items():
+            if path := getattr(self, name):
+                path.write_text(render(report), encoding="utf-8")
 
 
 def drill(
@@ -47,6 +92,7 @@ def drill(
     seed: int = 0,
     intercept: _Words = (),
     egress: Egress = "allow",
+    reports: ReportFiles | None = None,
     config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
 ) -> int:
     """Run a program against scenarios, and show what it would have lost at the real service.
@@ -63,6 +109,7 @@ def drill(
         seed: Seed of everything random in the scenarios.
         intercept: Further host that the servers stand in for. Repeatable.
         egress: What becomes of connections to other hosts, allow or deny.
+        reports: Files to write reports to.
         config: TOML file with these options, named without dashes.
     """
     if not command:
@@ -83,8 +130,11 @@ def drill(
         names = list(dict.fromkeys(scenario or shipped_scenarios()))
         for name in names:
             load_scenario(scenario_path(name))
-        console = Console(stderr=True, highlight=False)
-        report = _run(Drill(command, options, deadline, jobs, lambda result: _show_line(result, console)), names)
+        reports = reports or ReportFiles()
+        reports.check()
+        with RunningTable(Console(stderr=True, highlight=False), names) as running:
+            report = _run(Drill(command, options, deadline, jobs, running.add), names)
+        reports.write(report)
     except (SettingsError, ListenError, OSError) as error:
         reason = f"{error.filename or command[0]}: {error.strerror}." if isinstance(error, OSError) else str(error)
         return _fail(reason)
@@ -119,21 +169,45 @@ def _fail(sentence: str) -> int:
 _STYLES: Final = {"passed": "green", "failed": "bold red"}
 
 
-def outcome_of(result: ScenarioResult) -> str:
-    """Return ``passed`` or ``failed``."""
-    return "failed" if result.failed else "passed"
+class RunningTable:
+    """Shows a drill while it runs: a table on a terminal, one line for each result elsewhere.
 
+    Use it as a context manager. The table disappears at the end of the block, where the report follows.
 
-def describe_exit(result: ScenarioResult) -> str:
-    """Return how the program ended, in a few words."""
-    code = result.seen.exit.code
-    return "stopped" if code is None else f"exit {code}" if code >= 0 else f"signal {-code}"
+    Args:
+        console: Console to write to. It should not be the one that the report goes to.
+        names: Names of the scenarios.
+    """
 
+    def __init__(self, console: Console, names: list[str]) -> None:
+        self._console = console
+        self._rows: dict[str, Text] = dict.fromkeys([CALM, *names], Text("waiting", "dim"))
+        self._live = Live(self._table(), console=console, transient=True, refresh_per_second=4)
 
-def _show_line(result: ScenarioResult, console: Console) -> None:
-    failed = ", ".join(result.failed)
-    text = f"{result.name}: {outcome_of(result)}{f' ({failed})' if failed else ''}, {describe_exit(result)} after "
-    console.print(Text(f"{text}{result.seconds:.1f} s"))
+    def __enter__(self) -> Self:
+        # In a log file, the table would be repeated for each update.
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def add(self, result: ScenarioResult) -> None:
+        """Show the result of a scenario."""
+        failed = f" ({', '.join(result.failed)})" if result.failed else ""
+        end = f"{describe_exit(result)} after {result.seconds:.1f} s"
+        if self._console.is_terminal:
+            self._rows[result.name] = Text(f"{outcome_of(result)}{failed}, {end}", _STYLES[outcome_of(result)])
+            self._live.update(self._table())
+        else:
+            self._console.print(Text(f"{result.name}: {outcome_of(result)}{failed}, {end}"), soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, text in self._rows.items():
+            table.add_row(Text(name), text)
+        return table
 
 
 def show_report(report: DrillReport, options: RunOptions, console: Console) -> None:
@@ -145,10 +219,9 @@ def show_report(report: DrillReport, options: RunOptions, console: Console) -> N
         table.add_column(title, justify="right")
     table.add_column("Verdicts")
     for result in report.results:
-        # Without an image in the calm run, nothing has passed.
-        outcome = "failed" if report.problem else outcome_of(result)
+        outcome = outcome_of(result, report.problem)
         table.add_row(
-            Text(result.name),
+            Text(safe_text(result.name)),
             Text(outcome, _STYLES[outcome]),
             describe_exit(result),
             str(len(result.seen.calls)),
@@ -164,15 +237,15 @@ def show_report(report: DrillReport, options: RunOptions, console: Console) -> N
         console.print("\nNot visible from outside:")
         for each in NOT_VISIBLE:
             console.print(f"- {each}.")
-    console.print(Text(f"\n{closing_line(report)}"))
+    console.print(Text(f"\n{safe_text(closing_line(report))}"))
 
 
 def _show_details(result: ScenarioResult, console: Console) -> None:
     if not (result.failed or result.notes):
         return
-    console.print(Text(f"\n{result.name}", "bold"))
+    console.print(Text(f"\n{safe_text(result.name)}", "bold"))
     for note in result.notes:
-        console.print(Text(note))
+        console.print(Text(safe_text(note)))
     rules = {each.name: each for each in RULES}
     for name, finding in result.failed.items():
         console.print(Text.assemble((name, _STYLES["failed"]), f": {finding.reason}"))
@@ -197,17 +270,3 @@ def _show_losses(profile: DurationProfile, report: DrillReport, console: Console
                 f"\nIt gave up after {deadline:.0f} s: {describe_loss(deadline, profile.share_lost(deadline).items())}."
             )
         )
-
-
-def closing_line(report: DrillReport) -> str:
-    """Return the outcome of a drill in one sentence."""
-    if report.problem:
-        return f"Nothing can be concluded. {report.problem}"
-    failed = [each for each in report.results if each.failed]
-    if not failed:
-        return f"Passed: no verdict failed in {len(report.results)} runs."
-    names = [each.name for each in failed]
-    shown = ", ".join(names[:_NAMES_SHOWN]) + (
-        f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    )
-    return f"Failed: {len(failed)} of {len(report.results)} runs have a verdict against the program: {shown}."

@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Final
 
 from seedbed_mock.clock import real_monotonic
-from seedbed_mock.drill.observation import ProgramExit
+from seedbed_mock.observation import ProgramExit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

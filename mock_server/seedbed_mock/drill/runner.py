@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from seedbed_mock.drill.observation import PATIENCE_SECONDS, ControlRun, Observation, observe, obtained
 from seedbed_mock.drill.program import run_program
-from seedbed_mock.drill.verdicts import Finding, verdicts_on
 from seedbed_mock.durations import DurationProfile
+from seedbed_mock.observation import PATIENCE_SECONDS, ControlRun, Observation, observe, obtained
 from seedbed_mock.server import start_server
+from seedbed_mock.verdicts import Finding, verdicts_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

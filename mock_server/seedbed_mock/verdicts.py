@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from seedbed_schemas import default_contract, job_api
 
-from seedbed_mock.drill.observation import (
+from seedbed_mock.observation import (
     CREATE,
     QUERY,
     acted_after,
@@ -29,8 +29,8 @@ from seedbed_mock.drill.observation import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from seedbed_mock.drill.observation import ControlRun, Observation
     from seedbed_mock.journal import JournalEntry
+    from seedbed_mock.observation import ControlRun, Observation
     from seedbed_mock.tasks import Task
 
 
@@ -478,6 +478,34 @@ NOT_VISIBLE: Final = (
     "Whether a program that ended resumes its tasks later",
 )
 """What cannot be judged from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramVerdict:
+    """What all rules say of a program.
+
+    Attributes:
+        findings: What every rule says, by its name.
+    """
+
+    findings: dict[str, Finding]
+
+    @property
+    def failed(self) -> dict[str, Finding]:
+        """The rules that it broke."""
+        return {name: each for name, each in self.findings.items() if each.outcome == "failed"}
+
+    def check(self) -> None:
+        """Check that no rule is broken.
+
+        Raises:
+            AssertionError: One is; the message says which, and what happened.
+        """
+        lines: list[str] = []
+        for name, each in self.failed.items():
+            lines += [f"{name}: {each.reason}", *(f"  {evidence.describe()}" for evidence in each.evidence)]
+        if lines:
+            raise AssertionError("\n".join(lines))
 
 
 def verdicts_on(seen: Observation, calm: ControlRun) -> dict[str, Finding]:

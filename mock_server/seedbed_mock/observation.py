@@ -224,6 +224,17 @@ class ControlRun:
         return cls(wanted, obtained(calm, fetches=fetches), fetches, acts)
 
 
+def control_of_test(seen: Observation, images: int) -> ControlRun:
+    """Return what a test is measured by, which has no calm run.
+
+    Args:
+        seen: What the server saw of the test.
+        images: Number of images that its program should have in the end.
+    """
+    by_itself = ControlRun.of(seen)
+    return ControlRun(Counter(), images, by_itself.fetches, by_itself.acts_on_callbacks)
+
+
 def obtained(seen: Observation, *, fetches: bool) -> int:
     """Return how many images the program has: those it fetched, or those it was told of if it never fetches any."""
     if fetches:
