@@ -80,7 +80,10 @@ class LimitedProtocol(HttpToolsProtocol):
     _started = 0.0
     _stalled = 0.0
     _unparsed = b""
-    connect_refusal = HTTPStatus.NOT_IMPLEMENTED, "the mock server is not a proxy; send no CONNECT requests"
+    connect_refusal: tuple[HTTPStatus, str] = (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "the mock server is not a proxy; send no CONNECT requests",
+    )
     """Status of the response to a CONNECT request, and the problem with it."""
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None

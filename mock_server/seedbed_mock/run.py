@@ -66,7 +66,7 @@ def run(
     *command: str,
     options: RunOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
-    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
+    config: Path | None = None,
 ) -> int:
     """Run a program whose calls to the paid service reach a mock server.
 
@@ -76,6 +76,7 @@ def run(
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
+    del config  # read before the command is called: see cli._read_config
     if not command:
         return _fail("name a program after two dashes, such as seedbed run -- python app.py.", _USAGE_ERROR)
     if shutil.which(command[0]) is None:
@@ -156,7 +157,10 @@ class _Program:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_in_terminal = _is_in_foreground()
+        self._is_in_terminal = False
+        # Where there is no terminal, or none that this process may read from.
+        with contextlib.suppress(OSError, AttributeError):
+            self._is_in_terminal = os.tcgetpgrp(0) == os.getpgrp()
         self._is_ending = False
         self._handlers: dict[int, Any] = {}
 
@@ -267,14 +271,6 @@ def _adopt_orphans(*, wanted: bool) -> None:
 
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, int(wanted), 0, 0, 0)
-
-
-def _is_in_foreground() -> bool:
-    """Return whether this process may read from a terminal."""
-    try:
-        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
-    except (OSError, AttributeError):
-        return False
 
 
 def environment(

@@ -229,7 +229,7 @@ Create a task, wait for it and save the image, from another terminal:
     if options.has_tls and not options.tls_files:
         generate += f"""\
 Let programs of a shell that call {shared.server} reach it:
-  eval "$(seedbed env{server})"
+  eval "$(seedbed env{server}{"".join(f" --intercept {shlex.quote(each)}" for each in options.intercepted_hosts)})"
 """
     return f"""\
 Seedbed is ready on {f"{place.server.uds}, as {url}" if uds else url}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from seedbed_mock.interception.front import Front
+    from seedbed_mock.interception.front import ConnectionFront
     from seedbed_mock.interception.setup import Interception
 
 
@@ -370,11 +370,11 @@ class _UvicornServer(uvicorn.Server):
         assert self._loop  # noqa: S101 (as the caller knows)
         return self._loop
 
-    async def open_front(self, listener: socket.socket, interception: Interception) -> Front:
+    async def open_front(self, listener: socket.socket, interception: Interception) -> ConnectionFront:
         """Accept the connections of a socket with interception."""
-        from seedbed_mock.interception.front import Front, FrontedProtocol  # most servers intercept nothing
+        from seedbed_mock.interception.front import ConnectionFront, FrontedProtocol  # most servers intercept nothing
 
-        front = Front(
+        front = ConnectionFront(
             listener,
             interception,
             lambda front: FrontedProtocol(front, config=self.config, server_state=self.server_state, app_state={}),
@@ -383,7 +383,7 @@ class _UvicornServer(uvicorn.Server):
         self.servers.append(cast("asyncio.Server", front))
         return front
 
-    def close_front(self, front: Front) -> None:
+    def close_front(self, front: ConnectionFront) -> None:
         """Accept no further connections with interception; those that are open stay."""
         front.close()
         with contextlib.suppress(ValueError):

@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name of the library)
         pass
 
 
@@ -254,7 +254,8 @@ def make_call(
         body = {**SETTINGS["body"], API.fields.callback: receiver.url}
         command = [*command, json.dumps({**SETTINGS, "body": body})]
         if way == RUN:
-            return main(["run", "--task-seconds", "0", "--", *command]), *capfd.readouterr()
+            code, shown = main(["run", "--task-seconds", "0", "--", *command]), capfd.readouterr()
+            return code, shown.out, shown.err
         environment = environment_of(server, capfd)
         if way == PROXY:
             environment = {name: value for name, value in environment.items() if name not in HOOKS}

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def make_run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         code = main(["run", "--", *arguments])
-        return Result(code, *capfd.readouterr())
+        shown = capfd.readouterr()
+        return Result(code, shown.out, shown.err)
 
     return run
 
@@ -350,6 +352,32 @@ def test_a_broken_setting_breaks_no_program() -> None:
             [sys.executable, "-c", "import socket; print('well')"], env=environment, capture_output=True, check=True
         )
         assert (result.stdout, result.stderr) == (b"well\n", b"")
+
+
+LOOK_UP = "lookup: (host, options, done) => done(null, options.all ? [{address: '8.8.8.8', family: 4}] : '8.8.8.8', 4)"
+DENIED = {
+    "address": "import socket; socket.create_connection(('8.8.8.8', 53))",
+    "connect_ex": "import socket, os; print(os.strerror(socket.socket().connect_ex(('8.8.8.8', 53))))",
+    "asyncio": "import asyncio; asyncio.run(asyncio.open_connection('2001:4860:4860::8888', 53))",
+    "Node address": "require('net').connect(80, '8.8.8.8')",
+    "Node options": "require('net').connect({port: 80, host: '8.8.8.8'})",
+    "Node name": f"require('net').connect({{port: 80, host: 'x.test', {LOOK_UP}}})",
+    "Node fetch": "fetch('http://8.8.8.8/').catch((error) => { throw error.cause })",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", DENIED)
+def test_programs_that_ignore_proxies_reach_nothing_else_with_egress_deny(
+    way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    is_node = way.startswith("Node")
+    if is_node and shutil.which("node") is None:
+        pytest.skip("needs node")
+    program = ["node", "-e"] if is_node else [sys.executable, "-c"]
+    main(["run", "--egress", "deny", "--", *program, DENIED[way]])
+    shown = capfd.readouterr()
+    assert "--egress deny refuses connections to" in shown.err or shown.out == "Connection refused\n", shown
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -98,7 +98,7 @@ def environment_for(
         is_local: Whether the program is on this machine. Elsewhere it gets certificates only: it sees no hooks, and the
             mock server would pass nothing on for it.
     """
-    variables = dict.fromkeys(_BUNDLE_VARIABLES, str(bundle))
+    variables: dict[str, str] = dict.fromkeys(_BUNDLE_VARIABLES, str(bundle))
     if not is_local:
         return ProgramEnvironment(variables)
     variables |= dict.fromkeys([*_both_cases(_PROXY_VARIABLES), local.BASE_URL_VARIABLE], proxy)

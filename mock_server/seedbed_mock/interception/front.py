@@ -62,14 +62,14 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class FrontedProtocol(LimitedProtocol):
-    """The protocol of a connection that a :class:`Front` hands over.
+    """The protocol of a connection that a :class:`ConnectionFront` hands over.
 
     Args:
         front: The front.
         arguments: Arguments of uvicorn.
     """
 
-    def __init__(self, front: Front, **arguments: Any) -> None:
+    def __init__(self, front: ConnectionFront, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._front = front
         self._own_app = self.app
@@ -132,7 +132,7 @@ class FrontedProtocol(LimitedProtocol):
             self._front.interception.reporter.report(f"Refused: {error}.")
             self.refuse_request(HTTPStatus.FORBIDDEN, str(error))
         report = self._front.interception.reporter.report_passage
-        self.scope["extensions"] = {**self.scope["extensions"], PROXIED: {"host": target, "report": report}}
+        self.scope["extensions"] = {**self._extensions, PROXIED: {"host": target, "report": report}}
         self.app = self._front.forwarder
 
 
@@ -179,7 +179,7 @@ class _ConnectRequest:
             self.client_name = value.decode("latin-1")
 
 
-class Front:
+class ConnectionFront:
     """Accepts connections on a socket and hands them over to the protocol of the server.
 
     Args:
@@ -193,7 +193,7 @@ class Front:
         self,
         listener: socket.socket,
         interception: Interception,
-        make_protocol: Callable[[Front], FrontedProtocol],
+        make_protocol: Callable[[ConnectionFront], FrontedProtocol],
         limits: ServerOptions,
     ) -> None:
         self.interception = interception

