@@ -132,6 +132,7 @@ class Space:
         self._options = options
         self._on_closed = on_closed
         self._implicit: OrderedDict[str, Account] = OrderedDict()
+        self._by_name = {account.name: account for account in self.accounts.values()}
 
     def implicit_account(self, key: str) -> Account:
         """Return the account of a key that was not configured; it has the options of the first configured key."""
@@ -139,8 +140,10 @@ class Space:
         if account is None:
             first = Account.open(self._options.accounts[0], self._options, self.name)
             account = self._implicit[key] = replace(first, name=fingerprint(key))
+            self._by_name[account.name] = account
             if len(self._implicit) > _MOST_IMPLICIT_ACCOUNTS:
                 _, oldest = self._implicit.popitem(last=False)
+                del self._by_name[oldest.name]
                 self._on_closed(oldest)
         else:
             self._implicit.move_to_end(key)
@@ -148,8 +151,7 @@ class Space:
 
     def account(self, name: str) -> Account | None:
         """Return the account with this fingerprint."""
-        accounts = (*self.accounts.values(), *self._implicit.values())
-        return next((account for account in accounts if account.name == name), None)
+        return self._by_name.get(name)
 
 
 class Spaces:

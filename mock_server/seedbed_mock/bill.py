@@ -6,10 +6,12 @@ A :class:`Ledger` notes what is paid for as it happens, since the journal forget
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -109,8 +111,13 @@ class Ledger:
     def __init__(self, most: int = MOST_TASKS) -> None:
         self._most = most
         self._lines: dict[str, _Line] = {}
-        self._settled = Bill()
-        self._settled_requests: dict[tuple[str, Hashable], None] = {}
+        # The IDs in their order, some of which are settled already: a dictionary is slow to tell its first item when
+        # many were removed before it.
+        self._order: deque[str] = deque()
+        self._of_spaces: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._settled = _Sums()
+        self._paid: defaultdict[str, set[Hashable]] = defaultdict(set)
+        self._paid_order: deque[tuple[str, Hashable]] = deque()
 
     def note_task(
         self, task_id: str, space: str, request: Hashable, price: Decimal, images: int, *, is_free: bool
@@ -126,8 +133,12 @@ class Ledger:
             is_free: Whether it fails, so that its price is refunded.
         """
         self._lines[task_id] = _Line(space, request, price, images, is_free)
-        if len(self._lines) > self._most:
-            self._settle(next(iter(self._lines)))
+        self._of_spaces[space][task_id] = None
+        self._order.append(task_id)
+        while len(self._lines) > self._most:
+            self._settle(self._order.popleft())
+        if len(self._order) > 2 * self._most:
+            self._order = deque(each for each in self._order if each in self._lines)
 
     def note_outcome(self, task_id: str, *, is_free: bool) -> None:
         """Note that a task has failed, or that it has not."""
@@ -141,41 +152,70 @@ class Ledger:
 
     def note_loss(self, price: Decimal) -> None:
         """Note a charge for a task that does not exist."""
-        self._settled += Bill(credits=price, lost=price)
+        self._settled.credits += price
+        self._settled.lost += price
 
     def settle(self, space: str | None = None) -> None:
         """Settle the tasks of one space, or of all: a later request is not compared with theirs."""
-        for task_id in [task_id for task_id, line in self._lines.items() if space in (None, line.space)]:
-            self._settle(task_id)
-        self._settled_requests = {key: None for key in self._settled_requests if space not in (None, key[0])}
+        for each in tuple(self._of_spaces) if space is None else (space,):
+            for task_id in tuple(self._of_spaces.get(each, ())):
+                self._settle(task_id)
+            self._paid.pop(each, None)
+        if space is None:
+            self._paid.clear()
 
     def bill(self, space: str | None = None) -> Bill:
         """Return what everything costs so far, or what the tasks of one space cost since it was last settled."""
-        total, paid = self._settled if space is None else Bill(), dict(self._settled_requests)
+        sums = replace(self._settled) if space is None else _Sums()
+        paid = defaultdict(set, {each: set(requests) for each, requests in self._paid.items()})
         for line in tuple(self._lines.values()):
             if space in (None, line.space):
-                total += _cost(line, paid)
-        return total
+                sums.add(line, is_repeated=line.request in paid[line.space])
+                if not line.is_free:
+                    paid[line.space].add(line.request)
+        return Bill(**{name: getattr(sums, name) for name in Bill.__struct_fields__})
 
     def _settle(self, task_id: str) -> None:
-        self._settled += _cost(self._lines.pop(task_id), self._settled_requests)
-        if len(self._settled_requests) > self._most:
-            self._settled_requests.pop(next(iter(self._settled_requests)))
+        line = self._lines.pop(task_id, None)
+        if line is None:
+            return
+        of_space, paid = self._of_spaces[line.space], self._paid[line.space]
+        del of_space[task_id]
+        if not of_space:
+            del self._of_spaces[line.space]
+        self._settled.add(line, is_repeated=line.request in paid)
+        if not line.is_free and line.request not in paid:
+            paid.add(line.request)
+            self._paid_order.append((line.space, line.request))
+            if len(self._paid_order) > self._most:
+                space, request = self._paid_order.popleft()
+                self._paid.get(space, set()).discard(request)
 
 
-def _cost(line: _Line, paid: dict[tuple[str, Hashable], None]) -> Bill:
-    """Return what a task costs, and add its request to those that were paid for."""
-    if line.is_free:
-        return Bill()
-    key = (line.space, line.request)
-    is_repeated = key in paid
-    paid[key] = None
-    return Bill(
-        credits=line.price,
-        images=line.images,
-        paid_twice=line.price if is_repeated else _NOTHING,
-        not_fetched=_NOTHING if line.is_fetched else line.price,
-    )
+class _Sums(msgspec.Struct, gc=False):
+    """The sums of a bill while it is added up: each new task changes them, and a bill of its own takes longer."""
+
+    credits: Decimal = _NOTHING
+    images: int = 0
+    paid_twice: Decimal = _NOTHING
+    not_fetched: Decimal = _NOTHING
+    lost: Decimal = _NOTHING
+
+    def add(self, line: _Line, *, is_repeated: bool) -> None:
+        """Add what a task costs.
+
+        Args:
+            line: The task.
+            is_repeated: Whether its request was paid for before.
+        """
+        if line.is_free:
+            return
+        self.credits += line.price
+        self.images += line.images
+        if is_repeated:
+            self.paid_twice += line.price
+        if not line.is_fetched:
+            self.not_fetched += line.price
 
 
 class Register:

@@ -154,7 +154,7 @@ def apply_fault(service: Service, context: RequestContext) -> None:
     """Find the fault rule that matches the request; raise its response if the fault replaces the response."""
     # Most requests meet no rule and cost no more than this condition.
     if (
-        service.faults.active_rules
+        context.operation in service.faults.operations
         or service.scenario_runner
         or context.key_rule
         or _FAULT_HEADER in context.headers

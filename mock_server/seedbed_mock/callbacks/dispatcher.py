@@ -10,13 +10,20 @@ import hmac
 import math
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from msgspec.structs import replace
 from seedbed_schemas import job_api
 
-from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
+from seedbed_mock.callbacks.targets import (
+    AllowList,
+    HostLookups,
+    RefusedUrls,
+    TargetRefusedError,
+    UnknownTargetError,
+    resolve,
+)
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.journal import JournalEntry, truncated
 from seedbed_mock.settings import CONTROL_ROOT
@@ -97,6 +104,22 @@ def signature_headers(task: Task, now: int, signing_key: bytes) -> dict[str, str
     return {_RULES.timestamp_header: timestamp, _RULES.signature_header: base64.b64encode(digest).decode()}
 
 
+class _Outcome(NamedTuple):
+    """What came of an attempt.
+
+    Attributes:
+        status: HTTP status of the response, ``None`` without one.
+        retry_after: Seconds of its Retry-After header.
+        error: Why there was no response.
+        is_refused: Whether no callback may be sent to the target at all.
+    """
+
+    status: int | None = None
+    retry_after: float | None = None
+    error: str = ""
+    is_refused: bool = False
+
+
 class CallbackDispatcher:
     """Sends the callbacks of one service, in the event loop in which it is first woken.
 
@@ -117,6 +140,8 @@ class CallbackDispatcher:
         self._allowed = AllowList.parse(service.options.callback_hosts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._look_up = HostLookups()
+        self._refused = RefusedUrls()
         self._woken = asyncio.Event()
         self._is_closed = False
         self._wakes_at = math.inf
@@ -187,7 +212,9 @@ class CallbackDispatcher:
         self.wake()
         end = real_monotonic() + _SETTLE_SECONDS
         while (await self._start_due() or self._attempts) and (wait := end - real_monotonic()) > 0:
-            await asyncio.wait(tuple(self._attempts), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            # None if all that were due are refused, which is recorded at once.
+            if self._attempts:
+                await asyncio.wait(tuple(self._attempts), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
 
     def _seconds_to_next_due(self) -> float | None:
         """Return the time until the next callback is due, in seconds of the clock; ``None`` if none is waiting."""
@@ -241,6 +268,10 @@ class CallbackDispatcher:
             if not claimed:
                 return started
             for task in claimed:
+                # Without a task of the event loop: a caller can name one refused receiver for thousands of tasks.
+                if task.callback and (reason := self._refused.reason(task.callback.url)):
+                    self._record(task, now, _Outcome(error=reason, is_refused=True))
+                    continue
                 attempt = asyncio.create_task(self._deliver(task))
                 self._attempts.add(attempt)
                 attempt.add_done_callback(self._on_attempt_done)
@@ -260,13 +291,29 @@ class CallbackDispatcher:
         at, started = self._service.now(), real_monotonic()
         body = callback_body(task, at, self._writer, self._service)
         try:
-            status, retry_after, error, is_refused = await self._send(task, callback.url, at, body)
+            outcome = await self._send(task, callback.url, at, body)
         except asyncio.CancelledError:
             # Give the claim back, so that the next dispatcher need not wait for the lease to expire.
             self._change_callback(task, lambda callback: callback.claimed(at))
             raise
-        duration = round((real_monotonic() - started) * 1000)
-        attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=is_refused)
+        if outcome.is_refused:
+            self._refused.add(callback.url, outcome.error)
+        self._record(task, at, outcome, body, round((real_monotonic() - started) * 1000))
+
+    def _record(self, task: Task, at: int, outcome: _Outcome, body: bytes = b"", duration: int = 0) -> None:
+        """Record an attempt.
+
+        Args:
+            task: Task of the callback.
+            at: When the attempt started, in Unix milliseconds.
+            outcome: What came of it.
+            body: What was sent, or was to be; by default it is made now.
+            duration: How long it took, in milliseconds of real time.
+        """
+        callback = task.callback
+        assert callback  # noqa: S101 (the store claims only tasks with a callback)
+        status, error = outcome.status, outcome.error
+        attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=outcome.is_refused)
         journal = self._service.spaces.named(task.space).journal
         journal.add(
             JournalEntry(
@@ -276,7 +323,7 @@ class CallbackDispatcher:
                 operation="callback",
                 account=task.account,
                 target=callback.url,
-                request=truncated(body),
+                request=truncated(body or callback_body(task, at, self._writer, self._service)),
                 status=status,
                 answer=error.encode(),
                 task_id=task.task_id,
@@ -284,11 +331,12 @@ class CallbackDispatcher:
                 duration=duration,
             )
         )
-        self._change_callback(task, lambda callback: callback.attempted(attempt, self._service.now(), retry_after))
+        self._change_callback(
+            task, lambda callback: callback.attempted(attempt, self._service.now(), outcome.retry_after)
+        )
         self._release_held(task.space)
 
-    async def _send(self, task: Task, url: str, now: int, body: bytes) -> tuple[int | None, float | None, str, bool]:
-        """Return HTTP status, seconds of Retry-After, error, and whether the target is refused permanently."""
+    async def _send(self, task: Task, url: str, now: int, body: bytes) -> _Outcome:
         account = self._service.spaces.named(task.space).account(task.account)
         # Receivers compare the timestamp with their own clock, from which the clock of the server may be far. A test
         # may have replaced this function, for the receiver as well.
@@ -301,17 +349,20 @@ class CallbackDispatcher:
         self._deadlines.add(deadline)
         try:
             async with deadline:
-                target = await resolve(url, self._allowed)
+                target = await resolve(url, self._allowed, getaddrinfo=self._look_up)
                 _check_not_control_api(target, task.base_url, self._service.ports)
                 response = await send_callback(target, body, headers)
         except TimeoutError:
-            return None, None, f"no response within {_TIMEOUT:g} seconds", False
+            return _Outcome(error=f"no response within {_TIMEOUT:g} seconds")
         except TargetRefusedError as error:
-            return None, None, str(error), True
-        except (UnknownTargetError, DeliveryError) as error:
-            return None, None, str(error), False
+            return _Outcome(error=str(error), is_refused=True)
+        except UnknownTargetError as error:
+            # Otherwise the task would be kept for all retries, which cannot succeed.
+            return _Outcome(error=str(error), is_refused=not self._allowed.may_allow(url))
+        except DeliveryError as error:
+            return _Outcome(error=str(error))
         else:
-            return response.status, response.retry_after, "", False
+            return _Outcome(response.status, response.retry_after)
         finally:
             self._deadlines.discard(deadline)
 

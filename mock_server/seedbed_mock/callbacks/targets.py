@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 _LONGEST_URL = 8192
 _LONGEST_NAME = 253
 _LARGEST_PORT = 65535
+
+_REMEMBERED_SECONDS = 10
+_MOST_REMEMBERED = 1000
+_LONGEST_REMEMBERED = 500
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Own patterns and not urlsplit, which repairs and accepts URLs that other parsers read differently.
@@ -116,6 +121,17 @@ class AllowList:
                 )
         return cls(tuple(networks), frozenset(names))
 
+    def may_allow(self, url: str) -> bool:
+        """Return whether a callback to this URL may be allowed later, although its host is not found now.
+
+        Without an entry for it, only a name of this machine is allowed, which does not come into being later.
+        """
+        try:
+            host = _parse_url(url)[1]
+        except TargetRefusedError:
+            return False
+        return bool(self.networks) or host in self.names
+
     def check(self, address: Address, host: str) -> None:
         """Check one of the addresses of a host.
 
@@ -138,13 +154,63 @@ class AllowList:
             )
 
 
+class HostLookups:
+    """Looks up the hosts of callbacks, for :func:`resolve`: a host that many callbacks wait for is looked up once."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, int], asyncio.Future[Sequence[tuple[Any, ...]]]] = {}
+
+    async def __call__(self, host: str, port: int, *, type: socket.SocketKind) -> Sequence[tuple[Any, ...]]:  # noqa: A002 (the name of the system)
+        """Return the addresses of a host, as ``socket.getaddrinfo()`` does."""
+        loop, key = asyncio.get_running_loop(), (host, port)
+        running = self._running.get(key)
+        if running is None or running.get_loop() is not loop:
+            # The method of uvloop's event loop uses threads of its own, and closing the loop waits for them: an
+            # unreachable name server would delay the end of the server by many seconds.
+            look_up = partial(socket.getaddrinfo, host, port, type=type)
+            running = self._running[key] = loop.run_in_executor(None, look_up)
+            running.add_done_callback(lambda done: self._forget(key, done))
+        # Shielded: the end of one callback must not end the lookup of the others.
+        return await asyncio.shield(running)
+
+    def _forget(self, key: tuple[str, int], done: asyncio.Future[Sequence[tuple[Any, ...]]]) -> None:
+        if self._running.get(key) is done:
+            del self._running[key]
+        if not done.cancelled():
+            # Retrieved here, since the callbacks that waited may be gone: asyncio would log the error otherwise.
+            done.exception()
+
+
+class RefusedUrls:
+    """The URLs to which no callback may be sent, so that the next callbacks to them cost no lookup.
+
+    They are remembered for some seconds of real time only, since names move, and only so many.
+    """
+
+    def __init__(self) -> None:
+        self._refused: dict[str, tuple[float, str]] = {}
+
+    def add(self, url: str, reason: str) -> None:
+        """Note that no callback may be sent to a URL, and why."""
+        if len(url) > _LONGEST_REMEMBERED:
+            return
+        if len(self._refused) >= _MOST_REMEMBERED:
+            self._refused.clear()
+        self._refused[url] = real_monotonic() + _REMEMBERED_SECONDS, reason
+
+    def reason(self, url: str) -> str:
+        """Return why no callback may be sent to a URL, empty if that is not known now."""
+        until, reason = self._refused.get(url, (0.0, ""))
+        return reason if real_monotonic() < until else ""
+
+
 async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:
     """Return the target of a URL after checking all its addresses.
 
     Args:
         url: URL of a callback.
         allowed: Allowed receivers.
-        getaddrinfo: Resolves names; by default that of the system, in a thread of the event loop's executor.
+        getaddrinfo: Resolves names; by default :class:`HostLookups`.
 
     Raises:
         TargetRefusedError: The URL is invalid, or one of its addresses is not allowed.
@@ -154,7 +220,7 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
     host = str(parsed_host)
     if isinstance(parsed_host, str):
         try:
-            found = await (getaddrinfo or _look_up)(host, port, type=socket.SOCK_STREAM)
+            found = await (getaddrinfo or HostLookups())(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "the name cannot be resolved"
             raise UnknownTargetError(f"The host {host} was not found: {reason}.") from error
@@ -175,13 +241,6 @@ async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None 
         host=host_header if port == _DEFAULT_PORTS[scheme] else f"{host_header}:{port}",
         path=path,
     )
-
-
-async def _look_up(host: str, port: int, *, type: socket.SocketKind) -> Sequence[tuple[Any, ...]]:  # noqa: A002 (the name of the system)
-    # The method of uvloop's event loop uses threads of its own, and closing the loop waits for them: an unreachable
-    # name server would delay the end of the server by many seconds.
-    look_up = partial(socket.getaddrinfo, host, port, type=type)
-    return await asyncio.get_running_loop().run_in_executor(None, look_up)
 
 
 def _parse_url(url: str) -> tuple[str, Address | str, int, str]:

@@ -6,13 +6,16 @@ calls that it sees and hits, on which conditions such as ``nth`` and ``times`` d
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
+from heapq import merge
+from itertools import chain
+from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from seedbed_mock.faults.effects import CodeEffect
-from seedbed_mock.faults.rules import RuleError, compile_pattern, parse_rule
+from seedbed_mock.faults.rules import OPERATIONS, RuleError, compile_pattern, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,6 +128,7 @@ class FaultEngine:
     Attributes:
         active_rules: The rules, in the order in which a call is compared with them.
         problem_of: Returns why this server cannot apply an effect, empty if it can.
+        operations: Names of the operations that at least one of them concerns.
     """
 
     def __init__(self, seed: int, codes: Iterable[int] = (), success: int = 200) -> None:
@@ -132,7 +136,12 @@ class FaultEngine:
         self._codes, self._success = frozenset(codes), success
         self.active_rules: list[ActiveRule] = []
         self.problem_of: Callable[[Effect], str] = lambda _: ""
+        self.operations: set[str] = set()
+        # The places and rules for the calls of an operation in a space, or in any space under the name "".
+        self._of_calls: dict[tuple[str, str], list[tuple[int, ActiveRule]]] = {}
+        self._scopes: set[str] = set()
         self._request_rules: OrderedDict[tuple[RuleSource, str, str], ActiveRule] = OrderedDict()
+        self._request_rules_of: defaultdict[str, set[tuple[RuleSource, str, str]]] = defaultdict(set)
         self._last_number = 0
 
     def __iter__(self) -> Iterator[ActiveRule]:
@@ -164,8 +173,18 @@ class FaultEngine:
         added = [self._activate(rule, source, scope, number) for number, rule in enumerate(rules, first)]
         self._last_number += len(added)
         # A rule that is added while a scenario plays would otherwise often be hidden by a rule of the scenario.
-        self.active_rules = sorted(self.active_rules + added, key=lambda active: active.source == "scenario")
+        self._set_rules(sorted(self.active_rules + added, key=lambda active: active.source == "scenario"))
         return added
+
+    def _set_rules(self, rules: list[ActiveRule]) -> None:
+        self.active_rules, self._of_calls = rules, {}
+        for place, active in enumerate(rules):
+            match = active.rule.match
+            operations = {match.op} if match.op else active.rule.effect.operations or OPERATIONS
+            for operation in operations:
+                self._of_calls.setdefault((operation, active.scope or match.space or ""), []).append((place, active))
+        self.operations = {operation for operation, _ in self._of_calls}
+        self._scopes = {active.scope for active in rules}
 
     def clear(self, *, source: RuleSource | None = None, scope: str | None = None, number: int | None = None) -> int:
         """Remove the rules that meet all given criteria and return their number.
@@ -175,6 +194,21 @@ class FaultEngine:
             scope: Only rules of this space.
             number: Only the rule with this number.
         """
+        # A space that gives way to a new one is cleared on the path of a call, and has rules of its own rarely.
+        if scope is None or scope in self._scopes:
+            removed = self._remove(source=source, scope=scope, number=number)
+        else:
+            removed = 0
+        if source is None and number is None:
+            # A reset also starts the counts of rules that come with calls afresh.
+            if scope is None:
+                self._request_rules.clear()
+                self._request_rules_of.clear()
+            for key in self._request_rules_of.pop(scope, ()) if scope is not None else ():
+                del self._request_rules[key]
+        return removed
+
+    def _remove(self, *, source: RuleSource | None, scope: str | None, number: int | None) -> int:
         kept = [
             active
             for active in self.active_rules
@@ -183,14 +217,9 @@ class FaultEngine:
             or number not in (None, active.number)
         ]
         removed = len(self.active_rules) - len(kept)
-        self.active_rules = kept
+        self._set_rules(kept)
         if not kept:
             self._last_number = 0
-        if source is None and number is None:
-            # A reset also starts the counts of rules that come with calls afresh.
-            self._request_rules = OrderedDict(
-                (key, active) for key, active in self._request_rules.items() if scope not in (None, key[1])
-            )
         return removed
 
     def from_request(self, text: str, source: RuleSource, space: str) -> ActiveRule:
@@ -204,8 +233,13 @@ class FaultEngine:
             self._request_rules.move_to_end(key)
             return active
         active = self._request_rules[key] = self._activate(self.parse(text), source, space, 0)
+        self._request_rules_of[space].add(key)
         if len(self._request_rules) > _MAX_REQUEST_RULES:
-            self._request_rules.popitem(last=False)
+            oldest, _ = self._request_rules.popitem(last=False)
+            of_space = self._request_rules_of[oldest[1]]
+            of_space.discard(oldest)
+            if not of_space:
+                del self._request_rules_of[oldest[1]]
         return active
 
     def find_match(self, context: MatchContext, request_rules: Iterable[ActiveRule]) -> ActiveRule | None:
@@ -215,7 +249,11 @@ class FaultEngine:
             context: Properties of the call.
             request_rules: Rules that come with the call, which precede the active ones.
         """
-        return next((active for active in (*request_rules, *self.active_rules) if active.matches(context)), None)
+        of_space = self._of_calls.get((context.operation, context.space), ())
+        of_all = self._of_calls.get((context.operation, ""), ())
+        # Only these can match: the rules of other operations and spaces cost nothing.
+        active_rules = (active for _, active in merge(of_space, of_all, key=itemgetter(0)))
+        return next((active for active in chain(request_rules, active_rules) if active.matches(context)), None)
 
     def _activate(self, rule: Rule, source: RuleSource, scope: str, number: int) -> ActiveRule:
         # Each rule draws by itself, so that adding another rule does not change which calls it hits.

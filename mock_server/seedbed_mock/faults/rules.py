@@ -70,7 +70,9 @@ EFFECTS: dict[str, type[Effect]] = {
 }
 """Effects by their names, in the order of the documentation."""
 
-_OPERATIONS = ("createTask", "recordInfo", "credit", "downloadUrl", "models", "modelSchema")
+OPERATIONS = ("createTask", "recordInfo", "credit", "downloadUrl", "models", "modelSchema")
+"""Names of the operations of the service."""
+
 _FINGERPRINT = r"key-[0-9a-f]{12}"
 _CODE = r"0|-?[1-9]\d{0,8}"
 _SHOWN_LENGTH = 40
@@ -127,8 +129,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     until: _Moment | None = None
 
     def __post_init__(self) -> None:
-        if self.op is not None and self.op not in _OPERATIONS:
-            raise ValueError(f"unknown operation {_quoted(self.op)}; valid operations: {', '.join(_OPERATIONS)}")
+        if self.op is not None and self.op not in OPERATIONS:
+            raise ValueError(f"unknown operation {_quoted(self.op)}; valid operations: {', '.join(OPERATIONS)}")
         if self.prompt_like is not None:
             compile_pattern(self.prompt_like)
 
