@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
@@ -25,7 +26,8 @@ from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
-from seedbed_mock.control.api import OPERATIONS, ControlApi
+from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ControlApi
+from seedbed_mock.control.openapi import document
 from seedbed_mock.control.verify import ServedPath, nearest_path
 from seedbed_mock.dashboard import dashboard_routes
 from seedbed_mock.faults.connection import BrokenConnectionError
@@ -180,6 +182,8 @@ class _MockServiceApp(Starlette):
 
     def _open_dashboard(self) -> Dashboard:
         # Imported with the first page: most servers are used by programs alone.
+        from seedbed_schemas.openapi import openapi_document
+
         from seedbed_mock.dashboard.site import Dashboard
         from seedbed_mock.dashboard.views import DashboardSource
 
@@ -202,6 +206,13 @@ class _MockServiceApp(Starlette):
             bill=lambda: bill.describe() if (bill := service.ledger.bill()) else "",
             thumbnail=self._others.thumbnail,
             scenarios=tuple(shipped_scenarios()),
+            documents={
+                **{
+                    name: partial(openapi_document, model.contract, http_status=service.options.http_status)
+                    for name, model in models.items()
+                },
+                "Control API": partial(document, OPERATIONS, CONTROL_ROOT, DOCUMENT_PATH),
+            },
         )
         dashboard = self.state.dashboard = Dashboard(source)
         return dashboard

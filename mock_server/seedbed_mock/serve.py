@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -31,7 +32,7 @@ from seedbed_mock.cli import discard_output
 from seedbed_mock.journal import JournalReader
 from seedbed_mock.options import ServerOptions
 from seedbed_mock.server import interception_of, serve_until_signal
-from seedbed_mock.settings import SettingsError
+from seedbed_mock.settings import CONTROL_ROOT, SettingsError
 from seedbed_mock.sockets import (
     ListenError,
     exposed_addresses,
@@ -52,6 +53,7 @@ def serve(
     *,
     options: ServerOptions | None = None,
     log: LogOptions | None = None,
+    open_: Annotated[bool, Parameter(name="--open", negative="", show_default=False)] = False,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     uds: Path | None = None,
     ready_file: Path | None = None,
@@ -63,6 +65,7 @@ def serve(
     Args:
         options: Options of the server.
         log: Options of the log.
+        open_: Open the dashboard in a browser.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
         uds: Path of a Unix socket to listen on, instead of --host and --port.
         ready_file: File to write when the server accepts requests, with its URL, port and PID as JSON. It is removed
@@ -84,6 +87,7 @@ def serve(
                 options,
                 contracts=contracts,
                 log=log or LogOptions(),
+                opens_browser=open_,
                 uds=uds,
                 ready_file=ready_file,
                 daemon=daemon,
@@ -113,6 +117,7 @@ def _serve(
     *,
     contracts: dict[Path, Contract],
     log: LogOptions,
+    opens_browser: bool,
     uds: Path | None,
     ready_file: Path | None,
     daemon: bool,
@@ -145,6 +150,11 @@ def _serve(
         if call_log := log.open(JournalReader(service.spaces.journal), sys.stderr):
             stack.callback(call_log.close)
             call_log.start()
+        if opens_browser:
+            # In a thread: a browser may take seconds to start. Imported late, since few servers open one.
+            import webbrowser
+
+            threading.Thread(target=webbrowser.open, args=(f"{ready.url}{CONTROL_ROOT}/",), daemon=True).start()
 
     serve_until_signal(app, listeners, on_ready, interception)
 

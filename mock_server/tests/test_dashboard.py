@@ -105,14 +105,14 @@ def test_every_script_and_style_comes_from_the_package(page: httpx2.Client) -> N
             200,
             (FOLDER / "static" / source.rpartition("/")[2]).read_bytes(),
         )
-    for name in ("../site.py", "..%2fsite.py", "htmx.sha256", "nothing.js", "", "%00.js"):
+    for name in ("../site.py", "..%2fsite.py", "vendored.sha256", "nothing.js", "", "%00.js"):
         assert page.get(f"{PAGES}/static/{name}").status_code == 404
 
 
-def test_the_files_of_htmx_are_unchanged() -> None:
-    lines = (FOLDER / "static/htmx.sha256").read_text().splitlines()
+def test_the_files_of_other_projects_are_unchanged() -> None:
+    lines = (FOLDER / "static/vendored.sha256").read_text().splitlines()
     files = [line.split() for line in lines if not line.startswith("#")]
-    assert len(files) == 4
+    assert len(files) == 9
     for digest, name in files:
         assert hashlib.sha256((FOLDER / "static" / name).read_bytes()).hexdigest() == digest
 
@@ -299,3 +299,17 @@ with seedbed_mock.running() as server:
     assert not modules, modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_pages_about_the_apis_describe_this_server(page: httpx2.Client) -> None:
+    text = page.get("/__seedbed/docs").text
+    assert CONTRACT.model in text
+    for title in (CONTRACT.model, "Control API"):
+        shown = html.unescape(page.get("/__seedbed/docs", params={"api": title}).text)
+        url = re.search(r'data-url="([^"]+)"', shown)
+        assert url
+        document = page.get(url[1]).json()
+        assert document["openapi"].startswith("3.1")
+        assert document["servers"] == [{"url": "/"}]
+        assert document["paths"]
+    assert page.get(f"{PAGES}/openapi/nothing").status_code == 404

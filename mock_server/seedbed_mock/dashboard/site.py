@@ -11,6 +11,7 @@ from secrets import token_bytes, token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
@@ -26,11 +27,16 @@ from seedbed_mock.settings import CONTROL_ROOT, SettingsError, base_url
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import Receive, Scope, Send
 
 
 HOME: Final = f"{CONTROL_ROOT}/"
 """Path of the page."""
+
+DOCS: Final = f"{CONTROL_ROOT}/docs"
+"""Path of the pages about the APIs."""
 
 PAGES: Final = f"{CONTROL_ROOT}/dashboard"
 """Path of what the page loads."""
@@ -48,6 +54,17 @@ _COMMON_HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+_POLICY: Final = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types htmx"
+)
+# Swagger UI has its icons in its style sheet, and writes to the page in ways of its own.
+_DOCS_POLICY: Final = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
 
 _NO_TOKEN: Final = 401
 """Status of the refusal of a caller that lacks only the token."""
@@ -79,7 +96,12 @@ class Dashboard:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        templates.filters |= {"moment": views.moment, "date": views.date, "pretty": views.pretty}
+        templates.filters |= {
+            "moment": views.moment,
+            "date": views.date,
+            "amount": views.amount,
+            "pretty": views.pretty,
+        }
         templates.globals |= {
             "home": HOME,
             "pages": PAGES,
@@ -147,31 +169,62 @@ class Dashboard:
         return self._page("login.html", 401, problem="")
 
     async def _respond(self, request: Request, path: str) -> Response:
-        section, _, rest = path.removeprefix(PAGES).lstrip("/").partition("/")
-        selection = Selection.of(request.query_params, self._views)
-        if request.method == "POST" and section == "do":
-            return await self._act(request, rest)
-        if path == f"{PAGES}/login":
-            return RedirectResponse(HOME, 303, _COMMON_HEADERS)
-        if path == HOME:
-            return await self._home(request, selection)
-        if section == "static":
-            return self._file(rest)
-        if section == "details":
-            return self._html(await self._details(request, selection), 200, token_urlsafe(16))
-        if section == "thumbnails" and self._source.thumbnail:
-            return await self._source.thumbnail(rest)
+        section, _, rest = path.removeprefix(f"{PAGES}/").partition("/")
+        section = {HOME: "home", DOCS: "docs"}.get(path, section)
+        if found := self._sections.get(section):
+            return await found(request, rest)
         raise UnknownResourceError("There is no such page.")
 
-    async def _home(self, request: Request, selection: Selection) -> Response:
-        nonce = token_urlsafe(16)
+    @cached_property
+    def _sections(self) -> dict[str, Callable[[Request, str], Awaitable[Response]]]:
+        async def static(_: Request, name: str) -> Response:
+            return self._file(name)
+
+        async def details(request: Request, _: str) -> Response:
+            html = await self._details(request, Selection.of(request.query_params, self._views))
+            return self._html(html, 200, _POLICY.format(nonce=token_urlsafe(16)))
+
+        async def thumbnail(_: Request, task_id: str) -> Response:
+            if self._source.thumbnail is None:
+                raise UnknownResourceError("This server has no thumbnails.")
+            return await self._source.thumbnail(task_id)
+
+        async def login(_request: Request, _: str) -> Response:
+            # The caller has access already, so that there is nothing to do.
+            return RedirectResponse(HOME, 303, _COMMON_HEADERS)
+
+        return {
+            "home": self._home,
+            "docs": self._docs,
+            "openapi": self._document,
+            "do": self._act,
+            "static": static,
+            "details": details,
+            "thumbnails": thumbnail,
+            "login": login,
+        }
+
+    async def _home(self, request: Request, _: str) -> Response:
+        selection = Selection.of(request.query_params, self._views)
         parts = await self._parts(selection)
         stream = f"{PAGES}/events?{urlencode(selection.query(opened=''))}"
         details = await self._details(request, selection) if selection.opened else ""
         shown = await views.status(self._source, selection)
-        return self._page(
-            "page.html", 200, nonce, selection=selection, parts=parts, stream=stream, details=details, **shown
-        )
+        return self._page("page.html", 200, selection=selection, parts=parts, stream=stream, details=details, **shown)
+
+    async def _docs(self, request: Request, _: str) -> Response:
+        documents, chosen = self._source.documents, request.query_params.get("api", "")
+        if not documents:
+            raise UnknownResourceError("This server has no OpenAPI document.")
+        chosen = chosen if chosen in documents else next(iter(documents))
+        return self._page("docs.html", 200, policy=_DOCS_POLICY, documents=documents, chosen=chosen)
+
+    async def _document(self, _: Request, title: str) -> Response:
+        if title not in self._source.documents:
+            raise UnknownResourceError("This server has no such OpenAPI document.")
+        # Of this server: a request that is tried out must not reach the real one.
+        content = msgspec.json.encode({**self._source.documents[title](), "servers": [{"url": "/"}]})
+        return Response(content, 200, _COMMON_HEADERS, media_type="application/json")
 
     async def _parts(self, selection: Selection) -> dict[str, str]:
         """Return the parts of a page that change by themselves, by the IDs of their elements."""
@@ -200,6 +253,8 @@ class Dashboard:
 
     async def _act(self, request: Request, name: str) -> Response:
         """Do what a form asks for, with an operation of the control API."""
+        if request.method != "POST":
+            raise UnknownResourceError("A form sends this; open the dashboard.")
         values: dict[str, Any] = await _form(request)
         selection = Selection.of(values, self._views)
         for each in _LISTS:
@@ -240,16 +295,12 @@ class Dashboard:
         headers = {**_COMMON_HEADERS, "Cache-Control": "no-cache"}
         return Response(path.read_bytes(), 200, headers, media_type=_TYPES[path.suffix])
 
-    def _page(self, template: str, status: int, nonce: str = "", **values: Any) -> Response:
-        nonce = nonce or token_urlsafe(16)
-        return self._html(self._templates.get_template(template).render(nonce=nonce, **values), status, nonce)
+    def _page(self, template: str, status: int, policy: str = _POLICY, **values: Any) -> Response:
+        nonce = token_urlsafe(16)
+        html = self._templates.get_template(template).render(nonce=nonce, **values)
+        return self._html(html, status, policy.format(nonce=nonce))
 
-    def _html(self, html: str, status: int, nonce: str) -> Response:
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-            "require-trusted-types-for 'script'; trusted-types htmx"
-        )
+    def _html(self, html: str, status: int, policy: str) -> Response:
         return Response(
             html.encode(errors="replace"),
             status,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from seedbed_mock.bill import plain
 from seedbed_mock.call_log import is_problem
 from seedbed_mock.control.api import UnknownResourceError
 from seedbed_mock.control.schemas import body_value
@@ -75,6 +77,7 @@ class DashboardSource:
         bill: Returns what the calls would have cost, in one line.
         thumbnail: Returns a small version of a task's result.
         scenarios: Names of the scenarios that can be played.
+        documents: Return the OpenAPI documents of the server, by their titles.
     """
 
     title: str
@@ -88,6 +91,7 @@ class DashboardSource:
     bill: Callable[[], str] = str
     thumbnail: Callable[[str], Awaitable[Response]] | None = None
     scenarios: tuple[str, ...] = ()
+    documents: Mapping[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
 
     def operation(self, name: str) -> ControlOperation | None:
         """Return the operation of the control API with this name, ``None`` if the server does not have it."""
@@ -303,6 +307,11 @@ def moment(milliseconds: float | None) -> str:
     # The clock of a server may be years ahead, but not beyond the years of Python.
     at = min(max(milliseconds, 0), 253_402_300_799_000) / 1000
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def amount(credits_: float) -> str:
+    """Return an amount of credits without an exponent."""
+    return plain(Decimal(str(credits_)))
 
 
 def date(milliseconds: float) -> str:
