@@ -6,8 +6,10 @@ import base64
 import contextlib
 import copy
 import gzip
+import importlib
 import json
 import os
+import sys
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from seedbed_contract.traffic import HarError, RecordedExchange, load_har, read_har
-from seedbed_contract.traffic.bodies import BodyReader
+from seedbed_contract.traffic.bodies import ZSTD_MODULE, BodyReader
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+brotli, zstd = importlib.import_module("brotli"), importlib.import_module(ZSTD_MODULE)
 
 URL = "https://api.example/api/v1/jobs/recordInfo?taskId=a%20b&taskId=&x=1"
 ENTRY: dict[str, Any] = {
@@ -197,7 +201,8 @@ PACKED = gzip.compress(ANSWER, mtime=0)
 CHUNKS = [PACKED[:7], PACKED[7:20], PACKED[20:]]
 TEXT = ANSWER.decode()
 BASE64 = base64.b64encode(ANSWER).decode()
-GZIP_HEADER = {"Content-Encoding": "gzip"}
+BROTLI, ZSTD = brotli.compress(ANSWER), zstd.compress(ANSWER)
+GZIP_HEADER, BROTLI_HEADER = {"Content-Encoding": "gzip"}, {"Content-Encoding": "br"}
 
 FORMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "Chrome: text": ({"text": TEXT}, GZIP_HEADER),
@@ -211,6 +216,23 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "base64 without padding": ({"text": BASE64.rstrip("="), "encoding": "base64"}, {}),
     "base64 for URLs": ({"text": base64.urlsafe_b64encode(ANSWER).decode(), "encoding": "base64"}, {}),
     "base64 of gzip": ({"text": base64.b64encode(PACKED).decode(), "encoding": "base64"}, GZIP_HEADER),
+    "base64 of brotli": ({"text": base64.b64encode(BROTLI).decode(), "encoding": "base64"}, BROTLI_HEADER),
+    "a file of brotli": ({"_file": "5d1f.br"}, BROTLI_HEADER),
+    "Polly.JS 6: a list of base64 chunks of brotli": (
+        {
+            "text": json.dumps([base64.b64encode(part).decode() for part in (BROTLI[:5], BROTLI[5:])]),
+            "encoding": "base64",
+        },
+        BROTLI_HEADER,
+    ),
+    "text, compressed with brotli on the wire": ({"text": TEXT}, BROTLI_HEADER),
+    "base64 of zstd": ({"text": base64.b64encode(ZSTD).decode(), "encoding": "base64"}, {"Content-Encoding": "zstd"}),
+    "base64 of zstd without the header": ({"text": base64.b64encode(ZSTD).decode(), "encoding": "base64"}, {}),
+    "hex digits of zstd": ({"text": ZSTD.hex(), "_isBinary": True}, {"Content-Encoding": "ZSTD"}),
+    "two encodings": (
+        {"text": base64.b64encode(brotli.compress(PACKED)).decode(), "encoding": "base64"},
+        {"Content-Encoding": "gzip, br"},
+    ),
     "base64 of gzip without the header": ({"text": base64.b64encode(PACKED).decode(), "encoding": "base64"}, {}),
     "base64 of deflate without a header of its own": (
         {"text": base64.b64encode(zlib.compress(ANSWER, wbits=-15)).decode(), "encoding": "base64"},
@@ -240,7 +262,7 @@ def test_a_body_is_read_in_the_form_of_every_recorder(form: str) -> None:
         "response.content": {"size": len(PACKED), "mimeType": "application/json", **content},
         "response.headers": [{"name": name, "value": value} for name, value in headers.items()],
     }
-    files = {"5d1f.json": ANSWER, "resources/5d1f.json": ANSWER}
+    files = {"5d1f.json": ANSWER, "resources/5d1f.json": ANSWER, "5d1f.br": BROTLI}
     (recorded,) = read_har(har(entry(changes)), files.get)
     assert (recorded.response_body, recorded.response_problem) == (ANSWER, "")
 
@@ -254,6 +276,10 @@ def test_a_body_is_read_in_the_form_of_every_recorder(form: str) -> None:
             UNREAD,
         ),
         ({"text": base64.b64encode(PACKED[:-9]).decode(), "encoding": "base64"}, GZIP_HEADER, UNREAD),
+        ({"text": base64.b64encode(BROTLI[:-2]).decode(), "encoding": "base64"}, BROTLI_HEADER, UNREAD),
+        ({"text": base64.b64encode(ZSTD[:-2]).decode(), "encoding": "base64"}, {"Content-Encoding": "zstd"}, UNREAD),
+        ({"text": base64.b64encode(b"\xff" * 9).decode(), "encoding": "base64"}, {"Content-Encoding": "zstd"}, UNREAD),
+        ({"text": base64.b64encode(BROTLI).decode(), "encoding": "base64"}, {"Content-Encoding": "dcb"}, UNREAD),
         ({"text": "zz", "_isBinary": True}, {}, UNREAD),
         ({"text": "abcd", "encoding": "rot13"}, {}, UNREAD),
         ({"text": "!", "encoding": "base64"}, {}, UNREAD),
@@ -270,6 +296,33 @@ def test_a_body_that_cannot_be_read_is_told_from_one_that_was_not_kept(
     listed = [{"name": name, "value": value} for name, value in headers.items()]
     recorded = read({"response.content": content, "response.headers": listed})
     assert (recorded.response_body, recorded.response_problem) == (None, problem)
+
+
+@pytest.mark.parametrize(("encoding", "body", "module"), [("br", BROTLI, "brotli"), ("zstd", ZSTD, ZSTD_MODULE)])
+def test_a_body_of_an_optional_encoding_names_what_to_install(
+    encoding: str, body: bytes, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    content = {"text": base64.b64encode(body).decode(), "encoding": "base64"}
+    headers = [{"name": "Content-Encoding", "value": encoding}]
+    recorded = read({"response.content": content, "response.headers": headers})
+    name = "brotli" if encoding == "br" else encoding
+    problem = f"the response body is compressed with {name}; install seedbed[har] to read it"
+    assert (recorded.response_body, recorded.response_problem) == (None, problem)
+
+
+COMPRESSORS = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("encoding", COMPRESSORS)
+def test_a_compressed_body_is_read_up_to_the_room_that_is_left(encoding: str) -> None:
+    bomb = base64.b64encode(COMPRESSORS[encoding](b" " * (1 << 20))).decode()
+    response = {"content": {"text": bomb, "encoding": "base64"}}
+    for room, size in ((1 << 20, 1 << 20), ((1 << 20) - 1, 0), (0, 0)):
+        bodies = BodyReader(lambda _: None)
+        bodies._room = room
+        body, problem = bodies.response_body(response, encoding)
+        assert (len(body or b""), problem) == (size, "" if size else UNREAD)
 
 
 def test_an_entry_without_a_response_is_read() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -16,6 +18,7 @@ from seedbed_contract.http import NOT_JSON, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
 
 GZIP: Final = b"\x1f\x8b"
@@ -26,10 +29,13 @@ MAX_HAR: Final = 512 << 20
 
 NOT_KEPT: Final = "the recorder did not keep the {} body"
 NOT_READ: Final = "the {} body is there, but in a form that is not read here"
+NO_LIBRARY: Final = "the {{}} body is compressed with {}; install seedbed[har] to read it"
 _KEPT_PARTLY: Final = "the recorder kept only a part of the {} body"
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _ZLIB: Final = b"\x78"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+ZSTD_MODULE: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _TEXT_LABELS: Final = ("", "utf-8", "utf8", "text", "plain", "identity")
@@ -38,7 +44,15 @@ _AS_SENT: Final = ("", "identity")
 
 
 class UnreadBodyError(ValueError):
-    """A body is in the file, or beside it, but in a form that is not read here."""
+    """A body is in the file, or beside it, but in a form that is not read here.
+
+    Args:
+        problem: Why it is not read, with ``{}`` in place of ``request`` or ``response``.
+    """
+
+    def __init__(self, problem: str = NOT_READ) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class BodyReader:
@@ -65,8 +79,8 @@ class BodyReader:
         try:
             # A caller that compresses a body without saying so has sent these bytes.
             body = self._decode(posted, content_encoding or "identity")
-        except UnreadBodyError:
-            return None, NOT_READ.format("request")
+        except UnreadBodyError as error:
+            return None, error.problem.format("request")
         params, media_type = posted.get("params"), str(posted.get("mimeType", "")).partition(";")[0].strip().lower()
         is_form = media_type == _FORM and isinstance(params, list) and all(isinstance(pair, dict) for pair in params)
         if not body and is_form and params:
@@ -89,8 +103,8 @@ class BodyReader:
             return None, NOT_KEPT.format("response")
         try:
             body = self._decode(content, content_encoding)
-        except UnreadBodyError:
-            return None, NOT_READ.format("response")
+        except UnreadBodyError as error:
+            return None, error.problem.format("response")
         size = content.get("size")
         if not body:
             # Browsers write an empty text if they did not keep the body, but they do write its size.
@@ -114,17 +128,58 @@ class BodyReader:
         return None if body is None else self._without_compression(body, content_encoding)
 
     def _without_compression(self, body: bytes, content_encoding: str) -> bytes:
-        # Some recorders decompress a body before they encode it; then it is text already.
-        is_text = body.decode("utf-8", "ignore").encode() == body
-        if content_encoding == "identity" or is_text:
-            return body
-        if not content_encoding and not body.startswith(GZIP):
-            return body
-        content = decompressed(body, min(MAX_BODY, self._room), is_raw=content_encoding == "deflate")
-        if content is None:
-            raise UnreadBodyError
-        self._room -= len(content)
-        return content
+        applied = [each.strip() for each in content_encoding.split(",")] if content_encoding else [_encoding_of(body)]
+        for encoding in (each for each in reversed(applied) if each not in _AS_SENT):
+            # Some recorders decompress a body before they encode it; then it is text already. Only brotli, which has no
+            # magic number, may look like text.
+            is_text = body.decode("utf-8", "ignore").encode() == body
+            if is_text and (encoding != "br" or parse_json(body) is not NOT_JSON):
+                return body
+            content = _decoded(body, encoding, min(MAX_BODY, self._room))
+            if content is None and is_text:
+                return body
+            if content is None:
+                raise UnreadBodyError
+            self._room -= len(content)
+            body = content
+        return body
+
+
+def _encoding_of(body: bytes) -> str:
+    """Return the encoding of a body without a header that names it, or an empty text."""
+    return "gzip" if body.startswith(GZIP) else "zstd" if body.startswith(_ZSTD) else ""
+
+
+def _decoded(body: bytes, encoding: str, limit: int) -> bytes | None:
+    """Return a body without a content encoding; ``None`` if it is damaged or too large, or the encoding unknown.
+
+    Raises:
+        UnreadBodyError: The library that reads the encoding is not installed.
+    """
+    if limit <= 0:  # which the decompressors take for no limit
+        return None
+    if encoding not in {"br", "zstd"}:
+        return decompressed(body, limit, is_raw=encoding == "deflate")
+    if encoding == "br":
+        library = _library("brotli", "brotli")
+        decompressor, error = library.Decompressor(), library.error
+        with contextlib.suppress(error):
+            content: bytes = decompressor.process(body, output_buffer_limit=limit)
+            return content if decompressor.is_finished() and len(content) <= limit else None
+        return None
+    library = _library(ZSTD_MODULE, "zstd")
+    reader = library.ZstdDecompressor()
+    with contextlib.suppress(library.ZstdError):
+        content = reader.decompress(body, limit)
+        return content if reader.eof else None
+    return None
+
+
+def _library(module: str, encoding: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)  # optional, and needed by few recordings
+    except ImportError as error:
+        raise UnreadBodyError(NO_LIBRARY.format(encoding)) from error
 
 
 def _bytes_of(text: str, content: Mapping[str, Any], content_encoding: str) -> bytes:
