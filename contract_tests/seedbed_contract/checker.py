@@ -19,7 +19,8 @@ from seedbed_contract.checks import CHECKS
 from seedbed_contract.detection import detect, detect_capabilities
 from seedbed_contract.findings import DETECTION, CheckResult, FindingLog, Report, Stop
 from seedbed_contract.http import HttpTransport, OutOfTimeError, RequestBuilder, bearer
-from seedbed_contract.session import Budget, BudgetExceededError, Session, random_space
+from seedbed_contract.limits import Budget, BudgetExceededError
+from seedbed_contract.session import Session, random_space
 from seedbed_contract.strategies import breakable_clauses
 from seedbed_contract.target import TargetError
 

@@ -1,12 +1,10 @@
-"""The session that the checks of a run share, with its budget and its throttle."""
+"""The session that the checks of a run share."""
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -17,10 +15,11 @@ from seedbed_schemas import job_api, local
 from seedbed_contract.callback_receiver import CallbackAddresses
 from seedbed_contract.display import sample_of, sample_of_received
 from seedbed_contract.http import OutOfTimeError
+from seedbed_contract.limits import Budget, BudgetExceededError, CallLog, Throttle
 from seedbed_contract.rules import envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from hypothesis.database import ExampleDatabase
 
@@ -34,11 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNLIMITED_TASKS: Final = 10_000
-"""Number of tasks that may be created if neither a price nor a balance limits them."""
 _CONCURRENCY: Final = 8
 _RATE_PAUSE: Final = 0.5
-_CALLS_KEPT: Final = 1000
 _SPACE_BITS: Final = 64
 _WINDOW_MARGIN: Final = 1.1
 """Factor for the period of a rate: the clocks of the target and of this machine may differ a little."""
@@ -47,130 +43,6 @@ _WINDOW_MARGIN: Final = 1.1
 def random_space() -> str:
     """Return the name of a space of the mock server that no one else uses."""
     return f"check-{random.SystemRandom().getrandbits(_SPACE_BITS):016x}"
-
-
-class BudgetExceededError(Exception):
-    """A request could cost more than the budget allows."""
-
-
-@dataclass
-class Budget:
-    """Counts tasks and their cost, and remembers the balance of the account.
-
-    Attributes:
-        price: Credits that a task costs.
-        limit: Credits that the run may spend; ``None`` if tasks cost nothing.
-        created: Number of tasks that were created by valid requests.
-        wrongly_created: Number of tasks that were created by requests that the target should have refused.
-        first_balance: Balance at the start; ``None`` if the target does not report it.
-        last_balance: Balance that was reported last.
-        balance_exchange: Exchange that reported the last balance.
-        is_exhausted: Whether the target refused a task because the balance does not cover it.
-    """
-
-    price: Decimal
-    limit: Decimal | None = None
-    created: int = 0
-    wrongly_created: int = 0
-    first_balance: Decimal | None = None
-    last_balance: Decimal | None = None
-    balance_exchange: Exchange | None = None
-    is_exhausted: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether tasks cost nothing."""
-        return self.limit is None
-
-    @property
-    def tasks(self) -> int:
-        """Number of tasks that were created, rightly or wrongly."""
-        return self.created + self.wrongly_created
-
-    @property
-    def charged(self) -> Decimal:
-        """Credits that the account lost, or the price of all tasks if the balance is unknown."""
-        if self.first_balance is None or self.last_balance is None:
-            return self.price * self.tasks
-        return self.first_balance - self.last_balance
-
-    @property
-    def spent(self) -> Decimal:
-        """Credits that the run has spent at most."""
-        # A target may charge late, so the price of the tasks counts even while the balance has not changed.
-        return max(self.charged, self.price * self.tasks)
-
-    @property
-    def remaining_tasks(self) -> int:
-        """Number of tasks that the limit and the balance still allow."""
-        if self.is_exhausted:
-            return 0
-        bounds = [_UNLIMITED_TASKS]
-        if self.price and self.last_balance is not None:
-            bounds.append(int(max(self.last_balance, Decimal(0)) / self.price))
-        if self.price and self.limit is not None:
-            bounds.append(int(max(self.limit - self.spent, Decimal(0)) / self.price))
-        return min(bounds)
-
-    def record_balance(self, balance: Decimal, exchange: Exchange) -> None:
-        """Remember a balance and the exchange that reported it."""
-        self.first_balance = balance if self.first_balance is None else self.first_balance
-        self.last_balance, self.balance_exchange = balance, exchange
-
-    def reserve(self) -> None:
-        """Check that the budget covers one more task, before the task is requested.
-
-        Raises:
-            BudgetExceededError: The budget does not cover it.
-        """
-        # A target that charges more than the price is believed: its next task may cost as much.
-        highest_price = max(self.price, self.charged / self.created) if self.created else self.price
-        if self.limit is not None and self.spent + highest_price > self.limit:
-            raise BudgetExceededError
-
-    def reserve_for_refusal(self) -> None:
-        """Check that the budget allows a request that the target should refuse.
-
-        Such a request costs a task if the target accepts it. With a budget of zero, requests are sent until the
-        target has accepted one.
-
-        Raises:
-            BudgetExceededError: The budget does not allow it.
-        """
-        if self.spent:
-            self.reserve()
-
-    def count(self, *, wrongly: bool = False) -> None:
-        """Count a task, created by a valid request or ``wrongly`` by an invalid one."""
-        with self._lock:
-            self.created += not wrongly
-            self.wrongly_created += wrongly
-
-
-class Throttle:
-    """Limits calls to a number per time window.
-
-    Args:
-        calls: Number of calls in a window.
-        seconds: Length of the window in seconds.
-        clock: Returns the current time in seconds.
-        wait: Waits for a number of seconds.
-    """
-
-    def __init__(self, calls: int, seconds: float, clock: Callable[[], float], wait: Callable[[float], object]) -> None:
-        self._calls, self._seconds = calls, seconds
-        self._clock, self._wait = clock, wait
-        self._recent: deque[float] = deque(maxlen=calls)
-        self._lock = threading.Lock()
-
-    def acquire(self) -> None:
-        """Wait until one more call is allowed."""
-        # The lock is held while waiting, so that concurrent callers queue up.
-        with self._lock:
-            if len(self._recent) == self._calls:
-                self._wait(max(self._recent[0] + self._seconds - self._clock(), 0.0))
-            self._recent.append(self._clock())
 
 
 @dataclass
@@ -201,6 +73,7 @@ class Session:
         has_awaited_tasks: Whether the run has waited for the first tasks to end.
         batches: Valid requests that the run has not sent yet; ``None`` before they are made.
         other_budgets: Budgets of the fresh accounts that checks have used.
+        creation_calls: The latest createTask calls with the account.
         task_ids: IDs of all tasks that were created.
         lock: Guards ``tasks`` and ``task_ids``.
     """
@@ -228,7 +101,7 @@ class Session:
     has_awaited_tasks: bool = False
     batches: list[Any] | None = None
     other_budgets: list[Budget] = field(default_factory=list)
-    _creation_calls: deque[list[float]] = field(default_factory=lambda: deque(maxlen=_CALLS_KEPT))
+    creation_calls: CallLog = field(default_factory=CallLog)
     task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -250,19 +123,19 @@ class Session:
         Raises:
             OutOfTimeError: The time limit of the run passed.
         """
-        started = time.monotonic()
+        started = self.creation_calls.clock()
         exchange = self.send_unchecked(request, once=once)
         while exchange.code in self.expected.codes("rate_exceeded"):
             # Exceeding the documented rate is our own doing; a refusal below it is a defect of the target.
             allowed, seconds = job_api().rate
             self._check_poll_rate(exchange)
             since = started - seconds * _WINDOW_MARGIN
-            if request.operation == "createTask" and self.creation_calls_since(since) < allowed:
+            if request.operation == "createTask" and self.creation_calls.count_since(since) < allowed:
                 title = f"fewer than {allowed} new tasks in {seconds} seconds are allowed"
                 self.report([envelope.Defect("createTask/rate", title)], exchange)
             self.check_form(exchange)
             self.pause(_RATE_PAUSE)
-            started = time.monotonic()
+            started = self.creation_calls.clock()
             exchange = self.send_unchecked(request, once=once)
         self.check_form(exchange, strict=strict)
         return exchange
@@ -278,16 +151,13 @@ class Session:
             throttle.acquire()
         if request.operation != "createTask":
             return self.transport.send(request, once=once)
-        # A call counts from its start: the target may have counted it long before its response is read here.
-        call = [math.inf]
-        self._creation_calls.append(call)
+        call, is_refused = self.creation_calls.begin(), False
         try:
             exchange = self.transport.send(request, once=once)
+            is_refused = exchange.code in self.expected.codes("rate_exceeded")
         finally:
-            call[0] = time.monotonic()
-        if exchange.code in self.expected.codes("rate_exceeded"):
-            self.is_rate_limited = True
-            call[0] = -math.inf
+            self.creation_calls.end(call, is_refused=is_refused)
+        self.is_rate_limited = self.is_rate_limited or is_refused
         return exchange
 
     def send_all(self, requests: Iterable[TargetRequest], *, once: bool = False, strict: bool = True) -> list[Exchange]:
@@ -455,7 +325,7 @@ class Session:
             budget=Budget(self.budget.price, self.budget.limit),
             tasks=[],
             batches=None,
-            _creation_calls=deque(maxlen=_CALLS_KEPT),
+            creation_calls=CallLog(),
         )
         self.other_budgets.append(fresh.budget)
         fresh.fetch_balance()
@@ -500,7 +370,3 @@ class Session:
         """Return the number of tasks that were created in the last seconds."""
         # The copy allows other threads to add tasks meanwhile.
         return sum(task.exchange.ended > time.time() - seconds for task in list(self.tasks))
-
-    def creation_calls_since(self, moment: float) -> int:
-        """Return the number of createTask calls that the target may have accepted after a moment of the clock."""
-        return sum(ended > moment for (ended,) in list(self._creation_calls))

@@ -13,8 +13,8 @@ from tests.seeded_defects_values import VALUES
 
 READING: Final = frozenset(defect.name for defect in (*FIELDS, *VALUES, *BODIES, *KEYS))
 """Defects in reading requests; the checker finds them without waiting for a task."""
-TIME_LIMIT, LONG_TIME_LIMIT = 15, 45
-"""Seconds that a run may take. The checks of retried callbacks and of the rate wait up to 30 seconds."""
+TIME_LIMIT, LONG_TIME_LIMIT = 20, 45
+"""Seconds that a run may take. The checks of retried and of missing callbacks and of the rate wait up to 30 seconds."""
 
 Findings = list[tuple[str, str, str]]
 
@@ -27,7 +27,8 @@ def findings_of(index: int) -> dict[Level, Findings]:
     """
     defect = SEEDED_DEFECTS[index]
     required = frozenset({"callbacks"} if defect.variant.callbacks else ())
-    waits = "again" in defect.name or "createTask/rate" in defect.clauses or defect.level == "warning"
+    waits = "again" in defect.name or bool({"createTask/rate", "callback/sent"} & set(defect.clauses))
+    waits = waits or defect.level == "warning"
     limit = LONG_TIME_LIMIT if waits else TIME_LIMIT
     only: tuple[str, ...] = ("requests.*", "authorisation.*", "records.unknown") if defect.name in READING else ()
     if defect in CARELESS_READING:

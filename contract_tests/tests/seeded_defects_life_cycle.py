@@ -92,7 +92,12 @@ _STATES: Final = (
             *(("success", "Success"), ("fail", "failed"), ("fail", "error")),
         )
     ),
-    seeded("back to waiting", _FORWARD, record=_shown_by_age((0, "generating"), (0.5, "waiting"), (1, "usual"))),
+    seeded(
+        "back to waiting",
+        _FORWARD,
+        variant=replace(PLAIN, seconds=1),
+        record=_shown_by_age((0, "generating"), (0.5, "waiting"), (1, "usual")),
+    ),
     seeded(
         "a state and back",
         _FORWARD,
@@ -102,7 +107,13 @@ _STATES: Final = (
     seeded("generating again after the end", _FINAL, _FORWARD, record=_shown_by_age((0, "usual"), (1.5, "generating"))),
     seeded("waiting again after the end", _FINAL, _FORWARD, state=_by_age((0, "usual"), (1.5, "waiting"))),
     seeded("failure after success", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "fail"))),
-    seeded("success after failure", _FINAL, "recordInfo/same", state=_by_age((0, "usual"), (1.5, "success"))),
+    seeded(
+        "success after failure",
+        _FINAL,
+        "recordInfo/same",
+        variant=replace(PLAIN, seconds=1),
+        state=_by_age((0, "usual"), (1.5, "success")),
+    ),
     seeded("a task unknown after its end was polled", "recordInfo/same", _FINAL, record_info=_gone_at_the_end),
     seeded(
         "a task that restarts after its end was polled",

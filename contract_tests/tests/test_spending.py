@@ -9,7 +9,6 @@ from decimal import Decimal
 import pytest
 from seedbed_contract.checker import Options, run_checks
 from seedbed_contract.findings import Report
-from seedbed_contract.session import Throttle
 from seedbed_contract.target import Target, target_of
 from seedbed_mock import MockServer, running
 from seedbed_schemas import job_api
@@ -99,17 +98,3 @@ def run_on_a_terminal(words: list[str], reply: bytes) -> tuple[str, int]:
         pass
     os.close(controller)
     return printed.decode(), process.wait()
-
-
-def test_the_throttle_waits_until_the_oldest_call_has_left_the_window() -> None:
-    now, waited = [100.0], list[float]()
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        now[0] += seconds
-
-    throttle = Throttle(3, 10, lambda: now[0], wait)
-    for _ in range(7):
-        throttle.acquire()
-        now[0] += 1
-    assert [seconds for seconds in waited if seconds] == [7, 7]

@@ -211,7 +211,7 @@ def check_rate_limit(session: Session) -> None:
     if fresh.budget.remaining_tasks < limit:
         session.mark_unchecked("the balance does not cover as many tasks as the rate allows")
         return
-    allowed = max(limit - fresh.creation_calls_since(time.monotonic() - seconds * _WINDOW_MARGIN), 0)
+    allowed = max(limit - fresh.creation_calls.count_since(time.monotonic() - seconds * _WINDOW_MARGIN), 0)
     # One thread for each task, so that all of them arrive well within the period of the rate.
     with ThreadPoolExecutor(allowed + _ABOVE_THE_RATE) as pool:
         exchanges = list(pool.map(lambda _: _create(fresh, wait=False), range(allowed + _ABOVE_THE_RATE)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from seedbed_schemas import job_api
 
 from seedbed_contract.callback_receiver import NO_CONTENT, OK
-from seedbed_contract.http import parse_json
+from seedbed_contract.http import OutOfTimeError, parse_json
 from seedbed_contract.rules.callback_request import callback_defects, exercised_callback_clauses
 from seedbed_contract.rules.envelope import Defect, has_secret
 from seedbed_contract.rules.practices import ANY_SUCCESS, REDIRECTS
@@ -64,6 +64,21 @@ def _mark_unreachable(session: Session) -> None:
 
 
 def _wait_for_callbacks(session: Session, ended: list[TrackedTask]) -> None:
+    """Wait for the callbacks of finished tasks; if the time is over before, check those that have arrived.
+
+    Raises:
+        OutOfTimeError: The time limit of the run passed.
+    """
+    try:
+        _wait_for_first_and_second(session, ended)
+    except OutOfTimeError:
+        # What is missing may still be on its way, so it is not reported.
+        for task in ended:
+            _check_arrived(session, task)
+        raise
+
+
+def _wait_for_first_and_second(session: Session, ended: list[TrackedTask]) -> None:
     """Wait for the first callback of every task, then for a second one where the receiver responded with an error."""
     last = max((task.ended_at for task in ended), default=0.0)
     while not all(arrived := [session.callback_addresses.received_at(task.callback_path) for task in ended]):
@@ -79,13 +94,23 @@ def _wait_for_callbacks(session: Session, ended: list[TrackedTask]) -> None:
 
 
 def check_callbacks(session: Session, task: TrackedTask) -> None:
-    """Check the callbacks of one finished task."""
-    arrived = session.callback_addresses.received_at(task.callback_path)
+    """Check that a finished task has sent callbacks, and check each."""
     session.exercise("callback/sent")
-    if not arrived:
+    if not session.callback_addresses.received_at(task.callback_path):
         title = f"a task that ended with the state {task.state} sends no callback"
         session.report([Defect("callback/sent", title)], task.exchange, task.name)
         return
+    arrived = _check_arrived(session, task)
+    if task.callback_path in session.callback_addresses.failing:
+        session.exercise("callback/retried")
+        if len(arrived) == 1:
+            title = "a callback is not sent again after an error response"
+            session.report_received([Defect("callback/retried", title)], arrived[0])
+
+
+def _check_arrived(session: Session, task: TrackedTask) -> list[Received]:
+    """Check each callback of a finished task that has arrived, and return them."""
+    arrived = session.callback_addresses.received_at(task.callback_path)
     for received in arrived:
         defects = callback_defects(received, task, session.expected, session.target.signing_key)
         session.report_received(defects, received)
@@ -98,11 +123,7 @@ def check_callbacks(session: Session, task: TrackedTask) -> None:
             session.log.exercise_shape("record", message["data"])
     if not session.target.signing_key:
         session.mark_unchecked("no signing key is known; pass it with --signing-key", "callback/signature")
-    if task.callback_path in session.callback_addresses.failing:
-        session.exercise("callback/retried")
-        if len(arrived) == 1:
-            title = "a callback is not sent again after an error response"
-            session.report_received([Defect("callback/retried", title)], arrived[0])
+    return arrived
 
 
 def check_unrequested(session: Session) -> None:

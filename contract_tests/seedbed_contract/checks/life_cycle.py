@@ -15,8 +15,8 @@ from seedbed_contract.cases import accepted
 from seedbed_contract.checks.request_validation import return_batch, take_batches
 from seedbed_contract.detection import UNKNOWN_TASK_ID
 from seedbed_contract.http import OutOfTimeError
+from seedbed_contract.limits import BudgetExceededError
 from seedbed_contract.rules.task_record import TrackedTask
-from seedbed_contract.session import BudgetExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # A careless server may look these up as a path or as SQL, or cut a long one to the length of a column.
 _UNKNOWN_TASK_IDS: Final = (UNKNOWN_TASK_ID, "0", "../recordInfo", "' OR '1'='1", "任务", "a" * 500)
 _CONCURRENT_TASKS: Final = 3
+_FIRST_LOOK_SECONDS: Final = 0.4
+"""How long the first tasks are watched closely, because those of a fast service pass through their states meanwhile."""
 _TASKS_FOR_OTHERS: Final = 4
 """Tasks that a small balance must still cover after these checks, so that others have some to judge."""
 
@@ -58,8 +60,10 @@ def check_concurrent_requests(session: Session) -> None:
     if session.budget.remaining_tasks < _CONCURRENT_TASKS + _TASKS_FOR_OTHERS or not session.budget.is_free:
         session.mark_unchecked("the balance does not cover several concurrent tasks")
         return
-    for task in _create_concurrently(session, _CONCURRENT_TASKS, repeat_first=True):
+    created = _create_concurrently(session, _CONCURRENT_TASKS, repeat_first=True)
+    for task in created:
         tasks.poll(session, task)
+    tasks.wait_for(session, created, _FIRST_LOOK_SECONDS)
 
 
 def _create_concurrently(session: Session, count: int, *, repeat_first: bool = False) -> list[TrackedTask]:
