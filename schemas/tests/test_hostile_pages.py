@@ -4,10 +4,13 @@ import contextlib
 import json
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from markdown_it import MarkdownIt
 from seedbed_mock.cli import main
 from seedbed_schemas import Contract
 from seedbed_schemas.contract import ContractError
@@ -240,3 +243,105 @@ def test_a_huge_or_deep_page_is_derived_or_rejected_with_one_sentence(found: str
     else:
         with contextlib.suppress(PageError):
             Contract(derive_page(page).contract)
+
+
+HOSTILE = {
+    "brackets": "[",
+    "pairs of brackets": "[]",
+    "images": "![",
+    "links": "[a](",
+    "backticks": "`",
+    "code": "` a",
+    "emphasis": "*a",
+    "strong emphasis": "**a ",
+    "mixed emphasis": "a**b_c*",
+    "bars": "|",
+    "rows": "|a|b|\n",
+    "quotes": ">",
+    "lines of quotes": ">\n",
+    "items": "- a\n",
+    "items on one line": "- ",
+    "numbers": "1. ",
+    "definitions": "[a]: b\n",
+    "open definitions": "[a]: <",
+    "definitions over lines": "[a\n",
+    "tags": "<a ",
+    "comments": "<!--",
+    "instructions": "x<?",
+    "data sections": "x<![CDATA[",
+    "tables": "<table><tr><td>",
+    "cells": "<td>a",
+    "attributes": '<td a="',
+    "entities": "&#1;",
+    "escapes": "\\",
+    "headings": "# a\n",
+    "headings with marks": "# a #",
+    "lines": "a\n",
+    "underlines": "a\n=\n",
+    "fences": "~~~\n",
+    "fences of backticks": "```\na\n",
+    "fences that are text": "``` `\n",
+    "breaks": "<br>",
+    "labels": "**a:** b\n",
+    "blanks": "a" + " " * 4000 + "\n",
+}
+LEADS = ("", "# ", "x ", "| a | b |\n|---|---|\n| x | ", "<table><tr><td>", "<div>\n```\n\n", "- ```\n- ", "[a]: x '")
+"""What stands before, so that the same marks are read in another place."""
+
+
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
+def test_a_page_of_marks_is_refused_before_it_is_parsed(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = Mock()
+    monkeypatch.setattr(MarkdownIt, "parse", parse)
+    for lead in LEADS:
+        page = lead + unit * (2**20 // len(unit))
+        with pytest.raises(PageError, match=r"^The page (has more|is longer) than [0-9]+ [^\n]*\.$"):
+            derive_page(page)
+    parse.assert_not_called()
+
+
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
+def test_the_work_grows_no_faster_than_the_page(unit: str) -> None:
+    """The work is counted in calls of functions, which do not depend on the speed of the machine."""
+
+    def calls_for(size: int) -> int:
+        count, page = [0], "x " + unit * (size // len(unit))
+        sys.setprofile(lambda _frame, event, _argument: count.__setitem__(0, count[0] + (event == "call")))
+        try:
+            with contextlib.suppress(PageError):
+                derive_page(page)
+        finally:
+            sys.setprofile(None)
+        return count[0]
+
+    calls_for(10)  # what is loaded once does not count
+    assert calls_for(3000) < 2.6 * calls_for(1500) + 1000
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "# a" + " #" * 5000,
+        "# a\n" * 3000 + "x",
+        "\n" * 100_000 + "openapi",
+        "```\n" + "\n" * 100_000 + "x\n```",
+        "```\n" + "@-" * 100_000 + "\n```",
+        "```json\n" + '{"a":' * 50_000 + "\n```",
+        "# " + "1." * 3000 + "x",
+        "# " + "1. " * 2000 + "x",
+        "<table><tr><td><table>x",
+        "<table><td>x<table><b>y</table>",
+    ],
+    ids=lambda page: repr(page[:12]),
+)
+def test_a_page_that_a_pattern_could_try_for_long_is_rejected_with_one_sentence(page: str) -> None:
+    with pytest.raises(PageError, match=r"^[^\n]*\.$"):
+        derive_page(page)
+
+
+def test_a_page_far_larger_than_the_known_ones_is_derived() -> None:
+    rows = "".join(
+        f"| input.f{number} | string | 否 | 说明 [链接](https://a.example/{number})。 |\n" for number in range(600)
+    )
+    page = DOTTED.replace(ROWS, ROWS + rows) + "\n```text\n" + "[{}] " * 100_000 + "\n```\n"
+    assert len(Contract(derive_page(page).contract).input_fields) > 600

@@ -117,7 +117,9 @@ def test_check_rejects_a_file_that_is_not_a_contract(
         (lambda path: path.write_bytes(b"\x00\x01\x02"), "not text"),
         (lambda path: path.write_bytes(b"word " * 1_000_000), "is longer than"),
         (lambda path: path.write_bytes("草".encode() * 1_700_000), "is longer than"),
-        (lambda path: path.write_bytes(b"[" * 50_000), "no section"),
+        (lambda path: path.write_bytes(b"[" * 5_000), "no section"),
+        (lambda path: path.write_bytes(b"[" * 50_000), "more than 32768 characters in a line"),
+        (lambda path: path.write_bytes(b"[\n" * 50_000), "more than 20000 marks"),
     ],
 )
 def test_an_invalid_page_is_rejected_and_the_output_is_unchanged(

@@ -26,6 +26,8 @@ from seedbed_schemas.job_api import job_api
 from seedbed_schemas.validation import for_display
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from seedbed_schemas.derive.facts import Field
 
 
@@ -33,11 +35,17 @@ __all__ = ["MAXIMUM_CHARACTERS", "Derivation", "PageError", "derive", "derive_pa
 
 MAXIMUM_CHARACTERS: Final = 2 * 1024 * 1024
 """Longer pages are rejected before they are parsed."""
-# The time to parse Markdown grows faster than its length. The known pages have a twentieth of this outside fences.
+# The known pages have less than a twentieth of each of these outside fences. What parsing costs depends on the number
+# of marks, and on the length of the lines in which they, or our own patterns, are looked for.
 _MAXIMUM_MARKDOWN_CHARACTERS: Final = 256 * 1024
+_MAXIMUM_LINE_CHARACTERS: Final = 32 * 1024
+_MAXIMUM_MARKS: Final = 20_000
+_MAXIMUM_CELLS: Final = 20_000
+_FENCE_INDENT: Final = 3
 
-_FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-_OPENAPI_YAML: Final = re.compile(r"\s*(?:---\s+)?(?:#[^\n]*\s+)*['\"]?openapi['\"]?\s*:")
+_MARK: Final = re.compile(r"[\[\]*_`~<>|!&\\#\n]")
+_FENCE: Final = re.compile(r"(`{3,})[^`]*|(~{3,}).*")
+_OPENAPI_YAML: Final = re.compile(r"\s*(?:---\s+)?(?:#[^\n]*\n\s*)*['\"]?openapi['\"]?\s*:")
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def read_page(page: str) -> PageFacts:
     Raises:
         PageError: The page cannot be read.
     """
-    _check_length(page, MAXIMUM_CHARACTERS)
+    _check_length(len(page), MAXIMUM_CHARACTERS)
     page = page.removeprefix("\ufeff")
     if not page.strip():
         raise PageError("The page is empty.")
@@ -118,7 +126,7 @@ def read_page(page: str) -> PageFacts:
         return read_openapi(document)
     if page.lstrip().startswith("{"):
         return _read_schema_response(page)
-    _check_length(_FENCE.sub("", page), _MAXIMUM_MARKDOWN_CHARACTERS)
+    _check_markdown(page)
     sections = read_sections(page)
     for section in sections:
         for fence in section.fences:
@@ -129,9 +137,47 @@ def read_page(page: str) -> PageFacts:
     return read_markdown(sections)
 
 
-def _check_length(text: str, maximum: int) -> None:
-    if len(text) > maximum:
+def _check_length(characters: int, maximum: int) -> None:
+    if characters > maximum:
         raise PageError(f"The page is longer than {maximum // 1024} Ki characters; it cannot be a documentation page.")
+
+
+def _check_markdown(page: str) -> None:
+    """Raise ``PageError`` for Markdown that would take long to parse: its work is bounded by what is counted here."""
+    characters = marks = cells = bars = 0
+    for number, line in _lines_outside_fences(page.replace("\r\n", "\n").replace("\r", "\n")):
+        characters += len(line) + 1
+        marks += len(_MARK.findall(line, 0, _MAXIMUM_LINE_CHARACTERS)) + 1
+        # Each row of a table is filled up to the width of its header, which stands above it.
+        bars = max(bars, line.count("|")) if line.strip() else 0
+        cells += bars
+        _check_length(characters, _MAXIMUM_MARKDOWN_CHARACTERS)
+        for count, maximum, what in (
+            (len(line), _MAXIMUM_LINE_CHARACTERS, "characters in a line"),
+            (marks, _MAXIMUM_MARKS, "marks such as [, *, | and line breaks"),
+            (cells, _MAXIMUM_CELLS, "cells in tables"),
+        ):
+            if count > maximum:
+                raise PageError(
+                    f"The page has more than {maximum} {what} (line {number}); it cannot be a documentation page."
+                )
+
+
+def _lines_outside_fences(page: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that a Markdown parser may read as text, with their numbers.
+
+    Fences that start at the margin are left out. What seems to be one may be text in the middle of HTML, so a page with
+    HTML has no fences here.
+    """
+    has_html, fence = bool(re.search(r"^[^\S\n]*<", page, re.MULTILINE)), ""
+    for number, line in enumerate(page.split("\n"), 1):
+        opening = _FENCE.fullmatch(line) if not (fence or has_html) else None
+        if opening or not fence:
+            yield number, line
+        if opening:
+            fence = opening[1] or opening[2]
+        elif fence and len(line) - len(line.lstrip(" ")) <= _FENCE_INDENT and line.strip().startswith(fence):
+            fence = "" if not line.strip().strip(fence[0]) else fence
 
 
 def _openapi_in(text: str) -> Any:

@@ -185,6 +185,8 @@ def _fences(blocks: Iterable[Block]) -> Iterator[Fence]:
 
 # Characters without width, which copied pages contain inside of names.
 _INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
+# Patterns that look for blanks before something would try each of them in turn.
+_LONG_BLANK: Final = re.compile(r"(?<=\S)[^\S\n]{40,}")
 _MARKER: Final = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 
 
@@ -193,6 +195,7 @@ def read_sections(text: str) -> list[Section]:
     sections, markdown = [Section(())], MarkdownIt("commonmark").enable("table")
     reader = _Reader(sections)
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    text = _LONG_BLANK.sub(" ", text)
     for line, part in _parts(text):
         if part.lstrip()[:6].lower() == "<table":
             sections[-1].blocks.extend(html_tables(markdown, part, line))
@@ -322,6 +325,7 @@ class _TableParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - the name is that of the base class
         if tag == "table":
             self.tables.append([])
+            self._in_cell = False
         elif tag == "tr" and self.tables:
             self.tables[-1].append((self.getpos()[0], []))
         elif tag in {"td", "th"} and self.tables and self.tables[-1]:

@@ -138,7 +138,7 @@ _SENDS_BODY: Final = re.compile(r"\s(?:-d|--data(?:-raw|-binary|-ascii)?|--json)
 _SENT_HEADER: Final = re.compile(
     r"['\"](?P<header>[A-Za-z][\w-]{1,99})['\"]?\s{0,3}:\s{0,3}f?['\"]?(?P<scheme>[A-Za-z]{1,40}) [^'\"\s]{1,300}['\"]"
 )
-_JSON_START: Final = re.compile(r"(?:^|['\"\n=(]|@-[^\n]*\n)\s*(\{)")
+_JSON_START: Final = re.compile(r"(?:^|['\"\n=(])[^\S\n]{0,200}(\{)")
 _MAXIMUM_STARTS: Final = 8
 _MAXIMUM_DEPTH: Final = 40
 _SHARED_HEADERS: Final = frozenset({"content-type", "accept", "user-agent"})
