@@ -87,6 +87,8 @@ def check(served: Served, *words: str) -> int:
         (report_of(finding("a", "warning")), 0, "conforms, with 1 warning"),
         (report_of(finding("a", "warning"), fail_on="warning"), 1, "1 warning"),
         (report_of(finding()), 1, "1 finding"),
+        (report_of(replace(finding(), is_known=True)), 0, "no new findings: 1 finding (1 known)"),
+        (report_of(replace(finding("a", "warning"), is_known=True)), 0, "conforms, with 1 warning (1 known)"),
         (report_of(finding(), stop=Stop("time", "late")), 1, "1 finding (incomplete: late)"),
         (report_of(stop=Stop("time", "late")), 2, "not checked: late"),
         (report_of(undecided="no task ended"), 2, "not checked: no task ended"),
@@ -103,6 +105,8 @@ def test_the_verdict_and_the_exit_code_agree(report: Report, code: int, line: st
     document = json.loads(json_report.render(report))
     assert (document["exit_code"], document["verdict"]) == (code, verdict.line)
     assert document["is_complete"] == (report.stop is None)
+    assert (document["outcome"] == "conforms") == line.startswith("conforms")
+    assert ("✅" in markdown_report.render(report)) == line.startswith("conforms")
     for text in (html_report.render(report), junit_report.render(report), on_terminal(report)):
         assert line in text
     suite = ET.fromstring(junit_report.render(report))[0]  # noqa: S314 - our own output

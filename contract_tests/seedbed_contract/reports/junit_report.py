@@ -60,7 +60,7 @@ def _cases(report: Report) -> Iterator[Element]:
         if entry.subject not in by_check:
             yield _skipped(_case("not checked", entry.subject, 0.0), entry.reason)
     verdict = verdict_of(report)
-    if verdict.outcome not in {"conforms", "findings"}:
+    if verdict.outcome not in {"conforms", "known findings", "findings"}:
         case = _case("run", "the run comes to a verdict", 0.0)
         SubElement(case, "error", message=verdict.line)
         yield case

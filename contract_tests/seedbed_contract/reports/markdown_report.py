@@ -21,7 +21,14 @@ _MAX_ROWS: Final = 50
 _MAX_LINE: Final = 200
 _MAX_RESPONSE: Final = 2_000
 _MAX_NAMES: Final = 20
-_MARKS: Final = {"conforms": "✅", "findings": "❌", "not checked": "⚪", "interrupted": "⚪", "internal error": "❌"}
+_MARKS: Final = {
+    "conforms": "✅",
+    "known findings": "🟡",
+    "findings": "❌",
+    "not checked": "⚪",
+    "interrupted": "⚪",
+    "internal error": "❌",
+}
 
 _PLAIN: Final = re.compile(r"(?:\w[\w ,.;:?!>'\"()%/=+-]*)?")
 _MARKUP: Final = re.compile(r"_|://|www\.|\bGH-|^\d+[.)]", re.IGNORECASE)

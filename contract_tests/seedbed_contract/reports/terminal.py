@@ -79,6 +79,7 @@ _MAX_LINES: Final = 20
 _NO_LIMIT: Final = sys.maxsize
 _STYLES: Final[dict[str, str]] = {
     "conforms": "bold green",
+    "known findings": "bold yellow",
     "findings": "bold red",
     "not checked": "bold yellow",
     "interrupted": "bold yellow",

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from seedbed_contract.findings import CheckResult, Finding, Report
 
 
-Outcome = Literal["conforms", "findings", "not checked", "interrupted", "internal error"]
-"""The outcome of a run. A target that was not checked at all does not conform."""
+Outcome = Literal["conforms", "known findings", "findings", "not checked", "interrupted", "internal error"]
+"""The outcome of a run. A target that was not checked at all does not conform, nor does one with known errors."""
 Status = Literal["passed", "failed", "warned", "skipped"]
 """The status of a check. A check that judged nothing was skipped; one with a reason that passed judged only a part."""
 
 EXIT_CODES: Final[dict[Outcome, int]] = {
     "conforms": 0,
+    "known findings": 0,
     "findings": 1,
     "not checked": 2,
     "internal error": 3,
@@ -67,7 +68,8 @@ def verdict_of(report: Report) -> RunVerdict:
     if reason := _why_undecided(report):
         found = f"; {_so_far(report)}" if report.findings else ""
         return RunVerdict("not checked", EXIT_CODES["not checked"], f"not checked: {on_one_line(reason)}{found}")
-    return RunVerdict("conforms", EXIT_CODES["conforms"], _conforming_line(report))
+    outcome: Outcome = "known findings" if report.errors else "conforms"
+    return RunVerdict(outcome, EXIT_CODES[outcome], _passing_line(outcome, report))
 
 
 def _why_undecided(report: Report) -> str:
@@ -94,10 +96,10 @@ def _known(report: Report) -> str:
     return f" ({known:,} known)" if known else ""
 
 
-def _conforming_line(report: Report) -> str:
-    line = f"conforms, with {numbers(report)}{_known(report)}" if report.findings else "conforms"
-    if any(finding.is_known and finding.level == "error" for finding in report.findings):
-        line = f"no new findings: {numbers(report)}{_known(report)}"
+def _passing_line(outcome: Outcome, report: Report) -> str:
+    found = f"{numbers(report)}{_known(report)}" if report.findings else ""
+    line = f"no new findings: {found}" if outcome == "known findings" else "conforms"
+    line += f", with {found}" if outcome == "conforms" and found else ""
     left_out = len(report.not_checked)
     if not left_out:
         return line
