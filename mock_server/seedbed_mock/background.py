@@ -208,15 +208,17 @@ class Detachment:
         self._writing = writing
 
     def leave(self, log: Path) -> None:
-        """Write to a log from now on, and let the command that started this process end.
-
-        Raises:
-            OSError: The log cannot be written.
-        """
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file, stream.fileno())
+        """Write to a log from now on, and let the command that started this process end."""
+        try:
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            # The server is ready all the same.
+            print(f"seedbed serve: cannot write the log {log}: {error.strerror}.", file=sys.stderr)
+            file = os.open(os.devnull, os.O_WRONLY)
+        _flush()
+        # By number: a stream is missing in a process that was started without it.
+        for stream in (1, 2):
+            os.dup2(file, stream)
         os.close(file)
         os.write(self._writing, _READY)
         os.close(self._writing)
@@ -232,8 +234,7 @@ def detach() -> Detachment:
     """
     if not hasattr(os, "fork"):
         raise BackgroundError("this system cannot run a server in the background; run it in a terminal of its own")
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    _flush()
     reading, writing = os.pipe()
     if child := os.fork():
         os.close(writing)
@@ -245,6 +246,12 @@ def detach() -> Detachment:
     os.dup2(nothing, 0)
     os.close(nothing)
     return Detachment(writing)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def _wait_for_child(child: int, reading: int) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
 from seedbed_schemas import default_contract, local
+from seedbed_schemas.validation import for_display
 
 from seedbed_mock.background import BackgroundError, BackgroundServer, ReadyServer, background_servers, stop_server
 from seedbed_mock.control.client import open_connection
@@ -71,6 +72,8 @@ class _Target:
         """
         if ready_file and (url or uds):
             raise _InvalidTargetError("--ready-file says where the server is; omit the URL and --uds.")
+        if ca and not ca.is_file():
+            raise _InvalidTargetError(f"There is no file {ca}; name one with the certificate of the CA.")
         if ready_file:
             return cls(None, None, ca, ready_file)
         local_url = "http://localhost" if uds else os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
@@ -115,7 +118,7 @@ class _Target:
             connection.close()
         if version is None:
             raise _NotReadyError(f"{url} is not a mock server; its response has no header {local.MARK_HEADER}")
-        return version
+        return for_display(version)
 
 
 def _within(seconds: float, function: Callable[[], _Result]) -> _Result:
@@ -140,7 +143,7 @@ def _within(seconds: float, function: Callable[[], _Result]) -> _Result:
     result = results[0]
     if isinstance(result, (OSError, http.client.HTTPException, UnicodeError)):
         reason = getattr(result, "verify_message", None) or getattr(result, "strerror", None) or str(result)
-        shown = " ".join(str(reason or type(result).__name__).split())
+        shown = for_display(" ".join(str(reason or type(result).__name__).split()))
         raise _NotReadyError(f"cannot connect ({shown})") from result
     if isinstance(result, Exception):
         raise result
