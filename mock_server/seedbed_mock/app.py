@@ -63,7 +63,13 @@ if TYPE_CHECKING:
     _Endpoint = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
     class Front(Protocol):
-        """An application in front of the mock service."""
+        """An application in front of the mock service.
+
+        Attributes:
+            passes_date: Whether responses have the Date of another server.
+        """
+
+        passes_date: bool
 
         def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
             """Respond to a request."""
@@ -102,6 +108,8 @@ def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> St
         StoreError: The file of ``db`` cannot be used.
     """
     options.check()
+    if options.replay is not None and make_front is None:
+        make_front = partial(_open_replay, Path(options.replay))
     store: Store = MemoryStore(options.keep_tasks)
     if options.db is not None:
         # Imported late: most servers need no database.
@@ -124,6 +132,14 @@ def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> St
 
 
 _EXPOSED_HEADERS: Final = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Retry-After")
+
+
+def _open_replay(folder: Path, service: Service, writer: ResponseWriter, respond: _Endpoint) -> Front:
+    from seedbed_mock.recording.replay import open_replay  # most servers replay nothing
+
+    return open_replay(folder, service, writer, respond)
+
+
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 _CLOCK_NOTE = "clock"
 

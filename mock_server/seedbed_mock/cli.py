@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.client
 import io
 import math
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env
-from seedbed_schemas import __version__, default_contract, local
+from seedbed_schemas import __version__
 
-from seedbed_mock.control.client import ControlError, call_control_api
+from seedbed_mock.control.client import USAGE_ERROR, CommandError, ControlledServer
 
 # Windows has no quota of this kind.
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_USAGE_ERROR = 2
 _INTERRUPTED = 130
 
 
@@ -42,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         except CycloptsError as error:
             text = " ".join(str(error).split())
             print(f"seedbed: {text}{'' if text.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
-            return _USAGE_ERROR
+            return USAGE_ERROR
         except KeyboardInterrupt:
             return _INTERRUPTED
         except OSError as error:
@@ -53,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             if error.errno != errno.EPIPE:
                 print(f"seedbed: cannot print to standard output: {error.strerror}.", file=sys.stderr)
             return 1
-    if result == _USAGE_ERROR and (used := [name for each in app.config for name in getattr(each, "used", ())]):
+    if result == USAGE_ERROR and (used := [name for each in app.config for name in getattr(each, "used", ())]):
         print(f"seedbed: options from the environment: {', '.join(used)}.", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
@@ -157,6 +153,9 @@ def make_app() -> App:
     app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
     app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
     app.command("seedbed_schemas.cli:openapi", help="Write a contract as an OpenAPI document.")
+    har = App(name="har", help="Work with recorded traffic.")
+    har.command("seedbed_mock.recording.export:export", help="Write the journal of a running server as a HAR file.")
+    app.command(har)
     accounts = App(name="accounts", help="Show, top up and reset the accounts of a running server.")
     accounts.command("seedbed_mock.cli:list_accounts", name="list", help="List the accounts with their balances.")
     accounts.command("seedbed_mock.cli:top_up", name="top-up", help="Add credits to an account.")
@@ -260,59 +259,8 @@ _Url = Annotated[str | None, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
 _Space = Annotated[str, Parameter(name="--space", show_default=False)]
 
-_INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
 
-
-class _CommandError(Exception):
-    """A command fails.
-
-    Args:
-        sentence: The reason.
-        code: Exit code.
-    """
-
-    def __init__(self, sentence: str, code: int = 1) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """A running server, as the options of a subcommand name it.
-
-    Attributes:
-        url: Base URL, ``None`` for that of the environment or the local mock server.
-        token: Control token, empty for none.
-    """
-
-    url: str | None
-    token: str
-
-    def call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
-        """Call the control API and return the body of its response.
-
-        Raises:
-            _CommandError: The control API refuses the request, or cannot be reached.
-        """
-        url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if self.url is None else self.url
-        query = {name: value for name, value in query.items() if value not in (None, "")}
-        try:
-            if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
-                sentence = f"{url} is the paid service, which has no {path.partition('/')[0]}; pass --url."
-                raise _CommandError(sentence, _USAGE_ERROR)
-            return call_control_api(url, self.token, method, path, body, query)
-        except ControlError as error:
-            raise _CommandError(str(error), _USAGE_ERROR if error.status in _INVALID_INPUT else 1) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            sentence = f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url."
-            raise _CommandError(sentence) from error
-        except ValueError as error:
-            sentence = f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}."
-            raise _CommandError(sentence) from error
-
-
-def _fail(command: str, error: _CommandError) -> int:
+def _fail(command: str, error: CommandError) -> int:
     print(f"seedbed {command}: {error}", file=sys.stderr)
     return error.code
 
@@ -354,7 +302,7 @@ def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "") -> 
         token: Control token of the server.
         space: List only the rules of this space.
     """
-    return _print_faults(_Server(url, token), "GET", space=space)
+    return _print_faults(ControlledServer(url, token), "GET", space=space)
 
 
 def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -367,8 +315,8 @@ def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -
         space: Apply the rules only to requests of this space.
     """
     if not rules:
-        return _fail("faults", _CommandError("give at least one rule in quotes, such as '429; p=0.2'.", _USAGE_ERROR))
-    return _print_faults(_Server(url, token), "POST", {"rules": rules, "space": space or None})
+        return _fail("faults", CommandError("give at least one rule in quotes, such as '429; p=0.2'.", USAGE_ERROR))
+    return _print_faults(ControlledServer(url, token), "POST", {"rules": rules, "space": space or None})
 
 
 def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -380,7 +328,7 @@ def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "",
         token: Control token of the server.
         space: Remove only rules of this space.
     """
-    return _print_faults(_Server(url, token), "DELETE", number=number, space=space)
+    return _print_faults(ControlledServer(url, token), "DELETE", number=number, space=space)
 
 
 def scenarios() -> int:
@@ -397,11 +345,11 @@ def scenarios() -> int:
     return 0
 
 
-def _print_faults(server: _Server, method: str, body: object = None, **query: object) -> int:
+def _print_faults(server: ControlledServer, method: str, body: object = None, **query: object) -> int:
     """Call ``/faults`` of the control API, print the rules that it lists, and return the exit code."""
     try:
         listing = server.call(method, "faults", body, **query)
-    except _CommandError as error:
+    except CommandError as error:
         return _fail("faults", error)
     if scenario := listing["scenario"]:
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
@@ -453,8 +401,8 @@ def list_accounts(*, url: _Url = None, token: _Token = "", space: _Space = "") -
         space: List only the accounts of this space.
     """
     try:
-        listing = _Server(url, token).call("GET", "accounts", space=space)
-    except _CommandError as error:
+        listing = ControlledServer(url, token).call("GET", "accounts", space=space)
+    except CommandError as error:
         return _fail("accounts", error)
     print(_table(_ACCOUNT_COLUMNS, listing["accounts"]) if listing["accounts"] else "No accounts.")
     return 0
@@ -470,7 +418,7 @@ def top_up(amount: float, /, *, key: _Key = "", url: _Url = None, token: _Token 
         token: Control token of the server.
         space: Space of the account.
     """
-    return _change_account(_Server(url, token), "top-up", {"credits": amount}, key, space)
+    return _change_account(ControlledServer(url, token), "top-up", {"credits": amount}, key, space)
 
 
 def reset_account(*, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "") -> int:
@@ -482,10 +430,10 @@ def reset_account(*, key: _Key = "", url: _Url = None, token: _Token = "", space
         token: Control token of the server.
         space: Space of the account.
     """
-    return _change_account(_Server(url, token), "reset", None, key, space)
+    return _change_account(ControlledServer(url, token), "reset", None, key, space)
 
 
-def _change_account(server: _Server, change: str, body: object, key: str, space: str) -> int:
+def _change_account(server: ControlledServer, change: str, body: object, key: str, space: str) -> int:
     from seedbed_mock.accounts import fingerprint  # other commands start faster without it
 
     try:
@@ -493,7 +441,7 @@ def _change_account(server: _Server, change: str, body: object, key: str, space:
         if not key:
             name = server.call("GET", "accounts", space=space)["accounts"][0]["account"]
         account = server.call("POST", f"accounts/{name}/{change}", body, space=space)
-    except _CommandError as error:
+    except CommandError as error:
         return _fail("accounts", error)
     print(_table(_ACCOUNT_COLUMNS, [account]))
     return 0

@@ -57,7 +57,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 }
 """Least and largest value of options."""
 
-_PATHS = ("result_dir", "db", "tls_cert", "tls_key")
+_PATHS = ("result_dir", "db", "replay", "tls_cert", "tls_key")
 _PAIRS = (("tls_cert", "tls_key"), ("tls_key", "tls_cert"))
 
 _SLOWEST, _FASTEST = 0.001, 1_000_000
@@ -149,6 +149,9 @@ class ServerOptions:
         control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
         seed: Seed of everything random, such as the colours of the images.
         scenario: Faults to inject over time: the name of a built-in scenario, or a scenario file.
+        replay: Directory of recordings of seedbed proxy to answer from. No callback leaves this machine then.
+        replay_speed: Pace of the replay; 2 is twice as fast as the recording.
+        replay_strict: Refuse what is not recorded, instead of answering as the mock server.
         accept_empty_callback: Take an empty or null callback URL for none, as "observed" always does.
         contract_patch: JSON Merge Patch (RFC 7396) for a contract: a file or, from Python, its content. It changes the
             contract of the model that its "title" names, otherwise the built-in one. Repeatable.
@@ -197,6 +200,9 @@ class ServerOptions:
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
     seed: Annotated[int, INTEGER] = 0
     scenario: Annotated[str | Path, Parameter(converter=text_of, metavar="NAME|PATH", show_default=False)] = ""
+    replay: Annotated[str | Path | None, PATH] = None
+    replay_speed: float = 1
+    replay_strict: bool = False
     accept_empty_callback: bool = False
     contract_patch: Annotated[
         str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]],
@@ -249,9 +255,17 @@ class ServerOptions:
             if self.clock != "real" and self.speed != 1:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
+        self._check_replay()
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
         _ = self.own_hosts, self.cors_origins
+
+    def _check_replay(self) -> None:
+        if self.replay is not None and self.callback_hosts:
+            raise SettingsError("Nothing leaves this machine while --replay runs; omit --callback-allow.")
+        if self.replay is None and (self.replay_strict or self.replay_speed != 1):
+            raise SettingsError("--replay-strict and --replay-speed need --replay DIR.")
+        _check_range("replay-speed", self.replay_speed, _SLOWEST, _FASTEST)
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:

@@ -359,8 +359,9 @@ class _UvicornServer(uvicorn.Server):
         # Not uvicorn's own date, which is that of a test that has replaced the time.
         date = formatdate(self._app.shown_time(), usegmt=True).encode()
         must_exit = await super().on_tick(counter)
-        # What stands in front passes the Date of another server on.
-        own = [] if self._app.app.state.front else [(b"date", date)]
+        front = self._app.app.state.front
+        # What stands in front may pass the Date of another server on.
+        own = [] if front and front.passes_date else [(b"date", date)]
         self.server_state.default_headers = [*own, *self.config.encoded_headers]
         return must_exit
 

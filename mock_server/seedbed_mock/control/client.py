@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
+
+from seedbed_schemas import default_contract, local
 
 from seedbed_mock.settings import CONTROL_ROOT
 
@@ -114,3 +118,63 @@ def read_response(status: int, body: bytes) -> dict[str, Any]:
         error.status = status
         raise error
     return content
+
+
+USAGE_ERROR: Final = 2
+"""Exit code of a command that is used wrongly."""
+
+_INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
+
+
+class CommandError(Exception):
+    """A command fails.
+
+    Args:
+        sentence: The reason.
+        code: Exit code.
+    """
+
+    def __init__(self, sentence: str, code: int = 1) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledServer:
+    """A running server, as the options of a subcommand name it.
+
+    Attributes:
+        url: Base URL, ``None`` for that of the environment or the local mock server.
+        token: Control token, empty for none.
+    """
+
+    url: str | None
+    token: str
+
+    @property
+    def base_url(self) -> str:
+        """Base URL of the server."""
+        return os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if self.url is None else self.url
+
+    def call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        """Call the control API and return the body of its response.
+
+        Raises:
+            CommandError: The control API refuses the request, or cannot be reached.
+        """
+        url = self.base_url
+        query = {name: value for name, value in query.items() if value not in (None, "")}
+        try:
+            if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
+                sentence = f"{url} is the paid service, which has no {path.partition('/')[0]}; pass --url."
+                raise CommandError(sentence, USAGE_ERROR)
+            return call_control_api(url, self.token, method, path, body, query)
+        except ControlError as error:
+            raise CommandError(str(error), USAGE_ERROR if error.status in _INVALID_INPUT else 1) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            sentence = f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url."
+            raise CommandError(sentence) from error
+        except ValueError as error:
+            sentence = f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}."
+            raise CommandError(sentence) from error

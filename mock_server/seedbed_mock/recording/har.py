@@ -378,7 +378,7 @@ def _read(path: Path) -> Iterator[Exchange]:
 
 
 def exchange_of(entry: dict[str, Any], folder: Path) -> Exchange:
-    """Return the exchange of an entry; bodies in files are read from a directory.
+    """Return the exchange of an entry; bodies in files stay there, in a directory.
 
     Raises:
         OSError: A file cannot be read.
@@ -387,10 +387,8 @@ def exchange_of(entry: dict[str, Any], folder: Path) -> Exchange:
     """
     request, response = entry["request"], entry["response"]
     content = response.get("content", {})
-    body = _bytes(content)
-    if name := content.get("_file"):
-        # Only a name: a recording must not read other files of this machine.
-        body = (folder / Path(name).name).read_bytes()
+    # Only a name: a recording must not read other files of this machine.
+    file = folder / Path(content["_file"]).name if content.get("_file") else None
     return Exchange(
         started=datetime.fromisoformat(entry["startedDateTime"]).timestamp() * 1000,
         duration=float(entry.get("time") or 0),
@@ -400,7 +398,9 @@ def exchange_of(entry: dict[str, Any], folder: Path) -> Exchange:
         request=_bytes(request.get("postData") or {}),
         status=int(response["status"]),
         response_headers=_headers(response),
-        response=body,
+        response=_bytes(content),
+        body_file=str(file) if file else "",
+        body_size=file.stat().st_size if file else 0,
         error=str(entry.get("_error", "")),
         operation=str(entry.get("_operation", "")),
         task_id=str(entry.get("_taskId", "")),
@@ -418,3 +418,16 @@ def _headers(part: dict[str, Any]) -> Headers:
 def _bytes(part: dict[str, Any]) -> bytes:
     text = part.get("text") or ""
     return base64.b64decode(text) if part.get("encoding") == "base64" else text.encode("utf-8", "surrogateescape")
+
+
+def result_urls(record: Any) -> list[str]:
+    """Return the result URLs of a record; empty if it has none, or is no record."""
+    text = record.get("resultJson") if isinstance(record, dict) else None
+    if not isinstance(text, str) or not text:
+        return []
+    try:
+        results = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    urls = results.get("resultUrls") if isinstance(results, dict) else None
+    return [url for url in urls if isinstance(url, str) and url] if isinstance(urls, list) else []

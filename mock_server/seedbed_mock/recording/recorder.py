@@ -11,7 +11,7 @@ import msgspec
 
 from seedbed_mock.clock import real_monotonic, real_time
 from seedbed_mock.recording.bodies import BodyKeeper
-from seedbed_mock.recording.har import Exchange, HarFile, Redactor
+from seedbed_mock.recording.har import Exchange, HarFile, Redactor, result_urls
 from seedbed_mock.recording.upstream import Upstream, UpstreamError, is_loopback
 
 if TYPE_CHECKING:
@@ -118,16 +118,3 @@ class Recorder:
         for fetch in tuple(self._fetches):
             fetch.cancel()
         self._file.close()
-
-
-def result_urls(record: Any) -> list[str]:
-    """Return the result URLs of a record; empty if it has none, or is no record."""
-    text = record.get("resultJson") if isinstance(record, dict) else None
-    if not isinstance(text, str) or not text:
-        return []
-    try:
-        results = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    urls = results.get("resultUrls") if isinstance(results, dict) else None
-    return [url for url in urls if isinstance(url, str) and url] if isinstance(urls, list) else []

@@ -116,8 +116,59 @@ class Call:
         return path.decode("latin-1") + (f"?{query}" if query else "")
 
 
+def operation_of(service: Service, method: str, path: str) -> str:
+    """Return the name of the operation that a request calls, empty if it calls none."""
+    shared = service.shared
+    creations = (model.contract.operation for model in service.catalogue.models.values())
+    if any((each.method, each.path) == (method, path) for each in creations):
+        return "createTask"
+    others = {
+        "recordInfo": shared.record_info,
+        "credit": shared.credit,
+        "downloadUrl": shared.download_url,
+        "models": shared.models,
+    }
+    for name, endpoint in others.items():
+        if (endpoint.method, endpoint.path) == (method, path):
+            return name
+    before, _, after = shared.model_schema.path.partition("{model}")
+    is_schema = path.startswith(before) and path.endswith(after) and len(path) > len(before + after)
+    return "modelSchema" if is_schema and method == shared.model_schema.method else ""
+
+
+def context_of(service: Service, scope: Scope, operation: str, sent: SentBody) -> RequestContext:
+    """Return what the handlers of the mock server need to know of a request."""
+    headers = dict(scope["headers"])
+    key = next((headers[name] for name, _ in service.credentials if name in headers), b"").decode("latin-1")
+    body: bytes | None = sent.head if sent.is_complete else None
+    problem = ""
+    if body and (encoding := headers.get(b"content-encoding")):
+        try:
+            body = decode_body(body, encoding)
+        except ValueError as error:
+            problem = str(error)
+    space = service.spaces.default
+    return RequestContext(
+        headers=headers,
+        query=query_parameters(scope["query_string"].decode("latin-1")),
+        path={},
+        operation=operation,
+        body=body,
+        base_url=base_url(*scope["server"], scope.get("scheme", "http")),
+        server=scope["server"],
+        names_server=False,
+        space=space,
+        now=service.now(),
+        account=space.implicit_account(key.rpartition(" ")[2]),
+        body_problem=problem,
+    )
+
+
 class Relay:
     """An ASGI application that passes requests on.
+
+    Attributes:
+        passes_date: Whether responses have the Date of another server.
 
     Args:
         service: Holds the journal, the fault rules and the bill.
@@ -128,6 +179,8 @@ class Relay:
         callbacks: Receives the callbacks in place of the callers, ``None`` if the service cannot reach the proxy.
         recorder: Writes the recording, ``None`` for none.
     """
+
+    passes_date = True
 
     def __init__(  # noqa: PLR0917 (the parts of the proxy)
         self,
@@ -150,15 +203,6 @@ class Relay:
         self._success = service.dialect.cases["done"].number(self._codes)
         failures = {service.dialect.cases[name].number(self._codes) for name in ("internal_error", "generation_failed")}
         self._refusals = {code.number for code in self._codes.values()} - failures - {self._success}
-        shared = service.shared
-        creations = {model.contract.operation for model in service.catalogue.models.values()}
-        self._operations = {(each.method, each.path): "createTask" for each in creations} | {
-            (shared.record_info.method, shared.record_info.path): "recordInfo",
-            (shared.credit.method, shared.credit.path): "credit",
-            (shared.download_url.method, shared.download_url.path): "downloadUrl",
-            (shared.models.method, shared.models.path): "models",
-        }
-        self._schema_path = shared.model_schema.path.partition("{model}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its response back."""
@@ -176,48 +220,18 @@ class Relay:
             self._finish(call)
 
     def _open(self, scope: Scope, sent: SentBody) -> Call:
-        service, headers = self._service, dict(scope["headers"])
-        names = [header for header, _ in service.credentials]
-        key = next((headers[name] for name in names if name in headers), b"").decode("latin-1")
-        redactor = Redactor(scope["headers"], names)
-        body: bytes | None = sent.head if sent.is_complete else None
-        problem = ""
-        if body and (encoding := headers.get(b"content-encoding")):
-            try:
-                body = decode_body(body, encoding)
-            except ValueError as error:
-                problem = str(error)
-        space = service.spaces.default
-        context = RequestContext(
-            headers=headers,
-            query=query_parameters(scope["query_string"].decode("latin-1")),
-            path={},
-            operation=self._operation(scope["method"], scope["path"]),
-            body=body,
-            base_url=base_url(*scope["server"], scope.get("scheme", "http")),
-            server=scope["server"],
-            names_server=False,
-            space=space,
-            now=service.now(),
-            account=space.implicit_account(key.rpartition(" ")[2]),
-            body_problem=problem,
-        )
-        kept = BodyKeeper(redactor, self._recorder.folder if self._recorder else None)
+        service = self._service
+        context = context_of(service, scope, operation_of(service, scope["method"], scope["path"]), sent)
+        redactor = Redactor(scope["headers"], [header for header, _ in service.credentials])
         return Call(
             scope=scope,
             operation=context.operation,
             context=context,
             redactor=redactor,
             sent=sent,
-            has_key=bool(key),
-            kept=kept,
+            has_key=any(header in context.headers for header, _ in service.credentials),
+            kept=BodyKeeper(redactor, self._recorder.folder if self._recorder else None),
         )
-
-    def _operation(self, method: str, path: str) -> str:
-        before, _, after = self._schema_path
-        if method == self._service.shared.model_schema.method and path.startswith(before) and path.endswith(after):
-            return "modelSchema" if len(path) > len(before + after) else ""
-        return self._operations.get((method, path), "")
 
     async def _answer(self, call: Call, connection: ClientConnection) -> None:
         own = self._own_response(call)
