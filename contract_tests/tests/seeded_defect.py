@@ -61,3 +61,15 @@ def careless(
 ) -> SeededDefect:
     """Return a defect that is lawful, so that the checker has to report it as a warning and nothing as an error."""
     return SeededDefect(name, clauses, variant, hooks, "warning", known or {})
+
+
+def reads_otherwise(read: Callable[[str], Any]) -> Callable[..., Any]:
+    """Return a method that parses what is not JSON with a more lenient parser."""
+
+    def load(self: Service, text: str) -> Any:
+        try:
+            return Service.load(self, text)
+        except ValueError:
+            return read(text)
+
+    return load

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.minimal_requests import RefusalError
 from tests.minimal_service import Service
-from tests.seeded_defect import OBSERVED, SeededDefect, seeded
+from tests.seeded_defect import OBSERVED, SeededDefect, reads_otherwise, seeded
 from tests.seeded_defects_fields import SAMPLE
 
 _JSON, _LENGTH, _INVALID = "request/json", "input.prompt/maxLength", "code/422"
@@ -22,18 +22,6 @@ _TYPES: Final = tuple(
     for field in ("model", "input", "callBackUrl", "input.prompt", "input.aspect_ratio", "input.quality")
 )
 _ENUMS: Final = ("input.aspect_ratio/enum", "input.quality/enum")
-
-
-def _reads(read: Callable[[str], Any]) -> Callable[..., Any]:
-    """Parse invalid JSON with a more lenient parser."""
-
-    def load(self: Service, text: str) -> Any:
-        try:
-            return Service.load(self, text)
-        except ValueError:
-            return read(text)
-
-    return load
 
 
 def _reads_what_comes_first(text: str) -> Any:
@@ -91,7 +79,7 @@ def _leaves(self: Service, body: bytes) -> Any:
 
 _BODIES: Final = (
     *(
-        seeded(name, _JSON, "request/type", load=_reads(read))
+        seeded(name, _JSON, "request/type", load=reads_otherwise(read))
         for name, read in (
             ("any text for a body", lambda _: SAMPLE),
             ("an empty body", _reads_nothing),
@@ -103,9 +91,9 @@ _BODIES: Final = (
 )
 
 LENIENT: Final = (
-    seeded("a body with something after it", load=_reads(_reads_what_comes_first)),
-    seeded("a comma too many", load=_reads(_reads_commas)),
-    seeded("single quotes", load=_reads(_reads_quotes)),
+    seeded("a body with something after it", load=reads_otherwise(_reads_what_comes_first)),
+    seeded("a comma too many", load=reads_otherwise(_reads_commas)),
+    seeded("single quotes", load=reads_otherwise(_reads_quotes)),
     seeded("NaN", refuse_constant=lambda *_: 0.0),
     seeded("bytes that are not UTF-8", parse=_reads_any_bytes),
     seeded("500 for deep nesting", parse=_crashes(_is_deep)),

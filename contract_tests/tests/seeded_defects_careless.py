@@ -14,7 +14,7 @@ from tests.minimal_requests import RefusalError
 from tests.minimal_service import Call, Response, Service
 from tests.minimal_tasks import Task
 from tests.minimal_variants import Variant
-from tests.seeded_defect import OBSERVED, SeededDefect, careless
+from tests.seeded_defect import OBSERVED, SeededDefect, careless, reads_otherwise
 
 _CREATE, _RECORD, _CREDIT = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/api/v1/chat/credit"
 _STRICT, _TYPE, _UNKNOWN = "practice/strict-json", "practice/media-type", "practice/unknown-fields"
@@ -27,20 +27,8 @@ _QUERIES, _PATHS, _METHODS = "practice/odd-queries", "practice/unknown-paths", "
 # Bodies
 
 
-def _reads(read: Callable[[str], Any]) -> Callable[..., Any]:
-    """Parse what is not JSON with a more lenient parser."""
-
-    def load(self: Service, text: str) -> Any:
-        try:
-            return Service.load(self, text)
-        except ValueError:
-            return read(text)
-
-    return load
-
-
 def _reads_after(pattern: str, instead: str) -> Callable[..., Any]:
-    return _reads(lambda text: json.loads(re.sub(pattern, instead, text)))
+    return reads_otherwise(lambda text: json.loads(re.sub(pattern, instead, text)))
 
 
 def _reads_quotes(text: str) -> Any:
@@ -251,12 +239,14 @@ def _unknown_for(seconds: float) -> Callable[..., bool]:
 
 
 _BODIES: Final = (
-    careless("text after a request", _STRICT, load=_reads(lambda text: json.JSONDecoder().raw_decode(text)[0])),
+    careless(
+        "text after a request", _STRICT, load=reads_otherwise(lambda text: json.JSONDecoder().raw_decode(text)[0])
+    ),
     careless("a trailing comma", _STRICT, load=_reads_after(r",(\s*[}\]])", r"\1")),
-    careless("Python literals", _STRICT, load=_reads(_reads_quotes)),
+    careless("Python literals", _STRICT, load=reads_otherwise(_reads_quotes)),
     careless("NaN read as 0", _STRICT, refuse_constant=lambda *_: 0.0),
     careless("comments", _STRICT, load=_reads_after(r"/\*.*?\*/|//[^\n]*\n", "")),
-    careless("control characters in texts", _STRICT, load=_reads(lambda text: json.loads(text, strict=False))),
+    careless("control characters in texts", _STRICT, load=reads_otherwise(lambda text: json.loads(text, strict=False))),
     careless("hexadecimal numbers", _STRICT, load=_reads_after(r"\b0x[0-9a-f]+", "1")),
     careless("numbers that start with 0", _STRICT, load=_reads_after(r"(?<= )0(\d)", r"\1")),
     careless("undefined read as null", _STRICT, load=_reads_after("undefined", "null")),
