@@ -141,7 +141,7 @@ def _summary(server: MockServer, reporter: Reporter, tasks: int) -> str:
     text = f"{', '.join(parts)}."
     if passed := reporter.passed:
         text += f" Connections passed to {', '.join(map(for_display, passed))}."
-    if not calls:
+    if not calls and not reporter.has_reported:
         text += " No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
     elif any(each["code"] == http.client.UNAUTHORIZED for each in server.calls):
         text += f" Calls with another key than {server.key} were refused; pass the key of the program with --key."

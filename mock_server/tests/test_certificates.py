@@ -301,10 +301,11 @@ def test_the_host_of_the_contract_is_intercepted_and_the_domains_of_the_vendor_a
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        *((address, True) for address in ("8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8")),
+        *((address, True) for address in ("8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8")),
         *((address, False) for address in ("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254")),
         *((address, False) for address in ("100.64.0.1", "0.0.0.1", "224.0.0.1", "255.255.255.255", "::1", "::")),
-        *((address, False) for address in ("fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "ff02::1")),
+        *((address, False) for address in ("fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::10.0.0.1")),
+        *((address, False) for address in ("ff02::1", "240.0.0.1", "fd00:ec2::254")),
     ],
 )
 def test_only_addresses_of_the_internet_are_public(address: str, expected: bool) -> None:  # noqa: FBT001 (of the table)

@@ -377,7 +377,8 @@ def test_programs_that_ignore_proxies_reach_nothing_else_with_egress_deny(
     program = ["node", "-e"] if is_node else [sys.executable, "-c"]
     main(["run", "--egress", "deny", "--", *program, DENIED[way]])
     shown = capfd.readouterr()
-    assert "--egress deny refuses connections to" in shown.err or shown.out == "Connection refused\n", shown
+    # From version 22 on, the fetch of Node asks the proxy, which refuses as well.
+    assert "--egress deny" in shown.err or shown.out == "Connection refused\n", shown
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +26,15 @@ _PAID = (
     "{name} is a host of the paid service, and nothing passes to it; let the mock server stand in for it with"
     " --intercept {name}"
 )
+# Spelled out, because what ipaddress calls private or global differs between versions of Python.
+_PRIVATE = (
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    *map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")),
+    *map(IPv6Network, ("::/127", "fc00::/7", "fe80::/10", "ff00::/8")),
+)
+_WITH_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+"""IPv6 addresses that stand for those of IPv4: mapped ones, and those of NAT64 (RFC 6052)."""
+
 _LARGEST_PORT = 65535
 _LONGEST_NAME = 253
 _LABEL = r"[a-z0-9_-]{1,63}"
@@ -174,5 +183,6 @@ class HostRules:
 def is_public(address: str) -> bool:
     """Return whether an address is one of the internet, not of this machine or of a private network."""
     parsed = ip_address(address.partition("%")[0])
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, IPv6Address) and any(parsed in network for network in _WITH_IPV4):
+        parsed = IPv4Address(int(parsed) & 0xFFFFFFFF)
+    return not any(parsed in network for network in _PRIVATE)

@@ -95,10 +95,12 @@ class Tunnel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream
         """Start; the end that is made first reads nothing until there is another end."""
         self.transport = transport
-        if self.other and self.other.transport:
-            self.other.transport.resume_reading()
-        else:
+        if self.other is None:
             transport.pause_reading()
+        elif self.other.transport is None or self.other.transport.is_closing():
+            transport.close()
+        else:
+            self.other.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Pass data on."""

@@ -63,6 +63,11 @@ class Reporter:
         self.calls = 0
         self.passed: dict[str, None] = {}
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether anything was reported."""
+        return bool(self._written)
+
     def report(self, sentence: str) -> None:
         """Report a sentence, unless it was reported before."""
         # Bounded, since a program can name any number of hosts.
