@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from seedbed_mock import handlers
 from seedbed_mock.asgi import OperationEndpoint
+from seedbed_mock.callbacks.auto_clock import AutoAdvance
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
@@ -194,6 +195,8 @@ class _MockServiceApp(Starlette):
         # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
         self.router.redirect_slashes = False
         self.state.service, self.state.dispatcher, self.state.dashboard = service, dispatcher, None
+        self._auto = AutoAdvance(service, dispatcher) if service.options.clock == "auto" else None
+        self.state.auto_advance = self._auto
         self.state.front = self._front = make_front(service, writer, self._respond) if make_front else None
 
     def _open_dashboard(self) -> Dashboard:
@@ -244,7 +247,11 @@ class _MockServiceApp(Starlette):
         endpoint: _Endpoint | None = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
         if endpoint is None and (refusal := scope.get("extensions", {}).get(REFUSAL)):
             endpoint = self._others.refused(refusal)
-        return (endpoint or super().__call__)(scope, receive, send)
+        response = (endpoint or super().__call__)(scope, receive, send)
+        # Pages of the control API keep a stream open.
+        if self._auto and not f"{scope.get('path', '')}/".startswith(f"{CONTROL_ROOT}/"):
+            return self._auto.follow(scope, response)
+        return response
 
 
 class _CrossOriginApp(_MockServiceApp):
@@ -554,6 +561,8 @@ async def _close(app: Starlette) -> None:
         app.state.dashboard.close()
     if isinstance(clock := app.state.service.clock, FollowingClock):
         clock.stop_following()
+    if app.state.auto_advance:
+        await app.state.auto_advance.close()
     await app.state.dispatcher.close()
     if app.state.front:
         await app.state.front.close()

@@ -1,7 +1,7 @@
 """What a server sees of a program: its requests, the callbacks it receives, the images it fetches, and how it ends.
 
-Nothing of the program itself is known, and nothing here sends or waits. Times of the clock are in Unix milliseconds;
-what is said of the program is in its own seconds, which are those of the clock divided by the clock's speed.
+Nothing of the program itself is known. What a rule finds in it is a :class:`RuleFinding`. Times of the clock are in
+Unix milliseconds; what is said of the program is in its own seconds, those of the clock divided by the clock's speed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from seedbed_schemas import job_api
@@ -35,6 +35,8 @@ _MOST_TASKS: Final = 10_000
 _STATES: Final = job_api().states
 _DONE: Final = "done"
 _CONFIRMED: Final = range(200, 300)
+RuleOutcome = Literal["passed", "failed", "not judged"]
+
 _UNCERTAIN: Final = ("wire.", "delay", "answer.")
 """Effects after which nobody but the program knows whether it has read the response."""
 
@@ -289,3 +291,35 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Something that happened.
+
+    Attributes:
+        seconds: When, in seconds of the program since its start.
+        what: What happened, in a few words.
+    """
+
+    seconds: float
+    what: str
+
+    def describe(self) -> str:
+        """Return it in one line, such as ``12.5 s: createTask, code 500``."""
+        return f"{self.seconds:.1f} s: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFinding:
+    """What a rule says of one run.
+
+    Attributes:
+        outcome: The outcome.
+        reason: Why, in one sentence; empty if it passed.
+        evidence: What it rests on, oldest first.
+    """
+
+    outcome: RuleOutcome
+    reason: str = ""
+    evidence: tuple[Evidence, ...] = ()

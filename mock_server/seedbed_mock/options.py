@@ -117,8 +117,9 @@ class ServerOptions:
         credits: Initial balance of each account.
         rate_limit: Limit on new tasks of an account, as N/SECONDS, or off.
         poll_rate_limit: Limit on recordInfo requests of an account, as N/SECONDS such as 10/1, or off.
-        clock: "real"; "manual" for a clock that stands still until the control API advances it; or "follow" for the
-            time of the process, which a test in it may freeze.
+        clock: "real"; "manual" for a clock that stands still until the control API advances it; "follow" for the
+            time of the process, which a test in it may freeze; or "auto" for a clock that jumps to the next event when
+            all clients wait.
         speed: Speed of the clock; 2 is twice as fast as real time.
         keep_alive: Seconds after which a connection without a request is closed.
         header_timeout: Seconds in which the headers of a request must be complete.

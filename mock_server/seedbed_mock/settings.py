@@ -30,8 +30,9 @@ SigningTime = Literal["real", "clock"]
 Egress = Literal["allow", "deny"]
 """What a proxy does with connections to hosts that are not intercepted."""
 
-ClockKind = Literal["real", "manual", "follow"]
-"""``real``: time passes by itself; ``manual``: only when the clock is advanced; ``follow``: as a test sets it."""
+ClockKind = Literal["real", "manual", "follow", "auto"]
+"""``real``: time passes by itself; ``manual``: only when the clock is advanced; ``follow``: as a test sets it;
+``auto``: by itself, and at once to the next event when all clients wait."""
 
 # Fifteen digits are what a float represents exactly.
 NUMBER: Final = r"\d{1,15}(?:\.\d{1,9})?"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from seedbed_schemas import default_contract, job_api
 
 from seedbed_mock.observation import (
     CREATE,
     QUERY,
+    Evidence,
+    RuleFinding,
     acted_after,
     confirmed,
     is_final,
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from seedbed_mock.observation import ControlRun, Observation
     from seedbed_mock.tasks import Task
 
-
-Outcome = Literal["passed", "failed", "not judged"]
 
 _STATES: Final = job_api().states
 _CODES: Final = {code.name: code.number for code in default_contract().codes}
@@ -63,38 +63,6 @@ _LEAST_SIGNAL_STATUS: Final = 129
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """Something that happened.
-
-    Attributes:
-        seconds: When, in seconds of the program since its start.
-        what: What happened, in a few words.
-    """
-
-    seconds: float
-    what: str
-
-    def describe(self) -> str:
-        """Return it in one line, such as ``12.5 s: createTask, code 500``."""
-        return f"{self.seconds:.1f} s: {self.what}"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a rule says of one run.
-
-    Attributes:
-        outcome: The outcome.
-        reason: Why, in one sentence; empty if it passed.
-        evidence: What it rests on, oldest first.
-    """
-
-    outcome: Outcome
-    reason: str = ""
-    evidence: tuple[Evidence, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class VerdictRule:
     """A rule that a program must keep.
 
@@ -108,20 +76,20 @@ class VerdictRule:
     name: str
     rule: str
     source: str
-    judge: Callable[[Observation, ControlRun], Finding]
+    judge: Callable[[Observation, ControlRun], RuleFinding]
 
 
-_PASSED: Final = Finding("passed")
+_PASSED: Final = RuleFinding("passed")
 
 
-def _unjudged(reason: str) -> Finding:
-    return Finding("not judged", reason)
+def _unjudged(reason: str) -> RuleFinding:
+    return RuleFinding("not judged", reason)
 
 
-def _failed(seen: Observation, reason: str, *entries: JournalEntry, more: Iterable[Evidence] = ()) -> Finding:
+def _failed(seen: Observation, reason: str, *entries: JournalEntry, more: Iterable[Evidence] = ()) -> RuleFinding:
     found = [Evidence(seen.seconds(seen.begun, each.at), _described(each)) for each in entries]
     ordered = sorted([*found, *more], key=lambda each: each.seconds)
-    return Finding("failed", reason, tuple(ordered[:_MOST_EVIDENCE]))
+    return RuleFinding("failed", reason, tuple(ordered[:_MOST_EVIDENCE]))
 
 
 def _described(entry: JournalEntry) -> str:
@@ -135,7 +103,7 @@ def _described(entry: JournalEntry) -> str:
     return f"{entry.operation}{task}, code {entry.code}{state}{fault}"
 
 
-def _paid_twice(seen: Observation, calm: ControlRun) -> Finding:
+def _paid_twice(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not seen.creations:
         return _unjudged("It created no task.")
     for key, entries in seen.paid.items():
@@ -144,7 +112,7 @@ def _paid_twice(seen: Observation, calm: ControlRun) -> Finding:
     return _PASSED
 
 
-def _lost_result(seen: Observation, _: ControlRun) -> Finding:
+def _lost_result(seen: Observation, _: ControlRun) -> RuleFinding:
     ended = [each for each in seen.known_tasks if not each.failure and each.has_ended(seen.ended)]
     if not ended:
         return _unjudged("No task whose ID it had succeeded.")
@@ -156,7 +124,7 @@ def _lost_result(seen: Observation, _: ControlRun) -> Finding:
     return _PASSED
 
 
-def _never_fetched(seen: Observation, calm: ControlRun) -> Finding:
+def _never_fetched(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not calm.fetches:
         return _unjudged("It fetches no images, also when nothing goes wrong.")
     told = [task for task in seen.tasks.values() if _has_image(task) and seen.learned(task, _STATES.success)]
@@ -180,7 +148,7 @@ def _has_image(task: Task) -> bool:
     return not (task.failure or fault.has_dead_url or fault.has_empty_url or fault.is_expired)
 
 
-def _believed(seen: Observation, _: ControlRun) -> Finding:
+def _believed(seen: Observation, _: ControlRun) -> RuleFinding:
     attempts = [each for entries in seen.callbacks.values() for each in entries]
     false = [each for each in attempts if _is_false(seen, each)]
     if not false:
@@ -200,7 +168,7 @@ def _is_false(seen: Observation, callback: JournalEntry) -> bool:
     return bool(fault.is_unsigned or fault.signing_key or fault.signed_id or abs(fault.age) > tolerated)
 
 
-def _handled_twice(seen: Observation, calm: ControlRun) -> Finding:
+def _handled_twice(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not calm.fetches:
         return _unjudged("It fetches no images, and nothing else that a callback causes is visible.")
     repeated = {task_id: each for task_id, each in seen.callbacks.items() if sum(map(confirmed, each)) > 1}
@@ -215,7 +183,7 @@ def _handled_twice(seen: Observation, calm: ControlRun) -> Finding:
     return _PASSED
 
 
-def _lost_callback(seen: Observation, calm: ControlRun) -> Finding:
+def _lost_callback(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not calm.acts_on_callbacks:
         return _unjudged("Nothing is visible after a callback, also when nothing goes wrong.")
     genuine = [
@@ -242,13 +210,13 @@ def _knew_before(seen: Observation, callback: JournalEntry) -> bool:
     return first is not None and first.number < callback.number
 
 
-def _hammered(seen: Observation, _: ControlRun) -> Finding:
+def _hammered(seen: Observation, _: ControlRun) -> RuleFinding:
     if not seen.calls[1:]:
         return _unjudged("It sent fewer than two requests.")
     return _fast_queries(seen) or _ignored_limit(seen) or _burst_of_errors(seen) or _PASSED
 
 
-def _fast_queries(seen: Observation) -> Finding | None:
+def _fast_queries(seen: Observation) -> RuleFinding | None:
     for task_id, entries in seen.queries.items():
         # One quick query may follow an error or a callback; several in a row are a polling interval.
         for run in zip(entries, entries[1:], entries[2:], entries[3:], strict=False):
@@ -257,7 +225,7 @@ def _fast_queries(seen: Observation) -> Finding | None:
     return None
 
 
-def _ignored_limit(seen: Observation) -> Finding | None:
+def _ignored_limit(seen: Observation) -> RuleFinding | None:
     for operation in (CREATE, QUERY):
         calls = [each for each in seen.calls if each.operation == operation]
         for refused, following in pairwise(calls):
@@ -274,7 +242,7 @@ def _retry_after(entry: JournalEntry) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _burst_of_errors(seen: Observation) -> Finding | None:
+def _burst_of_errors(seen: Observation) -> RuleFinding | None:
     for operation in (CREATE, QUERY):
         run: list[JournalEntry] = []
         for each in seen.calls:
@@ -286,7 +254,7 @@ def _burst_of_errors(seen: Observation) -> Finding | None:
     return None
 
 
-def _retried_hopeless(seen: Observation, _: ControlRun) -> Finding:
+def _retried_hopeless(seen: Observation, _: ControlRun) -> RuleFinding:
     refused = [each for each in seen.calls if _is_hopeless(each)]
     if not refused:
         return _unjudged("No request was refused for good.")
@@ -306,7 +274,7 @@ def _is_hopeless(entry: JournalEntry) -> bool:
     return entry.code == _UNAUTHORIZED
 
 
-def _gave_up_early(seen: Observation, _: ControlRun) -> Finding:
+def _gave_up_early(seen: Observation, _: ControlRun) -> RuleFinding:
     if seen.exit.code is None:
         return _unjudged(f"It did not give up: {_STOPPED}.")
     pending = [
@@ -323,7 +291,7 @@ def _gave_up_early(seen: Observation, _: ControlRun) -> Finding:
     return _PASSED
 
 
-def _polled_for_ever(seen: Observation, _: ControlRun) -> Finding:
+def _polled_for_ever(seen: Observation, _: ControlRun) -> RuleFinding:
     if not seen.queries:
         return _unjudged("It queried no record.")
     for task_id, entries in seen.queries.items():
@@ -341,7 +309,7 @@ def _polled_for_ever(seen: Observation, _: ControlRun) -> Finding:
     return _PASSED
 
 
-def _hung(seen: Observation, _: ControlRun) -> Finding:
+def _hung(seen: Observation, _: ControlRun) -> RuleFinding:
     if seen.exit.code is not None:
         return _PASSED
     last = max((each.at for each in seen.entries), default=seen.begun)
@@ -353,7 +321,7 @@ def _hung(seen: Observation, _: ControlRun) -> Finding:
     return _failed(seen, reason, *[each for each in seen.entries if each.at == last][-1:])
 
 
-def _crashed(seen: Observation, _: ControlRun) -> Finding:
+def _crashed(seen: Observation, _: ControlRun) -> RuleFinding:
     code = seen.exit.code
     if code is None:
         return _unjudged(f"It did not end by itself: {_STOPPED}.")
@@ -366,7 +334,7 @@ def _crashed(seen: Observation, _: ControlRun) -> Finding:
     return _PASSED
 
 
-def _claimed_success(seen: Observation, calm: ControlRun) -> Finding:
+def _claimed_success(seen: Observation, calm: ControlRun) -> RuleFinding:
     if seen.exit.code != 0:
         return _unjudged("It did not claim success.")
     have = obtained(seen, fetches=calm.fetches)
@@ -488,10 +456,10 @@ class ProgramVerdict:
         findings: What every rule says, by its name.
     """
 
-    findings: dict[str, Finding]
+    findings: dict[str, RuleFinding]
 
     @property
-    def failed(self) -> dict[str, Finding]:
+    def failed(self) -> dict[str, RuleFinding]:
         """The rules that it broke."""
         return {name: each for name, each in self.findings.items() if each.outcome == "failed"}
 
@@ -508,6 +476,6 @@ class ProgramVerdict:
             raise AssertionError("\n".join(lines))
 
 
-def verdicts_on(seen: Observation, calm: ControlRun) -> dict[str, Finding]:
+def verdicts_on(seen: Observation, calm: ControlRun) -> dict[str, RuleFinding]:
     """Return what every rule says of one run, by its name."""
     return {each.name: each.judge(seen, calm) for each in RULES}

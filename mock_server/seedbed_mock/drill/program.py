@@ -65,10 +65,10 @@ class ProgramResult:
 
 
 @dataclass
-class _Tail:
+class _PipeTail:
     """Reads a pipe to its end and keeps the last bytes."""
 
-    pipe: IO[bytes]
+    pipe: IO[bytes] | None
     size: int = 0
     pieces: deque[bytes] = field(default_factory=deque)
     thread: threading.Thread = field(init=False)
@@ -80,7 +80,7 @@ class _Tail:
     def _read(self) -> None:
         # A pipe that is closed meanwhile has nothing more to say.
         with contextlib.suppress(OSError, ValueError):
-            while piece := os.read(self.pipe.fileno(), _PIECE):
+            while self.pipe and (piece := os.read(self.pipe.fileno(), _PIECE)):
                 self.size += len(piece)
                 self.pieces.append(piece[-_KEPT_BYTES:])
                 while sum(map(len, self.pieces)) - len(self.pieces[0]) >= _KEPT_BYTES:
@@ -89,6 +89,8 @@ class _Tail:
     def text(self) -> str:
         """Return the end of what was read."""
         self.thread.join(_GRACE_SECONDS)
+        if self.pipe:
+            self.pipe.close()
         return b"".join(self.pieces)[-_KEPT_BYTES:].decode("utf-8", "replace")
 
 
@@ -116,9 +118,7 @@ def run_program(
         # A group of its own: Ctrl-C is for the drill, which ends the program in its own way.
         start_new_session=os.name == "posix",
     )
-    assert process.stdout  # noqa: S101 (it is a pipe)
-    assert process.stderr  # noqa: S101 (as above)
-    output, errors = _Tail(process.stdout), _Tail(process.stderr)
+    output, errors = _PipeTail(process.stdout), _PipeTail(process.stderr)
     ignored = False
     try:
         while process.poll() is None and real_monotonic() < started + deadline and not stop.wait(_POLL_SECONDS):
@@ -131,8 +131,6 @@ def run_program(
         left = _end_leftovers(process.pid, mark)
     exited = ProgramExit(code, errors.text())
     output.text()
-    for pipe in (process.stdout, process.stderr):
-        pipe.close()
     return ProgramResult(exited, seconds, output.size + errors.size, left if code is not None else 0, ignored)
 
 

@@ -11,12 +11,13 @@ from seedbed_mock.drill.program import run_program
 from seedbed_mock.durations import DurationProfile
 from seedbed_mock.observation import PATIENCE_SECONDS, ControlRun, Observation, observe, obtained
 from seedbed_mock.server import start_server
-from seedbed_mock.verdicts import Finding, verdicts_on
+from seedbed_mock.verdicts import verdicts_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from seedbed_mock.bill import Bill
+    from seedbed_mock.observation import RuleFinding
     from seedbed_mock.options import ServerOptions
 
 
@@ -46,13 +47,13 @@ class ScenarioResult:
 
     name: str
     seen: Observation
-    findings: dict[str, Finding]
+    findings: dict[str, RuleFinding]
     seconds: float
     bill: Bill
     notes: tuple[str, ...] = ()
 
     @property
-    def failed(self) -> dict[str, Finding]:
+    def failed(self) -> dict[str, RuleFinding]:
         """The rules that the program broke."""
         return {name: each for name, each in self.findings.items() if each.outcome == "failed"}
 
