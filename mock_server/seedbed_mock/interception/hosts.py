@@ -27,7 +27,7 @@ _PAID = (
     " --intercept {name}"
 )
 # Spelled out, because what ipaddress calls private or global differs between versions of Python.
-_PRIVATE = (
+_PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (
     *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
     *map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")),
     *map(IPv6Network, ("::/127", "fc00::/7", "fe80::/10", "ff00::/8")),
