@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Arguments after ``seedbed``, by default those of this process.
     """
-    with _encodable_output():
+    with _usable_streams():
         try:
             app = make_app()
             result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -55,8 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _encodable_output() -> Iterator[None]:
-    """Print escapes in place of characters that the encoding of standard output does not have."""
+def _usable_streams() -> Iterator[None]:
+    """Open the standard streams that are missing, and print escapes where an encoding lacks a character."""
+    # One is missing if the command was started without it, and the first file that is opened would take its place.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
         yield

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,6 +57,13 @@ def test_a_server_that_cannot_print_its_banner_serves() -> None:
         rest = process.stderr.read()
         assert process.wait(20) == 0
     assert "Traceback" not in rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_needs_no_standard_streams(closed: str) -> None:
+    command = f"{shlex.join(SEEDBED)} faults scenarios {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False, stderr=subprocess.PIPE).returncode == 0
 
 
 def test_a_closed_pipe_is_no_error() -> None:

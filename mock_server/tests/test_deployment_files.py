@@ -76,7 +76,8 @@ class Runner:
 
     def seedbed(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "import sys; from seedbed_mock.__main__ import command; sys.exit(command())"]
-        return subprocess.run([*command, *arguments], env=self.environment, capture_output=True, text=True, check=False)
+        environment = {**self.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
