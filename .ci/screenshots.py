@@ -63,7 +63,7 @@ def take(page: Any, path: Path, query: str) -> None:
 def shrink(path: Path) -> None:
     """Store a screenshot with the colours that it needs, so that it stays small."""
     with Image.open(path) as image:
-        image.convert("RGB").quantize(128).save(path, optimize=True)
+        image.convert("RGB").quantize(256).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path}: {size} bytes")
     if size > LARGEST_IMAGE:

@@ -48,6 +48,9 @@ _LONGEST_FIELD = 400
 _WIDTH_OF_FILES: Final = 4096
 _NARROWEST, _NARROW = 30, 60
 
+LATEST: Final = 253_402_300_799_000
+"""The last moment that Python's dates have, in Unix milliseconds; a clock that is advanced can be beyond it."""
+
 _RED, _YELLOW, _MAGENTA, _DIM, _PLAIN = "31", "33", "35", "2", ""
 
 
@@ -309,8 +312,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _moment(at: int) -> datetime:
-    # The clock of a server may be years ahead of that of the system, but not beyond the years of Python.
-    return datetime.fromtimestamp(min(max(at, 0), 253_402_300_799_000) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(at, 0), LATEST) / 1000, UTC)
 
 
 def _clock(entry: JournalEntry, width: int) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import UTC, datetime
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Final
 
-from seedbed_schemas import __version__
+from seedbed_mock.call_log import LATEST
+from seedbed_mock.recording.har import Exchange, har_document, har_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,41 +73,21 @@ def as_python(entry: JournalEntry, base_url: str) -> str:
 
 
 def as_har(entry: JournalEntry, base_url: str) -> str:
-    """Return a call as a HAR 1.2 file with one entry, without its secrets."""
-    url = url_of_call(entry, base_url)
-    request: dict[str, Any] = {
-        "method": entry.method,
-        "url": url,
-        "httpVersion": "HTTP/1.1",
-        "cookies": [],
-        "headers": [{"name": name, "value": value} for name, value, is_secret in _headers(entry) if not is_secret],
-        "queryString": [{"name": name, "value": value} for name, value in parse_qsl(urlsplit(url).query)],
-        "headersSize": -1,
-        "bodySize": len(entry.request),
-    }
-    if entry.request:
-        request["postData"] = {"mimeType": "application/json", "text": entry.request.decode(errors="replace")}
+    """Return a call as a HAR 1.2 file with one entry, without its secrets. The journal keeps no response headers."""
+    headers = [(name, value) for name, value, is_secret in _headers(entry) if not is_secret]
     answer = b"" if entry.kind == "callback" else entry.answer
-    status = entry.status or 0
-    response = {
-        "status": status,
-        "statusText": HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "",
-        "httpVersion": "HTTP/1.1",
-        "cookies": [],
-        "headers": [],
-        "content": {"size": len(answer), "mimeType": "application/json", "text": answer.decode(errors="replace")},
-        "redirectURL": "",
-        "headersSize": -1,
-        "bodySize": len(answer),
-    }
-    started = datetime.fromtimestamp(min(entry.at, 253_402_300_799_000) / 1000, UTC)
-    timed = {
-        "startedDateTime": started.isoformat(timespec="milliseconds"),
-        "time": entry.duration,
-        "request": request,
-        "response": response,
-        "cache": {},
-        "timings": {"send": 0, "wait": entry.duration, "receive": 0},
-    }
-    creator = {"name": "Seedbed", "version": __version__}
-    return json.dumps({"log": {"version": "1.2", "creator": creator, "entries": [timed]}}, indent=2, ensure_ascii=False)
+    exchange = Exchange(
+        started=min(entry.at, LATEST),
+        duration=entry.duration,
+        method=entry.method,
+        url=url_of_call(entry, base_url),
+        request_headers=tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+        request=entry.request,
+        status=entry.status or 0,
+        response_headers=((b"content-type", b"application/json"),) if answer else (),
+        response=answer,
+        error=entry.answer.decode(errors="replace") if entry.kind == "callback" else "",
+        operation=entry.operation,
+        task_id=entry.task_id,
+    )
+    return json.dumps(har_document([har_entry(exchange)]), indent=2, ensure_ascii=False)

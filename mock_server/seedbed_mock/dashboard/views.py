@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from seedbed_mock.bill import plain
-from seedbed_mock.call_log import is_problem
+from seedbed_mock.call_log import LATEST, is_problem
 from seedbed_mock.control.api import UnknownResourceError
 from seedbed_mock.control.schemas import body_value
 from seedbed_mock.dashboard.copies import as_curl, as_har, as_python
@@ -304,8 +304,7 @@ def moment(milliseconds: float | None) -> str:
     """Return a Unix time as a time of the day in UTC."""
     if milliseconds is None:
         return ""
-    # The clock of a server may be years ahead, but not beyond the years of Python.
-    at = min(max(milliseconds, 0), 253_402_300_799_000) / 1000
+    at = min(max(milliseconds, 0), LATEST) / 1000
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
@@ -316,5 +315,5 @@ def amount(credits_: float) -> str:
 
 def date(milliseconds: float) -> str:
     """Return a Unix time as a date and a time in UTC, in whole seconds."""
-    at = min(max(milliseconds, 0), 253_402_300_799_000) / 1000
+    at = min(max(milliseconds, 0), LATEST) / 1000
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
