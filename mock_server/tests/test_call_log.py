@@ -210,14 +210,14 @@ def test_no_text_of_a_client_controls_the_terminal(options: dict[str, Any], fiel
 def test_more_calls_than_anyone_can_read_are_counted_and_problems_are_shown() -> None:
     calls = [{"code": 429, "case": "rate_exceeded"} if number == 3 else {} for number in range(900)]
     lines = logged(*calls).splitlines()
-    assert len(lines) == 101
-    assert lines[-1] == "... 800 more not shown"
+    assert len(lines) == 51
+    assert lines[-1] == "... 850 more not shown"
     assert sum(" 429 " in line for line in lines) == 1
-    assert json.loads(logged(*calls, log_format="json").splitlines()[-1])["number"] == 800
+    assert json.loads(logged(*calls, log_format="json").splitlines()[-1])["number"] == 850
 
 
 def test_entries_that_the_journal_dropped_are_counted() -> None:
-    assert logged(*[{}] * 3000).endswith("... 2900 more not shown\n")
+    assert logged(*[{}] * 3000).endswith("... 2950 more not shown\n")
 
 
 def test_a_reader_that_is_too_slow_delays_nobody_and_is_told_how_much_it_missed() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -313,3 +314,19 @@ def test_the_pages_about_the_apis_describe_this_server(page: httpx2.Client) -> N
         assert document["servers"] == [{"url": "/"}]
         assert document["paths"]
     assert page.get(f"{PAGES}/openapi/nothing").status_code == 404
+
+
+@pytest.mark.slow
+def test_serve_opens_the_dashboard_in_a_browser(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "opened")
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "seedbed_mock", "--port", "0", "--open"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BROWSER": str(browser)}
+    ) as server:
+        assert server.stdout
+        url = server.stdout.readline().split()[-1]
+        assert (tmp_path / "opened").read_text() == f"{url}{HOME}\n"
+        server.terminate()
