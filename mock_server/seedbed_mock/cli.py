@@ -1,4 +1,4 @@
-"""The command ``seedbed``: its subcommands by import path, and those that change a running server."""
+"""The command ``seedbed``, and its subcommands that change a running server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cyclopts.config import Env
 from seedbed_schemas import __version__
 
 from seedbed_mock.control.client import USAGE_ERROR, CommandError, ControlledServer
+from seedbed_mock.subcommands import GROUPS, SUBCOMMANDS
 
 # Windows has no quota of this kind.
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -87,104 +88,14 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
         config=(_Environment("SEEDBED_", source="env"), _read_config),
     )
-    # By import path: the other packages are imported only if their subcommand runs.
-    app.command(
-        "seedbed_mock.serve:serve",
-        help="Run the mock server until Ctrl-C.",
-        help_epilogue="Exit codes: 0 the server was stopped, or runs in the background; 1 it cannot listen on the "
-        "address or start in the background; 2 invalid option.",
-    )
-    for name, help_text, codes in (
-        ("health", "Ask a server whether it is ready.", "0 it is ready; 1 it is not"),
-        ("wait", "Wait until a server is ready.", "0 it is ready; 1 it is not ready in time"),
-        ("stop", "Stop a server in the background.", "0 it has ended; 1 no such server runs, or it does not end"),
-    ):
-        epilogue = f"Exit codes: {codes}; 2 invalid option."
-        app.command(f"seedbed_mock.health:{name}", help=help_text, help_epilogue=epilogue)
-    app.command(
-        "seedbed_mock.run:run",
-        usage="Usage: seedbed run [OPTIONS] -- COMMAND [ARGUMENTS]",
-        help="Run a program whose calls to the paid service reach a mock server.",
-        help_epilogue="Exit codes: that of the program, or 128 plus the signal that ended it; 1 the server cannot "
-        "listen on the address; 2 invalid option; 126 the program cannot be run; 127 it is not found.",
-    )
-    app.command(
-        "seedbed_mock.drill.command:drill",
-        usage="Usage: seedbed drill [OPTIONS] -- COMMAND [ARGUMENTS]",
-        help="Run a program against scenarios, and show what it would have lost at the real service.",
-        help_epilogue="Exit codes: 0 no verdict is against the program; 1 there is one; 2 nothing can be concluded, or "
-        "the command line is invalid.",
-    )
-    app.command(
-        "seedbed_mock.run:environment",
-        name="env",
-        help="Print the environment in which programs reach a server that runs with --tls.",
-        help_epilogue="Exit codes: 0 the environment is printed; 2 invalid option, or the CA cannot be used.",
-    )
-    app.command(
-        "seedbed_mock.proxy:proxy",
-        help="Pass requests on to the real service, record them and compare them with the contract.",
-        help_epilogue="Exit codes: 0 the proxy was stopped; 1 it cannot listen on the address; 2 invalid option.",
-    )
-    app.command(
-        "seedbed_client.cli.generate:generate",
-        help="Generate images and save them.",
-        help_epilogue="Exit codes: 0 all images are saved; 1 a task failed or was refused; 2 the command line is "
-        "invalid; 3 a task may have been created and charged, but the response is missing, so check the account before "
-        "you try again; 4 a task did not end in time; 130 interrupted. If several apply, the first of 3, 1 and 4 is "
-        "returned.",
-    )
-    app.command(
-        "seedbed_client.cli.tasks:task",
-        help="Show a task.",
-        help_epilogue="Exit codes: 0 the task is shown and has not failed; 1 the task failed, or the service refused "
-        "the request; 2 the command line is invalid; 4 the task did not end in time; 130 interrupted.",
-    )
-    app.command(
-        "seedbed_client.cli.tasks:credits_left",
-        name="credits",
-        help="Show the balance of an account.",
-        help_epilogue="Exit codes: 0 the balance is shown; 1 the service refused the request; 2 the command line is "
-        "invalid.",
-    )
-    app.command(
-        "seedbed_contract.cli:check",
-        help="Check whether a server honours the contract.",
-        help_epilogue="Exit codes: 0 the server conforms; 1 there are findings that make the run fail; 2 the command "
-        "line is invalid, or the run cannot say whether the server conforms; 3 internal error of the checker; 130 "
-        "interrupted; 143 terminated.",
-    )
-    app.command("seedbed_schemas.cli:derive", help="Derive a contract from a page of the vendor's documentation.")
-    app.command("seedbed_schemas.cli:clauses", help="List the clauses of a contract.")
-    app.command("seedbed_schemas.cli:openapi", help="Write a contract as an OpenAPI document.")
-    har = App(name="har", help="Work with recorded traffic.")
-    har.command("seedbed_mock.recording.export:export", help="Write the journal of a running server as a HAR file.")
-    app.command(har)
-    accounts = App(name="accounts", help="Show, top up and reset the accounts of a running server.")
-    accounts.command("seedbed_mock.cli:list_accounts", name="list", help="List the accounts with their balances.")
-    accounts.command("seedbed_mock.cli:top_up", name="top-up", help="Add credits to an account.")
-    accounts.command("seedbed_mock.cli:reset_account", name="reset", help="Restore the initial balance of an account.")
-    app.command(accounts)
-    faults = App(name="faults", help="Inject faults into a running server.")
-    faults.command("seedbed_mock.cli:list_faults", name="list", help="List the active fault rules.")
-    faults.command("seedbed_mock.cli:add", help="Add fault rules.")
-    faults.command("seedbed_mock.cli:clear", help="Remove fault rules.")
-    faults.command("seedbed_mock.cli:scenarios", help="List the built-in scenarios.")
-    app.command(faults)
-    app.command(
-        "seedbed_mock.cli:show_durations",
-        name="durations",
-        help="Show how long tasks take, and how many of them a deadline loses.",
-    )
-    callbacks = App(name="callbacks", help="Test a receiver of callbacks.")
-    callbacks.command(
-        "seedbed_mock.callbacks.examiner:examine_receiver",
-        name="test",
-        help="Send a receiver callbacks of every shape.",
-        help_epilogue="Exit codes: 0 the receiver handles all shapes correctly; 1 it does not; 2 it cannot be reached, "
-        "or the command line is invalid.",
-    )
-    app.command(callbacks)
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for each in SUBCOMMANDS:
+        group, _, name = each.name.rpartition(" ")
+        if group and groups[group] not in app.subapps:
+            app.command(groups[group])
+        epilogue = f"Exit codes: {each.codes}." if each.codes else None
+        parent = groups[group] if group else app
+        parent.command(each.path, name=name, help=each.help, help_epilogue=epilogue, usage=each.usage)
     return app
 
 
