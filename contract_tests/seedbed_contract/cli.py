@@ -430,7 +430,8 @@ def _write(report: Report, known: Sequence[KnownFinding], reports: ReportOptions
 
 
 def _fail(sentence: str, *, code: int = EXIT_CODES["not checked"]) -> int:
-    print(f"seedbed check: {printable(sentence).rstrip('.')}.", file=sys.stderr)
+    end = "" if sentence.endswith("?") else "."
+    print(f"seedbed check: {printable(sentence).rstrip('.')}{end}", file=sys.stderr)
     return code
 
 

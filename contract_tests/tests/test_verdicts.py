@@ -200,7 +200,7 @@ def test_another_kind_of_server_is_named_as_such(behaviour: Behaviour, capsys: p
     with target(behaviour) as url:
         assert main(["check", url, "--quiet"]) == 2
     printed = capsys.readouterr()
-    assert "Is this the URL of the service?" in printed.err
+    assert printed.err.endswith("Is this the URL of the service?\n")
     assert printed.out == ""
 
 

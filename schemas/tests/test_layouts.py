@@ -398,6 +398,26 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
 """Other spellings of a layout: the layout, and what is written in place of what."""
 
 
+AUTHORIZATION = ["- **Authorization**: `Bearer YOUR_API_KEY`", "Authorization: Bearer <your-key>"]
+AUTHORIZATION += ["**Authorization:** Bearer YOUR_KEY (必需)", "* Authorization：Bearer KEY，放在请求头中。"]
+
+
+@pytest.mark.parametrize("line", AUTHORIZATION)
+def test_one_line_may_state_how_to_send_the_key(line: str) -> None:
+    page = page_of("tables-dotted.zh")
+    section = page[page.index("### Authorizations") : page.index("### Body")]
+    derivation = derive_page(page.replace(section, f"{line}\n\n"))
+    assert stated(Contract(derivation.contract)) == stated(Contract(derive_page(page).contract))
+    assert derivation.unrecognized == ()
+
+
+def test_a_line_about_keys_in_prose_states_no_scheme() -> None:
+    page = page_of("tables-dotted.zh")
+    section = page[page.index("### Authorizations") : page.index("### Body")]
+    derivation = derive_page(page.replace(section, "**Authorization**: none is needed at all\n\n"))
+    assert Contract(derivation.contract).operation.scheme == "Bearer"  # as the example call shows
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_another_spelling_gives_the_same_facts(name: str) -> None:
     layout, changes = VARIANTS[name]

@@ -87,6 +87,10 @@ _MODEL: Final = job_api().fields.model
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
+_STATED_KEY: Final = re.compile(
+    r"(?P<header>Authorization)\s?[:：]\s?(?P<scheme>\w{1,100})\s\S{1,1000}(?:\s?[(（,，;；。].*)?", re.IGNORECASE
+)
+"""A line such as ``Authorization: Bearer YOUR_KEY (required)``, with or without marks."""
 _HEADER: Final = re.compile(r"(?P<header>[\w-]{1,100})\s?[:：]\s?(?P<scheme>[^\s:]{1,100})\s\S{1,1000}")
 
 
@@ -373,11 +377,15 @@ class _PageReader:
 
 
 def headers_in(section: Section) -> Iterator[tuple[str, str]]:
-    """Yield the headers that code spans and fences show, each with the word before the key."""
+    """Yield the headers that code spans, fences and labelled lines show, each with the word before the key."""
     codes = [code for line in section.lines() for code in line.codes]
     codes += [line for fence in section.fences for line in fence.text.splitlines()]
     for match in filter(None, (_HEADER.fullmatch(code.strip()) for code in codes)):
         yield match["header"], match["scheme"]
+    for line in section.lines():
+        match = _STATED_KEY.fullmatch(f"{line.label}: {line.text}" if line.label else line.text)
+        if match:
+            yield match["header"], match["scheme"]
 
 
 def codes_of_table(section: Section, table: Table, *, is_list: bool) -> Iterator[CodeFact]:
@@ -419,5 +427,5 @@ def _unrecognized(sections: Iterable[Section]) -> Iterator[str]:
         # The line under the heading of the body may be its media type.
         labels = (line.label for line in lines if line.colon and line.text and line.text != "application/json")
         is_about_keys = any(match_concept(title, "authorization") for title in section.headings)
-        known = (*OPERATION, "prose", "codes", "options", *(COLUMNS if is_about_keys else ()))
+        known = (*OPERATION, "prose", "codes", "options", "authorization", *(COLUMNS if is_about_keys else ()))
         yield from (f"{label!r} under {heading}" for label in labels if not match_concept(label, *known))
