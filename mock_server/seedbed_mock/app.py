@@ -67,9 +67,11 @@ if TYPE_CHECKING:
         """An application in front of the mock service.
 
         Attributes:
+            title: Name of the server in the dashboard.
             passes_date: Whether responses have the Date of another server.
         """
 
+        title: str
         passes_date: bool
 
         def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -214,7 +216,9 @@ class _MockServiceApp(Starlette):
             return next((each.place for each in contract.clauses() if each.id == clause), {})
 
         source = DashboardSource(
-            title="Seedbed mock server",
+            title=self._front.title if self._front else "Seedbed mock server",
+            # The tasks behind a front are not those of this server.
+            start="calls" if self._front else "tasks",
             control=control_api,
             operations=OPERATIONS,
             journal=service.spaces.journal,
@@ -226,12 +230,12 @@ class _MockServiceApp(Starlette):
             thumbnail=self._others.thumbnail,
             scenarios=tuple(shipped_scenarios()),
             documents={
-                **{
-                    name: partial(openapi_document, model.contract, http_status=service.options.http_status)
-                    for name, model in models.items()
-                },
-                "Control API": partial(document, OPERATIONS, CONTROL_ROOT, DOCUMENT_PATH),
-            },
+                # Where a front passes requests on, one that is tried out would reach the paid service.
+                name: partial(openapi_document, model.contract, http_status=service.options.http_status)
+                for name, model in models.items()
+                if not self._front
+            }
+            | {"Control API": partial(document, OPERATIONS, CONTROL_ROOT, DOCUMENT_PATH)},
         )
         dashboard = self.state.dashboard = Dashboard(source)
         return dashboard

@@ -19,6 +19,7 @@ import seedbed_mock
 from seedbed_mock import MockServer, running
 from seedbed_mock.dashboard.live import MOST_STREAMS
 from seedbed_mock.faults.scenarios import shipped_scenarios
+from seedbed_mock.proxy import ProxyOptions, start_proxy
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 
@@ -330,3 +331,20 @@ def test_serve_opens_the_dashboard_in_a_browser(tmp_path: Path) -> None:
         url = server.stdout.readline().split()[-1]
         assert (tmp_path / "opened").read_text() == f"{url}{HOME}\n"
         server.terminate()
+
+
+def test_a_proxy_shows_the_calls_that_it_passes_on(seedbed: MockServer) -> None:
+    with (
+        start_proxy(ProxyOptions(upstream=seedbed.url, port=0)) as proxy,
+        httpx2.Client(base_url=proxy.url, headers=HTML, trust_env=False) as page,
+    ):
+        task_id = create(page)
+        text = page.get(HOME).text
+        assert "<title>Calls – Seedbed proxy</title>" in text
+        assert task_id in text.partition('id="list"')[2]
+        # A request that is tried out would be passed on to the paid service.
+        assert CONTRACT.model not in page.get("/__seedbed/docs").text
+        act(page, "add_faults", rules="429; times=1")
+        answer = page.post(CREATE, json=GOOD, headers={"Authorization": f"Bearer {local.KEY}"})
+        assert answer.json()["code"] == 429
+    assert len(seedbed.calls) == 1

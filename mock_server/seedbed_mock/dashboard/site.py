@@ -6,6 +6,7 @@ import hmac
 import re
 from functools import cached_property
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from seedbed_mock.access import ForbiddenError, check_access
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.control.api import ConflictError, UnknownResourceError
 from seedbed_mock.dashboard import views
 from seedbed_mock.dashboard.live import MOST_STREAMS, LiveStreams
@@ -27,7 +29,7 @@ from seedbed_mock.settings import CONTROL_ROOT, SettingsError, base_url
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
@@ -69,6 +71,8 @@ _DOCS_POLICY: Final = (
 _NO_TOKEN: Final = 401
 """Status of the refusal of a caller that lacks only the token."""
 
+_BILL_SECONDS: Final = 1.0
+
 _LISTS = ("rules",)
 """Names of values that a form gives as lines of text."""
 
@@ -86,6 +90,7 @@ class Dashboard:
         # Made anew with each server, so that a session of an earlier one is worth nothing.
         self._session = hmac.digest(token_bytes(32), source.token.encode(), sha256).hex()
         self._views = views.views_of(source)
+        self._billed = -inf, ""
 
     @cached_property
     def _templates(self) -> Environment:
@@ -168,6 +173,9 @@ class Dashboard:
             return self._page("login.html", 401, problem="This is not the token of the server.")
         return self._page("login.html", 401, problem="")
 
+    def _selection(self, query: Mapping[str, str]) -> Selection:
+        return Selection.of(query, self._views, self._source.start)
+
     async def _respond(self, request: Request, path: str) -> Response:
         section, _, rest = path.removeprefix(f"{PAGES}/").partition("/")
         section = {HOME: "home", DOCS: "docs"}.get(path, section)
@@ -181,7 +189,7 @@ class Dashboard:
             return self._file(name)
 
         async def details(request: Request, _: str) -> Response:
-            html = await self._details(request, Selection.of(request.query_params, self._views))
+            html = await self._details(request, self._selection(request.query_params))
             return self._html(html, 200, _POLICY.format(nonce=token_urlsafe(16)))
 
         async def thumbnail(_: Request, task_id: str) -> Response:
@@ -205,7 +213,7 @@ class Dashboard:
         }
 
     async def _home(self, request: Request, _: str) -> Response:
-        selection = Selection.of(request.query_params, self._views)
+        selection = self._selection(request.query_params)
         parts = await self._parts(selection)
         stream = f"{PAGES}/events?{urlencode(selection.query(opened=''))}"
         details = await self._details(request, selection) if selection.opened else ""
@@ -228,13 +236,19 @@ class Dashboard:
 
     async def _parts(self, selection: Selection) -> dict[str, str]:
         """Return the parts of a page that change by themselves, by the IDs of their elements."""
-        status = await views.status(self._source, selection)
+        status = {**await views.status(self._source, selection), "bill": self._bill()}
         found = await views.listed(self._source, selection)
         shown = {"selection": selection, **status, **found}
         return {
             "status": self._templates.get_template("status.html").render(shown),
             "list": self._templates.get_template(f"{selection.view}.html").render(shown),
         }
+
+    def _bill(self) -> str:
+        # Adding thousands of tasks up takes time, and a page is rendered ten times a second.
+        if (now := real_monotonic()) - self._billed[0] >= _BILL_SECONDS:
+            self._billed = now, self._source.bill()
+        return self._billed[1]
 
     async def _details(self, request: Request, selection: Selection) -> str:
         """Return what is opened beside the list."""
@@ -256,7 +270,7 @@ class Dashboard:
         if request.method != "POST":
             raise UnknownResourceError("A form sends this; open the dashboard.")
         values: dict[str, Any] = await _form(request)
-        selection = Selection.of(values, self._views)
+        selection = self._selection(values)
         for each in _LISTS:
             if each in values:
                 values[each] = [line for line in values[each].splitlines() if line.strip()]
@@ -274,7 +288,7 @@ class Dashboard:
         return RedirectResponse(f"{HOME}?{urlencode(back)}", 303, _COMMON_HEADERS)
 
     async def _stream(self, request: Request, receive: Receive, send: Send) -> None:
-        selection = Selection.of(request.query_params, self._views)
+        selection = self._selection(request.query_params)
         if self._streams.is_full:
             message = f"The server updates {MOST_STREAMS} pages already; close one of them."
             await Response(message, 503, _COMMON_HEADERS)(request.scope, receive, send)

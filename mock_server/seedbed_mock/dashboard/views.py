@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 ROWS: Final = 50
 """Number of rows of a list; a page of older ones is a link away."""
 
-_SCANNED_ENTRIES = 20_000
-"""Largest number of entries that a filter looks at for one page."""
+_SCANNED_ENTRIES = 2000
+"""Largest number of entries that a filter looks at for one page, ten times a second; the next page goes on."""
 
 MOST_DIGITS: Final = 18
 """Digits of the largest number of a call or a task."""
@@ -66,7 +66,8 @@ class DashboardSource:
     """What a dashboard shows and controls.
 
     Attributes:
-        title: Name of the server, in its own words.
+        title: Name of the server.
+        start: Name of the view that is shown first.
         control: Performs the operations of the control API.
         operations: The operations that it has.
         journal: Yields the entries of a space or of all before a number, newest first.
@@ -84,6 +85,7 @@ class DashboardSource:
     control: Any
     operations: tuple[ControlOperation, ...]
     journal: Callable[[str | None, int | None], Iterator[tuple[int, tuple[Journal, JournalEntry | None]]]]
+    start: str = "tasks"
     token: str = ""
     names: frozenset[str] = frozenset()
     handlers: Mapping[str, str] = field(default_factory=dict)
@@ -147,12 +149,17 @@ class Selection:
     opened: str = ""
 
     @classmethod
-    def of(cls, query: Mapping[str, str], views: Iterable[str]) -> Selection:
-        """Return the selection of a query; what is not valid in it is left out."""
-        views = list(views)
+    def of(cls, query: Mapping[str, str], views: Iterable[str], start: str) -> Selection:
+        """Return the selection of a query; what is not valid in it is left out.
+
+        Args:
+            query: The query.
+            views: Names of the views that the server has.
+            start: Name of the view that is shown first.
+        """
         before, view, only = query.get("before", ""), query.get("view", ""), query.get("only", "")
         return cls(
-            view=view if view in views else views[0],
+            view=view if view in views else start,
             space=query.get("space", "")[:64],
             only=only if only in FILTERS else "",
             task_id=query.get("task_id", "")[:200],
@@ -207,7 +214,7 @@ def _is_shown(entry: JournalEntry, selection: Selection) -> bool:
 
 
 async def status(source: DashboardSource, selection: Selection) -> dict[str, Any]:
-    """Return what the head of every page shows: the clock, the spaces and the bill."""
+    """Return what the head of every page shows: the clock and the spaces."""
     clock = await source.call("clock", {}) if source.operation("clock") else None
     health = await source.call("health", {}) if source.operation("health") else None
     spaces = list(health.spaces) if health else []
@@ -217,7 +224,6 @@ async def status(source: DashboardSource, selection: Selection) -> dict[str, Any
         "spaces": spaces,
         # A space comes into being with its first call, and may be looked at before.
         "is_new_space": bool(selection.space) and selection.space not in spaces,
-        "bill": source.bill(),
     }
 
 

@@ -168,6 +168,7 @@ class Relay:
     """An ASGI application that passes requests on.
 
     Attributes:
+        title: Name of the server in the dashboard.
         passes_date: Whether responses have the Date of another server.
 
     Args:
@@ -180,6 +181,7 @@ class Relay:
         recorder: Writes the recording, ``None`` for none.
     """
 
+    title = "Seedbed proxy"
     passes_date = True
 
     def __init__(  # noqa: PLR0917 (the parts of the proxy)

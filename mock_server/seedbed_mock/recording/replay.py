@@ -76,6 +76,7 @@ class Replay:
     """An ASGI application that answers from recordings.
 
     Attributes:
+        title: Name of the server in the dashboard.
         passes_date: Whether responses have the Date of another server.
 
     Args:
@@ -85,6 +86,7 @@ class Replay:
         read: Returns the recording from its start.
     """
 
+    title = "Seedbed replay"
     passes_date = False
 
     def __init__(self, service: Service, writer: ResponseWriter, respond: Respond, read: Callable[[], Script]) -> None:
