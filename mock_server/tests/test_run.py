@@ -159,7 +159,11 @@ def test_the_program_gets_its_arguments_as_they_are(run: Callable[..., Result]) 
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=str)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGUSR1))],
+    ids=str,
+)
 def test_signals_reach_the_program(number: signal.Signals, folder: Path) -> None:
     script = f"""
 import signal, sys
@@ -173,6 +177,7 @@ signal.pause()
     assert list(folder.glob("seedbed-run-*")) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_by_a_signal_is_reported_as_such() -> None:
     with started("import signal; print('ready'); signal.pause()") as process:
         process.send_signal(signal.SIGTERM)
