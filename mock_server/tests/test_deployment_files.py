@@ -113,15 +113,14 @@ def test_the_action_has_no_certificate_without_tls(runner: Runner) -> None:
 
 
 @needs_bash
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
-        ({"arguments": "--no-such-flag"}, "no-such-flag"),
-        ({"arguments": "--task-seconds 'x"}, "No closing quotation"),
-        ({"port": "x; touch pwned"}, "is not a whole number"),
-        ({"arguments": "$(touch pwned) `touch pwned`; touch pwned"}, "touch"),
-        ({"key": "a b"}, "Invalid key"),
+        pytest.param({"arguments": "$(touch pwned) `touch pwned`; touch pwned"}, "touch", marks=pytest.mark.slow),
+        pytest.param({"arguments": "--no-such-flag"}, "no-such-flag", marks=pytest.mark.exhaustive),
+        pytest.param({"arguments": "--task-seconds 'x"}, "No closing quotation", marks=pytest.mark.exhaustive),
+        pytest.param({"port": "x; touch pwned"}, "is not a whole number", marks=pytest.mark.exhaustive),
+        pytest.param({"key": "a b"}, "Invalid key", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_wrong_input_fails_the_step_and_runs_nothing(runner: Runner, inputs: dict[str, str], reason: str) -> None:
