@@ -27,7 +27,7 @@ from seedbed_mock.sockets import ListenError, listen, local_url_of
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from seedbed_mock.recording.differences import Difference
+    from seedbed_mock.recording.differences import Deviation
     from seedbed_mock.recording.relay import Relay
     from seedbed_mock.responses import ResponseWriter
     from seedbed_mock.state import Service
@@ -188,8 +188,15 @@ def _make_relay(options: ProxyOptions, service: Service, writer: ResponseWriter)
     if options.public_url is not None or is_local:
         base = service.options.public_base
         callbacks = CallbackForwarder(service, base, service.options.callback_hosts, differences, recorder)
-    upstream = Upstream(url, options.upstream_timeout)
-    return Relay(service, writer, upstream, limit, differences, callbacks, recorder)
+    return Relay(
+        service,
+        writer,
+        upstream=Upstream(url, options.upstream_timeout),
+        limit=limit,
+        differences=differences,
+        callbacks=callbacks,
+        recorder=recorder,
+    )
 
 
 def proxy(
@@ -246,7 +253,7 @@ def _banner(url: str, options: ProxyOptions) -> str:
     return "\n".join([*lines, "", "Press Ctrl-C to stop."])
 
 
-def report(differences: list[Difference], bill: str) -> str:
+def report(differences: list[Deviation], bill: str) -> str:
     """Return the report at the end of a proxy: what was spent, and how the service differs from the contract."""
     lines = [f"Spent, as far as the proxy knows: {bill}."]
     if not differences:

@@ -14,7 +14,7 @@ from seedbed_client import AsyncSeedreamClient, PollingSchedule, PollingStep, Se
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
 from seedbed_mock.proxy import ProxyOptions, start_proxy
-from seedbed_mock.recording.har import Exchange, HarFile, load_recordings
+from seedbed_mock.recording.archive import HarExchange, HarFile, load_recordings
 from seedbed_mock.recording.script import Playback, TaskScript
 from seedbed_mock.settings import SettingsError
 from seedbed_schemas import default_contract, job_api, local
@@ -131,10 +131,10 @@ def test_refusals_come_in_their_order(recorded: Callable[..., Any], tmp_path: Pa
         assert len({*ids}) == 3
 
 
-def fetch_of(state: str, at: float, code: int = 200) -> Exchange:
+def fetch_of(state: str, at: float, code: int = 200) -> HarExchange:
     data = {"taskId": "t", "state": state} if state else None
     body = json.dumps({"code": code, "msg": "", "data": data}).encode()
-    return Exchange(started=at, method="GET", url="http://x", status=200, response=body)
+    return HarExchange(started=at, method="GET", url="http://x", status=200, response=body)
 
 
 def test_no_task_sticks_in_one_state_however_its_recording_ends() -> None:
@@ -142,7 +142,7 @@ def test_no_task_sticks_in_one_state_however_its_recording_ends() -> None:
         playback, found = Playback(script), []
         for moment in moments:
             answer = playback.fetch(moment)
-            body = json.loads(answer.response if isinstance(answer, Exchange) else answer)
+            body = json.loads(answer.response if isinstance(answer, HarExchange) else answer)
             found.append((body["data"] or {}).get("state") or str(body["code"]))
         return found
 
@@ -160,7 +160,7 @@ def test_no_task_sticks_in_one_state_however_its_recording_ends() -> None:
         FAIL,
         FAIL,
     ]
-    late = Exchange(started=5000, method="POST", url="http://x", request=fetch_of(SUCCESS, 0).response)
+    late = HarExchange(started=5000, method="POST", url="http://x", request=fetch_of(SUCCESS, 0).response)
     assert states(TaskScript(0, unfinished, [late]), 2000, 5000) == [PENDING[1], SUCCESS]
     assert states(TaskScript(0), 0) == [FAIL]
     assert states(TaskScript(0, [fetch_of("", 0, 422)]), 0, 5000) == ["422", FAIL]
@@ -333,7 +333,7 @@ def test_a_recording_is_complete_after_each_entry(tmp_path: Path) -> None:
     for number in range(3):
         file.add(fetch_of(SUCCESS, number))
         assert len(load_recordings(tmp_path / "record")) == number + 1
-    file.add(Exchange(started=9, method="GET", url="http://x", status=200, response=b"\xff" * 100_000))
+    file.add(HarExchange(started=9, method="GET", url="http://x", status=200, response=b"\xff" * 100_000))
     assert (tmp_path / "record").stat().st_mode & 0o077 == 0
     file.close()
     large = load_recordings(tmp_path / "record")[-1]

@@ -61,14 +61,15 @@ async def _outcomes(service: Service) -> tuple[Counter[str], Counter[str]]:
     states = service.shared.states
     tasks = Counter(dict.fromkeys((*states.pending, states.success, states.failure), 0))
     callbacks = Counter(dict.fromkeys(("waiting", "delivered", "failed", "refused", "withheld"), 0))
-    now, before, seen = service.now(), None, 0
+    now, seen = service.now(), 0
+    before: int | None = None
     page: list[tuple[int, Task]]
     while seen < MOST_TASKS and (page := service.store.page(None, before=before, limit=_TASKS_AT_ONCE)):
-        for before, task in page:  # noqa: B007 (the number of the last task continues the list)
+        for _, task in page:
             tasks[task.state(now)] += 1
             if task.callback:
                 callbacks[task.callback.outcome] += 1
-        seen += len(page)
+        seen, before = seen + len(page), page[-1][0]
         await asyncio.sleep(0)
     return tasks, callbacks
 

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from seedbed_mock.call_log import LATEST
-from seedbed_mock.recording.har import Exchange, har_document, har_entry
+from seedbed_mock.recording.archive import HarExchange, har_document, har_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def as_har(entry: JournalEntry, base_url: str) -> str:
     """Return a call as a HAR 1.2 file with one entry, without its secrets. The journal keeps no response headers."""
     headers = [(name, value) for name, value, is_secret in _headers(entry) if not is_secret]
     answer = b"" if entry.kind == "callback" else entry.answer
-    exchange = Exchange(
+    exchange = HarExchange(
         started=min(entry.at, LATEST),
         duration=entry.duration,
         method=entry.method,

@@ -43,7 +43,7 @@ _SHAPES = {
 _shape = cache(job_api().shape)
 
 
-class Difference(msgspec.Struct, kw_only=True):
+class Deviation(msgspec.Struct, kw_only=True):
     """Something that the service does and the contract does not say.
 
     Attributes:
@@ -108,10 +108,10 @@ class DifferenceLog:
         self._numbers = {code.number for code in self._codes.values()}
         self._numbers |= {number for case in dialect.cases.values() for number in case.numbers(self._codes)}
         self._success = dialect.cases["done"].number(self._codes)
-        self._found: dict[str, Difference] = {}
+        self._found: dict[str, Deviation] = {}
         self._states: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[Difference]:
+    def __iter__(self) -> Iterator[Deviation]:
         """Iterate over the differences, by their IDs."""
         return iter([self._found[clause] for clause in sorted(self._found)])
 
@@ -127,7 +127,7 @@ class DifferenceLog:
             if known := self._found.get(clause):
                 known.count += 1
             elif len(self._found) < _MOST:
-                self._found[clause] = Difference(
+                self._found[clause] = Deviation(
                     clause=clause, contract=contract, service=service, operation=seen.operation
                 )
         return tuple(found)
@@ -172,11 +172,10 @@ class DifferenceLog:
             yield "answer/http-status", f"the HTTP status is {expected_status}", f"the HTTP status is {seen.status}"
         if seen.operation == "callback":
             return
-        name = case_of_message(message, code, self._codes) or (seen.cases[0] if seen.cases else "")
-        if code == self._success:
-            if seen.cases:
-                yield from self._of_case(seen.cases[0], content)
-        elif name:
+        name = seen.cases[0] if seen.cases else ""
+        if code != self._success:
+            name = case_of_message(message, code, self._codes) or name
+        if name:
             yield from self._of_case(name, content)
 
     def _of_case(self, name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from seedbed_mock.control.client import CommandError, ControlledServer
-from seedbed_mock.recording.har import Exchange, Redactor, har_document, har_entry, result_urls
+from seedbed_mock.recording.archive import HarExchange, Redactor, har_document, har_entry, result_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def export(
     return 0
 
 
-def _exchanges(server: ControlledServer, space: str) -> Iterator[Exchange]:
+def _exchanges(server: ControlledServer, space: str) -> Iterator[HarExchange]:
     """Yield the entries of the journal, oldest first."""
     pages: list[list[dict[str, Any]]] = []
     before: int | None = None
@@ -78,7 +78,7 @@ def _exchanges(server: ControlledServer, space: str) -> Iterator[Exchange]:
             yield exchange_of_item(item, server.base_url)
 
 
-def exchange_of_item(item: dict[str, Any], base_url: str) -> Exchange:
+def exchange_of_item(item: dict[str, Any], base_url: str) -> HarExchange:
     """Return an entry of the journal, as the control API gives it, as an exchange without secrets.
 
     The journal keeps no headers of responses, so that only the media type is known, from the body.
@@ -89,7 +89,7 @@ def exchange_of_item(item: dict[str, Any], base_url: str) -> Exchange:
     media_type = "application/json" if isinstance(item["answer"], dict | list) else "text/plain; charset=utf-8"
     sent = {"content-type": "application/json"} if is_callback else item["headers"]
     headers: Headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.items())
-    exchange = Exchange(
+    exchange = HarExchange(
         started=item["at"],
         duration=item["duration"],
         method=item["method"],
@@ -112,7 +112,7 @@ def _bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value, ensure_ascii=False).encode()
 
 
-def _images(exchanges: list[Exchange]) -> Iterator[Exchange]:
+def _images(exchanges: list[HarExchange]) -> Iterator[HarExchange]:
     """Yield the results that the records name, as exchanges that fetch them."""
     seen = set[str]()
     for exchange in exchanges:
@@ -126,19 +126,19 @@ def _images(exchanges: list[Exchange]) -> Iterator[Exchange]:
                 yield _image(url, exchange)
 
 
-def _image(url: str, record: Exchange) -> Exchange:
+def _image(url: str, record: HarExchange) -> HarExchange:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_FETCH_SECONDS)
     # A look, which the bill of the server does not take for a fetch by its user.
     headers = {"Sec-Fetch-Site": "same-origin"}
-    exchange = Exchange(started=record.started, method="GET", url=url, operation="result", task_id=record.task_id)
+    exchange = HarExchange(started=record.started, method="GET", url=url, operation="result", task_id=record.task_id)
     try:
         connection.request("GET", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", headers=headers)
         response: HTTPResponse = connection.getresponse()
         content = response.read(_LARGEST_IMAGE)
         media_type = (response.getheader("Content-Type") or "application/octet-stream").encode("latin-1")
-        return Exchange(
+        return HarExchange(
             started=record.started,
             method="GET",
             url=url,

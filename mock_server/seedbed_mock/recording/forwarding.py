@@ -17,9 +17,9 @@ from seedbed_mock.callbacks.sender import DeliveryError, send_callback
 from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
 from seedbed_mock.clock import real_monotonic, real_time
 from seedbed_mock.journal import CALLBACK, JournalEntry, truncated
-from seedbed_mock.recording.bodies import SentBody
+from seedbed_mock.recording.archive import HarExchange, Redactor
 from seedbed_mock.recording.differences import DifferenceLog, Seen
-from seedbed_mock.recording.har import Exchange, Redactor
+from seedbed_mock.recording.transit import SentBody
 from seedbed_mock.recording.upstream import end_to_end
 from seedbed_mock.responses import ApiResponse
 
@@ -117,7 +117,7 @@ class CallbackForwarder:
         text = error or f"The receiver answered HTTP {status}."
         await _response(status or _BAD_GATEWAY, text)(scope, receive, send)
         self._note(
-            Exchange(
+            HarExchange(
                 started=began,
                 duration=(real_monotonic() - started) * 1000,
                 method="POST",
@@ -145,7 +145,7 @@ class CallbackForwarder:
             return None, str(error)
         return response.status, ""
 
-    def _note(self, exchange: Exchange, attempt: int) -> None:
+    def _note(self, exchange: HarExchange, attempt: int) -> None:
         self._differences.check(Seen(operation=CALLBACK, body=exchange.request))
         redactor = Redactor(exchange.request_headers)
         exchange = redactor.exchange(exchange)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from seedbed_mock.clock import real_monotonic, real_time
-from seedbed_mock.recording.bodies import BodyKeeper
-from seedbed_mock.recording.har import Exchange, HarFile, Redactor, result_urls
+from seedbed_mock.recording.archive import HarExchange, HarFile, Redactor, result_urls
+from seedbed_mock.recording.transit import BodyKeeper
 from seedbed_mock.recording.upstream import Upstream, UpstreamError, is_loopback
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Recorder:
         """The HAR file."""
         return self._file.path
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, exchange: HarExchange) -> None:
         """Write an exchange without secrets; a full disk stops the recording, not the proxy."""
         try:
             self._file.add(exchange)
@@ -88,7 +88,7 @@ class Recorder:
         server = Upstream(f"{parts.scheme}://{parts.netloc}", _FETCH_SECONDS)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         # As the record has it, so that the two still belong together.
-        exchange = Exchange(started=began, method="GET", url=redactor.text(url), operation=RESULT)
+        exchange = HarExchange(started=began, method="GET", url=redactor.text(url), operation=RESULT)
         try:
             async with self._room, asyncio.timeout(_FETCH_SECONDS):
                 exchange = await self._fetch(server, target, exchange)
@@ -99,7 +99,7 @@ class Recorder:
             await server.close()
         self.add(msgspec.structs.replace(exchange, duration=(real_monotonic() - started) * 1000))
 
-    async def _fetch(self, server: Upstream, target: str, exchange: Exchange) -> Exchange:
+    async def _fetch(self, server: Upstream, target: str, exchange: HarExchange) -> HarExchange:
         # A look, not a fetch: a mock server as upstream would take it for one by its user.
         look = ((b"sec-fetch-site", b"same-origin"),)
         response = await server.open("GET", target.encode(), look)

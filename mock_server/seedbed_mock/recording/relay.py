@@ -15,21 +15,18 @@ import msgspec
 from starlette.requests import ClientDisconnect
 
 from seedbed_mock import handlers
-from seedbed_mock.asgi import query_parameters
 from seedbed_mock.bill import request_key
 from seedbed_mock.clock import real_monotonic, real_time
 from seedbed_mock.faults.connection import BrokenConnectionError, ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseEffect, ResponseReplacedError
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
-from seedbed_mock.recording.bodies import BodyKeeper, SentBody
+from seedbed_mock.recording.archive import HarExchange, Redactor, decoded_body
 from seedbed_mock.recording.differences import DifferenceLog, Seen, case_of_message
-from seedbed_mock.recording.har import Exchange, Redactor, decoded_body
 from seedbed_mock.recording.spending import FREE, may_be_paid
+from seedbed_mock.recording.transit import BodyKeeper, SentBody, context_of, operation_of
 from seedbed_mock.recording.upstream import UpstreamError
-from seedbed_mock.request_body import LARGEST_BODY, decode_body
+from seedbed_mock.request_body import LARGEST_BODY
 from seedbed_mock.responses import ApiResponse, ServiceError
-from seedbed_mock.settings import base_url
-from seedbed_mock.state import RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from seedbed_mock.recording.spending import CreditLimit, Expense
     from seedbed_mock.recording.upstream import Upstream, UpstreamResponse
     from seedbed_mock.responses import ResponseWriter
-    from seedbed_mock.state import Service
+    from seedbed_mock.state import RequestContext, Service
 
 
 _log = logging.getLogger("seedbed")
@@ -116,54 +113,6 @@ class Call:
         return path.decode("latin-1") + (f"?{query}" if query else "")
 
 
-def operation_of(service: Service, method: str, path: str) -> str:
-    """Return the name of the operation that a request calls, empty if it calls none."""
-    shared = service.shared
-    creations = (model.contract.operation for model in service.catalogue.models.values())
-    if any((each.method, each.path) == (method, path) for each in creations):
-        return "createTask"
-    others = {
-        "recordInfo": shared.record_info,
-        "credit": shared.credit,
-        "downloadUrl": shared.download_url,
-        "models": shared.models,
-    }
-    for name, endpoint in others.items():
-        if (endpoint.method, endpoint.path) == (method, path):
-            return name
-    before, _, after = shared.model_schema.path.partition("{model}")
-    is_schema = path.startswith(before) and path.endswith(after) and len(path) > len(before + after)
-    return "modelSchema" if is_schema and method == shared.model_schema.method else ""
-
-
-def context_of(service: Service, scope: Scope, operation: str, sent: SentBody) -> RequestContext:
-    """Return what the handlers of the mock server need to know of a request."""
-    headers = dict(scope["headers"])
-    key = next((headers[name] for name, _ in service.credentials if name in headers), b"").decode("latin-1")
-    body: bytes | None = sent.head if sent.is_complete else None
-    problem = ""
-    if body and (encoding := headers.get(b"content-encoding")):
-        try:
-            body = decode_body(body, encoding)
-        except ValueError as error:
-            problem = str(error)
-    space = service.spaces.default
-    return RequestContext(
-        headers=headers,
-        query=query_parameters(scope["query_string"].decode("latin-1")),
-        path={},
-        operation=operation,
-        body=body,
-        base_url=base_url(*scope["server"], scope.get("scheme", "http")),
-        server=scope["server"],
-        names_server=False,
-        space=space,
-        now=service.now(),
-        account=space.implicit_account(key.rpartition(" ")[2]),
-        body_problem=problem,
-    )
-
-
 class Relay:
     """An ASGI application that passes requests on.
 
@@ -184,10 +133,11 @@ class Relay:
     title = "Seedbed proxy"
     passes_date = True
 
-    def __init__(  # noqa: PLR0917 (the parts of the proxy)
+    def __init__(
         self,
         service: Service,
         writer: ResponseWriter,
+        *,
         upstream: Upstream,
         limit: CreditLimit,
         differences: DifferenceLog,
@@ -381,7 +331,7 @@ class Relay:
                 self._compare(call, content)
             self._journal(call, content if content is not None else body, envelope, duration)
             if self._recorder and (call.own is None or call.own.case == "bad_gateway"):
-                self._record(call, body, body_file, duration)
+                self._record(self._recorder, call, body, body_file, duration)
                 if call.operation == "recordInfo":
                     self._recorder.keep_results(envelope, call.redactor)
         except Exception as error:
@@ -391,7 +341,10 @@ class Relay:
         """Note what the request has cost."""
         code, data, service = envelope.get("code"), envelope.get("data"), self._service
         if call.operation == "createTask":
-            is_refused = case_of_message(envelope.get("msg"), code, self._codes) not in {"", "internal_error", "done"}
+            is_refused = code != self._success and case_of_message(envelope.get("msg"), code, self._codes) not in {
+                "",
+                "internal_error",
+            }
             is_paid = call.was_sent and may_be_paid(
                 call.status,
                 code if isinstance(code, int) else None,
@@ -467,9 +420,8 @@ class Relay:
             )
         )
 
-    def _record(self, call: Call, body: bytes, body_file: str, duration: float) -> None:
-        assert self._recorder  # noqa: S101 (asked before)
-        exchange = Exchange(
+    def _record(self, recorder: Recorder, call: Call, body: bytes, body_file: str, duration: float) -> None:
+        exchange = HarExchange(
             started=call.began,
             duration=duration,
             method=call.scope["method"],
@@ -485,7 +437,7 @@ class Relay:
             operation=call.operation,
             task_id=call.context.task_id,
         )
-        self._recorder.add(call.redactor.exchange(exchange))
+        recorder.add(call.redactor.exchange(exchange))
 
     async def close(self) -> None:
         """Finish the recording and close all connections."""

@@ -17,9 +17,7 @@ from seedbed_mock.callbacks.sender import DeliveryError, send_callback
 from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.journal import CALLBACK, UNMATCHED, JournalEntry, truncated
-from seedbed_mock.recording.bodies import SentBody
-from seedbed_mock.recording.har import Exchange, RecordingError, load_recordings
-from seedbed_mock.recording.relay import context_of, operation_of
+from seedbed_mock.recording.archive import HarExchange, RecordingError, load_recordings
 from seedbed_mock.recording.script import (
     RECORDED,
     Playback,
@@ -30,6 +28,7 @@ from seedbed_mock.recording.script import (
     localised,
     parsed,
 )
+from seedbed_mock.recording.transit import SentBody, context_of, operation_of
 from seedbed_mock.recording.upstream import end_to_end
 from seedbed_mock.request_body import LARGEST_BODY
 from seedbed_mock.responses import ApiResponse, ServiceError
@@ -102,7 +101,7 @@ class Replay:
         self._script = self._read()
         self._began_at = self._service.started_at
         self._playbacks: dict[str, tuple[float, Playback]] = {}
-        self._last: dict[tuple[str, str, bytes], Exchange] = {}
+        self._last: dict[tuple[str, str, bytes], HarExchange] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request as it was answered before, or leave it to the mock service."""
@@ -132,7 +131,7 @@ class Replay:
         await response(scope, receive, send)
         self._journal(scope, context, response, (real_monotonic() - started) * 1000)
 
-    def _find(self, scope: Scope, context: RequestContext, sent: SentBody) -> Exchange | bytes | None:
+    def _find(self, scope: Scope, context: RequestContext, sent: SentBody) -> HarExchange | bytes | None:
         """Return what was recorded of a request, ``None`` if nothing was, or no more."""
         query = scope["query_string"].decode("latin-1")
         if context.operation == "createTask":
@@ -157,7 +156,7 @@ class Replay:
             self._playbacks[task_id] = self._service.clock.now(), Playback(self._script.tasks[task_id])
         return self._playbacks[task_id]
 
-    def _create(self, context: RequestContext, recorded: Exchange) -> Exchange:
+    def _create(self, context: RequestContext, recorded: HarExchange) -> HarExchange:
         context.task_id = created_id(recorded)
         if context.task_id in self._script.tasks:
             created, _ = self._playback(context.task_id)
@@ -169,7 +168,7 @@ class Replay:
                     delivery.add_done_callback(self._deliveries.discard)
         return recorded
 
-    def _answer(self, found: Exchange | bytes, context: RequestContext) -> ApiResponse:
+    def _answer(self, found: HarExchange | bytes, context: RequestContext) -> ApiResponse:
         base = self._service.url_for_clients(context.base_url)
         if isinstance(found, bytes):
             content = localised(found, base, self._script.images)
@@ -192,7 +191,7 @@ class Replay:
         body = {"code": _NOT_FOUND, "msg": text, "data": None}
         return ApiResponse(_NOT_FOUND, "not_recorded", msgspec.json.encode(body), _NOT_FOUND)
 
-    def _image(self, image: Exchange | None) -> Response:
+    def _image(self, image: HarExchange | None) -> Response:
         if image is None:
             return self._writer.file_error("result_unknown")
         media_type = image.media_type or "application/octet-stream"
@@ -226,7 +225,7 @@ class Replay:
 
     # Callbacks
 
-    async def _deliver(self, context: RequestContext, callback: Exchange, url: str, created: float) -> None:
+    async def _deliver(self, context: RequestContext, callback: HarExchange, url: str, created: float) -> None:
         """Send a recorded callback at its time to the receiver of today, which must be on this machine."""
         offset = callback.started - self._script.tasks[context.task_id].created
         await self._wait_until(created + offset / 1000 / self._speed)

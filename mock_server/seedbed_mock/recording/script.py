@@ -13,7 +13,7 @@ import msgspec
 from seedbed_schemas import job_api
 
 from seedbed_mock.journal import CALLBACK
-from seedbed_mock.recording.har import Exchange, result_urls
+from seedbed_mock.recording.archive import HarExchange, result_urls
 from seedbed_mock.results.picture import RESULTS
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ RECORDED: Final = f"{RESULTS}/recorded-"
 """How the paths of recorded images begin."""
 
 _SHORTEST_HOLD = 1000
+_SUCCESS = range(200, 300)
 _ENDED = "The recording ends before the task does."
 
 
-def content_of(exchange: Exchange) -> bytes:
+def content_of(exchange: HarExchange) -> bytes:
     """Return the body of a response, from the file that holds it if there is one."""
     return Path(exchange.body_file).read_bytes() if exchange.body_file else exchange.response
 
@@ -40,7 +41,7 @@ def parsed(content: bytes) -> Any:
         return None
 
 
-def record_of(exchange: Exchange) -> dict[str, Any]:
+def record_of(exchange: HarExchange) -> dict[str, Any]:
     """Return the record in a response of recordInfo, empty if it is an error."""
     content = parsed(content_of(exchange))
     data = content.get("data") if isinstance(content, dict) else None
@@ -74,8 +75,8 @@ class TaskScript:
     """
 
     created: float
-    fetches: list[Exchange] = field(default_factory=list)
-    callbacks: list[Exchange] = field(default_factory=list)
+    fetches: list[HarExchange] = field(default_factory=list)
+    callbacks: list[HarExchange] = field(default_factory=list)
 
 
 class Script:
@@ -92,11 +93,11 @@ class Script:
         images: Recorded images by the path at which they are served.
     """
 
-    def __init__(self, exchanges: Iterable[Exchange], creation_paths: Collection[str]) -> None:
-        self.creations: defaultdict[bytes, deque[Exchange]] = defaultdict(deque)
+    def __init__(self, exchanges: Iterable[HarExchange], creation_paths: Collection[str]) -> None:
+        self.creations: defaultdict[bytes, deque[HarExchange]] = defaultdict(deque)
         self.tasks: dict[str, TaskScript] = {}
-        self.others: defaultdict[tuple[str, str, bytes], deque[Exchange]] = defaultdict(deque)
-        self.images: dict[str, Exchange] = {}
+        self.others: defaultdict[tuple[str, str, bytes], deque[HarExchange]] = defaultdict(deque)
+        self.images: dict[str, HarExchange] = {}
         for exchange in exchanges:
             # What broke has no whole response that could be repeated.
             if exchange.operation == CALLBACK:
@@ -104,10 +105,10 @@ class Script:
             elif exchange.status and not exchange.error:
                 self._add(exchange, creation_paths)
 
-    def _add(self, exchange: Exchange, creation_paths: Collection[str]) -> None:
+    def _add(self, exchange: HarExchange, creation_paths: Collection[str]) -> None:
         url, record = urlsplit(exchange.url), job_api().record_info
         if exchange.operation == "result" or exchange.media_type.startswith("image/"):
-            if 200 <= exchange.status < 300:  # noqa: PLR2004 (the range of success)
+            if exchange.status in _SUCCESS:
                 self.images[local_path(exchange.url)] = exchange
         elif exchange.method == "POST" and url.path.endswith(tuple(creation_paths)):
             self.creations[creation_key(parsed(exchange.request))].append(exchange)
@@ -120,7 +121,7 @@ class Script:
             target = f"{url.path}?{url.query}" if url.query else url.path
             self.others[exchange.method, target, exchange.request].append(exchange)
 
-    def _add_callback(self, exchange: Exchange) -> None:
+    def _add_callback(self, exchange: HarExchange) -> None:
         content = parsed(exchange.request)
         data = content.get("data") if isinstance(content, dict) else None
         task_id = data.get("taskId") if isinstance(data, dict) else None
@@ -128,7 +129,7 @@ class Script:
             self.tasks[task_id].callbacks.append(exchange)
 
 
-def created_id(exchange: Exchange) -> str:
+def created_id(exchange: HarExchange) -> str:
     """Return the ID of the task that a response to a creation gives, empty if there is none."""
     content = parsed(content_of(exchange))
     data = content.get("data") if isinstance(content, dict) else None
@@ -146,9 +147,9 @@ class Playback:
     def __init__(self, script: TaskScript) -> None:
         self._script = script
         self._next = 0
-        self._shown: Exchange | None = None
+        self._shown: HarExchange | None = None
 
-    def fetch(self, elapsed: float) -> bytes | Exchange:
+    def fetch(self, elapsed: float) -> bytes | HarExchange:
         """Return the response to the next fetch: a recorded one, or a body where the recording has no end.
 
         Args:

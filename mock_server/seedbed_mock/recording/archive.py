@@ -1,6 +1,6 @@
 """Recordings as HAR 1.2 files, without keys and cookies.
 
-An :class:`Exchange` is a request and its response as they were on the wire. A :class:`Redactor` removes secrets from
+An :class:`HarExchange` is a request and its response as they were on the wire. A :class:`Redactor` removes secrets from
 one before it is written. A :class:`HarFile` is complete after each entry, so that a recording survives a crash.
 """
 
@@ -13,6 +13,7 @@ import mimetypes
 import re
 import zlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +49,7 @@ _REMOVED = b"[removed]"
 _END = b"]}}\n"
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+class HarExchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its response.
 
     Attributes:
@@ -92,7 +93,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """Media type of the response, without parameters."""
         return self.header(b"content-type").decode("latin-1").partition(";")[0].strip().lower()
 
-    def decoded(self) -> Exchange:
+    def decoded(self) -> HarExchange:
         """Return the exchange without a content encoding of the response, if that can be removed."""
         encoding = self.header(b"content-encoding").strip().lower()
         content = decoded_body(self.response, encoding) if encoding and self.response else None
@@ -137,12 +138,7 @@ class Redactor:
                 secrets |= {part.partition("=")[2].strip() for part in value.decode("latin-1").split(";")}
         # Removing a shorter one would change texts that merely contain it, such as numbers.
         secrets = {each for each in secrets if len(each) >= _SHORTEST_SECRET}
-        # Longest first, so that no rest of one stays when another is a part of it.
-        self._replacements = [
-            (form, fingerprint(secret).encode())
-            for secret in sorted(secrets, key=len, reverse=True)
-            for form in sorted(secret_forms(secret), key=len, reverse=True)
-        ]
+        self._replacements = _replacements(frozenset(secrets))
 
     def body(self, content: bytes) -> bytes:
         """Return a body in which the secrets are replaced by fingerprints, in whatever form they are written."""
@@ -188,7 +184,7 @@ class Redactor:
                 kept.append((name, self.body(value)))
         return tuple(kept)
 
-    def exchange(self, exchange: Exchange) -> Exchange:
+    def exchange(self, exchange: HarExchange) -> HarExchange:
         """Return an exchange without secrets."""
         return msgspec.structs.replace(
             exchange,
@@ -199,6 +195,18 @@ class Redactor:
             response=self.body(exchange.response),
             error=self.text(exchange.error),
         )
+
+
+# Each request of a client has the same secrets, and all their forms take longer to make than to look for.
+@lru_cache(64)
+def _replacements(secrets: frozenset[str]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the forms of secrets, each with what replaces it."""
+    # Longest first, so that no rest of one stays when another is a part of it.
+    return tuple(
+        (form, fingerprint(secret).encode())
+        for secret in sorted(secrets, key=len, reverse=True)
+        for form in sorted(secret_forms(secret), key=len, reverse=True)
+    )
 
 
 def secret_forms(secret: str) -> set[bytes]:
@@ -229,7 +237,7 @@ def har_document(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def har_entry(exchange: Exchange) -> dict[str, Any]:
+def har_entry(exchange: HarExchange) -> dict[str, Any]:
     """Return an exchange without secrets as an entry of a HAR file."""
     exchange = exchange.decoded()
     request: dict[str, Any] = {
@@ -315,7 +323,7 @@ class HarFile:
         self._file.flush()
         self._is_empty = True
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, exchange: HarExchange) -> None:
         """Add an exchange without secrets.
 
         Raises:
@@ -350,7 +358,7 @@ class RecordingError(ValueError):
     """A recording cannot be read; the message is one sentence."""
 
 
-def load_recordings(folder: Path) -> list[Exchange]:
+def load_recordings(folder: Path) -> list[HarExchange]:
     """Return the exchanges of all HAR files of a directory, in the order in which they happened.
 
     Raises:
@@ -364,7 +372,7 @@ def load_recordings(folder: Path) -> list[Exchange]:
     return sorted((each for path in files for each in _read(path)), key=lambda each: each.started)
 
 
-def _read(path: Path) -> Iterator[Exchange]:
+def _read(path: Path) -> Iterator[HarExchange]:
     try:
         entries = json.loads(path.read_bytes())["log"]["entries"]
         for entry in entries:
@@ -377,7 +385,7 @@ def _read(path: Path) -> Iterator[Exchange]:
         ) from error
 
 
-def exchange_of(entry: dict[str, Any], folder: Path) -> Exchange:
+def exchange_of(entry: dict[str, Any], folder: Path) -> HarExchange:
     """Return the exchange of an entry; bodies in files stay there, in a directory.
 
     Raises:
@@ -389,7 +397,7 @@ def exchange_of(entry: dict[str, Any], folder: Path) -> Exchange:
     content = response.get("content", {})
     # Only a name: a recording must not read other files of this machine.
     file = folder / Path(content["_file"]).name if content.get("_file") else None
-    return Exchange(
+    return HarExchange(
         started=datetime.fromisoformat(entry["startedDateTime"]).timestamp() * 1000,
         duration=float(entry.get("time") or 0),
         method=request["method"],
