@@ -79,6 +79,23 @@ def test_a_record_that_lags_behind_is_an_event(create: Create, state: Callable[[
     assert states_of(state, task_id)[-1] == SHARED.states.success
 
 
+def test_a_client_that_polls_slowly_sees_every_state_although_a_callback_is_due(
+    seedbed: MockServer, create: Create, state: Callable[[str], str]
+) -> None:
+    inbox = seedbed.inbox()
+    task_id, found = create(callBackUrl=inbox.url), []
+    # The first query may find any state: until then, only the callback is awaited.
+    while not found or found[-1] in PENDING:
+        found.append(state(task_id))
+        seen = seedbed._service.clock.now()
+        for _ in range(30):
+            seedbed.control("GET", "clock")
+        # In the time of thirty calls, the clock jumps once at most.
+        assert seedbed._service.clock.now() - seen < 25
+    assert found[-1] == SHARED.states.success
+    assert len(inbox.all) == 1
+
+
 def test_a_callback_comes_at_once(seedbed: MockServer, create: Create) -> None:
     inbox = seedbed.inbox(500, 500)
     task_id = create(callBackUrl=inbox.url)

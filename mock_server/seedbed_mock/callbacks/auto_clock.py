@@ -39,7 +39,7 @@ class AutoAdvance:
     def __init__(self, service: Service, dispatcher: CallbackDispatcher) -> None:
         self._service = service
         self._dispatcher = dispatcher
-        self._in_progress = 0
+        self._in_progress = self._jumps = 0
         self._awaited: dict[str, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._jump: asyncio.Task[None] | None = None
@@ -52,12 +52,14 @@ class AutoAdvance:
             response: Sends the response.
         """
         self._in_progress += 1
+        begun = self._jumps
         try:
             await response
             self._note_awaited(scope)
         finally:
             self._in_progress -= 1
-            self._jump_when_quiet()
+            # A response from before a jump is out of date: its client has to ask again before it waits.
+            self._jump_when_quiet(is_current=begun == self._jumps and not self._is_jumping())
 
     def _note_awaited(self, scope: Scope) -> None:
         shared = self._service.shared
@@ -70,18 +72,21 @@ class AutoAdvance:
         while len(self._awaited) > _MOST_AWAITED:
             del self._awaited[next(iter(self._awaited))]
 
-    def _jump_when_quiet(self) -> None:
+    def _is_jumping(self) -> bool:
+        return self._jump is not None and not self._jump.done()
+
+    def _jump_when_quiet(self, *, is_current: bool = True) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if not self._in_progress:
+        if not self._in_progress and is_current:
             self._timer = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._start_jump)
 
     def _start_jump(self) -> None:
         self._timer = None
-        is_jumping = self._jump is not None and not self._jump.done()
-        if self._in_progress or is_jumping or (event := self._next_event()) is None:
+        if self._in_progress or self._is_jumping() or (event := self._next_event()) is None:
             return
+        self._jumps += 1
         # Rounded up, since the clock and the store round differently.
         seconds = max(event / 1000 - self._service.clock.now(), 0) + _LEAST_STEP
         self._jump = asyncio.get_running_loop().create_task(self._advance(seconds), name="seedbed auto clock")
@@ -92,8 +97,9 @@ class AutoAdvance:
         except Exception as error:
             self._service.report(error, "the auto clock")
         else:
-            # A receiver that failed waits for the retry.
-            if self._service.store.next_due() is not None:
+            # A receiver that failed waits for the retry. A client that polls is to see every state, so that only its
+            # next query moves the clock on, however late it comes.
+            if not self._awaited and self._service.store.next_due() is not None:
                 self._jump_when_quiet()
 
     def _next_event(self) -> int | None:
