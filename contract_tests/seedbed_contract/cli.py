@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 STANDARD_OUTPUT: Final = Path("-")
 _MAX_TIME_LIMIT: Final = 86_400
+_SIGNAL_SECONDS: Final = 1.0
+"""Seconds after a signal for which another one means the same."""
 
 
 # Options
@@ -354,15 +356,22 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
+    stopped_at = -math.inf
 
-    def terminate(*_: object) -> None:
-        raise TerminatedError
+    def stop(number: int, _: object) -> None:
+        nonlocal stopped_at
+        # A process often gets a signal twice, once itself and once with its group, as from GNU timeout. The second one
+        # must not keep the reports from being written.
+        if time.monotonic() - stopped_at > _SIGNAL_SECONDS:
+            stopped_at = time.monotonic()
+            raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def describe_error(error: BaseException) -> str:

@@ -310,7 +310,10 @@ def test_selected_checks_make_what_they_need(plain: Served, pattern: str) -> Non
 
 
 def stopped_run(served: Served, folder: Path, number: signal.Signals) -> tuple[int, str, dict[str, Path]]:
-    """Send a signal to a run after its first check, and return its exit code, its output and its reports."""
+    """Send a signal to a run after its first check, and return its exit code, its output and its reports.
+
+    The signal is sent again while the reports are written, as a process gets it that is signalled with its group, too.
+    """
     files = {form: folder / f"{form}.report" for form in ("junit", "html", "json", "markdown")}
     words = [word for form, path in files.items() for word in (f"--{form}", str(path))]
     program = "from seedbed_mock.__main__ import command; raise SystemExit(command())"
@@ -319,6 +322,9 @@ def stopped_run(served: Served, folder: Path, number: signal.Signals) -> tuple[i
         assert process.stderr is not None
         assert process.stdout is not None
         next(line for line in process.stderr if line.startswith("requests.raw"))
+        process.send_signal(number)
+        while process.poll() is None and not files["junit"].exists():
+            pass
         process.send_signal(number)
         output = process.stdout.read() + process.stderr.read()
     return process.returncode, output, files

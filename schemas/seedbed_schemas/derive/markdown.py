@@ -383,9 +383,9 @@ def headers_in(section: Section) -> Iterator[tuple[str, str]]:
     for match in filter(None, (_HEADER.fullmatch(code.strip()) for code in codes)):
         yield match["header"], match["scheme"]
     for line in section.lines():
-        match = _STATED_KEY.fullmatch(f"{line.label}: {line.text}" if line.label else line.text)
-        if match:
-            yield match["header"], match["scheme"]
+        stated = _STATED_KEY.fullmatch(f"{line.label}: {line.text}" if line.label else line.text)
+        if stated:
+            yield stated["header"], stated["scheme"]
 
 
 def codes_of_table(section: Section, table: Table, *, is_list: bool) -> Iterator[CodeFact]:
