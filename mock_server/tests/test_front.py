@@ -311,7 +311,7 @@ def test_a_request_that_passes_to_a_private_address_is_refused(server: MockServe
     assert b"private network" in received
 
 
-@pytest.mark.parametrize("sent", [b"\x16", b"\x16\x03\x01\x02\x00\x01", client_hello()[0][:100]], ids=repr)
+@pytest.mark.parametrize("sent", [b"\x16", b"\x16\x03\x01\x02\x00\x01", client_hello()[0][:100]], ids=len)
 def test_a_handshake_that_stays_incomplete_is_ended_and_recorded(hasty: MockServer, sent: bytes) -> None:
     with connect(hasty) as connection:
         connection.sendall(sent)
@@ -345,7 +345,7 @@ def test_a_thousand_half_open_handshakes_delay_nobody(trusting: ssl.SSLContext) 
             read_all(connection)
 
 
-@pytest.mark.parametrize("sent", [client_hello()[0][:100], b"CONNECT api.kie.ai:443 HT", CONNECT, b""], ids=repr)
+@pytest.mark.parametrize("sent", [client_hello()[0][:100], b"CONNECT api.kie.ai:443 HT", CONNECT, b""], ids=len)
 def test_the_server_stops_in_the_middle_of_anything(sent: bytes) -> None:
     with running(tls=True) as server:
         connection = connect(server)
