@@ -23,7 +23,6 @@ from seedbed_schemas import Contract, local
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.bill import plain
 from seedbed_mock.interception.environment import EnvironmentFormat, environment_for, write_bundle
 from seedbed_mock.options import RunOptions
 from seedbed_mock.server import start_server
@@ -136,9 +135,8 @@ def _tasks(server: MockServer) -> int:
 def _summary(server: MockServer, reporter: Reporter, tasks: int) -> str:
     """Return what was intercepted, what passed, and what is likely wrong."""
     calls = reporter.calls
-    parts = [f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}"]
-    parts.append(f"{plain(server.bill.credits)} credits")
-    text = f"{', '.join(parts)}."
+    text = f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}."
+    text += f" At the real service: {server.bill.describe()}."
     if passed := reporter.passed:
         text += f" Connections passed to {', '.join(map(for_display, passed))}."
     if not calls and not reporter.has_reported:

@@ -90,7 +90,10 @@ def test_the_calls_of_an_unchanged_program_are_summed_up(run: Callable[..., Resu
     assert json.loads(result.out)["code"] == 200
     assert result.code == 0
     assert re.search(r"^seedbed run: https://api\.kie\.ai is the mock server on http://127\.0\.0\.1:\d+", result.err)
-    assert result.err.endswith("seedbed run: 1 call, 1 task, 6.5 credits.\n")
+    assert result.err.endswith(
+        "seedbed run: 1 call, 1 task. At the real service: 6.5 credits: 1 image; "
+        "6.5 credits for results nobody fetched.\n"
+    )
     assert list(folder.glob("seedbed-run-*")) == []
 
 

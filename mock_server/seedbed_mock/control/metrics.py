@@ -60,7 +60,7 @@ async def _outcomes(service: Service) -> tuple[Counter[str], Counter[str]]:
     """Return the numbers of tasks by state and of callbacks by outcome."""
     states = service.shared.states
     tasks = Counter(dict.fromkeys((*states.pending, states.success, states.failure), 0))
-    callbacks = Counter(dict.fromkeys(("waiting", "delivered", "failed", "refused", "withheld"), 0))
+    callbacks: Counter[str] = Counter(dict.fromkeys(("waiting", "delivered", "failed", "refused", "withheld"), 0))
     now, seen = service.now(), 0
     before: int | None = None
     page: list[tuple[int, Task]]
