@@ -89,10 +89,13 @@ def make_app() -> App:
         config=(_Environment("SEEDBED_", source="env"), _read_config),
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    added: set[str] = set()
     for each in SUBCOMMANDS:
         group, _, name = each.name.rpartition(" ")
-        if group and groups[group] not in app.subapps:
+        # Not looked up in app.subapps, which would import all subcommands.
+        if group and group not in added:
             app.command(groups[group])
+            added.add(group)
         epilogue = f"Exit codes: {each.codes}." if each.codes else None
         parent = groups[group] if group else app
         parent.command(each.path, name=name, help=each.help, help_epilogue=epilogue, usage=each.usage)

@@ -248,10 +248,19 @@ def test_the_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> N
     assert all(name in output for name in ("serve", "generate", "derive"))
 
 
+def test_the_command_does_not_import_its_subcommands() -> None:
+    code = (
+        "import sys; from seedbed_mock.cli import make_app; make_app();"
+        "print(sorted({'seedbed_mock.serve', 'seedbed_client', 'seedbed_contract', 'cryptography'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_the_server_does_not_import_what_only_other_commands_need() -> None:
     code = (
         "import sys, seedbed_mock.serve;"
-        "print(sorted({'PIL', 'httpx2', 'hypothesis', 'jsonschema', 'markdown_it'} & set(sys.modules)))"
+        "print(sorted({'PIL', 'httpx2', 'hypothesis', 'jsonschema', 'markdown_it', 'cryptography'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
