@@ -434,6 +434,9 @@ def test_with_a_limit_nothing_of_unknown_price_passes(proxy_to: Proxies) -> None
             bodies: list[Any] = [{**GOOD, FIELDS.model: "maker/unknown"}, {}, [], "text"]
             for body in bodies:
                 assert "price" in client.post(CREATE, json=body).json()["msg"]
+            twice = json.dumps(GOOD).replace("{", '{"mod\\u0065l": "maker/other", ', 1)
+            answer = client.post(CREATE, content=twice, headers={"Content-Type": "application/json"})
+            assert "price" in answer.json()["msg"]
             assert "price" in client.post("/api/v1/other/generate", json={}).json()["msg"]
             assert "price" in client.put(CREATE, json=GOOD).json()["msg"]
             assert not upstream.calls

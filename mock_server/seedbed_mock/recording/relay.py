@@ -22,7 +22,7 @@ from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseEffect, R
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.recording.archive import HarExchange, Redactor, decoded_body
 from seedbed_mock.recording.differences import DifferenceLog, Seen, case_of_message
-from seedbed_mock.recording.spending import FREE, may_be_paid
+from seedbed_mock.recording.spending import FREE, is_ambiguous, may_be_paid
 from seedbed_mock.recording.transit import BodyKeeper, SentBody, context_of, operation_of
 from seedbed_mock.recording.upstream import UpstreamError
 from seedbed_mock.request_body import LARGEST_BODY
@@ -215,6 +215,8 @@ class Relay:
         except ServiceError as error:
             return self._writer.error(error)
         model = self._inspect(call)
+        if is_ambiguous(context.text, service.shared.fields.model):
+            model = None
         call.expense = self._limit.reserve(call.operation, call.scope["method"], model)
         if call.expense.problem:
             code = service.dialect.cases["credits_insufficient"].number(self._codes)

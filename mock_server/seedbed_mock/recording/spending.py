@@ -6,6 +6,8 @@ is given back only if the response shows that no task was created. If that is no
 
 from __future__ import annotations
 
+import contextlib
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,6 +93,19 @@ class CreditLimit:
             self._reserved -= expense.price
         if is_paid:
             self.spent += expense.price
+
+
+def is_ambiguous(text: str, field: str) -> bool:
+    """Return whether an object in a JSON text has a field twice: the service may read another one of them."""
+    repeated = False
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal repeated
+        repeated = repeated or sum(name == field for name, _ in pairs) > 1
+
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(text, object_pairs_hook=note)
+    return repeated
 
 
 def may_be_paid(
