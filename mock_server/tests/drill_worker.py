@@ -16,7 +16,7 @@ from collections import deque
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from seedbed_mock.observation import ControlRun, Observation, ProgramExit, observe
@@ -275,12 +275,10 @@ class _Receiver(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Receiver
-
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.send_response(self.server.worker.receive(headers, body))
+        self.send_response(cast("_Receiver", self.server).worker.receive(headers, body))
         self.send_header("Content-Length", "0")
         self.end_headers()
 

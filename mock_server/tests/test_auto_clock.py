@@ -83,7 +83,7 @@ def test_a_client_that_polls_slowly_sees_every_state_although_a_callback_is_due(
     seedbed: MockServer, create: Create, state: Callable[[str], str]
 ) -> None:
     inbox = seedbed.inbox()
-    task_id, found = create(callBackUrl=inbox.url), []
+    task_id, found = create(callBackUrl=inbox.url), list[str]()
     # The first query may find any state: until then, only the callback is awaited.
     while not found or found[-1] in PENDING:
         found.append(state(task_id))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from seedbed_schemas import job_api
 
@@ -240,7 +240,6 @@ class _InboxServer(ThreadingHTTPServer):
 
 
 class _InboxHandler(BaseHTTPRequestHandler):
-    server: _InboxServer
     timeout = _CONNECTION_SECONDS
 
     def do_POST(self) -> None:
@@ -250,7 +249,8 @@ class _InboxHandler(BaseHTTPRequestHandler):
             length = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(max(0, min(length, _LARGEST_BODY)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.send_response(self.server.inbox.keep(headers, body, self.path))
+        server = cast("_InboxServer", self.server)
+        self.send_response(server.inbox.keep(headers, body, self.path))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
