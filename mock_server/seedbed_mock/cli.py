@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     with _usable_streams():
         try:
             app = make_app()
-            result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            tokens = sys.argv[1:] if arguments is None else arguments
+            result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
         except CycloptsError as error:
             text = " ".join(str(error).split())
