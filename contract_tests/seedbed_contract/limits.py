@@ -157,7 +157,7 @@ class CountedCall:
     ended: float = math.inf
 
 
-class CallLog:
+class RateLog:
     """Remembers the latest calls, so that a refusal for the rate can be compared with them.
 
     A call counts from its start: a target may have counted it long before its response is read here.

@@ -15,7 +15,7 @@ from seedbed_schemas import job_api, local
 from seedbed_contract.callback_receiver import CallbackAddresses
 from seedbed_contract.display import sample_of, sample_of_received
 from seedbed_contract.http import OutOfTimeError
-from seedbed_contract.limits import Budget, BudgetExceededError, CallLog, Throttle
+from seedbed_contract.limits import Budget, BudgetExceededError, RateLog, Throttle
 from seedbed_contract.rules import envelope
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Session:
     has_awaited_tasks: bool = False
     batches: list[Any] | None = None
     other_budgets: list[Budget] = field(default_factory=list)
-    creation_calls: CallLog = field(default_factory=CallLog)
+    creation_calls: RateLog = field(default_factory=RateLog)
     task_ids: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -325,7 +325,7 @@ class Session:
             budget=Budget(self.budget.price, self.budget.limit),
             tasks=[],
             batches=None,
-            creation_calls=CallLog(),
+            creation_calls=RateLog(),
         )
         self.other_budgets.append(fresh.budget)
         fresh.fetch_balance()

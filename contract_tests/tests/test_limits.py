@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from seedbed_contract.findings import FindingLog
 from seedbed_contract.http import Exchange, HttpTransport, RequestBuilder, TargetRequest, TargetResponse, bearer
-from seedbed_contract.limits import Budget, CallLog, Throttle
+from seedbed_contract.limits import Budget, RateLog, Throttle
 from seedbed_contract.session import Session
 from seedbed_contract.target import Expectations, target_of
 from seedbed_schemas import default_contract, job_api
@@ -52,7 +52,7 @@ def session_with(transport: Transport, clock: Clock, monkeypatch: pytest.MonkeyP
         expected=Expectations(contract, documented(), "envelope"),
         log=FindingLog(contract, ()),
         budget=Budget(Decimal(1)),
-        creation_calls=CallLog(clock),
+        creation_calls=RateLog(clock),
     )
 
 
@@ -132,7 +132,7 @@ def test_calls_that_the_target_refused_do_not_count(monkeypatch: pytest.MonkeyPa
 
 def test_a_call_without_a_response_counts() -> None:
     clock = Clock()
-    calls = CallLog(clock)
+    calls = RateLog(clock)
     calls.end(calls.begin(), is_refused=False)
     clock.advance(5)
     calls.begin()
