@@ -143,6 +143,8 @@ class ResponseWriter:
         """Return the response to a refused request."""
         text = self._cases[error.case]
         message = text.simulated if error.is_simulated else text.message.format_map(error.details)
+        # A detail that ends as a question ends the sentence of the dialect, too.
+        message = message[:-1] if message.endswith("?.") else message
         response = self._response(error.case, text.code, message, text.data)
         response.status_code = error.status or response.status_code
         return response

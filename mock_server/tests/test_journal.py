@@ -307,6 +307,7 @@ def test_an_unmatched_request_is_recorded_with_what_was_meant(  # noqa: PLR0917 
     assert (entry["nearest"], entry["hint"]) == (nearest, hint)
     assert (entry["request"], entry["answer"], entry["code"]) == ({"a": 1}, response, 404)
     assert hint.removesuffix(".") in response["msg"]
+    assert not response["msg"].endswith(("?.", ".."))
     assert seedbed.calls == []
     assert [each["number"] for each in entries(control, operation="unmatched")] == [entry["number"]]
 
