@@ -240,11 +240,11 @@ class _MockServiceApp(Starlette):
         dashboard = self.state.dashboard = Dashboard(source)
         return dashboard
 
-    # A function that returns a coroutine, since a coroutine of its own would take time of each request.
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._front and not f"{scope['path']}/".startswith(f"{CONTROL_ROOT}/") and scope["method"]:
-            return self._front(scope, receive, send)
-        return self._respond(scope, receive, send)
+            await self._front(scope, receive, send)
+        else:
+            await self._respond(scope, receive, send)
 
     def _respond(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.

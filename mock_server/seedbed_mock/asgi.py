@@ -101,6 +101,7 @@ class OperationEndpoint:
             space=self._service.spaces.default,
             now=self._service.now(),
         )
+        handle = self._handlers[0]
         try:
             for handle in self._handlers:
                 handle(self._service, context)
