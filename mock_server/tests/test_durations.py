@@ -126,10 +126,10 @@ def test_the_tasks_of_a_server_take_as_long_as_its_profile_says(seedbed: MockSer
     profile = duration_profiles()["observed"]
     medians = {}
     for quality in ("basic", "high"):
-        drawn = sorted(durations(seedbed, 150, quality, task_seconds="observed"))
-        medians[quality] = drawn[75]
-        assert medians[quality] == pytest.approx(profile.distribution(quality).percentile(0.5), rel=0.25)
-        assert len(set(drawn)) > 100
+        drawn = sorted(durations(seedbed, 60, quality, task_seconds="observed"))
+        medians[quality] = drawn[30]
+        assert medians[quality] == pytest.approx(profile.distribution(quality).percentile(0.5), rel=0.35)
+        assert len(set(drawn)) > 50
     assert durations(seedbed, 5, "high", task_seconds="observed", seed=7) == durations(
         seedbed, 5, "high", task_seconds="observed", seed=7
     )
