@@ -70,13 +70,13 @@ class LogOptions:
     log_format: Annotated[LogFormat | None, Parameter(show_default=False)] = None
     log_level: LogLevel = "info"
 
-    def open(self, reader: JournalReader, stream: TextIO) -> CallLog | None:
+    def open(self, reader: JournalReader, stream: TextIO) -> JournalLog | None:
         """Return the log on a stream, ``None`` if it is off."""
         chosen = self.log_format or ("text" if _is_terminal(stream) else "off")
         if chosen == "off":
             return None
         formatter = _JsonFormat(self.log_level) if chosen == "json" else _TextFormat(self.log_level, stream)
-        return CallLog(reader, stream, formatter, self.log_level)
+        return JournalLog(reader, stream, formatter, self.log_level)
 
 
 def is_problem(entry: JournalEntry) -> bool:
@@ -86,7 +86,7 @@ def is_problem(entry: JournalEntry) -> bool:
     return entry.kind == "unmatched" or entry.case != "done" or bool(entry.fault)
 
 
-class CallLog:
+class JournalLog:
     """Reads the journal of a server, and writes what is new in it.
 
     Args:

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from seedbed_mock import MockServer
 from seedbed_mock.accounts import fingerprint
-from seedbed_mock.call_log import CallLog, LogOptions
+from seedbed_mock.call_log import JournalLog, LogOptions
 from seedbed_mock.journal import Journal, JournalBudget, JournalEntry, JournalReader
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
@@ -42,7 +42,7 @@ class Shared:
         self.budget = JournalBudget()
         self.journal = Journal(self.budget, "default")
 
-    def log(self, stream: Any, **options: Any) -> CallLog:
+    def log(self, stream: Any, **options: Any) -> JournalLog:
         reader = JournalReader(self.budget.newest_first)
         log = LogOptions(**options).open(reader, stream)
         assert log
