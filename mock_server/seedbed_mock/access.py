@@ -76,7 +76,7 @@ def _url_called(server: tuple[str, int | None], host: bytes, names: frozenset[st
     return base_url(name, None if port == _DEFAULT_PORTS.get(scheme) else port, scheme, root_path)
 
 
-class Place(NamedTuple):
+class CalledPlace(NamedTuple):
     """Where a request reached the server.
 
     Attributes:
@@ -90,7 +90,7 @@ class Place(NamedTuple):
     is_named: bool
 
 
-def place_of(scope: Scope, host: bytes, called: frozenset[str], names: frozenset[str]) -> Place:
+def place_of(scope: Scope, host: bytes, called: frozenset[str], names: frozenset[str]) -> CalledPlace:
     """Return where a request reached the server; the latest results are remembered.
 
     Args:
@@ -111,9 +111,9 @@ def _place_of(  # noqa: PLR0917 (the key of the cache)
     names: frozenset[str],
     scheme: str,
     root_path: str,
-) -> Place:
+) -> CalledPlace:
     url = url_called(server, host, called, scheme, root_path)
-    return Place(server, url, host.decode("latin-1") in own_hosts(server, names))
+    return CalledPlace(server, url, host.decode("latin-1") in own_hosts(server, names))
 
 
 def is_own_url(base: str, called: str, sent: bytes, server: tuple[str, int | None], names: frozenset[str]) -> bool:
