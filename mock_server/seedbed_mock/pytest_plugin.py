@@ -267,7 +267,8 @@ def _properties(bill: Bill) -> dict[str, object]:
 
     wasted = {name: getattr(bill, name) for name in ("paid_twice", "not_fetched", "lost")}
     amounts = {"credits": bill.credits, **{name: amount for name, amount in wasted.items() if amount}}
-    return {f"seedbed_{name}": plain(amount) for name, amount in amounts.items()} | {"seedbed_images": bill.images}
+    properties: dict[str, object] = {f"seedbed_{name}": plain(amount) for name, amount in amounts.items()}
+    return properties | {"seedbed_images": bill.images}
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -368,7 +368,7 @@ class _UvicornServer(uvicorn.Server):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of the server, which has started."""
-        assert self._loop  # noqa: S101 (as the caller knows)
+        assert self._loop  # as the caller knows
         return self._loop
 
     async def open_front(self, listener: socket.socket, interception: Interception) -> ConnectionFront:

@@ -232,7 +232,7 @@ class RequestContext(msgspec.Struct, kw_only=True, gc=False):
     @property
     def caller(self) -> Account:
         """The account of an authenticated request."""
-        assert self.account is not None, "authenticate runs first"  # noqa: S101 (a promise of the order of handlers)
+        assert self.account is not None, "authenticate runs first"  # a promise of the order of handlers
         return self.account
 
 

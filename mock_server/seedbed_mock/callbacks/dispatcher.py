@@ -287,7 +287,7 @@ class CallbackDispatcher:
     async def _deliver(self, task: Task) -> None:
         """Make one attempt and record its outcome."""
         callback = task.callback
-        assert callback  # noqa: S101 (the store claims only tasks with a callback)
+        assert callback  # the store claims only tasks with a callback
         at, started = self._service.now(), real_monotonic()
         body = callback_body(task, at, self._writer, self._service)
         try:
@@ -311,7 +311,7 @@ class CallbackDispatcher:
             duration: How long it took, in milliseconds of real time.
         """
         callback = task.callback
-        assert callback  # noqa: S101 (the store claims only tasks with a callback)
+        assert callback  # the store claims only tasks with a callback
         status, error = outcome.status, outcome.error
         attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=outcome.is_refused)
         journal = self._service.spaces.named(task.space).journal

@@ -298,7 +298,7 @@ class ControlApi:
 
         task = await self._change(path["task_id"], redeliver)
         callback = callback_info(_existing(task, path["task_id"]))
-        assert callback  # noqa: S101 (redeliver raises for a task without a callback)
+        assert callback  # redeliver raises for a task without a callback
         return callback
 
     async def bill(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> BillInfo:

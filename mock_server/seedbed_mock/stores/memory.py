@@ -303,7 +303,7 @@ class MemoryStore:
 
     def _delete(self, entry: _Entry) -> None:
         task = entry.task
-        assert task  # noqa: S101 (a deleted entry is in no order)
+        assert task  # a deleted entry is in no order
         del self._entries[task.task_id]
         self._order.remove(entry)
         self._spaces[task.space].remove(entry)
