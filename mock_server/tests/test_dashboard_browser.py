@@ -192,14 +192,16 @@ def test_the_space_can_be_switched(page: Any, seedbed: MockServer) -> None:
 def test_the_page_works_with_the_keyboard_alone(page: Any, seedbed: MockServer) -> None:
     tasks = [create(seedbed, f"Hill {number}") for number in range(3)]
     view(page, "tasks")
+    for task_id in tasks:
+        page.wait_for_selector(f"#row-{task_id}")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.wait_for_selector(f"#details h2:has-text('{tasks[1]}')")
-    assert page.evaluate("document.activeElement.tagName") == "H2"
+    until(page, "document.activeElement.tagName === 'H2'")
     page.keyboard.press("Escape")
-    assert page.inner_text("#details") == ""
-    assert page.evaluate("document.activeElement.dataset.open") == tasks[1]
+    until(page, "document.querySelector('#details').innerText === ''")
+    until(page, f"document.activeElement.dataset.open === '{tasks[1]}'")
 
 
 @pytest.mark.slow
