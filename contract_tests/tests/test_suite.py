@@ -108,7 +108,7 @@ def test_an_independent_server_passes(project: UserProject, words: tuple[str, ..
     [
         ("a createTime that changes", ()),
         pytest.param("a createTime that changes", ("-n", "2"), marks=pytest.mark.exhaustive),
-        pytest.param("letters beyond the BMP refused", ("-n", "2"), marks=pytest.mark.slow),
+        pytest.param("letters beyond the BMP refused", ("-n", "2"), marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_defect_fails_a_test_that_prints_the_finding(project: UserProject, name: str, words: tuple[str, ...]) -> None:
@@ -256,7 +256,7 @@ def directory_profile(_: Path) -> Iterator[str]:
     "profile",
     [
         pytest.param(directory_profile, id="a directory", marks=pytest.mark.exhaustive),
-        pytest.param(redis_profile, id="Redis", marks=pytest.mark.slow),
+        pytest.param(redis_profile, id="Redis", marks=pytest.mark.exhaustive),
     ],
 )
 def test_random_findings_are_stored_and_tried_first_in_the_next_run(

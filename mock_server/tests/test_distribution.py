@@ -70,7 +70,10 @@ running(speed="fast")  # WRONG
 
 @pytest.mark.parametrize(
     "checker",
-    [pytest.param(["mypy", "--strict"], id="mypy", marks=pytest.mark.slow), pytest.param(["pyright"], id="pyright")],
+    [
+        pytest.param(["mypy", "--strict"], id="mypy", marks=pytest.mark.exhaustive),
+        pytest.param(["pyright"], id="pyright"),
+    ],
 )
 def test_type_checkers_know_the_packages_from_another_folder(tmp_path: Path, checker: list[str]) -> None:
     program = tmp_path / "user.py"

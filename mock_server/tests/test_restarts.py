@@ -160,17 +160,19 @@ def stored_ids(path: Path) -> list[str]:
         return [task.task_id for _, task in store.page(limit=1_000_000)]
 
 
-@pytest.mark.slow
-def test_a_server_that_is_killed_repeatedly_loses_no_task(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "times", [pytest.param(5, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.exhaustive)]
+)
+def test_a_server_that_is_killed_repeatedly_loses_no_task(tmp_path: Path, times: int) -> None:
     path = tmp_path / "seedbed.db"
-    asyncio.run(kill_repeatedly(path))
+    asyncio.run(kill_repeatedly(path, times))
 
 
-async def kill_repeatedly(path: Path) -> None:
+async def kill_repeatedly(path: Path, times: int) -> None:
     reported: set[str] = set()
     async with receiving() as receiver:
-        for attempt in range(20):
-            reported |= await kill_while_creating_tasks(path, receiver, after=10 + 23 * attempt)
+        for attempt in range(times):
+            reported |= await kill_while_creating_tasks(path, receiver, after=10 + 460 * attempt // times)
         # Callbacks that a killed server was delivering are due again after 20 seconds of the clock.
         with serving(path, "--speed", "100") as server:
             await receiver.wait_for(reported)
