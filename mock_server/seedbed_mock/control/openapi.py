@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 _REF = "#/components/schemas/{name}"
 
 
-def document(operations: Iterable[ControlOperation], root: str, own_path: str) -> dict[str, Any]:
-    """Return an OpenAPI 3.1 document that describes some operations and itself.
+def document(operations: Iterable[ControlOperation], root: str, own_path: str, metrics_path: str) -> dict[str, Any]:
+    """Return an OpenAPI 3.1 document that describes some operations, the metrics and itself.
 
     Args:
         operations: Operations to describe.
         root: Prefix of their paths.
         own_path: Path of the document below the prefix.
+        metrics_path: Path of the metrics below the prefix.
     """
     operations = tuple(operations)
     types = {kind for each in operations for kind in (each.response, each.body, each.query)} - {EmptyRequest} | {
@@ -38,6 +39,7 @@ def document(operations: Iterable[ControlOperation], root: str, own_path: str) -
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
         paths.setdefault(f"{root}{each.path}", {})[each.method.lower()] = _operation(each, components)
+    paths[f"{root}{metrics_path}"] = {"get": _OF_METRICS}
     paths[f"{root}{own_path}"] = {"get": _OF_ITSELF}
     return {
         "openapi": "3.1.0",
@@ -62,6 +64,21 @@ _OF_ITSELF = {
         "200": {
             "description": "The request succeeded.",
             "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        "4XX": {"$ref": "#/components/responses/Problem"},
+    },
+}
+
+_OF_METRICS = {
+    "operationId": "metrics",
+    "summary": "Return the metrics of the server, in the format of OpenMetrics or of Prometheus.",
+    "responses": {
+        "200": {
+            "description": "The request succeeded.",
+            "content": {
+                media_type: {"schema": {"type": "string"}}
+                for media_type in ("application/openmetrics-text", "text/plain")
+            },
         },
         "4XX": {"$ref": "#/components/responses/Problem"},
     },

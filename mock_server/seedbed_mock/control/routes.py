@@ -165,7 +165,7 @@ class _Metrics:
 
 
 async def _openapi_document(*_: object) -> object:
-    return document(OPERATIONS, ROOT, DOCUMENT_PATH)
+    return document(OPERATIONS, ROOT, DOCUMENT_PATH, METRICS_PATH)
 
 
 _STATUSES: dict[type[Exception], int] = {
