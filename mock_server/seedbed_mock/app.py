@@ -27,7 +27,7 @@ from seedbed_mock.callbacks.auto_clock import AutoAdvance
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
 from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
 from seedbed_mock.control import routes as control
-from seedbed_mock.control.api import DOCUMENT_PATH, OPERATIONS, ControlApi
+from seedbed_mock.control.api import DOCUMENT_PATH, METRICS_PATH, OPERATIONS, ControlApi
 from seedbed_mock.control.openapi import document
 from seedbed_mock.control.verify import ServedPath, nearest_path
 from seedbed_mock.dashboard import dashboard_routes
@@ -235,7 +235,7 @@ class _MockServiceApp(Starlette):
                 for name, model in models.items()
                 if not self._front
             }
-            | {"Control API": partial(document, OPERATIONS, CONTROL_ROOT, DOCUMENT_PATH)},
+            | {"Control API": partial(document, OPERATIONS, CONTROL_ROOT, DOCUMENT_PATH, METRICS_PATH)},
         )
         dashboard = self.state.dashboard = Dashboard(source)
         return dashboard
