@@ -228,7 +228,13 @@ SeedreamClient().generate("a hill", aspect_ratio=RATIO, quality="basic")
 """
 
 
-@pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright"]], ids=["mypy", "pyright"])
+@pytest.mark.parametrize(
+    "checker",
+    [
+        pytest.param(["mypy", "--strict"], id="mypy", marks=pytest.mark.exhaustive),
+        pytest.param(["pyright"], id="pyright"),
+    ],
+)
 def test_type_checkers_infer_the_types_of_the_client(tmp_path: Path, checker: list[str]) -> None:
     program = tmp_path / "user.py"
     program.write_text(USER_PROGRAM)
