@@ -4,6 +4,7 @@ import base64
 import contextlib
 import gzip
 import json
+import re
 import signal
 import socket
 import ssl
@@ -264,12 +265,23 @@ def stall(connection: socket.socket) -> None:
     hang(connection)
 
 
+def read_request(connection: socket.socket) -> None:
+    """Read a whole request: the system resets a connection that is closed with unread bytes."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += connection.recv(65536)
+
+
 def nothing(connection: socket.socket) -> None:
-    connection.recv(65536)
+    read_request(connection)
 
 
 def no_http(connection: socket.socket) -> None:
-    connection.recv(65536)
+    read_request(connection)
     connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
