@@ -329,13 +329,13 @@ class Service:
         self._last_task = store.newest()
         # In the store, so that URLs stay valid when a server continues with its file.
         self._signature = blake2b(key=store.note_once("secret", token_bytes(32)), digest_size=16)
-        # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         # What is before and after the time in the IDs of each model, unless they contain more: formatting takes long.
         self._around_time = {
             name: dialect.task_id.format(family=name.partition("/")[0], milliseconds="\n").split("\n")
             for name in catalogue.models
             if "{hex" not in dialect.task_id
         }
+        # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
 
     def play_scenario(self, name: str) -> None:
