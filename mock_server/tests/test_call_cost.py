@@ -6,10 +6,8 @@ The steps of a call are the instructions of Python that it takes, in place of th
 import asyncio
 import json
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from seedbed_mock.faults.rules import parse_rule
 from seedbed_mock.journal import MOST_ENTRIES, Journal, JournalEntry
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
+from tests.call_steps import steps_of
 
 CREATE, GOOD = default_contract().operation.path, example_of(default_contract().part("request"))
 RECORD = job_api().record_info
@@ -77,24 +76,6 @@ def start() -> Iterator[Callable[..., Caller]]:
     yield start
     for caller in started:
         caller.close()
-
-
-def steps_of(call: Callable[[], object]) -> int:
-    steps = 0
-
-    def count(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal steps
-        frame.f_trace_opcodes = True
-        steps += event == "opcode"
-        return count
-
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return steps
 
 
 def fill_journals(caller: Caller) -> None:

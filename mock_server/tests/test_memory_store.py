@@ -3,10 +3,8 @@
 The steps of a call are the instructions of Python that it takes, in place of the time.
 """
 
-import sys
 from collections.abc import Callable, Sized
 from decimal import Decimal
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from msgspec.structs import replace
 from seedbed_mock.accounts import Account
 from seedbed_mock.stores.memory import MOST_BYTES, MemoryStore
 from seedbed_mock.tasks import CallbackDelivery, Failure, Task, ended, even_timeline
+from tests.call_steps import steps_of
 
 START = 1_765_166_238_716
 DAY = 86_400_000
@@ -48,24 +47,6 @@ def task(number: int, owner: Account = ONE, *, milliseconds: int | None = DAY, a
 
 def with_callback(made: Task, due: int | None = None) -> Task:
     return replace(made, callback=CallbackDelivery(url=URL, due=due or made.ends))
-
-
-def steps_of(call: Callable[[], object]) -> int:
-    steps = 0
-
-    def count(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal steps
-        frame.f_trace_opcodes = True
-        steps += event == "opcode"
-        return count
-
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return steps
 
 
 KINDS: dict[str, Callable[[int], Task]] = {

@@ -13,43 +13,11 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 from seedbed_mock import MockServer, running
-from seedbed_mock.accounts import Account
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import OverdrawnError, Store, StoreError
-from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
-
-START = 1_765_166_238_716
-PRICE = Decimal("6.5")
-ONE = Account("one", "default", Decimal(80), None, None, b"")
-
-
-def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: int = START, **others: Any) -> Task:
-    return Task(
-        **{
-            "task_id": f"task_{number:06}",
-            "space": owner.space,
-            "account": owner.name,
-            "model": "m",
-            "request": '{"model": "m"}',
-            "result_name": f"{number}.jpg",
-            "base_url": "http://127.0.0.1:1",
-            "price": PRICE,
-            "created": at,
-            "visible": at,
-            "timeline": () if seconds is None else even_timeline(at, round(seconds * 1000)),
-            **others,
-        }
-    )
-
-
-def task_with_callback(number: int, due: int | None, **others: Any) -> Task:
-    return task(number, callback=CallbackDelivery(url="http://127.0.0.1:2/done", due=due), **others)
-
-
-def tasks_in(store: Store, space: str | None = None, *, limit: int) -> list[Task]:
-    return [task for _, task in store.page(space, limit=limit)]
+from tests.stored_tasks import ONE, PRICE, START, task, task_with_callback, tasks_in
 
 
 def at_once(work: Callable[[int], Any], times: int = 2) -> list[Any]:

@@ -16,42 +16,10 @@ from seedbed_mock.settings import SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import NameTakenError, OverdrawnError, Store
-from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, even_timeline, polled
+from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, polled
+from tests.stored_tasks import ACCOUNTS, PRICE, START, task, tasks_in
 
-START = 1_765_166_238_716
-PRICE = Decimal("6.5")
 FAILURE = Failure("500", "no")
-
-
-def account(name: str = "one", space: str = "default") -> Account:
-    return Account(name, space, Decimal(80), None, None, b"")
-
-
-ONE, TWO, ELSEWHERE = account(), account("two"), account(space="elsewhere")
-ACCOUNTS = (ONE, TWO, ELSEWHERE)
-
-
-def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: int = START, **others: Any) -> Task:
-    return Task(
-        **{
-            "task_id": f"task_{number:06}",
-            "space": owner.space,
-            "account": owner.name,
-            "model": "m",
-            "request": '{"model": "m"}',
-            "result_name": f"{number}.jpg",
-            "base_url": "http://127.0.0.1:1",
-            "price": PRICE,
-            "created": at,
-            "visible": at,
-            "timeline": () if seconds is None else even_timeline(at, round(seconds * 1000)),
-            **others,
-        }
-    )
-
-
-def tasks_in(store: Store, space: str | None = None, *, limit: int) -> list[Task]:
-    return [task for _, task in store.page(space, limit=limit)]
 
 
 def pages_of(store: Store, space: str | None, size: int) -> Iterator[list[Task]]:

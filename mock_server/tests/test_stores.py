@@ -1,61 +1,22 @@
 """The stores in memory and in a file: what every store does."""
 
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from seedbed_mock.accounts import Account
 from seedbed_mock.settings import MOST_CREDITS, SettingsError
 from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store
-from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, even_timeline, polled
+from seedbed_mock.tasks import DeliveryAttempt, Failure, Task, ended, polled
+from tests.call_steps import steps_of
+from tests.stored_tasks import ACCOUNTS, ELSEWHERE, ONE, PRICE, START, TWO, task, task_with_callback, tasks_in
 
-START = 1_765_166_238_716
-PRICE = Decimal("6.5")
 FAILURE = Failure("500", "no")
 
 Open = Callable[[int], Store]
-
-
-def account(name: str = "one", space: str = "default") -> Account:
-    return Account(name, space, Decimal(80), None, None, b"")
-
-
-ONE, TWO, ELSEWHERE = account(), account("two"), account(space="elsewhere")
-ACCOUNTS = (ONE, TWO, ELSEWHERE)
-
-
-def task(number: int, owner: Account = ONE, *, seconds: float | None = 3, at: int = START, **others: Any) -> Task:
-    return Task(
-        **{
-            "task_id": f"task_{number:06}",
-            "space": owner.space,
-            "account": owner.name,
-            "model": "m",
-            "request": '{"model": "m"}',
-            "result_name": f"{number}.jpg",
-            "base_url": "http://127.0.0.1:1",
-            "price": PRICE,
-            "created": at,
-            "visible": at,
-            "timeline": () if seconds is None else even_timeline(at, round(seconds * 1000)),
-            **others,
-        }
-    )
-
-
-def task_with_callback(number: int, due: int | None, **others: Any) -> Task:
-    return task(number, callback=CallbackDelivery(url="http://127.0.0.1:2/done", due=due), **others)
-
-
-def tasks_in(store: Store, space: str | None = None, *, limit: int) -> list[Task]:
-    return [task for _, task in store.page(space, limit=limit)]
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -164,25 +125,6 @@ def test_a_list_continues_though_tasks_come_and_go(store: Store) -> None:
     assert store.page(before=last, limit=9) == []
 
 
-def steps_of_memory(call: Callable[[], object]) -> int:
-    """Return how many instructions of Python a call takes, in place of the time that it takes."""
-    steps = 0
-
-    def count(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal steps
-        frame.f_trace_opcodes = True
-        steps += event == "opcode"
-        return count
-
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return steps
-
-
 def steps_of_file(store: SqliteStore, read: Callable[[], object]) -> int:
     """Return how many instructions of SQLite a call takes."""
     steps = 0
@@ -212,7 +154,7 @@ def test_a_page_costs_the_same_in_a_long_list(open_store: Open, space: str | Non
         def read() -> object:
             return store.page(space, before=before, limit=10)
 
-        return steps_of_file(store, read) if isinstance(store, SqliteStore) else steps_of_memory(read)
+        return steps_of_file(store, read) if isinstance(store, SqliteStore) else steps_of(read)
 
     few, many = steps(100), steps(2000)
     # A search in a sorted list, which grows by a step each time the list doubles.
