@@ -73,7 +73,7 @@ class _Target:
         if ready_file and (url or uds):
             raise _InvalidTargetError("--ready-file says where the server is; omit the URL and --uds.")
         if ca and not ca.is_file():
-            raise _InvalidTargetError(f"{ca} does not exist; pass the PEM file with the certificate of the CA.")
+            raise _InvalidTargetError(f"There is no file {ca}; name one with the certificate of the CA.")
         if ready_file:
             return cls(None, None, ca, ready_file)
         local_url = "http://localhost" if uds else os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL
