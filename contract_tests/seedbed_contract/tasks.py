@@ -22,7 +22,7 @@ _WAIT_STEP: Final = 0.1
 _POLL_INTERVAL: Final = 0.4
 _SHORT_POLL_INTERVAL: Final = 0.1
 _WAITING_SHARE: Final = 0.6
-"""Share of the time limit for which the tasks may keep a run waiting."""
+"""Share of the time that is left of the time limit for which the tasks may keep a run waiting."""
 _CLOSELY_POLLED_TASKS: Final = 2
 """Number of tasks that are polled at the short interval, so that their short states are seen, too."""
 _CREATION_CLAUSES: Final = ("operation/method", "operation/path", "operation/header", "operation/scheme")
@@ -156,7 +156,7 @@ def wait_for(session: Session, tasks: Sequence[TrackedTask], seconds: float) -> 
 
 
 def await_end(session: Session) -> None:
-    """Wait once in a run for the tasks that are polled until they end, for a share of the time limit.
+    """Wait once in a run for the tasks that are polled until they end, for a share of the time that is left.
 
     If none of them ends, the run cannot say that the target conforms.
 
@@ -167,7 +167,7 @@ def await_end(session: Session) -> None:
         return
     session.has_awaited_tasks = True
     followed = [task for task in session.tasks if task.is_followed]
-    wait_for(session, followed, session.transport.seconds * _WAITING_SHARE)
+    wait_for(session, followed, session.transport.seconds_left * _WAITING_SHARE)
     if followed and not any(task.has_ended for task in followed):
         session.undecided = "no task ended within the time; allow more with --time-limit"
 
