@@ -7,13 +7,14 @@ Unix milliseconds; what is said of the program is in its own seconds, those of t
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from seedbed_schemas import job_api
+from seedbed_schemas import default_contract, job_api
 
 from seedbed_mock.bill import request_key
 
@@ -31,6 +32,9 @@ QUERY: Final = "recordInfo"
 PATIENCE_SECONDS: Final = 900.0
 """How long a program must wait for a task: the vendor advises to give up after 10 to 15 minutes (one good source)."""
 
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Longest pause between two queries of a task: the vendor advises 15 to 30 seconds in the end (one good source)."""
+
 _MOST_TASKS: Final = 10_000
 _STATES: Final = job_api().states
 _DONE: Final = "done"
@@ -39,6 +43,13 @@ RuleOutcome = Literal["passed", "failed", "not judged"]
 
 _UNCERTAIN: Final = ("wire.", "delay", "answer.")
 """Effects after which nobody but the program knows whether it has read the response."""
+
+_WHOLE: Final = ("wire.trickle", "delay", "answer.type")
+"""Those of them that send a whole response."""
+
+_CODES: Final = {code.name: code.number for code in default_contract().codes}
+_PASSING: Final = frozenset({_CODES["rate_limited"], _CODES["service_unavailable"]})
+_UNCLEAR: Final = _CODES["server_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +163,22 @@ class Observation:
         for each in self.entries:
             if each.task_id != task.task_id:
                 continue
-            is_told = each.operation == QUERY and not is_uncertain(each) and state_in(each.answer) in states
+            is_told = each.operation == QUERY and self._has_read(each) and state_in(each.answer) in states
             if is_told or (each.kind == "callback" and confirmed(each) and state_in(each.request) in states):
                 return each
         return None
+
+    def _has_read(self, query: JournalEntry) -> bool:
+        """Return whether what followed shows that the program read the response to a query."""
+        if not is_uncertain(query) or any(each.at >= query.at for each in self.fetched(query.task_id)):
+            return True
+        return query.fault.startswith(_WHOLE) and query is self.queries[query.task_id][-1]
+
+    @property
+    def judged_until(self) -> int:
+        """Time after which a program owes no consequence, in Unix milliseconds: the drill may have stopped it first."""
+        pause = LONGEST_PAUSE_SECONDS * 1000 * self.speed if self.exit.code is None else 0
+        return self.ended - round(pause)
 
     def fetched(self, task_id: str) -> list[ImageFetch]:
         """Return when the image of a task was fetched."""
@@ -252,6 +275,30 @@ def acted_after(seen: Observation, callback: JournalEntry) -> bool:
     return queried or any(each.at >= callback.at for each in seen.fetched(callback.task_id))
 
 
+def excused_until(seen: Observation) -> int:
+    """Return until when a program had a reason to wait without a request, in Unix milliseconds."""
+    last = max((each.at for each in seen.entries), default=seen.begun)
+    excuses, pause, known = [last], 2 * LONGEST_PAUSE_SECONDS, {each.task_id for each in seen.known_tasks}
+
+    def add(since: int, seconds: float) -> None:
+        excuses.append(since + round(seconds * 1000 * seen.speed))
+
+    if seen.calls and seen.calls[-1].code in _PASSING:
+        add(seen.calls[-1].at, max(pause, retry_after(seen.calls[-1])))
+    for each in seen.creations:
+        task = seen.tasks.get(each.task_id)
+        may_exist = each.case == _DONE or is_uncertain(each) or each.code == _UNCLEAR
+        if not may_exist or (task and seen.learned(task)):
+            continue
+        if each.task_id in known:
+            add(last, pause)
+        is_due = not (task and each.task_id in known and task.has_ended(seen.ended))
+        # Nobody has to ask as long as a callback may come. That it was lost shows when the task has ended.
+        if is_due and _parsed(each.request).get(job_api().fields.callback):
+            add(each.at, seen.patience)
+    return max(excuses)
+
+
 def confirmed(callback: JournalEntry) -> bool:
     """Return whether the receiver responded to a callback with 2xx."""
     return callback.status in _CONFIRMED
@@ -271,6 +318,12 @@ def key_of(creation: JournalEntry) -> int:
     """Return a number that is the same for createTask requests that pay for the same image."""
     names, request = job_api().fields, _parsed(creation.request)
     return request_key(creation.account, str(request.get(names.model)), request.get(names.input))
+
+
+def retry_after(entry: JournalEntry) -> float:
+    """Return the seconds that a response asked to wait, 0 if it did not."""
+    match = re.search(r"retry-after=(\d+(?:\.\d+)?)", entry.fault)
+    return float(match[1]) if match else 0.0
 
 
 def queried_id(query: JournalEntry) -> str:

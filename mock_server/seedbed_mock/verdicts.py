@@ -20,11 +20,13 @@ from seedbed_mock.observation import (
     RuleFinding,
     acted_after,
     confirmed,
+    excused_until,
     is_final,
     is_uncertain,
     key_of,
     obtained,
     queried_id,
+    retry_after,
     state_in,
 )
 
@@ -113,7 +115,7 @@ def _paid_twice(seen: Observation, calm: ControlRun) -> RuleFinding:
 
 
 def _lost_result(seen: Observation, _: ControlRun) -> RuleFinding:
-    ended = [each for each in seen.known_tasks if not each.failure and each.has_ended(seen.ended)]
+    ended = [each for each in seen.known_tasks if not each.failure and each.has_ended(seen.judged_until)]
     if not ended:
         return _unjudged("No task whose ID it had succeeded.")
     for task in ended:
@@ -127,7 +129,7 @@ def _lost_result(seen: Observation, _: ControlRun) -> RuleFinding:
 def _never_fetched(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not calm.fetches:
         return _unjudged("It fetches no images, also when nothing goes wrong.")
-    told = [task for task in seen.tasks.values() if _has_image(task) and seen.learned(task, _STATES.success)]
+    told = [task for task in seen.tasks.values() if _has_image(task) and _was_told(seen, task)]
     if not told:
         return _unjudged("It was told of no success whose image exists.")
     for task in told:
@@ -135,6 +137,12 @@ def _never_fetched(seen: Observation, calm: ControlRun) -> RuleFinding:
             reason = f"The image of the task {task.task_id} was paid for and never fetched."
             return _failed(seen, reason, *_of_task(seen, task))
     return _PASSED
+
+
+def _was_told(seen: Observation, task: Task) -> bool:
+    """Return whether the program learned of a success early enough to do something."""
+    entry = seen.learned(task, _STATES.success)
+    return entry is not None and entry.at <= seen.judged_until
 
 
 def _is_locked_out(seen: Observation, task: Task) -> bool:
@@ -190,7 +198,10 @@ def _lost_callback(seen: Observation, calm: ControlRun) -> RuleFinding:
         each
         for entries in seen.callbacks.values()
         for each in entries
-        if confirmed(each) and not _is_false(seen, each) and state_in(each.request) == _STATES.success
+        if confirmed(each)
+        and not _is_false(seen, each)
+        and state_in(each.request) == _STATES.success
+        and each.at <= seen.judged_until
     ]
     # One that repeats what the program knew already needs no action.
     genuine = [each for each in genuine if not _knew_before(seen, each)]
@@ -231,24 +242,21 @@ def _ignored_limit(seen: Observation) -> RuleFinding | None:
         for refused, following in pairwise(calls):
             if refused.code != _RATE_LIMITED or is_uncertain(refused) or key_of(refused) != key_of(following):
                 continue
-            wanted = _retry_after(refused) or _FASTEST_SECONDS
+            wanted = retry_after(refused) or _FASTEST_SECONDS
             if seen.seconds(refused.at, following.at) < wanted * 0.95:
                 return _failed(seen, f"After {_RATE_LIMITED}, it did not wait for {wanted:g} s.", refused, following)
     return None
 
 
-def _retry_after(entry: JournalEntry) -> float:
-    match = re.search(r"retry-after=(\d+(?:\.\d+)?)", entry.fault)
-    return float(match[1]) if match else 0.0
-
-
 def _burst_of_errors(seen: Observation) -> RuleFinding | None:
     for operation in (CREATE, QUERY):
-        run: list[JournalEntry] = []
+        # Different requests may follow each other quickly: a program may do several things at once.
+        runs: dict[object, list[JournalEntry]] = {}
         for each in seen.calls:
             if each.operation == operation:
                 is_error = each.case != _DONE or each.fault.startswith(("wire.", "answer."))
-                run = [*run[-_BURST + 1 :], each] if is_error else []
+                what = key_of(each) if operation == CREATE else queried_id(each)
+                run = runs[what] = [*runs.get(what, [])[-_BURST + 1 :], each] if is_error else []
                 if len(run) == _BURST and seen.seconds(run[0].at, run[-1].at) < _BURST_SECONDS:
                     return _failed(seen, f"It repeated {operation} {_BURST} times without a backoff.", *run)
     return None
@@ -317,6 +325,8 @@ def _hung(seen: Observation, _: ControlRun) -> RuleFinding:
     # In a short run, half of it is a long silence.
     if silent < min(_SILENT_SECONDS, seen.seconds(seen.begun, seen.ended) / 2) and seen.calls:
         return _unjudged(f"It was still sending requests when {_STOPPED}.")
+    if seen.ended < excused_until(seen):
+        return _unjudged(f"It had a reason to wait when {_STOPPED}.")
     reason = f"It sent nothing for {silent:.0f} s and did not end; {_STOPPED}."
     return _failed(seen, reason, *[each for each in seen.entries if each.at == last][-1:])
 
@@ -396,7 +406,7 @@ RULES: Final = (
     VerdictRule(
         "hammered",
         f"A task is not queried more often than every {_FASTEST_SECONDS:g} s; a program waits after {_RATE_LIMITED},"
-        f" as long as Retry-After says; {_BURST} errors in a row take more than {_BURST_SECONDS:g} s.",
+        f" as long as Retry-After says; {_BURST} errors in a row of one request take more than {_BURST_SECONDS:g} s.",
         f"{_ADVICE}: every 2 to 3 s at first; at most 10 queries a second for each key",
         _hammered,
     ),
@@ -421,7 +431,7 @@ RULES: Final = (
     ),
     VerdictRule(
         "hung",
-        "A program ends, or does something, before the deadline of the drill.",
+        "A program ends, or does something, before the deadline of the drill, unless it has a reason to wait.",
         "a program that waits for ever needs a person",
         _hung,
     ),

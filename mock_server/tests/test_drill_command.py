@@ -105,6 +105,17 @@ def test_a_program_that_retries_pays_twice(
     assert "Failed: 1 of 2 runs have a verdict against the program" in shown
 
 
+def test_every_run_has_an_empty_folder_which_is_removed(tmp_path: Path, scenario: str) -> None:
+    folders = tmp_path / "folders"
+    remember = f"ls -A $SEEDBED_DRILL_FOLDER >> {tmp_path}/found; echo $SEEDBED_DRILL_FOLDER >> {folders}"
+    script = f"{remember}; touch $SEEDBED_DRILL_FOLDER/done; exec {' '.join(program(tmp_path))}"
+    assert drill("sh", "-c", script, scenario=scenario) == 0
+    assert (tmp_path / "found").read_text(encoding="utf-8") == ""
+    names = folders.read_text(encoding="utf-8").split()
+    assert len(set(names)) == 2
+    assert not any(Path(name).exists() for name in names)
+
+
 @pytest.mark.slow
 def test_a_program_that_hangs_after_an_error_is_stopped(
     tmp_path: Path, scenario: str, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,7 @@ def entry(at: float, operation: str, **more: Any) -> JournalEntry:
 
 def create(at: float, task_id: str = ONE, prompt: str = "hill", **more: Any) -> JournalEntry:
     request = json.dumps({FIELDS.model: "m", FIELDS.input: {"prompt": prompt}}).encode()
-    return entry(at, "createTask", task_id=task_id, request=request, **more)
+    return entry(at, "createTask", task_id=task_id, **{"request": request, **more})
 
 
 def refuse(at: float, code: int, operation: str = "createTask", **more: Any) -> JournalEntry:
@@ -85,6 +85,14 @@ URL_ONLY = ControlRun(Counter({key_of(create(0)): 1}), 1, fetches=False, acts_on
 POLLS = [query(at, ONE, "waiting") for at in (2, 4)]
 GOOD = run(create(0), *POLLS, query(11, ONE, "success"), fetches=[(11, ONE)])
 NOTHING = run(tasks=[])
+SLOW = [task(ends=None)]
+
+
+def ask(at: float, **more: Any) -> JournalEntry:
+    """Return a createTask request with a callback URL."""
+    request = json.dumps({FIELDS.model: "m", FIELDS.input: {}, FIELDS.callback: "http://127.0.0.1:9/"}).encode()
+    return create(at, **{"request": request, **more})
+
 
 CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
     "paid twice": [
@@ -111,6 +119,17 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
         ("a refused callback", run(create(0), callback(11, status=500)), "failed", "never learned"),
         ("the ID was lost", run(create(0, fault="wire.reset; op=createTask")), "not judged", "ID"),
         ("the answer was lost", run(create(0), query(11, ONE, "success", fault="wire.reset")), "failed", "never"),
+        ("the answer was late", run(create(0), query(11, ONE, "success", fault="delay seconds=1")), "passed", ""),
+        (
+            "too late",
+            run(create(0), query(11, ONE, "success", fault="delay"), query(40, ONE, "", code=500)),
+            "failed",
+            "never",
+        ),
+        ("fetched", run(create(0), query(11, ONE, "success", fault="wire.reset"), fetches=[(12, ONE)]), "passed", ""),
+        ("stopped just after its end", run(create(0), *POLLS, code=None, ended=35), "not judged", "succeeded"),
+        ("stopped long after its end", run(create(0), *POLLS, code=None, ended=90), "failed", "never learned"),
+        ("ended just after its end", run(create(0), *POLLS, ended=35), "failed", "never learned"),
     ],
     "paid and never fetched": [
         ("good", GOOD, "passed", ""),
@@ -122,6 +141,8 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
             "exists",
         ),
         ("failed", run(create(0), query(11, ONE, "fail"), tasks=[task(fails=True)]), "not judged", "no success"),
+        ("stopped at once", run(create(0), query(11, ONE, "success"), code=None, ended=20), "not judged", "no success"),
+        ("stopped later", run(create(0), query(11, ONE, "success"), code=None), "failed", "never fetched"),
     ],
     "believed a false callback": [
         ("genuine", run(create(0), callback(11)), "not judged", "No false callback"),
@@ -146,6 +167,8 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
         ("known before", run(create(0), query(11, ONE, "success"), callback(12)), "not judged", "something new"),
         ("refused", run(create(0), callback(11, status=503)), "not judged", "no genuine"),
         ("false", run(callback(11), tasks=[task(is_unsigned=True)]), "not judged", "no genuine"),
+        ("stopped at once", run(create(0), callback(11), code=None, ended=20), "not judged", "no genuine"),
+        ("stopped later", run(create(0), callback(11), code=None), "failed", "did nothing"),
     ],
     "hammered": [
         ("good", GOOD, "passed", ""),
@@ -161,6 +184,8 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
         ("another prompt", run(refuse(0, 429), create(0.2, TWO, "lake")), "passed", ""),
         ("no backoff", run(*[refuse(at * 1.1, 500, "recordInfo") for at in range(6)]), "failed", "backoff"),
         ("a backoff", run(*[refuse(2**at, 500, "recordInfo") for at in range(6)]), "passed", ""),
+        ("a new prompt each", run(*[refuse(at / 9, 429, prompt=str(at)) for at in range(6)]), "passed", ""),
+        ("one prompt of two", run(*[refuse(at / 2, 455, prompt=str(at % 2)) for at in range(12)]), "failed", "backoff"),
     ],
     "retried the hopeless": [
         ("good", GOOD, "not judged", "refused for good"),
@@ -196,6 +221,25 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
         ("silent", run(create(0), code=None), "failed", "nothing for 60 s"),
         ("never called", run(tasks=[], code=None), "failed", "nothing for 60 s"),
         ("still polling", run(*[query(at) for at in range(0, 60, 3)], code=None), "not judged", "still sending"),
+        ("polling seldom", run(create(0), query(35), code=None, tasks=SLOW), "not judged", "reason to wait"),
+        ("no longer polling", run(create(0), query(35), code=None, tasks=SLOW, ended=120), "failed", "for 85 s"),
+        ("after 429", run(refuse(0, 429), code=None, ended=50), "not judged", "reason to wait"),
+        ("after 455", run(refuse(0, 455), code=None, ended=50), "not judged", "reason to wait"),
+        ("long after 429", run(refuse(0, 429), code=None, ended=90), "failed", "for 90 s"),
+        ("Retry-After", run(refuse(0, 429, fault="429 retry-after=99"), code=None, ended=95), "not judged", "wait"),
+        ("after 500", run(refuse(0, 500), code=None, ended=50), "failed", "for 50 s"),
+        ("a callback to come", run(ask(0), code=None, tasks=SLOW, ended=500), "not judged", "reason to wait"),
+        ("for an unknown task", run(ask(0, fault="wire.reset"), code=None, tasks=[]), "not judged", "reason to wait"),
+        (
+            "for an orphan",
+            run(ask(0, code=500, case="fault", fault="task.orphan"), code=None),
+            "not judged",
+            "reason to wait",
+        ),
+        ("that never came", run(ask(0), code=None, tasks=SLOW, ended=1000), "failed", "for 1000 s"),
+        ("that was lost", run(ask(0), query(5), code=None, ended=120), "failed", "for 115 s"),
+        ("that came", run(ask(0), callback(11), code=None), "failed", "for 49 s"),
+        ("for a refused task", run(refuse(0, 402, request=ask(0).request), code=None), "failed", "for 60 s"),
     ],
     "crashed": [
         ("good", GOOD, "passed", ""),

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Final
 
 from seedbed_mock.clock import real_monotonic
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MARK_VARIABLE: Final = "SEEDBED_DRILL"
 """Environment variable by which the processes of one run are found, wherever they have moved."""
+
+FOLDER_VARIABLE: Final = "SEEDBED_DRILL_FOLDER"
+"""Environment variable with an empty folder for what a program remembers, so that no run knows of another."""
 
 _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
 _GRACE_SECONDS: Final = 2.0
@@ -108,10 +112,17 @@ def run_program(
     Raises:
         OSError: The program cannot be run.
     """
+    with TemporaryDirectory(prefix="seedbed-drill-", ignore_cleanup_errors=True) as folder:
+        return _run_in(folder, command, environment, deadline, stop)
+
+
+def _run_in(
+    folder: str, command: Sequence[str], environment: Mapping[str, str], deadline: float, stop: threading.Event
+) -> ProgramResult:
     mark, started = token_hex(16), real_monotonic()
     process = subprocess.Popen(  # noqa: S603 (the command of the user)
         command,
-        env={**environment, MARK_VARIABLE: mark},
+        env={**environment, MARK_VARIABLE: mark, FOLDER_VARIABLE: folder},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
