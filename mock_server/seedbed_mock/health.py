@@ -42,6 +42,25 @@ class _InvalidTargetError(Exception):
     """No server can be asked as the options say; the message is one sentence."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServerPlace:
+    """Where a server is, beside its URL.
+
+    Attributes:
+        uds: Unix socket of the server.
+        ca: PEM file with the certificate of its CA, for https://.
+        ready_file: Ready file of the server, instead of a URL; "seedbed wait" also waits until it exists.
+    """
+
+    uds: _Path = None
+    ca: _Path = None
+    ready_file: _Path = None
+
+
+_UNNAMED: Final = ServerPlace()
+
+
 @dataclass(frozen=True)
 class _Target:
     """A server that is asked whether it is ready.
@@ -64,12 +83,13 @@ class _Target:
         return str(self.ready_file) if self.url is None else f"{self.url} at {self.uds}" if self.uds else self.url
 
     @classmethod
-    def of(cls, url: str | None, uds: Path | None, ca: Path | None, ready_file: Path | None) -> _Target:
+    def of(cls, url: str | None, place: ServerPlace) -> _Target:
         """Return the server that the options name: by default that of the environment, or the local mock server.
 
         Raises:
             _InvalidTargetError: The options contradict each other, or the URL is invalid or that of the paid service.
         """
+        uds, ca, ready_file = place.uds, place.ca, place.ready_file
         if ready_file and (url or uds):
             raise _InvalidTargetError("--ready-file says where the server is; omit the URL and --uds.")
         if ca and not ca.is_file():
@@ -138,7 +158,8 @@ def _within(seconds: float, function: Callable[[], _Result]) -> _Result:
     thread = threading.Thread(target=run, name="seedbed health", daemon=True)
     thread.start()
     thread.join(seconds)
-    if not results:
+    # The connection has the same timeout, and either can end first.
+    if not results or isinstance(results[0], TimeoutError):
         raise _NotReadyError(f"no response within {seconds:.3g} seconds")
     result = results[0]
     if isinstance(result, (OSError, http.client.HTTPException, UnicodeError)):
@@ -150,26 +171,16 @@ def _within(seconds: float, function: Callable[[], _Result]) -> _Result:
     return result
 
 
-def health(
-    url: str | None = None,
-    /,
-    *,
-    uds: _Path = None,
-    ca: _Path = None,
-    ready_file: _Path = None,
-    timeout: _Seconds = 5,
-) -> int:
+def health(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _Seconds = 5) -> int:
     """Ask a server once whether it is ready.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
-        uds: Unix socket of the server.
-        ca: PEM file with the certificate of its CA, for https://.
-        ready_file: Ready file of the server, instead of a URL.
+        place: Where the server is, beside its URL.
         timeout: Seconds to wait for the response.
     """
     try:
-        print(_Target.of(url, uds, ca, ready_file).ask(timeout))
+        print(_Target.of(url, place).ask(timeout))
     except _InvalidTargetError as error:
         print(f"seedbed health: {error}", file=sys.stderr)
         return _USAGE_ERROR
@@ -179,27 +190,17 @@ def health(
     return 0
 
 
-def wait(
-    url: str | None = None,
-    /,
-    *,
-    uds: _Path = None,
-    ca: _Path = None,
-    ready_file: _Path = None,
-    timeout: _Seconds = 30,
-) -> int:
+def wait(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _Seconds = 30) -> int:
     """Wait until a server is ready.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
-        uds: Unix socket of the server.
-        ca: PEM file with the certificate of its CA, for https://.
-        ready_file: Ready file of the server, instead of a URL; it need not exist yet.
+        place: Where the server is, beside its URL.
         timeout: Seconds to wait at most.
     """
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     try:
-        target = _Target.of(url, uds, ca, ready_file)
+        target = _Target.of(url, place)
     except _InvalidTargetError as error:
         print(f"seedbed wait: {error}", file=sys.stderr)
         return _USAGE_ERROR
