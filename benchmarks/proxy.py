@@ -11,6 +11,7 @@ from sides import CREATE, HEADERS, REQUEST, SERVE, SUCCESS, free_port, started
 
 WARM_UP = 100
 CALLS = 1000
+MOST_MILLISECONDS = 1.5
 PROXY = [sys.executable, "-c", "from seedbed_mock.cli import main; main()", "proxy"]
 
 
@@ -23,8 +24,9 @@ def timed(client: httpx2.Client, method: str, target: str, body: object) -> floa
     return duration
 
 
-def main() -> None:
-    """Measure both sides in turn, and print the medians and what the proxy adds."""
+def main() -> int:
+    """Measure both sides in turn, print the medians, and return 1 if the proxy adds too much."""
+    most = 0.0
     upstream, port = free_port(), free_port()
     serve = [*SERVE, "--port", str(upstream), "--task-seconds", "0"]
     calls = {"createTask": ("POST", CREATE, REQUEST), "credit": ("GET", job_api().credit.path, None)}
@@ -44,8 +46,11 @@ def main() -> None:
                             durations[name].append(duration)
                 direct, proxied = (statistics.median(durations[name]) for name in clients)
                 added = proxied - direct
+                most = max(most, added)
                 print(f"{operation}: direct {direct:.2f} ms, through the proxy {proxied:.2f} ms, added {added:.2f} ms")
+    print(f"at most {MOST_MILLISECONDS} ms may be added")
+    return int(most > MOST_MILLISECONDS)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

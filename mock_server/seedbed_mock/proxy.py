@@ -47,7 +47,7 @@ class ProxyOptions:
         record: Directory to record the traffic in, as HAR files without keys and cookies, for seedbed serve --replay.
         max_credits: Credits that may be spent; a creation that might exceed them is refused.
         price: Price of a task of another model than the built-in one, as MODEL=CREDITS, for --max-credits. Repeatable.
-        upstream_timeout: Seconds within which a response of the service has to begin, and each part of it to arrive.
+        upstream_timeout: Seconds within which a response of the service has to begin, and each 64 KiB of it to arrive.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         public_url: URL at which the service can reach the proxy. Callbacks then pass through the proxy, too.

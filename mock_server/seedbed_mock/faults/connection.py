@@ -123,6 +123,11 @@ class ClientConnection:
         extension = scope.get("extensions", {}).get(TRANSPORT, {})
         return cls(scope, receive, send, extension.get("transport"))
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is known to have left."""
+        return self.transport is not None and self.transport.is_closing()
+
     async def send_head(self, response: Response) -> None:
         """Send the status and the headers of a response."""
         start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}

@@ -11,8 +11,9 @@ import msgspec
 
 from seedbed_mock.clock import real_monotonic, real_time
 from seedbed_mock.recording.archive import HarExchange, HarFile, Redactor, result_urls
+from seedbed_mock.recording.http_connection import UpstreamError
 from seedbed_mock.recording.transit import BodyKeeper
-from seedbed_mock.recording.upstream import Upstream, UpstreamError, is_loopback
+from seedbed_mock.recording.upstream import Upstream, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

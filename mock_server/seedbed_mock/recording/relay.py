@@ -22,9 +22,9 @@ from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseEffect, R
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
 from seedbed_mock.recording.archive import HarExchange, Redactor, decoded_body
 from seedbed_mock.recording.differences import DifferenceLog, Seen, case_of_message
+from seedbed_mock.recording.http_connection import UpstreamError
 from seedbed_mock.recording.spending import FREE, is_ambiguous, may_be_paid
 from seedbed_mock.recording.transit import BodyKeeper, SentBody, context_of, operation_of
-from seedbed_mock.recording.upstream import UpstreamError
 from seedbed_mock.request_body import LARGEST_BODY
 from seedbed_mock.responses import ApiResponse, ServiceError
 
@@ -286,9 +286,14 @@ class Relay:
     async def _send_back(self, call: Call, response: UpstreamResponse, connection: ClientConnection) -> None:
         await connection.send({"type": "http.response.start", "status": response.status, "headers": _head(response)})
         try:
-            async for chunk in response.chunks():
-                call.kept.add(chunk)
-                await connection.send_body(chunk)
+            async with contextlib.aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    call.kept.add(chunk)
+                    await connection.send_body(chunk)
+                    # What a creation has cost is read for the bill even if nobody waits for it.
+                    if connection.has_left and not (call.operation == "createTask" and call.kept.is_whole):
+                        call.error = "the client left before it had the whole response"
+                        return
         except UpstreamError as error:
             call.error = str(error)
             # As the service does it: a caller must not take a part of a body for the whole.

@@ -1,4 +1,4 @@
-"""The connection to the upstream service of the proxy: requests and responses as streams, errors as sentences.
+"""The upstream service of the proxy: requests and responses as streams on kept connections, errors as sentences.
 
 Certificates are verified, redirects are not followed, no request is repeated, and every wait has a deadline.
 """
@@ -6,18 +6,17 @@ Certificates are verified, redirects are not followed, no request is repeated, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from collections import deque
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import httpcore2
-
+from seedbed_mock.recording.http_connection import HttpConnection, UpstreamError, connect
 from seedbed_mock.settings import SettingsError, base_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from seedbed_mock.journal import Headers
 
@@ -44,18 +43,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 """Headers that are about one connection only (RFC 9110, section 7.6.1)."""
 
-
-class UpstreamError(Exception):
-    """The upstream service gave no response, or not the whole of one; the message is one sentence.
-
-    Args:
-        message: What happened.
-        was_sent: Whether the request, or a part of it, may have reached the service.
-    """
-
-    def __init__(self, message: str, *, was_sent: bool = True) -> None:
-        super().__init__(message)
-        self.was_sent = was_sent
+_REPLACED: Final = frozenset({b"host", b"expect"})
 
 
 def parse_upstream(text: str) -> str:
@@ -105,32 +93,33 @@ class UpstreamResponse:
     """A response whose body is still to come.
 
     Args:
-        response: Response of httpcore2.
-        host: Name of the service for messages.
+        connection: Connection on which it arrives.
+        timeout: Seconds within which each 64 KiB of the body have to arrive.
+        release: Called when the connection is not needed any more.
 
     Attributes:
         status: HTTP status.
         headers: Its headers, without those that are about one connection only.
     """
 
-    def __init__(self, response: httpcore2.Response, host: str) -> None:
-        self.status = response.status
-        self.headers = end_to_end(response.headers)
-        self._response = response
-        self._host = host
+    def __init__(self, connection: HttpConnection, timeout: float, release: Callable[[HttpConnection], object]) -> None:
+        self.status = connection.status
+        self.headers = end_to_end(connection.headers)
+        self._connection = connection
+        self._timeout = timeout
+        self._release = release
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives, with its content encoding.
 
         Raises:
             UpstreamError: The body ends early.
         """
         try:
-            with _sentences(self._host):
-                async for chunk in self._response.aiter_stream():
-                    yield chunk
+            async for chunk in self._connection.chunks(self._timeout):
+                yield chunk
         finally:
-            await self._response.aclose()
+            self._release(self._connection)
 
 
 class Upstream:
@@ -138,7 +127,7 @@ class Upstream:
 
     Args:
         url: Its base URL, as :func:`parse_upstream` returns it.
-        timeout: Seconds within which a response has to begin, and each further part of it has to arrive.
+        timeout: Seconds within which a response has to begin, and each further 64 KiB of it have to arrive.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -146,9 +135,15 @@ class Upstream:
         parts = urlsplit(url)
         self.host = parts.netloc
         self._prefix = parts.path.encode()
-        self._origin = (parts.scheme.encode(), (parts.hostname or "").encode("idna"), parts.port)
+        self._host_header = b"host", self.host.encode("idna")
+        self._name = (parts.hostname or "").encode("idna").decode()
+        self._is_secure = parts.scheme == "https"
+        self._port = parts.port or (443 if self._is_secure else 80)
+        self._tls: ssl.SSLContext | None = None
         self._timeout = timeout
-        self._pool: httpcore2.AsyncConnectionPool | None = None
+        self._room = asyncio.Semaphore(_MAX_CONNECTIONS)
+        self._busy = set[HttpConnection]()
+        self._idle = deque[HttpConnection]()
 
     async def open(
         self, method: str, target: bytes, headers: Headers, content: bytes | AsyncIterable[bytes] = b""
@@ -164,67 +159,62 @@ class Upstream:
         Raises:
             UpstreamError: There is no response.
         """
-        scheme, host, port = self._origin
-        kept = [(name, value) for name, value in end_to_end(headers) if name.lower() not in {b"host", b"expect"}]
+        kept = [(name, value) for name, value in end_to_end(headers) if name.lower() not in _REPLACED]
         if not isinstance(content, bytes) and not any(name.lower() == b"content-length" for name, _ in kept):
             kept.append((b"transfer-encoding", b"chunked"))
-        waits = {"connect": _CONNECT_SECONDS, "pool": _CONNECT_SECONDS, "read": self._timeout, "write": self._timeout}
-        request = httpcore2.Request(
-            method,
-            httpcore2.URL(scheme=scheme, host=host, port=port, target=self._prefix + target),
-            headers=[(b"host", self.host.encode("idna")), *kept],
-            content=content,
-            extensions={"timeout": waits},
-        )
-        if self._pool is None:
-            self._pool = self._make_pool()
-        with _sentences(self.host):
-            async with asyncio.timeout(self._timeout + _CONNECT_SECONDS):
-                return UpstreamResponse(await self._pool.handle_async_request(request), self.host)
+        connection = await self._acquire()
+        try:
+            await connection.request(method, self._prefix + target, (self._host_header, *kept), content, self._timeout)
+        except BaseException:
+            connection.close()
+            self._release(connection)
+            raise
+        return UpstreamResponse(connection, self._timeout, self._release)
 
-    def _make_pool(self) -> httpcore2.AsyncConnectionPool:
-        return httpcore2.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context() if self._origin[0] == b"https" else None,
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_MAX_CONNECTIONS,
-            keepalive_expiry=_IDLE_SECONDS,
-        )
+    async def _acquire(self) -> HttpConnection:
+        """Return a connection that is kept from an earlier request, or a new one."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._room.acquire()
+        except TimeoutError as error:
+            problem = f"{self.host} still has {_MAX_CONNECTIONS} requests to respond to"
+            raise UpstreamError(problem, was_sent=False) from error
+        self._close_expired()
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.is_usable:
+                    break
+            else:
+                if self._is_secure and not self._tls:
+                    # In a thread: reading the certificates of the system takes tens of milliseconds.
+                    self._tls = await asyncio.to_thread(ssl.create_default_context)
+                connection = await connect(self._name, self._port, self._tls, self.host, _CONNECT_SECONDS)
+        except BaseException:
+            self._room.release()
+            raise
+        self._busy.add(connection)
+        return connection
+
+    def _release(self, connection: HttpConnection) -> None:
+        if connection not in self._busy:
+            return
+        self._busy.remove(connection)
+        self._room.release()
+        if connection.release(asyncio.get_running_loop().time()):
+            self._idle.append(connection)
+        self._close_expired()
+
+    def _close_expired(self) -> None:
+        # The longest idle one is the first, so that this looks at few that stay.
+        earliest = asyncio.get_running_loop().time() - _IDLE_SECONDS
+        while self._idle and (self._idle[0].idle_since < earliest or not self._idle[0].is_usable):
+            self._idle.popleft().close()
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._pool is not None:
-            with contextlib.suppress(Exception):
-                await self._pool.aclose()
-
-
-@contextlib.contextmanager
-def _sentences(host: str) -> Any:
-    """Raise the errors of the network as sentences that name the service."""
-    try:
-        yield
-    except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout) as error:
-        raise UpstreamError(_connect_problem(host, error), was_sent=False) from error
-    except (httpcore2.TimeoutException, TimeoutError) as error:
-        raise UpstreamError(f"{host} did not send what was expected in time") from error
-    except httpcore2.RemoteProtocolError as error:
-        raise UpstreamError(f"{host} sent no complete HTTP response ({_plain(error)})") from error
-    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        reason = _plain(error) or "connection reset"
-        raise UpstreamError(f"{host} broke the connection ({reason})") from error
-
-
-def _connect_problem(host: str, error: Exception) -> str:
-    if isinstance(error, httpcore2.TimeoutException):
-        return f"{host} could not be reached in {_CONNECT_SECONDS:g} seconds"
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate of {host} is not accepted ({cause.verify_message.rstrip('.')})"
-    if cause is not None:
-        return f"the TLS handshake with {host} failed ({_plain(cause)})"
-    return f"{host} could not be reached ({_plain(error) or 'connection refused'})"
-
-
-def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200]
+        for connection in (*self._busy, *self._idle):
+            connection.close()
+        self._idle.clear()
+        # A transport ends in the next turn of the loop, which may be the last.
+        await asyncio.sleep(0)
