@@ -129,7 +129,11 @@ def test_a_program_that_hangs_after_an_error_is_stopped(
 CONTROLS = {
     "never calls": ("true", "The program never called the API"),
     "ignores the base URL and the proxy": ("env -i sh -c 'exit 0'", "takes no account of the proxy"),
-    "ends with an error": ("echo 'no such key' >&2; exit 3", "never called"),
+    "ends with an error": (
+        "echo 'no such key' >&2; exit 3",
+        "never called the API, and ended with exit code 3 (no such",
+    ),
+    "ends without a word": ("exit 3", "never called the API, and ended with exit code 3 (it printed no error)."),
     "does not end": ("sleep 1000", "never called"),
 }
 

@@ -168,6 +168,9 @@ def patience_of(options: ServerOptions) -> float:
 
 def control_problem(calm: Observation, control: ControlRun, deadline: float) -> str:
     """Return why nothing can be concluded from a calm run, in one sentence; empty if something can."""
+    last = (calm.exit.errors.strip().splitlines()[-1:] or ["it printed no error"])[0][:200]
+    if not calm.entries and calm.exit.code:
+        return f"The program never called the API, and ended with exit code {calm.exit.code} ({last})."
     if not calm.entries:
         return (
             "The program never called the API: it calls another address than SEEDBED_BASE_URL and takes no account of "
@@ -176,8 +179,7 @@ def control_problem(calm: Observation, control: ControlRun, deadline: float) -> 
     if calm.exit.code is None:
         return f"Without any fault, the program did not end within {deadline:g} s; pass a longer --deadline."
     if calm.exit.code:
-        last = calm.exit.errors.strip().splitlines()[-1:] or ["it printed no error"]
-        return f"Without any fault, the program ended with exit code {calm.exit.code} ({last[0][:200]})."
+        return f"Without any fault, the program ended with exit code {calm.exit.code} ({last})."
     if not obtained(calm, fetches=control.fetches):
         refused = next((each for each in calm.calls if each.case != "done"), None)
         because = f"; {refused.operation} was answered with code {refused.code}" if refused else ""
