@@ -3,7 +3,9 @@
 import base64
 import contextlib
 import gzip
+import importlib
 import json
+import os
 import re
 import signal
 import socket
@@ -11,7 +13,9 @@ import ssl
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,8 @@ FIELDS = job_api().fields
 STATES = job_api().states
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
 PRICE = default_profile().credits
+brotli: Any = importlib.import_module("brotli")
+zstd: Any = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 KEY = "sk-live+4f/9a=27&c1 é"[:-2] + "7788"
 _BODY = b'{"code":200,"msg":"success","data":1234567}'
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY) + _BODY
@@ -578,6 +584,55 @@ def test_the_key_goes_to_the_service_only(proxy_to: Proxies, receive: Any, tmp_p
     # A list, because pytest would take minutes to explain a difference of these texts.
     assert [form for form in forms if form in kept] == []
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+
+
+CODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": lambda body: zlib.compress(body)[2:-4],
+    "br": partial(brotli.compress, quality=1),
+    "zstd": zstd.compress,
+    "gzip, br": lambda body: brotli.compress(gzip.compress(body), quality=1),
+    "x-unknown": lambda body: b"\xff" + body,
+    "gzip, x-unknown": lambda body: b"\xff" + gzip.compress(body),
+    "br, identity": partial(brotli.compress, quality=1),
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "size"), [*((each, 10) for each in CODERS), ("gzip", 1_200_000), ("x-unknown", 1_200_000)]
+)
+def test_a_compressed_body_hides_no_key(
+    encoding: str, size: int, proxy_to: Proxies, receive: Any, tmp_path: Path
+) -> None:
+    noise = base64.b64encode(os.urandom(size)).decode()
+    echo = json.dumps({"code": 200, "msg": KEY, "data": {"taskId": "t-1", "noise": noise}}).encode()
+    sent = CODERS[encoding](json.dumps({**GOOD, "echo": KEY}).encode())
+    body = CODERS[encoding](echo)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    proxy = proxy_to(receive(head + body).url, record=tmp_path)
+    with client_of(proxy, KEY) as client:
+        request = client.build_request("POST", CREATE, content=sent, headers={"Content-Encoding": encoding})
+        response = client.send(request, stream=True)
+        assert b"".join(response.iter_raw()) == body
+    journal = json.dumps(proxy.control("GET", "journal"))
+    proxy.stop()
+    names = [path for path in tmp_path.iterdir() if path.suffix != ".har"]
+    assert len(names) == (size > 10 and "x-unknown" not in encoding)
+    recording = next(tmp_path.glob("*.har")).read_bytes()
+    entry = json.loads(recording)["log"]["entries"][0]
+    for kept in (recording, *(path.read_bytes() for path in names), journal.encode()):
+        assert KEY.encode() not in kept
+        assert sent not in kept
+        assert body not in kept
+    content = entry["response"]["content"].get("text", "")
+    assert "content-encoding" not in json.dumps(entry).lower()
+    if "x-unknown" in encoding:
+        assert not content
+        assert entry["_error"] == "the response cannot be read: its content encoding x-unknown is unknown"
+    else:
+        assert names or json.loads(content)["data"]["taskId"] == "t-1"
+        assert json.loads(entry["request"]["postData"]["text"])["echo"].startswith("key-")
 
 
 def test_web_pages_cannot_use_the_proxy(proxy_to: Proxies) -> None:

@@ -1,9 +1,13 @@
 """Recordings, and their replay with the service gone: by our client, by a Node program, and call by call."""
 
 import asyncio
+import base64
+import gzip
+import importlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 from seedbed_client import AsyncSeedreamClient, PollingSchedule, PollingStep, SeedreamClient
 from seedbed_mock import MockServer, running
 from seedbed_mock.cli import main
+from seedbed_mock.faults.effects import APPLIED_HEADER
 from seedbed_mock.proxy import ProxyOptions, start_proxy
 from seedbed_mock.recording.archive import HarExchange, HarFile, load_recordings
 from seedbed_mock.recording.script import Playback, TaskScript
@@ -20,6 +25,8 @@ from seedbed_mock.settings import SettingsError
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 
+brotli: Any = importlib.import_module("brotli")
+zstd: Any = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 CREATE = default_contract().operation.path
 RECORD = job_api().record_info
 CREDIT = job_api().credit.path
@@ -129,6 +136,86 @@ def test_refusals_come_in_their_order(recorded: Callable[..., Any], tmp_path: Pa
         assert session(client, server) == codes
         ids = [call["task_id"] for call in server.calls]
         assert len({*ids}) == 3
+
+
+def test_faults_apply_to_recorded_responses_as_to_those_of_the_mock_server(
+    recorded: Callable[..., Any], tmp_path: Path
+) -> None:
+    recorded(lambda client, _: (whole_life(client, _), client.get(CREDIT)))
+
+    def codes(server: MockServer) -> list[int | None]:
+        """Return the codes of calls with rules from all sources, ``None`` for a connection that broke."""
+        server.add_faults("429; op=createTask; times=2", "wire.cut-short; op=recordInfo; nth=2")
+        marked = {**GOOD, FIELDS.input: {**GOOD[FIELDS.input], "prompt": "A hill [[fault: 402]]"}}
+        found: list[int | None] = []
+
+        def call(method: str, target: str, rule: str = "", **arguments: Any) -> Any:
+            headers = {local.FAULT_HEADER: rule} if rule else {}
+            try:
+                response = client.request(method, target, headers=headers | arguments.pop("headers", {}), **arguments)
+            except httpx2.RemoteProtocolError:
+                found.append(None)
+                return None
+            content = response.json() if response.content else {"code": response.status_code, "data": None}
+            found.append(content["code"])
+            assert (APPLIED_HEADER in response.headers) is (found[-1] not in {200, 422} or rule.startswith("delay"))
+            return content["data"]
+
+        with client_of(server.url) as client:
+            for rule in ("", "503", "", ""):
+                data = call("POST", CREATE, rule, json=GOOD)
+            call("POST", CREATE, json=marked)
+            for rule in ("", "", "500; p=0", "delay seconds=0.01", "answer.status status=502"):
+                call("GET", f"{RECORD.path}?{RECORD.query}={data['taskId']}", rule)
+            call("GET", CREDIT, "nonsense")
+            call("GET", CREDIT, headers={"Authorization": "Bearer seedbed-455"})
+            call("GET", CREDIT, "task.fail")
+        assert [rule["hits"] for rule in server.control("GET", "faults")["faults"]] == [2, 1]
+        return found
+
+    with running() as server:
+        expected = codes(server)
+    with running(replay=tmp_path, replay_strict=True) as server:
+        assert codes(server) == expected
+        assert [call["fault"] != "" for call in server.calls[:4]] == [True, True, True, False]
+
+
+def test_a_fault_counts_once_where_the_recording_has_no_response(recorded: Callable[..., Any], tmp_path: Path) -> None:
+    recorded(lambda client, _: client.get(CREDIT))
+    with running(replay=tmp_path, task_seconds=0) as server, client_of(server.url) as client:
+        server.add_faults("500; op=createTask; nth=2")
+        assert [client.post(CREATE, json=GOOD).json()["code"] for _ in range(3)] == [200, 500, 200]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "x-unknown"])
+def test_compressed_responses_are_replayed_with_the_urls_of_this_server(
+    encoding: str, recorded: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other tools record compressed bodies as they were on the wire."""
+    task_id, _ = recorded(whole_life)
+    path = next(tmp_path.glob("*.har"))
+    document = json.loads(path.read_text())
+    coders = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress}
+    for entry in document["log"]["entries"]:
+        content = entry["response"]["content"]
+        if "text" in content and content.get("encoding") != "base64":
+            coded = coders.get(encoding, lambda body: b"\xff" + body)(content["text"].encode())
+            content |= {"text": base64.b64encode(coded).decode(), "encoding": "base64"}
+            entry["response"]["headers"].append({"name": "Content-Encoding", "value": encoding})
+    path.write_text(json.dumps(document))
+    stretch(tmp_path, 0.001)
+    with running(replay=tmp_path, replay_strict=True) as server, client_of(server.url) as client:
+        answer = client.post(CREATE, json=GOOD)
+        if encoding == "x-unknown":
+            assert answer.status_code == 404
+            assert "its content encoding x-unknown is unknown" in caplog.text
+            return
+        assert answer.json()["data"]["taskId"] == task_id
+        assert "content-encoding" not in answer.headers
+        server.advance(60)
+        url = json.loads(record(client, task_id)["data"]["resultJson"])["resultUrls"][0]
+        assert url.startswith(server.url)
+        assert httpx2.get(url, trust_env=False).content[:2] == b"\xff\xd8"
 
 
 def fetch_of(state: str, at: float, code: int = 200) -> HarExchange:

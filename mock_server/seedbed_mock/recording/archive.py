@@ -11,7 +11,6 @@ import hashlib
 import json
 import mimetypes
 import re
-import zlib
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,6 +22,7 @@ import msgspec
 from seedbed_schemas import __version__
 
 from seedbed_mock.accounts import fingerprint
+from seedbed_mock.recording.codings import decoded_body, encoding_of, problem_of_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,13 +36,12 @@ LARGEST_INLINE: Final = 64 * 1024
 LARGEST_BODY: Final = 256 * 1024 * 1024
 """In bytes: a body is recorded up to this size."""
 
-_LARGEST_DECODED = 16 * 1024 * 1024
 _SECRET_HEADERS = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"api-key"})
 _COOKIES = frozenset({b"cookie", b"set-cookie"})
 _SECRET_PARAMETERS = frozenset(
     {"key", "apikey", "api_key", "api-key", "token", "access_token", "auth", "authorization"}
 )
-_WINDOWS = {b"gzip": zlib.MAX_WBITS + 16, b"x-gzip": zlib.MAX_WBITS + 16, b"deflate": zlib.MAX_WBITS}
+_ENCODED_HEADERS = frozenset({b"content-encoding", b"content-length"})
 _FINGERPRINT = re.compile(r"key-[0-9a-f]{12}")
 _SHORTEST_SECRET = 4
 _REMOVED = b"[removed]"
@@ -93,29 +92,29 @@ class HarExchange(msgspec.Struct, frozen=True, kw_only=True):
         """Media type of the response, without parameters."""
         return self.header(b"content-type").decode("latin-1").partition(";")[0].strip().lower()
 
-    def decoded(self) -> HarExchange:
-        """Return the exchange without a content encoding of the response, if that can be removed."""
-        encoding = self.header(b"content-encoding").strip().lower()
-        content = decoded_body(self.response, encoding) if encoding and self.response else None
-        if content is None:
-            return self
-        dropped = {b"content-encoding", b"content-length"}
-        headers = tuple(each for each in self.response_headers if each[0].lower() not in dropped)
-        return msgspec.structs.replace(self, response=content, response_headers=headers)
+    def decoded(self, folder: Path = Path()) -> HarExchange:
+        """Return the exchange with bodies without content encodings.
 
+        A body that cannot be decoded is left out, and ``error`` says so: it may hold a secret, and the URLs of results.
 
-def decoded_body(body: bytes, encoding: bytes) -> bytes | None:
-    """Return a body without its content encoding; ``None`` if it cannot be decoded, or would be very large."""
-    if encoding in {b"", b"identity"}:
-        return body
-    if (window := _WINDOWS.get(encoding)) is None:
-        return None
-    decoder = zlib.decompressobj(window)
-    try:
-        content = decoder.decompress(body, _LARGEST_DECODED)
-    except zlib.error:
-        return None
-    return content if decoder.eof else None
+        Args:
+            folder: Directory of the file with the body.
+        """
+        changes: dict[str, Any] = {}
+        for part, headers in (("request", self.request_headers), ("response", self.response_headers)):
+            encoding = encoding_of(headers)
+            if not encoding or (part == "response" and not (self.response or self.body_file)):
+                continue
+            body: bytes = getattr(self, part)
+            if part == "response" and self.body_file:
+                body = (folder / self.body_file).read_bytes()
+                changes |= {"body_file": "", "body_size": 0}
+            content = decoded_body(body, encoding)
+            if content is None:
+                changes["error"] = self.error or f"the {part} cannot be read: {problem_of_encoding(encoding)}"
+            kept = tuple(each for each in headers if each[0].lower() not in _ENCODED_HEADERS)
+            changes |= {part: content or b"", f"{part}_headers": kept}
+        return msgspec.structs.replace(self, **changes) if changes else self
 
 
 class Redactor:
@@ -185,7 +184,8 @@ class Redactor:
         return tuple(kept)
 
     def exchange(self, exchange: HarExchange) -> HarExchange:
-        """Return an exchange without secrets."""
+        """Return an exchange without content encodings, in which secrets would not be found, and without secrets."""
+        exchange = exchange.decoded()
         return msgspec.structs.replace(
             exchange,
             url=self.url(exchange.url),
@@ -239,7 +239,6 @@ def har_document(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def har_entry(exchange: HarExchange) -> dict[str, Any]:
     """Return an exchange without secrets as an entry of a HAR file."""
-    exchange = exchange.decoded()
     request: dict[str, Any] = {
         "method": exchange.method,
         "url": exchange.url,
@@ -329,6 +328,7 @@ class HarFile:
         Raises:
             OSError: The file cannot be written.
         """
+        exchange = exchange.decoded(self.folder)
         body = exchange.response
         if len(body) > LARGEST_INLINE and not exchange.body_file:
             name = self.keep_body(body, exchange.media_type)
@@ -369,7 +369,7 @@ def load_recordings(folder: Path) -> list[HarExchange]:
     files = sorted(folder.glob("*.har"))
     if not files:
         raise RecordingError(f"{folder} contains no HAR file; make one with seedbed proxy --record {folder}.")
-    return sorted((each for path in files for each in _read(path)), key=lambda each: each.started)
+    return sorted((each.decoded(folder) for path in files for each in _read(path)), key=lambda each: each.started)
 
 
 def _read(path: Path) -> Iterator[HarExchange]:

@@ -20,7 +20,8 @@ from seedbed_mock.clock import real_monotonic, real_time
 from seedbed_mock.faults.connection import BrokenConnectionError, ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseEffect, ResponseReplacedError
 from seedbed_mock.journal import UNMATCHED, JournalEntry, truncated
-from seedbed_mock.recording.archive import HarExchange, Redactor, decoded_body
+from seedbed_mock.recording.archive import HarExchange, Redactor
+from seedbed_mock.recording.codings import decoded_body, encoding_of, problem_of_encoding
 from seedbed_mock.recording.differences import DifferenceLog, Seen, case_of_message
 from seedbed_mock.recording.http_connection import UpstreamError
 from seedbed_mock.recording.spending import FREE, is_ambiguous, may_be_paid
@@ -49,6 +50,7 @@ _BAD_GATEWAY: Final = 502
 _LARGEST_BROKEN = 8 * 1024 * 1024
 """In bytes: up to this size, a response is read before a fault breaks it."""
 
+_MOST_PROBLEMS = 100
 _OWN_HEADERS = b"x-seedbed"
 _NO_BODY = frozenset({204, 304})
 
@@ -151,6 +153,7 @@ class Relay:
         self._differences = differences
         self._callbacks = callbacks
         self._recorder = recorder
+        self._problems = set[str]()
         self._codes = service.catalogue.codes
         self._success = service.dialect.cases["done"].number(self._codes)
         failures = {service.dialect.cases[name].number(self._codes) for name in ("internal_error", "generation_failed")}
@@ -330,19 +333,35 @@ class Relay:
         duration = (real_monotonic() - call.started) * 1000
         content = None
         if call.is_complete and call.kept.is_whole and not body_file:
-            content = decoded_body(body, headers.get(b"content-encoding", b"").strip().lower())
+            content = self._decoded(call, body)
         envelope = _envelope(content)
         try:
             self._settle(call, envelope)
             if call.own is None and content is not None and call.operation:
                 self._compare(call, content)
-            self._journal(call, content if content is not None else body, envelope, duration)
+            if content is None and not encoding_of(call.response_headers):
+                content = body
+            self._journal(call, content or b"", envelope, duration)
             if self._recorder and (call.own is None or call.own.case == "bad_gateway"):
                 self._record(self._recorder, call, body, body_file, duration)
                 if call.operation == "recordInfo":
                     self._recorder.keep_results(envelope, call.redactor)
         except Exception as error:
             self._service.report(error, call.scope["path"])
+
+    def _decoded(self, call: Call, body: bytes) -> bytes | None:
+        """Return a body without its content encoding, ``None`` if it cannot be decoded."""
+        encoding = encoding_of(call.response_headers)
+        content = decoded_body(body, encoding)
+        if content is None:
+            self._warn(f"the response cannot be read: {problem_of_encoding(encoding)}")
+        return content
+
+    def _warn(self, problem: str) -> None:
+        """Log once that an exchange cannot be read. Few problems are remembered: a service can make up any number."""
+        if problem not in self._problems and len(self._problems) < _MOST_PROBLEMS:
+            self._problems.add(problem)
+            _log.warning("An exchange is neither checked nor recorded as a whole: %s.", problem)
 
     def _settle(self, call: Call, envelope: Mapping[str, Any]) -> None:
         """Note what the request has cost."""
@@ -444,7 +463,12 @@ class Relay:
             operation=call.operation,
             task_id=call.context.task_id,
         )
+        exchange = exchange.decoded(recorder.folder)
+        if exchange.error != call.error:
+            self._warn(exchange.error)
         recorder.add(call.redactor.exchange(exchange))
+        if body_file and not exchange.body_file:
+            (recorder.folder / body_file).unlink()
 
     async def close(self) -> None:
         """Finish the recording and close all connections."""

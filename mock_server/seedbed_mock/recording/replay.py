@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import logging
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +17,8 @@ from seedbed_mock import handlers
 from seedbed_mock.callbacks.sender import DeliveryError, send_callback
 from seedbed_mock.callbacks.targets import AllowList, TargetRefusedError, UnknownTargetError, resolve
 from seedbed_mock.clock import real_monotonic
+from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
+from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
 from seedbed_mock.journal import CALLBACK, UNMATCHED, JournalEntry, truncated
 from seedbed_mock.recording.archive import HarExchange, RecordingError, load_recordings
 from seedbed_mock.recording.script import (
@@ -40,11 +43,14 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from seedbed_mock.faults.engine import ActiveRule
     from seedbed_mock.responses import ResponseWriter
     from seedbed_mock.state import RequestContext, Service
 
     Respond = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
+
+_log = logging.getLogger("seedbed")
 
 _NOT_FOUND: Final = 404
 _NOT_REPLAYED: Final = frozenset({b"content-length", b"content-encoding", b"date", b"server", b"alt-svc"})
@@ -68,6 +74,8 @@ def open_replay(folder: Path, service: Service, writer: ResponseWriter, respond:
         exchanges = load_recordings(folder)
     except RecordingError as error:
         raise SettingsError(str(error)) from error
+    for problem, number in Counter(each.error for each in exchanges if each.status and each.error).items():
+        _log.warning("Not replayed: %d of the recorded responses (%s).", number, problem)
     return Replay(service, writer, respond, lambda: Script(exchanges, paths))
 
 
@@ -123,33 +131,74 @@ class Replay:
         if scope["path"].startswith(RECORDED):
             await self._image(image)(scope, receive, send)
             return
-        found = self._find(scope, context, sent)
-        if found is None and not self._service.options.replay_strict:
+        find = self._find(scope, context, sent)
+        if find is None and not self._service.options.replay_strict:
             await self._respond(scope, _again(sent, receive), send)
             return
-        response = self._unknown(scope) if found is None else self._answer(found, context)
-        await response(scope, receive, send)
+        response = self._answer(scope, context, find)
+        if not sent.is_complete:
+            # The rest of the body may still arrive, and would be taken for the next request.
+            response.headers["connection"] = "close"
+        fault = context.settle_fault()
         self._journal(scope, context, response, (real_monotonic() - started) * 1000)
+        await self._send(response, fault, ClientConnection.of(scope, receive, send))
 
-    def _find(self, scope: Scope, context: RequestContext, sent: SentBody) -> HarExchange | bytes | None:
-        """Return what was recorded of a request, ``None`` if nothing was, or no more."""
+    async def _send(self, response: ApiResponse, fault: ActiveRule | None, connection: ClientConnection) -> None:
+        """Send a response as a fault lets it through."""
+        effect = fault.rule.effect if fault else None
+        if fault:
+            response.headers[APPLIED_HEADER] = str(fault.rule)
+        if isinstance(effect, ConnectionEffect):
+            await effect.send(response, connection)
+            return
+        if fault and isinstance(effect, Delay):
+            has_left = await sleep_by_clock(self._service.clock, effect.draw(fault.random), connection.receive)
+            if has_left:
+                return
+        await response(connection.scope, connection.receive, connection.send)
+
+    def _find(self, scope: Scope, context: RequestContext, sent: SentBody) -> Callable[[], HarExchange | bytes] | None:
+        """Return a function that takes what was recorded of a request, ``None`` if nothing was, or no more."""
         query = scope["query_string"].decode("latin-1")
         if context.operation == "createTask":
             with contextlib.suppress(ServiceError):
                 handlers.parse_request(self._service, context)
             recorded = self._script.creations.get(creation_key(context.request), deque())
-            return self._create(context, recorded.popleft()) if recorded else None
+            return (lambda: self._create(context, recorded.popleft())) if recorded else None
         if context.operation == "recordInfo":
             context.task_id = context.query.get(self._service.shared.record_info.query, "")
             if context.task_id in self._script.tasks:
                 created, playback = self._playback(context.task_id)
-                return playback.fetch((self._service.clock.now() - created) * 1000 * self._speed)
+                return lambda: playback.fetch((self._service.clock.now() - created) * 1000 * self._speed)
         key = (scope["method"], f"{scope['path']}?{query}" if query else scope["path"], sent.head)
         recorded = self._script.others.get(key, deque())
-        if recorded:
-            self._last[key] = recorded.popleft()
-        # A balance, for example, is asked for any number of times.
-        return self._last.get(key)
+
+        def take() -> HarExchange:
+            if recorded:
+                self._last[key] = recorded.popleft()
+            # A balance, for example, is asked for any number of times.
+            return self._last[key]
+
+        return take if recorded or key in self._last else None
+
+    def _answer(
+        self, scope: Scope, context: RequestContext, find: Callable[[], HarExchange | bytes] | None
+    ) -> ApiResponse:
+        """Return the response of a fault, or what was recorded, which stays for the next request otherwise."""
+        service, space = self._service, context.space
+        try:
+            # Any key is accepted, since a recording has none. One of the mock server may name a space, or give a rule.
+            handlers.authenticate(service, context)
+        except ServiceError:
+            context.space = space
+        try:
+            if context.operation:
+                handlers.apply_fault(service, context)
+        except ResponseReplacedError as replaced:
+            return replaced.effect.respond(self._writer)
+        except ServiceError as error:
+            return self._writer.error(error)
+        return self._unknown(scope) if find is None else self._recorded(find(), context)
 
     def _playback(self, task_id: str) -> tuple[float, Playback]:
         if task_id not in self._playbacks:
@@ -168,18 +217,14 @@ class Replay:
                     delivery.add_done_callback(self._deliveries.discard)
         return recorded
 
-    def _answer(self, found: HarExchange | bytes, context: RequestContext) -> ApiResponse:
+    def _recorded(self, found: HarExchange | bytes, context: RequestContext) -> ApiResponse:
         base = self._service.url_for_clients(context.base_url)
         if isinstance(found, bytes):
             content = localised(found, base, self._script.images)
             return ApiResponse(_code(content) or 0, "replayed", content, 200, self._service.dialect.media_type)
-        content = content_of(found)
-        encoded = found.header(b"content-encoding")
-        if not encoded:
-            content = localised(content, base, self._script.images)
+        content = localised(content_of(found), base, self._script.images)
         response = ApiResponse(_code(content) or 0, "replayed", content, found.status)
         kept = [each for each in end_to_end(found.response_headers) if each[0].lower() not in _NOT_REPLAYED]
-        kept += [(b"content-encoding", encoded)] if encoded else []
         own = [each for each in response.raw_headers if each[0] != b"content-type"]
         kept = [(name.lower(), value) for name, value in kept if not name.lower().startswith(b"x-seedbed")]
         response.raw_headers = [*own, *kept]
@@ -201,7 +246,7 @@ class Replay:
 
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
         query, journal = scope["query_string"].decode("latin-1"), context.space.journal
-        is_known = bool(context.operation) and response.case == "replayed"
+        is_known = bool(context.operation) and response.case != "not_recorded"
         journal.add(
             JournalEntry(
                 number=journal.next_number(),
@@ -219,6 +264,7 @@ class Replay:
                 answer=truncated(response.body),
                 task_id=context.task_id,
                 duration=duration,
+                fault=context.fault.describe() if context.fault else "",
                 hint="" if is_known else "The recording has no response to this request.",
             )
         )
