@@ -47,14 +47,19 @@ def started(command: list[str], port: int) -> Iterator[float]:
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for_answer(port)
+        wait_for_answer(port)
         yield time.perf_counter() - began
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for_answer(port: int) -> None:
+def wait_for_answer(port: int) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        TimeoutError: It does not.
+    """
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((local.HOST, port)):

@@ -15,6 +15,8 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TextIO
 
 import msgspec
@@ -123,9 +125,11 @@ class JournalLog:
             found, missed = [each for each in found if is_problem(each[1])], 0
         if len(found) > _LINES_AT_ONCE:
             # Problems come first, and the newest of all others next.
-            chosen = sorted(found, key=lambda each: (not is_problem(each[1]), -each[1].number))[:_LINES_AT_ONCE]
+            problems = [each for each in found if is_problem(each[1])][-_LINES_AT_ONCE:]
+            room, others = _LINES_AT_ONCE - len(problems), (each for each in reversed(found) if not is_problem(each[1]))
+            chosen = sorted([*problems, *islice(others, room)], key=lambda each: each[1].number)
             missed += len(found) - len(chosen)
-            found = sorted(chosen, key=lambda each: each[1].number)
+            found = chosen
         missed += self._dropped
         if not found and not missed:
             return
@@ -169,19 +173,22 @@ class _JsonFormat:
 
     def line(self, space: str, entry: JournalEntry) -> str:
         """Return an entry as a line of JSON in ASCII, so that no text of a client can change its meaning."""
-        fields = {name: getattr(entry, name) for name in _JSON_FIELDS}
+        at = min(max(entry.at, 0), LATEST)
         values: dict[str, Any] = {
-            "time": _moment(entry.at).isoformat(timespec="milliseconds"),
+            "time": f"{_utc_second(at // 1000)}.{at % 1000:03}+00:00",
             "level": "warning" if is_problem(entry) else "info",
             "space": space,
-            **{name: value[:_LONGEST_FIELD] if isinstance(value, str) else value for name, value in fields.items()},
-            "duration": round(entry.duration, 3),
         }
-        if entry.kind == "callback":
+        for name, value in zip(_JSON_FIELDS, _json_fields(entry), strict=True):
+            # Most fields of most entries are empty.
+            if value or type(value) is int:
+                values[name] = value[:_LONGEST_FIELD] if type(value) is str else value
+        values["duration"] = round(entry.duration, 3)
+        if entry.kind == "callback" and entry.answer:
             values["reason"] = _text(entry.answer)
-        if self._has_bodies:
-            values |= {"request": _text(entry.request), "answer": _text(entry.answer)}
-        return _ascii({name: value for name, value in values.items() if value not in ("", None, ())})
+        bodies = (("request", entry.request), ("answer", entry.answer)) if self._has_bodies else ()
+        values |= {name: _text(body) for name, body in bodies if body}
+        return _ascii(values)
 
     def missed(self, number: int) -> str:
         """Return a line that counts the entries that are not shown."""
@@ -192,6 +199,7 @@ _JSON_FIELDS = (
     *("number", "kind", "operation", "method", "target", "code", "status", "case", "account", "task_id", "fault"),
     *("violations", "attempt", "handler", "reason", "nearest", "hint"),
 )
+_json_fields = attrgetter(*_JSON_FIELDS)
 
 
 class _TextFormat:
@@ -326,6 +334,11 @@ def _clock(entry: JournalEntry, width: int) -> str:
 @lru_cache(16)
 def _second(second: int) -> str:
     return _moment(second * 1000).astimezone().strftime("%H:%M:%S")
+
+
+@lru_cache(16)
+def _utc_second(second: int) -> str:
+    return _moment(second * 1000).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _text(body: bytes) -> str:
