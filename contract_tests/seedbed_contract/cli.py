@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 from rich.console import Console
 from seedbed_schemas import Contract, default_contract, local
+from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
 from seedbed_schemas.clauses import Level
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
@@ -28,11 +29,11 @@ from seedbed_contract.cases import accepted
 from seedbed_contract.checker import DEFAULT_TIME_LIMIT, Options, Run, max_tasks, planned_requests
 from seedbed_contract.detection import CannotCheckError
 from seedbed_contract.display import KEY_VARIABLE
-from seedbed_contract.findings import KnownFinding, Report, Stop
+from seedbed_contract.findings import Report, Stop
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report, terminal
 from seedbed_contract.reports.terminal import RunProgress
-from seedbed_contract.reports.verdict import EXIT_CODES, BaselineError, baseline_of, compare, read_baseline, verdict_of
+from seedbed_contract.reports.verdict import EXIT_CODES, baseline_of, compare, verdict_of
 from seedbed_contract.target import (
     DialectName,
     HttpStatusName,

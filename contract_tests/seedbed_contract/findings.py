@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from seedbed_schemas import Contract
+    from seedbed_schemas.baseline import KnownFinding
     from seedbed_schemas.clauses import Level
 
     from seedbed_contract.http import Exchange
@@ -141,23 +142,6 @@ class Stop:
 
     kind: Literal["time", "failures", "interrupted", "terminated", "unusable", "internal error"]
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFinding:
-    """A finding of an earlier run.
-
-    Attributes:
-        identity: Its :attr:`Finding.identity`.
-        clause: ID of the clause.
-        title: Description of the difference.
-        check: Name of the check that saw it.
-    """
-
-    identity: str
-    clause: str
-    title: str
-    check: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,16 +24,15 @@ from seedbed_contract.findings import CheckResult, Finding, Report, Sample, Stop
 from seedbed_contract.reports import html_report, json_report, junit_report, markdown_report
 from seedbed_contract.reports.terminal import show
 from seedbed_contract.reports.verdict import (
-    BaselineError,
     baseline_of,
     compare,
-    read_baseline,
     status_of,
     verdict_of,
 )
 from seedbed_contract.target import target_of
 from seedbed_mock import running
 from seedbed_mock.cli import main
+from seedbed_schemas.baseline import BaselineError, read_baseline
 from tests.hostile_targets import Behaviour, redirects, returns_html, target
 from tests.minimal_service import Served, serve
 from tests.minimal_variants import Variant

@@ -5,14 +5,12 @@ Every report and the exit code of the command take the verdict from here, so the
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from seedbed_schemas import Schema
+from seedbed_schemas.baseline import KnownFinding, baseline_text
 
-from seedbed_contract.findings import KnownFinding
 from seedbed_contract.reports.wording import counted, numbers, on_one_line
 
 if TYPE_CHECKING:
@@ -146,51 +144,6 @@ def status_counts(report: Report) -> dict[Status, int]:
 
 # Baseline
 
-_VERSION: Final = 1
-_FIELDS: Final = ("identity", "clause", "title", "check")
-_BASELINE: Final = Schema(
-    {
-        "type": "object",
-        "required": ["version", "findings"],
-        "properties": {
-            "version": {"const": _VERSION},
-            "findings": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": [*_FIELDS],
-                    "properties": {name: {"type": "string"} for name in _FIELDS},
-                },
-            },
-        },
-    },
-    name="baseline",
-)
-
-
-class BaselineError(ValueError):
-    """A baseline that cannot be used; the message says why and what to do."""
-
-
-def read_baseline(content: bytes, name: str) -> list[KnownFinding]:
-    """Return the findings of a baseline.
-
-    Args:
-        content: Content of the file.
-        name: Name of the file, for messages.
-
-    Raises:
-        BaselineError: The content is not a baseline.
-    """
-    remedy = "write it again with --write-baseline"
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BaselineError(f"{name} is not a baseline: it is not valid JSON; {remedy}.") from error
-    for violation in _BASELINE.violations(document):
-        raise BaselineError(f"{name} is not a baseline: {violation.message}; {remedy}.")
-    return [KnownFinding(*(entry[field] for field in _FIELDS)) for entry in document["findings"]]
-
 
 def compare(report: Report, known: Sequence[KnownFinding]) -> Report:
     """Return a report in which the findings of a baseline are marked as known, and those that are gone are listed."""
@@ -216,8 +169,7 @@ def baseline_of(report: Report, known: Sequence[KnownFinding]) -> str:
     entries = {entry.identity: entry for entry in known if entry.check not in judged}
     for found in report.findings:
         entries[found.identity] = KnownFinding(found.identity, found.clause, found.title, found.check)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.clause, entry.identity))
-    return json.dumps({"version": _VERSION, "findings": [asdict(entry) for entry in ordered]}, indent=2) + "\n"
+    return baseline_text(entries.values())
 
 
 def _completed_checks(report: Report) -> set[str]:

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import settings
 from rich.console import Console
 from seedbed_schemas import local
+from seedbed_schemas.baseline import BaselineError, KnownFinding
 from seedbed_schemas.clauses import Level
 from seedbed_schemas.contract import ContractError
 
@@ -35,7 +36,6 @@ from seedbed_contract.findings import (
     CheckResult,
     Covered,
     Finding,
-    KnownFinding,
     NotChecked,
     Report,
     Sample,
@@ -44,7 +44,7 @@ from seedbed_contract.findings import (
 )
 from seedbed_contract.http import OutOfTimeError
 from seedbed_contract.reports import terminal, wording
-from seedbed_contract.reports.verdict import BaselineError, compare, findings_seen, verdict_of
+from seedbed_contract.reports.verdict import compare, findings_seen, verdict_of
 from seedbed_contract.target import DialectName, HttpStatusName, TargetError
 
 if TYPE_CHECKING:
