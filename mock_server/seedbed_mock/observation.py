@@ -17,11 +17,14 @@ from urllib.parse import parse_qs, urlsplit
 from seedbed_schemas import default_contract, job_api
 
 from seedbed_mock.bill import request_key
+from seedbed_mock.durations import DurationProfile
+from seedbed_mock.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedbed_mock.journal import JournalEntry
+    from seedbed_mock.options import ServerOptions
     from seedbed_mock.state import Service
     from seedbed_mock.tasks import Task
 
@@ -35,7 +38,11 @@ PATIENCE_SECONDS: Final = 900.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 """Longest pause between two queries of a task: the vendor advises 15 to 30 seconds in the end (one good source)."""
 
+_SHARE: Final = 0.99
 _MOST_TASKS: Final = 10_000
+_CONTROL: Final = re.compile(
+    r"images=(?P<images>\d{1,9})(?P<fetches>,fetches)?(?P<acts>,callbacks)?(,repeats=(?P<times>[1-9]\d{0,8}))?"
+)
 _STATES: Final = job_api().states
 _DONE: Final = "done"
 _CONFIRMED: Final = range(200, 300)
@@ -222,6 +229,14 @@ def observe(
     )
 
 
+def patience_of(options: ServerOptions) -> float:
+    """Return for how many seconds a program must wait for a task: until nearly all have ended, but not for ever."""
+    if not isinstance(options.duration, DurationProfile):
+        return PATIENCE_SECONDS
+    longest = max(each.percentile(_SHARE) for each in options.duration.quality.values())
+    return min(longest, PATIENCE_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class ControlRun:
     """What a program does when nothing goes wrong.
@@ -231,12 +246,14 @@ class ControlRun:
         images: How many tasks have a result that it obtains.
         fetches: Whether it fetches the images.
         acts_on_callbacks: Whether it does something visible after a callback.
+        repeats: How many images of any request it may make, if ``wanted`` has no more.
     """
 
     wanted: Counter[int]
     images: int
     fetches: bool
     acts_on_callbacks: bool
+    repeats: int = 1
 
     @classmethod
     def of(cls, calm: Observation) -> ControlRun:
@@ -247,6 +264,27 @@ class ControlRun:
         )
         fetches = bool(calm.fetches)
         return cls(wanted, obtained(calm, fetches=fetches), fetches, acts)
+
+    def describe(self) -> str:
+        """Return it as text for a command line, such as ``images=2,fetches,callbacks``."""
+        repeats = max([self.repeats, *self.wanted.values()])
+        parts = {"fetches": self.fetches, "callbacks": self.acts_on_callbacks, f"repeats={repeats}": repeats > 1}
+        return ",".join([f"images={self.images}", *(name for name, holds in parts.items() if holds)])
+
+    @classmethod
+    def parse(cls, text: str) -> ControlRun:
+        """Return what a text of :meth:`describe` says, which does not keep the requests apart.
+
+        Raises:
+            SettingsError: The text is invalid.
+        """
+        if not (match := _CONTROL.fullmatch(text)):
+            raise SettingsError(
+                f"Invalid calm run {text[:60]!r}; write images=N, then fetches, callbacks or repeats=N after commas."
+            )
+        return cls(
+            Counter(), int(match["images"]), bool(match["fetches"]), bool(match["acts"]), int(match["times"] or 1)
+        )
 
 
 def control_of_test(seen: Observation, images: int) -> ControlRun:

@@ -11,24 +11,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from seedbed_schemas import Contract, local
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import for_display
 
+from seedbed_mock.drill.program import FOLDER_VARIABLE, PipeTail
+from seedbed_mock.faults.rules import RuleError
 from seedbed_mock.interception.environment import EnvironmentFormat, environment_for, write_bundle
+from seedbed_mock.observation import ControlRun, ProgramExit, control_of_test, observe, patience_of
 from seedbed_mock.options import RunOptions
 from seedbed_mock.server import start_server
 from seedbed_mock.settings import Egress, SettingsError, base_url, parse_public_url, state_folder
 from seedbed_mock.sockets import ListenError
 from seedbed_mock.stores.store import StoreError
+from seedbed_mock.verdicts import ProgramVerdict, verdicts_on
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,9 +66,65 @@ _ADOPT_ORPHANS = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
 
 
+@Parameter(name="*", negative="")
+@dataclass(frozen=True, kw_only=True)
+class VerdictOptions:
+    """Faults of a run, and what its verdicts are measured by.
+
+    Attributes:
+        fault: Fault rule that is active from the start, such as "wire.reset; op=createTask; nth=1". The verdicts of
+            seedbed drill follow the run. Repeatable.
+        calm: What the program does when nothing goes wrong, as seedbed drill prints it, such as images=1,fetches.
+        deadline: Seconds after which the program is stopped; by default it never is.
+    """
+
+    fault: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    calm: Annotated[str | None, Parameter(show_default=False)] = None
+    deadline: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lte=86_400))] = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there are verdicts."""
+        return bool(self.fault) or self.calm is not None
+
+    def apply(self, server: MockServer) -> None:
+        """Add the fault rules to a server.
+
+        Raises:
+            SettingsError: One is invalid, or the text of the calm run is.
+        """
+        if self.calm is not None:
+            ControlRun.parse(self.calm)
+        faults = server._service.faults
+        try:
+            faults.add([faults.parse(text) for text in self.fault], "control")
+        except RuleError as error:
+            raise SettingsError(f"Invalid --fault: {error}.") from error
+
+    def lines(self, server: MockServer, options: RunOptions, ended: ProgramExit, begun: int) -> Iterator[str]:
+        """Yield the verdicts against the program, each with its evidence.
+
+        Args:
+            server: The server that the program has called.
+            options: Its options.
+            ended: How the program ended.
+            begun: When it began, in Unix milliseconds of the server's clock.
+        """
+        service = server._service
+        seen = observe(service, ended, begun, service.now(), patience=patience_of(options))
+        control = control_of_test(seen, 0) if self.calm is None else ControlRun.parse(self.calm)
+        failed = ProgramVerdict(verdicts_on(seen, control)).failed
+        for name, finding in failed.items():
+            yield f"{name}: {finding.reason}"
+            yield from (f"  {each.describe()}" for each in finding.evidence)
+        if not failed:
+            yield "No verdict is against the program."
+
+
 def run(
     *command: str,
     options: RunOptions | None = None,
+    verdict: VerdictOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     config: Path | None = None,
 ) -> int:
@@ -72,6 +133,7 @@ def run(
     Args:
         command: The program and its arguments, after two dashes.
         options: Options of the server.
+        verdict: Faults, and how the program is judged.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
@@ -84,7 +146,7 @@ def run(
         return _NOT_EXECUTABLE if is_there else _NOT_FOUND
     from seedbed_mock.interception.setup import InterceptionSession  # cryptography takes time to load
 
-    options = options or RunOptions()
+    options, verdict = options or RunOptions(), verdict or VerdictOptions()
     with ExitStack() as stack:
         program = stack.enter_context(_Program())
         try:
@@ -96,6 +158,7 @@ def run(
                 InterceptionSession(options.patched_contracts, options.intercepted_hosts, options.egress, write=_say)
             )
             server = stack.enter_context(start_server(options, session.interception))
+            verdict.apply(server)
         except ListenError as error:
             return _fail(f"{error}. Choose another --port or --host.")
         except (SettingsError, ContractError, StoreError, OSError) as error:
@@ -106,8 +169,15 @@ def run(
         _say(f"{hosts} is the mock server on {url}, whose key is {server.key}.")
         # With --db, there may be tasks of earlier runs.
         earlier = _tasks(server)
-        status = program.run(command, session.environment(url))
+        begun = server._service.now()
+        variables = session.environment(url)
+        if verdict.is_wanted:  # as in the drill whose run it repeats
+            variables[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
+        status = program.run(command, variables, verdict)
         _say(_summary(server, session.interception.reporter, _tasks(server) - earlier))
+        if verdict.is_wanted:
+            for line in verdict.lines(server, options, program.ended, begun):
+                _say(line)
     return status
 
 
@@ -134,7 +204,8 @@ def _tasks(server: MockServer) -> int:
 
 def _summary(server: MockServer, reporter: Reporter, tasks: int) -> str:
     """Return what was intercepted, what passed, and what is likely wrong."""
-    calls = reporter.calls
+    # Some programs call the address in SEEDBED_BASE_URL, which is not intercepted.
+    calls = max(reporter.calls, len(server.calls))
     text = f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}."
     text += f" At the real service: {server.bill.describe()}."
     if passed := reporter.passed:
@@ -161,6 +232,7 @@ class _Program:
             self._is_in_terminal = os.tcgetpgrp(0) == os.getpgrp()
         self._is_ending = False
         self._handlers: dict[int, Any] = {}
+        self.ended = ProgramExit(None)
 
     def __enter__(self) -> Self:
         """Take the signals of this process."""
@@ -175,12 +247,13 @@ class _Program:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    def run(self, command: Sequence[str], environment: Mapping[str, str], verdict: VerdictOptions) -> int:
         """Run a command and return its exit code, as a shell would.
 
         Args:
             command: The program and its arguments.
             environment: Its environment.
+            verdict: Whether its end is judged, and after which time it is stopped.
         """
         _adopt_orphans(wanted=True)
         try:
@@ -189,12 +262,23 @@ class _Program:
                 executable=shutil.which(command[0]),
                 env=environment,
                 process_group=None if self._is_in_terminal or os.name != "posix" else 0,
+                # The verdict that it crashed rests on what it prints.
+                stderr=subprocess.PIPE if verdict.is_wanted else None,
             )
         except OSError as error:
             _say(f"cannot run {for_display(command[0])}: {error.strerror}.")
             return _NOT_EXECUTABLE
-        status = self._process.wait()
+        errors = PipeTail(self._process.stderr, sys.stderr.fileno()) if verdict.is_wanted else None
+        is_stopped = False
+        try:
+            status = self._process.wait(verdict.deadline)
+        except subprocess.TimeoutExpired:
+            _say(f"it was stopped after {verdict.deadline:g} s.")
+            is_stopped = True
+            self._on_signal(signal.SIGTERM, None)
+            status = self._process.wait()
         self._end_leftovers()
+        self.ended = ProgramExit(None if is_stopped else status, errors.text() if errors else "")
         return 128 - status if status < 0 else status
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

@@ -71,8 +71,8 @@ SUBCOMMANDS: Final = (
         "drill",
         "seedbed_mock.drill.command:drill",
         "Run a program against scenarios, and show what it would have lost at the real service.",
-        "0 no verdict is against the program; 1 there is one; 2 nothing can be concluded, or the command line is "
-        "invalid",
+        "0 no verdict is against the program, except known ones; 1 there is one; 2 nothing can be concluded, or the "
+        "command line is invalid; 130 interrupted; 143 terminated",
         "Usage: seedbed drill [OPTIONS] -- COMMAND [ARGUMENTS]",
     ),
     Subcommand(

@@ -30,6 +30,9 @@ _BACKOFF_SECONDS = (2, 8, 32)
 _LONGEST_RETRY_AFTER = 3600
 _GONE = 410
 
+_OLDEST_SIGNATURE = 300_000
+"""In milliseconds: a signature with an older timestamp may be a replayed one."""
+
 _MOST_ATTEMPTS = 100
 """Number of attempts that a callback keeps; redelivery can add any number."""
 
@@ -80,6 +83,12 @@ class CallbackFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
     signing_key: str = ""
     age: int = 0
     contradicts_record: bool = False
+
+    @property
+    def has_false_signature(self) -> bool:
+        """Whether a receiver must refuse it for its signature, which is missing, wrong or too old."""
+        is_old = abs(self.age) > _OLDEST_SIGNATURE
+        return bool(self.is_unsigned or self.signing_key or self.signed_id or is_old)
 
 
 class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -109,7 +109,7 @@ def _paid_twice(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not seen.creations:
         return _unjudged("It created no task.")
     for key, entries in seen.paid.items():
-        if len(entries) > max(calm.wanted[key], 1):
+        if len(entries) > max(calm.wanted[key], calm.repeats):
             return _failed(seen, f"The same request was paid for {len(entries)} times.", *entries)
     return _PASSED
 
@@ -120,7 +120,7 @@ def _lost_result(seen: Observation, _: ControlRun) -> RuleFinding:
         return _unjudged("No task whose ID it had succeeded.")
     for task in ended:
         # An ID that was used proves that it was read; a created task may also be left alone on purpose, and is paid.
-        if not seen.learned(task):
+        if not (seen.learned(task) or seen.fetched(task.task_id)):
             reason = f"The task {task.task_id} was paid for and succeeded, and the program never learned of it."
             return _failed(seen, reason, *_of_task(seen, task), more=[_end_of(seen, task)])
     return _PASSED
@@ -172,8 +172,7 @@ def _is_false(seen: Observation, callback: JournalEntry) -> bool:
     task = seen.tasks.get(callback.task_id)
     if not seen.signs or task is None or task.callback is None:
         return False
-    fault, tolerated = task.callback.fault, 300_000
-    return bool(fault.is_unsigned or fault.signing_key or fault.signed_id or abs(fault.age) > tolerated)
+    return task.callback.fault.has_false_signature
 
 
 def _handled_twice(seen: Observation, calm: ControlRun) -> RuleFinding:

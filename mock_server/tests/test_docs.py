@@ -328,7 +328,7 @@ def test_the_flags_of_a_command_are_documented(path: tuple[str, ...]) -> None:
         name
         for argument in COMMANDS[path].assemble_argument_collection()
         for name in argument.names
-        if argument.parse and name.startswith("-") and not name.startswith("--no-")
+        if argument.parse and name.startswith("-") and (name == argument.name or not name.startswith("--no-"))
     }
     rows = table_after(f"flags: {' '.join(path)}") if flags else []
     if path == ("run",):  # its other flags are those of the server

@@ -6,14 +6,15 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
 from seedbed_mock import MockServer, SettingsError
 from seedbed_mock.bill import Bill
-from seedbed_mock.drill.command import ReportFiles, RunningTable, show_report
+from seedbed_mock.drill.command import ReportFiles
+from seedbed_mock.drill.console import RunningTable, show_report
 from seedbed_mock.drill.report import FORMATS, closing_line, to_dict, to_html, to_junit, to_markdown
 from seedbed_mock.drill.runner import CALM, DrillReport, ScenarioResult
 from seedbed_mock.drill.timeline import WIDTH, timeline_of
@@ -89,7 +90,8 @@ def test_a_run_with_many_tasks_says_how_many_have_no_row() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("report", [REPORT, PASSED, EMPTY], ids=["failed", "passed", "empty"])
 def test_every_format_is_written_and_can_be_encoded(name: str, report: DrillReport, tmp_path: Path) -> None:
-    ReportFiles(**{name: tmp_path / "report"}).write(report)
+    reports: dict[str, Any] = {name: tmp_path / "report"}
+    ReportFiles(**reports).write(report)
     assert (tmp_path / "report").stat().st_size > 100
 
 

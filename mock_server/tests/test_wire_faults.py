@@ -20,6 +20,7 @@ import requests
 from seedbed_mock import create_app
 from seedbed_mock import server as server_module
 from seedbed_mock.app import SwappableApp
+from seedbed_mock.clock import ManualClock
 from seedbed_mock.faults.connection import (
     BrokenConnectionError,
     ClientConnection,
@@ -30,6 +31,7 @@ from seedbed_mock.faults.connection import (
     ResetConnection,
     TrickledResponse,
     TruncatedResponse,
+    sleep_by_clock,
     sleep_or_disconnect,
 )
 from seedbed_mock.request_body import read_body
@@ -443,3 +445,26 @@ def test_an_in_process_client_gets_the_whole_trickle() -> None:
 def test_an_in_process_client_waits_for_a_hang_until_it_gives_up() -> None:
     with pytest.raises(TimeoutError):
         call_in_process("hang", seconds=SHORT_SECONDS)
+
+
+def test_a_clock_that_is_advanced_when_the_client_has_just_gone_is_no_error() -> None:
+    problems: list[dict[str, Any]] = []
+
+    async def advance_and_go() -> bool:
+        clock, gone = ManualClock(), asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        sleep = asyncio.create_task(sleep_by_clock(clock, 60, receive))
+        await asyncio.sleep(0)
+        gone.set()
+        clock.advance(1)
+        has_gone = await sleep
+        await asyncio.sleep(0)
+        return has_gone
+
+    assert asyncio.run(advance_and_go())
+    assert problems == []

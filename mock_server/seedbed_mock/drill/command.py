@@ -1,4 +1,4 @@
-"""The command ``seedbed drill``: its options, the lines while it runs, and the table at its end."""
+"""The command ``seedbed drill``: its options, its files and its exit code."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter, validators
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 from seedbed_schemas import local
+from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
+from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.validation import for_display
 
-from seedbed_mock.bill import plain
-from seedbed_mock.drill.report import FORMATS, closing_line, describe_exit, outcome_of, safe_text
-from seedbed_mock.drill.runner import CALM, Drill, DrillReport, ScenarioResult
-from seedbed_mock.durations import DurationProfile, describe_loss
+from seedbed_mock.drill.console import RunningTable, show_report
+from seedbed_mock.drill.report import FORMATS
+from seedbed_mock.drill.runner import Drill, DrillReport
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
-from seedbed_mock.options import DialectName, RunOptions
+from seedbed_mock.options import INTEGER, DialectName, RunOptions
 from seedbed_mock.settings import Egress, SettingsError
 from seedbed_mock.sockets import ListenError
-from seedbed_mock.verdicts import NOT_VISIBLE, RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seedbed_mock.drill.runner import Explore
+
 
 _COULD_NOT_RUN: Final = 2
 _TERMINATED: Final = 143
 _MOST_JOBS: Final = 64
+_MOST_RUNS: Final = 1_000_000
 _DEADLINE_SECONDS: Final = 120.0
 _LONGEST_SECONDS: Final = 86_400
 
@@ -38,53 +42,104 @@ _File = Annotated[Path | None, Parameter(show_default=False)]
 _Words = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 
-@Parameter(name="*")
+@Parameter(name="*", negative="")
 @dataclass(frozen=True)
 class ReportFiles:
-    """Files to write reports to.
+    """Files to write reports to, and the baseline.
 
     Attributes:
         junit: File for a JUnit XML report, for CI.
         html: File for an HTML report with a time line for each scenario.
         json: File for a JSON report, for programs.
         markdown: File for a Markdown report, for a pull request.
+        baseline: File with known failures, which do not make the drill fail.
+        write_baseline: Write the failures of this drill to the file of --baseline.
     """
 
     junit: _File = None
     html: _File = None
     json: _File = None
     markdown: _File = None
+    baseline: _File = None
+    write_baseline: bool = False
 
-    def check(self) -> None:
-        """Check that every report can be written, before the drill takes its time.
+    @property
+    def all_paths(self) -> list[Path]:
+        """The files that are written or read."""
+        return [path for path in (self.junit, self.html, self.json, self.markdown, self.baseline) if path]
+
+    def check(self) -> list[KnownFinding]:
+        """Check that every file can be written, before the drill takes its time, and return the known failures.
 
         Raises:
-            OSError: A file cannot be written.
-            SettingsError: Two reports go to one file.
+            BaselineError: The file of the baseline is no baseline.
+            OSError: A file cannot be read or written.
+            SettingsError: Two reports go to one file, or there is no file for the baseline.
         """
-        paths = [path for path in (self.junit, self.html, self.json, self.markdown) if path]
-        if repeated := next((path for path in paths if paths.count(path) > 1), None):
+        if self.write_baseline and not self.baseline:
+            raise SettingsError("--write-baseline needs a file; pass it with --baseline.")
+        if repeated := next((path for path in self.all_paths if self.all_paths.count(path) > 1), None):
             raise SettingsError(f"Two reports go to {repeated}; pass a different file for each report.")
-        for path in paths:
-            with path.open("a", encoding="utf-8"):
-                pass
+        for path in self.all_paths:
+            if path != self.baseline or self.write_baseline:
+                check_writable(path)
+        if self.baseline and (self.baseline.exists() or not self.write_baseline):
+            return read_baseline(self.baseline.read_bytes(), str(self.baseline))
+        return []
 
-    def write(self, report: DrillReport) -> None:
-        """Write the reports.
+    def write(self, report: DrillReport, known: Sequence[KnownFinding] = ()) -> None:
+        """Mark what is known, and write the reports, and the baseline if the drill ran to its end.
+
+        Args:
+            report: The report.
+            known: Failures of the baseline.
 
         Raises:
             OSError: A file cannot be written.
         """
+        if self.baseline and self.write_baseline:
+            if report.problem or report.interrupted:
+                sys.stderr.write("seedbed drill: the baseline was not written, because the drill is not complete.\n")
+            else:
+                text = report.to_baseline(known)
+                write_whole(self.baseline, text.encode())
+                known = read_baseline(text.encode(), str(self.baseline))
+        report.compare(known)
         for name, render in FORMATS.items():
             if path := getattr(self, name):
-                path.write_text(render(report), encoding="utf-8")
+                write_whole(path, render(report).encode())
+
+
+@Parameter(name="*", negative="")
+@dataclass(frozen=True)
+class DrillOptions:
+    """What a drill runs.
+
+    Attributes:
+        scenario: Name of a built-in scenario, or a scenario file; by default all built-in ones. Repeatable.
+        explore: Try every fault with every request of the calm run; then no scenario runs by default.
+        budget: Largest number of runs of an exploration.
+        no_cache: Explore also what an earlier drill of the same program has explored.
+        deadline: Seconds after which a run is stopped.
+        jobs: Number of runs at the same time.
+    """
+
+    scenario: _Words = ()
+    explore: bool = False
+    budget: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=1, lte=_MOST_RUNS))] = 200
+    no_cache: bool = False
+    deadline: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=_LONGEST_SECONDS))] = _DEADLINE_SECONDS
+    jobs: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=1, lte=_MOST_JOBS))] = 1
+
+    @property
+    def names(self) -> list[str]:
+        """The scenarios to run after the calm run, each once."""
+        return list(dict.fromkeys(self.scenario or ([] if self.explore else shipped_scenarios())))
 
 
 def drill(
     *command: str,
-    scenario: _Words = (),
-    deadline: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=_LONGEST_SECONDS))] = _DEADLINE_SECONDS,
-    jobs: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=_MOST_JOBS))] = 1,
+    runs: DrillOptions | None = None,
     speed: float = 1,
     task_seconds: str = "3",
     dialect: DialectName = "documented",
@@ -99,9 +154,7 @@ def drill(
 
     Args:
         command: The program and its arguments, after two dashes.
-        scenario: Name of a built-in scenario, or a scenario file; by default all built-in ones. Repeatable.
-        deadline: Seconds after which a run is stopped.
-        jobs: Number of runs at the same time.
+        runs: What to run.
         speed: Speed of the clock of the servers; the sleeps of the program are not faster.
         task_seconds: Duration of a task: SECONDS, MIN..MAX, or the name of a duration profile.
         dialect: "documented" or "observed".
@@ -112,37 +165,49 @@ def drill(
         reports: Files to write reports to.
         config: TOML file with these options, named without dashes.
     """
+    options = RunOptions(
+        task_seconds=task_seconds,
+        dialect=dialect,
+        key=key,
+        seed=seed,
+        speed=speed,
+        intercept=intercept,
+        egress=egress,
+    )
+    try:
+        return _drill(command, runs or DrillOptions(), options, reports or ReportFiles())
+    except (SettingsError, ListenError, BaselineError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or command[0]}: {error.strerror}.")
+
+
+def _drill(command: tuple[str, ...], runs: DrillOptions, options: RunOptions, reports: ReportFiles) -> int:
+    """Check what was passed, run the drill, show and write what came of it, and return the exit code."""
     if not command:
         return _fail("name a program after two dashes, such as seedbed drill -- python app.py.")
     if shutil.which(command[0]) is None:
         return _fail(f"{for_display(command[0])} was not found, or is not executable.")
-    try:
-        options = RunOptions(
-            task_seconds=task_seconds,
-            dialect=dialect,
-            key=key,
-            seed=seed,
-            speed=speed,
-            intercept=intercept,
-            egress=egress,
-        )
-        options.check()
-        names = list(dict.fromkeys(scenario or shipped_scenarios()))
-        for name in names:
-            load_scenario(scenario_path(name))
-        reports = reports or ReportFiles()
-        reports.check()
-        with RunningTable(Console(stderr=True, highlight=False), names) as running:
-            report = _run(Drill(command, options, deadline, jobs, running.add), names)
-        reports.write(report)
-    except (SettingsError, ListenError, OSError) as error:
-        reason = f"{error.filename or command[0]}: {error.strerror}." if isinstance(error, OSError) else str(error)
-        return _fail(reason)
+    options.check()
+    for name in runs.names:
+        load_scenario(scenario_path(name))
+    known = reports.check()
+    with RunningTable(Console(stderr=True, highlight=False), runs.names) as running:
+        drilled = Drill(command, options, runs.deadline, runs.jobs, running.add)
+        explorer: Explore | None = None
+        if runs.explore:
+            from seedbed_mock.drill.explore import Explorer  # a drill of scenarios needs none
+            from seedbed_mock.drill.outcomes import CaseMemory  # as above
+
+            memory = CaseMemory(drilled, reports.all_paths, is_used=not runs.no_cache)
+            explorer = Explorer(runs.budget, memory, running.add_case)
+        report = _run(drilled, runs.names, explorer)
+    reports.write(report, known)
     show_report(report, options, Console(file=sys.stdout, highlight=False))
-    return _COULD_NOT_RUN if report.problem else int(not report.has_passed)
+    return report.interrupted or (_COULD_NOT_RUN if report.problem else int(not report.has_passed))
 
 
-def _run(drilled: Drill, names: list[str]) -> DrillReport:
+def _run(drilled: Drill, names: list[str], explore: Explore | None) -> DrillReport:
     """Run a drill; SIGTERM ends it like Ctrl-C, so that no program is left running."""
 
     def terminate(*_: object) -> None:
@@ -152,7 +217,7 @@ def _run(drilled: Drill, names: list[str]) -> DrillReport:
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if is_main else None
     try:
-        return drilled.run(names)
+        return drilled.run(names, explore)
     finally:
         drilled.stop.set()
         if is_main:
@@ -162,111 +227,3 @@ def _run(drilled: Drill, names: list[str]) -> DrillReport:
 def _fail(sentence: str) -> int:
     sys.stderr.write(f"seedbed drill: {sentence}\n")
     return _COULD_NOT_RUN
-
-
-# What is shown
-
-_STYLES: Final = {"passed": "green", "failed": "bold red"}
-
-
-class RunningTable:
-    """Shows a drill while it runs: a table on a terminal, one line for each result elsewhere.
-
-    Use it as a context manager. The table disappears at the end of the block, where the report follows.
-
-    Args:
-        console: Console to write to. It should not be the one that the report goes to.
-        names: Names of the scenarios.
-    """
-
-    def __init__(self, console: Console, names: list[str]) -> None:
-        self._console = console
-        self._rows: dict[str, Text] = dict.fromkeys([CALM, *names], Text("waiting", "dim"))
-        self._live = Live(self._table(), console=console, transient=True, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        # In a log file, the table would be repeated for each update.
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def add(self, result: ScenarioResult) -> None:
-        """Show the result of a scenario."""
-        failed = f" ({', '.join(result.failed)})" if result.failed else ""
-        end = f"{describe_exit(result)} after {result.seconds:.1f} s"
-        if self._console.is_terminal:
-            self._rows[result.name] = Text(f"{outcome_of(result)}{failed}, {end}", _STYLES[outcome_of(result)])
-            self._live.update(self._table())
-        else:
-            self._console.print(Text(f"{result.name}: {outcome_of(result)}{failed}, {end}"), soft_wrap=True)
-
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, text in self._rows.items():
-            table.add_row(Text(name), text)
-        return table
-
-
-def show_report(report: DrillReport, options: RunOptions, console: Console) -> None:
-    """Print a table of the scenarios, what each verdict rests on, and the outcome as the last line."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("Scenario", "Outcome", "End"):
-        table.add_column(title, overflow="fold")
-    for title in ("Calls", "Credits"):
-        table.add_column(title, justify="right")
-    table.add_column("Verdicts")
-    for result in report.results:
-        outcome = outcome_of(result, report.problem)
-        table.add_row(
-            Text(safe_text(result.name)),
-            Text(outcome, _STYLES[outcome]),
-            describe_exit(result),
-            str(len(result.seen.calls)),
-            plain(result.bill.credits),
-            Text(", ".join(result.failed)),
-        )
-    console.print(table)
-    for result in report.results:
-        _show_details(result, console)
-    if isinstance(options.duration, DurationProfile):
-        _show_losses(options.duration, report, console)
-    if not report.problem:
-        console.print("\nNot visible from outside:")
-        for each in NOT_VISIBLE:
-            console.print(f"- {each}.")
-    console.print(Text(f"\n{safe_text(closing_line(report))}"))
-
-
-def _show_details(result: ScenarioResult, console: Console) -> None:
-    if not (result.failed or result.notes):
-        return
-    console.print(Text(f"\n{safe_text(result.name)}", "bold"))
-    for note in result.notes:
-        console.print(Text(safe_text(note)))
-    rules = {each.name: each for each in RULES}
-    for name, finding in result.failed.items():
-        console.print(Text.assemble((name, _STYLES["failed"]), f": {finding.reason}"))
-        for each in finding.evidence:
-            console.print(Text(f"  {each.describe()}"))
-        console.print(Text(f"  Rule: {rules[name].rule} Source: {rules[name].source}."))
-
-
-def _show_losses(profile: DurationProfile, report: DrillReport, console: Console) -> None:
-    """Print which share of tasks the program loses by the time after which it gave up."""
-    waits = [
-        each.seen.seconds(task.created, each.seen.ended)
-        for each in report.results
-        if "gave up early" in each.failed
-        for task in each.seen.known_tasks
-        if not each.seen.learned(task)
-    ]
-    if waits:
-        deadline = max(waits)
-        console.print(
-            Text(
-                f"\nIt gave up after {deadline:.0f} s: {describe_loss(deadline, profile.share_lost(deadline).items())}."
-            )
-        )

@@ -69,10 +69,17 @@ class ProgramResult:
 
 
 @dataclass
-class _PipeTail:
-    """Reads a pipe to its end and keeps the last bytes."""
+class PipeTail:
+    """Reads a pipe to its end and keeps the last bytes.
+
+    Attributes:
+        pipe: The pipe.
+        copy: File descriptor to which everything is written, too; ``None`` for none.
+        size: Number of bytes so far.
+    """
 
     pipe: IO[bytes] | None
+    copy: int | None = None
     size: int = 0
     pieces: deque[bytes] = field(default_factory=deque)
     thread: threading.Thread = field(init=False)
@@ -86,6 +93,8 @@ class _PipeTail:
         with contextlib.suppress(OSError, ValueError):
             while self.pipe and (piece := os.read(self.pipe.fileno(), _PIECE)):
                 self.size += len(piece)
+                if self.copy is not None:
+                    _write_all(self.copy, piece)
                 self.pieces.append(piece[-_KEPT_BYTES:])
                 while sum(map(len, self.pieces)) - len(self.pieces[0]) >= _KEPT_BYTES:
                     self.pieces.popleft()
@@ -96,6 +105,11 @@ class _PipeTail:
         if self.pipe:
             self.pipe.close()
         return b"".join(self.pieces)[-_KEPT_BYTES:].decode("utf-8", "replace")
+
+
+def _write_all(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content) :]
 
 
 def run_program(
@@ -129,7 +143,7 @@ def _run_in(
         # A group of its own: Ctrl-C is for the drill, which ends the program in its own way.
         start_new_session=os.name == "posix",
     )
-    output, errors = _PipeTail(process.stdout), _PipeTail(process.stderr)
+    output, errors = PipeTail(process.stdout), PipeTail(process.stderr)
     ignored = False
     try:
         while process.poll() is None and real_monotonic() < started + deadline and not stop.wait(_POLL_SECONDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -26,8 +27,15 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>#|])")
 
 
 def outcome_of(result: ScenarioResult, problem: str = "") -> str:
-    """Return ``passed`` or ``failed``; nothing has passed if nothing can be concluded."""
-    return "failed" if result.failed or problem else "passed"
+    """Return ``passed``, ``failed``, or ``known`` for what failed before; a drill with a problem has not passed."""
+    if result.new or problem:
+        return "failed"
+    return "known" if result.failed else "passed"
+
+
+def verdicts_line(result: ScenarioResult) -> str:
+    """Return the names of the broken rules in one line."""
+    return ", ".join(f"{name} (known)" if name in result.known else name for name in result.failed)
 
 
 def describe_exit(result: ScenarioResult) -> str:
@@ -40,12 +48,20 @@ def closing_line(report: DrillReport) -> str:
     """Return the outcome of a drill in one sentence."""
     if report.problem:
         return f"Nothing can be concluded. {report.problem}"
-    names = [each.name for each in report.results if each.failed]
-    if not names:
-        return f"Passed: no verdict failed in {len(report.results)} runs."
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    shown = ", ".join(names[:_NAMES_SHOWN]) + more
-    return f"Failed: {len(names)} of {len(report.results)} runs have a verdict against the program: {shown}."
+    names, known = [each.name for each in report.results if each.new], sum(bool(each.known) for each in report.results)
+    runs, found = f"{len(report.results)} runs", f"{len(names)} failure{'' if len(names) == 1 else 's'}"
+    if explored := report.exploration:
+        others = sum(not each.identity for each in report.results)
+        runs = f"{others} run{'' if others == 1 else 's'} and {explored.cases - len(explored.left_out)} cases"
+    if report.interrupted:
+        return f"Interrupted: {found} in {runs} so far."
+    if names and explored:
+        return f"Failed: {found} in {runs}."
+    if names:
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        shown = ", ".join(names[:_NAMES_SHOWN]) + more
+        return f"Failed: {len(names)} of {runs} have a verdict against the program: {shown}."
+    return f"Passed: no verdict failed in {runs}{f' that is not known, and {known} known' if known else ''}."
 
 
 def to_dict(report: DrillReport) -> dict[str, Any]:
@@ -55,9 +71,18 @@ def to_dict(report: DrillReport) -> dict[str, Any]:
         "passed": report.has_passed,
         "summary": safe_text(closing_line(report)),
         "problem": safe_text(report.problem),
+        "interrupted": bool(report.interrupted),
         "scenarios": [_scenario(each, report.problem) for each in report.results],
+        "exploration": _exploration(report),
+        "fixed": [asdict(each) for each in report.fixed],
         "not_visible": list(NOT_VISIBLE),
     }
+
+
+def _exploration(report: DrillReport) -> dict[str, Any] | None:
+    if not (explored := report.exploration):
+        return None
+    return asdict(explored) | {"summary": safe_text(explored.describe())}
 
 
 def _scenario(result: ScenarioResult, problem: str) -> dict[str, Any]:
@@ -65,16 +90,19 @@ def _scenario(result: ScenarioResult, problem: str) -> dict[str, Any]:
     return {
         "name": safe_text(result.name),
         "outcome": outcome_of(result, problem),
+        "line": verdicts_line(result),
         "end": describe_exit(result),
         "exit_code": result.seen.exit.code,
         "seconds": round(result.seconds, 3),
         "calls": len(result.seen.calls),
         "credits": plain(result.bill.credits),
         "notes": [safe_text(each) for each in result.notes],
+        "repeat": safe_text(result.repeat),
         "verdicts": [
             {
                 "name": name,
                 "outcome": each.outcome,
+                "known": name in result.known,
                 "reason": safe_text(each.reason),
                 "evidence": [{"seconds": round(one.seconds, 3), "what": safe_text(one.what)} for one in each.evidence],
                 "rule": rules[name].rule,
@@ -97,9 +125,11 @@ def to_junit(report: DrillReport) -> str:
         suite = SubElement(root, "testsuite", name=scenario["name"], time=f"{scenario['seconds']:.3f}")
         for verdict in scenario["verdicts"]:
             case = SubElement(suite, "testcase", classname=scenario["name"], name=verdict["name"], time="0")
-            if verdict["outcome"] == "failed":
+            if verdict["known"]:
+                SubElement(case, "skipped", message=f"known: {verdict['reason']}")
+            elif verdict["outcome"] == "failed":
                 failure = SubElement(case, "failure", message=verdict["reason"])
-                failure.text = _details(verdict)
+                failure.text = "\n".join([_details(verdict), *_repeated(scenario)])
             elif verdict["outcome"] == "not judged":
                 SubElement(case, "skipped", message=verdict["reason"])
         if report.problem:
@@ -121,20 +151,30 @@ def _details(verdict: Mapping[str, Any]) -> str:
     return "\n".join([*evidence, f"Rule: {verdict['rule']}", f"Source: {verdict['source']}."])
 
 
+def _repeated(scenario: dict[str, Any]) -> list[str]:
+    return [f"Repeat: {scenario['repeat']}"] if scenario["repeat"] else []
+
+
 def to_markdown(report: DrillReport) -> str:
     """Return a report as Markdown."""
     content = to_dict(report)
     lines = [f"## Drill: {_escaped(content['summary'])}", "", "| Scenario | Outcome | End | Credits | Verdicts |"]
     lines.append("|---|---|---|---:|---|")
     for each in content["scenarios"]:
-        failed = ", ".join(one["name"] for one in each["verdicts"] if one["outcome"] == "failed")
-        cells = (each["name"], each["outcome"], each["end"], each["credits"], failed)
+        cells = (each["name"], each["outcome"], each["end"], each["credits"], each["line"])
         lines.append(f"| {' | '.join(map(_escaped, cells))} |")
     for each in content["scenarios"]:
         for verdict in each["verdicts"]:
             if verdict["outcome"] == "failed":
-                title = f"**{_escaped(each['name'])}, {verdict['name']}**: {_escaped(verdict['reason'])}"
+                known = " (known)" if verdict["known"] else ""
+                title = f"**{_escaped(each['name'])}, {verdict['name']}{known}**: {_escaped(verdict['reason'])}"
                 lines += ["", title, "", *(f"- {_escaped(line)}" for line in _details(verdict).splitlines())]
+        if each["repeat"]:
+            # Indented code: nothing in it is markup, whatever the command contains.
+            lines += ["", *map(_escaped, each["notes"]), "", f"    {' '.join(each['repeat'].split())}"]
+    if explored := content["exploration"]:
+        lines += ["", _escaped(explored["summary"])]
+    lines += [f"- Gone since the baseline: {_escaped(each['identity'])}" for each in content["fixed"]]
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +210,8 @@ def to_html(report: DrillReport) -> str:
         passed=report.has_passed,
         problem=content["problem"],
         not_visible=NOT_VISIBLE,
+        explored=content["exploration"],
+        fixed=content["fixed"],
     )
 
 

@@ -70,7 +70,8 @@ async def sleep_by_clock(clock: Clock, seconds: float, receive: Receive) -> bool
         loop.call_soon_threadsafe(reschedule)
 
     def reschedule() -> None:
-        if not limit.expired():
+        # The client may have closed the connection since the clock was advanced, and the limit is over.
+        with contextlib.suppress(RuntimeError):
             limit.reschedule(_loop_time(clock, end))
 
     limit = asyncio.timeout_at(_loop_time(clock, end))
