@@ -101,8 +101,14 @@ class VerdictOptions:
         except RuleError as error:
             raise SettingsError(f"Invalid --fault: {error}.") from error
 
+    def variables(self, stack: ExitStack) -> dict[str, str]:
+        """Return what a drill adds to the environment of a program: an empty folder, removed with the stack."""
+        if not self.is_wanted:
+            return {}
+        return {FOLDER_VARIABLE: stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))}
+
     def lines(self, server: MockServer, options: RunOptions, ended: ProgramExit, begun: int) -> Iterator[str]:
-        """Yield the verdicts against the program, each with its evidence.
+        """Yield the verdicts against the program, each with its evidence; nothing if none are wanted.
 
         Args:
             server: The server that the program has called.
@@ -110,6 +116,8 @@ class VerdictOptions:
             ended: How the program ended.
             begun: When it began, in Unix milliseconds of the server's clock.
         """
+        if not self.is_wanted:
+            return
         service = server._service
         seen = observe(service, ended, begun, service.now(), patience=patience_of(options))
         control = control_of_test(seen, 0) if self.calm is None else ControlRun.parse(self.calm)
@@ -170,14 +178,10 @@ def run(
         # With --db, there may be tasks of earlier runs.
         earlier = _tasks(server)
         begun = server._service.now()
-        variables = session.environment(url)
-        if verdict.is_wanted:  # as in the drill whose run it repeats
-            variables[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
-        status = program.run(command, variables, verdict)
+        status = program.run(command, session.environment(url) | verdict.variables(stack), verdict)
         _say(_summary(server, session.interception.reporter, _tasks(server) - earlier))
-        if verdict.is_wanted:
-            for line in verdict.lines(server, options, program.ended, begun):
-                _say(line)
+        for line in verdict.lines(server, options, program.ended, begun):
+            _say(line)
     return status
 
 
