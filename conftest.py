@@ -1,8 +1,16 @@
 """Settings of all test runs of this project."""
 
+import gc
+
 from hypothesis import HealthCheck, settings
 
 # How long a test takes says more of the machine than of the code. In CI, Hypothesis's own profile says the same.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of later collections of garbage, each of which would walk over all of them."""
+    gc.collect()
+    gc.freeze()
