@@ -339,7 +339,8 @@ class Wait(msgspec.Struct):
         inbox: Inbox in which the callback arrives; ``None`` to poll.
         began: Time at which the wait began.
         last_error: Error of the last fetch.
-        first_fetch: Time of the first fetch.
+        has_fetched: Whether a first fetch was attempted.
+        refused_since: Time since which all fetches were refused, ``None`` after one that was not.
         min_pause: Shortest next pause, in seconds, as ``Retry-After`` of the last response asks.
     """
 
@@ -350,7 +351,8 @@ class Wait(msgspec.Struct):
     inbox: CallbackInbox | None
     began: float
     last_error: Exception | None = None
-    first_fetch: float | None = None
+    has_fetched: bool = False
+    refused_since: float | None = None
     min_pause: float = 0
 
     def run(self) -> ClientOperation[Task]:
@@ -361,7 +363,7 @@ class Wait(msgspec.Struct):
             WaitTimeoutError: The time is over.
         """
         # A task that the caller passes is fetched at least once: it may be out of date.
-        while not (self.task.succeeded and self.first_fetch is not None):
+        while not (self.task.succeeded and self.has_fetched):
             yield from self._next_fetch()
             if self.task.failed:
                 raise errors.GenerationFailedError.of(self.task)
@@ -369,19 +371,18 @@ class Wait(msgspec.Struct):
 
     def next_change(self) -> ClientOperation[Task | None]:
         """Return the task when its state changes, and ``None`` after it has finished."""
-        if self.first_fetch is not None and (self.task.succeeded or self.task.failed):
+        if self.has_fetched and (self.task.succeeded or self.task.failed):
             return None
-        before, is_first = self.task.state, self.first_fetch is None
+        before, is_first = self.task.state, not self.has_fetched
         while True:
             yield from self._next_fetch()
             if self.last_error is None and (is_first or self.task.state is not before):
                 return self.task
 
     def _next_fetch(self) -> ClientOperation[None]:
-        if self.first_fetch is None:
-            self.first_fetch = self.context.clock()
-        else:
+        if self.has_fetched:
             yield from self._pause()
+        self.has_fetched = True
         left = max(self.timeout - self._elapsed(), _MIN_FETCH_SECONDS)
         self.last_error, self.min_pause = None, 0
         try:
@@ -392,16 +393,21 @@ class Wait(msgspec.Struct):
             self.last_error = error
             self.min_pause = getattr(error, "retry_after", None) or 0
             return
+        self.refused_since = None
         if self.on_update:
             self.on_update(self.task)
 
     def _may_continue(self, error: Exception) -> bool:
         """Return whether to keep waiting after an error: the task is paid for, so losing it is worse than waiting."""
-        # A new task may be unknown for a moment. One dialect reports that with the code of a validation error.
-        is_unknown_task = isinstance(error, errors.NotFoundError | errors.ValidationError)
-        if is_unknown_task and self.first_fetch is not None:
-            return self.context.clock() - self.first_fetch < self.context.polling.grace
-        return is_temporary(error)
+        if isinstance(error, errors.AuthenticationError):
+            return False
+        if is_temporary(error) or not isinstance(error, errors.ApiError | errors.InvalidResponseError):
+            return is_temporary(error)
+        # A new task may be unknown for a moment, which one dialect reports with the code of a validation error. Other
+        # refusals make no sense for a task that exists, so they may pass, too.
+        if self.refused_since is None:
+            self.refused_since = self.context.clock()
+        return self.context.clock() - self.refused_since < self.context.polling.grace
 
     def _pause(self) -> ClientOperation[None]:
         elapsed = self._elapsed()

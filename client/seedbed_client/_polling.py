@@ -63,7 +63,7 @@ class PollingSchedule(msgspec.Struct, frozen=True):
     Attributes:
         steps: Phases of the wait, in order; the first begins at 0.
         timeout: Seconds after which to stop waiting.
-        grace: Seconds for which a task may be unknown to the service, as new tasks are for a moment.
+        grace: Seconds for which fetches may be refused, as those of new tasks are for a moment.
 
     Raises:
         ConfigurationError: A number is invalid, or the steps are not in order.

@@ -201,6 +201,33 @@ def test_an_unknown_task_is_polled_for_the_grace_period(unknown: int) -> None:
     assert error.value.__notes__ == ["The task ID is t1"]
 
 
+REFUSED = [code(402), code(404), code(422), code(433), httpx2.Response(404, html="<html>"), httpx2.Response(302)]
+
+
+@pytest.mark.parametrize("response", REFUSED, ids=str)
+@pytest.mark.parametrize("before", [0, 30])
+def test_a_refused_fetch_does_not_lose_a_paid_task(response: Any, before: int) -> None:
+    pending, done = ({"code": 200, "msg": "", "data": {**WAITING, "state": state}} for state in ("waiting", "success"))
+    script = Script(*[pending] * before, response, response, done)
+    assert script.client().wait("t1").succeeded
+    assert script.calls == before + 3
+
+
+@pytest.mark.parametrize("response", REFUSED, ids=str)
+def test_a_wait_ends_if_fetches_are_refused_for_the_grace_period(response: Any) -> None:
+    script = Script(*[{"code": 200, "msg": "", "data": WAITING}] * 30, response)
+    with pytest.raises((ApiError, InvalidResponseError)):
+        script.client().wait("t1")
+    assert 60 <= sum(script.pauses[30:]) < 120
+
+
+def test_a_refused_key_ends_a_wait_at_once() -> None:
+    script = Script({"code": 200, "msg": "", "data": WAITING}, code(401), {"code": 200, "msg": "", "data": WAITING})
+    with pytest.raises(ApiError, match="401"):
+        script.client().wait("t1")
+    assert script.calls == 2
+
+
 def test_the_async_client_retries_in_the_same_way() -> None:
     script = Script(code(429, Retry_After="7"), CREATED)
 

@@ -57,6 +57,9 @@ _WHOLE: Final = ("wire.trickle", "delay", "answer.type")
 _CODES: Final = {code.name: code.number for code in default_contract().codes}
 _PASSING: Final = frozenset({_CODES["rate_limited"], _CODES["service_unavailable"]})
 _UNCLEAR: Final = _CODES["server_error"]
+_UNAUTHORIZED: Final = _CODES["unauthorized"]
+_UNKNOWN: Final = frozenset({_CODES["not_found"], _CODES["validation_error"]})
+"""Codes of a query for a task that does not exist, the one of the documented and the one of the observed dialect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +338,23 @@ def excused_until(seen: Observation) -> int:
         if is_due and _parsed(each.request).get(job_api().fields.callback):
             add(each.at, seen.patience)
     return max(excuses)
+
+
+def is_locked_out(seen: Observation, task: Task) -> bool:
+    """Return whether the last query of a task was refused for its key, after which waiting does not help."""
+    queries = seen.queries.get(task.task_id) or []
+    return bool(queries) and queries[-1].code == _UNAUTHORIZED
+
+
+def asked_in_vain(seen: Observation, task: Task) -> bool:
+    """Return whether a program that never learned of the end of a task asked for it as long as it has to."""
+    asked = [each for each in seen.queries.get(task.task_id, ()) if task.has_ended(each.at)]
+    if not asked:
+        return False
+    last, minute = asked[-1], 2 * LONGEST_PAUSE_SECONDS
+    if seen.exit.code is None:
+        return seen.seconds(last.at, seen.ended) <= minute
+    return seen.seconds(task.created, last.at) >= (minute if last.code in _UNKNOWN else seen.patience)
 
 
 def confirmed(callback: JournalEntry) -> bool:

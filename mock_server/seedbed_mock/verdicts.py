@@ -19,9 +19,11 @@ from seedbed_mock.observation import (
     Evidence,
     RuleFinding,
     acted_after,
+    asked_in_vain,
     confirmed,
     excused_until,
     is_final,
+    is_locked_out,
     is_uncertain,
     key_of,
     obtained,
@@ -118,11 +120,14 @@ def _lost_result(seen: Observation, _: ControlRun) -> RuleFinding:
     ended = [each for each in seen.known_tasks if not each.failure and each.has_ended(seen.judged_until)]
     if not ended:
         return _unjudged("No task whose ID it had succeeded.")
-    for task in ended:
+    unknown = [task for task in ended if not (seen.learned(task) or seen.fetched(task.task_id))]
+    for task in unknown:
         # An ID that was used proves that it was read; a created task may also be left alone on purpose, and is paid.
-        if not (seen.learned(task) or seen.fetched(task.task_id)):
+        if not (asked_in_vain(seen, task) or is_locked_out(seen, task)):
             reason = f"The task {task.task_id} was paid for and succeeded, and the program never learned of it."
             return _failed(seen, reason, *_of_task(seen, task), more=[_end_of(seen, task)])
+    if unknown:
+        return _unjudged(f"It asked for the task {unknown[0].task_id} in vain.")
     return _PASSED
 
 
@@ -133,7 +138,7 @@ def _never_fetched(seen: Observation, calm: ControlRun) -> RuleFinding:
     if not told:
         return _unjudged("It was told of no success whose image exists.")
     for task in told:
-        if not (seen.fetched(task.task_id) or _is_locked_out(seen, task)):
+        if not (seen.fetched(task.task_id) or is_locked_out(seen, task)):
             reason = f"The image of the task {task.task_id} was paid for and never fetched."
             return _failed(seen, reason, *_of_task(seen, task))
     return _PASSED
@@ -143,12 +148,6 @@ def _was_told(seen: Observation, task: Task) -> bool:
     """Return whether the program learned of a success early enough to do something."""
     entry = seen.learned(task, _STATES.success)
     return entry is not None and entry.at <= seen.judged_until
-
-
-def _is_locked_out(seen: Observation, task: Task) -> bool:
-    """Return whether the last query was refused for its key, after which waiting does not help."""
-    queries = seen.queries.get(task.task_id) or []
-    return bool(queries) and queries[-1].code == _UNAUTHORIZED
 
 
 def _has_image(task: Task) -> bool:
@@ -214,7 +213,7 @@ def _lost_callback(seen: Observation, calm: ControlRun) -> RuleFinding:
 
 def _knew_before(seen: Observation, callback: JournalEntry) -> bool:
     task = seen.tasks.get(callback.task_id)
-    if task is None or not _has_image(task) or _is_locked_out(seen, task):
+    if task is None or not _has_image(task) or is_locked_out(seen, task):
         return True
     first = seen.learned(task)
     return first is not None and first.number < callback.number
@@ -287,7 +286,7 @@ def _gave_up_early(seen: Observation, _: ControlRun) -> RuleFinding:
     pending = [
         each
         for each in seen.known_tasks
-        if not (seen.learned(each) or each.has_ended(seen.ended) or _is_locked_out(seen, each))
+        if not (seen.learned(each) or each.has_ended(seen.ended) or is_locked_out(seen, each))
     ]
     if not pending:
         return _unjudged("No task was pending when it ended.")

@@ -175,7 +175,7 @@ def test_no_verdict_is_against_a_careful_program_or_the_client(program: str, tmp
     assert not any(found.values()), found
 
 
-EXAMPLE = re.compile(r"^```text\n\$ (seedbed drill .*?examples/.*?)\n(?=Scenario)(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLE = re.compile(r"^```text\n\$ (seedbed drill .*\\\n.*examples/.*)\n((?s:.*?))^```$", re.MULTILINE)
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
 WALKTHROUGH = EXAMPLE.findall((FOLDER.parent / "docs/drill.md").read_text(encoding="utf-8"))
 

@@ -86,6 +86,12 @@ POLLS = [query(at, ONE, "waiting") for at in (2, 4)]
 GOOD = run(create(0), *POLLS, query(11, ONE, "success"), fetches=[(11, ONE)])
 NOTHING = run(tasks=[])
 SLOW = [task(ends=None)]
+LOST = [query(at, ONE, "success", fault="wire.reset") for at in range(12, 60, 9)]
+
+
+def refused_queries(code: int, start: int, end: int) -> list[JournalEntry]:
+    """Return queries that are refused."""
+    return [refuse(at, code, "recordInfo") for at in [*range(start, end, 10), end]]
 
 
 def ask(at: float, **more: Any) -> JournalEntry:
@@ -127,6 +133,25 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
             "never",
         ),
         ("fetched", run(create(0), query(11, ONE, "success", fault="wire.reset"), fetches=[(12, ONE)]), "passed", ""),
+        ("a refused key", run(create(0), refuse(12, 401, "recordInfo")), "not judged", "in vain"),
+        ("one error", run(create(0), refuse(12, 500, "recordInfo")), "failed", "never learned"),
+        ("errors for a minute", run(create(0), *refused_queries(500, 12, 72), ended=80), "failed", "never learned"),
+        ("errors for 15 minutes", run(create(0), *refused_queries(500, 12, 909), ended=910), "not judged", "in vain"),
+        (
+            "errors until it was stopped",
+            run(create(0), *refused_queries(500, 12, 55), code=None),
+            "not judged",
+            "in vain",
+        ),
+        ("lost until it was stopped", run(create(0), *LOST, code=None), "not judged", "in vain"),
+        ("unknown for a minute", run(create(0), *refused_queries(404, 1, 62), ended=63), "not judged", "in vain"),
+        ("unknown for a moment", run(create(0), *refused_queries(404, 1, 30), ended=31), "failed", "never learned"),
+        (
+            "stopped long after an error",
+            run(create(0), *refused_queries(500, 12, 15), code=None, ended=90),
+            "failed",
+            "never",
+        ),
         ("stopped just after its end", run(create(0), *POLLS, code=None, ended=35), "not judged", "succeeded"),
         ("stopped long after its end", run(create(0), *POLLS, code=None, ended=90), "failed", "never learned"),
         ("ended just after its end", run(create(0), *POLLS, ended=35), "failed", "never learned"),
