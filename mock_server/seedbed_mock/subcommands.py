@@ -76,6 +76,12 @@ SUBCOMMANDS: Final = (
         "Usage: seedbed drill [OPTIONS] -- COMMAND [ARGUMENTS]",
     ),
     Subcommand(
+        "reconcile",
+        "seedbed_mock.recording.reconcile:reconcile",
+        "Show from files what was paid for and never fetched, is in doubt, or was paid twice.",
+        "0 nothing is open; 1 something is open; 2 a file cannot be read, or the command line is invalid",
+    ),
+    Subcommand(
         "env",
         "seedbed_mock.run:environment",
         "Print the environment in which programs reach a server that runs with --tls.",

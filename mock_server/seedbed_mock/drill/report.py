@@ -66,6 +66,7 @@ def closing_line(report: DrillReport) -> str:
 
 def to_dict(report: DrillReport) -> dict[str, Any]:
     """Return a report as values that JSON has."""
+    explored = report.exploration
     return {
         "command": [safe_text(each) for each in report.command],
         "passed": report.has_passed,
@@ -73,16 +74,10 @@ def to_dict(report: DrillReport) -> dict[str, Any]:
         "problem": safe_text(report.problem),
         "interrupted": bool(report.interrupted),
         "scenarios": [_scenario(each, report.problem) for each in report.results],
-        "exploration": _exploration(report),
+        "exploration": asdict(explored) | {"summary": safe_text(explored.describe())} if explored else None,
         "fixed": [asdict(each) for each in report.fixed],
         "not_visible": list(NOT_VISIBLE),
     }
-
-
-def _exploration(report: DrillReport) -> dict[str, Any] | None:
-    if not (explored := report.exploration):
-        return None
-    return asdict(explored) | {"summary": safe_text(explored.describe())}
 
 
 def _scenario(result: ScenarioResult, problem: str) -> dict[str, Any]:
@@ -129,7 +124,7 @@ def to_junit(report: DrillReport) -> str:
                 SubElement(case, "skipped", message=f"known: {verdict['reason']}")
             elif verdict["outcome"] == "failed":
                 failure = SubElement(case, "failure", message=verdict["reason"])
-                failure.text = "\n".join([_details(verdict), *_repeated(scenario)])
+                failure.text = _details(verdict) + (f"\nRepeat: {scenario['repeat']}" if scenario["repeat"] else "")
             elif verdict["outcome"] == "not judged":
                 SubElement(case, "skipped", message=verdict["reason"])
         if report.problem:
@@ -149,10 +144,6 @@ def safe_text(text: str) -> str:
 def _details(verdict: Mapping[str, Any]) -> str:
     evidence = [f"{one['seconds']:.1f} s: {one['what']}" for one in verdict["evidence"]]
     return "\n".join([*evidence, f"Rule: {verdict['rule']}", f"Source: {verdict['source']}."])
-
-
-def _repeated(scenario: dict[str, Any]) -> list[str]:
-    return [f"Repeat: {scenario['repeat']}"] if scenario["repeat"] else []
 
 
 def to_markdown(report: DrillReport) -> str:
