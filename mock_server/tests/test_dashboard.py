@@ -1,5 +1,6 @@
 """The dashboard without a browser: who may see it, what its pages contain, and how its streams begin and end."""
 
+import asyncio
 import hashlib
 import html
 import json
@@ -16,9 +17,11 @@ from typing import Any
 import httpx2
 import pytest
 import seedbed_mock
-from seedbed_mock import MockServer, running
+from seedbed_mock import MockServer, journal, running
+from seedbed_mock.dashboard import live
 from seedbed_mock.dashboard.live import MOST_STREAMS
 from seedbed_mock.faults.scenarios import shipped_scenarios
+from seedbed_mock.journal import JournalEntry
 from seedbed_mock.proxy import ProxyOptions, start_proxy
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
@@ -261,6 +264,68 @@ def test_a_stream_sends_what_changes_and_nothing_else(seedbed: MockServer, page:
         seedbed.add_faults("429")
         # Only the clock moves on.
         assert "#list" not in next(stream)
+
+
+def test_a_change_is_sent_in_the_turn_that_notices_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task appears within one turn of the stream and one request, however many calls came before it."""
+    # Three turns are 300 ms, of which a change waits for one at most.
+    assert live._SECONDS <= 0.1
+    monkeypatch.setattr(live, "_SECONDS", 0.001)
+    turns, sent = [0], dict[int, int]()
+    streams = live.LiveStreams()
+
+    def newest() -> int:
+        turns[0] += 1
+        if turns[0] == 20:
+            streams.close()
+        # A call arrives in every third turn.
+        return turns[0] // 3
+
+    async def render() -> dict[str, str]:
+        return {"list": f"call {turns[0] // 3}."}
+
+    async def send(message: Any) -> None:
+        for found in re.findall(rb"call (\d+)\.", message.get("body", b"")):
+            sent.setdefault(int(found), turns[0])
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    asyncio.run(streams.run(render, newest, receive, send, []))
+    assert sent == {number: max(3 * number, 1) for number in range(7)}
+
+
+@pytest.mark.parametrize("query", ["view=calls", "view=calls&only=unmatched", "view=tasks", "view=calls&before=4000"])
+def test_a_page_reads_as_much_of_a_long_journal_as_of_a_short_one(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MOST_ENTRIES", 10_000)
+    with running() as server, httpx2.Client(base_url=server.url, headers=HTML, trust_env=False) as client:
+        spaces, read = server._service.spaces, [0]
+        original = spaces.journal
+
+        def counted(*arguments: Any) -> Iterator[Any]:
+            for each in original(*arguments):
+                read[0] += 1
+                yield each
+
+        monkeypatch.setattr(spaces, "journal", counted)
+        counts = []
+        for size in (4000, 5000):
+            add_entries(server, size)
+            read[0] = 0
+            assert client.get(f"{HOME}?{query}").status_code == 200
+            counts.append(read[0])
+    assert counts[0] == counts[1] <= 2010
+
+
+def add_entries(server: MockServer, number: int) -> None:
+    """Add entries to the journal in the event loop of the server, as calls do."""
+    entries = server._service.spaces.default.journal
+
+    async def add_all() -> None:
+        for _ in range(number):
+            entries.add(JournalEntry(number=entries.next_number(), at=0, kind="call", operation="credit", case="done"))
+
+    server._app._run(add_all)
 
 
 def test_streams_are_limited_and_end_with_their_pages(seedbed: MockServer) -> None:

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 import httpx2
@@ -82,15 +83,8 @@ def view(page: Any, name: str, **query: str) -> None:
 def test_a_task_appears_without_a_reload_and_its_image_opens(page: Any, seedbed: MockServer) -> None:
     page.goto("/")
     is_live(page)
-    page.evaluate(
-        "new MutationObserver(() => { if (document.querySelector('.tasks li')) window.seenAt ??= Date.now(); })"
-        ".observe(document.querySelector('#list'), {childList: true, subtree: true})"
-    )
     task_id = create(seedbed, SCRIPT)
-    created = seedbed.task(task_id)["record"]["createTime"]
     page.wait_for_selector(f"#row-{task_id}")
-    # The machine of a test may be busy; what counts is that the page waits for one turn of its stream, not for a poll.
-    assert page.evaluate("window.seenAt") - created < 2000
     assert page.inner_text(f"#row-{task_id} .text") == SCRIPT
     page.click(f"#row-{task_id} a")
     until(page, "document.querySelector('.image img')?.naturalWidth > 0")
@@ -98,6 +92,33 @@ def test_a_task_appears_without_a_reload_and_its_image_opens(page: Any, seedbed:
     until(page, "document.querySelector('.thumb img')?.naturalWidth == 256")
     assert page.title() == "Tasks – Seedbed mock server"
     assert SCRIPT in page.inner_text("#details pre")
+
+
+@pytest.mark.seedbed(task_seconds=0)
+def test_a_task_is_on_the_page_within_300_milliseconds(page: Any, seedbed: MockServer) -> None:
+    view(page, "tasks")
+    page.evaluate("""
+        window.seenAt = {};
+        new MutationObserver(() => {
+            for (const row of document.querySelectorAll('.tasks li')) seenAt[row.id] ??= Date.now();
+        }).observe(document.querySelector('#list'), {childList: true, subtree: true});
+        window.requestTime = async () => {
+            const began = performance.now();
+            await (await fetch('/__seedbed/health')).text();
+            return performance.now() - began;
+        };
+    """)
+    took, requests = list[float](), list[float]()
+    for _ in range(9):
+        task_id = create(seedbed)
+        page.wait_for_selector(f"#row-{task_id}")
+        created = seedbed.task(task_id)["record"]["createTime"]
+        took.append(page.evaluate("id => seenAt[id]", f"row-{task_id}") - created)
+        requests.append(page.evaluate("requestTime()"))
+    print(f"tasks appear after {median(took):.0f} ms, an empty request of the page takes {median(requests):.1f} ms")
+    # Without other load an empty request takes some milliseconds. Where it takes longer, so does all else: an update
+    # passes through the server and the page as it does.
+    assert median(took) < 300 + 3 * median(requests)
 
 
 def test_a_fault_that_is_added_in_the_page_hits_the_next_request(page: Any, seedbed: MockServer) -> None:
