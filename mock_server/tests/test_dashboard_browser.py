@@ -26,6 +26,17 @@ CREATE = CONTRACT.operation.path
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
 HEADERS = {"Authorization": f"Bearer {local.KEY}"}
 HOME = "/__seedbed/"
+OVERLAPPING = """[...document.querySelectorAll('.rows li > *')].flatMap(row => {
+    const boxes = [...row.children].map(e => e.getBoundingClientRect()).filter(e => e.width && e.height);
+    return boxes.flatMap((one, i) => boxes.slice(i + 1).filter(other =>
+        one.left + 1 < other.right && other.left + 1 < one.right
+        && one.top + 2 < other.bottom && other.top + 2 < one.bottom
+    ).map(() => row.innerText));
+})"""
+"""Rows of which two parts overlap."""
+
+FITS = "place => (e => e.scrollWidth <= e.clientWidth)(document.querySelector(place))"
+
 SCRIPT = "<script>document.title = 'taken over'</script><b>bold</b>"
 
 
@@ -299,6 +310,9 @@ def test_100_000_entries_are_shown_in_pages(browser: Any, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_no_view_is_wider_than_the_screen(browser: Any, seedbed: MockServer) -> None:
     task_id = create(seedbed, "x" * 2900, callBackUrl="http://127.0.0.1:9/" + "y" * 900)
+    hebrew = create(seedbed, "גבעה " * 200)
+    space = {"X-Seedbed-Space": "s" * 60}
+    httpx2.post(f"{seedbed.url}{CREATE}", json=GOOD, headers=HEADERS | space, trust_env=False)
     httpx2.get(f"{seedbed.url}/{'z' * 900}", trust_env=False)
     seedbed.add_faults(f"429; prompt={'w' * 300}")
     with opened(browser, seedbed) as page:
@@ -307,6 +321,12 @@ def test_no_view_is_wider_than_the_screen(browser: Any, seedbed: MockServer) -> 
             for width in (360, 760, 1280):
                 page.set_viewport_size({"width": width, "height": 740})
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert page.evaluate(FITS, "#details")
+                assert page.evaluate(OVERLAPPING) == []
+                # The end of a path says what was called.
+                assert name != "calls" or page.evaluate(FITS, ".calls li:last-child .text")
+            if name == "tasks":
+                assert page.locator(f"#row-{hebrew} .text").evaluate("e => getComputedStyle(e).direction") == "rtl"
         colours = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
