@@ -66,7 +66,13 @@ def test_no_error_shows_the_key_even_with_locals(number: int) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["401", "429", "500", "wire.reset", "wire.close", "wire.cut-short", "wire.nothing", "wire.hang", "answer.html"],
+    [
+        *("401", "wire.reset", "answer.html"),
+        *(
+            pytest.param(fault, marks=pytest.mark.slow)
+            for fault in ("429", "500", "wire.close", "wire.cut-short", "wire.nothing", "wire.hang")
+        ),
+    ],
 )
 def test_no_error_of_a_request_shows_the_key(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

@@ -19,7 +19,7 @@ from tests.seeded_defects_gaps import SANDBOX
 
 SEEDS = range(20)
 ENVELOPES, MIRRORS = CONFORMING[: len(CONFORMING) // 2], CONFORMING[len(CONFORMING) // 2 :]
-QUICK_VARIANTS = (ENVELOPES[0], MIRRORS[2], MIRRORS[10])
+SAMPLED_VARIANTS = (ENVELOPES[0], MIRRORS[2], MIRRORS[10])
 QUICK_MODES = (("documented", "envelope"), ("observed", "mirror"))
 MODES: tuple[HttpStatus, ...] = ("envelope", "mirror")
 SIGNATURES = {"callback/signature", "callback/timestamp"}
@@ -30,6 +30,11 @@ def exhaustive_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
     return () if is_quick else (pytest.mark.exhaustive,)
 
 
+def slow_or_exhaustive(*, is_slow: bool) -> pytest.MarkDecorator:
+    """Return the mark of a case that takes a whole run of the checks."""
+    return pytest.mark.slow if is_slow else pytest.mark.exhaustive
+
+
 @pytest.mark.parametrize(
     ("variant", "seed"),
     [
@@ -37,7 +42,7 @@ def exhaustive_unless(*, is_quick: bool) -> tuple[pytest.MarkDecorator, ...]:
             variant,
             seed,
             id=f"{variant.name}-{seed}",
-            marks=exhaustive_unless(is_quick=variant in QUICK_VARIANTS and seed == 0),
+            marks=slow_or_exhaustive(is_slow=variant in SAMPLED_VARIANTS and seed == 0),
         )
         for variant in CONFORMING
         for seed in SEEDS
@@ -49,6 +54,7 @@ def test_a_conforming_server_has_no_finding(variant: Variant, seed: int) -> None
         assert found(run_against(served, seed=seed * 100 + CONFORMING.index(variant), time_limit=limit)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", CONFORMING[:3], ids=lambda variant: variant.name)
 @pytest.mark.parametrize("mode", MODES)
 def test_the_dialect_and_the_http_status_mode_are_detected(variant: Variant, mode: HttpStatus) -> None:
@@ -76,7 +82,7 @@ def test_a_careful_independent_server_has_no_warning() -> None:
 @pytest.mark.parametrize(
     "lawful",
     [
-        pytest.param(lawful, id=lawful.name, marks=exhaustive_unless(is_quick=number % 8 == 0))
+        pytest.param(lawful, id=lawful.name, marks=slow_or_exhaustive(is_slow=number % 8 == 0))
         for number, lawful in enumerate(LAWFUL)
     ],
 )

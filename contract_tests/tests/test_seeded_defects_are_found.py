@@ -74,9 +74,11 @@ def test_a_defect_is_found(defect: SeededDefect, runs: Runs) -> None:
     assert defect.level == "error" or findings["error"] == []
 
 
+@pytest.mark.slow
 def test_a_server_with_another_dialect_or_mode_than_stated_is_found() -> None:
     with serve(replace(SEEDED_DEFECTS[0].variant, http_status="mirror", dialect="observed")) as served:
-        assert "answer/http-status" in {clause for clause, _, _ in found(run_against(served, http_status="envelope"))}
+        report = run_against(served, http_status="envelope", only=("requests.refused",))
+        assert "answer/http-status" in {clause for clause, _, _ in found(report)}
         report = run_against(served, dialect="documented", only=("requests.refused",))
         clauses = {clause for clause, _, _ in found(report)}
         assert "code/422" in clauses

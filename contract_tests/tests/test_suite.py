@@ -95,7 +95,9 @@ def test_the_mock_server_passes_with_one_test_for_each_check(
     assert "pass the key of an account with a small one" in output
 
 
-@pytest.mark.parametrize("words", [(), pytest.param(("-n", "2"), marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "words", [pytest.param((), marks=pytest.mark.slow), pytest.param(("-n", "2"), marks=pytest.mark.exhaustive)]
+)
 def test_an_independent_server_passes(project: UserProject, words: tuple[str, ...]) -> None:
     with serve(Variant()) as served:
         code, output = run_suite_on(project, served, *words)
@@ -106,7 +108,7 @@ def test_an_independent_server_passes(project: UserProject, words: tuple[str, ..
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("a createTime that changes", ()),
+        pytest.param("a createTime that changes", (), marks=pytest.mark.slow),
         pytest.param("a createTime that changes", ("-n", "2"), marks=pytest.mark.exhaustive),
         pytest.param("letters beyond the BMP refused", ("-n", "2"), marks=pytest.mark.exhaustive),
     ],
@@ -140,6 +142,7 @@ def test_known_findings_fail_no_test(project: UserProject) -> None:
     assert "is not a baseline" in output
 
 
+@pytest.mark.slow
 def test_a_run_that_judges_nothing_does_not_pass(project: UserProject, seedbed: MockServer) -> None:
     words = ("--key", seedbed.key, "--without", "callbacks", "-k", "callbacks.delivered")
     code, output = project.run_suite(seedbed.url, *words)
@@ -148,6 +151,7 @@ def test_a_run_that_judges_nothing_does_not_pass(project: UserProject, seedbed: 
     assert "not checked: declared absent with --without callbacks" in output
 
 
+@pytest.mark.slow
 def test_one_check_can_be_selected_by_its_name(project: UserProject, seedbed: MockServer) -> None:
     code, output = project.run_suite(seedbed.url, "--key", seedbed.key, "-k", "authorisation.keys")
     assert code == 0, output
@@ -160,16 +164,22 @@ def test_a_missing_target_is_a_usage_error(project: UserProject) -> None:
     assert "Give its URL, such as --target http" in output
 
 
+INVALID_OPTIONS = [
+    (("--target", "https://192.0.2.1"), "Pass --key"),
+    (("--target", "http://127.0.0.1:9", "--tx", "2*popen", "--dist", "each"), "cannot run with --dist each"),
+    (("--target", "nowhere"), "is not a valid URL of a server"),
+    (("--target", "http://127.0.0.1:9", "--require", "moon"), "Unknown capability 'moon'"),
+    (("--target", "http://127.0.0.1:9", "--max-examples", "0"), "1 or more"),
+    (("--target", "http://127.0.0.1:9", "--spend", "much"), "a number of credits"),
+    (("--target", "http://127.0.0.1:9", "--hypothesis-seed", "x"), "an integer or random"),
+]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--target", "nowhere"), "is not a valid URL of a server"),
-        (("--target", "https://192.0.2.1"), "Pass --key"),
-        (("--target", "http://127.0.0.1:9", "--require", "moon"), "Unknown capability 'moon'"),
-        (("--target", "http://127.0.0.1:9", "--max-examples", "0"), "1 or more"),
-        (("--target", "http://127.0.0.1:9", "--spend", "much"), "a number of credits"),
-        (("--target", "http://127.0.0.1:9", "--hypothesis-seed", "x"), "an integer or random"),
-        (("--target", "http://127.0.0.1:9", "--tx", "2*popen", "--dist", "each"), "cannot run with --dist each"),
+        pytest.param(*case, marks=pytest.mark.slow if number < 2 else pytest.mark.exhaustive)
+        for number, case in enumerate(INVALID_OPTIONS)
     ],
 )
 def test_an_invalid_option_is_reported(project: UserProject, words: tuple[str, ...], message: str) -> None:
@@ -179,7 +189,7 @@ def test_an_invalid_option_is_reported(project: UserProject, words: tuple[str, .
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("words", PROCESSES)
+@pytest.mark.parametrize("words", [(), pytest.param(("-n", "2"), marks=pytest.mark.exhaustive)])
 def test_an_unreachable_target_is_one_error(project: UserProject, words: tuple[str, ...]) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -193,12 +203,14 @@ def test_an_unreachable_target_is_one_error(project: UserProject, words: tuple[s
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_the_tests_can_be_listed_without_a_target(project: UserProject) -> None:
     code, output = project.run("--pyargs", "seedbed_contract.suite", "--collect-only", "-q")
     assert code == 0, output
     assert f"{len(CHECKS)} tests collected" in output
 
 
+@pytest.mark.slow
 def test_the_options_exist_only_in_runs_of_the_suite(project: UserProject) -> None:
     (project.folder / "user_spec.py").write_text("def it_works(): ...\n")
     assert "--target" not in project.run("--help")[1]

@@ -72,7 +72,7 @@ running(speed="fast")  # WRONG
     "checker",
     [
         pytest.param(["mypy", "--strict"], id="mypy", marks=pytest.mark.exhaustive),
-        pytest.param(["pyright"], id="pyright"),
+        pytest.param(["pyright"], id="pyright", marks=pytest.mark.slow),
     ],
 )
 def test_type_checkers_know_the_packages_from_another_folder(tmp_path: Path, checker: list[str]) -> None:

@@ -103,6 +103,7 @@ def test_a_program_prints_what_its_page_shows(example: Example, capsys: pytest.C
     assert capsys.readouterr().out == (example.output or "")
 
 
+@pytest.mark.slow
 def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
     for example in TESTS:
         name = re.sub(r"\W", "_", str(example))
@@ -113,6 +114,7 @@ def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
     assert len(TESTS) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", COMMAND_PAGES)
 @pytest.mark.skipif(shutil.which("bash") is None or shutil.which("curl") is None, reason="needs bash and curl")
 def test_the_commands_of_a_page_run(
