@@ -1,6 +1,7 @@
 """Settings of all test runs of this project."""
 
 import gc
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -8,6 +9,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("untimed")
+
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and so would the programs that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
