@@ -28,7 +28,7 @@ from seedbed_mock.options import RunOptions
 from seedbed_mock.settings import SettingsError
 from seedbed_mock.verdicts import verdicts_on
 from seedbed_schemas import default_contract
-from seedbed_schemas.baseline import read_baseline
+from seedbed_schemas.baseline import KnownFinding, read_baseline
 from tests.drill_mistakes import CreatesAgainAfter500
 from tests.drill_worker import Worker, drilled
 from tests.test_drill_command import COMMAND, program
@@ -187,6 +187,13 @@ def test_outcomes_are_remembered_until_the_program_changes(server: MockServer) -
     assert cases == ["calm", *failed, *first.exploration.left_out[:1]]
     assert again.exploration.remembered == 4 - len(failed)
     assert [each.name for each in again.results[1:]][: len(failed)] == failed
+    # A failure that there is no budget for is neither confirmed nor gone.
+    some, _ = explored(server, PaysAgain, 1, remembers=True)
+    assert some.exploration
+    assert failed[1] in some.exploration.left_out
+    assert some.exploration.failed == len(some.results) - 1 == 1
+    some.compare([KnownFinding(f"paid twice: {failed[1].partition(';')[0]}", "paid twice", "", "task.orphan")])
+    assert some.fixed == []
     source.write_text("one = 2\n", encoding="utf-8")
     changed, cases = explored(server, PaysAgain, 1, remembers=True)
     assert changed.exploration

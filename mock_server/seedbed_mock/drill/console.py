@@ -15,7 +15,7 @@ from seedbed_mock.durations import DurationProfile, describe_loss
 from seedbed_mock.verdicts import NOT_VISIBLE, RULES
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
 
     from seedbed_mock.drill.runner import DrillReport, ScenarioResult
     from seedbed_mock.options import ServerOptions
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {"passed": "green", "known": "yellow", "failed": "bold red"}
 
+_LEAST_WIDTH: Final = 60
+"""Of a terminal for all columns; a narrower one shows how a program ended only in the HTML report."""
+
+_MORE_COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
+    ("End", "left"),
+    ("Calls", "right"),
+    ("Credits", "right"),
+)
 _EXPLORED: Final = "explored"
 _LINES_OF_PROGRESS: Final = 10
 """How many lines say how far an exploration is where there is no terminal."""
@@ -99,7 +107,7 @@ class RunningTable:
 def show_report(report: DrillReport, options: ServerOptions, console: Console) -> None:
     """Print a table of the scenarios, what each verdict rests on, and the outcome as the last line."""
     if report.results:
-        console.print(_table_of(report))
+        console.print(_table_of(report, console.width))
     for result in report.results:
         _show_details(result, console)
     _show_exploration(report, console)
@@ -112,21 +120,21 @@ def show_report(report: DrillReport, options: ServerOptions, console: Console) -
     console.print(Text(f"\n{safe_text(closing_line(report))}"))
 
 
-def _table_of(report: DrillReport) -> Table:
+def _table_of(report: DrillReport, width: int) -> Table:
+    is_narrow = width < _LEAST_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("Scenario", "Outcome", "End"):
-        table.add_column(title, overflow="fold")
-    for title in ("Calls", "Credits"):
-        table.add_column(title, justify="right")
-    table.add_column("Verdicts")
+    table.add_column("Scenario", overflow="fold")
+    table.add_column("Outcome", no_wrap=True)
+    for title, justify in () if is_narrow else _MORE_COLUMNS:
+        table.add_column(title, justify=justify, no_wrap=True)
+    table.add_column("Verdicts", overflow="fold")
     for result in report.results:
         outcome = outcome_of(result, report.problem)
+        more = (describe_exit(result), str(len(result.seen.calls)), plain(result.bill.credits))
         table.add_row(
             Text(safe_text(result.name)),
             Text(outcome, _STYLES[outcome]),
-            describe_exit(result),
-            str(len(result.seen.calls)),
-            plain(result.bill.credits),
+            *(() if is_narrow else map(Text, more)),
             Text(verdicts_line(result)),
         )
     return table

@@ -168,17 +168,22 @@ class Explorer:
                 drill.run_all(calls, partial(self._add, self._runs + len(planned)))
         except (KeyboardInterrupt, SystemExit) as error:
             report.interrupted = int(error.code or 0) if isinstance(error, SystemExit) else INTERRUPTED
-        left_out = self._next()
         self.memory.keep({each.rule: outcome for each, outcome in self._outcomes.items()})
-        report.ran |= {each.identity for each in self._outcomes}
+        # A remembered failure that did not come up again in this drill is neither a failure nor gone.
+        left_out = {
+            each for group in self._groups().values() if self._results.keys().isdisjoint(group) for each in group
+        }
+        left_out |= set(self._cases) - self._outcomes.keys()
+        known = {each: outcome for each, outcome in self._outcomes.items() if each not in left_out}
+        report.ran |= {each.identity for each in known}
         report.results += self._failures(drill)
         report.exploration = Exploration(
             cases=len(self._cases),
             runs=self._runs,
-            remembered=len(self._outcomes.keys() - self._results.keys() - set(left_out)),
-            failed=sum(bool(each.failed) for each in self._outcomes.values()),
-            absent=tuple(each.rule for each, outcome in self._outcomes.items() if not outcome.occurred),
-            left_out=tuple(each.rule for each in left_out),
+            remembered=len(known.keys() - self._results.keys()),
+            failed=sum(bool(each.failed) for each in known.values()),
+            absent=tuple(each.rule for each in self._cases if each in known and not known[each].occurred),
+            left_out=tuple(each.rule for each in self._cases if each in left_out),
             note=self.memory.problem,
         )
 
