@@ -220,9 +220,9 @@ class Drill:
         try:
             first = self.result(DrillCase(CALM))
             control = ControlRun.of(first.seen)
-            add(first)
-            report.problem = control_problem(first.seen, control, self.deadline)
+            done[CALM], report.problem = first, control_problem(first.seen, control, self.deadline)
             if not report.problem:
+                self.on_result(first)
                 cases = [DrillCase(name, scenario=name) for name in scenarios]
                 self.run_all([partial(self.result, case, control) for case in cases], add)
         except (KeyboardInterrupt, SystemExit) as error:
