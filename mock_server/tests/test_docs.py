@@ -293,6 +293,13 @@ def test_the_first_image_has_the_size_that_the_readme_states(
         assert f"{image.width} × {image.height} pixels" in PAGES["README.md"]
 
 
+def test_every_test_that_holds_a_promise_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for path, name in named:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
 def test_every_page_is_in_the_navigation_and_linked_files_exist() -> None:
     navigation = (ROOT / "properdocs.yml").read_text(encoding="utf-8")
     for page, text in PAGES.items():
