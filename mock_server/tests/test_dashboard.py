@@ -25,6 +25,7 @@ from seedbed_mock.journal import JournalEntry
 from seedbed_mock.proxy import ProxyOptions, start_proxy
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
+from seedbed_schemas.profile import default_profile
 
 CONTRACT = default_contract()
 CREATE = CONTRACT.operation.path
@@ -411,3 +412,30 @@ def test_a_proxy_shows_the_calls_that_it_passes_on(seedbed: MockServer) -> None:
         answer = page.post(CREATE, json=GOOD, headers={"Authorization": f"Bearer {local.KEY}"})
         assert answer.json()["code"] == 429
     assert len(seedbed.calls) == 1
+
+
+def test_problems_at_a_proxy_and_a_replay_are_what_was_refused(seedbed: MockServer, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {local.KEY}"}
+
+    def problems(url: str, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+        with httpx2.Client(base_url=url, headers=headers, trust_env=False) as client:
+            for body in bodies:
+                client.post(CREATE, json=body)
+            client.get(job_api().credit.path)
+            text = client.get(f"{HOME}?view=calls&only=problem", headers=HTML).text
+            shown = [int(number) for number in re.findall(r'id="row-(\d+)"', text)]
+            found = [client.get(f"/__seedbed/journal?before={number + 1}&limit=1").json() for number in shown]
+        return [page["entries"][0] for page in found]
+
+    wrong = {**GOOD, "input": {**GOOD["input"], "quality": "best"}}
+    price = default_profile().credits
+    with start_proxy(ProxyOptions(upstream=seedbed.url, port=0, record=tmp_path, max_credits=price)) as proxy:
+        limited, refused = problems(proxy.url, wrong, GOOD, GOOD)
+        assert (refused["code"], limited["code"]) == (422, 402)
+        assert "must be one of basic, high, not best" in refused["reason"]
+        assert "of --max-credits" in limited["reason"]
+    with running(replay=tmp_path, replay_strict=True) as replay:
+        again, refused = problems(replay.url, wrong, GOOD, GOOD)
+        assert (refused["code"], again["code"]) == (422, 404)
+        assert "must be one of basic, high, not best" in refused["reason"]
+        assert "no response to this request" in again["hint"]

@@ -422,7 +422,11 @@ class Relay:
 
     def _journal(self, call: Call, body: bytes, envelope: Mapping[str, Any], duration: float) -> None:
         context, own, code = call.context, call.own, envelope.get("code")
-        journal = context.space.journal
+        journal, is_done = context.space.journal, own is None and code == self._success
+        message = _envelope(own.body).get("msg") if own else envelope.get("msg")
+        case = own.case if own else case_of_message(message, code, self._codes)
+        # What a fault says has no cause, and the error of the upstream service is the hint.
+        reason = "" if is_done or context.fault or call.error else str(message or "")
         journal.add(
             JournalEntry(
                 number=journal.next_number(),
@@ -437,7 +441,8 @@ class Relay:
                 request=truncated(call.redactor.body(call.sent.head if context.body is None else context.body)),
                 code=own.code if own else code if isinstance(code, int) else None,
                 status=own.status_code if own else call.status or None,
-                case=own.case if own else "",
+                case="done" if is_done else case,
+                reason=call.redactor.text(reason),
                 answer=truncated(own.body if own else call.redactor.body(body)),
                 violations=context.violations,
                 fault=context.fault.describe() if context.fault else "",

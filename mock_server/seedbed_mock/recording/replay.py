@@ -221,9 +221,10 @@ class Replay:
         base = self._service.url_for_clients(context.base_url)
         if isinstance(found, bytes):
             content = localised(found, base, self._script.images)
-            return ApiResponse(_code(content) or 0, "replayed", content, 200, self._service.dialect.media_type)
+            return ApiResponse(_code(content) or 0, "done", content, 200, self._service.dialect.media_type)
         content = localised(content_of(found), base, self._script.images)
-        response = ApiResponse(_code(content) or 0, "replayed", content, found.status)
+        code, success = _code(content) or 0, self._service.dialect.cases["done"].number(self._service.catalogue.codes)
+        response = ApiResponse(code, "done" if code == success else "replayed", content, found.status)
         kept = [each for each in end_to_end(found.response_headers) if each[0].lower() not in _NOT_REPLAYED]
         own = [each for each in response.raw_headers if each[0] != b"content-type"]
         kept = [(name.lower(), value) for name, value in kept if not name.lower().startswith(b"x-seedbed")]
@@ -247,6 +248,7 @@ class Replay:
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
         query, journal = scope["query_string"].decode("latin-1"), context.space.journal
         is_known = bool(context.operation) and response.case != "not_recorded"
+        body = parsed(response.body) if response.case != "done" and is_known and not context.fault else None
         journal.add(
             JournalEntry(
                 number=journal.next_number(),
@@ -265,6 +267,7 @@ class Replay:
                 task_id=context.task_id,
                 duration=duration,
                 fault=context.fault.describe() if context.fault else "",
+                reason=str(body.get("msg", "")) if isinstance(body, dict) else "",
                 hint="" if is_known else "The recording has no response to this request.",
             )
         )
