@@ -10,15 +10,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from seedbed_mock import running
 from seedbed_mock.cli import main
 from seedbed_mock.faults.scenarios import shipped_scenarios
 from seedbed_mock.verdicts import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups and sh")
 
@@ -83,6 +84,12 @@ ACCIDENTS = {
 """One fault for each pair, and the verdict that the naive program earns."""
 
 
+def some_slow(programs: Iterable[str], *slow: str) -> list[Any]:
+    """Return parameters of which some are slow tests and the others exhaustive ones, since all take a minute."""
+    marks = {name: pytest.mark.slow if name in slow else pytest.mark.exhaustive for name in programs}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
 def drill_one(program: str, rule: str, folder: Path, deadline: int = 40) -> set[str]:
     """Drill a program with one fault, and return the verdicts against it."""
     scenario = folder / "accident.toml"
@@ -101,16 +108,35 @@ def test_a_naive_program_earns_the_verdict_of_its_accident(pair: str, tmp_path: 
     assert verdict in drill_one(pair.replace(".", "_naive."), rule, tmp_path, deadline)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", some_slow(PAIRS, "httpx2.py", "shell.sh", "callbacks.py"))
 def test_a_careful_program_survives_the_accident_of_the_naive_one(pair: str, tmp_path: Path) -> None:
     assert drill_one(pair.replace(".", "_careful."), ACCIDENTS[pair][0], tmp_path) == set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("program", CLIENTS)
+@pytest.mark.parametrize("program", some_slow(CLIENTS, "client_sync.py", "seedbed generate"))
 def test_the_client_pays_once_after_a_lost_response(program: str, tmp_path: Path) -> None:
     assert drill_one(program, ACCIDENTS["httpx2.py"][0], tmp_path) == set()
+
+
+@pytest.mark.parametrize("program", some_slow(CAREFUL[:4], "httpx2_careful.py", "shell_careful.sh"))
+def test_a_careful_program_pays_once_over_several_runs(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = [*command_of(program), PROMPTS[0]]
+    monkeypatch.setenv("SEEDBED_DRILL_FOLDER", str(tmp_path))
+    with running(task_seconds=0) as server:
+        monkeypatch.setenv("SEEDREAM_BASE_URL", server.url)
+        server.add_faults("wire.reset; op=createTask; times=1")
+        # The response is lost, and the next run does not know either.
+        assert [subprocess.run(command, check=False).returncode for _ in range(2)] == [1, 1]
+        assert capfd.readouterr().err.count("its task may exist") == 2
+        (record,) = tmp_path.glob("*.task")
+        # A person has looked it up.
+        record.write_text(server.calls[0]["task_id"], encoding="utf-8")
+        assert [subprocess.run(command, check=False).returncode for _ in range(2)] == [0, 0]
+        assert [call["operation"] for call in server.calls].count("createTask") == 1
+    (image,) = tmp_path.glob("*.jpg")
+    assert image.read_bytes().endswith(b"\xff\xd9")
 
 
 VERDICTS: Mapping[str, tuple[str, ...]] = {
@@ -173,6 +199,16 @@ def test_no_verdict_is_against_a_careful_program_or_the_client(program: str, tmp
     found = drill(program, tmp_path, "--jobs", "8")
     assert found.keys() == {"calm", *shipped_scenarios()}
     assert not any(found.values()), found
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("program", [*CAREFUL, *CLIENTS])
+def test_no_single_fault_earns_a_careful_program_or_the_client_a_verdict(program: str, tmp_path: Path) -> None:
+    options = ["--explore", "--no-cache", "--budget", "400", "--jobs", "8", "--task-seconds", "1"]
+    assert drill(program, tmp_path, *options, prompts=PROMPTS[:1]) == {"calm": set()}
+    explored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["exploration"]
+    assert explored["runs"] == explored["cases"] > 70
+    assert explored["failed"] == 0, explored["summary"]
 
 
 EXAMPLE = re.compile(r"^```text\n\$ (seedbed drill .*\\\n.*examples/.*)\n((?s:.*?))^```$", re.MULTILINE)
