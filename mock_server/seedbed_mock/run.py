@@ -119,7 +119,10 @@ class VerdictOptions:
         if not self.is_wanted:
             return
         service = server._service
-        seen = observe(service, ended, begun, service.now(), patience=patience_of(options))
+        until = service.now()
+        if ended.code is None and self.deadline:  # not now: it may have taken seconds to end
+            until = begun + round(self.deadline * 1000 * (service.clock.speed or 1))
+        seen = observe(service, ended, begun, until, patience=patience_of(options))
         control = control_of_test(seen, 0) if self.calm is None else ControlRun.parse(self.calm)
         failed = ProgramVerdict(verdicts_on(seen, control)).failed
         for name, finding in failed.items():

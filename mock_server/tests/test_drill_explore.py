@@ -379,8 +379,9 @@ def test_an_invalid_option_gets_one_sentence(
 
 def test_a_run_with_a_deadline_is_stopped(capfd: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
-    assert main(["run", "--deadline", "0.3", "--calm", "images=1", "--", "sleep", "60"]) == 128 + signal.SIGTERM
+    stubborn = "trap 'sleep 2; exit 5' TERM; while true; do sleep 0.1; done"
+    assert main(["run", "--deadline", "0.3", "--calm", "images=1", "--", "sh", "-c", stubborn]) == 5
     assert time.monotonic() - started < 20
     shown = capfd.readouterr().err
     assert "it was stopped after 0.3 s." in shown
-    assert "hung: It sent nothing" in shown
+    assert "hung: It sent nothing for 0 s and did not end" in shown  # the time until the deadline, not until its end

@@ -63,7 +63,8 @@ class ProgramResult:
         if self.exit.code is None:
             yield f"It was stopped after {self.seconds:.1f} s{', and ignored SIGTERM' if self.ignored else ''}."
         if self.left:
-            yield f"It left {self.left} process{'' if self.left == 1 else 'es'} running, which were ended."
+            left = "1 process running, which was" if self.left == 1 else f"{self.left} processes running, which were"
+            yield f"It left {left} ended."
         if self.printed > _MUCH:
             yield f"It printed {self.printed / 1024 / 1024:.0f} MiB, of which only the end is kept."
 
