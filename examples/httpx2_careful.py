@@ -73,7 +73,7 @@ def create_task(client, prompt):
             break
         # Too many requests, or maintenance: no task was created, and it is worth another try, but not at once.
         time.sleep(max(retry_after(response), min(5 * 2**attempt, 60)))
-    if code in (401, 402, 404, 422, 429, 455, 505):
+    if code in (401, 402, 404, 422, 429, 455, 501, 505):
         # Refused, so there is no task. To repeat the same request is pointless.
         record.unlink()
         raise Problem(f"the service refused it with code {code}")

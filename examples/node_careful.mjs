@@ -66,7 +66,7 @@ async function createTask(prompt) {
     // Too many requests, or maintenance: no task was created, and it is worth another try, but not at once.
     await sleep(1000 * Math.max(response.retryAfter, Math.min(5 * 2 ** attempt, 60)));
   }
-  if ([401, 402, 404, 422, 429, 455, 505].includes(response.code)) {
+  if ([401, 402, 404, 422, 429, 455, 501, 505].includes(response.code)) {
     // Refused, so there is no task. To repeat the same request is pointless.
     await rm(record);
     throw new Problem(`the service refused it with code ${response.code}`);

@@ -62,7 +62,7 @@ create_task() {
     backoff=$((backoff < 30 ? backoff * 2 : 60))
   done
   case $code in
-    401 | 402 | 404 | 422 | 429 | 455 | 505)
+    401 | 402 | 404 | 422 | 429 | 455 | 501 | 505)
       # Refused, so there is no task. To repeat the same request is pointless.
       rm "$record"
       problem "the service refused it with code $code"

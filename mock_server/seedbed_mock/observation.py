@@ -56,7 +56,8 @@ _WHOLE: Final = ("wire.trickle", "delay", "answer.type")
 
 _CODES: Final = {code.name: code.number for code in default_contract().codes}
 _PASSING: Final = frozenset({_CODES["rate_limited"], _CODES["service_unavailable"]})
-_UNCLEAR: Final = _CODES["server_error"]
+_REFUSALS: Final = frozenset(_CODES.values()) - {_CODES["success"], _CODES["server_error"]}
+"""Codes of a createTask request that certainly created no task; after any other error, a task may exist."""
 _UNAUTHORIZED: Final = _CODES["unauthorized"]
 _UNKNOWN: Final = frozenset({_CODES["not_found"], _CODES["validation_error"]})
 """Codes of a query for a task that does not exist, the one of the documented and the one of the observed dialect."""
@@ -328,7 +329,7 @@ def excused_until(seen: Observation) -> int:
         add(seen.calls[-1].at, max(pause, retry_after(seen.calls[-1])))
     for each in seen.creations:
         task = seen.tasks.get(each.task_id)
-        may_exist = each.case == _DONE or is_uncertain(each) or each.code == _UNCLEAR
+        may_exist = each.case == _DONE or is_uncertain(each) or each.code not in _REFUSALS
         if not may_exist or (task and seen.learned(task)):
             continue
         if each.task_id in known:

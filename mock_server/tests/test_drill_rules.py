@@ -261,6 +261,7 @@ CASES: Mapping[str, list[tuple[str, Observation, str, str]]] = {
             "not judged",
             "reason to wait",
         ),
+        ("an unknown code", run(refuse(0, 599, request=ask(0).request), code=None), "not judged", "reason to wait"),
         ("that never came", run(ask(0), code=None, tasks=SLOW, ended=1000), "failed", "for 1000 s"),
         ("that was lost", run(ask(0), query(5), code=None, ended=120), "failed", "for 115 s"),
         ("that came", run(ask(0), callback(11), code=None), "failed", "for 49 s"),
