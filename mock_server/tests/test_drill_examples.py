@@ -108,17 +108,17 @@ def test_a_naive_program_earns_the_verdict_of_its_accident(pair: str, tmp_path: 
     assert verdict in drill_one(pair.replace(".", "_naive."), rule, tmp_path, deadline)
 
 
-@pytest.mark.parametrize("pair", some_slow(PAIRS, "httpx2.py", "shell.sh", "callbacks.py"))
+@pytest.mark.parametrize("pair", some_slow(PAIRS, "httpx2.py", "shell.sh"))
 def test_a_careful_program_survives_the_accident_of_the_naive_one(pair: str, tmp_path: Path) -> None:
     assert drill_one(pair.replace(".", "_careful."), ACCIDENTS[pair][0], tmp_path) == set()
 
 
-@pytest.mark.parametrize("program", some_slow(CLIENTS, "client_sync.py", "seedbed generate"))
+@pytest.mark.parametrize("program", some_slow(CLIENTS, "seedbed generate"))
 def test_the_client_pays_once_after_a_lost_response(program: str, tmp_path: Path) -> None:
     assert drill_one(program, ACCIDENTS["httpx2.py"][0], tmp_path) == set()
 
 
-@pytest.mark.parametrize("program", some_slow(CAREFUL[:4], "httpx2_careful.py", "shell_careful.sh"))
+@pytest.mark.parametrize("program", some_slow(CAREFUL[:4], "httpx2_careful.py"))
 def test_a_careful_program_pays_once_over_several_runs(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
