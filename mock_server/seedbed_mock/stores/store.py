@@ -38,6 +38,10 @@ class NameTakenError(Exception):
     """A task with this ID exists already."""
 
 
+class RateExceededError(Exception):
+    """The account has created too many tasks recently, as far as a store counts this itself."""
+
+
 class StoreUnavailableError(Exception):
     """The store cannot be used at the moment; the message is one sentence that says why. Nothing was changed."""
 
