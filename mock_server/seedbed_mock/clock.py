@@ -129,11 +129,16 @@ class RealClock:
         Raises:
             ValueError: The number of seconds is negative or above ``LARGEST_ADVANCE``.
         """
-        self._check_advance(seconds)
+        self.check_advance(seconds)
         self._shown += seconds
         self._notify(seconds)
 
-    def _check_advance(self, seconds: float) -> None:
+    def check_advance(self, seconds: float) -> None:
+        """Check a number of seconds to advance by.
+
+        Raises:
+            ValueError: It is negative or above ``LARGEST_ADVANCE``.
+        """
         if not 0 <= seconds <= LARGEST_ADVANCE:
             raise ValueError(f"a clock advances by 0 to {LARGEST_ADVANCE} seconds, not by {seconds:g}")
 
@@ -194,7 +199,7 @@ class FollowingClock(RealClock):
         Raises:
             ValueError: The number of seconds is negative or above ``LARGEST_ADVANCE``.
         """
-        self._check_advance(seconds)
+        self.check_advance(seconds)
         self._advanced += seconds
         self._notify(seconds)
 

@@ -91,8 +91,15 @@ class ActiveRule:
 
         Only its effect counts as a hit, once it has changed something: a call can still be refused for another reason.
         """
+        if not self.meets_conditions(context):
+            return False
+        self.seen += 1
+        return self.is_counted_hit()
+
+    def meets_conditions(self, context: MatchContext) -> bool:
+        """Return whether a call meets all conditions except ``p``, ``nth``, ``every`` and ``times``."""
         match, operations = self.rule.match, self.rule.effect.operations
-        meets_conditions = (
+        return (
             self.is_enabled
             and (not operations or context.operation in operations)
             and (not self.scope or self.scope == context.space)
@@ -105,9 +112,10 @@ class ActiveRule:
             and (match.since is None or context.seconds >= match.since)
             and (match.until is None or context.seconds < match.until)
         )
-        if not meets_conditions:
-            return False
-        self.seen += 1
+
+    def is_counted_hit(self) -> bool:
+        """Return whether the rule applies to the call that was counted as seen last."""
+        match = self.rule.match
         return (
             (match.times is None or self.hits < match.times)
             and match.nth in (None, self.seen)
@@ -174,6 +182,21 @@ class FaultEngine:
         self._last_number += len(added)
         # A rule that is added while a scenario plays would otherwise often be hidden by a rule of the scenario.
         self._set_rules(sorted(self.active_rules + added, key=lambda active: active.source == "scenario"))
+        return added
+
+    def replace_added(self, rules: Iterable[tuple[int, str, str]]) -> list[ActiveRule]:
+        """Replace the rules of the control API by those of a fleet and return them.
+
+        Args:
+            rules: Their numbers, texts and scopes, in their order. Rules that are active already stay the same.
+        """
+        known = {(each.number, each.scope, each.rule): each for each in self.active_rules if each.source == "control"}
+        added = []
+        for number, text, scope in rules:
+            rule = self.parse(text)
+            added.append(known.get((number, scope, rule)) or self._activate(rule, "control", scope, number))
+        self._last_number = max([self._last_number, *(each.number for each in added)])
+        self._set_rules([*added, *(each for each in self.active_rules if each.source != "control")])
         return added
 
     def _set_rules(self, rules: list[ActiveRule]) -> None:
@@ -249,11 +272,15 @@ class FaultEngine:
             context: Properties of the call.
             request_rules: Rules that come with the call, which precede the active ones.
         """
+        return next((active for active in self.candidates(context, request_rules) if active.matches(context)), None)
+
+    def candidates(self, context: MatchContext, request_rules: Iterable[ActiveRule]) -> Iterator[ActiveRule]:
+        """Return the rules to compare a call with, in their order; the arguments are those of :meth:`find_match`."""
         of_space = self._of_calls.get((context.operation, context.space), ())
         of_all = self._of_calls.get((context.operation, ""), ())
         # Only these can match: the rules of other operations and spaces cost nothing.
         active_rules = (active for _, active in merge(of_space, of_all, key=itemgetter(0)))
-        return next((active for active in chain(request_rules, active_rules) if active.matches(context)), None)
+        return chain(request_rules, active_rules)
 
     def _activate(self, rule: Rule, source: RuleSource, scope: str, number: int) -> ActiveRule:
         # Each rule draws by itself, so that adding another rule does not change which calls it hits.

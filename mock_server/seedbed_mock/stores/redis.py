@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.settings import MOST_CREDITS, SettingsError, exact_credits
 from seedbed_mock.stores.redis_server import FleetUrl, RedisServer
 from seedbed_mock.stores.store import (
@@ -46,6 +47,9 @@ _MOST_CHANGES = 100
 _REMEMBERED_MILLISECONDS = 600_000
 """How long a charge without a task is remembered, for which a lost reply is longer ago than any retry."""
 
+_WINDOW_MILLISECONDS = 86_400_000
+"""How long the counts of calls stay at least. It is real time, which passes faster than that of a slow clock."""
+
 _FIELDS: Final = ("document", "due", "refund", "mark")
 
 
@@ -73,7 +77,8 @@ class RedisStore:
             "MOST_DELETED": _MOST_DELETED,
             "MOST_MOVED": 16 * _MOST_DELETED,
             "REMEMBERED_MILLISECONDS": _REMEMBERED_MILLISECONDS,
-            "WINDOW_MILLISECONDS": 86_400_000,
+            "WINDOW_MILLISECONDS": _WINDOW_MILLISECONDS,
+            "MOST_RULES": MAX_RULES,
         }
         self.server = RedisServer(FleetUrl(url), constants)
 

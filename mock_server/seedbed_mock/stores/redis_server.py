@@ -7,6 +7,7 @@ lost is sent again, and neither charges twice nor forgets a charge.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     _Argument = str | int | float | bytes
     _Call = tuple[_Argument, ...]
@@ -233,6 +234,32 @@ class RedisServer:
         self.client()
         try:
             return await self._send((name, f"{self.url.prefix}{key}", *arguments))
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailableError(self._sentence(error)) from error
+
+    async def listeners(self, channel: str) -> int:
+        """Return how many servers listen to a channel of the fleet.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be used now.
+        """
+        try:
+            found: Any = await self.client().pubsub_numsub(f"{self.url.prefix}{channel}")
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailableError(self._sentence(error)) from error
+        return int(found[0][1])
+
+    @contextlib.asynccontextmanager
+    async def subscription(self, channel: str) -> AsyncIterator[redis_asyncio.client.PubSub]:
+        """Listen to a channel of the fleet while the block runs.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be used now, or the connection was lost.
+        """
+        try:
+            async with self.client().pubsub() as subscription:
+                await subscription.subscribe(f"{self.url.prefix}{channel}")
+                yield subscription
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailableError(self._sentence(error)) from error
 

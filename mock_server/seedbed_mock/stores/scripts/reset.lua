@@ -30,7 +30,7 @@ local function clear_space()
     end
     redis.call('UNLINK', unpack(batch))
   end
-  redis.call('UNLINK', key('order', space))
+  redis.call('UNLINK', key('order', space), key('counts', space))
   redis.call('SREM', key('spaces'), space)
 end
 
