@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from bisect import bisect_left
@@ -54,6 +55,12 @@ class SlidingWindow:
     def count(self, now: int) -> None:
         """Count a request at this time, in Unix milliseconds."""
         self._counted.append(now)
+
+    def discount(self, now: int) -> None:
+        """Count one request less at this time, in Unix milliseconds."""
+        # It may be out of the window meanwhile.
+        with contextlib.suppress(ValueError):
+            self._counted.remove(now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

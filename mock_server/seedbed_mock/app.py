@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -25,7 +25,7 @@ from seedbed_mock import handlers
 from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.auto_clock import AutoAdvance
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
-from seedbed_mock.clock import FollowingClock, Reading, RealClock, real_time
+from seedbed_mock.clock import ContinuedClock, FollowingClock, real_time
 from seedbed_mock.control import routes as control
 from seedbed_mock.control.api import DOCUMENT_PATH, METRICS_PATH, OPERATIONS, ControlApi
 from seedbed_mock.control.openapi import document
@@ -122,7 +122,7 @@ def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> St
     try:
         service = Service(
             options=options,
-            clock=_open_clock(options, store) if isinstance(options.clock, str) else options.clock,
+            clock=_clock_of(options) if isinstance(options.clock, str) else options.clock,
             catalogue=ModelCatalogue(options.patched_contracts),
             shared=job_api(),
             dialect=dialects()[options.dialect],
@@ -130,7 +130,7 @@ def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> St
         )
         return (_CrossOriginApp if options.cors_origins else _MockServiceApp)(service, make_front)
     except BaseException:
-        store.close()
+        store.abandon()
         raise
 
 
@@ -144,23 +144,12 @@ def _open_replay(folder: Path, service: Service, writer: ResponseWriter, respond
 
 
 _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
-_CLOCK_NOTE = "clock"
 
 
-def _open_clock(options: ServerOptions, store: Store) -> Clock:
-    """Return the clock, which continues where the previous clock of the store would be now, if that is later."""
+def _clock_of(options: ServerOptions) -> Clock:
     if options.clock == "follow":
         return FollowingClock()
-    noted = store.note(_CLOCK_NOTE)
-    start = max(real_time(), msgspec.json.decode(noted, type=Reading).now()) if noted else None
-    clock = RealClock(0 if options.clock == "manual" else options.speed, start)
-
-    def note(_: float = 0) -> None:
-        store.note(_CLOCK_NOTE, msgspec.json.encode(clock.reading()))
-
-    note()
-    clock.watch(note)
-    return clock
+    return ContinuedClock(0 if options.clock == "manual" else options.speed)
 
 
 class _MockServiceApp(Starlette):
@@ -181,6 +170,7 @@ class _MockServiceApp(Starlette):
         }
         others = self._others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
         control_api = self._control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
+        self._service = service
         super().__init__(
             routes=[
                 # The name of a model contains a slash, which is not encoded in the path.
@@ -241,6 +231,9 @@ class _MockServiceApp(Starlette):
         return dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # An application without a server begins with its first request.
+        if not self._service.is_open:
+            await self._service.open()
         if self._front and not f"{scope['path']}/".startswith(f"{CONTROL_ROOT}/") and scope["method"]:
             await self._front(scope, receive, send)
         else:
@@ -322,7 +315,7 @@ class OtherEndpoints:
     async def result(self, request: Request) -> Response:
         """Respond with the image of a task while it is kept."""
         name = request.path_params["name"]
-        task = self._service.find_result(name)
+        task = await self._service.find_result(name)
         if task is None or handlers.is_expired_link(self._service, name, request.query_params):
             return self._writer.file_error("result_unknown")
         try:
@@ -342,8 +335,8 @@ class OtherEndpoints:
 
     async def thumbnail(self, task_id: str) -> Response:
         """Respond with a small version of a task's image, which is drawn anew for less time than the image takes."""
-        task = self._service.store.find(task_id)
-        if task is None or self._service.find_result(task.result_name) is None:
+        task = await self._service.store.find(task_id)
+        if task is None or await self._service.find_result(task.result_name) is None:
             return self._writer.file_error("result_unknown")
         try:
             image = await self._renderer.render(self._picture_of(task).thumbnail(_THUMBNAIL_PIXELS))
@@ -435,6 +428,8 @@ class OtherEndpoints:
         return self._writer.error(ServiceError("internal_error"))
 
 
+_Result = TypeVar("_Result")
+
 _CALL_SECONDS: Final = 60
 _THUMBNAIL_PIXELS: Final = 256
 
@@ -455,14 +450,17 @@ class SwappableApp:
         """Pass a request on."""
         return self.app(scope, receive, send)
 
-    def start(self, ports: Iterable[int] = ()) -> None:
+    async def start(self, ports: Iterable[int] = ()) -> None:
         """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent.
 
         Args:
             ports: Ports on which the server listens.
+
+        Raises:
+            StoreError: The store cannot be used.
         """
         self._loop, self._ports = asyncio.get_running_loop(), frozenset(ports)
-        _begin(self.app, self._ports)
+        await _begin(self.app, self._ports)
 
     def replace(self, app: Starlette) -> None:
         """Replace the application, from a thread other than the server's, and return when it is replaced.
@@ -474,9 +472,9 @@ class SwappableApp:
         async def swap() -> None:
             before, self.app = self.app, app
             await _close(before)
-            _begin(app, self._ports)
+            await _begin(app, self._ports)
 
-        self._run(swap)
+        self.run(swap)
 
     def call(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         """Send a request without a socket, from a thread other than the server's, and return its status and body.
@@ -514,17 +512,22 @@ class SwappableApp:
             with contextlib.suppress(Exception):
                 await self.app(scope, receive, send)
 
-        self._run(respond)
+        self.run(respond)
         content = b"".join(message.get("body", b"") for message in sent[1:])
         return sent[0]["status"], content
 
-    def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a function in the event loop of the server, and return when it has ended."""
+    def run(self, function: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+        """Run a function in the event loop of the server, from another thread, and return its result.
+
+        Raises:
+            RuntimeError: The server has stopped.
+            TimeoutError: The function has not ended within a minute.
+        """
         if self._loop is None or self._loop.is_closed():
             raise RuntimeError("The server has stopped; its handle works until then.")
         future = asyncio.run_coroutine_threadsafe(function(), self._loop)
         try:
-            future.result(_CALL_SECONDS)
+            return future.result(_CALL_SECONDS)
         except TimeoutError:
             future.cancel()
             raise TimeoutError(f"The server has not responded for {_CALL_SECONDS} seconds.") from None
@@ -541,7 +544,7 @@ class SwappableApp:
 
     def abandon(self) -> None:
         """Release what the application holds, for a server that did not start."""
-        self.app.state.service.store.close()
+        self.app.state.service.store.abandon()
 
     def end_streams(self) -> None:
         """End the streams of all pages, which would otherwise go on until the server has stopped waiting for them."""
@@ -553,7 +556,8 @@ class SwappableApp:
         await _close(self.app)
 
 
-def _begin(app: Starlette, ports: frozenset[int]) -> None:
+async def _begin(app: Starlette, ports: frozenset[int]) -> None:
+    await app.state.service.open()
     app.state.service.ports |= ports
     app.state.dispatcher.wake()
     if isinstance(clock := app.state.service.clock, FollowingClock):
@@ -570,4 +574,4 @@ async def _close(app: Starlette) -> None:
     await app.state.dispatcher.close()
     if app.state.front:
         await app.state.front.close()
-    app.state.service.store.close()
+    await app.state.service.store.close()

@@ -57,7 +57,7 @@ class OperationEndpoint:
             return
         fault = None
         try:
-            response, fault = self._handle(scope, body)
+            response, fault = await self._handle(scope, body)
         except Exception as error:
             self._service.report(error, scope["path"])
             response = self._writer.error(ServiceError("internal_error"))
@@ -76,35 +76,14 @@ class OperationEndpoint:
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
-    def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
+    async def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
         started = real_monotonic()
-        query, headers = scope["query_string"], dict(scope["headers"])
-        if len(headers) < len(scope["headers"]):
-            headers |= _joined(scope["headers"], self._service.key_headers)
-        problem = ""
-        if body and (encoding := headers.get(b"content-encoding")):
-            try:
-                body = decode_body(body, encoding)
-            except ValueError as error:
-                problem = str(error)
-        place = place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names)
-        context = RequestContext(
-            headers=headers,
-            query=query_parameters(query.decode("latin-1")) if query else {},
-            path=scope.get("path_params", _NO_PARAMETERS),
-            operation=self._operation,
-            body=body,
-            body_problem=problem,
-            base_url=place.url,
-            server=place.server,
-            names_server=place.is_named,
-            space=self._service.spaces.default,
-            now=self._service.now(),
-        )
+        context = self._context_of(scope, body)
         handle = self._handlers[0]
         try:
             for handle in self._handlers:
-                handle(self._service, context)
+                if (pending := handle(self._service, context)) is not None:
+                    await pending
             response = self._writer.success(context.data, context.envelope)
         except ServiceError as error:
             response = self._writer.error(error)
@@ -117,6 +96,31 @@ class OperationEndpoint:
             response.headers[APPLIED_HEADER] = rule
         self._journal(scope, context, response, (real_monotonic() - started) * 1000)
         return response, fault
+
+    def _context_of(self, scope: Scope, body: bytes | None) -> RequestContext:
+        query, headers = scope["query_string"], dict(scope["headers"])
+        if len(headers) < len(scope["headers"]):
+            headers |= _joined(scope["headers"], self._service.key_headers)
+        problem = ""
+        if body and (encoding := headers.get(b"content-encoding")):
+            try:
+                body = decode_body(body, encoding)
+            except ValueError as error:
+                problem = str(error)
+        place = place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names)
+        return RequestContext(
+            headers=headers,
+            query=query_parameters(query.decode("latin-1")) if query else {},
+            path=scope.get("path_params", _NO_PARAMETERS),
+            operation=self._operation,
+            body=body,
+            body_problem=problem,
+            base_url=place.url,
+            server=place.server,
+            names_server=place.is_named,
+            space=self._service.spaces.default,
+            now=self._service.now(),
+        )
 
     def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
         query, journal, body = scope["query_string"], context.space.journal, context.body or b""

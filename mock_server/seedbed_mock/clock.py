@@ -157,6 +157,15 @@ class RealClock:
         return Reading(real_time(), self.now(), self.speed)
 
 
+class ContinuedClock(RealClock):
+    """A clock that continues where the clock of an earlier process would be now, if that is later."""
+
+    def continue_from(self, reading: Reading) -> None:
+        """Show the time that a clock with this reading would show now, unless this one is ahead of it."""
+        if (shown := reading.now()) > self.now():
+            self._started, self._shown = real_monotonic(), round(shown, 3)
+
+
 class ManualClock(RealClock):
     """A clock that stands still until it is advanced.
 

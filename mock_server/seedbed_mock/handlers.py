@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
 from msgspec.structs import replace
@@ -30,9 +30,9 @@ from seedbed_mock.stores.store import NameTakenError, OverdrawnError
 from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Coroutine, Mapping
 
-    from seedbed_mock.accounts import SlidingWindow
+    from seedbed_mock.accounts import Account, SlidingWindow
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
     from seedbed_mock.state import RequestContext, Service
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
         __name__: str
 
-        def __call__(self, service: Service, context: RequestContext, /) -> None:
-            """Handle a request."""
+        def __call__(self, service: Service, context: RequestContext, /) -> Awaitable[None] | None:
+            """Handle a request; what is returned is awaited before the next handler runs."""
+            ...
 
 
 MODEL_PARAMETER: Final = "model"
@@ -81,13 +82,19 @@ def refuse_web_pages(service: Service, context: RequestContext) -> None:
 # Authentication
 
 
-def authenticate(service: Service, context: RequestContext) -> None:
+def authenticate(service: Service, context: RequestContext) -> Coroutine[Any, Any, None] | None:
     """Find the space and the account of the key."""
     # Most requests have a configured key as its header is usually written, and name no space.
     key = service.keys_as_sent.get(context.headers.get(service.credentials[0][0], b""))
     if key is not None and _SPACE_HEADER not in context.headers:
         context.account = context.space.accounts[key]
-        return
+        return None
+    _find_account(service, context)
+    # At once: what a new space has evicted must be gone before a space of the same name begins.
+    return service.forget_evicted() if service.evicted else None
+
+
+def _find_account(service: Service, context: RequestContext) -> None:
     operation = service.operation
     is_key, sent = _sent_key(service, context.headers)
     in_key, key = service.spaces.split(sent)
@@ -274,22 +281,20 @@ def validate_callback(service: Service, context: RequestContext) -> None:
         raise ServiceError(service.dialect.case_of_violation("format"), problem=problem, field=field, name=field)
 
 
-def create_task(service: Service, context: RequestContext) -> None:
+async def create_task(service: Service, context: RequestContext) -> None:
     """Charge the price and store a new task with its whole timeline, both or neither."""
     account, effect = context.caller, context.fault.rule.effect if context.fault else None
     try:
         # Lost and orphaned tasks end in the same error, so that a client cannot know whether it was charged.
         if effect is not None and isinstance(effect, LostTask):
-            service.store.charge(account, context.model.profile.credits, context.now)
+            await service.store.charge(account, context.model.profile.credits, context.now)
             service.ledger.note_loss(context.model.profile.credits)
             context.is_faulted = True
             raise ServiceError("internal_error", is_simulated=True)
-        task = _store_task(service, context, effect)
+        task = await _store_task(service, context, effect)
     except OverdrawnError as error:
         price = context.model.profile.credits
         raise ServiceError("credits_insufficient", price=plain(price), balance=plain(error.balance)) from error
-    if account.creations:
-        account.creations.count(context.now)
     if task.callback:
         service.callback_is_due(task.callback.due)
     context.task_id = task.task_id
@@ -300,7 +305,7 @@ def create_task(service: Service, context: RequestContext) -> None:
         raise ServiceError("internal_error", is_simulated=True)
 
 
-def _store_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
+async def _store_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
     options, model = service.options, context.model
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
@@ -334,7 +339,7 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
         if task_effect:
             task = replace(task_effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
         try:
-            service.store.create(task, context.caller)
+            await _create(service, task, context.caller)
             break
         except NameTakenError:
             # By another server with the same database.
@@ -348,12 +353,25 @@ def _store_task(service: Service, context: RequestContext, effect: Effect | None
     return task
 
 
-def get_task(service: Service, context: RequestContext) -> None:
+async def _create(service: Service, task: Task, account: Account) -> None:
+    """Store a task, which counts towards the rate limit from the beginning, and no longer if it is refused."""
+    if not (window := account.creations):
+        await service.store.create(task, account)
+        return
+    window.count(task.created)
+    try:
+        await service.store.create(task, account)
+    except BaseException:
+        window.discount(task.created)
+        raise
+
+
+async def get_task(service: Service, context: RequestContext) -> None:
     """Return the record of a task of the account; with the progress ``polls:N``, this advances the task."""
     parameter = service.shared.record_info.query
     if not (task_id := context.query.get(parameter, "")):
         raise ServiceError("task_id_missing", parameter=parameter)
-    task, account, now = service.store.find(task_id), context.caller, context.now
+    task, account, now = await service.store.find(task_id), context.caller, context.now
     if task and task.account == account.name and task.space == account.space:
         context.task_id, context.task_fault = task_id, task.fault_rule
     else:
@@ -362,7 +380,7 @@ def get_task(service: Service, context: RequestContext) -> None:
     if task is None or now < task.visible:
         raise ServiceError("task_unknown", task_id=for_display(task_id))
     if (polls := service.options.task_progress.polls) and task.ends is None:
-        task = service.store.change(task_id, lambda task: polled(task, now, polls)) or task
+        task = await service.store.change(task_id, lambda task: polled(task, now, polls)) or task
         service.callback_is_due(now)
     context.data = record(task, now, dialect=service.dialect, base_url=service.url_for_clients(context.base_url))
 
@@ -370,12 +388,12 @@ def get_task(service: Service, context: RequestContext) -> None:
 # Downloads
 
 
-def link_download(service: Service, context: RequestContext) -> None:
+async def link_download(service: Service, context: RequestContext) -> None:
     """Return a URL of a result that is valid for some minutes."""
     field = service.shared.download_url.field
     url = context.request.get(field) if isinstance(context.request, dict) else None
     base, _, quoted = url.rpartition(f"{RESULTS}/") if isinstance(url, str) else ("", "", "")
-    task = service.find_result(name := unquote(quoted))
+    task = await service.find_result(name := unquote(quoted))
     host = context.headers.get(b"host", b"")
     is_own = is_own_url(base, context.base_url, host, context.server, service.options.own_hosts)
     if task is None or not (is_own or base in {task.base_url, service.options.public_base}):
@@ -402,9 +420,9 @@ def _mark(service: Service, name: str, until: str) -> str:
 # Accounts and models
 
 
-def get_credit(service: Service, context: RequestContext) -> None:
+async def get_credit(service: Service, context: RequestContext) -> None:
     """Return the balance of the account as a number."""
-    balance = service.store.balance(context.caller, context.now)
+    balance = await service.store.balance(context.caller, context.now)
     context.data = int(balance) if balance == int(balance) else float(balance)
 
 

@@ -204,7 +204,7 @@ class Observation:
         return max(times, default=None)
 
 
-def observe(
+async def observe(
     service: Service, exit_: ProgramExit, begun: int, ended: int, *, patience: float = PATIENCE_SECONDS
 ) -> Observation:
     """Return what a mock service has seen of one run.
@@ -218,7 +218,7 @@ def observe(
     """
     spaces = service.spaces.all()
     entries = sorted((entry for space in spaces for entry in space.journal), key=lambda each: each.number)
-    tasks = [task for _, task in service.store.page(limit=_MOST_TASKS)]
+    tasks = [task for _, task in await service.store.page(limit=_MOST_TASKS)]
     return Observation(
         entries=tuple(entries),
         tasks={task.task_id: task for task in reversed(tasks)},

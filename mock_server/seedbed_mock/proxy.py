@@ -230,7 +230,7 @@ def proxy(
     with listener:
         call_log = (log or LogOptions()).open(JournalReader(service.spaces.journal), sys.stderr)
 
-        def on_ready() -> None:
+        async def on_ready() -> None:
             print(_banner(local_url_of([listener]), options), flush=True)
             if call_log:
                 call_log.start()

@@ -46,6 +46,8 @@ from seedbed_mock.state import Service
 from seedbed_mock.stores.store import StoreError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from filelock import BaseFileLock
 
 
@@ -142,10 +144,13 @@ def _serve(
     stack.enter_context(place)
     app = build_app(options)
     service: Service = app.state.service
-    banner = _banner(place, exposed_addresses(listeners), options, contracts, service)
+    exposed = exposed_addresses(listeners)
 
-    def on_ready() -> None:
-        place.announce(banner)
+    async def on_ready() -> None:
+        balances = [
+            await service.store.balance(each, service.now()) for each in service.spaces.default.accounts.values()
+        ]
+        place.announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
         # Not opened before: a server in the background leaves the terminal with its announcement.
         if call_log := log.open(JournalReader(service.spaces.journal), sys.stderr):
             stack.callback(call_log.close)
@@ -221,7 +226,7 @@ def _replaced(contracts: dict[Path, Contract]) -> str:
 
 
 def _banner(
-    place: _Place, exposed: list[str], options: ServerOptions, contracts: dict[Path, Contract], service: Service
+    place: _Place, exposed: list[str], options: ServerOptions, contracts: dict[Path, Contract], credits_: str
 ) -> str:
     """Return what is printed when the server is ready: its URL, its keys and requests to start with."""
     operation, shared, key, url = default_contract().operation, job_api(), options.accounts[0].key, place.server.url
@@ -245,7 +250,7 @@ Let programs of a shell that call {shared.server} reach it:
 Seedbed is ready on {f"{place.server.uds}, as {url}" if uds else url}
 {_exposure(exposed, options)}{_replaced(contracts)}
 Key: {", ".join(f"{each.key} ({fingerprint(each.key)})" for each in options.accounts)}
-{_balances(service)}
+{credits_}
 
 Create a task:
   curl -s{uds} {create} {auth} -H 'Content-Type: application/json' -d {body}
@@ -266,10 +271,9 @@ def _exposure(exposed: list[str], options: ServerOptions) -> str:
     )
 
 
-def _balances(service: Service) -> str:
+def _enough_for(balances: list[Decimal], service: Service) -> str:
     """Return a line with the balances of all keys, in their order, and what a task costs."""
-    accounts, price = service.spaces.default.accounts.values(), service.catalogue.shipped.profile.credits
-    balances = [service.store.balance(each, service.now()) for each in accounts]
+    price = service.catalogue.shipped.profile.credits
     shown = ", ".join(f"{each.normalize():f}" for each in balances)
     if len(balances) > 1 or not price:
         return f"Credits: {shown}"

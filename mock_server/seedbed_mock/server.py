@@ -28,7 +28,7 @@ from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from types import FrameType
 
     from starlette.applications import Starlette
@@ -154,7 +154,7 @@ class _ServerThread:
 
     def __init__(self, app: SwappableApp, listener: socket.socket, interception: Interception | None) -> None:
         self._ready = threading.Event()
-        self._server = _UvicornServer(app, self._ready.set, app.app.state.service.options, interception)
+        self._server = _UvicornServer(app, self._on_ready, app.app.state.service.options, interception)
         self._thread = threading.Thread(target=self._run, args=(listener,), name="seedbed", daemon=True)
         self._error: BaseException | None = None
 
@@ -171,6 +171,9 @@ class _ServerThread:
         finally:
             listener.close()
             self._ready.set()
+
+    async def _on_ready(self) -> None:
+        self._ready.set()
 
     def start(self) -> None:
         """Start the thread and return when the server is ready."""
@@ -224,7 +227,7 @@ class _ServerThread:
 def serve_until_signal(
     app: Starlette,
     listeners: Sequence[socket.socket],
-    on_ready: Callable[[], None],
+    on_ready: Callable[[], Coroutine[Any, Any, None]],
     interception: Interception | None = None,
 ) -> None:
     """Serve on sockets until SIGINT or SIGTERM. A second signal ends the process at once.
@@ -232,7 +235,7 @@ def serve_until_signal(
     Args:
         app: The application.
         listeners: The listening sockets.
-        on_ready: Called when the server accepts requests.
+        on_ready: Awaited when the server accepts requests.
         interception: What the server intercepts.
     """
     server = _UvicornServer(SwappableApp(app), on_ready, app.state.service.options, interception)
@@ -281,7 +284,7 @@ class _UvicornServer(uvicorn.Server):
 
     Args:
         app: The application.
-        on_ready: Called in the event loop when the server accepts requests.
+        on_ready: Awaited in the event loop when the server accepts requests.
         options: Options of the server.
         interception: What the server intercepts.
     """
@@ -289,7 +292,7 @@ class _UvicornServer(uvicorn.Server):
     def __init__(
         self,
         app: SwappableApp,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[], Coroutine[Any, Any, None]],
         options: ServerOptions | None = None,
         interception: Interception | None = None,
     ) -> None:
@@ -352,8 +355,8 @@ class _UvicornServer(uvicorn.Server):
         if self._interception:
             for listener in sockets or ():
                 await self.open_front(listener, self._interception)
-        self._app.start(ports_of(sockets or ()))
-        self._on_ready()
+        await self._app.start(ports_of(sockets or ()))
+        await self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
         # Not uvicorn's own date, which is that of a test that has replaced the time.

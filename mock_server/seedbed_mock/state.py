@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections import deque
@@ -17,9 +18,9 @@ from seedbed_schemas.messages import Envelope
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import profile_of
 
-from seedbed_mock.accounts import Spaces, fingerprint
+from seedbed_mock.accounts import Account, Spaces, fingerprint
 from seedbed_mock.bill import Ledger
-from seedbed_mock.clock import real_monotonic
+from seedbed_mock.clock import ContinuedClock, Reading, real_monotonic
 from seedbed_mock.faults.connection import ConnectionEffect
 from seedbed_mock.faults.effects import Delay
 from seedbed_mock.faults.engine import FaultEngine
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from seedbed_schemas.dialect import Dialect
     from seedbed_schemas.profile import Profile
 
-    from seedbed_mock.accounts import Account, Space
+    from seedbed_mock.accounts import Space
     from seedbed_mock.clock import Clock
     from seedbed_mock.durations import DurationProfile
     from seedbed_mock.faults.engine import ActiveRule
@@ -62,6 +63,7 @@ _LONGEST_TEXT = 1000
 """In characters: how much of a text of an input is searched for fault rules if its contract sets no limit."""
 
 _RESULT_SUFFIX = ".jpg"
+_CLOCK_NOTE = "clock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,8 @@ class Service:
         store: Store of tasks and balances.
 
     Attributes:
+        evicted: Spaces and accounts that gave way to newer ones, until the store has deleted what it has of them.
+        is_open: Whether the service has begun with what the store has.
         errors: Internal errors, which no request should be able to cause; the oldest are dropped.
         kept_headers: Returns the headers of a request as the journal keeps them, with fingerprints in place of keys.
         ledger: What the tasks would have cost.
@@ -302,7 +306,8 @@ class Service:
         self.shared = shared
         self.dialect = dialect
         self.store = store
-        self.spaces = Spaces(options, on_evicted=self._forget, on_closed=store.forget)
+        self.evicted = deque[str | Account]()
+        self.spaces = Spaces(options, on_evicted=self.evicted.append, on_closed=self.evicted.append)
         self.kept_headers = HeaderKeeper(
             lambda secret: fingerprint(self._without_space(secret)),
             lambda secret: self._without_space(secret) in self.spaces.default.accounts,
@@ -326,9 +331,10 @@ class Service:
             name: CreationResponse.of(model.contract, dialect.created) for name, model in catalogue.models.items()
         }
         self._last_warning = "", 0.0
-        self._last_task = store.newest()
-        # In the store, so that URLs stay valid when a server continues with its file.
-        self._signature = blake2b(key=store.note_once("secret", token_bytes(32)), digest_size=16)
+        self.is_open = False
+        self._opening = asyncio.Lock()
+        self._last_task = 0
+        self._signature = blake2b(digest_size=16)
         # What is before and after the time in the IDs of each model, unless they contain more: formatting takes long.
         self._around_time = {
             name: dialect.task_id.format(family=name.partition("/")[0], milliseconds="\n").split("\n")
@@ -337,6 +343,41 @@ class Service:
         }
         # Seeded by the system once: asking it for each ID would take a good part of the time to create a task.
         self._ids = Random()  # noqa: S311 (an ID is not a secret)
+
+    async def open(self) -> None:
+        """Begin with what the store has, in the event loop in which the service runs.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        async with self._opening:
+            if self.is_open:
+                return
+            await self.store.open()
+            if isinstance(self.clock, ContinuedClock) and (noted := await self.store.note(_CLOCK_NOTE)):
+                self.clock.continue_from(msgspec.json.decode(noted, type=Reading))
+                self.started_at = self.clock.now()
+                if self.scenario_runner:
+                    self.scenario_runner.begin()
+            await self._note_clock()
+            self._last_task = await self.store.newest()
+            # In the store, so that URLs stay valid when a server continues with its file.
+            secret = await self.store.note_once("secret", token_bytes(32))
+            self._signature = blake2b(key=secret, digest_size=16)
+            self.is_open = True
+
+    async def advance(self, seconds: float) -> None:
+        """Advance the clock.
+
+        Raises:
+            ValueError: The clock cannot be advanced by this time.
+        """
+        self.clock.advance(seconds)
+        await self._note_clock()
+
+    async def _note_clock(self) -> None:
+        if isinstance(self.clock, ContinuedClock):
+            await self.store.note(_CLOCK_NOTE, msgspec.json.encode(self.clock.reading()))
 
     def play_scenario(self, name: str) -> None:
         """Play a scenario in place of the current one.
@@ -374,8 +415,18 @@ class Service:
         """Note that the callback of a task waits for the next one of its space."""
         self.held_callbacks.setdefault(task.space, deque(maxlen=_MOST_HELD)).append(task.task_id)
 
-    def _forget(self, space: str | None) -> None:
-        self.store.reset(space)
+    async def forget_evicted(self) -> None:
+        """Delete what the store has of the spaces and accounts that gave way to newer ones."""
+        while self.evicted:
+            evicted = self.evicted.popleft()
+            try:
+                await (self._forget(evicted) if isinstance(evicted, str) else self.store.forget(evicted))
+            except BaseException:
+                self.evicted.appendleft(evicted)
+                raise
+
+    async def _forget(self, space: str | None) -> None:
+        await self.store.reset(space)
         self.ledger.settle(space)
         for name in [space] if space else list(self.held_callbacks):
             self.held_callbacks.pop(name, None)
@@ -406,9 +457,9 @@ class Service:
 
         return ", ".join(get_close_matches(name[:_COMPARED_LENGTH], self.catalogue.models, _NEAREST, cutoff=0))
 
-    def find_result(self, name: str) -> Task | None:
+    async def find_result(self, name: str) -> Task | None:
         """Return the task whose result has this file name, if it has succeeded and the result is still kept."""
-        task, now = self.store.find(name.partition("-")[2].removesuffix(_RESULT_SUFFIX)), self.now()
+        task, now = await self.store.find(name.partition("-")[2].removesuffix(_RESULT_SUFFIX)), self.now()
         if task is None or task.result_name != name or task.failure or task.result_fault.is_expired:
             return None
         if task.ends is None or not task.has_ended(now):
@@ -437,9 +488,9 @@ class Service:
         signature.update(text.encode())
         return signature.hexdigest()
 
-    def reset(self, space: str | None = None) -> None:
+    async def reset(self, space: str | None = None) -> None:
         """Delete the tasks, journal, balances and added faults of one space, or of all."""
-        self._forget(space)
+        await self._forget(space)
         self.spaces.reset(space)
         if space is None:
             self.started_at = self.clock.now()

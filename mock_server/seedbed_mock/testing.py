@@ -259,7 +259,8 @@ class MockServer:
         from seedbed_mock.verdicts import ProgramVerdict, verdicts_on
 
         service = self._service
-        seen = observe(service, ProgramExit(0), round(service.started_at * 1000), service.now())
+        begun = round(service.started_at * 1000)
+        seen = self._app.run(lambda: observe(service, ProgramExit(0), begun, service.now()))
         return ProgramVerdict(verdicts_on(seen, control_of_test(seen, images)))
 
     def advance(self, seconds: float) -> None:

@@ -305,7 +305,7 @@ def drilled(server: MockServer, worker: type[Worker], *rules: str, seed: int = 0
         ended = ProgramExit(1, traceback.format_exc())
     finally:
         program.close()
-    return observe(service, ended, begun, service.now())
+    return server._app.run(lambda: observe(service, ended, begun, service.now()))
 
 
 def control_of(server: MockServer, worker: type[Worker]) -> ControlRun:

@@ -217,7 +217,7 @@ def test_a_task_wakes_the_dispatcher_only_if_it_wakes_for_no_earlier_one(
         caller.post(callBackUrl="https://hook.test/")
         caller.loop.run_until_complete(asyncio.sleep(0))
     assert len(looked) <= 3
-    assert dispatcher._wakes_at == caller.service.store.next_due()
+    assert dispatcher._wakes_at == caller.loop.run_until_complete(store.next_due())
 
 
 def test_an_account_is_found_by_its_name_without_a_search(start: Start) -> None:

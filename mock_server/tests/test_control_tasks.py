@@ -19,6 +19,7 @@ from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
+from tests.stored_tasks import file_store
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
 GOOD: dict[str, Any] = example_of(CONTRACT.part("request"))
@@ -251,11 +252,11 @@ def test_a_filter_looks_at_few_tasks_at_a_time(  # noqa: PLR0917 (fixtures)
     assert sum(read) == 6
 
 
-def counting(method: Callable[..., list[Any]], read: list[int]) -> Callable[..., list[Any]]:
+def counting(method: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
     """Return a method that notes how many tasks it returns."""
 
-    def page(*arguments: Any, **options: Any) -> list[Any]:
-        found = method(*arguments, **options)
+    async def page(*arguments: Any, **options: Any) -> list[Any]:
+        found: list[Any] = await method(*arguments, **options)
         read.append(len(found))
         return found
 
@@ -264,7 +265,7 @@ def counting(method: Callable[..., list[Any]], read: list[int]) -> Callable[...,
 
 def fill(path: Path, number: int, **more: Any) -> list[str]:
     """Write tasks to a database, and return their IDs, newest first."""
-    with contextlib.closing(SqliteStore(path, 10_000)) as store:
+    with contextlib.closing(file_store(path, 10_000)) as store:
         account = Account("key-1", "default", Decimal(80), None, None, b"")
         values = {
             "task_id": "",

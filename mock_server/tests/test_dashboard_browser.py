@@ -400,7 +400,7 @@ def add(server: MockServer, count: int) -> int:
                 )
             )  # fmt: skip
 
-    server._app._run(add_all)
+    server._app.run(add_all)
     return last
 
 

@@ -15,6 +15,7 @@ from seedbed_mock.cli import main
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import StoreError
 from seedbed_mock.tasks import Task
+from tests.stored_tasks import file_store
 
 ACCOUNT = Account("one", "default", Decimal(1000), None, None, b"")
 NOBODY = 65534
@@ -31,7 +32,7 @@ def _no_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill(path: Path, tasks: int = 50) -> Path:
-    with contextlib.closing(SqliteStore(path, 100)) as store:
+    with contextlib.closing(file_store(path, 100)) as store:
         for number in range(tasks):
             store.create(task(number), ACCOUNT)
     return path
@@ -178,7 +179,7 @@ def test_a_path_without_write_permission_is_refused_in_one_sentence(
 def test_a_file_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     fill(Path(name), 1)
-    with contextlib.closing(SqliteStore(Path(name), 100)) as store:
+    with contextlib.closing(file_store(Path(name), 100)) as store:
         assert store.find("task_0")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -186,7 +187,7 @@ def test_a_file_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_empty_file_is_used(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.touch()
-    with contextlib.closing(SqliteStore(fill(path), 100)) as store:
+    with contextlib.closing(file_store(fill(path), 100)) as store:
         assert len(store.page(limit=99)) == 50
 
 
@@ -204,7 +205,7 @@ def test_a_file_without_the_index_of_spaces_gets_it(tmp_path: Path) -> None:
     path = fill(tmp_path / "x.db")
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("DROP INDEX spaces")
-    with contextlib.closing(SqliteStore(path, 100)) as store:
+    with contextlib.closing(file_store(path, 100)) as store:
         assert len(store.page("default", limit=99)) == len(store.page(limit=99)) == 50
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT 1 FROM sqlite_master WHERE name = 'spaces'").fetchone()

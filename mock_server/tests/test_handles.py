@@ -225,7 +225,7 @@ def test_the_handle_sends_the_control_token_and_an_error_of_the_server_is_a_resp
         assert server.calls == []
         with pytest.raises(ControlError, match="no operation GET"):
             server.control("GET", "nothing")
-        server._service.store.close()
+        server._app.run(server._service.store.close)
         server._service.store.page = no_socket  # type: ignore[assignment, method-assign]
         with pytest.raises(ControlError, match="Internal error"):
             server.control("GET", "tasks")

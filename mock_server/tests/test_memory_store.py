@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from seedbed_mock.accounts import Account
-from seedbed_mock.stores.memory import MOST_BYTES, MemoryStore
+from seedbed_mock.stores.memory import MOST_BYTES
 from seedbed_mock.tasks import CallbackDelivery, Failure, Task, ended, even_timeline
 from tests.call_steps import steps_of
+from tests.stored_tasks import memory_store
 
 START = 1_765_166_238_716
 DAY = 86_400_000
@@ -61,7 +62,7 @@ KINDS: dict[str, Callable[[int], Task]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_costs_the_same_however_many_tasks_there_are(kind: str) -> None:
     def steps(tasks: int) -> int:
-        store = MemoryStore(800)
+        store = memory_store(800)
         for number in range(tasks):
             made = KINDS[kind](number)
             store.create(made, ONE)
@@ -80,7 +81,7 @@ def test_a_task_costs_the_same_however_many_tasks_there_are(kind: str) -> None:
 @pytest.mark.parametrize("act", ["change", "claim", "balance", "find", "deposit", "next_due"])
 def test_a_call_costs_the_same_however_many_tasks_there_are(act: str) -> None:
     def steps(tasks: int) -> int:
-        store = MemoryStore(10_000)
+        store = memory_store(10_000)
         for number in range(tasks):
             store.create(with_callback(task(number, failure=Failure("500", "no") if number % 2 else None)), ONE)
         calls: dict[str, Callable[[], object]] = {
@@ -98,7 +99,7 @@ def test_a_call_costs_the_same_however_many_tasks_there_are(act: str) -> None:
 
 def test_the_reset_of_a_space_looks_at_no_other_task() -> None:
     def steps(tasks: int) -> int:
-        store = MemoryStore(10_000)
+        store = memory_store(10_000)
         for number in range(tasks):
             owner = ELSEWHERE if number % (tasks // 5) == 1 else ONE
             store.create(task(number, owner), owner)
@@ -110,7 +111,7 @@ def test_the_reset_of_a_space_looks_at_no_other_task() -> None:
 
 
 def test_what_was_passed_over_is_deleted_before_newer_tasks() -> None:
-    store = MemoryStore(2)
+    store = memory_store(2)
     store.create(with_callback(task(0, milliseconds=0)), ONE)
     store.create(task(1, milliseconds=None), ONE)
     for number in range(2, 6):
@@ -126,11 +127,11 @@ def test_what_was_passed_over_is_deleted_before_newer_tasks() -> None:
 
 
 def test_a_task_whose_callback_is_sent_again_is_kept_until_it_was_sent() -> None:
-    store = MemoryStore(1)
+    store = memory_store(1)
     store.create(with_callback(task(0, milliseconds=0)), ONE)
     store.create(task(1, milliseconds=None), ONE)
     for due in (None, START, None):
-        store.change("task_000000", lambda each, due=due: replace(each, callback=CallbackDelivery(url=URL, due=due)))  # type: ignore[misc]
+        store.change("task_000000", lambda each, due=due: replace(each, callback=CallbackDelivery(url=URL, due=due)))
     store.change("task_000000", lambda each: replace(each, callback=CallbackDelivery(url=URL, due=START)))
     store.create(task(2), ONE)
     assert store.find("task_000000") is not None
@@ -140,7 +141,7 @@ def test_a_task_whose_callback_is_sent_again_is_kept_until_it_was_sent() -> None
 
 
 def test_nothing_is_kept_of_deleted_tasks() -> None:
-    store = MemoryStore(10)
+    store = memory_store(10)
     for number in range(20_000):
         store.create(with_callback(task(number, milliseconds=10**10, failure=Failure("500", "no"))), ONE)
     kept: tuple[Sized, ...] = (
@@ -169,7 +170,7 @@ def test_large_tasks_are_kept_up_to_a_size(
 ) -> None:
     assert MOST_BYTES >= 64 * 1024 * 1024
     monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", 20 * 1024 * 1024)
-    store = MemoryStore(10_000)
+    store = memory_store(10_000)
     store.create(task(0, milliseconds=None), ONE)
     for number in range(1, 100):
         store.create(task(number, milliseconds=milliseconds, **large), ONE)
@@ -182,7 +183,7 @@ def test_large_tasks_are_kept_up_to_a_size(
 
 def test_a_change_of_the_size_of_a_task_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", 5_000_000)
-    store = MemoryStore(100)
+    store = memory_store(100)
     for number in range(4):
         store.create(task(number, request=LARGE), ONE)
     for number in range(4):

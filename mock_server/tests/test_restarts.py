@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
+from tests.stored_tasks import file_store
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), float(default_profile().credits)
 KEY = "sk-canary-7f3a"
@@ -156,7 +156,7 @@ def serving(path: Path, *flags: str) -> Iterator[Server]:
 
 
 def stored_ids(path: Path) -> list[str]:
-    with contextlib.closing(SqliteStore(path, 100_000)) as store:
+    with contextlib.closing(file_store(path, 100_000)) as store:
         return [task.task_id for _, task in store.page(limit=1_000_000)]
 
 
@@ -177,7 +177,7 @@ async def kill_repeatedly(path: Path, times: int) -> None:
         with serving(path, "--speed", "100") as server:
             await receiver.wait_for(reported)
             responses = await server.responses(*map(record, reported))
-            task_ids = stored_ids(path)
+            task_ids = await asyncio.to_thread(stored_ids, path)
             assert reported == {response["data"]["taskId"] for response in responses} <= set(task_ids)
             assert await server.credits() == OPENING - PRICE * len(task_ids)
 
@@ -215,7 +215,7 @@ async def share(path: Path) -> None:
             await asyncio.gather(*(server.send_all([post(receiver.url)] * 300, note) for server in (one, two)))
             assert codes == {DONE: 400, CONTRACT.code_named("insufficient_credits").number: 200}
             await receiver.wait_for(set(task_ids))
-            assert receiver.received == Counter(task_ids) == Counter(stored_ids(path))
+            assert receiver.received == Counter(task_ids) == Counter(await asyncio.to_thread(stored_ids, path))
             assert [await server.credits() for server in (one, two)] == [0, 0]
             for server in (one, two):
                 records = await server.responses(*map(record, task_ids))
@@ -274,4 +274,4 @@ async def run_out_of_disk_space(path: Path) -> None:
         made = await server.responses(*[post()] * 30)
         assert {response["code"] for response in made} == {DONE}
         assert await server.credits() == OPENING - 31 * PRICE
-        assert len(stored_ids(path)) == 31
+        assert len(await asyncio.to_thread(stored_ids, path)) == 31

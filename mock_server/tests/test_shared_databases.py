@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 from seedbed_mock import MockServer, running
 from seedbed_mock.stores.sqlite import SqliteStore
-from seedbed_mock.stores.store import OverdrawnError, Store, StoreError
+from seedbed_mock.stores.store import OverdrawnError, StoreError
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
-from tests.stored_tasks import ONE, PRICE, START, task, task_with_callback, tasks_in
+from tests.stored_tasks import ONE, PRICE, START, BlockingStore, file_store, task, task_with_callback, tasks_in
 
 
 def at_once(work: Callable[[int], Any], times: int = 2) -> list[Any]:
@@ -32,15 +32,15 @@ def at_once(work: Callable[[int], Any], times: int = 2) -> list[Any]:
         return list(pool.map(wait_and_work, range(times)))
 
 
-def with_store(path: Path, work: Callable[[SqliteStore], Any]) -> Any:
-    store = SqliteStore(path, 10_000)
+def with_store(path: Path, work: Callable[[BlockingStore], Any]) -> Any:
+    store = file_store(path, 10_000)
     try:
         return work(store)
     finally:
         store.close()
 
 
-def create_until(error: type[Exception], store: Store, first: int = 0) -> int:
+def create_until(error: type[Exception], store: BlockingStore, first: int = 0) -> int:
     """Create tasks until an error, and return their number."""
     number = first
     with contextlib.suppress(error):
@@ -98,7 +98,7 @@ def test_two_stores_on_one_file_lose_no_change(tmp_path: Path) -> None:
     with_store(path, lambda store: store.create(task(1), ONE))
 
     def count(_: int) -> None:
-        def more(store: Store) -> None:
+        def more(store: BlockingStore) -> None:
             for _ in range(100):
                 store.change("task_000001", lambda task: replace(task, polls=task.polls + 1))
 
@@ -111,7 +111,7 @@ def test_two_stores_on_one_file_lose_no_change(tmp_path: Path) -> None:
 def test_two_stores_on_one_file_never_claim_the_same_callback(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
 
-    def fill(store: Store) -> None:
+    def fill(store: BlockingStore) -> None:
         store.deposit(ONE, Decimal(10**4), START)
         for number in range(200):
             store.create(task_with_callback(number, START), ONE)
@@ -119,7 +119,7 @@ def test_two_stores_on_one_file_never_claim_the_same_callback(tmp_path: Path) ->
     with_store(path, fill)
 
     def claim(_: int) -> list[str]:
-        def claim_all(store: Store) -> list[str]:
+        def claim_all(store: BlockingStore) -> list[str]:
             return [each.task_id for _ in range(100) for each in store.claim(START, START + 20_000, limit=3)]
 
         names: list[str] = with_store(path, claim_all)
@@ -142,7 +142,7 @@ def test_a_task_of_another_version_can_be_read(tmp_path: Path) -> None:
 
 def test_a_full_disk_refuses_whole_changes_and_the_store_recovers(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
-    store = SqliteStore(path, 10_000)
+    store = file_store(path, 10_000)
     room = store._database.execute("PRAGMA page_count").fetchone()[0] + 5
     store._database.execute(f"PRAGMA max_page_count = {room}")
     store.deposit(ONE, Decimal(10**4), START)

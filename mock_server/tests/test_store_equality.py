@@ -13,16 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 from seedbed_mock.accounts import Account
 from seedbed_mock.settings import SettingsError
-from seedbed_mock.stores.memory import MemoryStore
-from seedbed_mock.stores.sqlite import SqliteStore
-from seedbed_mock.stores.store import NameTakenError, OverdrawnError, Store
+from seedbed_mock.stores.store import NameTakenError, OverdrawnError
 from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Failure, Task, ended, polled
-from tests.stored_tasks import ACCOUNTS, PRICE, START, task, tasks_in
+from tests.stored_tasks import ACCOUNTS, PRICE, START, BlockingStore, file_store, memory_store, task, tasks_in
 
 FAILURE = Failure("500", "no")
 
 
-def pages_of(store: Store, space: str | None, size: int) -> Iterator[list[Task]]:
+def pages_of(store: BlockingStore, space: str | None, size: int) -> Iterator[list[Task]]:
     """Yield the pages of a list, each of which begins where the one before it ended."""
     before = None
     while page := store.page(space, before=before, limit=size):
@@ -60,26 +58,26 @@ any_tasks = st.builds(
 
 
 @pytest.fixture(scope="module")
-def file_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path_factory.mktemp("any") / "any.db", 100)
+def any_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlockingStore]:
+    store = file_store(tmp_path_factory.mktemp("any") / "any.db", 100)
     yield store
     store.close()
 
 
 @given(made=any_tasks)
-def test_any_task_is_read_from_a_file_unchanged(file_store: SqliteStore, made: Task) -> None:
-    file_store.reset()
+def test_any_task_is_read_from_a_file_unchanged(any_file: BlockingStore, made: Task) -> None:
+    any_file.reset()
     owner = account_of(made)
-    file_store.create(made, owner)
-    assert file_store.find(made.task_id) == made
-    assert tasks_in(file_store, made.space, limit=1) == [made]
+    any_file.create(made, owner)
+    assert any_file.find(made.task_id) == made
+    assert tasks_in(any_file, made.space, limit=1) == [made]
 
 
 def account_of(made: Task) -> Account:
     return Account(made.account, made.space, Decimal(10**10), None, None, b"")
 
 
-def outcome(call: Callable[[Store], Any], store: Store) -> object:
+def outcome(call: Callable[[BlockingStore], Any], store: BlockingStore) -> object:
     """Return the result of a call of a store, or the error that it raises."""
     try:
         return call(store)
@@ -110,16 +108,16 @@ class StoreComparison(RuleBasedStateMachine):
     @initialize(keep=st.integers(1, 6))
     def open(self, keep: int) -> None:
         self.keep = keep
-        self.memory, self.file = MemoryStore(keep), SqliteStore(self.path, keep)
+        self.memory, self.file = memory_store(keep), file_store(self.path, keep)
 
     def both_change(self, number: int, changed: Callable[[Task], Task]) -> None:
-        def change(store: Store) -> Task | None:
+        def change(store: BlockingStore) -> Task | None:
             after = store.change(f"task_{number:06}", changed)
             return after and without_refund(after)
 
         self.both(change)
 
-    def both(self, call: Callable[[Store], Any]) -> None:
+    def both(self, call: Callable[[BlockingStore], Any]) -> None:
         assert outcome(call, self.memory) == outcome(call, self.file)
 
     @rule(
@@ -193,7 +191,7 @@ class StoreComparison(RuleBasedStateMachine):
     @rule()
     def open_again(self) -> None:
         self.file.close()
-        self.file = SqliteStore(self.path, self.keep)
+        self.file = file_store(self.path, self.keep)
 
     @rule(owner=owners)
     def balance(self, owner: Account) -> None:

@@ -7,25 +7,37 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from seedbed_mock.settings import MOST_CREDITS, SettingsError
-from seedbed_mock.stores.memory import MemoryStore
 from seedbed_mock.stores.sqlite import SqliteStore
-from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, Store
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError
 from seedbed_mock.tasks import DeliveryAttempt, Failure, Task, ended, polled
 from tests.call_steps import steps_of
-from tests.stored_tasks import ACCOUNTS, ELSEWHERE, ONE, PRICE, START, TWO, task, task_with_callback, tasks_in
+from tests.stored_tasks import (
+    ACCOUNTS,
+    ELSEWHERE,
+    ONE,
+    PRICE,
+    START,
+    TWO,
+    BlockingStore,
+    file_store,
+    memory_store,
+    task,
+    task_with_callback,
+    tasks_in,
+)
 
 FAILURE = Failure("500", "no")
 
-Open = Callable[[int], Store]
+Open = Callable[[int], BlockingStore]
 
 
 @pytest.fixture(params=["memory", "file"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    opened: list[Store] = []
+    opened: list[BlockingStore] = []
 
-    def open_one(keep: int = 100) -> Store:
+    def open_one(keep: int = 100) -> BlockingStore:
         path = tmp_path / f"{len(opened)}.db"
-        opened.append(MemoryStore(keep) if request.param == "memory" else SqliteStore(path, keep))
+        opened.append(memory_store(keep) if request.param == "memory" else file_store(path, keep))
         return opened[-1]
 
     yield open_one
@@ -34,18 +46,18 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 
 
 @pytest.fixture
-def store(open_store: Open) -> Store:
+def store(open_store: Open) -> BlockingStore:
     return open_store(100)
 
 
-def test_a_task_is_found_by_its_id_only(store: Store) -> None:
+def test_a_task_is_found_by_its_id_only(store: BlockingStore) -> None:
     store.create(task(1), ONE)
     assert store.find("task_000001") == task(1)
     assert store.find("1.jpg") is None
     assert store.newest() == START
 
 
-def test_a_price_without_a_task_is_charged_if_the_balance_covers_it(store: Store) -> None:
+def test_a_price_without_a_task_is_charged_if_the_balance_covers_it(store: BlockingStore) -> None:
     before = store.balance(ONE, START)
     store.charge(ONE, Decimal("0.5"), START)
     assert store.balance(ONE, START) == before - Decimal("0.5")
@@ -55,7 +67,7 @@ def test_a_price_without_a_task_is_charged_if_the_balance_covers_it(store: Store
     assert tasks_in(store, limit=10) == []
 
 
-def test_a_price_is_charged_once_and_never_overdraws(store: Store) -> None:
+def test_a_price_is_charged_once_and_never_overdraws(store: BlockingStore) -> None:
     for number in range(12):
         store.create(task(number), ONE)
     with pytest.raises(OverdrawnError) as refusal:
@@ -65,7 +77,7 @@ def test_a_price_is_charged_once_and_never_overdraws(store: Store) -> None:
     assert store.balance(TWO, START) == store.balance(ELSEWHERE, START) == 80
 
 
-def test_a_task_with_an_existing_id_is_not_charged(store: Store) -> None:
+def test_a_task_with_an_existing_id_is_not_charged(store: BlockingStore) -> None:
     store.create(task(1), ONE)
     with pytest.raises(NameTakenError):
         store.create(replace(task(2), task_id=task(1).task_id), ONE)
@@ -73,14 +85,14 @@ def test_a_task_with_an_existing_id_is_not_charged(store: Store) -> None:
     assert tasks_in(store, limit=9) == [task(1)]
 
 
-def test_a_deposit_is_exact_and_limited(store: Store) -> None:
+def test_a_deposit_is_exact_and_limited(store: BlockingStore) -> None:
     assert store.deposit(ONE, Decimal("0.000000001"), START) == Decimal("80.000000001")
     with pytest.raises(SettingsError):
         store.deposit(ONE, Decimal(10**9), START)
     assert store.deposit(ONE, Decimal(-80), START) == store.balance(ONE, START) == Decimal("1E-9")
 
 
-def test_the_newest_tasks_are_listed_first(store: Store) -> None:
+def test_the_newest_tasks_are_listed_first(store: BlockingStore) -> None:
     for number, owner in enumerate([ONE, ELSEWHERE, TWO, ELSEWHERE]):
         store.create(task(number, owner), owner)
     assert [each.task_id[-1] for each in tasks_in(store, limit=3)] == ["3", "2", "1"]
@@ -88,7 +100,7 @@ def test_the_newest_tasks_are_listed_first(store: Store) -> None:
     assert tasks_in(store, "nowhere", limit=9) == []
 
 
-def pages_of(store: Store, space: str | None, size: int) -> Iterator[list[Task]]:
+def pages_of(store: BlockingStore, space: str | None, size: int) -> Iterator[list[Task]]:
     """Yield the pages of a list, each of which begins where the one before it ended."""
     before = None
     while page := store.page(space, before=before, limit=size):
@@ -113,7 +125,7 @@ def test_the_pages_of_a_list_are_the_whole_list(open_store: Open, size: int) -> 
     assert tasks_in(store, limit=1000)[-1].task_id == "task_000000"
 
 
-def test_a_list_continues_though_tasks_come_and_go(store: Store) -> None:
+def test_a_list_continues_though_tasks_come_and_go(store: BlockingStore) -> None:
     for number in range(6):
         store.create(task(number, (ONE, ELSEWHERE)[number % 2]), (ONE, ELSEWHERE)[number % 2])
     last = store.page(limit=3)[-1][0]
@@ -125,7 +137,7 @@ def test_a_list_continues_though_tasks_come_and_go(store: Store) -> None:
     assert store.page(before=last, limit=9) == []
 
 
-def steps_of_file(store: SqliteStore, read: Callable[[], object]) -> int:
+def steps_of_file(store: BlockingStore, read: Callable[[], object]) -> int:
     """Return how many instructions of SQLite a call takes."""
     steps = 0
 
@@ -154,7 +166,7 @@ def test_a_page_costs_the_same_in_a_long_list(open_store: Open, space: str | Non
         def read() -> object:
             return store.page(space, before=before, limit=10)
 
-        return steps_of_file(store, read) if isinstance(store, SqliteStore) else steps_of(read)
+        return steps_of_file(store, read) if isinstance(store.store, SqliteStore) else steps_of(read)
 
     few, many = steps(100), steps(2000)
     # A search in a sorted list, which grows by a step each time the list doubles.
@@ -162,14 +174,14 @@ def test_a_page_costs_the_same_in_a_long_list(open_store: Open, space: str | Non
     assert many < 1200
 
 
-def test_a_change_is_stored_and_returned(store: Store) -> None:
+def test_a_change_is_stored_and_returned(store: BlockingStore) -> None:
     store.create(task(1, seconds=None), ONE)
     changed = store.change("task_000001", lambda task: polled(task, START + 5, 1))
     assert changed == store.find("task_000001") != task(1, seconds=None)
     assert store.change("task_000002", lambda task: task) is None
 
 
-def test_a_change_that_fails_changes_nothing(store: Store) -> None:
+def test_a_change_that_fails_changes_nothing(store: BlockingStore) -> None:
     def fail(_: Task) -> Task:
         raise RuntimeError("no")
 
@@ -180,7 +192,7 @@ def test_a_change_that_fails_changes_nothing(store: Store) -> None:
     store.create(task(2), ONE)
 
 
-def test_a_failed_task_is_refunded_once_when_it_ends(store: Store) -> None:
+def test_a_failed_task_is_refunded_once_when_it_ends(store: BlockingStore) -> None:
     store.create(task(1, failure=FAILURE), ONE)
     assert store.balance(ONE, START + 2999) == 80 - PRICE
     assert store.balance(ONE, START + 3000) == store.balance(ONE, START + 9000) == 80
@@ -189,20 +201,20 @@ def test_a_failed_task_is_refunded_once_when_it_ends(store: Store) -> None:
     assert found.is_refunded
 
 
-def test_a_due_refund_can_be_spent(store: Store) -> None:
+def test_a_due_refund_can_be_spent(store: BlockingStore) -> None:
     for number in range(12):
         store.create(task(number, failure=FAILURE), ONE)
     store.create(task(12, at=START + 3000), ONE)
     assert store.balance(ONE, START + 3000) == 80 - PRICE
 
 
-def test_a_task_that_fails_after_its_end_is_refunded(store: Store) -> None:
+def test_a_task_that_fails_after_its_end_is_refunded(store: BlockingStore) -> None:
     store.create(task(1), ONE)
     store.change("task_000001", lambda task: ended(task, START + 5000, FAILURE))
     assert store.balance(ONE, START + 5000) == 80
 
 
-def test_due_callbacks_are_claimed_once_the_oldest_first(store: Store) -> None:
+def test_due_callbacks_are_claimed_once_the_oldest_first(store: BlockingStore) -> None:
     for number, due in enumerate([START + 30, START + 10, None, START + 20, START + 99]):
         store.create(task_with_callback(number, due), ONE)
     assert store.next_due() == START + 10
@@ -216,7 +228,7 @@ def test_due_callbacks_are_claimed_once_the_oldest_first(store: Store) -> None:
     assert store.next_due() == START + 200
 
 
-def test_a_delivered_callback_is_not_due(store: Store) -> None:
+def test_a_delivered_callback_is_not_due(store: BlockingStore) -> None:
     def delivered(task: Task) -> Task:
         assert task.callback
         return replace(task, callback=task.callback.attempted(DeliveryAttempt(at=START, duration=1, status=200), START))
@@ -226,7 +238,7 @@ def test_a_delivered_callback_is_not_due(store: Store) -> None:
     assert store.next_due() is None
 
 
-def test_one_space_is_reset_without_the_others(store: Store) -> None:
+def test_one_space_is_reset_without_the_others(store: BlockingStore) -> None:
     for number, owner in enumerate(ACCOUNTS):
         store.create(task(number, owner), owner)
     store.reset("default")
@@ -234,7 +246,7 @@ def test_one_space_is_reset_without_the_others(store: Store) -> None:
     assert [store.balance(owner, START) for owner in ACCOUNTS] == [80, 80, 80 - PRICE]
 
 
-def test_a_balance_is_reset_without_its_tasks(store: Store) -> None:
+def test_a_balance_is_reset_without_its_tasks(store: BlockingStore) -> None:
     store.create(task(1), ONE)
     store.create(task(2, TWO), TWO)
     store.reset("default", "one")
@@ -244,7 +256,7 @@ def test_a_balance_is_reset_without_its_tasks(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seconds", [None, 3])
-def test_a_reset_balance_gets_no_refund_for_earlier_payments(store: Store, seconds: float | None) -> None:
+def test_a_reset_balance_gets_no_refund_for_earlier_payments(store: BlockingStore, seconds: float | None) -> None:
     store.create(task(1, seconds=seconds), ONE)
     store.create(task(2, TWO, seconds=seconds), TWO)
     store.reset("default", "one")
@@ -265,7 +277,7 @@ def test_a_task_paid_before_a_reset_is_deleted_without_a_refund(open_store: Open
     assert store.balance(ONE, START + 9000) == 80 - PRICE
 
 
-def test_a_refund_does_not_exceed_the_limit_of_a_balance(store: Store) -> None:
+def test_a_refund_does_not_exceed_the_limit_of_a_balance(store: BlockingStore) -> None:
     store.create(task(1, failure=FAILURE), ONE)
     store.deposit(ONE, MOST_CREDITS - store.balance(ONE, START), START)
     assert store.balance(ONE, START + 3000) == MOST_CREDITS
@@ -280,7 +292,7 @@ def test_the_refund_of_a_deleted_task_does_not_exceed_the_limit_of_a_balance(ope
     assert store.balance(ONE, START + 5000) == MOST_CREDITS
 
 
-def test_a_reset_keeps_notes(store: Store) -> None:
+def test_a_reset_keeps_notes(store: BlockingStore) -> None:
     store.create(task_with_callback(1, START), ONE)
     store.note("name", b"\0value")
     store.reset()
@@ -291,7 +303,7 @@ def test_a_reset_keeps_notes(store: Store) -> None:
     assert store.note("name") == b"\0value"
 
 
-def test_note_once_keeps_the_first_value(store: Store) -> None:
+def test_note_once_keeps_the_first_value(store: BlockingStore) -> None:
     assert store.note("name") is None
     assert store.note_once("name", b"first") == store.note_once("name", b"second") == b"first"
     assert store.note("name", b"third") == store.note("name") == b"third"

@@ -144,8 +144,12 @@ class FaultyServer:
 @contextlib.contextmanager
 def run_faulty_server(loop: Any = LOOPS[-1]) -> Iterator[FaultyServer]:
     stage, ready = FaultyApp(), threading.Event()
+
+    async def on_ready() -> None:
+        ready.set()
+
     with listen("127.0.0.1", 0) as listener:
-        server = server_module._UvicornServer(stage, ready.set)
+        server = server_module._UvicornServer(stage, on_ready)
         server.config.loop = loop
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -84,32 +84,33 @@ class AutoAdvance:
 
     def _start_jump(self) -> None:
         self._timer = None
-        if self._in_progress or self._is_jumping() or (event := self._next_event()) is None:
-            return
-        self._jumps += 1
-        # Rounded up, since the clock and the store round differently.
-        seconds = max(event / 1000 - self._service.clock.now(), 0) + _LEAST_STEP
-        self._jump = asyncio.get_running_loop().create_task(self._advance(seconds), name="seedbed auto clock")
+        if not self._in_progress and not self._is_jumping():
+            self._jump = asyncio.get_running_loop().create_task(self._advance(), name="seedbed auto clock")
 
-    async def _advance(self, seconds: float) -> None:
+    async def _advance(self) -> None:
         try:
-            await self._dispatcher.advance(seconds)
-        except Exception as error:
-            self._service.report(error, "the auto clock")
-        else:
+            event = await self._next_event()
+            # A request that has begun meanwhile begins this again at its end.
+            if event is None or self._in_progress:
+                return
+            self._jumps += 1
+            # Rounded up, since the clock and the store round differently.
+            await self._dispatcher.advance(max(event / 1000 - self._service.clock.now(), 0) + _LEAST_STEP)
             # A receiver that failed waits for the retry. A client that polls is to see every state, so that only its
             # next query moves the clock on, however late it comes.
-            if not self._awaited and self._service.store.next_due() is not None:
+            if not self._awaited and await self._service.store.next_due() is not None:
                 self._jump_when_quiet()
+        except Exception as error:
+            self._service.report(error, "the auto clock")
 
-    def _next_event(self) -> int | None:
+    async def _next_event(self) -> int | None:
         """Return when the next event is that a client waits for, in Unix milliseconds; ``None`` if there is none."""
-        now, due = self._service.now(), self._service.store.next_due()
+        now, due = self._service.now(), await self._service.store.next_due()
         events = [] if due is None else [due]
         for task_id in tuple(self._awaited):
-            task = self._service.store.find(task_id)
+            task = await self._service.store.find(task_id)
             if task is None or (task.has_ended(now) and task.visible <= now):
-                del self._awaited[task_id]
+                self._awaited.pop(task_id, None)
                 continue
             moments = (task.visible, *task.timeline)
             events += [next(moment for moment in sorted(moments) if moment > now)] if max(moments) > now else []

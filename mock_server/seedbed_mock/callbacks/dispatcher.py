@@ -175,11 +175,13 @@ class CallbackDispatcher:
         """Stop; interrupted deliveries become due at once for the next dispatcher on the same store."""
         self._unwatch()
         self._is_closed = True
-        running = [task for task in (self._worker, *self._attempts) if task and not task.done()]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=_CLOSE_SECONDS)
+        # The worker first: it may be about to start further attempts.
+        for running in ([self._worker] if self._worker else [], self._attempts):
+            unfinished = [task for task in running if not task.done()]
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=_CLOSE_SECONDS)
 
     async def advance(self, seconds: float) -> None:
         """Advance the clock, with a stop at each time at which a callback is due, so that their order is kept.
@@ -190,10 +192,10 @@ class CallbackDispatcher:
         Raises:
             ValueError: The clock cannot be advanced by this time.
         """
-        clock, left = self._service.clock, seconds
+        left = seconds
         while left > 0:
             await self.settle()
-            due = self._seconds_to_next_due()
+            due = await self._seconds_to_next_due()
             # One millisecond more, since the clock and the store round differently.
             steps = [left] if due is None else [left, due + 0.001]
             if self._loop:
@@ -201,10 +203,10 @@ class CallbackDispatcher:
                 # An attempt that times out makes its callback due again, so that its deadline is a stop as well.
                 steps += [max(when - now, 0.001) for deadline in self._deadlines if (when := deadline.when())]
             step = min(steps)
-            clock.advance(step)
+            await self._service.advance(step)
             left -= step
         if not seconds:
-            clock.advance(seconds)
+            await self._service.advance(seconds)
         await self.settle()
 
     async def settle(self) -> None:
@@ -216,9 +218,9 @@ class CallbackDispatcher:
             if self._attempts:
                 await asyncio.wait(tuple(self._attempts), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
 
-    def _seconds_to_next_due(self) -> float | None:
+    async def _seconds_to_next_due(self) -> float | None:
         """Return the time until the next callback is due, in seconds of the clock; ``None`` if none is waiting."""
-        due = self._service.store.next_due()
+        due = await self._service.store.next_due()
         return None if due is None else self._seconds_to(due)
 
     def _seconds_to(self, due: int) -> float:
@@ -244,7 +246,7 @@ class CallbackDispatcher:
             self._wakes_at = math.inf
             try:
                 await self._start_due()
-                pause, due, speed = longest, self._service.store.next_due(), self._service.clock.speed
+                pause, due, speed = longest, await self._service.store.next_due(), self._service.clock.speed
                 self._wakes_at = math.inf if due is None else due
                 # At the limit, the end of an attempt wakes the dispatcher.
                 if due is not None and speed and len(self._attempts) < _MAX_ATTEMPTS:
@@ -264,13 +266,17 @@ class CallbackDispatcher:
             now, room = self._service.now(), _MAX_ATTEMPTS - len(self._attempts)
             # The lease is in real seconds, so that it is longer for a fast clock.
             lease_end = now + round(_LEASE_SECONDS * 1000 * max(self._service.clock.speed, 1))
-            claimed = self._service.store.claim(now, lease_end, limit=min(room, _CLAIMED_AT_ONCE))
+            claimed = await self._service.store.claim(now, lease_end, limit=min(room, _CLAIMED_AT_ONCE))
             if not claimed:
+                return started
+            if self._is_closed:
+                for task in claimed:
+                    await self._give_back(task, now)
                 return started
             for task in claimed:
                 # Without a task of the event loop: a caller can name one refused receiver for thousands of tasks.
                 if task.callback and (reason := self._refused.reason(task.callback.url)):
-                    self._record(task, now, _Outcome(error=reason, is_refused=True))
+                    await self._record(task, now, _Outcome(error=reason, is_refused=True))
                     continue
                 attempt = asyncio.create_task(self._deliver(task))
                 self._attempts.add(attempt)
@@ -293,14 +299,17 @@ class CallbackDispatcher:
         try:
             outcome = await self._send(task, callback.url, at, body)
         except asyncio.CancelledError:
-            # Give the claim back, so that the next dispatcher need not wait for the lease to expire.
-            self._change_callback(task, lambda callback: callback.claimed(at))
+            await self._give_back(task, at)
             raise
         if outcome.is_refused:
             self._refused.add(callback.url, outcome.error)
-        self._record(task, at, outcome, body, round((real_monotonic() - started) * 1000))
+        await self._record(task, at, outcome, body, round((real_monotonic() - started) * 1000))
 
-    def _record(self, task: Task, at: int, outcome: _Outcome, body: bytes = b"", duration: int = 0) -> None:
+    async def _give_back(self, task: Task, at: int) -> None:
+        """Make a claimed callback due, so that the next dispatcher need not wait for the lease to expire."""
+        await self._change_callback(task, lambda callback: callback.claimed(at))
+
+    async def _record(self, task: Task, at: int, outcome: _Outcome, body: bytes = b"", duration: int = 0) -> None:
         """Record an attempt.
 
         Args:
@@ -331,10 +340,10 @@ class CallbackDispatcher:
                 duration=duration,
             )
         )
-        self._change_callback(
-            task, lambda callback: callback.attempted(attempt, self._service.now(), outcome.retry_after)
-        )
-        self._release_held(task.space)
+        now = self._service.now()
+        await self._change_callback(task, lambda callback: callback.attempted(attempt, now, outcome.retry_after))
+        await self._release_held(task.space)
+        await self._service.forget_evicted()
 
     async def _send(self, task: Task, url: str, now: int, body: bytes) -> _Outcome:
         account = self._service.spaces.named(task.space).account(task.account)
@@ -366,24 +375,24 @@ class CallbackDispatcher:
         finally:
             self._deadlines.discard(deadline)
 
-    def _release_held(self, space: str) -> None:
+    async def _release_held(self, space: str) -> None:
         """Make the callbacks due that were held until another one of their space was sent."""
         waiting = self._service.held_callbacks.pop(space, ())
         for task_id in waiting:
-            held = self._service.store.find(task_id)
+            held, now = await self._service.store.find(task_id), self._service.now()
             if held is None or held.callback is None or held.callback.outcome != "waiting" or held.callback.tries:
                 continue
-            if held.callback.is_held(self._service.now()):
-                self._change_callback(held, lambda callback: callback.claimed(self._service.now()))
+            if held.callback.is_held(now):
+                await self._give_back(held, now)
             else:
                 # Its task has not ended yet.
                 self._service.hold_callback(held)
 
-    def _change_callback(self, task: Task, change: Callable[[CallbackDelivery], CallbackDelivery]) -> None:
+    async def _change_callback(self, task: Task, change: Callable[[CallbackDelivery], CallbackDelivery]) -> None:
         def change_task(task: Task) -> Task:
             return replace(task, callback=change(task.callback)) if task.callback else task
 
-        self._service.store.change(task.task_id, change_task)
+        await self._service.store.change(task.task_id, change_task)
 
 
 def _check_not_control_api(target: CallbackTarget, base_url: str, ports: Collection[int]) -> None:

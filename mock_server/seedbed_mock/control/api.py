@@ -49,7 +49,7 @@ from seedbed_mock.settings import CONTROL_ROOT
 from seedbed_mock.tasks import Failure, ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from msgspec import Struct, UnsetType
 
@@ -164,8 +164,8 @@ class ControlApi:
                 return None, 0
             return journal_item(entry, journal.space), entry.size
 
-        entries = self._service.spaces.journal(query.space, query.before)
-        found, before = _page(entries, shown, query.limit, _SCANNED_ENTRIES)
+        entries = _lazily(self._service.spaces.journal(query.space, query.before))
+        found, before = await _page(entries, shown, query.limit, _SCANNED_ENTRIES)
         return JournalList(found[::-1], before)
 
     async def verify(self, _path: Mapping[str, str], _query: EmptyRequest, body: VerifyRequest) -> Verdict:
@@ -189,17 +189,18 @@ class ControlApi:
             is_selected = query.state in (None, task.state(now))
             return task_info(task, now, self._service) if is_selected else None, _size(task)
 
-        return TaskList(*_page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
+        return TaskList(*await _page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
 
-    def _tasks(self, space: str | None, before: int | None) -> Iterator[tuple[int, Task]]:
+    async def _tasks(self, space: str | None, before: int | None) -> AsyncIterator[tuple[int, Task]]:
         """Yield the tasks with their numbers, newest first."""
-        while tasks := self._service.store.page(space, before=before, limit=_TASKS_AT_ONCE):
-            yield from tasks
+        while tasks := await self._service.store.page(space, before=before, limit=_TASKS_AT_ONCE):
+            for each in tasks:
+                yield each
             before = tasks[-1][0]
 
     async def task(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
         """Return one task."""
-        return self._task_info(self._service.store.find(path["task_id"]), path["task_id"])
+        return self._task_info(await self._service.store.find(path["task_id"]), path["task_id"])
 
     async def finish(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> TaskInfo:
         """End a task successfully now."""
@@ -226,50 +227,53 @@ class ControlApi:
         account = self._service.spaces.existing(task.space).account(task.account) if task else None
         if task and task.owes_refund and account:
             # Reading the balance books the refund, so that the response shows it.
-            self._service.store.balance(account, self._service.now())
-            task = self._service.store.find(task_id)
+            await self._service.store.balance(account, self._service.now())
+            task = await self._service.store.find(task_id)
         return self._task_info(task, task_id)
 
     async def _change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
-        self._service.store.change(task_id, change)
+        await self._service.store.change(task_id, change)
         await self._dispatcher.settle()
-        return self._service.store.find(task_id)
+        return await self._service.store.find(task_id)
 
     def _task_info(self, task: Task | None, task_id: str) -> TaskInfo:
         return task_info(_existing(task, task_id), self._service.now(), self._service)
 
     async def accounts(self, _path: Mapping[str, str], query: AccountQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""
-        accounts = self._service.spaces.numbered_accounts(query.space, -1 if query.after is None else query.after)
-        return AccountList(*_page(accounts, lambda each: (self._account_info(each), 0), query.limit, query.limit))
+        after = -1 if query.after is None else query.after
+        accounts = _lazily(self._service.spaces.numbered_accounts(query.space, after))
+        found, before = await _page(accounts, lambda each: (each, 0), query.limit, query.limit)
+        return AccountList([await self._account_info(each) for each in found], before)
 
     async def account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
         """Return one account."""
-        return self._account_info(self._find_account(path, query))
+        return await self._account_info(await self._find_account(path, query))
 
     async def top_up(self, path: Mapping[str, str], query: SpaceQuery, body: TopUpRequest) -> AccountInfo:
         """Add credits to a balance."""
-        account = self._find_account(path, query)
+        account = await self._find_account(path, query)
         # By way of text: Decimal(0.1) is 0.1000000000000000055...
-        self._service.store.deposit(account, Decimal(str(body.credits)), self._service.now())
-        return self._account_info(account)
+        await self._service.store.deposit(account, Decimal(str(body.credits)), self._service.now())
+        return await self._account_info(account)
 
     async def reset_account(self, path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> AccountInfo:
         """Reset a balance to its value at the start."""
-        account = self._find_account(path, query)
+        account = await self._find_account(path, query)
         # Reading the balance books the refunds that are due; otherwise they would be added to the new balance.
-        self._service.store.balance(account, self._service.now())
-        self._service.store.reset(account.space, account.name)
-        return self._account_info(account)
+        await self._service.store.balance(account, self._service.now())
+        await self._service.store.reset(account.space, account.name)
+        return await self._account_info(account)
 
-    def _account_info(self, account: Account) -> AccountInfo:
-        return account_info(account, self._service.store.balance(account, self._service.now()))
+    async def _account_info(self, account: Account) -> AccountInfo:
+        return account_info(account, await self._service.store.balance(account, self._service.now()))
 
-    def _find_account(self, path: Mapping[str, str], query: SpaceQuery) -> Account:
+    async def _find_account(self, path: Mapping[str, str], query: SpaceQuery) -> Account:
         space, spaces = query.space or DEFAULT_SPACE, self._service.spaces
         # A space comes into being only for an account that it has.
         is_known = spaces.existing(space).account(path["account"]) is not None
         found = spaces.named(space).account(path["account"]) if is_known else None
+        await self._service.forget_evicted()
         if found is None:
             name = for_display(path["account"])
             raise UnknownResourceError(f"The space {space} has no account {name}; list the accounts with GET accounts.")
@@ -283,7 +287,7 @@ class ControlApi:
             is_selected = callback and query.outcome in (None, callback.outcome)
             return callback if is_selected else None, _size(task)
 
-        return CallbackList(*_page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
+        return CallbackList(*await _page(self._tasks(query.space, query.before), shown, query.limit, _SCANNED_TASKS))
 
     async def redeliver(self, path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> CallbackInfo:
         """Send the callback of a task again, whatever its outcome was."""
@@ -350,12 +354,17 @@ class ControlApi:
 
     async def reset(self, _path: Mapping[str, str], _query: EmptyRequest, body: ResetRequest) -> Confirmation:
         """Delete tasks, journal entries and added rules, and restore balances, in one space or in all."""
-        self._service.reset(body.space)
+        await self._service.reset(body.space)
         return Confirmation()
 
 
-def _page(
-    items: Iterator[tuple[int, _Value]], shown: Callable[[_Value], tuple[_Item | None, int]], limit: int, most: int
+async def _lazily(items: Iterable[_Value]) -> AsyncIterator[_Value]:
+    for each in items:
+        yield each
+
+
+async def _page(
+    items: AsyncIterator[tuple[int, _Value]], shown: Callable[[_Value], tuple[_Item | None, int]], limit: int, most: int
 ) -> tuple[list[_Item], int | UnsetType]:
     """Return one page of a list, and the number with which the next page begins, if there may be one.
 
@@ -366,10 +375,11 @@ def _page(
         most: Largest number of items that are looked at.
     """
     found, size, last = list[_Item](), 0, 0
-    for scanned, (number, value) in enumerate(items):
+    scanned = 0
+    async for number, value in items:
         if len(found) == limit or size > _LARGEST_LIST or scanned == most:
             return found, last
-        last = number
+        scanned, last = scanned + 1, number
         item, added = shown(value)
         size += added
         if item is not None:

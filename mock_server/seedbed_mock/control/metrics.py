@@ -43,7 +43,8 @@ async def exposition(service: Service, accept: str) -> tuple[bytes, str]:
     """
     tasks, callbacks = await _outcomes(service)
     registry = CollectorRegistry()
-    registry.register(_Collected([*_calls(service), *_tasks(service, tasks, callbacks), *_server(service)]))
+    kept = GaugeMetricFamily("seedbed_store_tasks", "Tasks in the store.", value=await service.store.count())
+    registry.register(_Collected([*_calls(service), *_tasks(service, tasks, callbacks), kept, *_server(service)]))
     encode, media_type = prometheus.choose_encoder(accept)
     return encode(registry), media_type
 
@@ -64,7 +65,7 @@ async def _outcomes(service: Service) -> tuple[Counter[str], Counter[str]]:
     now, seen = service.now(), 0
     before: int | None = None
     page: list[tuple[int, Task]]
-    while seen < MOST_TASKS and (page := service.store.page(None, before=before, limit=_TASKS_AT_ONCE)):
+    while seen < MOST_TASKS and (page := await service.store.page(None, before=before, limit=_TASKS_AT_ONCE)):
         for _, task in page:
             tasks[task.state(now)] += 1
             if task.callback:
@@ -117,7 +118,6 @@ def _tasks(service: Service, tasks: Counter[str], callbacks: Counter[str]) -> It
     for outcome, number in callbacks.items():
         by_outcome.add_metric((outcome,), number)
     yield by_outcome
-    yield GaugeMetricFamily("seedbed_store_tasks", "Tasks in the store.", value=service.store.count())
     if service.options.db is not None:
         path = Path(service.options.db)
         # The changes that SQLite has not moved to the file yet are beside it.

@@ -277,7 +277,8 @@ class Drill:
             result = run_program(self.command, session.environment(server.url), self.deadline, self.stop)
             # Not now: it may take seconds to end a program at the deadline.
             ended = begun + round(result.seconds * 1000 * (service.clock.speed or 1))
-            seen = observe(service, result.exit, begun, ended, patience=patience_of(options))
+            patience = patience_of(options)
+            seen = server._app.run(lambda: observe(service, result.exit, begun, ended, patience=patience))
             bill, occurred = server.bill, any(each.hits for each in service.faults)
         if self.stop.is_set():
             raise KeyboardInterrupt

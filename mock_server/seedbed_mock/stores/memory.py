@@ -112,6 +112,8 @@ class _Balance(msgspec.Struct):
 class MemoryStore:
     """A store in memory; the oldest tasks that have ended are deleted.
 
+    Its methods never suspend, so that each is atomic.
+
     Args:
         keep: Number of tasks that are kept at least, unless they are larger than ``MOST_BYTES``; there can be more if
             too few of them have ended.
@@ -142,6 +144,9 @@ class MemoryStore:
         self._finished: list[tuple[int, _Entry]] = []
         self._gone = 0
 
+    async def open(self) -> None:
+        pass
+
     # Balances
 
     def _book(self, account: Account, now: int) -> _Balance:
@@ -155,30 +160,33 @@ class MemoryStore:
                 book.amount = given_back(book.amount, task.price)
         return book
 
-    def balance(self, account: Account, now: int) -> Decimal:
+    async def balance(self, account: Account, now: int) -> Decimal:
         return self._book(account, now).amount
 
-    def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
+    async def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
         book = self._book(account, now)
         book.amount = exact_credits(book.amount + amount)
         return book.amount
 
-    def charge(self, account: Account, price: Decimal, now: int) -> None:
+    async def charge(self, account: Account, price: Decimal, now: int) -> None:
+        self._charge(account, price, now)
+
+    def _charge(self, account: Account, price: Decimal, now: int) -> None:
         book = self._book(account, now)
         if book.amount < price:
             raise OverdrawnError(book.amount)
         book.amount -= price
 
-    def forget(self, account: Account) -> None:
+    async def forget(self, account: Account) -> None:
         self._balances[account.space].pop(account.name, None)
 
     # Tasks
 
-    def create(self, task: Task, account: Account) -> None:
+    async def create(self, task: Task, account: Account) -> None:
         if task.task_id in self._entries:
             raise NameTakenError(task.task_id)
         # The steps that can raise come first, so that a failed call changes nothing.
-        self.charge(account, task.price, task.created)
+        self._charge(account, task.price, task.created)
         self._last_number += 1
         entry = _Entry(self._last_number, task, size := _size_of(task))
         self._entries[task.task_id] = entry
@@ -207,11 +215,11 @@ class MemoryStore:
             book = self._balances[task.space].get(task.account)
             heapq.heappush(book.owed if book else [], (refund, task.task_id))
 
-    def find(self, task_id: str) -> Task | None:
+    async def find(self, task_id: str) -> Task | None:
         entry = self._entries.get(task_id)
         return entry.task if entry else None
 
-    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+    async def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
         order = self._order if space is None else self._spaces.get(space)
         found: list[tuple[int, Task]] = []
         for entry in order.newest_first(before) if order else ():
@@ -221,7 +229,7 @@ class MemoryStore:
                 found.append((entry.number, entry.task))
         return found
 
-    def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+    async def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         entry = self._entries.get(task_id)
         if entry is None or (task := entry.task) is None:
             return None
@@ -238,24 +246,27 @@ class MemoryStore:
         if entry.is_passed:
             self._note_end(entry, changed)
 
-    def count(self) -> int:
+    async def count(self) -> int:
         return len(self._entries)
 
-    def newest(self) -> int:
+    async def newest(self) -> int:
         return max((entry.task.created for entry in self._entries.values() if entry.task), default=0)
 
     # Callbacks
 
-    def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
+    async def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
         claimed: list[Task] = []
-        while len(claimed) < limit and (due := self.next_due()) is not None and due <= now:
+        while len(claimed) < limit and (due := self._next_due()) is not None and due <= now:
             entry = self._entries[heapq.heappop(self._due_callbacks)[1]]
             if (task := entry.task) and task.callback:
                 claimed.append(replace(task, callback=task.callback.claimed(until)))
                 self._replace(entry, claimed[-1])
         return claimed
 
-    def next_due(self) -> int | None:
+    async def next_due(self) -> int | None:
+        return self._next_due()
+
+    def _next_due(self) -> int | None:
         while self._due_callbacks:
             due, task_id = self._due_callbacks[0]
             if self._is_due(due, task_id):
@@ -264,7 +275,8 @@ class MemoryStore:
         return None
 
     def _is_due(self, due: int, task_id: str) -> bool:
-        task = self.find(task_id)
+        entry = self._entries.get(task_id)
+        task = entry.task if entry else None
         return task is not None and task.callback is not None and task.callback.due == due
 
     # Deletion
@@ -337,7 +349,7 @@ class MemoryStore:
         heapq.heapify(self._finished)
         heapq.heapify(self._due_callbacks)
 
-    def reset(self, space: str | None = None, account: str | None = None) -> None:
+    async def reset(self, space: str | None = None, account: str | None = None) -> None:
         if space is None:
             self._clear()
         elif account is not None:
@@ -353,15 +365,18 @@ class MemoryStore:
                     self._order.remove(entry)
                     self._release(entry, task)
 
-    def note(self, name: str, value: bytes | None = None) -> bytes | None:
+    async def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
             self._notes[name] = value
         return self._notes.get(name)
 
-    def note_once(self, name: str, value: bytes) -> bytes:
+    async def note_once(self, name: str, value: bytes) -> bytes:
         return self._notes.setdefault(name, value)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        self._clear()
+
+    def abandon(self) -> None:
         self._clear()
 
 

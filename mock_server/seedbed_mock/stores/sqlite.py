@@ -315,13 +315,16 @@ class SqliteStore:
         self._created_since_deletion = 0
         self._database = open_database(Path(path))
 
+    async def open(self) -> None:
+        pass
+
     def _transaction(self) -> sqlite3.Connection:
         """Begin a transaction and return a context manager that ends it."""
         # IMMEDIATE takes the write lock before the first read, so that no other process writes in between.
         self._database.execute("BEGIN IMMEDIATE")
         return self._database
 
-    def balance(self, account: Account, now: int) -> Decimal:
+    async def balance(self, account: Account, now: int) -> Decimal:
         # Usually no refund is due, and reading needs no write lock.
         balance, is_owed_refunds = self._balance(account, now)
         if not is_owed_refunds:
@@ -349,20 +352,20 @@ class SqliteStore:
         if not self._database.execute(_UPDATE_BALANCE, values).rowcount:
             self._database.execute(_INSERT_BALANCE, values)
 
-    def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
+    async def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
         with self._transaction():
             balance = exact_credits(self._balance_with_refunds(account, now) + amount)
             self._set_balance(account, balance)
         return balance
 
-    def charge(self, account: Account, price: Decimal, now: int) -> None:
+    async def charge(self, account: Account, price: Decimal, now: int) -> None:
         with self._transaction():
             balance = self._balance_with_refunds(account, now)
             if balance < price:
                 raise OverdrawnError(balance)
             self._set_balance(account, balance - price)
 
-    def create(self, task: Task, account: Account) -> None:
+    async def create(self, task: Task, account: Account) -> None:
         with self._transaction():
             balance = self._balance_with_refunds(account, task.created)
             try:
@@ -383,18 +386,21 @@ class SqliteStore:
     def _update(self, task: Task) -> None:
         self._database.execute(_UPDATE, (*_changing_columns(task), task.task_id))
 
-    def find(self, task_id: str) -> Task | None:
+    async def find(self, task_id: str) -> Task | None:
+        return self._find(task_id)
+
+    def _find(self, task_id: str) -> Task | None:
         document = self._value("SELECT document FROM tasks WHERE task_id = ?", task_id)
         return None if document is None else _decode(document)
 
-    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+    async def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
         end = LARGEST_NUMBER if before is None else before
         query, values = (_PAGE, (end, limit)) if space is None else (_PAGE_OF_SPACE, (end, space, limit))
         return [(number, _decode(document)) for number, document in self._database.execute(query, values)]
 
-    def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+    async def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         with self._transaction():
-            task = self.find(task_id)
+            task = self._find(task_id)
             if task is None:
                 return None
             changed = change(task)
@@ -402,9 +408,9 @@ class SqliteStore:
                 self._update(changed)
         return changed
 
-    def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
+    async def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
         # Usually nothing is due, and reading needs no write lock.
-        due = self.next_due()
+        due = await self.next_due()
         if due is None or due > now:
             return []
         with self._transaction():
@@ -414,17 +420,17 @@ class SqliteStore:
                 self._update(task)
         return claimed
 
-    def next_due(self) -> int | None:
+    async def next_due(self) -> int | None:
         due: int | None = self._value("SELECT min(callback_due) FROM tasks WHERE callback_due IS NOT NULL")
         return due
 
-    def count(self) -> int:
+    async def count(self) -> int:
         return int(self._value("SELECT count(*) FROM tasks") or 0)
 
-    def newest(self) -> int:
+    async def newest(self) -> int:
         return int(self._value("SELECT max(created) FROM tasks") or 0)
 
-    def reset(self, space: str | None = None, account: str | None = None) -> None:
+    async def reset(self, space: str | None = None, account: str | None = None) -> None:
         with self._transaction() as database:
             if space is None:
                 database.execute(_DELETE)
@@ -437,21 +443,24 @@ class SqliteStore:
                 database.execute(f"{_DELETE} WHERE space = ?", (space,))
                 database.execute("DELETE FROM balances WHERE space = ?", (space,))
 
-    def forget(self, account: Account) -> None:
+    async def forget(self, account: Account) -> None:
         with self._transaction() as database:
             database.execute(_DELETE_BALANCE, (account.space, account.name))
 
-    def note(self, name: str, value: bytes | None = None) -> bytes | None:
+    async def note(self, name: str, value: bytes | None = None) -> bytes | None:
         if value is not None:
             self._database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
         noted: bytes | None = self._value("SELECT value FROM notes WHERE name = ?", name)
         return noted
 
-    def note_once(self, name: str, value: bytes) -> bytes:
+    async def note_once(self, name: str, value: bytes) -> bytes:
         self._database.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (name, value))
-        return self.note(name) or value
+        return await self.note(name) or value
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
         # The last connection that closes writes the log back and deletes it.
         self._database.close()
 

@@ -53,6 +53,10 @@ class StoreError(ValueError):
 class Store(Protocol):
     """A store of tasks and balances. Every method is atomic.
 
+    The methods are awaited, so that a store can wait for a disk or for another machine without stopping the server. A
+    method that has returned has happened for good, as far as the store keeps anything. One that is cancelled has
+    happened as a whole or not at all, and what it takes for itself, as a claim does, is free again later.
+
     Times are Unix milliseconds. The price of a failed task is refunded by the first method that reads the balance after
     the end of the task, so that no background work is needed. A price that was paid before a reset of the balance is
     not refunded.
@@ -63,11 +67,19 @@ class Store(Protocol):
 
     is_shared: bool
 
-    def balance(self, account: Account, now: int) -> Decimal:
+    async def open(self) -> None:
+        """Begin to use the store in the event loop that runs; it is called once, before all other methods.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        ...
+
+    async def balance(self, account: Account, now: int) -> Decimal:
         """Return the balance of an account; a new account has its initial balance."""
         ...
 
-    def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
+    async def deposit(self, account: Account, amount: Decimal, now: int) -> Decimal:
         """Add an amount to a balance and return the new balance.
 
         Raises:
@@ -75,7 +87,7 @@ class Store(Protocol):
         """
         ...
 
-    def charge(self, account: Account, price: Decimal, now: int) -> None:
+    async def charge(self, account: Account, price: Decimal, now: int) -> None:
         """Subtract a price from a balance.
 
         Raises:
@@ -83,7 +95,7 @@ class Store(Protocol):
         """
         ...
 
-    def create(self, task: Task, account: Account) -> None:
+    async def create(self, task: Task, account: Account) -> None:
         """Add a task and subtract its price from the balance of the account.
 
         Raises:
@@ -92,11 +104,11 @@ class Store(Protocol):
         """
         ...
 
-    def find(self, task_id: str) -> Task | None:
+    async def find(self, task_id: str) -> Task | None:
         """Return the task with this ID, or ``None``."""
         ...
 
-    def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
+    async def page(self, space: str | None = None, *, before: int | None = None, limit: int) -> list[tuple[int, Task]]:
         """Return tasks of one space or of all with their numbers, newest first, without a walk over other tasks.
 
         Args:
@@ -106,19 +118,21 @@ class Store(Protocol):
         """
         ...
 
-    def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+    async def change(self, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         """Replace a task by the result of a function.
 
         Args:
             task_id: ID of the task.
-            change: Returns the new task; if it raises, the task stays as it is.
+            change: Returns the new task; if it raises, the task stays as it is. It depends on nothing but the task and
+                has no effect of its own: a store calls it again if another server changes the task meanwhile, and may
+                call it in another thread.
 
         Returns:
             The new task; ``None`` if there is no task with this ID.
         """
         ...
 
-    def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
+    async def claim(self, now: int, until: int, *, limit: int) -> list[Task]:
         """Return tasks whose callbacks are due, and set these due later, so that no other server claims them meanwhile.
 
         Args:
@@ -128,19 +142,19 @@ class Store(Protocol):
         """
         ...
 
-    def next_due(self) -> int | None:
+    async def next_due(self) -> int | None:
         """Return the time at which the next callback is due, ``None`` if there is none."""
         ...
 
-    def count(self) -> int:
+    async def count(self) -> int:
         """Return the number of tasks in the store."""
         ...
 
-    def newest(self) -> int:
+    async def newest(self) -> int:
         """Return the creation time of the newest task, 0 if there is none."""
         ...
 
-    def reset(self, space: str | None = None, account: str | None = None) -> None:
+    async def reset(self, space: str | None = None, account: str | None = None) -> None:
         """Delete everything except notes.
 
         Args:
@@ -149,18 +163,22 @@ class Store(Protocol):
         """
         ...
 
-    def forget(self, account: Account) -> None:
+    async def forget(self, account: Account) -> None:
         """Delete the balance of an account; if the account is used again, it has its initial balance."""
         ...
 
-    def note(self, name: str, value: bytes | None = None) -> bytes | None:
+    async def note(self, name: str, value: bytes | None = None) -> bytes | None:
         """Return a value that the server keeps for itself, after setting it if a value is given."""
         ...
 
-    def note_once(self, name: str, value: bytes) -> bytes:
+    async def note_once(self, name: str, value: bytes) -> bytes:
         """Return a value that the server keeps for itself, after setting it if it has none."""
         ...
 
-    def close(self) -> None:
-        """Release all resources."""
+    async def close(self) -> None:
+        """Release all resources, after what was begun is done. It can be called again."""
+        ...
+
+    def abandon(self) -> None:
+        """Release all resources of a store that no event loop uses, such as that of a server that did not start."""
         ...
