@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from seedbed_mock import MockServer
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
+from tests.redis_process import RedisProcess, redis_running
 
 # A project of its own, with its own settings; test_outside_project.py runs it.
 collect_ignore = ["outside_project"]
@@ -221,3 +222,10 @@ def call(seedbed: MockServer, http: httpx2.Client) -> Callable[..., dict[str, An
         return response
 
     return send
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A Redis server for all tests of a process; each takes fleets of its own."""
+    with redis_running(tmp_path_factory.mktemp("redis")) as server:
+        yield server

@@ -11,7 +11,7 @@ import contextlib
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from seedbed_mock.stores.store import StoreError, StoreUnavailableError
 
@@ -88,14 +88,15 @@ class FleetUrl:
             port = parts.port
         except ValueError as error:
             raise StoreError(problem) from error
-        query = dict(parse_qsl(parts.query))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.fleet = query.pop("fleet", "seedbed")
         is_socket = parts.scheme == "unix"
         is_placed = bool(parts.path) if is_socket else bool(parts.hostname) and bool(re.fullmatch(r"/?\d*", parts.path))
         if parts.scheme not in SCHEMES or not is_placed or not _FLEET_NAME.fullmatch(self.fleet):
             raise StoreError(problem)
         self.address = parts.path if is_socket else f"{parts.hostname}:{port or 6379}"
-        self.connection = urlunsplit(parts._replace(query=urlencode(query)))
+        # Not urlunsplit, which drops the slashes of unix:///PATH.
+        self.connection = f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"
 
     def __repr__(self) -> str:
         return f"FleetUrl({self.address}, {self.fleet})"
@@ -142,8 +143,8 @@ class RedisServer:
             self.url.connection,
             protocol=2,
             socket_connect_timeout=_CONNECT_SECONDS,
-            socket_timeout=_REPLY_SECONDS,
-            retry=redis.retry.Retry(ConstantBackoff(_RETRY_SECONDS), _RETRIES),
+            socket_timeout=_CONNECT_SECONDS,
+            retry=redis.retry.Retry(ConstantBackoff(0), 0),
         )
 
     def _check(self, client: redis.Redis) -> None:
@@ -168,9 +169,7 @@ class RedisServer:
         """Return what is wrong, in one sentence that contains no credentials."""
         problem = next((text for kinds, text in _PROBLEMS.items() if isinstance(error, kinds)), "")
         if not problem and isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-            cause = error.__cause__ or error
-            reason = getattr(cause, "strerror", None) or ("no response" if "imeout" in repr(cause) else str(cause))
-            problem = f"cannot be reached: {reason}"
+            problem = f"cannot be reached: {_reason(error)}"
         elif not problem:
             is_refused = "NOAUTH" in str(error) or "WRONGPASS" in str(error)
             problem = _WRONG_PASSWORD if is_refused else f"cannot be used: {error}"
@@ -309,6 +308,16 @@ class RedisServer:
             self._answer(self._waiting, [redis.ConnectionError("the server stops")] * len(self._waiting))
             self._waiting = []
             await client.aclose(close_connection_pool=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a connection failed, in the words of the system if there are any."""
+    cause: BaseException | None = error
+    while cause and not getattr(cause, "strerror", None):
+        cause = cause.__cause__ or cause.__context__
+    if cause:
+        return str(getattr(cause, "strerror", cause))
+    return "no response" if isinstance(error, redis.TimeoutError | TimeoutError) else str(error)
 
 
 def _scripts(constants: Mapping[str, int | str]) -> dict[str, str]:
