@@ -13,7 +13,7 @@ COPY schemas/seedbed_schemas schemas/seedbed_schemas
 COPY mock_server/seedbed_mock mock_server/seedbed_mock
 COPY client/seedbed_client client/seedbed_client
 COPY contract_tests/seedbed_contract contract_tests/seedbed_contract
-RUN /opt/seedbed/bin/pip install --no-cache-dir --disable-pip-version-check .
+RUN /opt/seedbed/bin/pip install --no-cache-dir --disable-pip-version-check '.[redis]'
 # Compiled now, since the user of the server may not write beside the modules.
 RUN /opt/seedbed/bin/python -m compileall -q /opt/seedbed/lib
 

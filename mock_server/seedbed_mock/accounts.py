@@ -115,6 +115,7 @@ class Space:
         options: Options of the server.
         budget: Size limit that the journals of all spaces share.
         on_closed: Called with an implicit account that gives way to newer ones.
+        make_journal: Returns its journal.
 
     Attributes:
         accounts: The accounts by key.
@@ -128,12 +129,14 @@ class Space:
         number: int,
         options: ServerOptions,
         budget: JournalBudget,
+        *,
         on_closed: Callable[[Account], None],
+        make_journal: Callable[[JournalBudget, str], Journal] = Journal,
     ) -> None:
         self.name = name
         self.number = number
         self.accounts = {each.key: Account.open(each, options, name) for each in options.accounts}
-        self.journal = Journal(budget, name)
+        self.journal = make_journal(budget, name)
         # One source for each space, so that parallel tests do not change what the others draw.
         self.random = Random(f"{options.seed}/{name}")  # noqa: S311 (reproducible on purpose)
         self._options = options
@@ -168,6 +171,7 @@ class Spaces:
         options: Options of the server.
         on_evicted: Called with the name of a space that is deleted.
         on_closed: Called with an implicit account that is deleted.
+        make_journal: Returns the journal of a space, which is part of the budget.
 
     Attributes:
         budget: What the journals of all spaces share.
@@ -175,8 +179,13 @@ class Spaces:
     """
 
     def __init__(
-        self, options: ServerOptions, on_evicted: Callable[[str], None], on_closed: Callable[[Account], None]
+        self,
+        options: ServerOptions,
+        on_evicted: Callable[[str], None],
+        on_closed: Callable[[Account], None],
+        make_journal: Callable[[JournalBudget, str], Journal] = Journal,
     ) -> None:
+        self._make_journal = make_journal
         self._options = options
         self._on_evicted = on_evicted
         self._on_closed = on_closed
@@ -186,7 +195,11 @@ class Spaces:
         self._last_number = 0
         self._numbers: list[int] = []
         self._numbered: dict[int, Space] = {}
-        self.default = Space(DEFAULT_SPACE, 0, options, self.budget, on_closed)
+        self.default = self._new_space(DEFAULT_SPACE, 0)
+
+    def _new_space(self, name: str, number: int) -> Space:
+        journal, on_closed = self._make_journal, self._on_closed
+        return Space(name, number, self._options, self.budget, on_closed=on_closed, make_journal=journal)
 
     def named(self, name: str) -> Space:
         """Return the space of this name; a new one is created.
@@ -202,7 +215,7 @@ class Spaces:
         if not re.fullmatch(SPACE_NAME, name):
             raise ValueError("a space has 1 to 64 letters, digits, dots, hyphens and underscores")
         self._last_number = number = self._last_number + 1
-        space = Space(name, number, self._options, self.budget, self._on_closed)
+        space = self._new_space(name, number)
         self._named[name] = self._numbered[number] = space
         self._numbers.append(number)
         if len(self._named) > _MOST_SPACES:
@@ -271,4 +284,4 @@ class Spaces:
             self._remove(each)
         if name in (None, DEFAULT_SPACE):
             self.default.journal.clear()
-            self.default = Space(DEFAULT_SPACE, 0, self._options, self.budget, self._on_closed)
+            self.default = self._new_space(DEFAULT_SPACE, 0)

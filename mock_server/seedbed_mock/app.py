@@ -25,7 +25,7 @@ from seedbed_mock import handlers
 from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.auto_clock import AutoAdvance
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
-from seedbed_mock.clock import ContinuedClock, FollowingClock, real_time
+from seedbed_mock.clock import ContinuedClock, FollowingClock, SharedClock, real_time
 from seedbed_mock.control import routes as control
 from seedbed_mock.control.api import DOCUMENT_PATH, METRICS_PATH, OPERATIONS, ControlApi
 from seedbed_mock.control.openapi import document
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from seedbed_mock.clock import Clock
     from seedbed_mock.dashboard.site import Dashboard
+    from seedbed_mock.fleet import Fleet
     from seedbed_mock.handlers import Handler
     from seedbed_mock.results.picture import Picture
     from seedbed_mock.stores.store import Store
@@ -113,20 +114,17 @@ def build_app(options: ServerOptions, make_front: MakeFront | None = None) -> St
     options.check()
     if options.replay is not None and make_front is None:
         make_front = partial(_open_replay, Path(options.replay))
-    store: Store = MemoryStore(options.keep_tasks)
-    if options.db is not None:
-        # Imported late: most servers need no database.
-        from seedbed_mock.stores.sqlite import SqliteStore  # see above
-
-        store = SqliteStore(options.db, options.keep_tasks)
+    clock = _clock_of(options) if isinstance(options.clock, str) else options.clock
+    store, fleet = _store_of(options, clock)
     try:
         service = Service(
             options=options,
-            clock=_clock_of(options) if isinstance(options.clock, str) else options.clock,
+            clock=clock,
             catalogue=ModelCatalogue(options.patched_contracts),
             shared=job_api(),
             dialect=dialects()[options.dialect],
             store=store,
+            fleet=fleet,
         )
         return (_CrossOriginApp if options.cors_origins else _MockServiceApp)(service, make_front)
     except BaseException:
@@ -149,7 +147,24 @@ _SPACE_HEADER = local.SPACE_HEADER.lower().encode()
 def _clock_of(options: ServerOptions) -> Clock:
     if options.clock == "follow":
         return FollowingClock()
-    return ContinuedClock(0 if options.clock == "manual" else options.speed)
+    speed = 0 if options.clock == "manual" else options.speed
+    return SharedClock(speed) if options.has_fleet else ContinuedClock(speed)
+
+
+def _store_of(options: ServerOptions, clock: Clock) -> tuple[Store, Fleet | None]:
+    """Return the store of a server, and what it shares with others beside the store."""
+    if options.db is None:
+        return MemoryStore(options.keep_tasks), None
+    # Imported late: most servers need no database.
+    if options.has_fleet and isinstance(clock, SharedClock):
+        from seedbed_mock.fleet import Fleet  # see above
+        from seedbed_mock.stores.redis import RedisStore  # see above
+
+        store = RedisStore(str(options.db), options.keep_tasks)
+        return store, Fleet(store.server, clock)
+    from seedbed_mock.stores.sqlite import SqliteStore  # see above
+
+    return SqliteStore(options.db, options.keep_tasks), None
 
 
 class _MockServiceApp(Starlette):
@@ -559,6 +574,8 @@ class SwappableApp:
 async def _begin(app: Starlette, ports: frozenset[int]) -> None:
     await app.state.service.open()
     app.state.service.ports |= ports
+    if fleet := app.state.service.fleet:
+        await fleet.share_ports(ports)
     app.state.dispatcher.wake()
     if isinstance(clock := app.state.service.clock, FollowingClock):
         clock.start_following(asyncio.get_running_loop())
@@ -574,4 +591,6 @@ async def _close(app: Starlette) -> None:
     await app.state.dispatcher.close()
     if app.state.front:
         await app.state.front.close()
+    if app.state.service.fleet:
+        await app.state.service.fleet.close()
     await app.state.service.store.close()

@@ -91,7 +91,9 @@ class OperationEndpoint:
         except ResponseReplacedError as replaced:
             response = replaced.effect.respond(self._writer)
             context.refused_by = handle.__name__
-        fault = context.settle_fault()
+        matched, fault = context.fault, context.settle_fault()
+        if matched and not fault and self._service.fleet:
+            await self._service.fleet.give_back(matched)
         if rule := str(fault.rule) if fault else context.task_fault:
             response.headers[APPLIED_HEADER] = rule
         self._journal(scope, context, response, (real_monotonic() - started) * 1000)

@@ -166,6 +166,23 @@ class ContinuedClock(RealClock):
             self._started, self._shown = real_monotonic(), round(shown, 3)
 
 
+class SharedClock(RealClock):
+    """The clock of a fleet, which runs on each server and shows the same time on all."""
+
+    def follow(self, shown: float, at: float, speed: float) -> None:
+        """Show the time of the fleet.
+
+        Args:
+            shown: The time of the fleet at a moment, in Unix seconds.
+            at: This moment, in seconds of ``real_monotonic()``.
+            speed: The speed of the fleet's clock.
+        """
+        before = self.now()
+        self._shown, self._started, self.speed = round(shown, 3), at, speed
+        if (jump := self.now() - before) > 0:
+            self._notify(jump)
+
+
 class ManualClock(RealClock):
     """A clock that stands still until it is advanced.
 

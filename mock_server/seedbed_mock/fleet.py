@@ -15,15 +15,18 @@ import logging
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
-from seedbed_mock.clock import RealClock, real_monotonic
+from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.engine import MAX_RULES
+from seedbed_mock.fleet_journal import FleetJournal
 from seedbed_mock.stores.store import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from seedbed_mock.accounts import Account
+    from seedbed_mock.clock import SharedClock
     from seedbed_mock.faults.engine import ActiveRule, FaultEngine, MatchContext
+    from seedbed_mock.journal import Journal
     from seedbed_mock.settings import Rate
     from seedbed_mock.stores.redis_server import RedisServer
 
@@ -41,23 +44,6 @@ _CHECK_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 0.5
 
 
-class SharedClock(RealClock):
-    """The clock of a fleet, which runs on each server and shows the same time on all."""
-
-    def follow(self, shown: float, at: float, speed: float) -> None:
-        """Show the time of the fleet.
-
-        Args:
-            shown: The time of the fleet at a moment, in Unix seconds.
-            at: This moment, in seconds of ``real_monotonic()``.
-            speed: The speed of the fleet's clock.
-        """
-        before = self.now()
-        self._shown, self._started, self.speed = round(shown, 3), at, speed
-        if (jump := self.now() - before) > 0:
-            self._notify(jump)
-
-
 class TooManyRulesError(Exception):
     """More rules than ``MAX_RULES`` would be active."""
 
@@ -68,21 +54,21 @@ class Fleet:
     Args:
         server: The server of Redis.
         clock: The clock of this server.
-        faults: The fault engine of this server.
-        on_reset: Deletes what this server has of a space, or of all, after another server has reset it.
+
+    Attributes:
+        journal: The journal of the fleet.
+        started_at: When the fleet began, or was reset, by its clock, in Unix seconds.
     """
 
-    def __init__(
-        self,
-        server: RedisServer,
-        clock: SharedClock,
-        faults: FaultEngine,
-        on_reset: Callable[[str | None], None],
-    ) -> None:
+    def __init__(self, server: RedisServer, clock: SharedClock) -> None:
         self._server = server
         self._clock = clock
-        self._faults = faults
-        self._on_reset = on_reset
+        self.journal = FleetJournal(server)
+        self.started_at = clock.now()
+        self._faults: FaultEngine
+        self._on_reset: Callable[[str | None], None]
+        self._on_scenario: Callable[[str], None]
+        self._ports: set[int]
         self._id = token_hex(8)
         self._listener: asyncio.Task[None] | None = None
         self._followed: dict[str, asyncio.Queue[str]] = {}
@@ -90,7 +76,31 @@ class Fleet:
             "clock": lambda _: self._read_clock("read"),
             "faults": lambda _: self.read_rules(),
             "reset": self._reset,
+            "ports": lambda _: self._read_ports(),
+            "journal": lambda _: self.journal.send(),
+            "scenario": self._play,
         }
+
+    def attach(
+        self,
+        faults: FaultEngine,
+        ports: set[int],
+        *,
+        on_reset: Callable[[str | None], None],
+        on_scenario: Callable[[str], None],
+        journal_of: Callable[[str], Journal],
+    ) -> None:
+        """Connect the parts of this server that follow the fleet.
+
+        Args:
+            faults: Its fault engine.
+            ports: Ports to which it sends no callbacks for the control API; those of the fleet are added.
+            on_reset: Deletes what it has of a space, or of all, after another server has reset it.
+            on_scenario: Plays a scenario that another server plays, or ends it if the name is empty.
+            journal_of: Returns the journal of a space.
+        """
+        self._faults, self._ports, self.journal.journal_of = faults, ports, journal_of
+        self._on_reset, self._on_scenario = on_reset, on_scenario
 
     async def open(self) -> None:
         """Join the fleet.
@@ -111,6 +121,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Leave the fleet."""
+        await self.journal.close()
         if self._listener:
             self._listener.cancel()
             await asyncio.wait([self._listener])
@@ -183,7 +194,8 @@ class Fleet:
 
     async def _read_clock(self, what: str, value: str = "", request: str = "") -> None:
         before = real_monotonic()
-        shown, speed = await self._server.run("clock", what, request, value)
+        shown, speed, started = await self._server.run("clock", what, request, value)
+        self.started_at = float(started) / 1000
         # Redis read its clock about in the middle of the call.
         self._clock.follow(float(shown) / 1000, (before + real_monotonic()) / 2, float(speed))
 
@@ -269,15 +281,42 @@ class Fleet:
 
     # Spaces
 
-    async def announce_reset(self, space: str | None) -> None:
-        """Let the other servers delete what they have of a space, or of all."""
+    async def begin_reset(self, space: str | None) -> None:
+        """Remove the rules of a space, or all, before its content is deleted.
+
+        What servers have not sent to the journal yet is sent now, since it would come back later.
+        """
+        await self.announce("journal")
+        await self.journal.send()
         await self._server.run("rules", "clear", "", "*" if space is None else space, "")
         await self._announce_rules()
-        await self.announce("reset", space or "")
+        if space is None:
+            await self._read_clock("mark")
 
     async def _reset(self, detail: str) -> None:
+        await self._catch_up()
         self._on_reset(detail or None)
-        await self.read_rules()
+
+    async def _play(self, name: str) -> None:
+        self._on_scenario(name)
+
+    # Journal and addresses
+
+    async def read_journal(self) -> None:
+        """Read what all servers have added to the journal until now."""
+        await self.announce("journal")
+        await self.journal.send()
+        await self.journal.receive()
+
+    async def share_ports(self, ports: Iterable[int]) -> None:
+        """Tell the other servers on which ports this one listens: no callback may be sent to its control API."""
+        if added := sorted(ports):
+            await self._server.command("SADD", "ports", *added)
+            await self._read_ports()
+            await self.announce("ports")
+
+    async def _read_ports(self) -> None:
+        self._ports |= {int(each) for each in await self._server.command("SMEMBERS", "ports")}
 
 
 def _place_of(active: ActiveRule) -> tuple[str, str]:

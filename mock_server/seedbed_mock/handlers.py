@@ -26,7 +26,7 @@ from seedbed_mock.faults.rules import RuleError, starts_like_rule
 from seedbed_mock.request_body import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
-from seedbed_mock.stores.store import NameTakenError, OverdrawnError
+from seedbed_mock.stores.store import NameTakenError, OverdrawnError, RateExceededError
 from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from seedbed_mock.accounts import Account, SlidingWindow
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
+    from seedbed_mock.fleet import Fleet
+    from seedbed_mock.settings import Rate
     from seedbed_mock.state import RequestContext, Service
 
     class Handler(Protocol):
@@ -136,28 +138,46 @@ def _sent_key(service: Service, headers: Mapping[bytes, bytes]) -> tuple[bool, s
 # Rate limits
 
 
-def enforce_rate_limit(_: Service, context: RequestContext) -> None:
+def enforce_rate_limit(service: Service, context: RequestContext) -> Coroutine[Any, Any, None] | None:
     """Refuse the request if the account has created too many tasks recently; only created tasks count."""
-    if window := context.caller.creations:
-        _enforce_limit(window, context)
+    if not (window := context.caller.creations):
+        return None
+    if service.fleet:
+        return _enforce_shared_limit(service.fleet, "creations", window.rate, context)
+    _enforce_limit(window, context)
+    return None
 
 
-def enforce_poll_rate_limit(_: Service, context: RequestContext) -> None:
+def enforce_poll_rate_limit(service: Service, context: RequestContext) -> Coroutine[Any, Any, None] | None:
     """Refuse the request if the account has fetched records too often recently."""
-    if window := context.caller.queries:
-        _enforce_limit(window, context)
-        window.count(context.now)
+    if not (window := context.caller.queries):
+        return None
+    if service.fleet:
+        return _enforce_shared_limit(service.fleet, "queries", window.rate, context)
+    _enforce_limit(window, context)
+    window.count(context.now)
+    return None
 
 
 def _enforce_limit(window: SlidingWindow, context: RequestContext) -> None:
     if not window.has_room(context.now):
-        raise ServiceError("rate_exceeded", requests=window.rate.requests, seconds=f"{window.rate.seconds:g}")
+        raise _rate_exceeded(window.rate)
+
+
+async def _enforce_shared_limit(fleet: Fleet, kind: str, rate: Rate, context: RequestContext) -> None:
+    # The store counts a created task together with its price, and refuses it if another server was faster.
+    if not await fleet.has_room(kind, context.caller, rate, context.now, is_counted=kind == "queries"):
+        raise _rate_exceeded(rate)
+
+
+def _rate_exceeded(rate: Rate) -> ServiceError:
+    return ServiceError("rate_exceeded", requests=rate.requests, seconds=f"{rate.seconds:g}")
 
 
 # Faults
 
 
-def apply_fault(service: Service, context: RequestContext) -> None:
+def apply_fault(service: Service, context: RequestContext) -> Coroutine[Any, Any, None] | None:
     """Find the fault rule that matches the request; raise its response if the fault replaces the response."""
     # Most requests meet no rule and cost no more than this condition.
     if (
@@ -168,13 +188,28 @@ def apply_fault(service: Service, context: RequestContext) -> None:
         # Searching one byte is much faster than searching several, and most bodies do not contain it.
         or (context.body is not None and _FAULT_PHRASE[0] in context.body and _FAULT_PHRASE in context.body)
     ):
-        context.fault = _match(service, context)
-        if context.fault and isinstance(effect := context.fault.rule.effect, ResponseEffect):
-            context.is_faulted = True
-            raise ResponseReplacedError(effect)
+        match, rules = _match_of(service, context)
+        if service.fleet:
+            return _apply_shared_fault(service.fleet, context, match, rules)
+        _apply(service.faults.find_match(match, rules), context)
+    return None
 
 
-def _match(service: Service, context: RequestContext) -> ActiveRule | None:
+async def _apply_shared_fault(
+    fleet: Fleet, context: RequestContext, match: MatchContext, rules: list[ActiveRule]
+) -> None:
+    _apply(await fleet.find_match(match, rules), context)
+
+
+def _apply(fault: ActiveRule | None, context: RequestContext) -> None:
+    context.fault = fault
+    if fault and isinstance(effect := fault.rule.effect, ResponseEffect):
+        context.is_faulted = True
+        raise ResponseReplacedError(effect)
+
+
+def _match_of(service: Service, context: RequestContext) -> tuple[MatchContext, list[ActiveRule]]:
+    """Return what the conditions of a rule refer to, and the rules that come with the request."""
     if service.scenario_runner:
         service.scenario_runner.count_call()
     # Faults come before validation, so the body may be anything here.
@@ -193,7 +228,7 @@ def _match(service: Service, context: RequestContext) -> ActiveRule | None:
         prompt=prompt,
         seconds=context.now / 1000 - service.started_at,
     )
-    return service.faults.find_match(match, _rules_of_request(service, context, prompt))
+    return match, _rules_of_request(service, context, prompt)
 
 
 def _rules_of_request(service: Service, context: RequestContext, prompt: str) -> list[ActiveRule]:
@@ -292,6 +327,9 @@ async def create_task(service: Service, context: RequestContext) -> None:
             context.is_faulted = True
             raise ServiceError("internal_error", is_simulated=True)
         task = await _store_task(service, context, effect)
+    except RateExceededError as error:
+        assert account.creations  # the store counts only what has a limit
+        raise _rate_exceeded(account.creations.rate) from error
     except OverdrawnError as error:
         price = context.model.profile.credits
         raise ServiceError("credits_insufficient", price=plain(price), balance=plain(error.balance)) from error
@@ -355,7 +393,7 @@ async def _store_task(service: Service, context: RequestContext, effect: Effect 
 
 async def _create(service: Service, task: Task, account: Account) -> None:
     """Store a task, which counts towards the rate limit from the beginning, and no longer if it is refused."""
-    if not (window := account.creations):
+    if service.fleet or not (window := account.creations):
         await service.store.create(task, account)
         return
     window.count(task.created)

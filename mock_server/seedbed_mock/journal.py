@@ -349,6 +349,9 @@ class Journal:
     def add(self, entry: JournalEntry) -> None:
         """Add an entry; beyond ``MOST_ENTRIES`` the oldest is dropped."""
         self._budget.tally.count(entry)
+        self._keep(entry)
+
+    def _keep(self, entry: JournalEntry) -> None:
         size = entry.size
         self._entries.append(entry)
         self._sizes.append(size)
@@ -367,6 +370,31 @@ class Journal:
     def clear(self) -> None:
         """Drop all entries."""
         self._budget.give_back(self, sum(self.drop() for _ in range(len(self._entries))))
+
+
+class SharedJournal(Journal):
+    """A journal of a fleet: entries are handed to the fleet, which returns those of all servers in one order.
+
+    Args:
+        budget: Size limit that the journals of all spaces share.
+        space: Name of the space.
+        hand_over: Takes the journal and a new entry.
+    """
+
+    def __init__(
+        self, budget: JournalBudget, space: str, hand_over: Callable[[SharedJournal, JournalEntry], None]
+    ) -> None:
+        super().__init__(budget, space)
+        self._hand_over = hand_over
+
+    def add(self, entry: JournalEntry) -> None:
+        """Count an entry, and hand it over."""
+        self._budget.tally.count(entry)
+        self._hand_over(self, entry)
+
+    def receive(self, entry: JournalEntry) -> None:
+        """Keep an entry of any server, whose number is larger than those of all entries before it."""
+        self._keep(entry)
 
 
 class JournalReader:

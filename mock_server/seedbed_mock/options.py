@@ -85,6 +85,10 @@ def texts_of(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
 
 INTEGER = Parameter(converter=integer_of)
 PATH = Parameter(converter=text_of, metavar="PATH")
+# Without its value in the help, since the URL of a fleet may have a password.
+DATABASE = Parameter(converter=text_of, metavar="FILE|URL", show_default=False)
+_FLEET_URL = re.compile(r"(redis|rediss|unix)://", re.IGNORECASE)
+_ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 if TYPE_CHECKING:
@@ -146,7 +150,8 @@ class ServerOptions:
         result_ttl: Seconds for which a result is kept after its task has ended.
         result_dir: Directory of images to serve as results, cropped to size, instead of drawn ones.
         keep_tasks: Number of tasks to keep; beyond it, the oldest finished tasks are deleted.
-        db: SQLite file for tasks and balances; without it, they are kept in memory.
+        db: SQLite file for tasks and balances, or redis://HOST:PORT/0 (also rediss:// or unix://) for a fleet of
+            servers that share everything; without it, all is kept in memory.
         control_token: Token that the control API requires, as Authorization: Bearer TOKEN.
         seed: Seed of everything random, such as the colours of the images.
         scenario: Faults to inject over time: the name of a built-in scenario, or a scenario file.
@@ -197,7 +202,7 @@ class ServerOptions:
     result_ttl: float = job_api().result_seconds
     result_dir: Annotated[str | Path | None, PATH] = None
     keep_tasks: Annotated[int, INTEGER] = 10_000
-    db: Annotated[str | Path | None, PATH] = None
+    db: Annotated[str | Path | None, DATABASE] = field(default=None, repr=False)
     control_token: Annotated[str | None, Parameter(show_default=False)] = field(default=None, repr=False)
     seed: Annotated[int, INTEGER] = 0
     scenario: Annotated[str | Path, Parameter(converter=text_of, metavar="NAME|PATH", show_default=False)] = ""
@@ -256,10 +261,25 @@ class ServerOptions:
             if self.clock != "real" and self.speed != 1:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
             _check_range("speed", self.speed, _SLOWEST, _FASTEST)
+        self._check_db()
         self._check_replay()
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
         _ = self.own_hosts, self.cors_origins
+
+    def _check_db(self) -> None:
+        if not self.has_fleet:
+            if self.db is not None and _ANY_URL.match(str(self.db)):
+                raise SettingsError("Invalid URL for db; use redis://, rediss:// or unix://, or the path of a file.")
+        elif self.clock not in ("real", "manual"):
+            raise SettingsError("The servers of a fleet share a clock, which is real or manual; use one of these.")
+        elif self.replay is not None:
+            raise SettingsError("A replay belongs to one server; omit --replay, or give --db a file.")
+
+    @property
+    def has_fleet(self) -> bool:
+        """Whether the server shares its state with others on Redis."""
+        return self.db is not None and bool(_FLEET_URL.match(str(self.db)))
 
     def _check_replay(self) -> None:
         if self.replay is not None and self.callback_hosts:

@@ -151,8 +151,10 @@ def _serve(
             await service.store.balance(each, service.now()) for each in service.spaces.default.accounts.values()
         ]
         place.announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
+        # Each server of a fleet logs its own calls.
+        journal = service.fleet.journal.own_entries if service.fleet else service.spaces.journal
         # Not opened before: a server in the background leaves the terminal with its announcement.
-        if call_log := log.open(JournalReader(service.spaces.journal), sys.stderr):
+        if call_log := log.open(JournalReader(journal), sys.stderr):
             stack.callback(call_log.close)
             call_log.start()
         if opens_browser:

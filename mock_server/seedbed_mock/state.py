@@ -25,7 +25,7 @@ from seedbed_mock.faults.connection import ConnectionEffect
 from seedbed_mock.faults.effects import Delay
 from seedbed_mock.faults.engine import FaultEngine
 from seedbed_mock.faults.scenarios import ScenarioRunner, scenario_path
-from seedbed_mock.journal import HeaderKeeper
+from seedbed_mock.journal import HeaderKeeper, Journal
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from seedbed_mock.clock import Clock
     from seedbed_mock.durations import DurationProfile
     from seedbed_mock.faults.engine import ActiveRule
+    from seedbed_mock.fleet import Fleet
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.settings import Span
     from seedbed_mock.stores.store import Store
@@ -263,6 +264,7 @@ class Service:
         shared: The part of the API that is the same for all models.
         dialect: Wording of the responses and form of the records.
         store: Store of tasks and balances.
+        fleet: What this server shares with others beside the store, ``None`` if it shares nothing.
 
     Attributes:
         evicted: Spaces and accounts that gave way to newer ones, until the store has deleted what it has of them.
@@ -289,8 +291,10 @@ class Service:
         shared: JobApi,
         dialect: Dialect,
         store: Store,
+        fleet: Fleet | None = None,
     ) -> None:
         self.options = options
+        self.fleet = fleet
         self.clock = clock
         self.catalogue = catalogue
         self.operation = catalogue.shipped.contract.operation
@@ -307,7 +311,8 @@ class Service:
         self.dialect = dialect
         self.store = store
         self.evicted = deque[str | Account]()
-        self.spaces = Spaces(options, on_evicted=self.evicted.append, on_closed=self.evicted.append)
+        make_journal = fleet.journal.make if fleet else Journal
+        self.spaces = Spaces(options, self.evicted.append, self.evicted.append, make_journal)
         self.kept_headers = HeaderKeeper(
             lambda secret: fingerprint(self._without_space(secret)),
             lambda secret: self._without_space(secret) in self.spaces.default.accounts,
@@ -324,6 +329,14 @@ class Service:
         success = dialect.cases["done"].number(catalogue.codes)
         errors = (code.number for code in catalogue.codes.values() if code.number != success)
         self.faults = FaultEngine(options.seed, errors, success)
+        if fleet:
+            fleet.attach(
+                self.faults,
+                self.ports,
+                on_reset=self._drop,
+                on_scenario=lambda name: self.play_scenario(name) if name else self.stop_scenario(),
+                journal_of=lambda space: self.spaces.named(space).journal,
+            )
         self.scenario_runner: ScenarioRunner | None = None
         if options.scenario:
             self.play_scenario(str(options.scenario))
@@ -354,6 +367,9 @@ class Service:
             if self.is_open:
                 return
             await self.store.open()
+            if self.fleet:
+                await self.fleet.open()
+                self.started_at = self.fleet.started_at
             if isinstance(self.clock, ContinuedClock) and (noted := await self.store.note(_CLOCK_NOTE)):
                 self.clock.continue_from(msgspec.json.decode(noted, type=Reading))
                 self.started_at = self.clock.now()
@@ -372,6 +388,9 @@ class Service:
         Raises:
             ValueError: The clock cannot be advanced by this time.
         """
+        if self.fleet:
+            await self.fleet.advance(seconds)
+            return
         self.clock.advance(seconds)
         await self._note_clock()
 
@@ -419,6 +438,9 @@ class Service:
         """Delete what the store has of the spaces and accounts that gave way to newer ones."""
         while self.evicted:
             evicted = self.evicted.popleft()
+            if self.fleet:
+                # Another server may be using it.
+                continue
             try:
                 await (self._forget(evicted) if isinstance(evicted, str) else self.store.forget(evicted))
             except BaseException:
@@ -427,6 +449,9 @@ class Service:
 
     async def _forget(self, space: str | None) -> None:
         await self.store.reset(space)
+        self._settle(space)
+
+    def _settle(self, space: str | None) -> None:
         self.ledger.settle(space)
         for name in [space] if space else list(self.held_callbacks):
             self.held_callbacks.pop(name, None)
@@ -490,9 +515,18 @@ class Service:
 
     async def reset(self, space: str | None = None) -> None:
         """Delete the tasks, journal, balances and added faults of one space, or of all."""
-        await self._forget(space)
+        if self.fleet:
+            await self.fleet.begin_reset(space)
+        await self.store.reset(space)
+        self._drop(space)
+        if self.fleet:
+            await self.fleet.announce("reset", space or "")
+
+    def _drop(self, space: str | None) -> None:
+        """Delete what this server itself has of a space, or of all."""
+        self._settle(space)
         self.spaces.reset(space)
         if space is None:
-            self.started_at = self.clock.now()
+            self.started_at = self.fleet.started_at if self.fleet else self.clock.now()
             if self.scenario_runner:
                 self.scenario_runner.begin()

@@ -144,8 +144,11 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if outcome == "waiting":
             backoff = _BACKOFF_SECONDS[min(tries, len(_BACKOFF_SECONDS)) - 1]
             due = now + round(max(backoff, min(retry_after or 0, _LONGEST_RETRY_AFTER)) * 1000)
-        attempts = (*self.attempts, attempt)[-_MOST_ATTEMPTS:]
-        return replace(self, due=due, tries=tries, outcome=outcome, attempts=attempts)
+        return replace(self.noted(attempt), due=due, tries=tries, outcome=outcome)
+
+    def noted(self, attempt: DeliveryAttempt) -> CallbackDelivery:
+        """Return the callback with one more attempt, which changes nothing else."""
+        return replace(self, attempts=(*self.attempts, attempt)[-_MOST_ATTEMPTS:])
 
 
 class ResultFault(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

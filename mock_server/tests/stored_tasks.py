@@ -9,6 +9,7 @@ from typing import Any
 
 from seedbed_mock.accounts import Account
 from seedbed_mock.stores.memory import MemoryStore
+from seedbed_mock.stores.redis import RedisStore
 from seedbed_mock.stores.sqlite import SqliteStore
 from seedbed_mock.stores.store import Store
 from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline
@@ -86,6 +87,10 @@ def memory_store(keep: int) -> BlockingStore:
 
 def file_store(path: Path, keep: int) -> BlockingStore:
     return BlockingStore(SqliteStore(path, keep))
+
+
+def redis_store(url: str, keep: int) -> BlockingStore:
+    return BlockingStore(RedisStore(url, keep))
 
 
 def tasks_in(store: BlockingStore, space: str | None = None, *, limit: int) -> list[Task]:

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import yaml12
 from seedbed_mock.cli import make_app
+from seedbed_mock.options import ServerOptions
 from seedbed_schemas import job_api
 
 if TYPE_CHECKING:
@@ -239,3 +240,27 @@ def test_a_signal_ends_the_server_as_process_1(number: signal.Signals) -> None:
 
 
 SERVE_AS_IT_IS = "import sys; from seedbed_mock.__main__ import command; sys.exit(command(['serve', '--port', '0']))"
+
+
+def test_the_files_of_a_fleet_use_options_and_files_that_exist() -> None:
+    folder = ROOT / "deploy"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("compose.yaml", "kubernetes.yaml")]
+    used = set(re.findall(r"\bSEEDBED_(?:SERVE|HEALTH)_\w+", "".join(texts)))
+    assert len(used) >= 4
+    assert used <= options_of("serve")
+    compose = yaml12.parse_yaml(texts[0])["services"]
+    assert compose["seedbed"]["deploy"]["replicas"] == 3
+    assert ServerOptions(db=compose["seedbed"]["environment"]["SEEDBED_SERVE_DB"]).has_fleet
+    assert (folder / compose["seedbed"]["build"] / "Dockerfile").exists()
+    mounted = [each.partition(":")[0] for each in compose["balancer"]["volumes"]]
+    assert all((folder / each).exists() for each in mounted)
+    for redis in (" ".join(compose["redis"]["command"]), texts[1]):
+        assert "--appendonly yes --appendfsync everysec --maxmemory-policy noeviction" in redis
+    parts = [yaml12.parse_yaml(part) for part in texts[1].split("\n---\n")]
+    assert [part["kind"] for part in parts] == ["Secret", "Deployment", "Service", "StatefulSet", "Service"]
+    secret, deployment = parts[0]["stringData"], parts[1]["spec"]
+    assert deployment["replicas"] == 3
+    assert ServerOptions(db=secret["db"]).has_fleet
+    [container] = deployment["template"]["spec"]["containers"]
+    keys = [each["valueFrom"]["secretKeyRef"]["key"] for each in container["env"] if "valueFrom" in each]
+    assert set(keys) <= set(secret)

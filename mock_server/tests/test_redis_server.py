@@ -6,14 +6,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from seedbed_mock.stores.redis import RedisStore
 from seedbed_mock.stores.store import StoreError, StoreUnavailableError
+from seedbed_mock.tasks import ended
 from tests.redis_process import RedisProcess, free_port, redis_running
 from tests.stored_tasks import ONE, PRICE, START, task
 
@@ -217,7 +218,7 @@ def test_scripts_are_loaded_again_when_redis_has_forgotten_them(redis_server: Re
     async def use() -> None:
         store = RedisStore(redis_server.url(), 100)
         await store.create(task(1), ONE)
-        redis_server.client.script_flush()
+        redis_server.client.execute_command("SCRIPT", "FLUSH")
         await asyncio.gather(*(store.create(task(number), ONE) for number in range(2, 8)))
         assert await store.balance(ONE, START) == 80 - 7 * PRICE
         await store.close()
@@ -278,3 +279,37 @@ def test_redis_can_be_lost_and_found(tmp_path: Path) -> None:
 
     with redis_running(tmp_path) as server:
         asyncio.run(use(server))
+
+
+def test_a_call_costs_the_same_however_many_tasks_there_are(tmp_path: Path) -> None:
+    async def commands_of(server: RedisProcess, tasks: int) -> list[int]:
+        store, counts = RedisStore(server.url(), 10_000), []
+        await store.deposit(ONE, Decimal(100_000), START)
+        await asyncio.gather(*(store.create(task(number), ONE) for number in range(tasks)))
+        middle = (await store.page(limit=tasks // 2))[-1][0]
+        calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+            lambda: store.create(task(tasks), ONE),
+            lambda: store.find("task_000003"),
+            lambda: store.balance(ONE, START),
+            lambda: store.page("default", before=middle, limit=10),
+            lambda: store.change("task_000003", lambda task: ended(task, START, None)),
+            lambda: store.claim(START, START, limit=10),
+            store.next_due,
+            store.count,
+        ]
+        for call in calls:
+            before = commands_in(server)
+            await call()
+            counts.append(commands_in(server) - before)
+        await store.close()
+        return counts
+
+    def commands_in(server: RedisProcess) -> int:
+        # Those of scripts count as well.
+        return sum(each["calls"] for name, each in server.client.info("commandstats").items() if "info" not in name)
+
+    with redis_running(tmp_path) as server:
+        few, many = (asyncio.run(commands_of(server, tasks)) for tasks in (20, 2000))
+    # The first calls also load the scripts.
+    assert all(one >= other for one, other in zip(few, many, strict=True))
+    assert max(few) < 30

@@ -1,4 +1,4 @@
-"""The stores in memory and in a file: what every store does."""
+"""The stores in memory, in a file and on Redis: what every store does."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -21,6 +21,7 @@ from tests.stored_tasks import (
     BlockingStore,
     file_store,
     memory_store,
+    redis_store,
     task,
     task_with_callback,
     tasks_in,
@@ -31,13 +32,19 @@ FAILURE = Failure("500", "no")
 Open = Callable[[int], BlockingStore]
 
 
-@pytest.fixture(params=["memory", "file"])
+def open_store_of(request: pytest.FixtureRequest, path: Path, keep: int) -> BlockingStore:
+    if request.param == "redis":
+        return redis_store(request.getfixturevalue("redis_server").url(), keep)
+    return memory_store(keep) if request.param == "memory" else file_store(path, keep)
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     opened: list[BlockingStore] = []
 
     def open_one(keep: int = 100) -> BlockingStore:
         path = tmp_path / f"{len(opened)}.db"
-        opened.append(memory_store(keep) if request.param == "memory" else file_store(path, keep))
+        opened.append(open_store_of(request, path, keep))
         return opened[-1]
 
     yield open_one
@@ -154,6 +161,7 @@ def steps_of_file(store: BlockingStore, read: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("space", [None, "default", "elsewhere", "nowhere"])
 @pytest.mark.parametrize("where", ["newest", "middle", "oldest"])
+@pytest.mark.parametrize("open_store", ["memory", "file"], indirect=True)
 def test_a_page_costs_the_same_in_a_long_list(open_store: Open, space: str | None, where: str) -> None:
     def steps(tasks: int) -> int:
         store = open_store(10_000)

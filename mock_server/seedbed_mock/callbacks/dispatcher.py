@@ -307,7 +307,8 @@ class CallbackDispatcher:
 
     async def _give_back(self, task: Task, at: int) -> None:
         """Make a claimed callback due, so that the next dispatcher need not wait for the lease to expire."""
-        await self._change_callback(task, lambda callback: callback.claimed(at))
+        lease = task.callback.due if task.callback else None
+        await self._change_callback(task, lambda callback: callback.claimed(at) if callback.due == lease else callback)
 
     async def _record(self, task: Task, at: int, outcome: _Outcome, body: bytes = b"", duration: int = 0) -> None:
         """Record an attempt.
@@ -341,7 +342,15 @@ class CallbackDispatcher:
             )
         )
         now = self._service.now()
-        await self._change_callback(task, lambda callback: callback.attempted(attempt, now, outcome.retry_after))
+        lease = callback.due
+
+        def attempted(current: CallbackDelivery) -> CallbackDelivery:
+            # The end of the lease is its fencing number: with another one, the outcome is no longer this server's.
+            if current.due != lease:
+                return current.noted(attempt)
+            return current.attempted(attempt, now, outcome.retry_after)
+
+        await self._change_callback(task, attempted)
         await self._release_held(task.space)
         await self._service.forget_evicted()
 

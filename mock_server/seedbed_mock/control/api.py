@@ -164,6 +164,8 @@ class ControlApi:
                 return None, 0
             return journal_item(entry, journal.space), entry.size
 
+        if self._service.fleet:
+            await self._service.fleet.read_journal()
         entries = _lazily(self._service.spaces.journal(query.space, query.before))
         found, before = await _page(entries, shown, query.limit, _SCANNED_ENTRIES)
         return JournalList(found[::-1], before)
@@ -171,6 +173,8 @@ class ControlApi:
     async def verify(self, _path: Mapping[str, str], _query: EmptyRequest, body: VerifyRequest) -> Verdict:
         """Check whether expected calls were made, and return the nearest calls if they were not."""
         self._check_operation(body.operation)
+        if self._service.fleet:
+            await self._service.fleet.read_journal()
         newest = islice(self._service.spaces.journal(body.space), _SCANNED_ENTRIES)
         return verify(body, [entry for _, (_, entry) in newest if entry][::-1])
 
@@ -317,6 +321,8 @@ class ControlApi:
 
     async def faults(self, _path: Mapping[str, str], query: SpaceQuery, _body: EmptyRequest) -> FaultList:
         """List the fault rules in their order, and the current scenario."""
+        if self._service.fleet:
+            await self._service.fleet.read_rules()
         return self._fault_list(query.space)
 
     async def add_faults(self, _path: Mapping[str, str], _query: EmptyRequest, body: NewFaults) -> FaultList:
@@ -325,12 +331,18 @@ class ControlApi:
         rules = [engine.parse(text) for text in body.rules]
         if sum(active.source == "control" for active in engine) + len(rules) > MAX_RULES:
             raise ConflictError(f"At most {MAX_RULES} rules can be active; remove some with DELETE faults.")
-        engine.add(rules, "control", body.space or "")
+        if self._service.fleet:
+            await self._service.fleet.add_rules(map(str, rules), body.space or "")
+        else:
+            engine.add(rules, "control", body.space or "")
         return self._fault_list()
 
     async def clear_faults(self, _path: Mapping[str, str], query: FaultQuery, _body: EmptyRequest) -> FaultList:
         """Remove fault rules that were added through the control API: all, those of a space, or one."""
-        removed = self._service.faults.clear(source="control", scope=query.space, number=query.number)
+        if self._service.fleet:
+            removed = await self._service.fleet.clear_rules(query.space, query.number)
+        else:
+            removed = self._service.faults.clear(source="control", scope=query.space, number=query.number)
         if query.number is not None and not removed:
             raise UnknownResourceError(
                 f"Rule {query.number} is not an added rule; list the rules with GET faults or seedbed faults list."
@@ -342,11 +354,15 @@ class ControlApi:
         if body.name not in (known := shipped_scenarios()):
             raise ValueError(f"unknown scenario {for_display(body.name)}; the built-in ones are {', '.join(known)}")
         self._service.play_scenario(body.name)
+        if self._service.fleet:
+            await self._service.fleet.announce("scenario", body.name)
         return self._fault_list()
 
     async def stop_scenario(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> FaultList:
         """End the current scenario; its rules no longer apply."""
         self._service.stop_scenario()
+        if self._service.fleet:
+            await self._service.fleet.announce("scenario")
         return self._fault_list()
 
     def _fault_list(self, space: str | None = None) -> FaultList:

@@ -118,7 +118,7 @@ def _tasks(service: Service, tasks: Counter[str], callbacks: Counter[str]) -> It
     for outcome, number in callbacks.items():
         by_outcome.add_metric((outcome,), number)
     yield by_outcome
-    if service.options.db is not None:
+    if service.options.db is not None and not service.fleet:
         path = Path(service.options.db)
         # The changes that SQLite has not moved to the file yet are beside it.
         files = [each for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from seedbed_mock.faults.engine import MAX_RULES
+from seedbed_mock.journal import MOST_BYTES, MOST_ENTRIES
 from seedbed_mock.settings import MOST_CREDITS, SettingsError, exact_credits
 from seedbed_mock.stores.redis_server import FleetUrl, RedisServer
 from seedbed_mock.stores.store import (
@@ -79,8 +80,13 @@ class RedisStore:
             "REMEMBERED_MILLISECONDS": _REMEMBERED_MILLISECONDS,
             "WINDOW_MILLISECONDS": _WINDOW_MILLISECONDS,
             "MOST_RULES": MAX_RULES,
+            "MOST_ENTRIES": MOST_ENTRIES,
+            "MOST_BYTES": MOST_BYTES,
         }
         self.server = RedisServer(FleetUrl(url), constants)
+
+    async def open(self) -> None:
+        """Do nothing: connections are opened when they are needed."""
 
     async def _run(self, script: str, account: Account, now: int, *others: str | int, request: str = "") -> list[Any]:
         """Run a script on a balance and return its result."""
@@ -189,6 +195,9 @@ class RedisStore:
 
     async def close(self) -> None:
         await self.server.close()
+
+    def abandon(self) -> None:
+        """Do nothing: without an event loop, no connection is open."""
 
 
 def _units(amount: Decimal) -> str:

@@ -16,7 +16,18 @@ local function forget_account(name)
   redis.call('UNLINK', key('refunds', space, name), key('creations', space, name), key('queries', space, name))
 end
 
+local function clear_journal()
+  local size = redis.call('HGET', key('journals', 'bytes'), space)
+  if size then
+    redis.call('DECRBY', key('journals', 'total'), size)
+    redis.call('HDEL', key('journals', 'bytes'), space)
+    redis.call('ZREM', key('journals'), space)
+    redis.call('UNLINK', key('journal', space))
+  end
+end
+
 local function clear_space()
+  clear_journal()
   for _, name in ipairs(redis.call('HKEYS', key('balances', space))) do
     forget_account(name)
   end
@@ -38,6 +49,10 @@ if what == 'all' then
   for _, name in ipairs(redis.call('SMEMBERS', key('spaces'))) do
     space = name
     clear_space()
+  end
+  for _, name in ipairs(redis.call('ZRANGE', key('journals'), 0, -1)) do
+    space = name
+    clear_journal()
   end
 elseif what == 'space' then
   clear_space()
