@@ -70,7 +70,7 @@ def test_a_file_that_another_process_is_creating_is_read_again(tmp_path: Path, m
         path.write_bytes(content)
         journal.unlink(missing_ok=True)
 
-    monkeypatch.setattr("seedbed_mock.stores.sqlite.time.sleep", finish_writing)
+    monkeypatch.setattr("seedbed_mock.stores.sqlite_file.time.sleep", finish_writing)
     assert with_store(path, lambda store: store.note("secret")) == b"kept"
 
 
@@ -80,7 +80,7 @@ def test_a_truncated_file_that_nobody_writes_is_refused_at_once(
     path = tmp_path / "one.db"
     with_store(path, lambda store: store.note_once("secret", b"kept"))
     path.write_bytes(path.read_bytes()[:4096])
-    monkeypatch.setattr("seedbed_mock.stores.sqlite.time.sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setattr("seedbed_mock.stores.sqlite_file.time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(StoreError, match=r"cannot be used|is damaged"):
         SqliteStore(path, 10)
 
