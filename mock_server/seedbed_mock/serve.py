@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from seedbed_schemas import Contract, default_contract, job_api, local, shipped_contracts
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.openapi import example_of
@@ -30,7 +30,7 @@ from seedbed_mock.background import (
 from seedbed_mock.call_log import LogOptions
 from seedbed_mock.cli import discard_output
 from seedbed_mock.journal import JournalReader
-from seedbed_mock.options import ServerOptions
+from seedbed_mock.options import INTEGER, ServerOptions
 from seedbed_mock.server import interception_of, serve_until_signal
 from seedbed_mock.settings import CONTROL_ROOT, SettingsError
 from seedbed_mock.sockets import (
@@ -46,6 +46,7 @@ from seedbed_mock.state import Service
 from seedbed_mock.stores.store import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
 
     from filelock import BaseFileLock
@@ -60,6 +61,7 @@ def serve(
     uds: Path | None = None,
     ready_file: Path | None = None,
     daemon: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    workers: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     config: Path | None = None,
 ) -> int:
     """Run the mock server until Ctrl-C.
@@ -73,6 +75,7 @@ def serve(
         ready_file: File to write when the server accepts requests, with its URL, port and PID as JSON. It is removed
             when the server stops.
         daemon: Run in the background: return when the server is ready. Stop it with seedbed stop.
+        workers: Number of processes that serve; more than one need --db redis://... to share their state.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
     """
     del config  # read before the command is called: see cli._read_config
@@ -81,10 +84,11 @@ def serve(
         contracts = {path: Contract.load(path) for path in contract}
         options = replace(options, contracts=tuple(contracts.values()))
         options.check()
+        _check_workers(workers, options, is_daemon=daemon)
         if ready_file:
             check_ready_file(ready_file)
         with contextlib.ExitStack() as stack:
-            _serve(
+            return _serve(
                 stack,
                 options,
                 contracts=contracts,
@@ -93,6 +97,7 @@ def serve(
                 uds=uds,
                 ready_file=ready_file,
                 daemon=daemon,
+                workers=workers,
             )
     except ListenError as error:
         server = BackgroundServer.of(None if uds else options.port, uds)
@@ -110,7 +115,19 @@ def serve(
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         print(f"seedbed serve: {sentence}", file=sys.stderr)
         return 2
-    return 0
+
+
+def _check_workers(workers: int, options: ServerOptions, *, is_daemon: bool) -> None:
+    if workers > 1 and not options.has_fleet:
+        raise SettingsError(
+            "Several workers need a place for what they share; pass --db redis://HOST:6379/0, too, or omit --workers."
+        )
+    if workers > 1 and not hasattr(os, "fork"):
+        raise SettingsError("This system cannot run several workers; omit --workers.")
+    if workers > 1 and is_daemon:
+        raise SettingsError(
+            "Several workers do not run in the background; omit --daemon, or let a supervisor start them."
+        )
 
 
 def _serve(
@@ -123,7 +140,8 @@ def _serve(
     uds: Path | None,
     ready_file: Path | None,
     daemon: bool,
-) -> None:
+    workers: int,
+) -> int:
     """Serve until a signal, and leave what is to be closed then to a stack; the arguments are those of ``serve()``."""
     interception = interception_of(options, lambda sentence: print(f"seedbed serve: {sentence}", file=sys.stderr))
     certificate = (interception.certificate if interception else None) or options.tls_cert
@@ -142,28 +160,51 @@ def _serve(
     )
     place = _Place(ready, ready_file, detachment)
     stack.enter_context(place)
-    app = build_app(options)
-    service: Service = app.state.service
     exposed = exposed_addresses(listeners)
 
-    async def on_ready() -> None:
-        balances = [
-            await service.store.balance(each, service.now()) for each in service.spaces.default.accounts.values()
-        ]
-        place.announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
-        # Each server of a fleet logs its own calls.
-        journal = service.fleet.journal.own_entries if service.fleet else service.spaces.journal
-        # Not opened before: a server in the background leaves the terminal with its announcement.
-        if call_log := log.open(JournalReader(journal), sys.stderr):
-            stack.callback(call_log.close)
-            call_log.start()
+    def work(announce: Callable[[str], None], watch: Callable[[], None] = lambda: None) -> None:
+        app = build_app(options)
+        service: Service = app.state.service
+
+        async def on_ready() -> None:
+            accounts = service.spaces.default.accounts.values()
+            balances = [await service.store.balance(each, service.now()) for each in accounts]
+            watch()
+            announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
+            # Each server of a fleet logs its own calls.
+            journal = service.fleet.journal.own_entries if service.fleet else service.spaces.journal
+            # Not opened before: a server in the background leaves the terminal with its announcement.
+            if call_log := log.open(JournalReader(journal), sys.stderr):
+                logs.callback(call_log.close)
+                call_log.start()
+
+        with contextlib.ExitStack() as logs:
+            serve_until_signal(app, listeners, on_ready, interception)
+
+    def announce(banner: str) -> None:
+        place.announce(banner)
         if opens_browser:
             # In a thread: a browser may take seconds to start. Imported late, since few servers open one.
             import webbrowser
 
             threading.Thread(target=webbrowser.open, args=(f"{ready.url}{CONTROL_ROOT}/",), daemon=True).start()
 
-    serve_until_signal(app, listeners, on_ready, interception)
+    if workers == 1:
+        work(announce)
+        return 0
+    from seedbed_mock.workers import Workers  # most servers are one process
+
+    return Workers(workers, lambda worker: _status_of(lambda: work(worker.say_ready, worker.watch)), announce).run()
+
+
+def _status_of(work: Callable[[], None]) -> int:
+    """Do the work of a worker and return its status; what prevents it is printed."""
+    try:
+        work()
+    except (SettingsError, StoreError, OSError) as error:
+        print(f"seedbed serve: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 class _Place:

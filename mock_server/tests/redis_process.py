@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -29,7 +30,8 @@ class RedisProcess:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder, self.options = folder, options
         self.port = free_port()
-        self.client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
+        # Not all of its methods have types.
+        self.client: Any = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -248,7 +248,8 @@ def test_the_files_of_a_fleet_use_options_and_files_that_exist() -> None:
     used = set(re.findall(r"\bSEEDBED_(?:SERVE|HEALTH)_\w+", "".join(texts)))
     assert len(used) >= 4
     assert used <= options_of("serve")
-    compose = yaml12.parse_yaml(texts[0])["services"]
+    document: Any = yaml12.parse_yaml(texts[0])
+    compose = document["services"]
     assert compose["seedbed"]["deploy"]["replicas"] == 3
     assert ServerOptions(db=compose["seedbed"]["environment"]["SEEDBED_SERVE_DB"]).has_fleet
     assert (folder / compose["seedbed"]["build"] / "Dockerfile").exists()
@@ -256,7 +257,7 @@ def test_the_files_of_a_fleet_use_options_and_files_that_exist() -> None:
     assert all((folder / each).exists() for each in mounted)
     for redis in (" ".join(compose["redis"]["command"]), texts[1]):
         assert "--appendonly yes --appendfsync everysec --maxmemory-policy noeviction" in redis
-    parts = [yaml12.parse_yaml(part) for part in texts[1].split("\n---\n")]
+    parts: list[Any] = [yaml12.parse_yaml(part) for part in texts[1].split("\n---\n")]
     assert [part["kind"] for part in parts] == ["Secret", "Deployment", "Service", "StatefulSet", "Service"]
     secret, deployment = parts[0]["stringData"], parts[1]["spec"]
     assert deployment["replicas"] == 3

@@ -196,13 +196,12 @@ def test_a_lost_reply_neither_charges_twice_nor_forgets_a_charge(redis_server: R
         async with LossyProxy(redis_server.port) as proxy:
             store = await asyncio.to_thread(RedisStore, f"redis://127.0.0.1:{proxy.port}/0?fleet=lossy", 100)
             balances = [await store.balance(ONE, START)]
-            for number, call in enumerate(
-                [
-                    lambda: store.create(task(1), ONE),
-                    lambda: store.charge(ONE, Decimal("0.5"), START),
-                    lambda: store.deposit(ONE, Decimal(2), START),
-                ]
-            ):
+            calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+                lambda: store.create(task(1), ONE),
+                lambda: store.charge(ONE, Decimal("0.5"), START),
+                lambda: store.deposit(ONE, Decimal(2), START),
+            ]
+            for number, call in enumerate(calls):
                 proxy.loses_reply = True
                 await call()
                 assert proxy.lost == number + 1
