@@ -191,7 +191,8 @@ class RedisStore:
 
     async def note_once(self, name: str, value: bytes) -> bytes:
         await self.server.command("HSETNX", "notes", name, value)
-        return await self.note(name) or value
+        noted = await self.note(name)
+        return value if noted is None else noted
 
     async def close(self) -> None:
         await self.server.close()

@@ -320,7 +320,8 @@ class SqliteStore:
         await self._writer.change(
             lambda: self._database.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (name, value)).rowcount
         )
-        return await self.note(name) or value
+        noted = await self.note(name)
+        return value if noted is None else noted
 
     # Deletion
 
