@@ -30,7 +30,7 @@ SPACE_NAME: Final = r"[A-Za-z0-9._-]{1,64}"
 """Pattern of a space's name."""
 
 # Clients choose these names freely, so that without a bound they could fill the memory.
-_MOST_SPACES = 1000
+MOST_SPACES: Final = 1000
 _MOST_IMPLICIT_ACCOUNTS = 100
 
 
@@ -218,7 +218,7 @@ class Spaces:
         space = self._new_space(name, number)
         self._named[name] = self._numbered[number] = space
         self._numbers.append(number)
-        if len(self._named) > _MOST_SPACES:
+        if len(self._named) > MOST_SPACES:
             evicted = next(iter(self._named))
             self._remove(evicted)
             self._on_evicted(evicted)

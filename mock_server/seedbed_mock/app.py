@@ -233,6 +233,7 @@ class _MockServiceApp(Starlette):
             place_of=place_of,
             bill=lambda: bill.describe() if (bill := service.ledger.bill()) else "",
             thumbnail=self._others.thumbnail,
+            refresh=service.fleet.read_journal if service.fleet else None,
             scenarios=tuple(shipped_scenarios()),
             documents={
                 # Where a front passes requests on, one that is tried out would reach the paid service.

@@ -64,6 +64,7 @@ class Fleet:
         self._server = server
         self._clock = clock
         self.journal = FleetJournal(server)
+        self.journal.on_evicted = self._evict
         self.started_at = clock.now()
         self._faults: FaultEngine
         self._on_reset: Callable[[str | None], None]
@@ -292,6 +293,17 @@ class Fleet:
         await self._announce_rules()
         if space is None:
             await self._read_clock("mark")
+
+    async def spaces(self) -> list[str]:
+        """Return the names of the spaces that are in use, those that were used last at the end."""
+        return [each.decode() for each in await self._server.command("ZRANGE", "used", 0, -1)]
+
+    async def _evict(self, space: str) -> None:
+        """Delete a space that was not used for the longest time; another server may do so at the same time."""
+        await self._server.run("reset", "space", space, "")
+        await self._server.run("rules", "clear", "", space, "")
+        await self._reset(space)
+        await self.announce("reset", space)
 
     async def _reset(self, detail: str) -> None:
         await self._catch_up()

@@ -19,7 +19,7 @@ from seedbed_mock.journal import MOST_ENTRIES, MOST_ENTRIES_OF_ALL, Journal, Jou
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from seedbed_mock.journal import JournalBudget
     from seedbed_mock.stores.redis_server import RedisServer
@@ -40,11 +40,16 @@ class FleetJournal:
 
     Args:
         server: The server of Redis.
+
+    Attributes:
+        journal_of: Returns the journal of a space.
+        on_evicted: Called with the name of a space that gives way to newer ones.
     """
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self.journal_of: Callable[[str], Journal]
+        self.on_evicted: Callable[[str], Awaitable[None]]
         # Without a bound, they would fill the memory while Redis is lost.
         self._outbox: deque[tuple[str, JournalEntry]] = deque(maxlen=MOST_ENTRIES)
         self._own: deque[tuple[int, tuple[Journal, JournalEntry | None]]] = deque(maxlen=MOST_ENTRIES)
@@ -80,15 +85,18 @@ class FleetJournal:
         Raises:
             StoreUnavailableError: Redis cannot be used now; the entries are kept.
         """
+        evicted = list[bytes]()
         async with self._sending:
             while self._outbox:
                 entries = [self._outbox.popleft() for _ in range(min(len(self._outbox), _SENT_AT_ONCE))]
                 arguments = [each for space, entry in entries for each in (space, _encode(entry))]
                 try:
-                    await self._server.run("journal", token_hex(8), *arguments)
+                    evicted = await self._server.run("journal", token_hex(8), *arguments)
                 except StoreUnavailableError:
                     self._outbox.extendleft(reversed(entries[: MOST_ENTRIES - len(self._outbox)]))
                     raise
+        for space in evicted:
+            await self.on_evicted(space.decode())
 
     async def receive(self) -> None:
         """Read what all servers have sent since the last time.

@@ -228,7 +228,7 @@ def proxy(
         return 2
     service: Service = app.state.service
     with listener:
-        call_log = (log or LogOptions()).open(JournalReader(service.spaces.journal), sys.stderr)
+        call_log = (log or LogOptions()).open(JournalReader(service.own_journal), sys.stderr)
 
         async def on_ready() -> None:
             print(_banner(local_url_of([listener]), options), flush=True)

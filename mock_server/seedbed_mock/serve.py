@@ -171,10 +171,8 @@ def _serve(
             balances = [await service.store.balance(each, service.now()) for each in accounts]
             watch()
             announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
-            # Each server of a fleet logs its own calls.
-            journal = service.fleet.journal.own_entries if service.fleet else service.spaces.journal
             # Not opened before: a server in the background leaves the terminal with its announcement.
-            if call_log := log.open(JournalReader(journal), sys.stderr):
+            if call_log := log.open(JournalReader(service.own_journal), sys.stderr):
                 logs.callback(call_log.close)
                 call_log.start()
 

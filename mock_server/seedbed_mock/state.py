@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from seedbed_mock.durations import DurationProfile
     from seedbed_mock.faults.engine import ActiveRule
     from seedbed_mock.fleet import Fleet
+    from seedbed_mock.journal import JournalEntry
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.settings import Span
     from seedbed_mock.stores.store import Store
@@ -429,6 +430,11 @@ class Service:
         if problem != self._last_warning[0] or now - self._last_warning[1] > _WARNING_SECONDS:
             self._last_warning = problem, now
             _log.warning(problem)
+
+    @property
+    def own_journal(self) -> Callable[[], Iterable[tuple[int, tuple[Journal, JournalEntry | None]]]]:
+        """Yields what this server has added to the journal, newest first, for its log."""
+        return self.fleet.journal.own_entries if self.fleet else self.spaces.journal
 
     def hold_callback(self, task: Task) -> None:
         """Note that the callback of a task waits for the next one of its space."""

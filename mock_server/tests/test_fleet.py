@@ -236,3 +236,26 @@ def test_options_that_a_fleet_cannot_have_are_refused(options: dict[str, Any], s
         ServerOptions(**{"db": "redis://:s3cret@127.0.0.1:1/0", **options}).check()
     assert "s3cret" not in str(refusal.value)
     assert "s3cret" not in repr(ServerOptions(db="redis://:s3cret@127.0.0.1:1/0"))
+
+
+def test_a_space_is_known_to_all_servers(open_fleet: Open) -> None:
+    fleet = open_fleet()
+    fleet.create(**{SPACE: "new"})
+    assert [fleet.control("GET", "/health")["spaces"] for _ in range(3)] == [["default", "new"]] * 3
+    accounts = [fleet.control("GET", "/accounts?space=new")["accounts"] for _ in range(3)]
+    assert [[each["balance"] for each in listed] for listed in accounts] == [[float(80 - PRICE)]] * 3
+
+
+def test_the_space_that_was_not_used_for_the_longest_time_gives_way_on_all_servers(
+    open_fleet: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seedbed_mock.stores.redis.MOST_SPACES", 2)
+    fleet = open_fleet()
+    for space in ("a", "b", "a", "c", "default"):
+        fleet.create(**{SPACE: space})
+        # The servers report their calls with the journal, in which the order of the spaces is that of their use.
+        fleet.control("GET", "/journal")
+    assert [sorted(fleet.control("GET", "/health")["spaces"]) for _ in range(3)] == [["a", "c", "default"]] * 3
+    assert [fleet.balance(**{SPACE: space}) for space in ("a", "c")] == [float(80 - 2 * PRICE), float(80 - PRICE)]
+    spaces = [each["space"] for each in fleet.control("GET", "/tasks")["tasks"]]
+    assert sorted(spaces) == ["a", "a", "c", "default"]

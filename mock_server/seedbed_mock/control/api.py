@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         Verdict,
         VerifyRequest,
     )
+    from seedbed_mock.fleet import Fleet
     from seedbed_mock.journal import Journal, JournalEntry
     from seedbed_mock.state import Service
     from seedbed_mock.tasks import Task
@@ -132,8 +133,16 @@ class ControlApi:
     async def health(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> Health:
         """Return the status and the version of the server."""
         service = self._service
+        if service.fleet:
+            await self._meet_spaces(service.fleet)
         names = [space.name for space in service.spaces.all()]
         return Health("ok", __version__, service.dialect.title, names, len(service.errors))
+
+    async def _meet_spaces(self, fleet: Fleet) -> None:
+        """Let the spaces come into being that only other servers know."""
+        await fleet.read_journal()
+        for name in await fleet.spaces():
+            self._service.spaces.named(name)
 
     async def clock(self, _path: Mapping[str, str], _query: EmptyRequest, _body: EmptyRequest) -> ClockInfo:
         """Return the time and the speed of the clock."""
@@ -245,6 +254,8 @@ class ControlApi:
 
     async def accounts(self, _path: Mapping[str, str], query: AccountQuery, _body: EmptyRequest) -> AccountList:
         """List accounts, in the order in which their keys were given."""
+        if self._service.fleet:
+            await self._meet_spaces(self._service.fleet)
         after = -1 if query.after is None else query.after
         accounts = _lazily(self._service.spaces.numbered_accounts(query.space, after))
         found, before = await _page(accounts, lambda each: (each, 0), query.limit, query.limit)
@@ -274,6 +285,8 @@ class ControlApi:
 
     async def _find_account(self, path: Mapping[str, str], query: SpaceQuery) -> Account:
         space, spaces = query.space or DEFAULT_SPACE, self._service.spaces
+        if self._service.fleet and query.space:
+            await self._meet_spaces(self._service.fleet)
         # A space comes into being only for an account that it has.
         is_known = spaces.existing(space).account(path["account"]) is not None
         found = spaces.named(space).account(path["account"]) if is_known else None

@@ -79,6 +79,7 @@ class DashboardSource:
         thumbnail: Returns a small version of a task's result.
         scenarios: Names of the scenarios that can be played.
         documents: Return the OpenAPI documents of the server, by their titles.
+        refresh: Reads what other servers have added to the journal.
     """
 
     title: str
@@ -94,6 +95,8 @@ class DashboardSource:
     thumbnail: Callable[[str], Awaitable[Response]] | None = None
     scenarios: tuple[str, ...] = ()
     documents: Mapping[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
+
+    refresh: Callable[[], Awaitable[None]] | None = None
 
     def operation(self, name: str) -> ControlOperation | None:
         """Return the operation of the control API with this name, ``None`` if the server does not have it."""
@@ -215,6 +218,8 @@ def _is_shown(entry: JournalEntry, selection: Selection) -> bool:
 
 async def status(source: DashboardSource, selection: Selection) -> dict[str, Any]:
     """Return what the head of every page shows: the clock and the spaces."""
+    if source.refresh:
+        await source.refresh()
     clock = await source.call("clock", {}) if source.operation("clock") else None
     health = await source.call("health", {}) if source.operation("health") else None
     spaces = list(health.spaces) if health else []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from seedbed_mock.accounts import MOST_SPACES
 from seedbed_mock.faults.engine import MAX_RULES
 from seedbed_mock.journal import MOST_BYTES, MOST_ENTRIES
 from seedbed_mock.settings import MOST_CREDITS, SettingsError, exact_credits
@@ -81,6 +82,7 @@ class RedisStore:
             "WINDOW_MILLISECONDS": _WINDOW_MILLISECONDS,
             "MOST_RULES": MAX_RULES,
             "MOST_ENTRIES": MOST_ENTRIES,
+            "MOST_SPACES": MOST_SPACES,
             "MOST_BYTES": MOST_BYTES,
         }
         self.server = RedisServer(FleetUrl(url), constants)

@@ -1,5 +1,5 @@
 -- Add entries to the capped journals of their spaces, with numbers in the order of all.
--- Arguments: a request, then the name of a space and an entry in turn.
+-- Arguments: a request, then the name of a space and an entry in turn. Returns the spaces that give way to newer ones.
 local request = ARGV[1]
 
 local journals, sizes = key('journals'), key('journals', 'bytes')
@@ -25,13 +25,16 @@ local function drop_oldest(space)
 end
 
 if remembered(request) then
-  return 'done'
+  return {}
 end
 for place = 2, #ARGV, 2 do
   local space, entry = ARGV[place], ARGV[place + 1]
   local number = redis.call('INCR', key('journals', 'number'))
   redis.call('XADD', key('journal', space), number .. '-0', 'entry', entry)
   redis.call('ZADD', journals, number, space)
+  if space ~= 'default' then
+    redis.call('ZADD', key('used'), number, space)
+  end
   local total = change_size(space, #entry)
   if redis.call('XLEN', key('journal', space)) > MOST_ENTRIES then
     total = drop_oldest(space)
@@ -41,4 +44,6 @@ for place = 2, #ARGV, 2 do
     total = drop_oldest(redis.call('ZRANGE', journals, 0, 0)[1])
   end
 end
-return remember(request, 'done')
+remember(request, 'done')
+local excess = redis.call('ZCARD', key('used')) - MOST_SPACES
+return excess > 0 and redis.call('ZRANGE', key('used'), 0, excess - 1) or {}

@@ -43,6 +43,7 @@ local function clear_space()
   end
   redis.call('UNLINK', key('order', space), key('counts', space))
   redis.call('SREM', key('spaces'), space)
+  redis.call('ZREM', key('used'), space)
 end
 
 if what == 'all' then
@@ -54,6 +55,7 @@ if what == 'all' then
     space = name
     clear_journal()
   end
+  redis.call('UNLINK', key('used'))
 elseif what == 'space' then
   clear_space()
 elseif what == 'forgotten' then
