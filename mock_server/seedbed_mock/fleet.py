@@ -200,6 +200,15 @@ class Fleet:
         # Redis read its clock about in the middle of the call.
         self._clock.follow(float(shown) / 1000, (before + real_monotonic()) / 2, float(speed))
 
+    async def reserve_ids(self, now: int, number: int) -> int:
+        """Reserve numbers for the IDs of tasks, which contain a time, and return the first.
+
+        Args:
+            now: The time in Unix milliseconds, which is less than all of them.
+            number: How many.
+        """
+        return int(await self._server.run("reserve", now, number))
+
     # Rate limits
 
     async def has_room(self, kind: str, account: Account, rate: Rate, now: int, *, is_counted: bool) -> bool:

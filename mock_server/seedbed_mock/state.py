@@ -67,6 +67,9 @@ _LONGEST_TEXT = 1000
 _RESULT_SUFFIX = ".jpg"
 _CLOCK_NOTE = "clock"
 
+_RESERVED = 64
+"""How many IDs a server of a fleet reserves at once, one for each millisecond; older ones are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -347,7 +350,7 @@ class Service:
         self._last_warning = "", 0.0
         self.is_open = False
         self._opening = asyncio.Lock()
-        self._last_task = 0
+        self._last_task = self._reserved = 0
         self._signature = blake2b(digest_size=16)
         # What is before and after the time in the IDs of each model, unless they contain more: formatting takes long.
         self._around_time = {
@@ -497,12 +500,21 @@ class Service:
             return None
         return task if now < task.ends + self.options.result_ttl * 1000 else None
 
+    async def reserve_ids(self, now: int) -> None:
+        """Let the next IDs be some that no other server of the fleet takes."""
+        if self.fleet:
+            first = await self.fleet.reserve_ids(now, _RESERVED)
+            self._last_task, self._reserved = first - 1, first + _RESERVED
+
     def next_task_id(self, model: str, now: int) -> str:
         """Return an ID for a new task, in the form of the dialect.
 
         The documented form contains the time in milliseconds, so two tasks of one millisecond get different ones.
         """
-        self._last_task = max(now, self._last_task + 1)
+        following = self._last_task + 1
+        self._last_task = (
+            following if following < self._reserved and now - following < _RESERVED else max(now, following)
+        )
         if (around := self._around_time.get(model)) is None:
             number = f"{self._ids.getrandbits(128):032x}"
             family = model.partition("/")[0]

@@ -44,7 +44,7 @@ class Worker:
 
     def say_ready(self, banner: str) -> None:
         """Let the other process know that this one accepts connections, and what to print about it."""
-        with contextlib.suppress(OSError), open(self._ready, "w", encoding="utf-8") as pipe:  # noqa: PTH123 (a number)
+        with contextlib.suppress(OSError), os.fdopen(self._ready, "w", encoding="utf-8") as pipe:
             pipe.write(banner)
 
     def watch(self) -> None:
@@ -126,7 +126,7 @@ class Workers:
             self._begin(Worker(say_ready, self._alive[0]))
         os.close(say_ready)
         self._started[pid] = real_monotonic()
-        with open(ready, encoding="utf-8") as pipe:  # noqa: PTH123 (a number)
+        with os.fdopen(ready, encoding="utf-8") as pipe:
             self._banner = pipe.read()
         if self._banner:
             return 0

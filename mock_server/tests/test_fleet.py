@@ -259,3 +259,16 @@ def test_the_space_that_was_not_used_for_the_longest_time_gives_way_on_all_serve
     assert [fleet.balance(**{SPACE: space}) for space in ("a", "c")] == [float(80 - 2 * PRICE), float(80 - PRICE)]
     spaces = [each["space"] for each in fleet.control("GET", "/tasks")["tasks"]]
     assert sorted(spaces) == ["a", "a", "c", "default"]
+
+
+def test_servers_that_create_tasks_at_the_same_time_take_different_ids(
+    open_fleet: Open, redis_server: RedisProcess
+) -> None:
+    fleet = open_fleet(clock="manual", credits=10_000, rate_limit="off")
+    scripts = redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    with ThreadPoolExecutor(6) as pool:
+        created = {each["data"]["taskId"] for each in pool.map(lambda _: fleet.create(), range(300))}
+    assert len(created) == 300
+    scripts = redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"] - scripts
+    # One for each task; those whose ID was taken, the reservations and the journal are few.
+    assert scripts < 450

@@ -54,9 +54,9 @@ _CALLS_AT_ONCE = 256
 
 _EVICTS = "allkeys"
 
-_WRONG_PASSWORD = "does not accept the user or the password; check them in the URL"  # noqa: S105 (a sentence)
+_NOT_ADMITTED = "does not accept the user or the password; check them in the URL"
 _PROBLEMS: Final[dict[type[Exception] | tuple[type[Exception], ...], str]] = {
-    (redis.AuthenticationError, redis.exceptions.AuthenticationWrongNumberOfArgsError): _WRONG_PASSWORD,
+    (redis.AuthenticationError, redis.exceptions.AuthenticationWrongNumberOfArgsError): _NOT_ADMITTED,
     redis.OutOfMemoryError: "has reached its memory limit; raise maxmemory, or lower --keep-tasks",
     redis.ReadOnlyError: "has become a read-only replica",
     redis.exceptions.NoPermissionError: "does not allow its user the commands of Seedbed; change its ACL",
@@ -172,7 +172,7 @@ class RedisServer:
             problem = f"cannot be reached: {_reason(error)}"
         elif not problem:
             is_refused = "NOAUTH" in str(error) or "WRONGPASS" in str(error)
-            problem = _WRONG_PASSWORD if is_refused else f"cannot be used: {error}"
+            problem = _NOT_ADMITTED if is_refused else f"cannot be used: {error}"
         return f"Redis at {self.url.address} {problem.rstrip('.')}."
 
     def client(self) -> redis_asyncio.Redis:
