@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -25,8 +26,16 @@ except ModuleNotFoundError as error:
         'A fleet on Redis needs the package redis; install it with: pip install "seedbed[redis]".'
     ) from error
 
+try:
+    from hiredis import pack_command
+except ModuleNotFoundError:
+    # An optional part of redis-py, for which there are no wheels on some systems.
+    pack_command = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from redis.asyncio.connection import AbstractConnection
 
     _Argument = str | int | float | bytes
     _Call = tuple[_Argument, ...]
@@ -277,16 +286,32 @@ class RedisServer:
     async def _send_waiting(self, client: redis_asyncio.Redis) -> None:
         while self._waiting:
             calls, self._waiting = self._waiting[:_CALLS_AT_ONCE], self._waiting[_CALLS_AT_ONCE:]
-            pipeline = client.pipeline(transaction=False)
-            for call, _ in calls:
-                pipeline.execute_command(*call)
             results: list[Any] = [redis.ConnectionError("the connection was closed")] * len(calls)
             try:
-                results = await pipeline.execute(raise_on_error=False)
+                results = await self._exchange(client, [call for call, _ in calls])
             except (redis.RedisError, OSError) as error:
                 results = [error] * len(calls)
             finally:
                 self._answer(calls, results)
+
+    async def _exchange(self, client: redis_asyncio.Redis, calls: list[_Call]) -> list[Any]:
+        """Send calls on one connection and return their results, an exception for each call that Redis refuses."""
+        # Not a pipeline of redis-py, which takes longer for each call than everything else together.
+        pool: Any = client.connection_pool  # whose methods have no types
+        connection: AbstractConnection = await pool.get_connection()
+
+        async def attempt() -> list[Any]:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                await connection.send_packed_command(_packed(connection, calls))
+                return [await _result(connection) for _ in calls]
+
+        try:
+            results: list[Any] = await connection.retry.call_with_retry(
+                attempt, lambda _: connection.disconnect(nowait=True)
+            )
+            return results
+        finally:
+            await pool.release(connection)
 
     @staticmethod
     def _answer(calls: list[tuple[_Call, asyncio.Future[Any]]], results: list[Any]) -> None:
@@ -308,6 +333,22 @@ class RedisServer:
             self._answer(self._waiting, [redis.ConnectionError("the server stops")] * len(self._waiting))
             self._waiting = []
             await client.aclose(close_connection_pool=True)
+
+
+def _packed(connection: AbstractConnection, calls: list[_Call]) -> list[bytes]:
+    """Return calls in the protocol of Redis."""
+    if pack_command is None:
+        return connection.pack_commands(calls)
+    # Annotated for a tuple of one value.
+    return [b"".join(pack_command(call) for call in calls)]  # type: ignore[arg-type]
+
+
+async def _result(connection: AbstractConnection) -> Any:
+    try:
+        # The caller limits the time for all replies together.
+        return await connection.read_response(timeout=math.inf)
+    except redis.ResponseError as error:
+        return error
 
 
 def _reason(error: BaseException) -> str:
