@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +17,7 @@ from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 from seedbed_schemas.profile import default_profile
 from tests.conftest import Receiver
-from tests.redis_process import RedisProcess
+from tests.redis_process import RedisProcess, redis_running
 
 CONTRACT, SHARED, PRICE = default_contract(), job_api(), default_profile().credits
 CREATE, RECORD, CREDIT = CONTRACT.operation.path, SHARED.record_info.path, SHARED.credit.path
@@ -222,6 +223,28 @@ def test_each_callback_is_delivered_by_one_server(open_fleet: Open, receive: Cal
     assert {each["task_id"] for each in outcomes[0]} == tasks
     assert {each["outcome"] for listed in outcomes for each in listed} == {"delivered"}
     assert len(received.requests) == 12
+
+
+def test_a_server_reports_that_redis_is_lost_and_recovers_by_itself(tmp_path: Path, http: httpx2.Client) -> None:
+    with (
+        redis_running(tmp_path, "--appendfsync", "always") as redis,
+        running(db=redis.url(), clock="manual") as server,
+    ):
+        fleet = Fleet([server], http)
+        task = fleet.create()["data"]["taskId"]
+        redis.stop()
+        for answer in (fleet.create(), fleet.record(task), fleet.call("GET", CREDIT)):
+            assert answer["code"] == 500
+        control = http.get(f"{server.url}/__seedbed/tasks")
+        assert (control.status_code, "cannot be reached" in control.text) == (503, True)
+        redis.start()
+        assert fleet.record(task)["data"]["state"] == "waiting"
+        assert fleet.balance() == float(80 - PRICE)
+        server.advance(60)
+        assert fleet.record(task)["data"]["state"] == "success"
+        assert not server.errors
+        redis.stop()
+    # It has stopped, although it could not say goodbye.
 
 
 @pytest.mark.parametrize(

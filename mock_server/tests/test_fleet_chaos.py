@@ -50,8 +50,8 @@ class Callbacks:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+                del code, size
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/done"

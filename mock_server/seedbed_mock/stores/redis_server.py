@@ -19,8 +19,10 @@ from seedbed_mock.stores.store import StoreError, StoreUnavailableError
 try:
     import redis
     from redis import asyncio as redis_asyncio
+    from redis import exceptions
     from redis.asyncio.retry import Retry
     from redis.backoff import ConstantBackoff
+    from redis.retry import Retry as BlockingRetry
 except ModuleNotFoundError as error:
     raise StoreError(
         'A fleet on Redis needs the package redis; install it with: pip install "seedbed[redis]".'
@@ -35,6 +37,7 @@ except ModuleNotFoundError:
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from redis.asyncio.client import PubSub
     from redis.asyncio.connection import AbstractConnection
 
     _Argument = str | int | float | bytes
@@ -65,10 +68,10 @@ _EVICTS = "allkeys"
 
 _NOT_ADMITTED = "does not accept the user or the password; check them in the URL"
 _PROBLEMS: Final[dict[type[Exception] | tuple[type[Exception], ...], str]] = {
-    (redis.AuthenticationError, redis.exceptions.AuthenticationWrongNumberOfArgsError): _NOT_ADMITTED,
+    (redis.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError): _NOT_ADMITTED,
     redis.OutOfMemoryError: "has reached its memory limit; raise maxmemory, or lower --keep-tasks",
     redis.ReadOnlyError: "has become a read-only replica",
-    redis.exceptions.NoPermissionError: "does not allow its user the commands of Seedbed; change its ACL",
+    exceptions.NoPermissionError: "does not allow its user the commands of Seedbed; change its ACL",
     redis.BusyLoadingError: "is still loading its data",
 }
 """What is wrong with a server, by the errors that are no mere loss of the connection."""
@@ -153,7 +156,7 @@ class RedisServer:
             protocol=2,
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_CONNECT_SECONDS,
-            retry=redis.retry.Retry(ConstantBackoff(0), 0),
+            retry=BlockingRetry(ConstantBackoff(0), 0),
         )
 
     def _check(self, client: redis.Redis) -> None:
@@ -217,7 +220,7 @@ class RedisServer:
         call = ("EVALSHA", registered.sha, 1, self.url.prefix, *arguments)
         try:
             return await self._send(call)
-        except redis.exceptions.NoScriptError:
+        except exceptions.NoScriptError:
             pass
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailableError(self._sentence(error)) from error
@@ -258,7 +261,7 @@ class RedisServer:
         return int(found[0][1])
 
     @contextlib.asynccontextmanager
-    async def subscription(self, channel: str) -> AsyncIterator[redis_asyncio.client.PubSub]:
+    async def subscription(self, channel: str) -> AsyncIterator[PubSub]:
         """Listen to a channel of the fleet while the block runs.
 
         Raises:
