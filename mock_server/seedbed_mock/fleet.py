@@ -42,6 +42,7 @@ _CHECK_SECONDS: Final = 5.0
 """How often a server without news reads what it shares all the same, in case its connection is dead."""
 
 _RECOVERY_SECONDS: Final = 0.5
+_JOIN_SECONDS: Final = 10.0
 
 
 class TooManyRulesError(Exception):
@@ -108,6 +109,7 @@ class Fleet:
 
         Raises:
             StoreError: The servers of the fleet have a clock of another speed.
+            StoreUnavailableError: Redis cannot be used now.
         """
         speed = self._clock.speed
         is_first = not await self._server.listeners(_NEWS)
@@ -118,7 +120,11 @@ class Fleet:
         await self.read_rules()
         listening = asyncio.Event()
         self._listener = asyncio.create_task(self._listen(listening), name="seedbed news of the fleet")
-        await listening.wait()
+        try:
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await listening.wait()
+        except TimeoutError as error:
+            raise StoreUnavailableError("Redis has stopped responding while the server joined its fleet.") from error
 
     async def close(self) -> None:
         """Leave the fleet."""

@@ -43,7 +43,7 @@ from seedbed_mock.sockets import (
     ports_of,
 )
 from seedbed_mock.state import Service
-from seedbed_mock.stores.store import StoreError
+from seedbed_mock.stores.store import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def serve(
     except BackgroundError as error:
         print(f"seedbed serve: {error}.", file=sys.stderr)
         return 1
-    except (SettingsError, ContractError, StoreError, OSError) as error:
+    except (SettingsError, ContractError, StoreError, StoreUnavailableError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         print(f"seedbed serve: {sentence}", file=sys.stderr)
         return 2
@@ -199,7 +199,7 @@ def _status_of(work: Callable[[], None]) -> int:
     """Do the work of a worker and return its status; what prevents it is printed."""
     try:
         work()
-    except (SettingsError, StoreError, OSError) as error:
+    except (SettingsError, StoreError, StoreUnavailableError, OSError) as error:
         print(f"seedbed serve: {error}", file=sys.stderr)
         return 2
     return 0
