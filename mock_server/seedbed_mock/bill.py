@@ -22,6 +22,8 @@ MOST_TASKS: Final = 20_000
 
 _NOTHING: Final = Decimal(0)
 
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """What calls would have cost, in credits. A failed task costs nothing.
@@ -93,7 +95,7 @@ def request_key(account: str, model: str, values: Any) -> int:
         model: Name of the model.
         values: Input of the request, parsed from JSON.
     """
-    return hash((account, model, msgspec.json.encode(values, order="sorted")))
+    return hash((account, model, _encode_sorted(values)))
 
 
 class _Line(msgspec.Struct, gc=False):

@@ -32,7 +32,7 @@ from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, re
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
 
-    from seedbed_mock.accounts import Account, SlidingWindow
+    from seedbed_mock.accounts import SlidingWindow
     from seedbed_mock.faults.effects import Effect
     from seedbed_mock.faults.engine import RuleSource
     from seedbed_mock.fleet import Fleet
@@ -344,64 +344,70 @@ async def create_task(service: Service, context: RequestContext) -> None:
 
 
 async def _store_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
+    account = context.caller
+    task = _made_task(service, context, effect)
+    # It counts from the beginning, since another one may be checked while the store writes this one.
+    window = None if service.fleet else account.creations
+    if window:
+        window.count(context.now)
+    try:
+        while True:
+            try:
+                await service.store.create(task, account)
+                break
+            except NameTakenError:
+                # By another server, which would be faster the next time, too.
+                await service.reserve_ids(context.now)
+                task_id = service.next_task_id(task.model, context.now)
+                task = replace(task, task_id=task_id, result_name=service.result_name(task_id))
+    except BaseException:
+        if window:
+            window.discount(context.now)
+        raise
+    request = request_key(task.account, task.model, context.request.get(service.shared.fields.input))
+    images = max(context.model.profile.images, 1)
+    is_free = task.failure is not None
+    service.ledger.note_task(task.task_id, task.space, request, task.price, images, is_free=is_free)
+    context.is_faulted = task.fault_rule != ""
+    if task.callback and task.callback.fault.lets_next_go_first:
+        service.hold_callback(task)
+    return task
+
+
+def _made_task(service: Service, context: RequestContext, effect: Effect | None) -> Task:
+    """Return the task that a request asks for, as its fault changes it."""
     options, model = service.options, context.model
+    name, now = model.contract.model, context.now
     timeline: tuple[int, ...] = ()
     if options.task_progress.by_time:
         quality = model.quality(context.request.get(service.shared.fields.input))
         seconds = service.duration.draw(context.space.random, quality)
-        timeline = even_timeline(context.now, round(seconds * 1000))
+        timeline = even_timeline(now, round(seconds * 1000))
     callback = None
     # An empty URL means none, where the contract allows one.
     if isinstance(url := context.request.get(service.shared.fields.callback), str) and url:
         callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
         if port := context.server[1]:
             service.ports.add(port)
-    while True:
-        task_id = service.next_task_id(model.contract.model, context.now)
-        task = Task(
-            task_id=task_id,
-            space=context.space.name,
-            account=context.caller.name,
-            model=model.contract.model,
-            request=service.dialect.kept_request(context.request, context.text, model.contract),
-            result_name=service.result_name(task_id),
-            base_url=context.base_url,
-            price=model.profile.credits,
-            created=context.now,
-            visible=context.now + round(options.visible_after * 1000),
-            timeline=timeline,
-            callback=callback,
-        )
-        # Nearly always None: a look at the class takes longer, since the effects are abstract.
-        task_effect = effect if effect is not None and isinstance(effect, TaskEffect) else None
-        if task_effect:
-            task = replace(task_effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
-        try:
-            await _create(service, task, context.caller)
-            break
-        except NameTakenError:
-            # By another server, which would be faster the next time, too.
-            await service.reserve_ids(context.now)
-    request = request_key(task.account, task.model, context.request.get(service.shared.fields.input))
-    images = max(model.profile.images, 1)
-    service.ledger.note_task(task_id, task.space, request, task.price, images, is_free=task.failure is not None)
-    context.is_faulted = task_effect is not None
-    if task.callback and task.callback.fault.lets_next_go_first:
-        service.hold_callback(task)
+    task_id = service.next_task_id(name, now)
+    task = Task(
+        task_id=task_id,
+        space=context.space.name,
+        account=context.caller.name,
+        model=name,
+        request=service.dialect.kept_request(context.request, context.text, model.contract),
+        result_name=service.result_name(task_id),
+        base_url=context.base_url,
+        price=model.profile.credits,
+        created=now,
+        visible=now + service.visible_after,
+        timeline=timeline,
+        callback=callback,
+    )
+    # Nearly always None: a look at the class takes longer, since the effects are abstract.
+    if effect is not None and isinstance(effect, TaskEffect):
+        return replace(effect.apply(task), fault_rule=str(context.fault.rule) if context.fault else "")
     return task
-
-
-async def _create(service: Service, task: Task, account: Account) -> None:
-    """Store a task, which counts towards the rate limit from the beginning, and no longer if it is refused."""
-    if service.fleet or not (window := account.creations):
-        await service.store.create(task, account)
-        return
-    window.count(task.created)
-    try:
-        await service.store.create(task, account)
-    except BaseException:
-        window.discount(task.created)
-        raise
 
 
 async def get_task(service: Service, context: RequestContext) -> None:

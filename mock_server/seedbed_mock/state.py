@@ -280,6 +280,7 @@ class Service:
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         differences: Returns what the service behind a proxy does that the contract does not say.
         callback_is_due: Called with the time at which a callback is, or will be, due; the dispatcher sets it.
+        visible_after: How long after its creation recordInfo begins to know a task, in milliseconds.
         keys_as_sent: The configured keys by the value that the first header for keys usually has.
         creation_responses: What the response to an accepted request contains, by model.
         started_at: When the server started, by its clock, in Unix seconds.
@@ -324,6 +325,7 @@ class Service:
         ).kept
         self.errors = deque[InternalError](maxlen=_MOST_ERRORS)
         self.ledger = Ledger()
+        self.visible_after = round(options.visible_after * 1000)
         self.ports: set[int] = set()
         self.held_callbacks: dict[str, deque[str]] = {}
         self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)

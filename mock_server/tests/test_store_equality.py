@@ -409,7 +409,7 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 MACHINES: dict[str, type[StoreMachine]] = {"memory": MemoryMachine, "file": FileMachine, "redis": RedisMachine}
 
 
-@pytest.mark.parametrize("examples", [25, pytest.param(400, marks=pytest.mark.exhaustive)], ids=["some", "many"])
+@pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.exhaustive)], ids=["some", "many"])
 @pytest.mark.parametrize("kind", MACHINES)
 def test_a_store_does_what_the_model_does(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     if kind == "redis":
