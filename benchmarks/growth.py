@@ -2,7 +2,7 @@
 
 Usage: ``python benchmarks/growth.py [--tasks N] [--redis URL] [--write]``. The requests go through the application in
 this process, 32 at a time. Processor time is measured, that of the store's threads included, and beside it the longest
-time in which the event loop did nothing else.
+time in which the event loop did nothing else. Between the measurements, the store is filled with copies of a task.
 """
 
 import argparse
@@ -12,11 +12,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
 from report import Curve, growth_table, write_growth
 from seedbed_mock import create_app
 from seedbed_schemas import local
@@ -28,6 +29,7 @@ _MEASURED: Final = 4000
 """Number of requests at each point."""
 
 _BATCHES: Final = 20
+_FILLED_AT_ONCE: Final = 256
 _TICK_SECONDS: Final = 0.001
 _SUCCESS: Final = b'{"code":200,'
 
@@ -70,6 +72,7 @@ class Server:
             "server": (local.HOST, local.PORT),
         }
         self.stall = 0.0
+        self.filled = 0
 
     async def create(self, number: int) -> None:
         """Create tasks, some at a time, which wait for their responses as clients do."""
@@ -79,6 +82,16 @@ class Server:
                 await self.app({**self.scope}, self._receive, self._send)
 
         await asyncio.gather(*(create_some(number // _AT_ONCE) for _ in range(_AT_ONCE)))
+
+    async def fill(self, number: int) -> None:
+        """Add copies of a task, which the same account has paid for."""
+        service = self.app.state.service
+        store, account = service.store, service.spaces.default.accounts[local.KEY]
+        ((_, task),) = await store.page(limit=1)
+        for first in range(0, number, _FILLED_AT_ONCE):
+            self.filled += (some := min(_FILLED_AT_ONCE, number - first))
+            names = (f"filled_{self.filled - each}" for each in range(some))
+            await asyncio.gather(*(store.create(replace(task, task_id=name), account) for name in names))
 
     async def _receive(self) -> dict[str, Any]:
         # As a socket does, so that the event loop turns after each request.
@@ -122,10 +135,11 @@ def points(most: int) -> list[int]:
 
 async def grow(database: str | None, most: int) -> list[Point]:
     """Return what a request costs while a store is filled."""
-    server, found, tasks = Server(database, keep=most * 2), list[Point](), 0
+    server, found, tasks = Server(database, keep=most * 2), list[Point](), _AT_ONCE
     try:
+        await server.create(_AT_ONCE)
         for wanted in points(most):
-            await server.create(wanted - tasks - _MEASURED)
+            await server.fill(wanted - tasks - _MEASURED)
             found.append(await server.measure(wanted))
             tasks = wanted
             shown = f"{wanted:,} tasks: {found[-1].microseconds:.1f} µs, longest stall {found[-1].stall:.1f} ms"
@@ -149,17 +163,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stores = {"memory": None, "SQLite": str(Path(folder, "tasks.db"))}
         if options.redis:
             stores["Redis"] = options.redis
-        curves = [
-            _curve(name, lambda database=database: grow(database, options.tasks)) for name, database in stores.items()
-        ]
+        curves = [_curve(name, database, options.tasks) for name, database in stores.items()]
     print(growth_table(curves))
     if options.write:
         write_growth(curves)
     return 0
 
 
-def _curve(name: str, measure: Callable[[], Coroutine[Any, Any, list[Point]]]) -> Curve:
-    found = asyncio.run(measure())
+def _curve(name: str, database: str | None, most: int) -> Curve:
+    found = asyncio.run(grow(database, most))
     return Curve(name, [(each.tasks, each.microseconds) for each in found], max(each.stall for each in found))
 
 

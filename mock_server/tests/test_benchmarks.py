@@ -11,7 +11,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 with pytest.MonkeyPatch.context() as patch:  # the benchmarks are scripts, not a package
     patch.syspath_prepend(BENCHMARKS)
     from history import append_run, compared
-    from report import Row, plot, table
+    from report import Curve, Row, growth_plot, growth_table, plot, table
 
 
 def row(ratio: float, *, subject: str = "Seedbed", spread: float = 0.0) -> Row:
@@ -40,11 +40,35 @@ def test_a_ratio_that_is_worse_by_more_than_its_spread_is_named(
     assert all("createTask: Seedbed" in line and "0.60" in line and "0.80" in line for line in lines)
 
 
+def elements_of(svg: str) -> list[ET.Element]:
+    return list(ET.fromstring(svg).iter())  # noqa: S314 (our own file)
+
+
 def test_the_table_and_the_plot_show_every_server() -> None:
     rows = [row(1, subject="bare <Starlette>"), row(0.5)]
     assert "| Seedbed | 500 | 2.5 | 0.50 | 0.00 |" in table(rows)
-    texts = [element.text for element in ET.fromstring(plot(rows)).iter() if element.tag.endswith("text")]  # noqa: S314 (our own file)
+    texts = [element.text for element in elements_of(plot(rows)) if element.tag.endswith("text")]
     assert {"bare <Starlette>", "Seedbed", "1,000", "500"} <= set(texts)
+
+
+def test_the_table_and_the_plot_of_growth_show_every_store_and_number_of_tasks() -> None:
+    curves = [
+        Curve("memory", [(10_000, 20.04), (100_000, 20.5), (1_000_000, 21)], 3.21),
+        Curve("<Redis>", [(10_000, 40), (100_000, 40), (1_000_000, 84)], 5),
+    ]
+    assert growth_table(curves).splitlines()[2:] == [
+        "| 10,000 | 20.0 | 40.0 |",
+        "| 100,000 | 20.5 | 40.0 |",
+        "| 1,000,000 | 21.0 | 84.0 |",
+        "| longest stall, ms | 3.2 | 5.0 |",
+    ]
+    elements = elements_of(growth_plot(curves))
+    texts = [element.text for element in elements if element.tag.endswith("text")]
+    assert {"memory", "<Redis>", "10,000", "100,000", "1,000,000"} <= set(texts)
+    lines = [element.get("d", "") for element in elements if element.get("class") == "line"]
+    heights = [[float(place.split()[1]) for place in line[1:].split("L")] for line in lines]
+    # The lower a cost, the lower its place: y grows downwards.
+    assert heights[1][2] < heights[1][1] == heights[1][0] < heights[0][2] <= heights[0][0]
 
 
 @pytest.mark.parametrize(
