@@ -152,7 +152,8 @@ class SqliteStore:
     def _totals_now(self) -> tuple[int, int]:
         """Return the number of tasks, and the number of the last one that the search for finished ones has seen."""
         if self._totals is None:
-            self._totals = self._row(_TOTALS)
+            tasks, searched = self._row(_TOTALS)
+            self._totals = tasks, searched
         return self._totals
 
     def _book(self, account: Account, now: int) -> _Book:
