@@ -35,7 +35,7 @@ _log = logging.getLogger("seedbed")
 
 _NEWS: Final = "news"
 _FOLLOWED: Final = "followed"
-_FOLLOWED_SECONDS: Final = 2.0
+_FOLLOWED_SECONDS: Final = 3.0
 """How long a change waits for the other servers; one that hangs follows when it goes on."""
 
 _CHECK_SECONDS: Final = 5.0
@@ -58,6 +58,7 @@ class Fleet:
 
     Attributes:
         journal: The journal of the fleet.
+        on_settle: Waits until this server has sent the callbacks that are due.
         started_at: When the fleet began, or was reset, by its clock, in Unix seconds.
     """
 
@@ -67,6 +68,7 @@ class Fleet:
         self.journal = FleetJournal(server)
         self.journal.on_evicted = self._evict
         self.started_at = clock.now()
+        self.on_settle: Callable[[], Awaitable[None]]
         self._faults: FaultEngine
         self._on_reset: Callable[[str | None], None]
         self._on_scenario: Callable[[str], None]
@@ -81,6 +83,7 @@ class Fleet:
             "ports": lambda _: self._read_ports(),
             "journal": lambda _: self.journal.send(),
             "scenario": self._play,
+            "settle": lambda _: self.on_settle(),
         }
 
     def attach(

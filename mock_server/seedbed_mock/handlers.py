@@ -190,15 +190,13 @@ def apply_fault(service: Service, context: RequestContext) -> Coroutine[Any, Any
     ):
         match, rules = _match_of(service, context)
         if service.fleet:
-            return _apply_shared_fault(service.fleet, context, match, rules)
+            return _apply_found(service.fleet.find_match(match, rules), context)
         _apply(service.faults.find_match(match, rules), context)
     return None
 
 
-async def _apply_shared_fault(
-    fleet: Fleet, context: RequestContext, match: MatchContext, rules: list[ActiveRule]
-) -> None:
-    _apply(await fleet.find_match(match, rules), context)
+async def _apply_found(search: Awaitable[ActiveRule | None], context: RequestContext) -> None:
+    _apply(await search, context)
 
 
 def _apply(fault: ActiveRule | None, context: RequestContext) -> None:

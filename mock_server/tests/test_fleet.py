@@ -155,6 +155,7 @@ def test_fault_rules_and_their_counts_are_shared(open_fleet: Open) -> None:
     assert [len(fleet.control("GET", "/faults")["faults"]) for _ in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_share_of_calls_is_the_same_whichever_server_they_reach(open_fleet: Open) -> None:
     codes = []
     for size in (1, 3):
@@ -270,6 +271,7 @@ def test_a_space_is_known_to_all_servers(open_fleet: Open) -> None:
     assert [[each["balance"] for each in listed] for listed in accounts] == [[float(80 - PRICE)]] * 3
 
 
+@pytest.mark.slow
 def test_the_space_that_was_not_used_for_the_longest_time_gives_way_on_all_servers(
     open_fleet: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +287,7 @@ def test_the_space_that_was_not_used_for_the_longest_time_gives_way_on_all_serve
     assert sorted(spaces) == ["a", "a", "c", "default"]
 
 
+@pytest.mark.slow
 def test_servers_that_create_tasks_at_the_same_time_take_different_ids(
     open_fleet: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

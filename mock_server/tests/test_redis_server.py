@@ -242,11 +242,12 @@ def test_the_limit_of_the_memory_is_named_and_refuses_only_what_needs_memory(tmp
         asyncio.run(use(server))
 
 
+@pytest.mark.slow
 def test_a_cancelled_call_leaves_no_reply_behind(redis_server: RedisProcess) -> None:
     async def use() -> None:
         store = RedisStore(redis_server.url(), 10_000)
         await store.deposit(ONE, Decimal(10_000), START)
-        for number in range(1000):
+        for number in range(500):
             call = asyncio.create_task(store.create(task(number), ONE))
             for _ in range(number % 5):
                 await asyncio.sleep(0)
@@ -280,6 +281,7 @@ def test_redis_can_be_lost_and_found(tmp_path: Path) -> None:
         asyncio.run(use(server))
 
 
+@pytest.mark.slow
 def test_a_call_costs_the_same_however_many_tasks_there_are(tmp_path: Path) -> None:
     async def commands_of(server: RedisProcess, tasks: int) -> list[int]:
         store, counts = RedisStore(server.url(), 10_000), []

@@ -13,7 +13,10 @@ import httpx2
 import pytest
 from tests.redis_process import RedisProcess, free_port
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="several workers need fork()")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="several workers need fork()"),
+]
 
 SERVE = (sys.executable, "-m", "seedbed_mock", "--port", "0", "--clock", "manual")
 

@@ -148,6 +148,8 @@ class CallbackDispatcher:
         self._attempts: set[asyncio.Task[None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         service.callback_is_due = self.wake
+        if service.fleet:
+            service.fleet.on_settle = self._settle
         self._unwatch = service.clock.watch(self._on_clock_advanced)
 
     def wake(self, due: int | None = None) -> None:
@@ -211,6 +213,12 @@ class CallbackDispatcher:
 
     async def settle(self) -> None:
         """Wait until the receivers have responded to all callbacks that are due, but not longer than two seconds."""
+        await self._settle()
+        if self._service.fleet:
+            # A clock that is turned on would end the leases of what other servers are sending.
+            await self._service.fleet.announce("settle")
+
+    async def _settle(self) -> None:
         self.wake()
         end = real_monotonic() + _SETTLE_SECONDS
         while (await self._start_due() or self._attempts) and (wait := end - real_monotonic()) > 0:
