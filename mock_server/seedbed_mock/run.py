@@ -118,11 +118,11 @@ class VerdictOptions:
         """
         if not self.is_wanted:
             return
-        service = server._service
+        service, patience = server._service, patience_of(options)
         until = service.now()
         if ended.code is None and self.deadline:  # not now: it may have taken seconds to end
             until = begun + round(self.deadline * 1000 * (service.clock.speed or 1))
-        seen = observe(service, ended, begun, until, patience=patience_of(options))
+        seen = server._app.run(lambda: observe(service, ended, begun, until, patience=patience))
         control = control_of_test(seen, 0) if self.calm is None else ControlRun.parse(self.calm)
         failed = ProgramVerdict(verdicts_on(seen, control)).failed
         for name, finding in failed.items():

@@ -326,7 +326,7 @@ def add_entries(server: MockServer, number: int) -> None:
         for _ in range(number):
             entries.add(JournalEntry(number=entries.next_number(), at=0, kind="call", operation="credit", case="done"))
 
-    server._app._run(add_all)
+    server._app.run(add_all)
 
 
 def test_streams_are_limited_and_end_with_their_pages(seedbed: MockServer) -> None:
