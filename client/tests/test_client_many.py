@@ -66,6 +66,7 @@ def test_a_thousand_tasks_at_once_use_few_connections_and_leave_none_open(server
         assert client.credits() == 10**6 - 6.5 * (COUNT + 10)
 
 
+@pytest.mark.slow
 def test_the_client_does_not_accumulate_memory() -> None:
     with (
         running(task_seconds=0, rate_limit="off", credits=10**6, keep_tasks=10) as server,

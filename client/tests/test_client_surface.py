@@ -232,7 +232,7 @@ SeedreamClient().generate("a hill", aspect_ratio=RATIO, quality="basic")
     "checker",
     [
         pytest.param(["mypy", "--strict"], id="mypy", marks=pytest.mark.exhaustive),
-        pytest.param(["pyright"], id="pyright"),
+        pytest.param(["pyright"], id="pyright", marks=pytest.mark.slow),
     ],
 )
 def test_type_checkers_infer_the_types_of_the_client(tmp_path: Path, checker: list[str]) -> None:

@@ -120,6 +120,7 @@ def test_every_saved_line_survives_and_the_display_fits(server: MockServer, widt
     assert any("task_seedream_" in row for row in rows) == (width == 200)
 
 
+@pytest.mark.slow
 def test_only_what_fits_on_the_screen_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)

@@ -67,6 +67,7 @@ def test_cases_and_strategies_keep_to_a_contract_of_any_shape(name: str) -> None
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=SLOW)
 @given(contracts(), st.data())
 def test_cases_and_strategies_keep_to_a_made_contract(contract: Contract, data: st.DataObject) -> None:

@@ -267,6 +267,7 @@ def test_a_comment_starts_with_the_verdict_and_folds_the_details() -> None:
     assert "Clauses: " in text
 
 
+@pytest.mark.slow
 def test_a_comment_never_exceeds_the_limit_of_github() -> None:
     hostile = report_of_text("`" * 9000 + "|" * 9000)
     for report in (MANY, hostile, report_with(*[hostile.findings[0]] * 500, not_checked=hostile.not_checked * 500)):

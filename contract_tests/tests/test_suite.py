@@ -95,9 +95,8 @@ def test_the_mock_server_passes_with_one_test_for_each_check(
     assert "pass the key of an account with a small one" in output
 
 
-@pytest.mark.parametrize(
-    "words", [pytest.param((), marks=pytest.mark.slow), pytest.param(("-n", "2"), marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
 def test_an_independent_server_passes(project: UserProject, words: tuple[str, ...]) -> None:
     with serve(Variant()) as served:
         code, output = run_suite_on(project, served, *words)
@@ -151,7 +150,7 @@ def test_a_run_that_judges_nothing_does_not_pass(project: UserProject, seedbed: 
     assert "not checked: declared absent with --without callbacks" in output
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_check_can_be_selected_by_its_name(project: UserProject, seedbed: MockServer) -> None:
     code, output = project.run_suite(seedbed.url, "--key", seedbed.key, "-k", "authorisation.keys")
     assert code == 0, output

@@ -410,6 +410,7 @@ def test_an_interrupted_run_sends_nothing_more_from_its_threads(plain: Served, m
 # The baseline
 
 
+@pytest.mark.slow
 def test_known_findings_do_not_fail_a_run_and_fixed_ones_are_named(
     defective: Served, plain: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -299,6 +299,7 @@ def test_the_space_in_the_header_takes_precedence_over_the_key(seedbed: MockServ
     assert [entry["space"] for entry in seedbed.calls] == ["b"]
 
 
+@pytest.mark.slow
 def test_the_number_of_spaces_is_bounded(seedbed: MockServer, http: httpx2.Client, control: Control) -> None:
     seedbed.play(**MANUAL)
     headers = {"Authorization": f"Bearer {seedbed.key}"}

@@ -203,7 +203,13 @@ def run_tests(folder: Path, *arguments: str) -> tuple[int, str]:
 TOTAL = "At the real service: 39 credits: 6 images; 6.5 credits paid twice for the same request; 39 for results nobody"
 
 
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist.plugin", "-n", "2")], ids=["one process", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="one process"),
+        pytest.param(("-p", "xdist.plugin", "-n", "2"), id="xdist", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_prints_its_bill_and_can_be_too_dear(workers: tuple[str, ...], tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     status, output = run_tests(tmp_path, *workers, "--seedbed-max-credits", "38.9", f"--junit-xml={report}")

@@ -132,6 +132,7 @@ def test_a_task_is_on_the_page_within_300_milliseconds(page: Any, seedbed: MockS
     assert median(took) < 300 + 3 * median(requests)
 
 
+@pytest.mark.slow
 def test_a_fault_that_is_added_in_the_page_hits_the_next_request(page: Any, seedbed: MockServer) -> None:
     view(page, "faults")
     page.fill("input[name=rules]", "429; times=1")

@@ -62,6 +62,7 @@ def test_the_fixture_is_a_running_server(seedbed: MockServer) -> None:
     assert response["code"] == 200
 
 
+@pytest.mark.slow
 def test_another_project_needs_only_the_name_of_the_fixture(project: UserProject) -> None:
     output = project.run(
         """
@@ -250,6 +251,7 @@ def test_other_options_start_over(seedbed):
     assert "6 passed" in output, output
 
 
+@pytest.mark.slow
 def test_requests_of_httpx_and_httpx2_for_the_paid_service_are_redirected(project: UserProject) -> None:
     output = project.run("""
 import asyncio, httpx, httpx2

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import httpx2
+import pytest
 from seedbed_mock.options import ServerOptions
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
@@ -36,6 +37,7 @@ def responses_of_control_api(url: str, headers: dict[str, str], task_id: str) ->
     return "".join(f"{response.headers}{response.text}" for response in responses)
 
 
+@pytest.mark.slow
 def test_no_response_and_no_output_contains_a_secret() -> None:
     options = ["--key", f"{KEY}:credits=80,signing-key={SIGNING}", "--control-token", TOKEN, "--clock", "manual"]
     command = [sys.executable, "-m", "seedbed_mock", "--port", "0", *options]

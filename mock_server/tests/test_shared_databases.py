@@ -178,6 +178,7 @@ def test_a_database_that_another_program_locks_stops_nothing_else(
     assert [record.exc_info for record in caplog.records] == [None]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_internal_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running(db=tmp_path / "tasks.db", rate_limit="off", credits=10**6) as server:
         store = server._service.store
