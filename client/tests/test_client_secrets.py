@@ -156,6 +156,7 @@ class FailingTransport(httpx2.BaseTransport):
     ],
     ids=["hook", "handler", "transport"],
 )
+@pytest.mark.slow
 def test_the_frames_of_the_users_own_code_stay_in_the_traceback(
     make: Callable[[], dict[str, Any]], frames: list[str]
 ) -> None:

@@ -63,6 +63,7 @@ def play(recorder: Recorder, path: str, body: Any) -> None:
     recorder.add(path, body, response.text, status=response.status_code, kind=response.headers["content-type"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", CONFORMING[::4], ids=lambda variant: variant.name)
 def test_no_conforming_service_has_findings_because_of_invalid_requests(variant: Variant) -> None:
     with serve(replace(variant, seconds=0, late=0)) as served, httpx2.Client(trust_env=False, verify=False) as client:

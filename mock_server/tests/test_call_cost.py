@@ -133,6 +133,7 @@ def test_a_call_costs_the_same_whatever_others_have_caused(start: Start, load: s
     assert steps_of(call_often) <= before * 1.15
 
 
+@pytest.mark.slow
 def test_a_new_space_costs_the_same_whatever_others_have_caused(start: Start) -> None:
     caller = start()
     use_spaces(caller)

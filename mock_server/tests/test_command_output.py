@@ -208,6 +208,7 @@ def test_the_help_lists_all_commands_and_choices(
         "health",
         "openapi",
         "proxy",
+        "reconcile",
         "run",
         "serve",
         "stop",

@@ -184,6 +184,7 @@ def server() -> Iterator[MockServer]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_on_disk", [pytest.param(False, id="memory"), pytest.param(True, id="sqlite")])
 def test_random_walks_agree_with_the_model(server: MockServer, http: httpx2.Client, is_on_disk: bool) -> None:  # noqa: FBT001
     with TemporaryDirectory() as folder:
