@@ -83,7 +83,7 @@ class LoggedJob(msgspec.Struct):
             once its task is known; ``seedbed generate`` adds ``saved`` and ``failed``.
         task_id: ID of the task, once it is known.
         files: Files in which the images are saved.
-        error: Reason why there is no image.
+        error: What prevented the image, empty if nothing did.
     """
 
     key: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -95,3 +95,18 @@ def redis_store(url: str, keep: int) -> BlockingStore:
 
 def tasks_in(store: BlockingStore, space: str | None = None, *, limit: int) -> list[Task]:
     return [task for _, task in store.page(space, limit=limit)]
+
+
+def steps_of_file(store: BlockingStore, call: Callable[[], object]) -> int:
+    """Return how many instructions of SQLite a call takes, in whichever thread the store makes it."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    store._database.set_progress_handler(count, 1)
+    call()
+    store._database.set_progress_handler(None, 1)
+    return steps

@@ -17,7 +17,16 @@ from seedbed_mock.stores.store import NameTakenError, OverdrawnError
 from seedbed_mock.tasks import Failure, Task
 from seedbed_schemas import default_contract, local
 from seedbed_schemas.openapi import example_of
-from tests.stored_tasks import ONE, PRICE, START, TWO, BlockingStore, file_store, task, task_with_callback
+from tests.stored_tasks import (
+    ONE,
+    PRICE,
+    START,
+    TWO,
+    file_store,
+    steps_of_file,
+    task,
+    task_with_callback,
+)
 
 CREATE, GOOD = default_contract().operation.path, example_of(default_contract().part("request"))
 
@@ -218,21 +227,6 @@ def test_a_store_works_without_an_event_loop_of_asyncio(tmp_path: Path) -> None:
 
 
 # What a call costs
-
-
-def steps_of_file(store: BlockingStore, call: Callable[[], object]) -> int:
-    """Return how many instructions of SQLite a call takes in the thread of the store."""
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    store._database.set_progress_handler(count, 1)
-    call()
-    store._database.set_progress_handler(None, 1)
-    return steps
 
 
 FAILURE = Failure("500", "no")

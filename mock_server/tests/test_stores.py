@@ -22,6 +22,7 @@ from tests.stored_tasks import (
     file_store,
     memory_store,
     redis_store,
+    steps_of_file,
     task,
     task_with_callback,
     tasks_in,
@@ -142,21 +143,6 @@ def test_a_list_continues_though_tasks_come_and_go(store: BlockingStore) -> None
     assert [task.task_id[-1] for _, task in store.page(before=last, limit=9)] == ["2", "0"]
     store.reset()
     assert store.page(before=last, limit=9) == []
-
-
-def steps_of_file(store: BlockingStore, read: Callable[[], object]) -> int:
-    """Return how many instructions of SQLite a call takes."""
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    store._database.set_progress_handler(count, 1)
-    read()
-    store._database.set_progress_handler(None, 1)
-    return steps
 
 
 @pytest.mark.parametrize("space", [None, "default", "elsewhere", "nowhere"])

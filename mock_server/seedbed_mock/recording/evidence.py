@@ -52,7 +52,7 @@ class JobRecord(msgspec.Struct, frozen=True):
         status: How far it is.
         task_id: ID of the task, empty if it is not known.
         files: Files in which the images are saved.
-        error: Reason why there is no image.
+        error: What prevented the image, empty if nothing did.
     """
 
     key: str
