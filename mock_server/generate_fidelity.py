@@ -132,20 +132,15 @@ def check_row(row: dict[str, Any], known: dict[str, list[str]], tests: frozenset
     stated = [source for name in covered_by(row, known) for source in known[name]]
     if not stated and not row.get("source") and row["basis"] != "own":
         raise FidelityError(f"{where} has no source.")
-    carries = {
-        "proven": _is_from_page,
-        "observed": lambda source: _is_from_page(source) or _is_observed(source),
-    }.get(row["basis"])
-    if carries and (weak := [source for source in stated or [row["source"]] if not carries(source)]):
+    if weak := [source for source in stated or [row.get("source", "")] if not carries(source, row["basis"])]:
         raise FidelityError(f"{where} is not {row['basis']}: its source is {weak[0]!r}.")
 
 
-def _is_from_page(source: str) -> bool:
-    return bool(_FROM_PAGE.search(source))
-
-
-def _is_observed(source: str) -> bool:
-    return bool(_OBSERVED.search(source)) and not _NOT_OBSERVED.search(source)
+def carries(source: str, basis: str) -> bool:
+    """Return whether a source is enough for a basis."""
+    if basis not in {"proven", "observed"} or _FROM_PAGE.search(source):
+        return True
+    return basis == "observed" and bool(_OBSERVED.search(source)) and not _NOT_OBSERVED.search(source)
 
 
 def source_of(row: dict[str, Any], known: dict[str, list[str]]) -> str:
