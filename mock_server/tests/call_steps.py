@@ -16,6 +16,8 @@ def steps_of(call: Callable[[], object]) -> int:
         steps += event == "opcode"
         return count
 
+    # Python 3.12 reports instructions only if a frame asked for them before the trace function is set.
+    sys._getframe().f_trace_opcodes = True
     before = sys.gettrace()
     sys.settrace(count)
     try:

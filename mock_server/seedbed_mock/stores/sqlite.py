@@ -42,8 +42,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _UPDATE = "UPDATE tasks SET ends = ?, callback_due = ?, refund_due = ?, document = ? WHERE task_id = ?"
 _FIND = "SELECT document FROM tasks WHERE task_id = ?"
 _BALANCE = """
-SELECT (SELECT amount FROM balances WHERE space = ?1 AND account = ?2),
-    (SELECT min(refund_due) FROM tasks WHERE space = ?1 AND account = ?2 AND refund_due IS NOT NULL)
+SELECT (SELECT amount FROM balances WHERE space = owner.space AND account = owner.account),
+    (SELECT min(refund_due) FROM tasks
+     WHERE space = owner.space AND account = owner.account AND refund_due IS NOT NULL)
+FROM (SELECT ? AS space, ? AS account) AS owner
 """
 _DUE_REFUNDS = "SELECT document FROM tasks WHERE space = ? AND account = ? AND refund_due <= ?"
 _SET_BALANCE = """
