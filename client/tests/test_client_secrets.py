@@ -194,7 +194,7 @@ def test_no_command_shows_or_stores_the_key(
         assert main(["generate", "a hill", "--key", CANARY + "x", "--url", server.url]) == 1
         assert main(["credits", *service]) == 0
         server.add_faults("500")
-        assert main(["generate", "a hill", *service]) == 3
+        assert main(["generate", "a hill", *service]) == 4
     output, errors = capsys.readouterr()
     files = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
     assert CANARY not in output + errors + files

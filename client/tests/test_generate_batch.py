@@ -89,7 +89,7 @@ def test_a_usage_error_is_one_line_and_costs_nothing(
     Path("empty.txt").write_bytes(b"\n")
     assert main(["generate", *arguments]) == 2
     output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
+    assert (output, errors.count("\n")) == ("", 2)
     assert words in errors
     assert submitted_prompts(server) == []
 
@@ -108,9 +108,9 @@ def test_json_prints_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -
     [
         (["task.fail code=422 after=0; prompt=one"], 1, "failed with 422"),
         (["402; op=createTask; prompt=one"], 1, "402"),
-        (["task.orphan; prompt=one"], 3, "not known whether the task was created"),
+        (["task.orphan; prompt=one"], 4, "not known whether the task was created"),
         (["task.stuck; prompt=one"], 4, "is still running"),
-        (["task.orphan; prompt=one", "402; op=createTask; prompt=two"], 3, "402"),
+        (["task.orphan; prompt=one", "402; op=createTask; prompt=two"], 4, "402"),
     ],
 )
 def test_the_exit_code_reports_the_worst_result(
@@ -130,14 +130,14 @@ def statuses() -> list[tuple[str, str]]:
 def test_a_run_is_resumed(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.add_faults("402; op=createTask; prompt=two", "task.orphan; prompt=three", "task.stuck; prompt=four")
     command = ["generate", "one", "two", "three", "four", "--resume", "run.json", "--timeout", "1.5"]
-    assert main(command) == 3
+    assert main(command) == 4
     assert statuses() == [("one", "saved"), ("two", "new"), ("three", "submitting"), ("four", "submitted")]
     count = len(submitted_prompts(server))
     server.clear_faults()
     (task_id,) = (job.task_id for job in JobLog("run.json").jobs() if job.prompt == "four")
     server.finish(task_id)
     capsys.readouterr()
-    assert main(["generate", "--resume", "run.json"]) == 3
+    assert main(["generate", "--resume", "run.json"]) == 4
     assert statuses() == [("one", "saved"), ("two", "saved"), ("three", "submitting"), ("four", "saved")]
     assert submitted_prompts(server).count("two") == 2
     assert len(submitted_prompts(server)) == count + 1
@@ -148,7 +148,7 @@ def test_a_submission_in_doubt_is_settled_or_submitted_again(
     server: MockServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.add_faults("task.orphan; prompt=two", "task.orphan; prompt=three")
-    assert main(["generate", "one", "two", "three", "--resume", "run.json", "-o", "{index}.jpg"]) == 3
+    assert main(["generate", "one", "two", "three", "--resume", "run.json", "-o", "{index}.jpg"]) == 4
     errors = capsys.readouterr().err
     assert "'two': it is not known whether the task was created" in errors
     assert "then add --settle 2=TASK_ID, or --submit-again 2 if there is no task" in errors
@@ -158,7 +158,7 @@ def test_a_submission_in_doubt_is_settled_or_submitted_again(
     count = len(submitted_prompts(server))
     for words in (["--settle", f"1={task_id}"], ["--settle", "2"], ["--submit-again", "4"], ["--submit-again", "1"]):
         assert main(["generate", "--resume", "run.json", *words]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        assert capsys.readouterr().err.count("\n") == 2
     assert main(["generate", "one", "--settle", "1=t"]) == 2
     assert "add --resume FILE" in capsys.readouterr().err
     assert len(submitted_prompts(server)) == count
@@ -233,7 +233,7 @@ def test_a_task_is_shown_and_watched(server: MockServer, capsys: pytest.CaptureF
         (["task"], 2, "TASK_ID"),
         (["credits", "--key", "wrong"], 1, "401"),
         (["credits", "--live"], 2, "SEEDBED_API_KEY"),
-        (["credits", "--url", "http://127.0.0.1:1", "--max-retries", "0"], 1, "seedbed serve"),
+        (["credits", "--url", "http://127.0.0.1:1", "--max-retries", "0"], 5, "seedbed serve"),
     ],
 )
 def test_an_error_of_task_and_credits_is_one_line(
@@ -241,7 +241,7 @@ def test_an_error_of_task_and_credits_is_one_line(
 ) -> None:
     assert main(arguments) == code
     output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
+    assert (output, errors.count("\n")) == ("", 2)
     assert words in errors
 
 
@@ -249,7 +249,7 @@ def test_watching_ends_at_the_timeout(server: MockServer, capsys: pytest.Capture
     server.add_faults("task.stuck")
     assert main(["generate", "one", "--json", "--timeout", "0"]) == 4
     task_id = json.loads(capsys.readouterr().out)["task_id"]
-    assert main(["task", task_id, "--watch", "--timeout", "0"]) == 4
+    assert main(["task", task_id, "--watch", "--timeout", "0"]) == 5
 
 
 def test_the_balance_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +307,7 @@ def test_invalid_text_or_numbers_cost_nothing(
     server: MockServer, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert main(["generate", *arguments, "--resume", "run.json"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err.count("\n") == 2
     assert submitted_prompts(server) == []
 
 
@@ -322,7 +322,7 @@ def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path: Path) 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
 def test_a_full_disk_is_reported_with_the_url_of_the_image(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "one", "-o", "/dev/full"]) == 1
+    assert main(["generate", "one", "-o", "/dev/full"]) == 4
     errors = capsys.readouterr().err
     assert "None" not in errors
     assert "No space left on device" in errors
@@ -337,7 +337,7 @@ def test_a_full_disk_does_not_lose_a_task_id(server: MockServer) -> None:
     # The measurement of coverage would find the disk full, too.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "the disk" in result.stderr
     assert submitted_prompts(server) == []
@@ -355,7 +355,7 @@ def test_tasks_that_cannot_be_recorded_are_named(
         put(log, *jobs, output=output)
 
     monkeypatch.setattr(JobLog, "put", fail_later)
-    assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 3
+    assert main(["generate", "one", "two", "three", "--resume", "run.json"]) == 4
     errors = capsys.readouterr().err
     tasks = server.control("GET", "tasks")["tasks"]
     named = {task["task_id"] for task in tasks if task["task_id"] in errors}

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -18,9 +17,10 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from rich.console import Console
-from seedbed_schemas import Contract, default_contract, local
+from seedbed_schemas import Contract, commands, default_contract, local
 from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
 from seedbed_schemas.clauses import Level
+from seedbed_schemas.commands import describe_exception
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.validation import printable
@@ -292,8 +292,6 @@ def check(
         return _fail(f"{where}{error.strerror}")
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was reported", code=EXIT_CODES["interrupted"])
-    except Exception as error:
-        return _fail(f"internal error: {describe_error(error)}", code=EXIT_CODES["internal error"])
 
 
 def _check(
@@ -344,7 +342,7 @@ def _stop_of(error: BaseException) -> Stop:
         return Stop("time", "the time limit passed before the server was detected; raise it with --time-limit")
     if isinstance(error, CannotCheckError):
         return Stop("unusable", str(error).rstrip("."))
-    return Stop("internal error", describe_error(error))
+    return Stop("internal error", describe_exception(error))
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -373,13 +371,6 @@ def _stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an unexpected error as one sentence that names its place in the code."""
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = f" at {Path(place[0].filename).name}, line {place[0].lineno}" if place else ""
-    return f"{type(error).__name__}{where}: {error}" if str(error) else f"{type(error).__name__}{where}"
 
 
 def _check_recording(
@@ -440,9 +431,7 @@ def _write(report: Report, known: Sequence[KnownFinding], reports: ReportOptions
 
 
 def _fail(sentence: str, *, code: int = EXIT_CODES["not checked"]) -> int:
-    end = "" if sentence.endswith("?") else "."
-    print(f"seedbed check: {printable(sentence).rstrip('.')}{end}", file=sys.stderr)
-    return code
+    return commands.fail("check", sentence, code)
 
 
 # Cost and dry run

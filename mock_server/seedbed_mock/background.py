@@ -19,6 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from seedbed_schemas import commands
+from seedbed_schemas.commands import ExitCode
+
 from seedbed_mock.settings import SettingsError, state_folder
 
 if TYPE_CHECKING:
@@ -213,7 +216,7 @@ class Detachment:
             file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             # The server is ready all the same.
-            print(f"seedbed serve: cannot write the log {log}: {error.strerror}.", file=sys.stderr)
+            commands.warn("serve", f"cannot write the log {log}: {error.strerror}")
             file = os.open(os.devnull, os.O_WRONLY)
         _flush()
         # By number: a stream is missing in a process that was started without it.
@@ -269,8 +272,11 @@ def _wait_for_child(child: int, reading: int) -> int:
         return 0
     if not has_spoken:
         os.kill(child, signal.SIGKILL)
-        print(f"seedbed serve: the server is not ready after {_START_SECONDS:g} seconds.", file=sys.stderr)
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
+        commands.fail(
+            "serve", f"the server is not ready after {_START_SECONDS:g} seconds", docs="troubleshooting#background"
+        )
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code if code > 0 else ExitCode.USAGE
 
 
 def background_servers() -> list[BackgroundServer]:

@@ -15,14 +15,18 @@ from typing import Annotated, Any
 
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env
-from seedbed_schemas import __version__
+from seedbed_schemas import __version__, commands
+from seedbed_schemas.commands import CommandError, ExitCode
 
-from seedbed_mock.control.client import USAGE_ERROR, CommandError, ControlledServer
+from seedbed_mock.control.client import ControlledServer
 from seedbed_mock.subcommands import GROUPS, SUBCOMMANDS
 
 # Windows has no quota of this kind.
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_INTERRUPTED = 130
+
+
+_JSON_HELP_WIDTH = 100
+_FALSE = {"false", "no", "n", "0", "f"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,29 +35,54 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Arguments after ``seedbed``, by default those of this process.
     """
-    with _usable_streams():
-        try:
-            app = make_app()
-            tokens = sys.argv[1:] if arguments is None else arguments
-            result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-            sys.stdout.flush()
-        except CycloptsError as error:
-            text = " ".join(str(error).split())
-            print(f"seedbed: {text}{'' if text.endswith(('.', '?')) else '.'} See seedbed --help.", file=sys.stderr)
-            return USAGE_ERROR
-        except KeyboardInterrupt:
-            return _INTERRUPTED
-        except OSError as error:
-            if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
-                raise
-            discard_output()
-            # A reader such as head closes the pipe when it has seen enough, and needs no message.
-            if error.errno != errno.EPIPE:
-                print(f"seedbed: cannot print to standard output: {error.strerror}.", file=sys.stderr)
-            return 1
-    if result == USAGE_ERROR and (used := [name for each in app.config for name in getattr(each, "used", ())]):
-        print(f"seedbed: options from the environment: {', '.join(used)}.", file=sys.stderr)
-    return result if isinstance(result, int) else 0
+    given = sys.argv[1:] if arguments is None else arguments
+    with _usable_streams(), commands.session(given, GROUPS) as tokens:
+        return _run(make_app(), tokens)
+
+
+def _run(app: App, tokens: list[str]) -> int:
+    """Run a command line, and return the exit code however it ends."""
+    try:
+        result = _call(app, tokens)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return commands.interrupted()
+    except Exception as error:
+        return _report(error)
+    if result == ExitCode.USAGE and (used := [name for each in app.config for name in getattr(each, "used", ())]):
+        commands.note("", f"options from the environment: {', '.join(used)}")
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _report(error: Exception) -> int:
+    """Print the exception that ended a command, and return the exit code."""
+    if isinstance(error, CycloptsError):
+        chain = error.command_chain or ()
+        fix = f"See {' '.join(['seedbed', *chain])} --help."
+        return commands.fail(" ".join(chain), " ".join(str(error).split()), fix=fix)
+    if isinstance(error, CommandError):
+        return error.print()
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+        return commands.fail_internally(error)
+    discard_output()
+    # A reader such as head closes the pipe when it has seen enough, and needs no message.
+    if error.errno == errno.EPIPE:
+        return ExitCode.OUTPUT_CLOSED
+    return commands.fail("", f"cannot print to standard output: {error.strerror}", docs="troubleshooting#cannot-print")
+
+
+def _call(app: App, tokens: list[str]) -> object:
+    """Call a command and return its result; with ``--json``, a help page or the version is printed as JSON."""
+    if not commands.is_json():
+        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    from rich.console import Console  # most runs print no JSON
+
+    shown = io.StringIO()
+    app.console = Console(file=shown, width=_JSON_HELP_WIDTH)
+    result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    if text := shown.getvalue():
+        commands.print_json({"version": __version__} if text.strip() == __version__ else {"help": text})
+    return result
 
 
 @contextlib.contextmanager
@@ -87,7 +116,7 @@ def make_app() -> App:
         help="A local test bed for the Seedream text-to-image job API.",
         version=__version__,
         suppress_keyboard_interrupt=False,
-        config=(_Environment("SEEDBED_", source="env"), _read_config),
+        config=(_Environment("SEEDBED_", source="env"), _read_config, _begin),
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
     added: set[str] = set()
@@ -167,6 +196,17 @@ def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         read_config(Path(config.tokens[0].value), app, commands, arguments)
 
 
+def _begin(app: App, commands_: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take note of ``--json`` and of secrets, wherever they are given."""
+    del app, commands_
+    for each in arguments:
+        values = [token.value for token in each.tokens]
+        if each.name in commands.SECRET_OPTIONS:
+            commands.hide(*values)
+        elif each.name == commands.JSON_OPTION and values:
+            commands.use_json(wanted=values[-1].lower() not in _FALSE)
+
+
 def _positive(_: type, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
         raise ValueError(f"invalid deadline {value}; use a number of seconds above 0")
@@ -177,11 +217,6 @@ def _positive(_: type, value: float | None) -> None:
 _Url = Annotated[str | None, Parameter(name="--url")]
 _Token = Annotated[str, Parameter(name="--control-token", show_default=False)]
 _Space = Annotated[str, Parameter(name="--space", show_default=False)]
-
-
-def _fail(command: str, error: CommandError) -> int:
-    print(f"seedbed {command}: {error}", file=sys.stderr)
-    return error.code
 
 
 def _table(columns: dict[str, str], items: list[dict[str, Any]]) -> str:
@@ -234,7 +269,7 @@ def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -
         space: Apply the rules only to requests of this space.
     """
     if not rules:
-        return _fail("faults", CommandError("give at least one rule in quotes, such as '429; p=0.2'.", USAGE_ERROR))
+        return commands.fail("faults", "no rule was given; give at least one rule in quotes, such as '429; p=0.2'")
     return _print_faults(ControlledServer(url, token), "POST", {"rules": rules, "space": space or None})
 
 
@@ -269,7 +304,7 @@ def _print_faults(server: ControlledServer, method: str, body: object = None, **
     try:
         listing = server.call(method, "faults", body, **query)
     except CommandError as error:
-        return _fail("faults", error)
+        return error.print("faults")
     if scenario := listing["scenario"]:
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
         print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
@@ -322,7 +357,7 @@ def list_accounts(*, url: _Url = None, token: _Token = "", space: _Space = "") -
     try:
         listing = ControlledServer(url, token).call("GET", "accounts", space=space)
     except CommandError as error:
-        return _fail("accounts", error)
+        return error.print("accounts")
     print(_table(_ACCOUNT_COLUMNS, listing["accounts"]) if listing["accounts"] else "No accounts.")
     return 0
 
@@ -361,6 +396,6 @@ def _change_account(server: ControlledServer, change: str, body: object, key: st
             name = server.call("GET", "accounts", space=space)["accounts"][0]["account"]
         account = server.call("POST", f"accounts/{name}/{change}", body, space=space)
     except CommandError as error:
-        return _fail("accounts", error)
+        return error.print("accounts")
     print(_table(_ACCOUNT_COLUMNS, [account]))
     return 0

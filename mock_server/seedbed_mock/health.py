@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
-from seedbed_schemas import default_contract, local
+from seedbed_schemas import commands, default_contract, local
+from seedbed_schemas.commands import ExitCode
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.background import BackgroundError, BackgroundServer, ReadyServer, background_servers, stop_server
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
-_USAGE_ERROR: Final = 2
+_NOT_READY: Final = "troubleshooting#not-ready"
 
 _Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=86_400))]
 _Path = Annotated[Path | None, Parameter(show_default=False)]
@@ -182,11 +182,9 @@ def health(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout:
     try:
         print(_Target.of(url, place).ask(timeout))
     except _InvalidTargetError as error:
-        print(f"seedbed health: {error}", file=sys.stderr)
-        return _USAGE_ERROR
+        return commands.fail("health", str(error))
     except _NotReadyError as error:
-        print(f"seedbed health: the server is not ready: {error}.", file=sys.stderr)
-        return 1
+        return commands.fail("health", f"the server is not ready: {error}", ExitCode.NEGATIVE, docs=_NOT_READY)
     return 0
 
 
@@ -202,16 +200,15 @@ def wait(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _
     try:
         target = _Target.of(url, place)
     except _InvalidTargetError as error:
-        print(f"seedbed wait: {error}", file=sys.stderr)
-        return _USAGE_ERROR
+        return commands.fail("wait", str(error))
     while True:
         try:
             print(target.ask(max(deadline - time.monotonic(), _FIRST_PAUSE)))
         except _NotReadyError as error:
             left = deadline - time.monotonic()
             if left <= 0:
-                print(f"seedbed wait: {target.name} is not ready after {timeout:g} s: {error}.", file=sys.stderr)
-                return 1
+                text = f"{target.name} is not ready after {timeout:g} s: {error}"
+                return commands.fail("wait", text, ExitCode.NEGATIVE, docs=_NOT_READY)
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
@@ -251,14 +248,12 @@ def stop(
         timeout: Seconds that a server may take to end before it is killed.
     """
     if sum((port is not None, uds is not None, all_servers)) > 1:
-        print("seedbed stop: pass one of --port, --uds and --all.", file=sys.stderr)
-        return _USAGE_ERROR
+        return commands.fail("stop", "pass one of --port, --uds and --all")
     try:
         servers = _servers_to_stop(port, uds, all_servers=all_servers)
         for server in servers:
             has_ended = stop_server(server, timeout)
             print(f"Stopped the server on {server.name}." if has_ended else f"Killed the server on {server.name}.")
     except BackgroundError as error:
-        print(f"seedbed stop: {error}.", file=sys.stderr)
-        return 1
+        return commands.fail("stop", str(error), ExitCode.NEGATIVE)
     return 0

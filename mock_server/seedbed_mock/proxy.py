@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
-from seedbed_schemas import Contract, default_contract, local
+from seedbed_schemas import Contract, commands, default_contract, local
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import printable
 
@@ -220,12 +220,11 @@ def proxy(
         app = build_proxy(options)
         listener = listen(options.host, options.port)
     except ListenError as error:
-        print(f"seedbed proxy: {error}. Choose another --port or --host; --port 0 picks a free port.", file=sys.stderr)
-        return 1
+        advice = "Choose another --port or --host; --port 0 picks a free port."
+        return commands.fail("proxy", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
     except (SettingsError, ContractError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
-        print(f"seedbed proxy: {sentence}", file=sys.stderr)
-        return 2
+        return commands.fail("proxy", sentence)
     service: Service = app.state.service
     with listener:
         call_log = (log or LogOptions()).open(JournalReader(service.own_journal), sys.stderr)

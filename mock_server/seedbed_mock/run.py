@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
-from seedbed_schemas import Contract, local
+from seedbed_schemas import Contract, commands, local
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import for_display
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from seedbed_mock.interception.setup import Reporter
 
 
-_USAGE_ERROR = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 """As in shells."""
 
@@ -150,11 +149,11 @@ def run(
     """
     del config  # read before the command is called: see cli._read_config
     if not command:
-        return _fail("name a program after two dashes, such as seedbed run -- python app.py.", _USAGE_ERROR)
+        return commands.fail("run", "name a program after two dashes, such as seedbed run -- python app.py")
     if shutil.which(command[0]) is None:
         is_there = Path(command[0]).exists() and os.sep in command[0]
-        _say(f"{for_display(command[0])} {'is not executable' if is_there else 'was not found'}.")
-        return _NOT_EXECUTABLE if is_there else _NOT_FOUND
+        text = f"{for_display(command[0])} {'is not executable' if is_there else 'was not found'}"
+        return commands.fail("run", text, _NOT_EXECUTABLE if is_there else _NOT_FOUND)
     from seedbed_mock.interception.setup import InterceptionSession  # cryptography takes time to load
 
     options, verdict = options or RunOptions(), verdict or VerdictOptions()
@@ -164,17 +163,18 @@ def run(
             options = replace(options, contracts=tuple(Contract.load(path) for path in contract))
             options.check()
             if options.tls_files:
-                return _fail("a run makes a certificate of its own; omit --tls-cert and --tls-key.", _USAGE_ERROR)
+                return commands.fail("run", "a run makes a certificate of its own; omit --tls-cert and --tls-key")
             session = stack.enter_context(
                 InterceptionSession(options.patched_contracts, options.intercepted_hosts, options.egress, write=_say)
             )
             server = stack.enter_context(start_server(options, session.interception))
             verdict.apply(server)
         except ListenError as error:
-            return _fail(f"{error}. Choose another --port or --host.")
+            advice = "Choose another --port or --host."
+            return commands.fail("run", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
         except (SettingsError, ContractError, StoreError, OSError) as error:
             sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
-            return _fail(sentence, _USAGE_ERROR)
+            return commands.fail("run", sentence)
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
         hosts = ", ".join(f"https://{host}" for host in sorted(session.interception.rules.intercepted))
         _say(f"{hosts} is the mock server on {url}, whose key is {server.key}.")
@@ -189,14 +189,8 @@ def run(
 
 
 def _say(sentence: str) -> None:
-    # Standard output is that of the program. A closed standard error must not end it.
-    with contextlib.suppress(OSError, ValueError):
-        print(f"seedbed run: {sentence}", file=sys.stderr, flush=True)
-
-
-def _fail(sentence: str, code: int = 1) -> int:
-    _say(sentence)
-    return code
+    # Standard output is that of the program.
+    commands.note("run", sentence)
 
 
 def _tasks(server: MockServer) -> int:
@@ -273,8 +267,7 @@ class _Program:
                 stderr=subprocess.PIPE if verdict.is_wanted else None,
             )
         except OSError as error:
-            _say(f"cannot run {for_display(command[0])}: {error.strerror}.")
-            return _NOT_EXECUTABLE
+            return commands.fail("run", f"cannot run {for_display(command[0])}: {error.strerror}", _NOT_EXECUTABLE)
         errors = PipeTail(self._process.stderr, sys.stderr.fileno()) if verdict.is_wanted else None
         is_stopped = False
         try:
@@ -389,7 +382,6 @@ def environment(
         authority = user_authority(rules.names)
         bundle = write_bundle(state_folder(), authority.certificate, os.environ)
     except (SettingsError, OSError) as error:
-        print(f"seedbed env: {error}", file=sys.stderr)
-        return _USAGE_ERROR
+        return commands.fail("env", str(error))
     print(environment_for(rules, proxy, bundle, os.environ, is_local=form != "compose").to_text(form))
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 from cyclopts import Parameter, validators
-from seedbed_schemas import Contract, default_contract, job_api, local, shipped_contracts
+from seedbed_schemas import Contract, commands, default_contract, job_api, local, shipped_contracts
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.openapi import example_of
 
@@ -106,15 +106,12 @@ def serve(
             advice = (
                 f"A server runs there in the background (PID {running.pid}); seedbed stop {server.option} stops it."
             )
-        print(f"seedbed serve: {error}. {advice}", file=sys.stderr)
-        return 1
+        return commands.fail("serve", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
     except BackgroundError as error:
-        print(f"seedbed serve: {error}.", file=sys.stderr)
-        return 1
+        return commands.fail("serve", str(error), docs="troubleshooting#background")
     except (SettingsError, ContractError, StoreError, StoreUnavailableError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
-        print(f"seedbed serve: {sentence}", file=sys.stderr)
-        return 2
+        return commands.fail("serve", sentence)
 
 
 def _check_workers(workers: int, options: ServerOptions, *, is_daemon: bool) -> None:
@@ -143,7 +140,7 @@ def _serve(
     workers: int,
 ) -> int:
     """Serve until a signal, and leave what is to be closed then to a stack; the arguments are those of ``serve()``."""
-    interception = interception_of(options, lambda sentence: print(f"seedbed serve: {sentence}", file=sys.stderr))
+    interception = interception_of(options, lambda sentence: commands.note("serve", sentence))
     certificate = (interception.certificate if interception else None) or options.tls_cert
     given = given_sockets(os.environ)
     detachment = detach() if daemon else None
@@ -200,8 +197,7 @@ def _status_of(work: Callable[[], None]) -> int:
     try:
         work()
     except (SettingsError, StoreError, StoreUnavailableError, OSError) as error:
-        print(f"seedbed serve: {error}", file=sys.stderr)
-        return 2
+        return commands.fail("serve", str(error))
     return 0
 
 
@@ -247,14 +243,16 @@ class _Place:
             try:
                 self.server.save(path)
             except OSError as error:
-                print(f"seedbed serve: cannot write {path}: {error.strerror}.", file=sys.stderr)
+                commands.warn("serve", f"cannot write {path}: {error.strerror}")
         try:
             print(banner, flush=True)
         except OSError as error:
             # The server is ready all the same.
             discard_output()
-            problem = f"seedbed serve: cannot print to standard output: {error.strerror}."
-            print(problem, banner, sep="\n", file=sys.stderr)
+            commands.warn(
+                "serve", f"cannot print to standard output: {error.strerror}", docs="troubleshooting#cannot-print"
+            )
+            print(banner, file=sys.stderr)
         if self._detachment and self.background:
             self._detachment.leave(self.background.log)
 

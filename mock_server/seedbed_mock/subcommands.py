@@ -38,8 +38,8 @@ SUBCOMMANDS: Final = (
         "serve",
         "seedbed_mock.serve:serve",
         "Run the mock server until Ctrl-C.",
-        "0 the server was stopped, or runs in the background; 1 it cannot listen on the address or start in the "
-        "background; 2 invalid option",
+        "0 the server was stopped, or runs in the background; 2 invalid option, or it cannot listen on the address or "
+        "start in the background",
     ),
     Subcommand(
         "health",
@@ -63,8 +63,8 @@ SUBCOMMANDS: Final = (
         "run",
         "seedbed_mock.run:run",
         "Run a program whose calls to the paid service reach a mock server.",
-        "that of the program, or 128 plus the signal that ended it; 1 the server cannot listen on the address; "
-        "2 invalid option; 126 the program cannot be run; 127 it is not found",
+        "that of the program, or 128 plus the signal that ended it; 2 invalid option, or the server cannot listen on "
+        "the address; 126 the program cannot be run; 127 it is not found",
         "Usage: seedbed run [OPTIONS] -- COMMAND [ARGUMENTS]",
     ),
     Subcommand(
@@ -91,28 +91,31 @@ SUBCOMMANDS: Final = (
         "proxy",
         "seedbed_mock.proxy:proxy",
         "Pass requests on to the real service, record them and compare them with the contract.",
-        "0 the proxy was stopped; 1 it cannot listen on the address; 2 invalid option",
+        "0 the proxy was stopped; 2 invalid option, or it cannot listen on the address",
     ),
     Subcommand(
         "generate",
         "seedbed_client.cli.generate:generate",
         "Generate images and save them.",
-        "0 all images are saved; 1 a task failed or was refused; 2 the command line is invalid; 3 a task may have been "
-        "created and charged, but the response is missing, so check the account before you try again; 4 a task did not "
-        "end in time; 130 interrupted. If several apply, the first of 3, 1 and 4 is returned",
+        "0 all images are saved; 1 a task failed or was refused; 2 the command line is invalid; 4 a task was or may "
+        "have been created and charged, but its image is not saved, so look for it before you try again; 5 nothing was "
+        "charged, or --resume has the tasks, so that you can repeat the command; 130 interrupted. If several apply, "
+        "the first of 4, 1 and 5 is returned",
     ),
     Subcommand(
         "task",
         "seedbed_client.cli.tasks:task",
         "Show a task.",
         "0 the task is shown and has not failed; 1 the task failed, or the service refused the request; 2 the command "
-        "line is invalid; 4 the task did not end in time; 130 interrupted",
+        "line is invalid, or the response is; 5 the task did not end in time, or the service cannot be reached or is "
+        "busy, so that you can repeat the command; 130 interrupted",
     ),
     Subcommand(
         "credits",
         "seedbed_client.cli.tasks:credits_left",
         "Show the balance of an account.",
-        "0 the balance is shown; 1 the service refused the request; 2 the command line is invalid",
+        "0 the balance is shown; 1 the service refused the request; 2 the command line is invalid, or the response is; "
+        "5 the service cannot be reached or is busy, so that you can repeat the command",
     ),
     Subcommand(
         "check",

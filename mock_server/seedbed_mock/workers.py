@@ -13,6 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from seedbed_schemas import commands
+
 from seedbed_mock.clock import real_monotonic
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ class Workers:
         if started is None or self._is_stopping:
             return
         code = os.waitstatus_to_exitcode(status)
-        print(f"seedbed serve: worker {pid} ended with status {code} and is replaced.", file=sys.stderr, flush=True)
+        commands.warn("serve", f"worker {pid} ended with status {code} and is replaced")
         time.sleep(max(_SHORTEST_LIFE - (real_monotonic() - started), 0))
 
     def _end(self) -> None:

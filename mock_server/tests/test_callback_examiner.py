@@ -384,4 +384,4 @@ def test_a_receiver_that_cannot_be_examined_gets_one_sentence(
     assert shown.out == ""
     assert words in shown.err
     assert shown.err.startswith("seedbed callbacks test: ")
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("\n") == 2

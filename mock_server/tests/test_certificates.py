@@ -139,7 +139,7 @@ def test_an_unusable_authority_gets_one_sentence(
         assert main(command) == 2
         shown = capsys.readouterr().err
         assert sentence in shown
-        assert shown.count("\n") == 1
+        assert shown.count("\n") == 2
 
 
 def _other_key(folder: Path) -> bytes:

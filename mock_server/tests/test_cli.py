@@ -146,12 +146,12 @@ def test_the_options_of_the_command_line_have_an_effect(start: Start) -> None:
         assert client.post("/api/v1/jobs/createTask", json=good).status_code == 429
 
 
-def test_a_port_in_use_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_exits_2_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with running() as server:
         port = server.url.rpartition(":")[2]
-        assert main(["serve", "--port", port]) == 1
+        assert main(["serve", "--port", port]) == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use." in errors
     assert "--port 0" in errors
 
@@ -204,14 +204,14 @@ def test_an_invalid_command_line_exits_2_with_one_sentence(
     assert main(arguments) == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert errors.startswith("seedbed")
     assert message in errors
 
 
-def test_an_invalid_host_exits_1_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--host", "256.256.256.256", "--port", "0"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+def test_an_invalid_host_exits_2_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "256.256.256.256", "--port", "0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])

@@ -35,9 +35,9 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
     with FULL.open("w") as full:
         result = subprocess.run([*SEEDBED, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert result.returncode in {1, 2}
+    assert result.returncode == 2
     assert "No space left on device." in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.count("\n") == 2
 
 
 @needs_full
@@ -51,6 +51,7 @@ def test_a_server_that_cannot_print_its_banner_serves() -> None:
         assert process.stderr.readline() == (
             "seedbed serve: cannot print to standard output: No space left on device.\n"
         )
+        assert process.stderr.readline() == "docs: troubleshooting#cannot-print\n"
         url = process.stderr.readline().split()[-1]
         assert httpx2.get(f"{url}/__seedbed/health", trust_env=False).status_code == 200
         process.send_signal(signal.SIGTERM)
@@ -73,7 +74,7 @@ def test_a_closed_pipe_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(20) == 1
+    assert process.wait(20) == 141
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", pytest.param("ascii", marks=pytest.mark.slow)])
@@ -94,12 +95,12 @@ def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path, capsys: pytest.C
     assert main(["serve", "--config", str(config)]) == 2
     assert "TOML" not in capsys.readouterr().err
     scenario.write_text('\ufeffdescription = "x"\n[[phase]]\nname = "a"\nrules = ["429"]\n', encoding="utf-8")
-    assert main(["serve", "--scenario", str(scenario), "--host", "256.0.0.1"]) == 1
+    assert main(["serve", "--scenario", str(scenario), "--host", "256.0.0.1"]) == 2
     source = Path(str(sys.modules["seedbed_schemas.contract"].__file__)).parent / "contracts"
     text = (source / "seedream-4.5-text-to-image.json").read_text(encoding="utf-8")
     contract.write_text("\ufeff" + text, encoding="utf-8")
     assert Contract.load(contract).model == CONTRACT.model
-    assert main(["serve", "--contract", str(contract), "--host", "256.0.0.1"]) == 1
+    assert main(["serve", "--contract", str(contract), "--host", "256.0.0.1"]) == 2
     assert "cannot listen" in capsys.readouterr().err
 
 
@@ -126,7 +127,7 @@ def test_accounts_are_listed_topped_up_and_reset(seedbed: MockServer, capsys: py
     assert f"{one}  default  80 " in run("reset")
     assert "has no account key-" in run("reset", "--key", "three", code=1)
     assert run("top-up", "-5", code=2).startswith("seedbed accounts: ")
-    assert main(["accounts", "list", "--url", "http://127.0.0.1:9"]) == 1
+    assert main(["accounts", "list", "--url", "http://127.0.0.1:9"]) == 5
     assert capsys.readouterr().err.startswith("seedbed accounts: cannot connect to http://127.0.0.1:9 (")
 
 

@@ -163,7 +163,7 @@ def test_a_mistake_in_a_file_exits_2_with_one_sentence(
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(["serve", "--config", str(path), *([] if b"port" in path.read_bytes() else ["--port", "0"])]) == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert message in errors
     assert "SECRET" not in errors
 
@@ -173,7 +173,7 @@ def test_an_unreadable_file_exits_2_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main(["serve", "--config", str(tmp_path / name)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_a_server_uses_its_config_file(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_damaged_or_foreign_file_is_refused_and_left_unchanged(
     before = path.read_bytes()
     assert main(["serve", "--port", "0", "--db", str(path)]) == 2
     output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
+    assert (output, errors.count("\n")) == ("", 2)
     assert errors.startswith("seedbed serve: The database ")
     assert str(path) in errors
     assert words in errors
@@ -136,7 +136,7 @@ def test_a_path_that_cannot_be_a_file_is_refused_in_one_sentence(
     path_in, words = PATHS[kind]
     assert main(["serve", "--port", "0", "--db", str(path_in(tmp_path))]) == 2
     output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
+    assert (output, errors.count("\n")) == ("", 2)
     assert words in errors
 
 

@@ -210,7 +210,7 @@ def test_an_invalid_command_line_gets_one_sentence(
     assert main(arguments) == 2
     shown = capsys.readouterr()
     assert words in shown.err
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("\n") == 2
     assert shown.out == ""
 
 

@@ -373,7 +373,7 @@ def test_an_invalid_option_gets_one_sentence(
     assert main(arguments) == 2
     shown = capfd.readouterr()
     assert words in shown.err
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("\n") == 2
     assert Path("other").read_text(encoding="utf-8") == "[]"
 
 

@@ -157,5 +157,5 @@ def test_a_variable_sets_an_option_of_another_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEEDBED_ACCOUNTS_TOP_UP_URL", "http://127.0.0.1:1")
-    assert main(["accounts", "top-up", "5"]) == 1
+    assert main(["accounts", "top-up", "5"]) == 5
     assert "http://127.0.0.1:1" in capsys.readouterr().err

@@ -210,7 +210,7 @@ def test_an_unusable_folder_is_refused_at_the_start_in_one_sentence(
         pass
     assert main(["serve", "--port", "0", "--result-dir", str(folder)]) == 2
     output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
+    assert (output, errors.count("\n")) == ("", 2)
     assert words in errors
 
 

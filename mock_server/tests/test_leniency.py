@@ -218,4 +218,6 @@ def test_an_invalid_patch_is_one_sentence(
 
 def test_serve_reports_an_invalid_patch(capsys: pytest.CaptureFixture[str]) -> None:
     assert serve(options=ServerOptions(port=0, contract_patch="missing.json")) == 2
-    assert capsys.readouterr().err == "seedbed serve: missing.json: No such file or directory.\n"
+    assert capsys.readouterr().err == (
+        "seedbed serve: missing.json: No such file or directory.\ndocs: commands#seedbed-serve\n"
+    )

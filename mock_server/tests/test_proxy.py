@@ -388,7 +388,7 @@ def test_an_upstream_that_would_leak_keys_is_refused(url: str, capsys: pytest.Ca
     assert main(["proxy", "--upstream", url, "--port", "0"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("seedbed proxy: ")
-    assert error.count("\n") == 1
+    assert error.count("\n") == 2
 
 
 # Money

@@ -361,7 +361,7 @@ def test_a_bad_file_gets_one_sentence(
     path.write_bytes(content)
     assert main(["reconcile", str(state), str(path)]) == 2
     shown = capsys.readouterr()
-    assert (shown.out, shown.err.count("\n"), words in shown.err) == ("", 1, True), shown.err
+    assert (shown.out, shown.err.count("\n"), words in shown.err) == ("", 2, True), shown.err
     assert path.read_bytes() == content
     assert {each.name for each in tmp_path.iterdir()} == {"bad", "run.json"}
 
@@ -377,7 +377,7 @@ def test_paths_that_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for path, sentence in words.items():
         assert main(["reconcile", path]) == 2
         shown = capsys.readouterr()
-        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert (shown.out, shown.err.count("\n")) == ("", 2)
         assert sentence in shown.err
     assert main(["reconcile"]) == 2
     assert "name a journal" in capsys.readouterr().err

@@ -406,13 +406,13 @@ def test_the_journal_is_exported_without_keys_and_can_be_replayed(
 
 
 def test_an_export_without_a_server_or_a_place_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["har", "export", "--url", "http://127.0.0.1:9"]) == 1
+    assert main(["har", "export", "--url", "http://127.0.0.1:9"]) == 5
     assert "cannot connect to http://127.0.0.1:9" in capsys.readouterr().err
     with running() as server:
-        assert main(["har", "export", "--url", server.url, "-o", str(tmp_path / "no" / "file.har")]) == 1
+        assert main(["har", "export", "--url", server.url, "-o", str(tmp_path / "no" / "file.har")]) == 2
     error = capsys.readouterr().err
     assert "file.har: No such file or directory." in error
-    assert error.count("\n") == 1
+    assert error.count("\n") == 2
 
 
 def test_a_recording_is_complete_after_each_entry(tmp_path: Path) -> None:

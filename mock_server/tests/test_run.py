@@ -118,7 +118,7 @@ def test_a_command_that_cannot_be_run_gets_one_sentence(run: Callable[..., Resul
         result = run(*command)
         assert result.code == code
         assert result.err.startswith("seedbed run: ")
-        assert result.err.count("\n") == 1
+        assert result.err.count("\n") == 2
     # The system refuses this one only when it starts.
     script.chmod(0o755)
     script.write_bytes(b"\x00\x01")
@@ -148,7 +148,7 @@ def test_invalid_options_are_refused_before_the_program_starts(
     assert main(["run", *options, "--", "echo", "started"]) in (1, 2)
     shown = capfd.readouterr()
     assert sentence in shown.err
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("\n") == 2
     assert shown.out == ""
     assert list(folder.glob("seedbed-run-*")) == []
 

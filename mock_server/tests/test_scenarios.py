@@ -172,7 +172,8 @@ def test_an_invalid_new_version_is_reported_and_the_old_one_stays_active(
         rewrite_scenario(path, text, 1)
     assert [call_credit(server, http), call_credit(server, http)] == [402, 402]
     printed = capfd.readouterr().err.splitlines()
-    assert len(printed) == 1
+    assert len(printed) == 2
+    assert printed[1] == "docs: commands"
     assert scenario(server)["problem"] in printed[0]
     rewrite_scenario(path, OTHER.replace("402", "455"), 2)
     assert call_credit(server, http) == 455
@@ -220,8 +221,8 @@ def test_an_invalid_scenario_is_refused_at_the_start_with_one_sentence(
     error = capsys.readouterr().err
     assert words in error
     assert str(path) in error
-    assert error.endswith(".\n")
-    assert error.count("\n") == 1
+    assert error.endswith(".\ndocs: commands#seedbed-serve\n")
+    assert error.count("\n") == 2
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "stormy", ".", "/dev/null/x", "a\x00b"])
@@ -357,10 +358,10 @@ def test_the_command_adds_lists_and_clears(server: MockServer, capsys: pytest.Ca
         (["list", "--space", "a b"], 2, "space"),
         (["clear", "99"], 1, "Rule 99 is not an added rule"),
         (["clear", "x"], 2, "NUMBER"),
-        (["list", "--url", "http://127.0.0.1:1"], 1, "cannot connect to http://127.0.0.1:1"),
-        (["list", "--url", "http://127.0.0.1:99999"], 1, "pass --url"),
-        (["list", "--url", ""], 1, "--url"),
-        (["list", "--url", "ftp://[oops"], 1, "--url"),
+        (["list", "--url", "http://127.0.0.1:1"], 5, "cannot connect to http://127.0.0.1:1"),
+        (["list", "--url", "http://127.0.0.1:99999"], 2, "pass --url"),
+        (["list", "--url", ""], 2, "--url"),
+        (["list", "--url", "ftp://[oops"], 2, "--url"),
     ],
 )
 def test_the_command_reports_an_error_in_one_sentence(
@@ -372,7 +373,7 @@ def test_the_command_reports_an_error_in_one_sentence(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert sentence in printed.err
-    assert printed.err.count("\n") == 1
+    assert printed.err.count("\n") == 2
 
 
 def test_the_command_calls_the_server_of_the_environment(
@@ -383,7 +384,7 @@ def test_the_command_calls_the_server_of_the_environment(
     assert main(["faults", "add", "429; p=0.2"]) == 0
     assert main(["faults", "list"]) == 0
     assert capsys.readouterr().out.count("429; p=0.2") == 2
-    assert main(["faults", "list", "--url", "http://127.0.0.1:1"]) == 1
+    assert main(["faults", "list", "--url", "http://127.0.0.1:1"]) == 5
     assert main(["faults", "clear"]) == 0
     monkeypatch.setenv("SEEDBED_BASE_URL", default_contract().operation.server)
     assert main(["faults", "add", "429"]) == 2

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
 
 from cyclopts import Parameter
 
+from seedbed_schemas.commands import fail, note
 from seedbed_schemas.contract import Contract, ContractError, default_contract, shipped_contracts
 from seedbed_schemas.derive import MAXIMUM_CHARACTERS, PageError, derive_page
 from seedbed_schemas.drift import drift
@@ -47,8 +48,7 @@ def _reports_errors(command: Callable[Parameters, int]) -> Callable[Parameters, 
             # Messages quote the page, and a hostile page can make a quotation of any length.
             if len(message) > _MAXIMUM_MESSAGE_CHARACTERS:
                 message = f"{message[:_MAXIMUM_MESSAGE_CHARACTERS]}..."
-        print(f"seedbed {command.__name__}: {message}", file=sys.stderr)
-        return 2
+        return fail(command.__name__, message)
 
     return wrapped
 
@@ -75,12 +75,12 @@ def derive(
     """
     known = Contract.load(check) if check else None
     derivation = derive_page(_read(page))
-    for note in derivation.notes:
-        print(f"seedbed derive: limit stated only in prose: {note}", file=sys.stderr)
+    for each in derivation.notes:
+        note("derive", f"limit stated only in prose: {each}")
     for statement in derivation.contradictions:
-        print(f"seedbed derive: contradiction: {statement}", file=sys.stderr)
+        note("derive", f"contradiction: {statement}")
     for statement in derivation.unrecognized:
-        print(f"seedbed derive: not recognized: {statement}", file=sys.stderr)
+        note("derive", f"not recognized: {statement}")
     has_drifted = False
     if known:
         lines = []

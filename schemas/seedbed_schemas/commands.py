@@ -107,7 +107,10 @@ class _Session:
     topics: set[str] = field(default_factory=set)
 
 
-_session = _Session()
+_outside: Final = _Session()
+"""The session of a program that runs no command, such as a test with a server."""
+
+_session = _outside
 
 
 @contextlib.contextmanager
@@ -130,7 +133,7 @@ def session(tokens: Sequence[str], groups: Iterable[str] = ()) -> Iterator[list[
     before, _session = _session, _Session(" ".join(names))
     own = rest[: rest.index("--")] if "--" in rest else rest
     use_json(wanted=bool(leading) or JSON_OPTION in own or f"{JSON_OPTION}=true" in own)
-    for token, following in zip(own, [*own[1:], ""], strict=True):
+    for token, following in itertools.pairwise([*own, ""]):
         name, equals, value = token.partition("=")
         if name in SECRET_OPTIONS:
             hide(value if equals else following)
@@ -256,7 +259,7 @@ def warn(command: str, text: str, *, fix: str = "", docs: str = "") -> None:
 def note(command: str, text: str) -> None:
     """Print a remark on standard error, unless the command prints JSON."""
     if not is_json():
-        _print_error(f"seedbed {command}: {_on_one_line(text)}")
+        _print_error(f"seedbed{command and f' {command}'}: {_on_one_line(text)}")
 
 
 def _print_error(line: str) -> None:
@@ -297,7 +300,8 @@ def error_lines(
     lines = [f"seedbed{command and f' {command}'}: {_as_sentence(text)}{fix and f' {fix}'}"]
     # Once: a batch reports the same problem of many images.
     if topic not in _session.topics:
-        _session.topics.add(topic)
+        if _session is not _outside:
+            _session.topics.add(topic)
         lines.append(f"docs: {topic}")
     return lines
 

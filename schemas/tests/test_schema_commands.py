@@ -189,7 +189,7 @@ def test_an_unknown_model_is_rejected_with_the_known_ones(
     assert run(command, "meadow/9") == 2
     shipped = default_contract().model
     sentence = f"No model or contract file is named 'meadow/9'. Built-in models: {shipped}."
-    assert capsys.readouterr().err == f"seedbed {command}: {sentence}\n"
+    assert capsys.readouterr().err == f"seedbed {command}: {sentence}\ndocs: commands#seedbed-{command}\n"
 
 
 @pytest.mark.parametrize("status", ["envelope", "mirror"])

@@ -19,6 +19,7 @@ from rich.constrain import Constrain
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
+from seedbed_schemas.commands import ExitCode
 from seedbed_schemas.files import check_writable
 from seedbed_schemas.validation import printable
 
@@ -40,10 +41,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATTERN: Final = "{task_id}.jpg"
 
-FAILED: Final = 1
-UNKNOWN: Final = 3
-UNFINISHED: Final = 4
-_WORST_FIRST: Final = (UNKNOWN, FAILED, UNFINISHED)
+_WORST_FIRST: Final = (ExitCode.IN_DOUBT, ExitCode.NEGATIVE, ExitCode.RETRY)
 """Exit codes by priority: an image that may have been charged needs attention first."""
 
 _INTERRUPTED: Final = "an earlier run was interrupted while submitting it; it may have been charged"
@@ -252,7 +250,7 @@ class JobResult:
 
     number: int
     job: LoggedJob
-    exit_code: int = 0
+    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +275,9 @@ class BatchRunner:
     on_result: Callable[[JobResult], object]
     callback_url: str | None = None
 
-    async def run(self, concurrency: int) -> int:
+    async def run(self, concurrency: int) -> ExitCode:
         """Run the jobs and return the exit code of the command."""
-        slots, codes = asyncio.Semaphore(concurrency), set[int]()
+        slots, codes = asyncio.Semaphore(concurrency), set[ExitCode]()
 
         async def run_one(number: int, job: LoggedJob) -> None:
             async with slots:
@@ -299,30 +297,42 @@ class BatchRunner:
                 if submission.task_id and submission not in errors.submissions_of(error):
                     error.add_note(submission.describe())
             raise error from None
-        return next((code for code in _WORST_FIRST if code in codes), 0)
+        code = next((code for code in _WORST_FIRST if code in codes), ExitCode.DONE)
+        # Without a progress file, the same command would pay for the saved images again.
+        pays_again = not self.state.log.path and any(job.status == "saved" for job in self.state.jobs)
+        return ExitCode.NEGATIVE if code == ExitCode.RETRY and pays_again else code
 
-    async def _run_job(self, number: int, job: LoggedJob) -> int:
+    async def _run_job(self, number: int, job: LoggedJob) -> ExitCode:
+        error: Exception | None = None
         try:
             if job.status in {"new", "submitted"}:
                 await self._submit(number, job)
                 await self._save(number, job)
-        except errors.SubmissionInDoubtError as error:
-            self._note_failure(job, f"it is not known whether the task was created and charged ({error.reason})")
-        except errors.WaitTimeoutError as error:
-            job.error = str(error)
-            return UNFINISHED
+        except errors.SubmissionInDoubtError as doubt:
+            self._note_failure(job, f"it is not known whether the task was created and charged ({doubt.reason})")
+        except errors.WaitTimeoutError as timeout:
+            job.error = str(timeout)
         except errors.JobLogError:
             raise
-        except (errors.SeedreamError, httpx2.HTTPError, OSError) as error:
+        except (errors.SeedreamError, httpx2.HTTPError, OSError) as failure:
             # Only a task that has failed is final; a later run may try everything else again.
-            is_final = isinstance(error, errors.GenerationFailedError) and job.task_id
-            self._note_failure(job, describe(error), "failed" if is_final else None)
-            return FAILED
+            is_final = isinstance(failure, errors.GenerationFailedError) and job.task_id
+            self._note_failure(job, describe(failure), "failed" if is_final else None)
+            error = failure
         if job.status == "submitting":
             settle = f", then add --settle {number}=TASK_ID, or --submit-again {number} if there is no task"
             job.error = f"{job.error or _INTERRUPTED}; check your account{settle if self.state.log.path else ''}"
-            return UNKNOWN
-        return FAILED if job.status == "failed" else 0
+        return self._code_of(job, error)
+
+    def _code_of(self, job: LoggedJob, error: Exception | None) -> ExitCode:
+        """Return the exit code of a job, from its status and the error that ended it."""
+        if job.status == "submitted":
+            # Paid for and not saved. With a progress file, the same command resumes the task.
+            return ExitCode.RETRY if self.state.log.path else ExitCode.IN_DOUBT
+        if job.status == "new" and error and is_safe_to_retry(error):
+            return ExitCode.RETRY
+        codes: dict[JobStatus, ExitCode] = {"submitting": ExitCode.IN_DOUBT, "saved": ExitCode.DONE}
+        return codes.get(job.status, ExitCode.NEGATIVE)
 
     def _note_failure(self, job: LoggedJob, message: str, status: JobStatus | None = None) -> None:
         self.state.reload(job)
@@ -376,6 +386,18 @@ def with_true_suffix(path: Path, task_id: str) -> Path:
     if target.exists():
         target = target.with_stem(f"{target.stem}-{plain_id(task_id)}")
     return path.replace(target)
+
+
+def is_safe_to_retry(error: Exception) -> bool:
+    """Return whether an error shows that nothing was charged, and that the same request may succeed later."""
+    return isinstance(error, errors.RateLimitError | errors.MaintenanceError | httpx2.ConnectError)
+
+
+def code_of_read(error: Exception) -> ExitCode:
+    """Return the exit code of a command that only reads, which can always be repeated."""
+    if is_safe_to_retry(error) or isinstance(error, errors.WaitTimeoutError | httpx2.TransportError):
+        return ExitCode.RETRY
+    return ExitCode.NEGATIVE if isinstance(error, errors.ApiError) else ExitCode.USAGE
 
 
 def describe(error: Exception) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
-from seedbed_schemas import Contract, Schema, job_api
+from seedbed_schemas import Contract, Schema, commands, job_api
+from seedbed_schemas.commands import ExitCode
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import for_display
@@ -190,13 +191,9 @@ def generate(
             naming.check([job.prompt for job in state.jobs])
             return _run(client, state, naming, batch_options, as_json=output_options.as_json)
     except (ConfigurationError, ContractError) as error:
-        return service_options.fail("generate", str(error), service_options.USAGE_ERROR)
-    except JobLogError as error:
-        return service_options.fail(
-            "generate", str(error), service_options.USAGE_ERROR if error.is_foreign else batch.FAILED
-        )
-    except OSError as error:
-        return service_options.fail("generate", batch.describe(error), service_options.USAGE_ERROR)
+        return commands.fail("generate", str(error))
+    except (JobLogError, OSError) as error:
+        return commands.fail("generate", batch.describe(error))
 
 
 def _run(
@@ -223,21 +220,27 @@ def _run(
         try:
             return asyncio.run(run())
         except KeyboardInterrupt:
-            code = service_options.INTERRUPTED
+            code: int = commands.interrupted()
         except (OSError, JobLogError) as error:
             # The progress file or standard output cannot be written. Errors of images do not end the run.
-            code = service_options.fail("generate", batch.describe(error), batch.FAILED)
+            code = commands.fail("generate", batch.describe(error))
+    return _report_unfinished(state, code)
+
+
+def _report_unfinished(state: RunState, code: int) -> int:
+    """Print the tasks that a run has left behind, and return the exit code of the command, which would be another."""
     for job in state.jobs:
         with contextlib.suppress(JobLogError):  # it was reported
             state.reload(job)
         if job.status == "submitted":
-            service_options.fail("generate", f"stopped waiting; the task continues as {job.task_id}")
+            commands.warn("generate", f"stopped waiting; the task continues as {job.task_id}")
         if job.status == "submitting":
             prompt = for_display(job.prompt)
-            service_options.fail(
+            commands.warn(
                 "generate", f"interrupted while submitting {prompt!r}; the task may have been created and charged"
             )
-            code = batch.UNKNOWN if code == batch.FAILED else code
+        if job.status in {"submitted", "submitting"} and code != ExitCode.INTERRUPTED:
+            code = ExitCode.IN_DOUBT
     return code
 
 
@@ -253,4 +256,5 @@ def _print_result(result: batch.JobResult, progress: batch.ProgressDisplay, *, a
             progress.print(f"Saved {file}{size}")
     if result.exit_code:
         message = f"{for_display(job.prompt)!r}: {job.error}" if progress.total > 1 else job.error
-        progress.print(f"seedbed generate: {message.rstrip('.')}.", is_error=True)
+        for line in commands.error_lines("generate", message):
+            progress.print(line, is_error=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from cyclopts import Parameter
 from seedbed_schemas import Contract, Schema, default_contract
 from seedbed_schemas.profile import default_profile
-from seedbed_schemas.validation import printable
 
 from seedbed_client._config import environment_key
 from seedbed_client._polling import MAX_RETRIES
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from seedbed_client._client import SeedreamClient
 
     Client = TypeVar("Client", SeedreamClient, AsyncSeedreamClient)
-
-USAGE_ERROR: Final = 2
-INTERRUPTED: Final = 130
 
 _TYPES: Final = {"string": str, "integer": int, "number": float, "boolean": bool}
 
@@ -125,10 +121,3 @@ def print_line(text: str) -> None:
     """Print a line, with escapes for characters that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def fail(command: str, message: str, code: int = 1) -> int:
-    """Print the error of a command and return its exit code."""
-    # The message may come from the service, and must not control the terminal.
-    print(f"seedbed {command}: {printable(message).rstrip('.')}.", file=sys.stderr)
-    return code

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx2
 from cyclopts import Parameter
+from seedbed_schemas.commands import ExitCode, fail
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import printable
 
 from seedbed_client._client import SeedreamClient
 from seedbed_client._polling import DEFAULT_SCHEDULE, PollingSchedule
-from seedbed_client.cli.batch import FAILED, UNFINISHED, describe
-from seedbed_client.cli.service_options import INTERRUPTED, USAGE_ERROR, ServiceOptions, fail, print_line
-from seedbed_client.errors import ConfigurationError, SeedreamError, WaitTimeoutError
+from seedbed_client.cli.batch import code_of_read, describe
+from seedbed_client.cli.service_options import ServiceOptions, print_line
+from seedbed_client.errors import ConfigurationError, SeedreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def task(
         latest = None
         for latest in states:
             print_line(json.dumps(latest.record) if as_json else _summary(latest))
-        return FAILED if latest and latest.failed else 0
+        return ExitCode.NEGATIVE if latest and latest.failed else ExitCode.DONE
 
     return _call("task", service, show)
 
@@ -80,16 +81,10 @@ def _call(command: str, service: ServiceOptions | None, show: Callable[[Seedream
         polling = PollingSchedule(grace=0)
         with (service or ServiceOptions()).client(SeedreamClient, polling=polling) as client:
             return show(client)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except (ConfigurationError, ContractError) as error:
-        return fail(command, str(error), USAGE_ERROR)
-    except OSError as error:
-        return fail(command, describe(error), USAGE_ERROR)
-    except WaitTimeoutError as error:
-        return fail(command, str(error), UNFINISHED)
-    except (SeedreamError, httpx2.HTTPError) as error:
-        return fail(command, describe(error))
+        return fail(command, str(error))
+    except (SeedreamError, httpx2.HTTPError, OSError) as error:
+        return fail(command, describe(error), code_of_read(error))
 
 
 def _summary(task: Task) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
-from seedbed_schemas import job_api
+from seedbed_schemas import commands, job_api
 from seedbed_schemas.dialect import dialects
 
 from seedbed_mock.callbacks.sender import DeliveryError, UnreachableError, send_and_leave, send_callback
@@ -43,7 +43,7 @@ _ANYWHERE: Final = AllowList.parse(["0.0.0.0/0", "::/0"])
 
 _PIECES: Final = 20
 _SLOW_SECONDS: Final = 2.0
-_INVALID: Final = 2
+_COMMAND: Final = "callbacks test"
 _STYLES: Final = {"passed": "green", "failed": "bold red", "not judged": "yellow"}
 
 
@@ -166,26 +166,18 @@ def examine_receiver(
         json_file: File to write the results to as JSON.
     """
     if not re.fullmatch(r"(?i:https?)://.*", url):
-        print_error(f"invalid URL {url!r}; use one such as http://127.0.0.1:8000/callbacks.")
-        return _INVALID
+        return commands.fail(_COMMAND, f"invalid URL {url!r}; use one such as http://127.0.0.1:8000/callbacks")
     try:
         results = asyncio.run(examine(url, signing_key=signing_key, task_ids=task_id, slow_seconds=_SLOW_SECONDS))
     except ExaminationError as error:
-        print_error(str(error))
-        return _INVALID
+        return commands.fail(_COMMAND, str(error))
     if json_file:
         try:
             json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"url": url, "shapes": results}), indent=2))
         except OSError as error:
-            print_error(f"{json_file}: {error.strerror}.")
-            return _INVALID
+            return commands.fail(_COMMAND, f"{json_file}: {error.strerror}")
     show_results(results, Console(file=sys.stdout, highlight=False))
     return int(any(each.verdict == "failed" for each in results))
-
-
-def print_error(sentence: str) -> None:
-    """Print an error of the command."""
-    sys.stderr.write(f"seedbed callbacks test: {sentence}\n")
 
 
 def show_results(results: Sequence[ShapeResult], console: Console) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from seedbed_schemas import default_contract, local
@@ -120,23 +120,7 @@ def read_response(status: int, body: bytes) -> dict[str, Any]:
     return content
 
 
-USAGE_ERROR: Final = 2
-"""Exit code of a command that is used wrongly."""
-
 _INVALID_INPUT = (http.client.UNPROCESSABLE_ENTITY, http.client.CONFLICT)
-
-
-class CommandError(Exception):
-    """A command fails.
-
-    Args:
-        sentence: The reason.
-        code: Exit code.
-    """
-
-    def __init__(self, sentence: str, code: int = 1) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +146,24 @@ class ControlledServer:
         Raises:
             CommandError: The control API refuses the request, or cannot be reached.
         """
+        from seedbed_schemas.commands import CommandError, ExitCode  # it loads cyclopts, which tests do without
+
         url = self.base_url
         query = {name: value for name, value in query.items() if value not in (None, "")}
         try:
+            if not urlsplit(url).hostname:
+                raise CommandError(f"{url!r} is not the URL of a server; pass --url, such as --url {local.BASE_URL}.")
             if urlsplit(url).hostname == urlsplit(default_contract().operation.server).hostname:
                 sentence = f"{url} is the paid service, which has no {path.partition('/')[0]}; pass --url."
-                raise CommandError(sentence, USAGE_ERROR)
+                raise CommandError(sentence)
             return call_control_api(url, self.token, method, path, body, query)
         except ControlError as error:
-            raise CommandError(str(error), USAGE_ERROR if error.status in _INVALID_INPUT else 1) from error
+            code = ExitCode.USAGE if error.status in _INVALID_INPUT else ExitCode.NEGATIVE
+            raise CommandError(str(error), code) from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             sentence = f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url."
-            raise CommandError(sentence) from error
+            raise CommandError(sentence, ExitCode.RETRY, docs="troubleshooting#cannot-connect") from error
         except ValueError as error:
             sentence = f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}."
-            raise CommandError(sentence) from error
+            raise CommandError(sentence, docs="troubleshooting#not-a-mock-server") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter, validators
 from rich.console import Console
-from seedbed_schemas import local
+from seedbed_schemas import commands, local
 from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.validation import for_display
@@ -99,7 +99,7 @@ class ReportFiles:
         """
         if self.baseline and self.write_baseline:
             if report.problem or report.interrupted:
-                sys.stderr.write("seedbed drill: the baseline was not written, because the drill is not complete.\n")
+                commands.warn("drill", "the baseline was not written, because the drill is not complete")
             else:
                 text = report.to_baseline(known)
                 write_whole(self.baseline, text.encode())
@@ -177,17 +177,17 @@ def drill(
     try:
         return _drill(command, runs or DrillOptions(), options, reports or ReportFiles())
     except (SettingsError, ListenError, BaselineError) as error:
-        return _fail(str(error))
+        return commands.fail("drill", str(error))
     except OSError as error:
-        return _fail(f"{error.filename or command[0]}: {error.strerror}.")
+        return commands.fail("drill", f"{error.filename or command[0]}: {error.strerror}.")
 
 
 def _drill(command: tuple[str, ...], runs: DrillOptions, options: RunOptions, reports: ReportFiles) -> int:
     """Check what was passed, run the drill, show and write what came of it, and return the exit code."""
     if not command:
-        return _fail("name a program after two dashes, such as seedbed drill -- python app.py.")
+        return commands.fail("drill", "name a program after two dashes, such as seedbed drill -- python app.py.")
     if shutil.which(command[0]) is None:
-        return _fail(f"{for_display(command[0])} was not found, or is not executable.")
+        return commands.fail("drill", f"{for_display(command[0])} was not found, or is not executable.")
     options.check()
     for name in runs.names:
         load_scenario(scenario_path(name))
@@ -222,8 +222,3 @@ def _run(drilled: Drill, names: list[str], explore: Explore | None) -> DrillRepo
         drilled.stop.set()
         if is_main:
             signal.signal(signal.SIGTERM, before)
-
-
-def _fail(sentence: str) -> int:
-    sys.stderr.write(f"seedbed drill: {sentence}\n")
-    return _COULD_NOT_RUN

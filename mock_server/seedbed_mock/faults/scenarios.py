@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from itertools import accumulate
 from pathlib import Path
@@ -208,7 +207,9 @@ class ScenarioRunner:
                 except SettingsError as error:
                     # An editor may have saved half a file, so that stopping would lose a run that is under way.
                     self.problem = str(error)
-                    sys.stderr.write(f"seedbed: {error} The previous version stays active.\n")
+                    from seedbed_schemas import commands  # it loads cyclopts, which most servers do without
+
+                    commands.warn("", f"{error} The previous version stays active.")
                 else:
                     self.problem = ""
                     self.begin()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter
+from seedbed_schemas import commands
+from seedbed_schemas.commands import CommandError
 
-from seedbed_mock.control.client import CommandError, ControlledServer
+from seedbed_mock.control.client import ControlledServer
 from seedbed_mock.recording.archive import HarExchange, Redactor, har_document, har_entry, result_urls
 
 if TYPE_CHECKING:
@@ -54,13 +56,11 @@ def export(
         else:
             output.write_text(f"{text}\n", encoding="utf-8")
     except CommandError as error:
-        sys.stderr.write(f"seedbed har: {error}\n")
-        return error.code
+        return error.print("har")
     except OSError as error:
         if error.filename is None:
             raise
-        sys.stderr.write(f"seedbed har: {error.filename}: {error.strerror}.\n")
-        return 1
+        return commands.fail("har", f"{error.filename}: {error.strerror}")
     return 0
 
 
@@ -149,7 +149,7 @@ def _image(url: str, record: HarExchange) -> HarExchange:
             task_id=record.task_id,
         )
     except (OSError, http.client.HTTPException) as error:
-        sys.stderr.write(f"seedbed har: the image {url} is not included ({error}).\n")
+        commands.warn("har", f"the image {url} is not included ({error})")
         return exchange
     finally:
         connection.close()

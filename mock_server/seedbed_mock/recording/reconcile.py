@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from cyclopts import Parameter
-from seedbed_schemas import default_contract, job_api
-from seedbed_schemas.validation import for_display, printable
+from seedbed_schemas import commands, default_contract, job_api
+from seedbed_schemas.validation import for_display
 
 from seedbed_mock.bill import plain
 from seedbed_mock.recording.archive import HarExchange, RecordingError, result_urls
@@ -379,14 +379,13 @@ def reconcile(
         json_: Print JSON.
     """
     if not files:
-        sys.stderr.write("seedbed reconcile: name a journal, a recording or a progress file.\n")
-        return _CANNOT_READ
+        return commands.fail("reconcile", "name a journal, a recording or a progress file")
     reconciler, can_read = Reconciler(time.time()), True
     for path in {str(each.absolute()): each for each in files}.values():
         try:
             reconciler.add(read_trail(path))
         except RecordingError as error:
-            sys.stderr.write(f"seedbed reconcile: {printable(str(error))}\n")
+            commands.fail("reconcile", str(error))
             can_read = False
     if not can_read:
         return _CANNOT_READ
