@@ -187,9 +187,15 @@ def _is_option(argument: Argument) -> bool:
     return bool(is_option and argument.parse and _NEVER_FROM_ENVIRONMENT.isdisjoint(argument.names))
 
 
+PROJECT_CONFIG = "seedbed.toml"
+"""Config file that ``seedbed serve`` reads if it is in the current folder, as ``seedbed init`` writes it."""
+
+
 def _read_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    config = next((each for each in arguments if each.name == "--config" and each.tokens), None)
-    if config:
+    config = next((each for each in arguments if each.name == "--config"), None)
+    if config and not config.tokens and commands == ("serve",) and Path(PROJECT_CONFIG).is_file():
+        config.append(Token(keyword="--config", value=PROJECT_CONFIG, source="the current folder"))
+    if config and config.tokens:
         # Imported late: the subcommands of the other packages have no config file.
         from seedbed_mock.options import read_config  # see above
 

@@ -47,21 +47,22 @@ if TYPE_CHECKING:
 LONGEST_TASK: Final = 31_536_000
 """A year, in seconds."""
 
-_RANGES: Final[dict[str, tuple[float, float]]] = {
+_SLOWEST, _FASTEST = 0.001, 1_000_000
+"""Range of a clock's speed; with a slower clock, a callback would be due in years."""
+
+RANGES: Final[dict[str, tuple[float, float]]] = {
     **dict.fromkeys(("visible_after", "result_ttl"), (0, LONGEST_TASK)),
     "keep_tasks": (1, 10_000_000),
     **dict.fromkeys(("keep_alive", "header_timeout", "request_timeout"), (0.01, LONGEST_TASK)),
     "max_header_bytes": (1024, 1024**2),
     "max_headers": (10, 10_000),
     "max_pipelined": (1, 10_000),
+    **dict.fromkeys(("speed", "replay_speed"), (_SLOWEST, _FASTEST)),
 }
 """Least and largest value of options."""
 
 _PATHS = ("result_dir", "db", "replay", "tls_cert", "tls_key")
 _PAIRS = (("tls_cert", "tls_key"), ("tls_key", "tls_cert"))
-
-_SLOWEST, _FASTEST = 0.001, 1_000_000
-"""Range of a clock's speed; with a slower clock, a callback would be due in years."""
 
 
 def integer_of(_: Any, tokens: Sequence[Token]) -> int:
@@ -244,7 +245,7 @@ class ServerOptions:
         _check_choice("egress", self.egress, get_args(Egress))
         if not 0 <= self.duration.least <= self.duration.most <= LONGEST_TASK:
             raise SettingsError(f"Invalid duration {self.duration}; a task takes from 0 to {LONGEST_TASK} seconds.")
-        for name, (least, most) in _RANGES.items():
+        for name, (least, most) in RANGES.items():
             _check_range(name.replace("_", "-"), getattr(self, name), least, most)
         if self.control_token is not None and not re.fullmatch(r"[!-~]{1,256}", self.control_token):
             raise SettingsError("Invalid control token; use 1 to 256 visible ASCII characters without spaces.")
@@ -260,7 +261,6 @@ class ServerOptions:
             _check_choice("clock", self.clock, get_args(ClockKind))
             if self.clock != "real" and self.speed != 1:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
-            _check_range("speed", self.speed, _SLOWEST, _FASTEST)
         self._check_db()
         self._check_replay()
         # Parsed here so that a mistake in them shows before the server starts.
@@ -286,7 +286,6 @@ class ServerOptions:
             raise SettingsError("Nothing leaves this machine while --replay runs; omit --callback-allow.")
         if self.replay is None and (self.replay_strict or self.replay_speed != 1):
             raise SettingsError("--replay-strict and --replay-speed need --replay DIR.")
-        _check_range("replay-speed", self.replay_speed, _SLOWEST, _FASTEST)
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
@@ -436,6 +435,7 @@ def read_config(path: Path, app: App, commands: tuple[str, ...], arguments: Argu
         CycloptsError: The file cannot be read, or an option in it is unknown or invalid.
     """
     options = _load(path)
+    options.pop("$schema", None)  # for editors
     if "config" in options:
         raise CycloptsError(msg=f"{path}: a config file cannot name another config file.")
     if "key" in options:

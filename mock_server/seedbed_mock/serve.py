@@ -28,7 +28,7 @@ from seedbed_mock.background import (
     detach,
 )
 from seedbed_mock.call_log import LogOptions
-from seedbed_mock.cli import discard_output
+from seedbed_mock.cli import PROJECT_CONFIG, discard_output
 from seedbed_mock.journal import JournalReader
 from seedbed_mock.options import INTEGER, ServerOptions
 from seedbed_mock.server import interception_of, serve_until_signal
@@ -76,9 +76,12 @@ def serve(
             when the server stops.
         daemon: Run in the background: return when the server is ready. Stop it with seedbed stop.
         workers: Number of processes that serve; more than one need --db redis://... to share their state.
-        config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
+        config: TOML file with these options, named without dashes; [[key]] tables give keys with their options. By
+            default seedbed.toml, if the current folder has one.
     """
-    del config  # read before the command is called: see cli._read_config
+    # Read before the command is called: see cli._read_config. Nobody asked for a file that is found.
+    if config == Path(PROJECT_CONFIG):
+        commands.note("serve", f"options from {config}")
     options = options or ServerOptions()
     try:
         contracts = {path: Contract.load(path) for path in contract}

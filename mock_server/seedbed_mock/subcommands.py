@@ -35,6 +35,12 @@ GROUPS: Final = {
 
 SUBCOMMANDS: Final = (
     Subcommand(
+        "init",
+        "seedbed_mock.init:init",
+        "Add a pytest example, a config file and a CI workflow to a project.",
+        "0 each file is there; 2 a file cannot be written, or the command line is invalid",
+    ),
+    Subcommand(
         "serve",
         "seedbed_mock.serve:serve",
         "Run the mock server until Ctrl-C.",

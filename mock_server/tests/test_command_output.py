@@ -207,6 +207,7 @@ def test_the_help_lists_all_commands_and_choices(
         "generate",
         "har",
         "health",
+        "init",
         "openapi",
         "proxy",
         "reconcile",

@@ -53,6 +53,24 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Create a file that does not exist yet; it has all of its content or is not there.
+
+    Raises:
+        FileExistsError: Something has the name, even if it is a symbolic link to nothing.
+        OSError: The file cannot be written; nothing is left of it.
+    """
+    # "x" never follows a link, so that no file elsewhere is created or changed.
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
 def file_mode(path: Path) -> int:
     """Return the permission bits of a file, or those of a new file if the path does not exist."""
     if path.exists():

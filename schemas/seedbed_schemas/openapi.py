@@ -251,6 +251,7 @@ def _with_openapi_references(schema: Any) -> Any:
 
 _EXAMPLE_TEXT: Final = "A hill at dawn"
 _EXAMPLES_BY_FORMAT: Final = {"uri": "https://example.com/done"}
+_LONGEST_EXAMPLE: Final = 10_000
 _MAXIMUM_EXAMPLE_ITEMS: Final = 8
 """An example is for reading, so it stays short even if the contract requires more items."""
 
@@ -258,14 +259,15 @@ _MAXIMUM_EXAMPLE_ITEMS: Final = 8
 def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Return a small example of a schema.
 
-    The example is valid unless the schema has a ``pattern`` or a ``minItems`` above 8, which are ignored.
+    The example is valid unless the schema has a ``minItems`` above 8, which is ignored, or rules that few values keep.
 
     Args:
         schema: A JSON Schema as contracts contain it.
         whole: Whether to include all fields that are not deprecated, instead of only the required ones.
     """
-    alternatives = () if "type" in schema else schema.get("oneOf") or schema.get("anyOf") or ()
-    schema = {**alternatives[0], **schema} if alternatives else schema
+    alternatives = schema.get("oneOf") or schema.get("anyOf") or ()
+    for part in (*alternatives[:1], *schema.get("allOf", ())):
+        schema = {**part, **schema}
     for keyword in ("const", "default"):
         if keyword in schema:
             return schema[keyword]
@@ -298,4 +300,24 @@ def _scalar_example(json_type: str, schema: Mapping[str, Any]) -> Any:
     if json_type in {"boolean", "null"}:
         return True if json_type == "boolean" else None
     text = _EXAMPLES_BY_FORMAT.get(schema.get("format", ""), _EXAMPLE_TEXT)
-    return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+    text = text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+    return _matching_text(text, schema) if "pattern" in schema else text
+
+
+def _matching_text(text: str, schema: Mapping[str, Any]) -> str:
+    """Return a text if it matches the pattern of a schema, or else the simplest one that keeps to the schema."""
+    # Few contracts have patterns, and Hypothesis takes time to load.
+    from hypothesis import errors, find, settings, strategies
+
+    try:
+        if re.search(schema["pattern"], text):
+            return text
+        least, most = schema.get("minLength", 0), schema.get("maxLength", _LONGEST_EXAMPLE)
+        text = find(
+            strategies.from_regex(schema["pattern"]),
+            lambda each: least <= len(each) <= most,
+            settings=settings(database=None, derandomize=True),
+        )
+    except (re.error, errors.HypothesisException):
+        pass  # an example that breaks the pattern is better than none
+    return text
