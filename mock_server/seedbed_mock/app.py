@@ -255,6 +255,15 @@ class _MockServiceApp(Starlette):
         else:
             await self._respond(scope, receive, send)
 
+    def endpoint_at(self, method: str, path: str) -> OperationEndpoint | None:
+        """Return the operation that may respond before a task of the event loop runs.
+
+        There is none while something else must see the request, or its response needs the network.
+        """
+        if self._front or self._auto or self._service.fleet or not self._service.is_open:
+            return None
+        return self._endpoints.get((method, path))
+
     def _respond(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # Starlette's middleware and router do nothing for the operations, and would take a tenth of each request.
         endpoint: _Endpoint | None = self._endpoints.get((scope.get("method", ""), scope.get("path", "")))
@@ -287,6 +296,9 @@ class _CrossOriginApp(_MockServiceApp):
             # A page of a public site, as a deployed preview of an app, may call a server on this machine.
             allow_private_network=True,
         )
+
+    def endpoint_at(self, method: str, path: str) -> None:
+        """Return nothing: every response needs further headers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
@@ -465,6 +477,10 @@ class SwappableApp:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Pass a request on."""
         return self.app(scope, receive, send)
+
+    def endpoint_at(self, method: str, path: str) -> OperationEndpoint | None:
+        """Return the operation that may respond before a task of the event loop runs."""
+        return self.app.endpoint_at(method, path) if isinstance(self.app, _MockServiceApp) else None
 
     async def start(self, ports: Iterable[int] = ()) -> None:
         """Start in the event loop of the server; callbacks that an earlier server did not deliver are sent.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from seedbed_mock.responses import ApiResponse, ResponseWriter
     from seedbed_mock.state import Service
 
+    Outcome = tuple[ApiResponse, ActiveRule | None]
+
 
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
 
@@ -55,15 +57,30 @@ class OperationEndpoint:
             body = await read_body(receive)
         except ClientDisconnect:
             return
-        fault = None
+        response, fault = await self.handle(scope, body)
+        await self.send(response, fault, scope, receive, send)
+
+    async def handle(self, scope: Scope, body: bytes | None) -> Outcome:
+        """Return the response to a request, and the fault that changes how it is sent.
+
+        Args:
+            scope: ASGI scope of the request.
+            body: Its body, ``None`` if it is too large.
+        """
         try:
-            response, fault = await self._handle(scope, body)
+            outcome = await self._handle(scope, body)
         except Exception as error:
             self._service.report(error, scope["path"])
-            response = self._writer.error(ServiceError("internal_error"))
+            outcome = self._writer.error(ServiceError("internal_error")), None
         if body is None:
             # The rest of the body may still arrive, and would be taken for the next request.
-            response.headers["connection"] = "close"
+            outcome[0].headers["connection"] = "close"
+        return outcome
+
+    async def send(
+        self, response: ApiResponse, fault: ActiveRule | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Send a response with a fault."""
         if fault is not None:
             effect, connection = fault.rule.effect, ClientConnection.of(scope, receive, send)
             if isinstance(effect, ConnectionEffect):
@@ -76,7 +93,7 @@ class OperationEndpoint:
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
-    async def _handle(self, scope: Scope, body: bytes | None) -> tuple[ApiResponse, ActiveRule | None]:
+    async def _handle(self, scope: Scope, body: bytes | None) -> Outcome:
         started = real_monotonic()
         context = self._context_of(scope, body)
         handle = self._handlers[0]

@@ -27,7 +27,7 @@ from seedbed_mock.request_body import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
 from seedbed_mock.stores.store import NameTakenError, OverdrawnError, RateExceededError
-from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, record
+from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
@@ -331,7 +331,7 @@ async def create_task(service: Service, context: RequestContext) -> None:
     except OverdrawnError as error:
         price = context.model.profile.credits
         raise ServiceError("credits_insufficient", price=plain(price), balance=plain(error.balance)) from error
-    if task.callback:
+    if task.callback and task.callback.due is not None:
         service.callback_is_due(task.callback.due)
     context.task_id = task.task_id
     response = service.creation_responses[context.model.contract.model]
@@ -385,6 +385,9 @@ def _made_task(service: Service, context: RequestContext, effect: Effect | None)
     # An empty URL means none, where the contract allows one.
     if isinstance(url := context.request.get(service.shared.fields.callback), str) and url:
         callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
+        if effect is None and (reason := service.refuses_callback(url)):
+            attempt = DeliveryAttempt(at=now, duration=0, status=None, error=reason, is_refused=True)
+            callback = callback.attempted(attempt, now)
         if port := context.server[1]:
             service.ports.add(port)
     task_id = service.next_task_id(name, now)

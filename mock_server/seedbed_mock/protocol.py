@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import types
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from seedbed_mock.faults.connection import NO_LINGER, TRANSPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
+    from starlette.types import Receive, Scope, Send
+
+    from seedbed_mock.asgi import OperationEndpoint, Outcome
     from seedbed_mock.options import ServerOptions
+    from seedbed_mock.responses import ApiResponse
 
 
 REFUSAL: Final = "seedbed.refusal"
@@ -29,6 +34,9 @@ Such a request has an empty method and path, so that it matches no endpoint.
 
 _PIECE = 4096
 """In bytes: how much is parsed before the limits are checked again. It can hold a hundred pipelined requests."""
+
+_MOST_DIRECT = 16
+"""How many requests get their responses directly before other connections have their turn."""
 
 _LINGER_SECONDS = 1.0
 """How long a refused client may read the response. Closing at once would reset the connection and drop it."""
@@ -67,6 +75,8 @@ class LimitedProtocol(HttpToolsProtocol):
       with pipelined ones behind it would never end.
     - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
       a request, and Java's HTTP client and curl make one for HTTP/2.
+    - A request to an operation that arrives whole gets its response directly, without a task and ASGI messages, which
+      take as long as the operation itself. Whatever else a request needs, it goes the usual way.
     """
 
     # uvicorn does not document the names used here; a test checks that they exist.
@@ -88,12 +98,21 @@ class LimitedProtocol(HttpToolsProtocol):
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None
     _deadline_at = 0.0
+    _direct: OperationEndpoint | None = None
+    _direct_body = b""
+    _direct_calls = 0
+    _idle_since: float | None = None
+    has_requested = False
+    """Whether a whole head of a request has come."""
+    _default_headers: list[tuple[bytes, bytes]] | None = None
+    _default_head = b""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.logger = _logger
         self.access_log = False
         self._limits = self.config.limits
+        self._direct_app = self.app if hasattr(self.app, "endpoint_at") else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Start the time in which the first request must come."""
@@ -101,7 +120,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow = _FlowControl(transport, self._may_read)
         self._extensions: dict[str, dict[object, object]] = {TRANSPORT: {"transport": transport}}
         # uvicorn starts this time only after the first request.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._start_idle_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End all requests of the connection."""
@@ -130,7 +149,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, as far as there is room for requests."""
-        self._unset_keepalive_if_required()
+        self._idle_since, self._direct_calls = None, 0
         if self._is_refused:
             return
         if self._unparsed:
@@ -153,8 +172,10 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stop:
                 data, position = self._head_without_upgrade() + piece[stop.args[0] :] + data[position:], 0
             except httptools.HttpParserError:
+                self._leave_direct()
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
+                self._leave_direct()
                 self._check_head_size(len(piece))
         if self._is_in_head:
             self._arm(self._started + self._limits.header_timeout)
@@ -196,23 +217,134 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.refuse_request(*self.connect_refusal)
             self._offers_upgrade = True
             return
+        self._is_in_head, self.has_requested = False, True
+        if not self._find_direct():
+            self._start_request()
+
+    def _start_request(self) -> None:
         previous = self.cycle
         super().on_headers_complete()
-        self._is_in_head = False
         if previous is not None and not previous.response_complete:
             self._earlier = (*(each for each in self._earlier if not each.response_complete), previous)
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._direct:
+            self._direct_body += body
+        else:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """End the body, unless the request starts again without its offer."""
-        if not self._offers_upgrade:
-            self._is_in_request = False
+        if self._offers_upgrade:
+            return
+        self._is_in_request = False
+        if self._direct:
+            self._respond_directly(self._direct)
+        else:
             super().on_message_complete()
+
+    # Direct responses
+
+    def _find_direct(self) -> bool:
+        """Find out whether the request can get its response directly."""
+        path, _, query = self.url.partition(b"?")
+        parser, cycle, app = self.parser, self.cycle, self._direct_app
+        if (
+            app is not self.app
+            or (cycle is not None and not cycle.response_complete)
+            or self.expect_100_continue
+            or self.flow.write_paused
+            or self._direct_calls >= _MOST_DIRECT
+            or b"#" in query
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+        ):
+            return False
+        method = parser.get_method().decode("ascii")
+        name = path.decode("latin-1")
+        self._direct = app.endpoint_at(method, name)
+        if self._direct is None:
+            return False
+        scope: Any = self.scope
+        scope["method"], scope["path"], scope["raw_path"], scope["query_string"] = method, name, path, query
+        self._direct_calls += 1
+        return True
+
+    def _leave_direct(self) -> None:
+        """Let a request go the usual way after all, since it is not complete yet."""
+        if self._direct:
+            body, self._direct, self._direct_body = self._direct_body, None, b""
+            self._start_request()
+            if body:
+                super().on_body(body)
+
+    def _respond_directly(self, endpoint: OperationEndpoint) -> None:
+        body, self._direct, self._direct_body = self._direct_body, None, b""
+        scope: Any = self.scope
+        handling = endpoint.handle(scope, body)
+        try:
+            awaited = handling.send(None)
+        except StopIteration as end:
+            response, fault = end.value
+            if fault is None and response.has_plain_headers:
+                self._write(response)
+            else:
+                self._start_sending(endpoint, _ended(end.value))
+        else:
+            self._start_sending(endpoint, _whole(handling, awaited))
+
+    def _write(self, response: ApiResponse) -> None:
+        if self._default_headers is not self.server_state.default_headers:
+            self._default_headers = self.server_state.default_headers
+            self._default_head = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        self.transport.write(
+            b"%b%b%b%b" % (STATUS_LINE[response.status_code], self._default_head, response.plain_head, response.body)
+        )
+        self.server_state.total_requests += 1
+        self._start_idle_time()
+
+    def _start_sending(self, endpoint: OperationEndpoint, outcome: Awaitable[Outcome]) -> None:
+        """Send a response the usual way, which a fault needs and a response that is not ready."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await endpoint.send(*await outcome, scope, receive, send)
+
+        self.cycle = self._cycle_of(self.scope, self.transport, self.on_response_complete)
+        run: Any = app  # uvicorn has types of its own for what Starlette calls a scope
+        self._start_asgi_task(self.cycle, run)
 
     # Sending
 
+    def _start_idle_time(self) -> None:
+        """Start the time in which the next request must come. The timer outlives requests, as most come before."""
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for long enough."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
     def on_response_complete(self) -> None:
         """Go on with what the client sent meanwhile."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._start_idle_time()
         if self._unparsed and len(self.pipeline) < self._limits.max_pipelined:
             data, self._unparsed = self._unparsed, b""
             self._parse(data)
@@ -292,20 +424,9 @@ class LimitedProtocol(HttpToolsProtocol):
         scope |= {"method": "", "path": "", "raw_path": b"", "query_string": b"", "http_version": "1.1"}
         scope |= {"root_path": self.root_path, "extensions": {REFUSAL: refusal}}
         previous = next((each for each in (self.cycle, *self._earlier) if _is_pending(each)), None)
-        cycle = RequestResponseCycle(
-            scope=scope,
-            transport=_LingeringTransport(self.transport, self._linger),  # type: ignore[arg-type]  # all that it uses
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=lambda: None,
-        )
-        cycle.more_body = False
+        transport: Any = _LingeringTransport(self.transport, self._linger)
+        cycle = self._cycle_of(scope, transport, lambda: None)
+        cycle.keep_alive = False
         app: Any = self.app
         if previous is None:
             self._start_asgi_task(cycle, app)
@@ -313,6 +434,24 @@ class LimitedProtocol(HttpToolsProtocol):
             self._earlier = (*self._earlier, previous)
             self.pipeline.appendleft((cycle, app))
         self.cycle = cycle
+
+    def _cycle_of(self, scope: Any, transport: Any, on_response: Callable[[], None]) -> RequestResponseCycle:
+        """Return a request whose body is complete."""
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=on_response,
+        )
+        cycle.more_body = False
+        return cycle
 
     def _linger(self) -> None:
         """Close the connection when the client has had time to read the response."""
@@ -346,6 +485,37 @@ class _LingeringTransport:
         self.write = transport.write
         self.is_closing = transport.is_closing
         self.close = close
+
+
+async def _ended(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+async def _whole(coroutine: Coroutine[Any, Any, Outcome], awaited: Any) -> Outcome:
+    """Go on with a coroutine that has begun without a task, and return its result.
+
+    Args:
+        coroutine: The coroutine.
+        awaited: What it awaits first.
+    """
+    outcome: Outcome = await _continued(coroutine, awaited)
+    return outcome
+
+
+@types.coroutine
+def _continued(coroutine: Coroutine[Any, Any, Outcome], awaited: Any) -> Generator[Any, Any, Any]:
+    resume: Callable[[Any], Any]
+    while True:
+        try:
+            value = yield awaited
+        except BaseException as error:  # among them the cancellation, which the coroutine must see
+            resume, value = coroutine.throw, error
+        else:
+            resume = coroutine.send
+        try:
+            awaited = resume(value)
+        except StopIteration as end:
+            return end.value
 
 
 def _is_pending(cycle: RequestResponseCycle | None) -> bool:

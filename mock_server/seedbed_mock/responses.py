@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,6 +35,12 @@ _RAW_MOCK_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, va
 @lru_cache(16)
 def _content_type(media_type: str) -> tuple[bytes, bytes]:
     return b"content-type", media_type.encode("latin-1")
+
+
+@lru_cache(16)
+def _plain_head(media_type: str) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in (*_RAW_MOCK_HEADERS, _content_type(media_type))]
+    return b"".join([*lines, b"content-length: "])
 
 
 class ServiceError(Exception):
@@ -72,11 +78,22 @@ class ApiResponse(Response):
         self.body = body
         self.status_code = status
         self.background = None
-        self.raw_headers = [
-            *_RAW_MOCK_HEADERS,
-            _content_type(media_type),
-            (b"content-length", b"%d" % len(body)),
-        ]
+        self._media_type = media_type
+
+    @cached_property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # most responses are sent without
+        """The headers as a list, to which further ones can be added."""
+        return [*_RAW_MOCK_HEADERS, _content_type(self._media_type), (b"content-length", b"%d" % len(self.body))]
+
+    @property
+    def has_plain_headers(self) -> bool:
+        """Whether the response has no further headers than those of every response."""
+        return "raw_headers" not in self.__dict__
+
+    @property
+    def plain_head(self) -> bytes:
+        """The lines of the headers that every response has, and the empty line after them."""
+        return b"%b%d\r\n\r\n" % (_plain_head(self._media_type), len(self.body))
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send the response."""

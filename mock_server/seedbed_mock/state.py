@@ -280,6 +280,7 @@ class Service:
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         differences: Returns what the service behind a proxy does that the contract does not say.
         callback_is_due: Called with the time at which a callback is, or will be, due; the dispatcher sets it.
+        refuses_callback: Returns why no callback need be tried for a URL, empty if it must be; the dispatcher sets it.
         visible_after: How long after its creation recordInfo begins to know a task, in milliseconds.
         keys_as_sent: The configured keys by the value that the first header for keys usually has.
         creation_responses: What the response to an accepted request contains, by model.
@@ -330,6 +331,7 @@ class Service:
         self.held_callbacks: dict[str, deque[str]] = {}
         self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)
         self.callback_is_due: Callable[[int | None], None] = lambda _: None
+        self.refuses_callback: Callable[[str], str] = lambda _: ""
         self.differences: Callable[[], Iterable[Any]] = list
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)

@@ -258,6 +258,7 @@ def test_uvicorn_has_the_names_that_the_server_uses() -> None:
     ]
     names += ["connection_made", "data_received", "pause_writing", "_unset_keepalive_if_required", "_start_asgi_task"]
     names += ["self.cycle", "self.scope", "self.flow", "self.pipeline", "self.url", "self.headers", "self.access_log"]
+    names += ["on_body", "timeout_keep_alive_handler", "self.server_state.total_requests", "self.expect_100_continue"]
     names += ["self.timeout_keep_alive_task", "self.disconnected", "self.message_event", "self.response_complete"]
     missing = [name for name in names if name not in protocol]
     assert not missing, f"uvicorn {uvicorn.__version__} has changed: adapt seedbed_mock/protocol.py"

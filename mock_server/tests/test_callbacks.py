@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from seedbed_client import verify_callback
 from seedbed_mock import ControlError, ManualClock, MockServer, create_app, running
+from seedbed_mock.callbacks.targets import RefusedUrls
 from seedbed_schemas import default_contract, job_api
 from seedbed_schemas.openapi import example_of
 
@@ -405,3 +406,46 @@ def test_two_hundred_callbacks_to_hostile_receivers_do_not_block_the_loop() -> N
     assert len(listed) == TASKS
     assert seen == {kind: TASKS // len(KINDS) * attempts for kind, (_, attempts) in KINDS.items()}
     assert watchdog.blocked == []
+
+
+def test_after_many_refused_callbacks_to_a_url_the_next_are_refused_with_their_tasks(
+    server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seedbed_mock.callbacks.targets._MANY", 5)
+    url, other = "http://10.1.2.3/done", "http://10.1.2.3/other"
+    # The first one finds out that the URL is refused, and five more are refused when they are due.
+    for _ in range(6):
+        create(server, url)
+        server.advance(31)
+    at_once, later = create(server, url), create(server, other)
+    assert callback(server, at_once)["outcome"] == "refused"
+    assert callback(server, later)["outcome"] == "waiting"
+    reasons = {each["attempts"][0]["error"] for each in server.callbacks if each["url"] == url}
+    assert len(reasons) == 1
+    server.advance(31)
+    assert callback(server, later)["outcome"] == "refused"
+    entries = server.control("GET", "journal", kind="callback")["entries"]
+    assert [entry["target"] for entry in entries].count(url) < 7
+    assert at_once not in {entry["task_id"] for entry in entries}
+
+
+def test_a_url_that_is_no_longer_refused_gets_its_callbacks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, monotonic = RefusedUrls(), 0.0
+    monkeypatch.setattr("seedbed_mock.callbacks.targets.real_monotonic", lambda: monotonic)
+    refused.add("http://app.test/done", "no")
+    for _ in range(1000):
+        assert refused.reason_at_once("http://app.test/done") == ""
+        assert refused.reason("http://app.test/done") == "no"
+    monotonic = 59.0
+    # After 10 seconds a callback that is due asks again, while new tasks still take it as refused.
+    assert refused.reason("http://app.test/done") == ""
+    assert refused.reason_at_once("http://app.test/done") == "no"
+    assert refused.reason_at_once("http://other.test/done") == ""
+    monotonic = 60.0
+    assert refused.reason_at_once("http://app.test/done") == ""
+    refused.add("http://app.test/done", "no")
+    assert refused.reason_at_once("http://app.test/done") == "no"
+    refused.remove("http://app.test/done")
+    assert refused.reason_at_once("http://app.test/done") == ""

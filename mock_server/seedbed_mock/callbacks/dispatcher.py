@@ -148,6 +148,7 @@ class CallbackDispatcher:
         self._attempts: set[asyncio.Task[None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         service.callback_is_due = self.wake
+        service.refuses_callback = self._refused.reason_at_once
         if service.fleet:
             service.fleet.on_settle = self._settle
         self._unwatch = service.clock.watch(self._on_clock_advanced)
@@ -311,6 +312,8 @@ class CallbackDispatcher:
             raise
         if outcome.is_refused:
             self._refused.add(callback.url, outcome.error)
+        else:
+            self._refused.remove(callback.url)
         await self._record(task, at, outcome, body, round((real_monotonic() - started) * 1000))
 
     async def _give_back(self, task: Task, at: int) -> None:
@@ -332,23 +335,24 @@ class CallbackDispatcher:
         assert callback  # the store claims only tasks with a callback
         status, error = outcome.status, outcome.error
         attempt = DeliveryAttempt(at=at, duration=duration, status=status, error=error, is_refused=outcome.is_refused)
-        journal = self._service.spaces.named(task.space).journal
-        journal.add(
-            JournalEntry(
-                number=journal.next_number(),
-                at=at,
-                kind="callback",
-                operation="callback",
-                account=task.account,
-                target=callback.url,
-                request=truncated(body or callback_body(task, at, self._writer, self._service)),
-                status=status,
-                answer=error.encode(),
-                task_id=task.task_id,
-                attempt=callback.tries + 1,
-                duration=duration,
+        if not (outcome.is_refused and self._refused.reason_at_once(callback.url)):
+            journal = self._service.spaces.named(task.space).journal
+            journal.add(
+                JournalEntry(
+                    number=journal.next_number(),
+                    at=at,
+                    kind="callback",
+                    operation="callback",
+                    account=task.account,
+                    target=callback.url,
+                    request=truncated(body or callback_body(task, at, self._writer, self._service)),
+                    status=status,
+                    answer=error.encode(),
+                    task_id=task.task_id,
+                    attempt=callback.tries + 1,
+                    duration=duration,
+                )
             )
-        )
         now = self._service.now()
         lease = callback.due
 

@@ -16,6 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
+
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import SettingsError
 
@@ -48,6 +50,9 @@ _LARGEST_PORT = 65535
 _REMEMBERED_SECONDS = 10
 _MOST_REMEMBERED = 1000
 _LONGEST_REMEMBERED = 500
+_MANY = 1000
+"""As many refused callbacks to one URL as the journal has entries; nobody reads about more."""
+_MANY_SECONDS = 50
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Own patterns and not urlsplit, which repairs and accepts URLs that other parsers read differently.
@@ -181,14 +186,31 @@ class HostLookups:
             done.exception()
 
 
+class _Refusal(msgspec.Struct, gc=False):
+    """That no callback may be sent to a URL.
+
+    Attributes:
+        reason: Why.
+        until: Until when a callback to it needs no lookup, as monotonic time.
+        count: Number of callbacks that were refused since.
+    """
+
+    reason: str
+    until: float
+    count: int = 0
+
+
 class RefusedUrls:
     """The URLs to which no callback may be sent, so that the next callbacks to them cost no lookup.
 
     They are remembered for some seconds of real time only, since names move, and only so many.
+
+    After many callbacks to one URL, as in a load test with the URL of an example, the next ones are refused when their
+    tasks are created, which costs hardly anything.
     """
 
     def __init__(self) -> None:
-        self._refused: dict[str, tuple[float, str]] = {}
+        self._refused: dict[str, _Refusal] = {}
 
     def add(self, url: str, reason: str) -> None:
         """Note that no callback may be sent to a URL, and why."""
@@ -196,12 +218,28 @@ class RefusedUrls:
             return
         if len(self._refused) >= _MOST_REMEMBERED:
             self._refused.clear()
-        self._refused[url] = real_monotonic() + _REMEMBERED_SECONDS, reason
+        earlier = self._refused.get(url)
+        until = real_monotonic() + _REMEMBERED_SECONDS
+        self._refused[url] = _Refusal(reason, until, earlier.count if earlier else 0)
+
+    def remove(self, url: str) -> None:
+        """Note that a callback may be sent to a URL."""
+        self._refused.pop(url, None)
 
     def reason(self, url: str) -> str:
-        """Return why no callback may be sent to a URL, empty if that is not known now."""
-        until, reason = self._refused.get(url, (0.0, ""))
-        return reason if real_monotonic() < until else ""
+        """Return why the next callback to a URL is refused, empty if that is not known now."""
+        refusal = self._refused.get(url)
+        if refusal is None or real_monotonic() >= refusal.until:
+            return ""
+        refusal.count += 1
+        return refusal.reason
+
+    def reason_at_once(self, url: str) -> str:
+        """Return why no callback to a URL need be tried, empty if it must be."""
+        refusal = self._refused.get(url)
+        if refusal is None or refusal.count < _MANY or real_monotonic() >= refusal.until + _MANY_SECONDS:
+            return ""
+        return refusal.reason
 
 
 async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:

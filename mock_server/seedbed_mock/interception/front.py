@@ -92,7 +92,7 @@ class FrontedProtocol(LimitedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report a program that left after the handshake, as Node does when it does not trust the authority."""
-        if self.origin and self.scheme == "https" and self.cycle is None and not self._is_stopping:
+        if self.origin and self.scheme == "https" and not self.has_requested and not self._is_stopping:
             self._front.report_distrust(self.origin.name, "it left without a request", self.client_name)
         super().connection_lost(exc)
 

@@ -1,0 +1,154 @@
+"""Responses that are sent without a task of the event loop, which nobody can distinguish from the others."""
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seedbed_mock import MockServer, running
+from seedbed_schemas import default_contract, job_api, local
+from seedbed_schemas.openapi import example_of
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+CREATE = default_contract().operation
+RECORD = job_api().record_info
+GOOD = example_of(default_contract().part("request"))
+SECONDS = 20
+
+
+@pytest.fixture(name="server", scope="module", params=["memory", "file"])
+def make_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockServer]:
+    db = None if request.param == "memory" else tmp_path_factory.mktemp("direct") / "tasks.db"
+    with running(rate_limit="off", credits=10**6, clock="manual", db=db) as server:
+        yield server
+        assert not server.errors
+
+
+@pytest.fixture(name="cycles")
+def count_cycles(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return a function that returns how many requests went the usual way."""
+    counted: list[RequestResponseCycle] = []
+    usual = RequestResponseCycle.__init__
+
+    def count(cycle: RequestResponseCycle, *arguments: Any, **keywords: Any) -> None:
+        counted.append(cycle)
+        usual(cycle, *arguments, **keywords)
+
+    monkeypatch.setattr(RequestResponseCycle, "__init__", count)
+    return lambda: len(counted)
+
+
+def post(*lines: str, body: bytes | None = None, key: str = local.KEY) -> bytes:
+    body = json.dumps(GOOD).encode() if body is None else body
+    return head(CREATE.method, CREATE.path, f"Content-Length: {len(body)}", *lines, key=key) + body
+
+
+def head(method: str, target: str, *lines: str, key: str = local.KEY) -> bytes:
+    start = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {key}"]
+    return "\r\n".join([*start, *lines, "", ""]).encode()
+
+
+def exchange(server: MockServer, *pieces: bytes, responses: int = 1) -> list[tuple[bytes, bytes]]:
+    """Return the head and the body of each response to what is sent in these pieces."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    received, found = b"", list[tuple[bytes, bytes]]()
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces[:-1]:
+            connection.sendall(piece)
+            # The response on another connection shows that the server has read this piece.
+            exchange(server, REQUESTS["a balance"])
+        connection.sendall(pieces[-1])
+        while len(found) < responses:
+            while (match := re.match(rb"(.*?\r\n\r\n)", received, re.DOTALL)) is None:
+                received += connection.recv(65536)
+            length = re.search(rb"content-length: (\d+)", match[1])
+            assert length
+            end = match.end() + int(length[1])
+            while len(received) < end:
+                received += connection.recv(65536)
+            found.append((match[1], received[match.end() : end]))
+            received = received[end:]
+    assert received == b""
+    return found
+
+
+def comparable(response: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return a response without the second in which it was sent and the ID of its task."""
+    text, body = response
+    return re.sub(rb"date: .*?\r\n", b"", text), re.sub(rb'"taskId":"[^"]*"', b"", body)
+
+
+REQUESTS = {
+    "a task": post(),
+    "a task without a callback": post(body=json.dumps({k: v for k, v in GOOD.items() if k != "callBackUrl"}).encode()),
+    "no JSON": post(body=b"{"),
+    "nothing": post(body=b""),
+    "an invalid request": post(body=b'{"model": "' + GOOD["model"].encode() + b'"}'),
+    "an unknown model": post(body=b'{"model": "none"}'),
+    "a wrong key": post(key="wrong"),
+    "a fault in a header": post(f"{local.FAULT_HEADER}: 429"),
+    "a fault of the task": post(f"{local.FAULT_HEADER}: fail"),
+    "a delay": post(f"{local.FAULT_HEADER}: delay:0"),
+    "a malformed fault": post(f"{local.FAULT_HEADER}: nonsense"),
+    "a page of another origin": post("Origin: https://example.com"),
+    "a compressed body": post("Content-Encoding: gzip"),
+    "an unknown task": head(RECORD.method, f"{RECORD.path}?{RECORD.query}=none"),
+    "no task": head(RECORD.method, RECORD.path),
+    "a balance": head("GET", job_api().credit.path),
+}
+
+
+@pytest.mark.parametrize("request_sent", REQUESTS.values(), ids=REQUESTS)
+def test_a_response_is_the_same_whichever_way_it_is_sent(
+    server: MockServer, request_sent: bytes, cycles: Callable[[], int]
+) -> None:
+    server.reset()
+    before = cycles()
+    # The last one goes the usual way, since it comes after many others on one connection.
+    found = exchange(server, request_sent * 17, responses=17)
+    assert cycles() > before
+    assert {comparable(each) for each in found} == {comparable(found[0])}
+
+
+@pytest.mark.parametrize("name", ["a task", "no JSON", "an unknown model", "a wrong key", "a fault in a header"])
+@pytest.mark.parametrize("cut", [1, 40, -1], ids=str)
+def test_a_response_is_the_same_when_its_request_arrives_in_pieces(server: MockServer, name: str, cut: int) -> None:
+    server.reset()
+    (whole,) = exchange(server, REQUESTS[name])
+    (later,) = exchange(server, REQUESTS[name][:cut], REQUESTS[name][cut:])
+    assert comparable(later) == comparable(whole)
+
+
+@pytest.mark.parametrize("name", ["a task", "no JSON", "an unknown task", "a balance"])
+def test_a_request_that_arrives_whole_needs_no_task_of_the_event_loop(name: str, cycles: Callable[[], int]) -> None:
+    with running(rate_limit="off") as server:
+        exchange(server, REQUESTS[name])
+        before = cycles()
+        exchange(server, REQUESTS[name] * 3, responses=3)
+        assert cycles() == before
+
+
+def test_pipelined_requests_of_all_kinds_get_their_responses_in_order(server: MockServer) -> None:
+    server.reset()
+    kinds = [REQUESTS[name] for name in ("a task", "an unknown task", "a delay", "a balance", "a fault in a header")]
+    single = [comparable(exchange(server, each)[0])[0] for each in kinds]
+    lengths = [len(exchange(server, each)[0][1]) for each in kinds[1:2]]
+    found = exchange(server, b"".join(kinds) * 20, responses=len(kinds) * 20)
+    assert [comparable(each)[0] for each in found[1::5]] == single[1:2] * 20
+    assert [len(each[1]) for each in found[1::5]] == lengths * 20
+    codes = [json.loads(body)["code"] for _, body in found]
+    assert codes == codes[:5] * 20
+    assert codes[4] == 429
+    assert len({json.loads(body)["data"]["taskId"] for _, body in found[0::5]}) == 20
+
+
+def test_others_have_their_turn_before_a_client_with_many_requests(tmp_path: Path) -> None:
+    with running(rate_limit="off", credits=10**6, db=tmp_path / "tasks.db") as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as greedy:
+            greedy.sendall(REQUESTS["a balance"] * 2000)
+            assert exchange(server, REQUESTS["a balance"])
