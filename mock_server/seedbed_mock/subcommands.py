@@ -134,6 +134,12 @@ SUBCOMMANDS: Final = (
     Subcommand("clauses", "seedbed_schemas.cli:clauses", "List the clauses of a contract."),
     Subcommand("openapi", "seedbed_schemas.cli:openapi", "Write a contract as an OpenAPI document."),
     Subcommand(
+        "docs",
+        "seedbed_schemas.documentation:docs",
+        "Show the documentation, or find an error text in it.",
+        "0 done; 1 nothing is found; 2 there is no such topic",
+    ),
+    Subcommand(
         "har export", "seedbed_mock.recording.export:export", "Write the journal of a running server as a HAR file."
     ),
     Subcommand("accounts list", "seedbed_mock.cli:list_accounts", "List the accounts with their balances."),

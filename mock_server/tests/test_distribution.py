@@ -27,6 +27,8 @@ def test_the_wheel_contains_the_four_packages_with_their_data_and_no_tests(wheel
     assert not [name for name in names if "tests" in name or "benchmarks" in name]
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {name.rpartition("/")[2] for name in names if name.startswith("seedbed_schemas/docs/")} == pages
     data = (path for path in (ROOT / "schemas" / "seedbed_schemas").rglob("*.json"))
     assert {path.relative_to(ROOT / "schemas").as_posix() for path in data} <= set(names)
 
@@ -38,11 +40,13 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> No
         "server = seedbed_mock.running(task_seconds=0); running = server.__enter__();"
         "client = seedbed_client.SeedreamClient(running.url, running.key);"
         "task = client.generate('a hill'); print(len(client.download(task.result_urls[0])) > 1000);"
-        "client.close(); server.__exit__(None, None, None); print(seedbed_schemas.__file__)"
+        "client.close(); server.__exit__(None, None, None); print(seedbed_schemas.__file__);"
+        "from seedbed_schemas.documentation import topic_of; print(topic_of('cannot listen on x port 1: in use'))"
     )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}
     result = run([sys.executable, "-P", "-c", code], tmp_path, environment)
-    worked, place = result.stdout.split()
+    worked, place, topic = result.stdout.split()
+    assert topic == "troubleshooting#address-in-use"
     assert worked == "True"
     assert Path(place).is_relative_to(tmp_path)
 

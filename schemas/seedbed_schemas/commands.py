@@ -292,7 +292,7 @@ def error_lines(
         docs: As for :func:`fail`.
         more: Further members of the JSON object.
     """
-    topic = docs or topic_of(command)
+    topic = docs or topic_of(command, f"{text} {fix}")
     text, fix = _on_one_line(text), _on_one_line(fix)
     if is_json():
         sentence, own_fix = (text, fix) if fix else split_fix(text)
@@ -306,8 +306,13 @@ def error_lines(
     return lines
 
 
-def topic_of(command: str) -> str:
-    """Return the topic of the documentation about a command."""
+def topic_of(command: str, text: str) -> str:
+    """Return the topic of the documentation about an error text, or else about the command that prints it."""
+    from seedbed_schemas.documentation import entry_of  # it reads all pages, which only errors need
+
+    entry = entry_of(text)
+    if entry:
+        return entry.topic
     return f"commands#seedbed-{command.partition(' ')[0]}" if command else "commands"
 
 
