@@ -272,9 +272,7 @@ def _wait_for_child(child: int, reading: int) -> int:
         return 0
     if not has_spoken:
         os.kill(child, signal.SIGKILL)
-        commands.fail(
-            "serve", f"the server is not ready after {_START_SECONDS:g} seconds", docs="troubleshooting#background"
-        )
+        commands.fail("serve", f"the server is not ready after {_START_SECONDS:g} seconds")
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code > 0 else ExitCode.USAGE
 

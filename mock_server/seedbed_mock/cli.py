@@ -59,7 +59,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, CycloptsError):
         chain = error.command_chain or ()
         fix = f"See {' '.join(['seedbed', *chain])} --help."
-        return commands.fail(" ".join(chain), " ".join(str(error).split()), fix=fix)
+        text = " ".join(str(error).split())
+        # Most of these texts are those of cyclopts, which have no entries of their own.
+        return commands.fail(" ".join(chain), text, fix=fix, docs="troubleshooting#invalid-command-line")
     if isinstance(error, CommandError):
         return error.print()
     if not isinstance(error, OSError) or error.filename is not None or error.errno not in _OUTPUT_ERRORS:
@@ -68,7 +70,7 @@ def _report(error: Exception) -> int:
     # A reader such as head closes the pipe when it has seen enough, and needs no message.
     if error.errno == errno.EPIPE:
         return ExitCode.OUTPUT_CLOSED
-    return commands.fail("", f"cannot print to standard output: {error.strerror}", docs="troubleshooting#cannot-print")
+    return commands.fail("", f"cannot print to standard output: {error.strerror}")
 
 
 def _call(app: App, tokens: list[str]) -> object:

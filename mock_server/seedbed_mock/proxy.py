@@ -221,7 +221,7 @@ def proxy(
         listener = listen(options.host, options.port)
     except ListenError as error:
         advice = "Choose another --port or --host; --port 0 picks a free port."
-        return commands.fail("proxy", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
+        return commands.fail("proxy", f"{error}.", fix=advice)
     except (SettingsError, ContractError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         return commands.fail("proxy", sentence)

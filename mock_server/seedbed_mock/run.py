@@ -171,7 +171,7 @@ def run(
             verdict.apply(server)
         except ListenError as error:
             advice = "Choose another --port or --host."
-            return commands.fail("run", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
+            return commands.fail("run", f"{error}.", fix=advice)
         except (SettingsError, ContractError, StoreError, OSError) as error:
             sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
             return commands.fail("run", sentence)

@@ -109,9 +109,9 @@ def serve(
             advice = (
                 f"A server runs there in the background (PID {running.pid}); seedbed stop {server.option} stops it."
             )
-        return commands.fail("serve", f"{error}.", fix=advice, docs="troubleshooting#port-in-use")
+        return commands.fail("serve", f"{error}.", fix=advice)
     except BackgroundError as error:
-        return commands.fail("serve", str(error), docs="troubleshooting#background")
+        return commands.fail("serve", str(error))
     except (SettingsError, ContractError, StoreError, StoreUnavailableError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         return commands.fail("serve", sentence)
@@ -252,9 +252,7 @@ class _Place:
         except OSError as error:
             # The server is ready all the same.
             discard_output()
-            commands.warn(
-                "serve", f"cannot print to standard output: {error.strerror}", docs="troubleshooting#cannot-print"
-            )
+            commands.warn("serve", f"cannot print to standard output: {error.strerror}")
             print(banner, file=sys.stderr)
         if self._detachment and self.background:
             self._detachment.leave(self.background.log)

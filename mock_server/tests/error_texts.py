@@ -27,10 +27,10 @@ PACKAGES = (
     "contract_tests/seedbed_contract",
 )
 GENERATED = {"_client.py", "_runner.py", "_transport.py"}  # their texts are those of their async twins
-NAMED = {"fail", "warn", "error_lines"}
+NAMED = {"fail", "warn", "note", "error_lines"}
 """Functions that print an error of the command that their first argument names."""
 
-REPORTERS = {*NAMED, "_fail", "report", "complain", "print_error"}
+REPORTERS = {*NAMED, "_fail", "_report", "report", "complain", "print_error"}
 """Functions that print an error."""
 
 REASONS = {"problem", "reason", "sentence", "complaint", "refusal"}
@@ -192,8 +192,8 @@ def _calls(tree: ast.AST, function: ast.AST | None = None) -> list[tuple[ast.AST
 
 
 def pattern_of(text: str) -> str:
-    """Return a text as the page writes it: without the name of the command, on one line, and with ``…`` for parts."""
-    return _PREFIX.sub("", re.sub(rf"{PART}(?:{PART})+", PART, " ".join(text.split())))
+    """Return a text as the page writes it: on one line, without the name of the command and the period at its end."""
+    return _PREFIX.sub("", re.sub(rf"{PART}(?:{PART})+", PART, " ".join(text.split()))).rstrip(".")
 
 
 def is_worded(pattern: str) -> bool:

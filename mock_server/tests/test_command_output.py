@@ -51,7 +51,7 @@ def test_a_server_that_cannot_print_its_banner_serves() -> None:
         assert process.stderr.readline() == (
             "seedbed serve: cannot print to standard output: No space left on device.\n"
         )
-        assert process.stderr.readline() == "docs: troubleshooting#cannot-print\n"
+        assert process.stderr.readline() == "docs: troubleshooting#output\n"
         url = process.stderr.readline().split()[-1]
         assert httpx2.get(f"{url}/__seedbed/health", trust_env=False).status_code == 200
         process.send_signal(signal.SIGTERM)
@@ -200,6 +200,7 @@ def test_the_help_lists_all_commands_and_choices(
         "clauses",
         "credits",
         "derive",
+        "docs",
         "drill",
         "durations",
         "env",

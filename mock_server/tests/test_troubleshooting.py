@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from seedbed_mock.cli import make_app
+from seedbed_mock.subcommands import SUBCOMMANDS, Subcommand
 from seedbed_schemas import commands
 from seedbed_schemas.documentation import PART, Section, entry_of, explain, sections, topic_of
-from tests.error_texts import error_texts
+from tests.error_texts import PACKAGES, ROOT, error_texts
 
 ENTRIES = [section for section in sections().values() if section.texts]
 LISTED = [text for entry in ENTRIES for text in entry.texts]
@@ -32,10 +33,8 @@ def test_the_collector_follows_names_functions_and_choices() -> None:
     assert len(texts) > 500
     assert "another server listens there" in texts  # chosen by a condition
     assert "unknown effect …; valid effects: …" in texts  # raised
-    assert (
-        "Credits insufficient : Your current balance isn’t enough to run this request. Please top up to continue."
-        in (texts)
-    )
+    assert "task … failed with …: …" in texts  # worded by the exception itself
+    assert "Your call frequency is too high. Please try again later" in texts  # of a dialect
 
 
 @pytest.mark.parametrize("filled", ["x1", "/home/me/a b.json", "http://127.0.0.1:8721"])
@@ -98,6 +97,23 @@ def test_a_clause_is_explained_with_its_place_and_what_holds_it() -> None:
     assert "3000" in found.markdown
     assert "最大长度" in found.markdown
     assert "| **proven** |" in explain("code/402").markdown
+
+
+def test_every_topic_that_the_code_names_exists() -> None:
+    named = {
+        (path.name, topic)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for topic in re.findall(r"docs=\"([^\"]+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 2
+    assert {topic for _, topic in named if topic not in sections()} == set()
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=lambda each: each.name.replace(" ", "-"))
+def test_an_error_without_an_entry_names_a_page_that_exists(subcommand: Subcommand) -> None:
+    (line,) = commands.error_lines(subcommand.name, "xyzzy")[1:] or [""]
+    assert line.removeprefix("docs: ") in sections()
 
 
 def test_an_error_names_its_entry(capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,12 +308,11 @@ def error_lines(
 
 def topic_of(command: str, text: str) -> str:
     """Return the topic of the documentation about an error text, or else about the command that prints it."""
-    from seedbed_schemas.documentation import entry_of  # it reads all pages, which only errors need
+    from seedbed_schemas.documentation import entry_of, sections  # they read all pages, which only errors need
 
     entry = entry_of(text)
-    if entry:
-        return entry.topic
-    return f"commands#seedbed-{command.partition(' ')[0]}" if command else "commands"
+    section = f"commands#seedbed-{command.partition(' ')[0]}"
+    return entry.topic if entry else section if section in sections() else "commands"
 
 
 def describe_exception(error: BaseException) -> str:

@@ -163,7 +163,7 @@ class ControlledServer:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             sentence = f"cannot connect to {url} ({reason}); start the mock server with seedbed serve, or pass --url."
-            raise CommandError(sentence, ExitCode.RETRY, docs="troubleshooting#cannot-connect") from error
+            raise CommandError(sentence, ExitCode.RETRY) from error
         except ValueError as error:
             sentence = f"The server at {url} is not a mock server; pass --url, such as --url {local.BASE_URL}."
-            raise CommandError(sentence, docs="troubleshooting#not-a-mock-server") from error
+            raise CommandError(sentence) from error
