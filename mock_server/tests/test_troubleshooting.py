@@ -10,7 +10,7 @@ import pytest
 from seedbed_mock.cli import make_app
 from seedbed_mock.subcommands import SUBCOMMANDS, Subcommand
 from seedbed_schemas import commands
-from seedbed_schemas.documentation import PART, Section, entry_of, explain, sections, topic_of
+from seedbed_schemas.documentation import PART, DocsSection, entry_of, explain, sections, topic_of
 from tests.error_texts import PACKAGES, ROOT, error_texts
 
 ENTRIES = [section for section in sections().values() if section.texts]
@@ -54,7 +54,7 @@ def test_line_breaks_quotation_marks_and_other_lines_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.topic.partition("#")[2])
-def test_an_entry_has_causes_and_one_step(entry: Section) -> None:
+def test_an_entry_has_causes_and_one_step(entry: DocsSection) -> None:
     text = re.sub(r"```text\n.*?```", "", entry.markdown, flags=re.DOTALL)
     assert text.count("**Find out:**") == 1
     assert entry.step

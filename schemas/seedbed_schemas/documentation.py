@@ -35,6 +35,8 @@ _INSTALLED: Final = Path(__file__).parent / "docs"
 _CHECKOUT: Final = Path(__file__).parents[2] / "docs"
 _LONGEST_QUESTION: Final = 4000
 _WIDEST: Final = 110
+_ENTRY_LEVEL: Final = 3
+"""Level of the headings of entries on the page on troubleshooting; groups of entries are above it."""
 _HEADING: Final = re.compile(r"(#{1,6}) +(.+?) *#*$")
 _COMMENT: Final = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _LINK: Final = re.compile(r"\]\(([\w-]+)\.md(#[\w-]+)?\)")
@@ -58,7 +60,7 @@ class UnknownTopicError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class DocsSection:
     """A page or one of its sections.
 
     Attributes:
@@ -76,7 +78,7 @@ class Section:
     @property
     def texts(self) -> tuple[str, ...]:
         """The error texts of an entry of the page on troubleshooting; empty for other sections."""
-        is_entry = self.topic.startswith(f"{TROUBLESHOOTING}#") and self.level > 2  # noqa: PLR2004 (groups are level 2)
+        is_entry = self.topic.startswith(f"{TROUBLESHOOTING}#") and self.level == _ENTRY_LEVEL
         return tuple(line for block in _TEXTS.findall(self.markdown) for line in block.splitlines()) if is_entry else ()
 
     @property
@@ -85,28 +87,35 @@ class Section:
         found = _STEP.search(self.markdown)
         return " ".join(found[1].split()) if found else ""
 
+    @property
+    def own_text(self) -> str:
+        """The text without the sections inside of it."""
+        lines = self.markdown.splitlines()
+        end = next((line for line, *_ in list(_headings(lines))[1:]), len(lines))
+        return "\n".join(lines[:end])
+
     def to_json(self) -> dict[str, object]:
         """Return the section as a JSON object."""
         return {"topic": self.topic, "title": self.title, "markdown": self.markdown, "step": self.step}
 
 
 @cache
-def sections() -> dict[str, Section]:
+def sections() -> dict[str, DocsSection]:
     """Return every page and section by topic, pages before their sections."""
     folder = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
     return {
         section.topic: section
         for path in sorted(folder.glob("*.md"))
-        for section in _sections_of(path.stem, path.read_text(encoding="utf-8"))
+        for section in sections_of(path.stem, path.read_text(encoding="utf-8"))
     }
 
 
-def pages() -> list[Section]:
+def pages() -> list[DocsSection]:
     """Return the pages, ordered by name."""
     return [section for section in sections().values() if "#" not in section.topic]
 
 
-def section(topic: str) -> Section:
+def section(topic: str) -> DocsSection:
     """Return a page or section.
 
     Raises:
@@ -122,16 +131,16 @@ def section(topic: str) -> Section:
     raise UnknownTopicError(topic, near)
 
 
-def entry_of(text: str) -> Section | None:
+def entry_of(text: str) -> DocsSection | None:
     """Return the entry of an error text as it was printed, or ``None`` if no entry has it.
 
     The text may have the name of the command before it, other lines around it, and line breaks inside of it.
     """
     printed = _plain(text)
     best, most = None, 0
-    for pattern, entry in _patterns():
+    for pattern, entry in error_patterns():
         size = sum(map(len, pattern))
-        if size > most and _occurs(pattern, printed):
+        if size > most and occurs_in(pattern, printed):
             best, most = entry, size
     return best
 
@@ -142,7 +151,7 @@ def topic_of(text: str) -> str:
     return entry.topic if entry else TROUBLESHOOTING
 
 
-def search(words: str) -> list[Section]:
+def search(words: str) -> list[DocsSection]:
     """Return what the documentation says about some words: the entry of an error text, or the sections with the words.
 
     At most ten sections, the best first.
@@ -152,7 +161,7 @@ def search(words: str) -> list[Section]:
     wanted = set(re.findall(r"[\w-]{2,}", words.lower()))
     ranked = []
     for found in sections().values():
-        text = _own_text(found).lower()
+        text = found.own_text.lower()
         # Words in the heading count most; a section is better than the page around it.
         hits = sum(word in text for word in wanted) + 2 * sum(word in found.title.lower() for word in wanted)
         if hits and sum(word in text for word in wanted) * 2 > len(wanted):
@@ -160,7 +169,7 @@ def search(words: str) -> list[Section]:
     return [sections()[topic] for *_, topic in sorted(ranked)[:10]]
 
 
-def explain(question: str) -> Section:
+def explain(question: str) -> DocsSection:
     """Return what the documentation says about an error text, a code such as ``402``, a clause ID or a topic.
 
     Raises:
@@ -177,7 +186,7 @@ def explain(question: str) -> Section:
         raise
 
 
-def _clause(name: str) -> Section | None:
+def clause_section(name: str) -> DocsSection | None:
     """Return what is known about a clause of the contract: its value, its source and its rows on fidelity."""
     from seedbed_schemas.contract import default_contract  # errors are printed without a contract
     from seedbed_schemas.job_api import job_api  # as above
@@ -191,18 +200,19 @@ def _clause(name: str) -> Section | None:
     held = [row for row in rows if row.startswith("|") and f"`{name}`" in row]
     if held:
         lines += ["", "| Behaviour | Basis | Source | Held by |", "|---|---|---|---|", *held]
-    return Section(FIDELITY, name, 1, "\n".join(lines) + "\n")
+    return DocsSection(FIDELITY, name, 1, "\n".join(lines) + "\n")
 
 
-def _sections_of(page: str, text: str) -> Iterator[Section]:
+def sections_of(page: str, text: str) -> Iterator[DocsSection]:
+    """Yield a page and its sections, with links between pages as topics."""
     lines = _LINK.sub(r"](\1\2)", _COMMENT.sub("", text)).splitlines(keepends=True)
     headings = list(_headings(lines))
     taken: set[str] = set()
     for number, (line, level, title) in enumerate(headings):
         end = next((start for start, depth, _ in headings[number + 1 :] if depth <= level), len(lines))
-        anchor = _anchor(title, taken)
+        anchor = anchor_of(title, taken)
         topic = page if number == 0 else f"{page}#{anchor}"
-        yield Section(topic, title, level, "".join(lines[line:end]).rstrip() + "\n")
+        yield DocsSection(topic, title, level, "".join(lines[line:end]).rstrip() + "\n")
 
 
 def _headings(lines: list[str]) -> Iterator[tuple[int, int, str]]:
@@ -215,7 +225,7 @@ def _headings(lines: list[str]) -> Iterator[tuple[int, int, str]]:
             yield number, len(heading[1]), heading[2].replace("`", "")
 
 
-def _anchor(title: str, taken: set[str]) -> str:
+def anchor_of(title: str, taken: set[str]) -> str:
     """Return the anchor of a heading, as the site has it."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     first = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
@@ -227,15 +237,8 @@ def _anchor(title: str, taken: set[str]) -> str:
     return anchor
 
 
-def _own_text(found: Section) -> str:
-    """Return the text of a section without the sections inside of it."""
-    lines = found.markdown.splitlines()
-    end = next((line for line, *_ in list(_headings(lines))[1:]), len(lines))
-    return "\n".join(lines[:end])
-
-
 @cache
-def _patterns() -> tuple[tuple[tuple[str, ...], Section], ...]:
+def error_patterns() -> tuple[tuple[tuple[str, ...], DocsSection], ...]:
     """Return the constant parts of every error text, with its entry."""
     return tuple(
         (tuple(_plain(part) for part in text.split(PART)), entry)
@@ -249,7 +252,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", _NOISE.sub("", text[:_LONGEST_QUESTION])).lower()
 
 
-def _occurs(parts: tuple[str, ...], text: str) -> bool:
+def occurs_in(parts: tuple[str, ...], text: str) -> bool:
     """Return whether the parts occur in a text in their order. The time is linear, whatever the text is."""
     position = 0
     for part in parts:
@@ -271,8 +274,14 @@ def docs(topic: str | None = None, /, *, search_for: Words | None = None, json: 
     if search_for:
         words = " ".join(search_for)
         return _show_results(search(words), words, as_json=json)
+    if topic is None and json:
+        print_json({"topics": [{"topic": each.topic, "title": each.title} for each in sections().values()]})
+        return ExitCode.DONE
     if topic is None:
-        return _show_topics(as_json=json)
+        width = max(len(page.topic) for page in pages())
+        print("\n".join(f"{page.topic:<{width}}  {page.title}" for page in pages()))
+        print("\nShow one with seedbed docs TOPIC; find an error text with seedbed docs --search TEXT.")
+        return ExitCode.DONE
     try:
         found = _topic(topic)
     except UnknownTopicError as error:
@@ -290,23 +299,13 @@ def docs(topic: str | None = None, /, *, search_for: Words | None = None, json: 
     return ExitCode.DONE
 
 
-def _topic(name: str) -> Section:
+def _topic(name: str) -> DocsSection:
     """Return the section of a topic, a code or a clause; raise ``UnknownTopicError`` if there is none."""
     code = _CODE.fullmatch(name)
-    return sections().get(f"{TROUBLESHOOTING}#code-{code[1]}" if code else "") or _clause(name) or section(name)
+    return sections().get(f"{TROUBLESHOOTING}#code-{code[1]}" if code else "") or clause_section(name) or section(name)
 
 
-def _show_topics(*, as_json: bool) -> int:
-    if as_json:
-        print_json({"topics": [{"topic": each.topic, "title": each.title} for each in sections().values()]})
-        return ExitCode.DONE
-    width = max(len(page.topic) for page in pages())
-    print("\n".join(f"{page.topic:<{width}}  {page.title}" for page in pages()))
-    print("\nShow one with seedbed docs TOPIC; find an error text with seedbed docs --search TEXT.")
-    return ExitCode.DONE
-
-
-def _show_results(found: list[Section], words: str, *, as_json: bool) -> int:
+def _show_results(found: list[DocsSection], words: str, *, as_json: bool) -> int:
     if as_json:
         print_json({"results": [each.to_json() for each in found]})
     elif len(found) == 1:

@@ -96,7 +96,7 @@ def test_a_question_of_any_length_is_matched_in_few_steps(monkeypatch: pytest.Mo
         looked_at.append(len(text))
         return False
 
-    monkeypatch.setattr(documentation, "_occurs", occurs)
+    monkeypatch.setattr(documentation, "occurs_in", occurs)
     documentation.entry_of("cannot listen on " * 100_000)
     assert max(looked_at) <= 4000
 
