@@ -244,6 +244,21 @@ def check_access(scope: Scope, token: str, names: frozenset[str] = frozenset()) 
         )
 
 
+def check_loopback_access(scope: Scope, token: str, names: frozenset[str] = frozenset()) -> None:
+    """Check that the caller may use the endpoint for agents: on this machine only, and with the token if there is one.
+
+    The arguments are those of :func:`check_access`. Neither the token nor ``*`` among the names admits any host: the
+    endpoint runs commands.
+
+    Raises:
+        ForbiddenError: The caller has no access.
+    """
+    check_origin(address_of(scope), scope["headers"], names - {_ANY})
+    if not _is_local(scope):
+        raise ForbiddenError(403, "The endpoint for agents takes callers on this machine only.")
+    check_access(scope, token, names - {_ANY})
+
+
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
     """Return all values of a header: servers and browsers differ in which of several they use."""
     return [value.decode("latin-1").strip(" \t") for found, value in headers if found == name]

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from seedbed_mock import handlers
+from seedbed_mock.agents import AGENT_PATH, LazyEndpoint
 from seedbed_mock.asgi import OperationEndpoint
 from seedbed_mock.callbacks.auto_clock import AutoAdvance
 from seedbed_mock.callbacks.dispatcher import CallbackDispatcher
@@ -186,6 +187,7 @@ class _MockServiceApp(Starlette):
         others = self._others = OtherEndpoints(service, writer, [ServedPath(*each) for each in operations])
         control_api = self._control_api = ControlApi(service, dispatcher, [name for name, *_ in operations])
         self._service = service
+        agents = LazyEndpoint(self) if service.options.mcp else None
         super().__init__(
             routes=[
                 # The name of a model contains a slash, which is not encoded in the path.
@@ -195,6 +197,7 @@ class _MockServiceApp(Starlette):
                 ),
                 Route(f"{RESULTS}/{{name}}", others.result),
                 *dashboard_routes(self._open_dashboard),
+                *([Route(AGENT_PATH, agents)] if agents else []),
                 *control.routes(control_api, service.options.control_token or "", service.options.own_hosts),
             ],
             exception_handlers={HTTPException: others.unknown_path, Exception: others.internal_error},
@@ -202,9 +205,11 @@ class _MockServiceApp(Starlette):
         # The real service serves no path with a slash at its end, and a redirect would repeat the client's Host header.
         self.router.redirect_slashes = False
         self.state.service, self.state.dispatcher, self.state.dashboard = service, dispatcher, None
+        self.state.agents = agents
         self._auto = AutoAdvance(service, dispatcher) if service.options.clock == "auto" else None
         self.state.auto_advance = self._auto
         self.state.front = self._front = make_front(service, writer, self._respond) if make_front else None
+        control_api.is_proxy = self._front is not None and self._front.passes_date
 
     def _open_dashboard(self) -> Dashboard:
         # Imported with the first page: most servers are used by programs alone.
@@ -582,6 +587,8 @@ class SwappableApp:
         """End the streams of all pages, which would otherwise go on until the server has stopped waiting for them."""
         if self.app.state.dashboard:
             self.app.state.dashboard.close()
+        if self.app.state.agents:
+            self.app.state.agents.end()
 
     async def close(self) -> None:
         """Stop; a store on disk keeps the callbacks that are not delivered."""
@@ -599,6 +606,8 @@ async def _begin(app: Starlette, ports: frozenset[int]) -> None:
 
 
 async def _close(app: Starlette) -> None:
+    if app.state.agents:
+        await app.state.agents.close()
     if app.state.dashboard:
         app.state.dashboard.close()
     if isinstance(clock := app.state.service.clock, FollowingClock):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar, get_args
 
@@ -21,6 +22,7 @@ from seedbed_schemas.validation import printable
 from seedbed_mock.clock import Clock
 from seedbed_mock.durations import DurationProfile, parse_duration
 from seedbed_mock.settings import (
+    MISSING_AGENT_EXTRA,
     ClockKind,
     Egress,
     HttpStatus,
@@ -159,6 +161,7 @@ class ServerOptions:
         replay: Directory of recordings of seedbed proxy to answer from. No callback leaves this machine then.
         replay_speed: Pace of the replay; 2 is twice as fast as the recording.
         replay_strict: Refuse what is not recorded, instead of answering as the mock server.
+        mcp: Serve tools for coding agents at /__seedbed/mcp, for callers on this machine.
         accept_empty_callback: Take an empty or null callback URL for none, as "observed" always does.
         contract_patch: JSON Merge Patch (RFC 7396) for a contract: a file or, from Python, its content. It changes the
             contract of the model that its "title" names, otherwise the built-in one. Repeatable.
@@ -210,6 +213,7 @@ class ServerOptions:
     replay: Annotated[str | Path | None, PATH] = None
     replay_speed: float = 1
     replay_strict: bool = False
+    mcp: bool = False
     accept_empty_callback: bool = False
     contract_patch: Annotated[
         str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]],
@@ -263,9 +267,14 @@ class ServerOptions:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
         self._check_db()
         self._check_replay()
+        self._check_extras()
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
         _ = self.own_hosts, self.cors_origins
+
+    def _check_extras(self) -> None:
+        if self.mcp and find_spec("mcp") is None:
+            raise SettingsError(MISSING_AGENT_EXTRA)
 
     def _check_db(self) -> None:
         if not self.has_fleet:

@@ -124,6 +124,8 @@ def _check_workers(workers: int, options: ServerOptions, *, is_daemon: bool) -> 
         )
     if workers > 1 and not hasattr(os, "fork"):
         raise SettingsError("This system cannot run several workers; omit --workers.")
+    if workers > 1 and options.mcp:
+        raise SettingsError("The sessions of agents belong to one process; omit --mcp or --workers.")
     if workers > 1 and is_daemon:
         raise SettingsError(
             "Several workers do not run in the background; omit --daemon, or let a supervisor start them."

@@ -44,6 +44,10 @@ _LARGEST_PORT: Final = 65_535
 MOST_CREDITS: Final = 10**9
 
 
+MISSING_AGENT_EXTRA: Final = "The interface for agents is not installed; install it with pip install 'seedbed[mcp]'."
+"""What is said where the MCP SDK is missing."""
+
+
 class SettingsError(ValueError):
     """An option is invalid; the message says which values are valid."""
 

@@ -130,6 +130,12 @@ SUBCOMMANDS: Final = (
         "0 the server conforms; 1 there are findings that make the run fail; 2 the command line is invalid, or the run "
         "cannot say whether the server conforms; 3 internal error of the checker; 130 interrupted; 143 terminated",
     ),
+    Subcommand(
+        "mcp",
+        "seedbed_mock.agent_stdio:mcp",
+        "Serve tools for coding agents over standard input and output (MCP).",
+        "0 standard input has ended; 2 the extra is not installed, or invalid option; 130 interrupted; 143 terminated",
+    ),
     Subcommand("derive", "seedbed_schemas.cli:derive", "Derive a contract from a page of the vendor's documentation."),
     Subcommand("clauses", "seedbed_schemas.cli:clauses", "List the clauses of a contract."),
     Subcommand("openapi", "seedbed_schemas.cli:openapi", "Write a contract as an OpenAPI document."),

@@ -6,6 +6,7 @@ the routes and the OpenAPI document are generated from this table. The docstring
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -123,7 +124,12 @@ class ControlApi:
         service: Service to operate on.
         dispatcher: Dispatcher of its callbacks.
         operations: Names of the operations of the service.
+
+    Attributes:
+        is_proxy: Whether calls pass on to another service.
     """
+
+    is_proxy = False
 
     def __init__(self, service: Service, dispatcher: CallbackDispatcher, operations: Iterable[str]) -> None:
         self.service = self._service = service
@@ -136,7 +142,7 @@ class ControlApi:
         if service.fleet:
             await self._meet_spaces(service.fleet)
         names = [space.name for space in service.spaces.all()]
-        return Health("ok", __version__, service.dialect.title, names, len(service.errors))
+        return Health("ok", __version__, service.dialect.title, names, len(service.errors), self.is_proxy)
 
     async def _meet_spaces(self, fleet: Fleet) -> None:
         """Let the spaces come into being that only other servers know."""
@@ -446,6 +452,10 @@ class ControlOperation:
     response: type[Struct]
     query: type[Struct] = schemas.EmptyRequest
     body: type[Struct] = schemas.EmptyRequest
+
+    def matches(self, method: str, path: str) -> bool:
+        """Return whether a request below the prefix is one of this operation."""
+        return method == self.method and bool(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", self.path), path))
 
 
 OPERATIONS = (

@@ -181,7 +181,7 @@ _STATUSES: dict[type[Exception], int] = {
 def _error_response(error: Exception) -> Response:
     """Return the response for an error of the caller; raise any other error again."""
     if isinstance(error, ForbiddenError):
-        return _json_response(error.status, schemas.Problem(str(error)))
+        return refusal(error)
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
     if status is None:
         raise error
@@ -192,6 +192,11 @@ def _error_response(error: Exception) -> Response:
     if isinstance(error, _WrongMethodError):
         response.headers["allow"] = error.allowed
     return response
+
+
+def refusal(error: ForbiddenError) -> Response:
+    """Return the response to a caller without access."""
+    return _json_response(error.status, schemas.Problem(str(error)))
 
 
 def internal_error() -> Response:

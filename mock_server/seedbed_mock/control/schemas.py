@@ -189,6 +189,7 @@ class Health(msgspec.Struct, frozen=True):
     dialect: Annotated[str, Meta(description="Dialect of the responses.")]
     spaces: Annotated[list[str], Meta(description="Names of the spaces in use.")]
     errors: Annotated[int, Meta(description="Number of internal errors of the server; each of them is a bug.")]
+    upstream: Annotated[bool, Meta(description="Whether calls pass on to another service, as with a proxy.")]
 
 
 class ClockInfo(msgspec.Struct, frozen=True):
