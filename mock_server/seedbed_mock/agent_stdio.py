@@ -146,12 +146,12 @@ class StartedServers:
         """
         async with self._starting:
             if len(self._started) >= _MOST_SERVERS:
-                raise ToolError(f"{_MOST_SERVERS} servers run already.", "Stop one with stop_server.")
+                raise ToolError(f"{_MOST_SERVERS} servers run already.", fix="Stop one with stop_server.")
             options = _options_of(wanted)
             try:
                 server = await to_thread.run_sync(start_server, options)
             except (SettingsError, ListenError, ContractError) as error:
-                raise ToolError(one_line(str(error)), "Choose another value, or omit it.") from error
+                raise ToolError(one_line(str(error)), fix="Choose another value, or omit it.") from error
             door = HttpDoor(server.url, contracts=tuple(options.contracts))
             self._started[server.url] = server, door
         return door
@@ -167,7 +167,7 @@ class StartedServers:
         known = ", ".join(self._started) or "none"
         if url is None or url.rstrip("/") not in self._started:
             raise ToolError(
-                "This is not a server of start_server; other servers are not stopped.", f"Its servers: {known}."
+                "This is not a server of start_server; other servers are not stopped.", fix=f"Its servers: {known}."
             )
         server, _ = self._started.pop(url.rstrip("/"))
         with anyio.CancelScope(shield=True):
@@ -178,10 +178,10 @@ class StartedServers:
         """Return a server of this process, or a mock server that runs elsewhere on this machine."""
         if url is None and self._started:
             if len(self._started) > 1:
-                raise ToolError("Several servers run.", f"Pass the url of one: {', '.join(self._started)}.")
+                raise ToolError("Several servers run.", fix=f"Pass the url of one: {', '.join(self._started)}.")
             return next(iter(self._started.values()))[1]
         if (url := url or self._url) is None:
-            raise ToolError("No server runs.", "Call start_server, or pass the url of a server on this machine.")
+            raise ToolError("No server runs.", fix="Call start_server, or pass the url of a server on this machine.")
         if found := self._started.get(url.rstrip("/")):
             return found[1]
         door = HttpDoor(await LoopbackUrl.parse(url).connected(), token=self._token if url == self._url else "")
@@ -210,7 +210,7 @@ def _options_of(wanted: StartServer) -> ServerOptions:
     """
     # A file of scenarios is not taken: an unknown name would be the path of any file.
     if wanted.scenario is not None and wanted.scenario not in (known := shipped_scenarios()):
-        raise ToolError("There is no built-in scenario of this name.", f"Use one of {', '.join(known)}.")
+        raise ToolError("There is no built-in scenario of this name.", fix=f"Use one of {', '.join(known)}.")
     return ServerOptions(
         port=wanted.port,
         clock=wanted.clock,

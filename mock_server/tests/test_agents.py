@@ -359,7 +359,7 @@ async def test_other_contracts_dialects_and_forms_of_responses_work(tmp_path: Pa
 async def test_a_wrong_input_says_what_is_valid_and_has_no_effect() -> None:
     async with agent() as client:
         await call(client, "start_server")
-        for name, arguments in {
+        wrong: dict[str, dict[str, Any]] = {
             "create_task": {"prompt": "x"},
             "clock": {"advance_seconds": -1},
             "faults": {"action": "add"},
@@ -367,7 +367,8 @@ async def test_a_wrong_input_says_what_is_valid_and_has_no_effect() -> None:
             "start_server": {"scenario": "/etc/passwd"},
             "drill_program": {"command": []},
             "no_such_tool": {},
-        }.items():
+        }
+        for name, arguments in wrong.items():
             answer = await call(client, name, **arguments)
             assert not answer["ok"], name
             assert "Internal error" not in answer["summary"]
@@ -377,6 +378,16 @@ async def test_a_wrong_input_says_what_is_valid_and_has_no_effect() -> None:
         for _ in range(3):
             await call(client, "start_server")
         assert not (await call(client, "start_server"))["ok"]
+
+
+def test_the_tools_are_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.split("<!-- tools -->")[1].strip().splitlines() if "`" in line]
+    documented = {name.strip(" `"): place.strip() for name, _, place in rows[: len(TOOLS)]}
+    assert list(documented) == [each.name for each in TOOLS]
+    assert [name for name, place in documented.items() if place == "no"] == [
+        each.name for each in TOOLS if each.is_local
+    ]
 
 
 def test_the_tools_are_few_and_described() -> None:

@@ -40,7 +40,7 @@ class ToolError(Exception):
         untrusted: Foreign texts that explain it.
     """
 
-    def __init__(self, sentence: str, fix: str = "", **untrusted: Any) -> None:
+    def __init__(self, sentence: str, *, fix: str = "", **untrusted: Any) -> None:
         super().__init__(sentence)
         self.fix = fix
         self.untrusted = untrusted

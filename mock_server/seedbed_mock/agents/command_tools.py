@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from seedbed_schemas import job_api, shipped_contracts
+from seedbed_schemas import documentation, job_api, shipped_contracts
 from seedbed_schemas.contract import Contract, ContractError
-from seedbed_schemas.dialect import dialects
 
 from seedbed_mock.agents.answers import Answer, ToolError, one_line
 from seedbed_mock.agents.programs import clean_environment
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 
 _SHOWN: Final = 10
-_SHORTEST_QUOTE: Final = 8
 _KEY_VARIABLE: Final = "SEEDBED_API_KEY"
 _TIME_LIMIT_MARGIN: Final = 5
 """Seconds that a check has to write its report after its own time limit."""
@@ -57,7 +56,7 @@ def _report_of(finished: Finished, name: str) -> dict[str, Any]:
     except ValueError:
         raise ToolError(
             f"seedbed {name} could not do it (exit code {finished.code}).",
-            "See untrusted.errors for what it printed.",
+            fix="See untrusted.errors for what it printed.",
             errors=finished.errors[-1500:],
         ) from None
     return report
@@ -80,7 +79,7 @@ async def check_server(call: ToolCall, wanted: inputs.CheckServer) -> Answer:
     arguments = ["check", url, "--json", "-", "--quiet", f"--time-limit={limit:g}"]
     arguments += [f"--only={pattern}" for pattern in wanted.only]
     arguments += [f"--contract={wanted.contract}"] if wanted.contract else []
-    report = _report_of(await call.programs.run(arguments, environment, wanted.seconds, call.report), "check")
+    report = _report_of(await call.programs.run(arguments, environment, wanted.seconds, call.progress), "check")
     found, conforms = report["findings"], report["exit_code"] == 0
     return CheckAnswer(
         ok=True,
@@ -117,7 +116,7 @@ def _require_files(call: ToolCall) -> None:
         ToolError: It may not.
     """
     if not call.is_stdio:
-        raise ToolError("This endpoint reads no files.", "Use seedbed mcp for files, or pass the text.")
+        raise ToolError("This endpoint reads no files.", fix="Use seedbed mcp for files, or pass the text.")
 
 
 # Drill
@@ -165,7 +164,7 @@ def check_command(command: Sequence[str]) -> None:
             raise ToolError(
                 "The command has a word that can lead its calls past the mock server, or permits costs:"
                 f" {one_line(word, 60)}. Nothing was run.",
-                "Drill the program itself, without this word. If it needs it, the user can run seedbed drill.",
+                fix="Drill the program itself, without this word. If it needs it, the user can run seedbed drill.",
             )
 
 
@@ -174,7 +173,9 @@ async def drill_program(call: ToolCall, wanted: inputs.DrillProgram) -> Answer:
     check_command(wanted.command)
     known = shipped_scenarios()
     if unknown := [name for name in wanted.scenarios if name not in known]:
-        raise ToolError(f"There is no built-in scenario {one_line(unknown[0], 60)}.", f"Use one of {', '.join(known)}.")
+        raise ToolError(
+            f"There is no built-in scenario {one_line(unknown[0], 60)}.", fix=f"Use one of {', '.join(known)}."
+        )
     with tempfile.TemporaryDirectory(prefix="seedbed-mcp-") as folder:
         file = Path(folder) / "report.json"
         arguments = ["drill", "--egress=deny", f"--json={file}", f"--deadline={wanted.run_seconds:g}"]
@@ -184,7 +185,7 @@ async def drill_program(call: ToolCall, wanted: inputs.DrillProgram) -> Answer:
             [*arguments, "--", *wanted.command],
             clean_environment(os.environ, hides_secrets=True),
             wanted.seconds,
-            call.report,
+            call.progress,
         )
         output = file.read_text(encoding="utf-8") if file.exists() else ""
     report = _report_of(replace(finished, output=output), "drill")
@@ -228,23 +229,23 @@ def _drill_answer(report: Mapping[str, Any]) -> DrillAnswer:
 async def derive_contract(call: ToolCall, wanted: inputs.DeriveContract) -> Answer:
     """Run ``seedbed derive``."""
     if (wanted.page_path is None) == (wanted.page_text is None):
-        raise ToolError("The page is missing, or given twice.", "Pass either page_path or page_text.")
+        raise ToolError("The page is missing, or given twice.", fix="Pass either page_path or page_text.")
     if wanted.page_path or wanted.output_path:
         _require_files(call)
     if wanted.output_path and _is_taken(Path(wanted.output_path)):
-        raise ToolError("The file of output_path exists, and is not overwritten.", "Pass the path of a new file.")
+        raise ToolError("The file of output_path exists, and is not overwritten.", fix="Pass the path of a new file.")
     with tempfile.TemporaryDirectory(prefix="seedbed-mcp-") as folder:
         page = Path(wanted.page_path) if wanted.page_path else Path(folder) / "page.md"
         if wanted.page_text is not None:
             page.write_text(wanted.page_text, encoding="utf-8", errors="replace")
         arguments = ["derive", str(page.absolute())]
-        finished = await call.programs.run(arguments, clean_environment(os.environ), 60, call.report)
+        finished = await call.programs.run(arguments, clean_environment(os.environ), 60, call.progress)
     notes = [line.strip() for line in finished.errors.splitlines() if line.strip()]
     try:
         contract = Contract(msgspec.json.decode(finished.output))
     except (ContractError, ValueError):
         fix = "Pass the whole page with the parameters and the codes of the model, as Markdown, OpenAPI or JSON."
-        raise ToolError("No contract can be derived from this page.", fix, errors=notes[:_SHOWN]) from None
+        raise ToolError("No contract can be derived from this page.", fix=fix, errors=notes[:_SHOWN]) from None
     if wanted.output_path:
         _write_new(Path(wanted.output_path), finished.output)
     operation = contract.operation
@@ -275,7 +276,9 @@ def _write_new(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise ToolError(f"The contract cannot be written ({error.strerror}).", "Pass another output_path.") from error
+        raise ToolError(
+            f"The contract cannot be written ({error.strerror}).", fix="Pass another output_path."
+        ) from error
 
 
 # Explain
@@ -303,10 +306,8 @@ async def explain(call: ToolCall, wanted: inputs.Explain) -> Answer:
         )
     names = [*EFFECTS, *(each.id for contract in contracts for each in contract.clauses())]
     near = get_close_matches(text, names, 5, 0.5)
-    raise ToolError(
-        "Nothing is known about this text.",
-        f"Did you mean {', '.join(near)}?" if near else "Pass a code, the ID of a clause, an effect, or a whole error.",
-    )
+    fix = f"Did you mean {', '.join(near)}?" if near else "Pass a code, the ID of a clause, an effect or an error."
+    raise ToolError("Nothing is known about this text.", fix=fix)
 
 
 async def _contracts_of_server(call: ToolCall) -> tuple[Contract, ...]:
@@ -325,7 +326,12 @@ def _entries(text: str, contracts: Sequence[Contract]) -> Iterator[Entry]:
                 yield Entry("clause", clause.id, f"{clause.kind}: {value} ({clause.level})", "contract")
     if effect := EFFECTS.get(text.partition(";")[0].partition(" ")[0]):
         yield Entry("effect", effect.name, one_line(effect.__doc__ or "", 300), "faults")
-    yield from _messages(text)
+    with contextlib.suppress(documentation.UnknownTopicError):
+        found, is_error = documentation.explain(text), documentation.entry_of(text) is not None
+        step = f" Find out: {found.step}" if found.step else ""
+        about = re.sub(r"```text\n.*?```", "", found.markdown.partition("\n")[2], flags=re.DOTALL)
+        kind = "error" if is_error else "docs"
+        yield Entry(kind, found.title, f"{one_line(about, 500)}{step}", found.topic)
 
 
 def _codes(text: str, contracts: Sequence[Contract]) -> Iterator[Entry]:
@@ -336,21 +342,3 @@ def _codes(text: str, contracts: Sequence[Contract]) -> Iterator[Entry]:
         for code in contract.codes:
             if code.number == number:
                 yield Entry("code", str(number), f"{code.name}: {one_line(code.description, 300)}", "contract")
-    for dialect in dialects().values():
-        for name, case in dialect.cases.items():
-            codes = contracts[0].codes_by_name
-            known = {case.code, *case.also}
-            if number in known or any(codes[each].number == number for each in known if each in codes):
-                yield Entry("case", name, f"In {dialect.title}: {one_line(case.message, 200)}", "mock-server")
-
-
-def _messages(text: str) -> Iterator[Entry]:
-    """Yield the cases whose message a text is, with any details in the places of its placeholders."""
-    for dialect in dialects().values():
-        for name, case in dialect.cases.items():
-            for message in (case.message, *case.other_messages):
-                parts = [re.escape(part) for part in re.split(r"\{\w+\}", message)]
-                is_quoted = len(text) >= _SHORTEST_QUOTE and text in message
-                if is_quoted or (len("".join(parts)) > _SHORTEST_QUOTE and re.search(".{0,200}?".join(parts), text)):
-                    text = f"In {dialect.title}, code {case.code}: {one_line(message, 200)}"
-                    yield Entry("case", name, text, "mock-server")

@@ -241,13 +241,13 @@ class ToolSession:
 
     async def _run(self, context: ServerRequestContext[Any, Any], name: str, arguments: dict[str, Any]) -> Answer:
         if (tool := self._tools.get(name)) is None:
-            raise ToolError("There is no such tool.", f"The tools are {', '.join(self._tools)}.")
+            raise ToolError("There is no such tool.", fix=f"The tools are {', '.join(self._tools)}.")
         try:
             wanted = msgspec.convert(arguments, tool.takes)
         except msgspec.ValidationError as error:
             problem = re.sub(r" - at `\$\.(.+)`$", r" for \1", str(error)).removesuffix(" - at `$`")
             fields = ", ".join(each.name for each in msgspec.structs.fields(tool.takes))
-            raise ToolError(f"Invalid input: {for_display(problem)[:200]}.", f"The fields are {fields}.") from error
+            raise ToolError(f"Invalid input: {for_display(problem)[:200]}.", fix=f"The fields are {fields}.") from error
         call = toolbox.ToolCall(
             self._servers_of(context), self._programs, context.session.report_progress, is_stdio=self._is_stdio
         )

@@ -85,7 +85,7 @@ class Programs:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         seconds: float,
-        report: Callable[[float, float, str], Awaitable[None]],
+        progress: Callable[[float, float, str], Awaitable[None]],
     ) -> Finished:
         """Run ``seedbed`` with arguments in a process of its own, and return how it ended.
 
@@ -95,7 +95,7 @@ class Programs:
             arguments: What stands after ``seedbed``.
             environment: Environment of the process.
             seconds: Deadline, after which it is ended.
-            report: Takes the progress: the seconds so far, the deadline, and a sentence.
+            progress: Takes the progress: the seconds so far, the deadline, and a sentence.
 
         Raises:
             ToolError: The deadline has passed.
@@ -103,7 +103,7 @@ class Programs:
         async with self._places:
             process = await to_thread.run_sync(_start, arguments, environment)
             try:
-                return await self._watch(process, arguments[0], seconds, report)
+                return await self._watch(process, arguments[0], seconds, progress)
             finally:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(_end, process)
@@ -113,26 +113,26 @@ class Programs:
         process: subprocess.Popen[bytes],
         name: str,
         seconds: float,
-        report: Callable[[float, float, str], Awaitable[None]],
+        progress: Callable[[float, float, str], Awaitable[None]],
     ) -> Finished:
         started = time.monotonic()
 
-        async def tell() -> None:
+        async def announce() -> None:
             while True:
                 await anyio.sleep(_PROGRESS_SECONDS)
                 passed = round(time.monotonic() - started, 1)
-                await report(passed, seconds, f"seedbed {name} runs for {passed:.0f} s; it may take {seconds:g} s.")
+                await progress(passed, seconds, f"seedbed {name} runs for {passed:.0f} s; it may take {seconds:g} s.")
 
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
-                group.start_soon(tell)
+                group.start_soon(announce)
                 output, errors = await to_thread.run_sync(_read, process, abandon_on_cancel=True)
                 group.cancel_scope.cancel()
             text = errors.decode(errors="replace")[-_KEPT_ERRORS:]
             return Finished(process.returncode, output.decode(errors="replace"), text)
         raise ToolError(
             f"seedbed {name} did not end within {seconds:g} s and was stopped.",
-            "Pass a longer deadline, or let it do less.",
+            fix="Pass a longer deadline, or let it do less.",
         )
 
 

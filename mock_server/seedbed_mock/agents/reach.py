@@ -75,17 +75,17 @@ class LoopbackUrl:
             raise ToolError(
                 "The URL is not plain: it must not have a user, a query, a fragment, blanks, or characters that are"
                 " encoded or not ASCII.",
-                _FIX,
+                fix=_FIX,
             )
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ToolError("The URL is not valid.", _FIX) from None
+            raise ToolError("The URL is not valid.", fix=_FIX) from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-            raise ToolError("The URL is not that of an HTTP server.", _FIX)
+            raise ToolError("The URL is not that of an HTTP server.", fix=_FIX)
         if not _PATH.fullmatch(parts.path) or ".." in parts.path.split("/"):
-            raise ToolError("The path of the URL is not plain.", _FIX)
+            raise ToolError("The path of the URL is not plain.", fix=_FIX)
         addresses = _loopback_addresses(parts.hostname)
         return cls(parts.scheme, addresses, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/"))
 
@@ -102,7 +102,7 @@ class LoopbackUrl:
             except (OSError, TimeoutError):
                 continue
             return f"{self.scheme}://{netloc(address)}:{self.port}{self.path}"
-        raise ToolError(f"No server accepts connections on port {self.port}.", "Start it, or call start_server.")
+        raise ToolError(f"No server accepts connections on port {self.port}.", fix="Start it, or call start_server.")
 
 
 def _loopback_addresses(host: str) -> tuple[str, ...]:
@@ -115,18 +115,18 @@ def _loopback_addresses(host: str) -> tuple[str, ...]:
         return ("127.0.0.1", "::1")
     domains = (*job_api().domains, urlsplit(default_contract().operation.server).hostname or "")
     if any(f".{host}".rstrip(".").endswith(f".{domain}") for domain in domains):
-        raise ToolError("This is the host of the paid service, where calls cost money. Nothing was sent.", _FIX)
+        raise ToolError("This is the host of the paid service, where calls cost money. Nothing was sent.", fix=_FIX)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise ToolError(
             "The host is not an address of this machine: no other name than localhost is looked up, since a name can"
             " lead to a host that costs money. Nothing was sent.",
-            "Write the address as 127.0.0.1, [::1] or localhost.",
+            fix="Write the address as 127.0.0.1, [::1] or localhost.",
         ) from None
     address = getattr(address, "ipv4_mapped", None) or address
     if not address.is_loopback or "%" in host:
-        raise ToolError("The host is not this machine, and may cost money. Nothing was sent.", _FIX)
+        raise ToolError("The host is not this machine, and may cost money. Nothing was sent.", fix=_FIX)
     return (str(address),)
 
 
@@ -192,9 +192,9 @@ class Door(ABC):
             fix = "untrusted.reason says what is wrong."
             if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 fix = "The user sets the token of this server with seedbed mcp --control-token."
-            raise ToolError(f"The server refuses this with HTTP {error.status}.", fix, reason=str(error)) from error
+            raise ToolError(f"The server refuses this with HTTP {error.status}.", fix=fix, reason=str(error)) from error
         except ValueError as error:
-            raise ToolError(f"The server at {self.url} is not a mock server of this version.", _FIX) from error
+            raise ToolError(f"The server at {self.url} is not a mock server of this version.", fix=_FIX) from error
         return found
 
 
@@ -234,7 +234,7 @@ class HttpDoor(Door):
                 return await to_thread.run_sync(exchange, abandon_on_cancel=True)
         except (OSError, http.client.HTTPException) as error:  # also of a timeout
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise ToolError(f"The server at {self.url} does not respond ({reason}).", "Start it again.") from error
+            raise ToolError(f"The server at {self.url} does not respond ({reason}).", fix="Start it again.") from error
 
     async def check_mock_server(self) -> None:
         """Check that calls to this server cost nothing.
@@ -243,7 +243,7 @@ class HttpDoor(Door):
             ToolError: It is not a mock server, or it passes calls on to another service.
         """
         if await self.passes_on() is None:
-            raise ToolError(f"The server at {self.url} is not a mock server of Seedbed.", _FIX)
+            raise ToolError(f"The server at {self.url} is not a mock server of Seedbed.", fix=_FIX)
 
     async def passes_on(self) -> bool | None:
         """Return ``False`` for a mock server, and ``None`` for a server that is none.
@@ -258,7 +258,7 @@ class HttpDoor(Door):
             raise ToolError(
                 f"The server at {self.url} passes calls on to another service, where they may cost credits."
                 " Nothing was sent to it.",
-                "Use a server of start_server or seedbed serve instead.",
+                fix="Use a server of start_server or seedbed serve instead.",
             )
         return False
 
@@ -317,7 +317,7 @@ class AppDoor(Door):
         with contextlib.suppress(Exception):
             await self._app(scope, receive, send)
         if not sent:
-            raise ToolError("The server closes the connection without a response.", "A fault rule may do this.")
+            raise ToolError("The server closes the connection without a response.", fix="A fault rule may do this.")
         found = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]}
         return Reply(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
 

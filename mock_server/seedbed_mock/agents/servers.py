@@ -62,10 +62,10 @@ def load_contract(path: str) -> Contract:
     try:
         return Contract.load(Path(path))
     except OSError as error:
-        raise ToolError(f"The contract cannot be read ({error.strerror}).", "Pass the path of a file.") from error
+        raise ToolError(f"The contract cannot be read ({error.strerror}).", fix="Pass the path of a file.") from error
     except ContractError as error:
         fix = "Make one with derive_contract and its output_path."
-        raise ToolError("The file is not a contract.", fix, reason=str(error)) from error
+        raise ToolError("The file is not a contract.", fix=fix, reason=str(error)) from error
 
 
 class OwnServer:
@@ -85,7 +85,7 @@ class OwnServer:
         if url is not None and url.rstrip("/") != self._door.url:
             raise ToolError(
                 "This endpoint acts on its own server, and calls no other one.",
-                "Omit the url, or use seedbed mcp for several servers.",
+                fix="Omit the url, or use seedbed mcp for several servers.",
             )
         return self._door
 
@@ -96,8 +96,8 @@ class OwnServer:
 
     async def start(self, _: StartServer) -> Door:
         """Refuse: this server runs already."""
-        raise ToolError("This endpoint starts no servers.", "Use seedbed mcp, or this server.")
+        raise ToolError("This endpoint starts no servers.", fix="Use seedbed mcp, or this server.")
 
     async def stop(self, _: str | None) -> str:
         """Refuse: the user stops this server."""
-        raise ToolError("This endpoint stops no servers.", "The user stops it.")
+        raise ToolError("This endpoint stops no servers.", fix="The user stops it.")

@@ -51,13 +51,13 @@ class ToolCall:
     Attributes:
         servers: Finds the server.
         programs: Runs commands as processes.
-        report: Takes the progress: how far it is, the end, and a sentence.
+        progress: Takes the progress: how far it is, the end, and a sentence.
         is_stdio: Whether the caller has started this process, so that it may use its files and run programs.
     """
 
     servers: Servers
     programs: Programs
-    report: Callable[[float, float, str], Awaitable[None]]
+    progress: Callable[[float, float, str], Awaitable[None]]
     is_stdio: bool = True
 
 
@@ -88,7 +88,7 @@ async def create_task(call: ToolCall, wanted: inputs.CreateTask) -> Answer:
     door = await call.servers.door(wanted.url)
     model = wanted.model or next(iter(door.contracts))
     if (contract := door.contracts.get(model)) is None:
-        raise ToolError("The server has no such model.", f"Its models: {', '.join(door.contracts)}.")
+        raise ToolError("The server has no such model.", fix=f"Its models: {', '.join(door.contracts)}.")
     operation = contract.operation
     request = example_of(contract.part("request")) if wanted.request is None else wanted.request
     mark = f"seedbed-mcp/{token_hex(6)}"
@@ -136,7 +136,7 @@ async def _follow(call: ToolCall, door: Door, task_id: str, wanted: inputs.Creat
         if wanted.follow == "advance" and task["ends"] is not None:
             await door.control("POST", "clock", {"advance": max((task["ends"] - now) / 1000, _LEAST_TURN)})
             continue
-        await call.report(passed, wanted.seconds, f"The task is {task['state']}.")
+        await call.progress(passed, wanted.seconds, f"The task is {task['state']}.")
         await anyio.sleep(_POLL_SECONDS)
         if task["ends"] is None:
             # With --progress polls:N, only polls move it on.
@@ -220,7 +220,7 @@ async def read_journal(call: ToolCall, wanted: inputs.ReadJournal) -> Answer:
     if wanted.number is not None:
         found = await door.control("GET", "journal", before=wanted.number + 1, limit=1)
         if not found["entries"] or found["entries"][0]["number"] != wanted.number:
-            raise ToolError("The journal has no such call.", "Call journal without a number for the latest calls.")
+            raise ToolError("The journal has no such call.", fix="Call journal without a number for the latest calls.")
         return await _explained(door, found["entries"][0])
     if wanted.last_refused:
         return await _last_refused(door, wanted)
@@ -312,14 +312,14 @@ def _diagnosis(entry: Mapping[str, Any], fields: list[str]) -> tuple[str, str]:
         )
     if entry["kind"] == "unmatched":
         nearest = entry["nearest"]
-        sentence = f"{name} matches no operation" + (f"; it was likely meant for {nearest}." if nearest else ".")
-        return sentence, "Correct the path and the method; untrusted.reason says what is wrong with them."
+        summary = f"{name} matches no operation" + (f"; it was likely meant for {nearest}." if nearest else ".")
+        return summary, "Correct the path and the method; untrusted.reason says what is wrong with them."
     if fields:
-        sentence = f"{name} was refused with code {entry['code']}: it breaks the contract in {', '.join(fields)}."
-        return sentence, "Change these fields as broken.demand says."
+        summary = f"{name} was refused with code {entry['code']}: it breaks the contract in {', '.join(fields)}."
+        return summary, "Change these fields as broken.demand says."
     if entry["handler"]:
-        sentence = f"{name} was refused with code {entry['code']}; case {entry['case']}, handler {entry['handler']}."
-        return sentence, "untrusted.reason says why, and what to do."
+        summary = f"{name} was refused with code {entry['code']}; case {entry['case']}, handler {entry['handler']}."
+        return summary, "untrusted.reason says why, and what to do."
     return f"{name} succeeded with code {entry['code']}.", ""
 
 
@@ -331,7 +331,7 @@ async def change_faults(call: ToolCall, wanted: inputs.ChangeFaults) -> Answer:
     needed = {"add": wanted.rules, "remove": wanted.number, "play_scenario": wanted.scenario}
     if wanted.action in needed and not needed[wanted.action]:
         field = {"add": "rules", "remove": "number"}.get(wanted.action, "scenario")
-        raise ToolError(f"The action {wanted.action} needs the field {field}.", f"Pass {field}, too.")
+        raise ToolError(f"The action {wanted.action} needs the field {field}.", fix=f"Pass {field}, too.")
     door = await call.servers.door(wanted.url)
     listed = await {
         "list": lambda: door.control("GET", "faults"),
