@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 
 _SHOWN: Final = 10
+_AFTER_FINDINGS: Final = "Correct the server; explain shows what a clause demands."
+_AFTER_NOTHING: Final = "Pass more seconds, a server whose clock is real and not manual, and a balance for 60 tasks."
 _KEY_VARIABLE: Final = "SEEDBED_API_KEY"
 _TIME_LIMIT_MARGIN: Final = 5
 """Seconds that a check has to write its report after its own time limit."""
@@ -85,7 +87,7 @@ async def check_server(call: ToolCall, wanted: inputs.CheckServer) -> Answer:
         ok=True,
         summary=f"The server {'conforms' if conforms else 'does not conform, or this is not certain'}: "
         f"{len(found)} findings, {report['requests']} requests, {report['tasks']} tasks, {report['seconds']:.0f} s.",
-        fix=_advice(report, conforms=conforms),
+        fix="" if conforms else _AFTER_FINDINGS if found else _AFTER_NOTHING,
         cut=[f"{len(found) - _SHOWN} more findings; correct these first, or pass only."] if len(found) > _SHOWN else [],
         conforms=conforms,
         findings=[ClauseFinding(each["check"], each["clause"], each["level"]) for each in found[:_SHOWN]],
@@ -99,14 +101,6 @@ async def check_server(call: ToolCall, wanted: inputs.CheckServer) -> Answer:
             "not_checked": [] if conforms else report["not_checked"][:_SHOWN],
         },
     )
-
-
-def _advice(report: Mapping[str, Any], *, conforms: bool) -> str:
-    if conforms:
-        return ""
-    if report["findings"]:
-        return "Correct the server; explain shows what a clause demands."
-    return "Pass more seconds, a server whose clock is real and not manual, and a balance for some 60 tasks."
 
 
 def _require_files(call: ToolCall) -> None:
@@ -232,8 +226,6 @@ async def derive_contract(call: ToolCall, wanted: inputs.DeriveContract) -> Answ
         raise ToolError("The page is missing, or given twice.", fix="Pass either page_path or page_text.")
     if wanted.page_path or wanted.output_path:
         _require_files(call)
-    if wanted.output_path and _is_taken(Path(wanted.output_path)):
-        raise ToolError("The file of output_path exists, and is not overwritten.", fix="Pass the path of a new file.")
     with tempfile.TemporaryDirectory(prefix="seedbed-mcp-") as folder:
         page = Path(wanted.page_path) if wanted.page_path else Path(folder) / "page.md"
         if wanted.page_text is not None:
@@ -267,10 +259,6 @@ async def derive_contract(call: ToolCall, wanted: inputs.DeriveContract) -> Answ
     )
 
 
-def _is_taken(path: Path) -> bool:
-    return path.exists()
-
-
 def _write_new(path: Path, text: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -290,8 +278,9 @@ async def explain(call: ToolCall, wanted: inputs.Explain) -> Answer:
         _require_files(call)
         contracts: tuple[Contract, ...] = (load_contract(wanted.contract),)
     else:
-        door_contracts = await _contracts_of_server(call)
-        contracts = door_contracts or shipped_contracts()
+        contracts = shipped_contracts()
+        with contextlib.suppress(ToolError):  # without a server, the shipped contracts are explained
+            contracts = tuple((await call.servers.door(None)).contracts.values())
     text = wanted.text.strip()
     entries = list(dict.fromkeys(_entries(text, contracts)))
     if entries:
@@ -308,13 +297,6 @@ async def explain(call: ToolCall, wanted: inputs.Explain) -> Answer:
     near = get_close_matches(text, names, 5, 0.5)
     fix = f"Did you mean {', '.join(near)}?" if near else "Pass a code, the ID of a clause, an effect or an error."
     raise ToolError("Nothing is known about this text.", fix=fix)
-
-
-async def _contracts_of_server(call: ToolCall) -> tuple[Contract, ...]:
-    try:
-        return tuple((await call.servers.door(None)).contracts.values())
-    except ToolError:
-        return ()
 
 
 def _entries(text: str, contracts: Sequence[Contract]) -> Iterator[Entry]:

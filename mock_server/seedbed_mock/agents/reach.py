@@ -254,19 +254,15 @@ class HttpDoor(Door):
         reply = await self.send("GET", f"{CONTROL_ROOT}/health", self.control_headers())
         if local.MARK_HEADER.lower() not in reply.headers:
             return None
-        if _is_proxy(reply):
+        is_proxy = False
+        with contextlib.suppress(ValueError, AttributeError):
+            is_proxy = reply.status == HTTPStatus.OK and json.loads(reply.body).get("upstream") is not False
+        if is_proxy:
             raise ToolError(
                 f"The server at {self.url} passes calls on to another service, where they may cost credits."
                 " Nothing was sent to it.",
                 fix="Use a server of start_server or seedbed serve instead.",
             )
-        return False
-
-
-def _is_proxy(reply: Reply) -> bool:
-    try:
-        return json.loads(reply.body).get("upstream") is not False and reply.status == HTTPStatus.OK
-    except (ValueError, AttributeError):
         return False
 
 
