@@ -175,19 +175,20 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._leave_direct()
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
-                self._leave_direct()
-                self._check_head_size(len(piece))
+                if self._direct:
+                    self._leave_direct()
+                if self._is_in_head:
+                    self._check_head_size(len(piece))
         if self._is_in_head:
             self._arm(self._started + self._limits.header_timeout)
         elif self._is_in_request:
             self._arm(self._started + self._limits.request_timeout)
 
     def _check_head_size(self, added: int) -> None:
-        if self._is_in_head:
-            self._head_size += added
-            if self._head_size > self._limits.max_header_bytes:
-                problem = f"the headers are larger than {self._limits.max_header_bytes} bytes"
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)
+        self._head_size += added
+        if self._head_size > self._limits.max_header_bytes:
+            problem = f"the headers are larger than {self._limits.max_header_bytes} bytes"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)
 
     def _head_without_upgrade(self) -> bytes:
         """Return the head of the request that was just parsed, without its offer, for a new parser."""
