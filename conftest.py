@@ -2,7 +2,9 @@
 
 import gc
 import signal
+from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # How long a test takes says more of the machine than of the code. In CI, Hypothesis's own profile says the same.
@@ -19,3 +21,19 @@ def pytest_collection_finish() -> None:
     """Keep the collected tests out of later collections of garbage, each of which would walk over all of them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that differ from earlier ones in their parameters only, which run the same lines once more."""
+    seen: Counter[tuple[object, str]] = Counter()
+    for item in items:
+        if isinstance(item, pytest.Function):
+            test = (item.parent, item.originalname)
+            seen[test] += 1
+            if seen[test] > _MEASURED:
+                item.add_marker("repeated")
+
+
+_MEASURED = 3
+"""How many tests of one function are run with coverage, which takes longer than the tests themselves."""

@@ -22,11 +22,21 @@ from typing import Any, Final
 import costs
 import httpx2
 from history import append_run, compared
-from load import SERVER_CORE, Load, resident_megabytes, send_load
+from load import LOAD_CORE, SERVER_CORE, Load, resident_megabytes, send_load
 from report import Row, write_page
 from seedbed_schemas import job_api, local
 from sides import free_port
-from subjects import CONTRACT, HEADERS, REQUEST, WITHOUT_CALLBACK, Subject, bare, installed_peers, seedbed
+from subjects import (
+    CONTRACT,
+    HEADERS,
+    REQUEST,
+    WITHOUT_CALLBACK,
+    Subject,
+    bare,
+    installed_peers,
+    seedbed,
+    seedbed_with_redis,
+)
 
 RECORD: Final = job_api().record_info
 BASELINE: Final = "bare Starlette"
@@ -63,29 +73,40 @@ def cases() -> list[Case]:
         seedbed("Seedbed, SQLite", database="tasks.db"),
         seedbed("Seedbed, tasks of 0 s", "--task-seconds", "0"),
     )
+    shared = [seedbed_with_redis("Seedbed, Redis")] if shutil.which("redis-server") else []
     return [
         Case(
             "createTask as on the page, with callBackUrl",
             "createTask",
             REQUEST,
-            (*bares, ours, sqlite, instant, *peers),
+            (*bares, ours, sqlite, *shared, instant, *peers),
         ),
         Case("createTask without callBackUrl", "createTask", WITHOUT_CALLBACK, (*bares, ours, sqlite, instant, *peers)),
-        Case("recordInfo", "recordInfo", REQUEST, (ours, *bares, sqlite)),
+        Case("recordInfo", "recordInfo", REQUEST, (ours, *bares, sqlite, *shared)),
     ]
 
 
 @contextlib.contextmanager
 def started(subject: Subject, folder: Path) -> Iterator[tuple[str, int, float]]:
     """Run a server while the block runs; yield its URL, its process ID and the seconds until its first response."""
-    port, began = free_port(), time.perf_counter()
-    command = ["taskset", "-c", SERVER_CORE, *subject.command(port, folder)]
-    # Some servers are started by a script, so the whole group is stopped.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
+    with contextlib.ExitStack() as stack:
+        for program in subject.programs(folder):
+            stack.enter_context(_process(LOAD_CORE, program))
+        port, began = free_port(), time.perf_counter()
+        process = stack.enter_context(_process(SERVER_CORE, subject.command(port, folder)))
         url = f"http://{local.HOST}:{port}"
         _await_response(subject, url, process)
         yield url, process.pid, time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _process(core: str, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on one core while the block runs."""
+    command = ["taskset", "-c", core, *command]
+    # Some servers are started by a script, so the whole group is stopped.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

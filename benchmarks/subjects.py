@@ -10,6 +10,7 @@ from typing import Any, Final
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.dialect import dialects
 from seedbed_schemas.openapi import example_of, openapi_document
+from sides import free_port
 
 CONTRACT: Final = default_contract()
 FIELDS: Final = job_api().fields
@@ -50,6 +51,7 @@ class Subject:
         path: Path that creates a task.
         adapt: Returns the request of the job API in the form of this server.
         plays_tasks: Whether it has records that can be queried.
+        programs: Returns the command lines of the servers that it uses, given its empty directory.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Subject:
     path: str = CONTRACT.operation.path
     adapt: Callable[[dict[str, Any]], object] = dict
     plays_tasks: bool = False
+    programs: Callable[[Path], list[list[str]]] = lambda _: []
 
 
 def seedbed(name: str, *options: str, database: str = "") -> Subject:
@@ -67,6 +70,22 @@ def seedbed(name: str, *options: str, database: str = "") -> Subject:
         return [*_SERVE, "--port", str(port), *options, *store]
 
     return Subject(name, command, plays_tasks=True)
+
+
+def seedbed_with_redis(name: str, *options: str) -> Subject:
+    """Return the mock server with its tasks in a Redis server, which writes them to disk once a second."""
+
+    def programs(folder: Path) -> list[list[str]]:
+        port = str(free_port())
+        (folder / "redis.port").write_text(port)
+        settings = ["--bind", local.HOST, "--port", port, "--dir", str(folder), "--save", ""]
+        return [["redis-server", *settings, "--appendonly", "yes", "--appendfsync", "everysec"]]
+
+    def command(port: int, folder: Path) -> list[str]:
+        url = f"redis://{local.HOST}:{(folder / 'redis.port').read_text()}/0"
+        return [*_SERVE, "--port", str(port), *options, "--db", url]
+
+    return Subject(name, command, plays_tasks=True, programs=programs)
 
 
 def bare(name: str, kind: str) -> Subject:

@@ -175,18 +175,19 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._leave_direct()
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
-                if self._direct:
-                    self._leave_direct()
-                if self._is_in_head:
-                    self._check_head_size(len(piece))
+                self._end_piece(len(piece))
         if self._is_in_head:
             self._arm(self._started + self._limits.header_timeout)
         elif self._is_in_request:
             self._arm(self._started + self._limits.request_timeout)
 
-    def _check_head_size(self, added: int) -> None:
-        self._head_size += added
-        if self._head_size > self._limits.max_header_bytes:
+    def _end_piece(self, size: int) -> None:
+        if self._direct:
+            self._leave_direct()
+        elif self._is_in_head:
+            self._head_size += size
+            if self._head_size <= self._limits.max_header_bytes:
+                return
             problem = f"the headers are larger than {self._limits.max_header_bytes} bytes"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)
 
