@@ -12,6 +12,9 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 if settings.get_current_profile_name() == "default":
     settings.load_profile("untimed")
 
+_MEASURED = 3
+"""How many tests of one function .ci/run runs with coverage, which takes longer than the tests themselves."""
+
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and so would the programs that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,7 +36,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen[test] += 1
             if seen[test] > _MEASURED:
                 item.add_marker("repeated")
-
-
-_MEASURED = 3
-"""How many tests of one function are run with coverage, which takes longer than the tests themselves."""
