@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from seedbed_mock import MockServer
 from seedbed_mock.cli import make_app
 from seedbed_mock.subcommands import SUBCOMMANDS, Subcommand
 from seedbed_schemas import commands
@@ -85,6 +86,13 @@ def test_the_commands_of_the_steps_exist() -> None:
         assert {word.partition("=")[0] for word in step.split() if word.startswith("--") and word != "--"} <= flags, (
             step
         )
+
+
+def test_the_members_of_a_server_that_steps_name_exist() -> None:
+    page = sections()["troubleshooting"].markdown
+    named = set(re.findall(r"`seedbed\.(\w+)(?:\(\))?`", page)) - {"inbox"}
+    assert named
+    assert {name for name in named if not isinstance(getattr(MockServer, name), property)} == set()
 
 
 @pytest.mark.parametrize("code", ["400", "401", "402", "404", "422", "429", "455", "500", "501", "505"])
