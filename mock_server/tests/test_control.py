@@ -32,7 +32,7 @@ def test_health_shows_status_and_version(seedbed: MockServer, control: Control, 
     seedbed.play(dialect="observed")
     create(space="mine")
     expected = {"status": "ok", "version": __version__, "dialect": "observed", "spaces": ["default", "mine"]}
-    assert control("GET", "/health") == (200, {**expected, "errors": 0})
+    assert control("GET", "/health") == (200, {**expected, "errors": 0, "upstream": False})
 
 
 def test_the_document_is_valid_openapi(control: Control) -> None:

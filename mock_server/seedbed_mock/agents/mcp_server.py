@@ -294,7 +294,7 @@ class AgentEndpoint:
             await refusal(error)(scope, receive, send)
             return
         if self._stop.is_set():
-            await refusal(ForbiddenError(503, "The server stops."))(scope, receive, send)
+            await refusal(ForbiddenError(503, "The endpoint for agents stops with its server."))(scope, receive, send)
             return
         if self._task is None:
             self._task = asyncio.create_task(self._run())
