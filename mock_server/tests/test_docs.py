@@ -145,7 +145,9 @@ def provide_files(page: str, folder: Path) -> None:
     (folder / "prompts.txt").write_text("A hill at dawn\nA lake at noon\n", encoding="utf-8")
     (folder / "images").mkdir()
     Image.new("RGB", (64, 64), "navy").save(folder / "images/own.png")
-    (folder / "traffic.har").write_text(json.dumps(recorded_traffic()), encoding="utf-8")
+    (folder / "recordings").mkdir()
+    for name in ("traffic.har", "recordings/traffic.har"):
+        (folder / name).write_text(json.dumps(recorded_traffic()), encoding="utf-8")
 
 
 def recorded_traffic() -> dict[str, Any]:
@@ -206,6 +208,9 @@ def run(command: str, server: MockServer, capsys: pytest.CaptureFixture[str]) ->
         printed = capsys.readouterr()
         assert code == 0, f"{command}\n{printed.out}{printed.err}"
         return printed.out
+    if socket := re.search(r"--unix-socket (\S+)", command):
+        lines = (f"seedbed serve --uds {socket[1]} --daemon >&2", command, f"seedbed stop --uds {socket[1]} >&2")
+        command = " && ".join(lines)
     result = subprocess.run(
         ["bash", "-c", command], env=command_environment(), capture_output=True, text=True, check=False
     )
