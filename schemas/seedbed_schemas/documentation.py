@@ -273,7 +273,7 @@ def docs(topic: str | None = None, /, *, search_for: Words | None = None, json: 
     """
     if search_for:
         words = " ".join(search_for)
-        return _show_results(search(words), words, as_json=json)
+        return show_results(search(words), words, as_json=json)
     if topic is None and json:
         print_json({"topics": [{"topic": each.topic, "title": each.title} for each in sections().values()]})
         return ExitCode.DONE
@@ -305,7 +305,8 @@ def _topic(name: str) -> DocsSection:
     return sections().get(f"{TROUBLESHOOTING}#code-{code[1]}" if code else "") or clause_section(name) or section(name)
 
 
-def _show_results(found: list[DocsSection], words: str, *, as_json: bool) -> int:
+def show_results(found: list[DocsSection], words: str, *, as_json: bool) -> int:
+    """Print what was found for some words, one section in full, and return the exit code."""
     if as_json:
         print_json({"results": [each.to_json() for each in found]})
     elif len(found) == 1:
