@@ -130,6 +130,9 @@ async def test_a_cancelled_call_ends_its_processes(tmp_path: Path) -> None:
             await waiting
         await until(lambda: len(processes_with(mark)) == 1)
         assert (await client.call_tool("start_server", {})).structured_content["ok"]
+        late = (await client.call_tool("check_server", {"seconds": 1})).structured_content
+        assert "did not end within 1 s" in late["summary"]
+        assert len(processes_with(mark)) == 1
     await until(lambda: not processes_with(mark))
 
 

@@ -284,6 +284,7 @@ seed = -3
 scenario = ""
 scenario = "storm"
 replay-strict = false
+mcp = false
 accept-empty-callback = true
 contract-patch = []
 log-format = "json"

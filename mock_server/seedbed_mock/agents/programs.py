@@ -115,7 +115,7 @@ class Programs:
         seconds: float,
         progress: Callable[[float, float, str], Awaitable[None]],
     ) -> Finished:
-        started = time.monotonic()
+        started, output, errors = time.monotonic(), None, b""
 
         async def announce() -> None:
             while True:
@@ -128,6 +128,7 @@ class Programs:
                 group.start_soon(announce)
                 output, errors = await to_thread.run_sync(_read, process, abandon_on_cancel=True)
                 group.cancel_scope.cancel()
+        if output is not None:
             text = errors.decode(errors="replace")[-_KEPT_ERRORS:]
             return Finished(process.returncode, output.decode(errors="replace"), text)
         raise ToolError(

@@ -36,7 +36,7 @@ class Servers(Protocol):
         """Return the base URL of any server on this machine, to check it; the errors are those of :meth:`door`."""
         ...
 
-    async def start(self, wanted: StartServer) -> Door:
+    async def start(self, wanted: StartServer, /) -> Door:
         """Start a server.
 
         Raises:
@@ -44,7 +44,7 @@ class Servers(Protocol):
         """
         ...
 
-    async def stop(self, url: str | None) -> str:
+    async def stop(self, url: str | None, /) -> str:
         """Stop a server that was started here, and return its base URL.
 
         Raises:
