@@ -137,8 +137,15 @@ async def test_a_cancelled_call_ends_its_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the list of processes is that of Linux")
-@pytest.mark.parametrize("end", ["close", "SIGKILL", "SIGINT", "SIGTERM"])
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("close", marks=pytest.mark.slow),
+        pytest.param("SIGKILL", marks=pytest.mark.slow),
+        pytest.param("SIGINT", marks=pytest.mark.exhaustive),
+        pytest.param("SIGTERM", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.asyncio
 async def test_nothing_is_left_however_the_session_ends(tmp_path: Path, end: str) -> None:
     mark = f"SEEDBED_TEST_MARK_{os.getpid()}_{end}"
