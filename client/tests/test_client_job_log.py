@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -296,13 +297,13 @@ def test_any_text_is_a_key(client: SeedreamClient, path: Path, key: str) -> None
 
 
 def other_database(path: Path) -> None:
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("CREATE TABLE jobs (key, document)")
 
 
 def newer_log(path: Path) -> None:
     JobLog(path).put(LoggedJob("k", "http://x", "m", {}))
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA user_version = 99")
 
 
@@ -320,7 +321,7 @@ def damaged_log(path: Path) -> None:
 
 def damaged_job(path: Path) -> None:
     JobLog(path).put(LoggedJob("k", "http://x", "m", {}))
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE jobs SET document = '{'")
 
 
@@ -464,7 +465,7 @@ def test_an_empty_file_becomes_a_log(path: Path, content: str) -> None:
     if content == "no bytes":
         path.touch()
     elif content == "no tables":
-        with sqlite3.connect(path) as database:
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.execute("VACUUM")
         assert path.stat().st_size
     log = JobLog(path)

@@ -132,11 +132,10 @@ def test_two_stores_on_one_file_never_claim_the_same_callback(tmp_path: Path) ->
 def test_a_task_of_another_version_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
     with_store(path, lambda store: store.create(task(1), ONE))
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute(
             "UPDATE tasks SET document = json_remove(json_set(document, '$.later', json('[1]')), '$.polls')"
         )
-    database.close()
     assert with_store(path, lambda store: store.find("task_000001")) == task(1)
 
 
