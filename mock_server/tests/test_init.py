@@ -82,7 +82,7 @@ def test_the_example_passes_for_contracts_of_every_shape(project: Path, tmp_path
     assert f"{3 * len(folders)} passed" in result.stdout
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(contracts())
 def test_the_request_of_the_example_keeps_to_any_contract(contract: Contract) -> None:
     files = {file.path: file.content for file in project_files(contract)}

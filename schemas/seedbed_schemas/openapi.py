@@ -251,6 +251,15 @@ def _with_openapi_references(schema: Any) -> Any:
 
 _EXAMPLE_TEXT: Final = "A hill at dawn"
 _EXAMPLES_BY_FORMAT: Final = {"uri": "https://example.com/done"}
+_PYTHON_TYPES: Final[dict[str, Any]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "number": int | float,
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+}
 _LONGEST_EXAMPLE: Final = 10_000
 _MAXIMUM_EXAMPLE_ITEMS: Final = 8
 """An example is for reading, so it stays short even if the contract requires more items."""
@@ -268,14 +277,19 @@ def example_of(schema: Mapping[str, Any], *, whole: bool = False) -> Any:
     alternatives = schema.get("oneOf") or schema.get("anyOf") or ()
     for part in (*alternatives[:1], *schema.get("allOf", ())):
         schema = {**part, **schema}
-    for keyword in ("const", "default"):
+    types = schema.get("type", "object" if "properties" in schema else "string")
+    types = types if isinstance(types, list) else [types]
+    # A page may state a default of another type, such as null for a text.
+    has_default = "type" not in schema or isinstance(
+        schema.get("default"), tuple(_PYTHON_TYPES[each] for each in types)
+    )
+    for keyword in ("const", *(["default"] if has_default else [])):
         if keyword in schema:
             return schema[keyword]
     for keyword in ("examples", "enum"):
         if schema.get(keyword):
             return schema[keyword][0]
-    types = schema.get("type", "object" if "properties" in schema else "string")
-    json_type = types[0] if isinstance(types, list) else types
+    json_type = types[0]
     if json_type == "object":
         fields: dict[str, Any] = schema.get("properties", {})
         chosen = [
@@ -307,17 +321,19 @@ def _scalar_example(json_type: str, schema: Mapping[str, Any]) -> Any:
 def _matching_text(text: str, schema: Mapping[str, Any]) -> str:
     """Return a text if it matches the pattern of a schema, or else the simplest one that keeps to the schema."""
     # Few contracts have patterns, and Hypothesis takes time to load.
-    from hypothesis import errors, find, settings, strategies
+    from hypothesis import HealthCheck, errors, find, settings, strategies
 
     try:
         if re.search(schema["pattern"], text):
             return text
         least, most = schema.get("minLength", 0), schema.get("maxLength", _LONGEST_EXAMPLE)
-        text = find(
+        match = find(
             strategies.from_regex(schema["pattern"]),
-            lambda each: least <= len(each) <= most,
-            settings=settings(database=None, derandomize=True),
+            lambda each: least <= len(each) <= most and not each.endswith("\n"),
+            settings=settings(database=None, derandomize=True, suppress_health_check=[*HealthCheck]),
         )
     except (re.error, errors.HypothesisException):
-        pass  # an example that breaks the pattern is better than none
-    return text
+        return text  # an example that breaks the pattern is better than none
+    # Such as a URL, of which the pattern is only the end.
+    both = f"{text}{match}"
+    return both if re.search(schema["pattern"], both) and len(both) <= most else match
