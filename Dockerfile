@@ -9,6 +9,8 @@ ARG PIP_CERT
 WORKDIR /src
 RUN python3 -m venv /opt/seedbed
 COPY pyproject.toml README.md LICENSE ./
+COPY .ci/build_hook.py .ci/build_hook.py
+COPY docs docs
 COPY schemas/seedbed_schemas schemas/seedbed_schemas
 COPY mock_server/seedbed_mock mock_server/seedbed_mock
 COPY client/seedbed_client client/seedbed_client

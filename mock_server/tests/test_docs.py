@@ -44,6 +44,7 @@ NOT_RUN = {
     "seedbed check https://": "calls a server on another machine",
     "pytest -m slow": "takes minutes",
     "pytest -m exhaustive": "takes an hour",
+    "uvx": "installs packages over the network",
     "properdocs": "builds this site, which is a step of .ci/run",
 }
 """How the commands begin that no test runs, and why."""
