@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -20,7 +20,7 @@ from rich.console import Console
 from seedbed_schemas import Contract, commands, default_contract, local
 from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
 from seedbed_schemas.clauses import Level
-from seedbed_schemas.commands import describe_exception
+from seedbed_schemas.commands import ExitCode, JsonFlag, describe_exception
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.validation import printable
@@ -200,18 +200,20 @@ class ReportOptions:
     Attributes:
         junit: File for a JUnit XML report, for CI.
         html: File for an HTML report.
-        json: File for a JSON report, for programs.
+        json_file: File for a JSON report, for programs.
         markdown: File for a Markdown report, for a pull request.
         baseline: File with known findings, which do not fail the run.
         write_baseline: Write the findings of this run to the file of --baseline.
+        as_json: Print the JSON report on standard output, and nothing else; of --dry-run, the requests.
     """
 
     junit: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     html: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    json: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    json_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     markdown: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     baseline: Path | None = None
     write_baseline: _Switch = False
+    as_json: JsonFlag = False
 
     def check(self) -> None:
         """Check that every report can be written, before the run takes its time.
@@ -223,6 +225,8 @@ class ReportOptions:
         if self.write_baseline and not self.baseline:
             raise TargetError("--write-baseline needs a file. Pass it with --baseline.")
         paths = [path for path, _ in self.requested()]
+        if self.as_json and STANDARD_OUTPUT in paths:
+            raise TargetError("--json and another report go to standard output. Pass a file for that report.")
         if self.write_baseline and self.baseline:
             paths.append(self.baseline)
         for path in paths:
@@ -236,7 +240,7 @@ class ReportOptions:
         formats = (
             (self.junit, junit_report.render),
             (self.html, html_report.render),
-            (self.json, json_report.render),
+            (self.json_file, json_report.render),
             (self.markdown, markdown_report.render),
         )
         yield from ((path, render) for path, render in formats if path)
@@ -301,10 +305,14 @@ def _check(
     known = reports.known()
     options = run.options()
     if har:
-        report = _check_recording(har, url or "", server, options, quiet=run.quiet)
+        report = _check_recording(har, url or "", server, options, quiet=run.quiet or reports.as_json)
         return _write(report, known, reports, verbose=run.verbose)
     target = server.target(url)
     if run.dry_run:
+        if reports.as_json:
+            planned = [asdict(request) for request in planned_requests(target, options)]
+            commands.print_json({"requests": planned, "cost": _describe_cost(target, options)})
+            return 0
         for request in planned_requests(target, options):
             print(printable(f"{request.check}: {request.case} -> {request.expected}"))
         print(_describe_cost(target, options))
@@ -312,7 +320,7 @@ def _check(
     if not _is_confirmed(target, options):
         return _fail("nothing was sent")
     options = replace(options, known=frozenset(entry.identity for entry in known))
-    report = _run(target, options, quiet=run.quiet)
+    report = _run(target, options, quiet=run.quiet or reports.as_json)
     return _write(report, known, reports, verbose=run.verbose)
 
 
@@ -404,30 +412,40 @@ def _write(report: Report, known: Sequence[KnownFinding], reports: ReportOptions
     """Write the baseline and the reports, print the outcome, and return the exit code."""
     if reports.baseline and reports.write_baseline:
         if report.stop:
-            _fail(f"the baseline was not written, because the run is incomplete: {report.stop.reason}")
+            commands.warn("check", f"the baseline was not written, because the run is incomplete: {report.stop.reason}")
         else:
             text = baseline_of(report, known)
             write_whole(reports.baseline, text.encode())
             known = read_baseline(text.encode(), str(reports.baseline))
     report = compare(report, known)
-    verdict = verdict_of(report)
-    on_output = [render for path, render in reports.requested() if path == STANDARD_OUTPUT]
     for path, render in reports.requested():
         if path != STANDARD_OUTPUT:
             # The file replaces an old report only when it is complete.
             write_whole(path, render(report).encode())
+    exit_code = verdict_of(report).exit_code
     try:
-        if not report.checks:
-            _fail(verdict.line)  # the run ended before the first check, so one sentence says it all
-        else:
-            terminal.show(report, Console(stderr=bool(on_output)), verbose=verbose)
-        for render in on_output:
-            print(render(report))
+        _show(report, reports, verbose=verbose)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):
         # The reader of a pipe, such as head, left early. Rich exits with its own code, which would hide ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return verdict.exit_code
+    return exit_code
+
+
+def _show(report: Report, reports: ReportOptions, *, verbose: bool) -> None:
+    """Print a report, and those that were requested on standard output."""
+    verdict, on_output = verdict_of(report), [each for path, each in reports.requested() if path == STANDARD_OUTPUT]
+    if reports.as_json:
+        commands.print_json(json_report.to_json(report), indent=2)
+        if verdict.exit_code > ExitCode.NEGATIVE:
+            _fail(verdict.line)
+        return
+    if not report.checks:
+        _fail(verdict.line)  # the run ended before the first check, so one sentence says it all
+    else:
+        terminal.show(report, Console(stderr=bool(on_output)), verbose=verbose)
+    for render in on_output:
+        print(render(report))
 
 
 def _fail(sentence: str, *, code: int = EXIT_CODES["not checked"]) -> int:
@@ -450,8 +468,8 @@ def _is_confirmed(target: Target, options: Options) -> bool:
     """Ask on a terminal whether the run may spend credits."""
     if not max_tasks(target, options):
         return True
-    print(_describe_cost(target, options), file=sys.stderr)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    commands.note("check", _describe_cost(target, options))
+    if commands.is_json() or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True  # --spend is the confirmation of a script
     print("Continue? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

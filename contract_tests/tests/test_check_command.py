@@ -65,7 +65,7 @@ def finding(report: Path) -> Any:
 
 def test_a_finding_has_the_smallest_request_as_a_curl_command_that_runs(too_long: Served, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    assert check(too_long, *FAST, "--json", str(report)) == 1
+    assert check(too_long, *FAST, "--json-file", str(report)) == 1
     command = finding(report)["sample"]["curl"]
     words = shlex.split(command)
     request = json.loads(words[words.index("--data-raw") + 1])
@@ -134,7 +134,7 @@ def test_reports_are_written_in_every_format(too_long: Served, tmp_path: Path) -
 
 
 def test_only_the_report_goes_to_standard_output(conforming: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(conforming, *FAST, "--json", "-") == 0
+    assert check(conforming, *FAST, "--json-file", "-") == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["findings"] == []
     assert "conforms" in printed.err
@@ -179,7 +179,7 @@ def test_a_dry_run_lists_the_requests_and_sends_nothing(capsys: pytest.CaptureFi
         (["http://127.0.0.1:9", "--force-with", "X-Fault: {code}\nX: 1"], "must be a header with {code}"),
         (["http://127.0.0.1:9", "--dialect", "klingon"], "documented"),
         (["http://127.0.0.1:9", "--contract", "/nowhere.json"], "No such file"),
-        (["http://127.0.0.1:9", "--json", "/nowhere/report.json"], "no such directory"),
+        (["http://127.0.0.1:9", "--json-file", "/nowhere/report.json"], "no such directory"),
         (["http://127.0.0.1:9", "--har", "/nowhere.har"], "No such file"),
         (["http://127.0.0.1:9"], "Connection refused"),
     ],

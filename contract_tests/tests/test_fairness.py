@@ -92,7 +92,7 @@ def test_a_short_key_is_not_printed_either(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with running(key="k1") as server:
         server.add_faults("answer.type; op=createTask")
-        words = ["--key", "k1", "--only", "requests.raw", "--json", str(report)]
+        words = ["--key", "k1", "--only", "requests.raw", "--json-file", str(report)]
         main(["check", server.url, *words])
     curls = [finding["sample"]["curl"] for finding in json.loads(report.read_text())["findings"]]
     assert curls
@@ -101,7 +101,7 @@ def test_a_short_key_is_not_printed_either(tmp_path: Path) -> None:
 
 def test_two_reports_cannot_go_to_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = str(tmp_path / "report")
-    assert main(["check", "http://127.0.0.1:9", "--json", report, "--html", report]) == 2
+    assert main(["check", "http://127.0.0.1:9", "--json-file", report, "--html", report]) == 2
     assert "a different file for each report" in capsys.readouterr().err
 
 

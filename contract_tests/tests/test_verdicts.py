@@ -286,7 +286,7 @@ def test_an_internal_error_is_exit_code_3_with_a_report(
 
     monkeypatch.setattr("seedbed_contract.tasks.poll_pending", fail)
     path = tmp_path / "report.json"
-    assert check(plain, "--only", "requests.*", "--quiet", "--json", str(path)) == 3
+    assert check(plain, "--only", "requests.*", "--quiet", "--json-file", str(path)) == 3
     document = json.loads(path.read_text())
     assert (document["outcome"], document["exit_code"]) == ("internal error", 3)
     assert {row["status"] for row in document["checks"][1:]} == {"skipped"}
@@ -377,7 +377,7 @@ def test_reports_are_written_although_no_check_was_run(words: list[str], tmp_pat
 
 def test_a_run_stops_after_enough_failures(defective: Served, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    words = ["--only", "requests.r*", "--quiet", "--json", str(path)]
+    words = ["--only", "requests.r*", "--quiet", "--json-file", str(path)]
     assert check(defective, *words, "--max-failures", "1") == 1
     document = json.loads(path.read_text())
     assert document["stop"]["kind"] == "failures"
@@ -416,10 +416,10 @@ def test_known_findings_do_not_fail_a_run_and_fixed_ones_are_named(
 ) -> None:
     baseline, path = tmp_path / "baseline.json", tmp_path / "report.json"
     assert check(defective, *ONLY, "--baseline", str(baseline), "--write-baseline") == 0
-    assert check(defective, *ONLY, "--baseline", str(baseline), "--json", str(path)) == 0
+    assert check(defective, *ONLY, "--baseline", str(baseline), "--json-file", str(path)) == 0
     assert "no new findings: 1 finding (1 known)" in capsys.readouterr().out
     assert [found["is_known"] for found in json.loads(path.read_text())["findings"]] == [True]
-    assert check(plain, *ONLY, "--baseline", str(baseline), "--json", str(path)) == 0
+    assert check(plain, *ONLY, "--baseline", str(baseline), "--json-file", str(path)) == 0
     assert [found["clause"] for found in json.loads(path.read_text())["fixed"]] == ["input.prompt/maxLength"]
     assert "fixed since the baseline" in capsys.readouterr().out
     baseline.write_text(baseline.read_text().replace("input.prompt", "input.other"))

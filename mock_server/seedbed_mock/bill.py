@@ -55,6 +55,10 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     def _combined(self, other: Bill, sign: int) -> Bill:
         return Bill(**{name: getattr(self, name) + sign * getattr(other, name) for name in self.__struct_fields__})
 
+    def to_json(self) -> dict[str, float]:
+        """Return the bill as values that JSON has."""
+        return {**{name: float(getattr(self, name)) for name in self.__struct_fields__}, "images": self.images}
+
     def describe(self) -> str:
         """Return the bill in one line, such as ``19.5 credits: 3 images; 6.5 paid twice for the same request``."""
         images = f"{self.images} image{'' if self.images == 1 else 's'}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env
 from seedbed_schemas import __version__, commands
-from seedbed_schemas.commands import CommandError, ExitCode
+from seedbed_schemas.commands import CommandError, ExitCode, JsonFlag
 
 from seedbed_mock.control.client import ControlledServer
 from seedbed_mock.subcommands import GROUPS, SUBCOMMANDS
@@ -256,18 +256,19 @@ _FAULT_COLUMNS = {
 }
 
 
-def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def list_faults(*, url: _Url = None, token: _Token = "", space: _Space = "", as_json: JsonFlag = False) -> int:
     """List the active fault rules; the first one that matches a request is applied.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: List only the rules of this space.
+        as_json: Print the rules as JSON.
     """
-    return _print_faults(ControlledServer(url, token), "GET", space=space)
+    return _print_faults(ControlledServer(url, token), "GET", as_json=as_json, space=space)
 
 
-def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "", as_json: JsonFlag = False) -> int:
     """Add fault rules after the active ones, and list all.
 
     Args:
@@ -275,13 +276,24 @@ def add(*rules: str, url: _Url = None, token: _Token = "", space: _Space = "") -
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Apply the rules only to requests of this space.
+        as_json: Print the rules as JSON.
     """
     if not rules:
         return commands.fail("faults", "no rule was given; give at least one rule in quotes, such as '429; p=0.2'")
-    return _print_faults(ControlledServer(url, token), "POST", {"rules": rules, "space": space or None})
+    return _print_faults(
+        ControlledServer(url, token), "POST", {"rules": rules, "space": space or None}, as_json=as_json
+    )
 
 
-def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def clear(
+    number: int | None = None,
+    /,
+    *,
+    url: _Url = None,
+    token: _Token = "",
+    space: _Space = "",
+    as_json: JsonFlag = False,
+) -> int:
     """Remove fault rules that were added, and list the remaining ones.
 
     Args:
@@ -289,30 +301,42 @@ def clear(number: int | None = None, /, *, url: _Url = None, token: _Token = "",
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Remove only rules of this space.
+        as_json: Print the rules as JSON.
     """
-    return _print_faults(ControlledServer(url, token), "DELETE", number=number, space=space)
+    return _print_faults(ControlledServer(url, token), "DELETE", as_json=as_json, number=number, space=space)
 
 
-def scenarios() -> int:
-    """List the built-in scenarios, for seedbed serve --scenario NAME."""
+def scenarios(*, as_json: JsonFlag = False) -> int:
+    """List the built-in scenarios, for seedbed serve --scenario NAME.
+
+    Args:
+        as_json: Print the scenarios as JSON.
+    """
     from seedbed_mock.faults.scenarios import (  # other subcommands do not need it
         load_scenario,
         scenario_path,
         shipped_scenarios,
     )
 
-    width = max(map(len, shipped_scenarios()))
-    for name in shipped_scenarios():
-        print(f"{name:<{width}}  {load_scenario(scenario_path(name)).description}")
+    described = {name: load_scenario(scenario_path(name)).description for name in shipped_scenarios()}
+    if as_json:
+        commands.print_json({"scenarios": [{"name": name, "description": text} for name, text in described.items()]})
+        return 0
+    width = max(map(len, described))
+    for name, text in described.items():
+        print(f"{name:<{width}}  {text}")
     return 0
 
 
-def _print_faults(server: ControlledServer, method: str, body: object = None, **query: object) -> int:
+def _print_faults(server: ControlledServer, method: str, body: object = None, *, as_json: bool, **query: object) -> int:
     """Call ``/faults`` of the control API, print the rules that it lists, and return the exit code."""
     try:
         listing = server.call(method, "faults", body, **query)
     except CommandError as error:
         return error.print("faults")
+    if as_json:
+        commands.print_json(listing)
+        return 0
     if scenario := listing["scenario"]:
         phase = f"in the phase {scenario['phase']}" if scenario["phase"] else "over"
         print(f"The scenario {scenario['name']} is {phase}. {scenario['problem'] or ''}".rstrip())
@@ -323,27 +347,36 @@ def _print_faults(server: ControlledServer, method: str, body: object = None, **
 # The subcommand seedbed durations
 
 _DURATION_COLUMNS = {"profile": "Profile", "quality": "Quality", "median": "Median", "p90": "90 %", "p99": "99 %"}
+_PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
 
-def show_durations(*, deadline: Annotated[float | None, Parameter(validator=_positive)] = None) -> int:
+def show_durations(
+    *, deadline: Annotated[float | None, Parameter(validator=_positive)] = None, as_json: JsonFlag = False
+) -> int:
     """Show the duration profiles, for seedbed serve --task-seconds NAME.
 
     Args:
         deadline: Also show the share of tasks that take longer than these seconds.
+        as_json: Print the profiles as JSON, with seconds and shares from 0 to 1.
     """
     from seedbed_mock.durations import duration_profiles, percentage  # other subcommands do not need it
 
-    rows, columns = [], dict(_DURATION_COLUMNS)
-    if deadline is not None:
-        columns["lost"] = f"Lost after {deadline:g} s"
-    for name, profile in duration_profiles().items():
-        for quality, each in profile.quality.items():
-            row = {"profile": name, "quality": quality, "lost": percentage(each.share_beyond(deadline or 0))}
-            shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
-            rows.append(
-                row | {column: f"{float(f'{each.percentile(share):.3g}'):g} s" for column, share in shares.items()}
-            )
-    print(_table(columns, rows))
+    found: list[dict[str, Any]] = [
+        {
+            "profile": name,
+            "quality": quality,
+            **{column: float(f"{each.percentile(share):.3g}") for column, share in _PERCENTILES.items()},
+            "lost": None if deadline is None else each.share_beyond(deadline),
+        }
+        for name, profile in duration_profiles().items()
+        for quality, each in profile.quality.items()
+    ]
+    if as_json:
+        commands.print_json({"deadline": deadline, "profiles": found})
+        return 0
+    columns = _DURATION_COLUMNS | ({} if deadline is None else {"lost": f"Lost after {deadline:g} s"})
+    rows = [each | {column: f"{each[column]:g} s" for column in _PERCENTILES} for each in found]
+    print(_table(columns, [each | {"lost": percentage(each["lost"] or 0)} for each in rows]))
     return 0
 
 
@@ -354,23 +387,36 @@ _Key = Annotated[str, Parameter(name="--key", show_default=False)]
 _ACCOUNT_COLUMNS = {"account": "Account", "space": "Space", "balance": "Credits", "signs": "Signs callbacks"}
 
 
-def list_accounts(*, url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def list_accounts(*, url: _Url = None, token: _Token = "", space: _Space = "", as_json: JsonFlag = False) -> int:
     """List the accounts with their balances, in the order in which their keys were given.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: List only the accounts of this space.
+        as_json: Print the accounts as JSON.
     """
     try:
         listing = ControlledServer(url, token).call("GET", "accounts", space=space)
     except CommandError as error:
         return error.print("accounts")
-    print(_table(_ACCOUNT_COLUMNS, listing["accounts"]) if listing["accounts"] else "No accounts.")
+    if as_json:
+        commands.print_json(listing)
+    else:
+        print(_table(_ACCOUNT_COLUMNS, listing["accounts"]) if listing["accounts"] else "No accounts.")
     return 0
 
 
-def top_up(amount: float, /, *, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def top_up(
+    amount: float,
+    /,
+    *,
+    key: _Key = "",
+    url: _Url = None,
+    token: _Token = "",
+    space: _Space = "",
+    as_json: JsonFlag = False,
+) -> int:
     """Add credits to an account, and show it.
 
     Args:
@@ -379,11 +425,15 @@ def top_up(amount: float, /, *, key: _Key = "", url: _Url = None, token: _Token 
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Space of the account.
+        as_json: Print the account as JSON.
     """
-    return _change_account(ControlledServer(url, token), "top-up", {"credits": amount}, key, space)
+    change = ("top-up", {"credits": amount})
+    return _change_account(ControlledServer(url, token), change, key, space, as_json=as_json)
 
 
-def reset_account(*, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "") -> int:
+def reset_account(
+    *, key: _Key = "", url: _Url = None, token: _Token = "", space: _Space = "", as_json: JsonFlag = False
+) -> int:
     """Restore the initial balance of an account, and show it.
 
     Args:
@@ -391,19 +441,25 @@ def reset_account(*, key: _Key = "", url: _Url = None, token: _Token = "", space
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Space of the account.
+        as_json: Print the account as JSON.
     """
-    return _change_account(ControlledServer(url, token), "reset", None, key, space)
+    return _change_account(ControlledServer(url, token), ("reset", None), key, space, as_json=as_json)
 
 
-def _change_account(server: ControlledServer, change: str, body: object, key: str, space: str) -> int:
+def _change_account(
+    server: ControlledServer, change: tuple[str, object], key: str, space: str, *, as_json: bool
+) -> int:
     from seedbed_mock.accounts import fingerprint  # other commands start faster without it
 
     try:
         name = key if re.fullmatch("key-[0-9a-f]{12}", key) else fingerprint(key)
         if not key:
             name = server.call("GET", "accounts", space=space)["accounts"][0]["account"]
-        account = server.call("POST", f"accounts/{name}/{change}", body, space=space)
+        account = server.call("POST", f"accounts/{name}/{change[0]}", change[1], space=space)
     except CommandError as error:
         return error.print("accounts")
-    print(_table(_ACCOUNT_COLUMNS, [account]))
+    if as_json:
+        commands.print_json(account)
+    else:
+        print(_table(_ACCOUNT_COLUMNS, [account]))
     return 0

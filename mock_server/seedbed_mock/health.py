@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
 from seedbed_schemas import commands, default_contract, local
-from seedbed_schemas.commands import ExitCode
+from seedbed_schemas.commands import ExitCode, JsonFlag
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.background import BackgroundError, BackgroundServer, ReadyServer, background_servers, stop_server
@@ -59,6 +59,28 @@ class ServerPlace:
 
 
 _UNNAMED: Final = ServerPlace()
+
+
+@dataclass(frozen=True)
+class _Readiness:
+    """A server that is ready.
+
+    Attributes:
+        name: How a message names it.
+        url: Its base URL.
+        version: Its version of Seedbed.
+    """
+
+    name: str
+    url: str
+    version: str
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            commands.print_json({"ready": True, "server": self.name, "url": self.url, "version": self.version})
+        else:
+            print(f"{self.name} is ready (Seedbed {self.version}).")
 
 
 @dataclass(frozen=True)
@@ -110,8 +132,8 @@ class _Target:
             raise _InvalidTargetError(f"{url} is the paid service; name the URL of a mock server.")
         return cls(url, uds, ca, None)
 
-    def ask(self, seconds: float) -> str:
-        """Return a sentence about the server, which is ready.
+    def ask(self, seconds: float) -> _Readiness:
+        """Return that the server is ready.
 
         Raises:
             _NotReadyError: It is not.
@@ -125,7 +147,7 @@ class _Target:
                 raise _NotReadyError(f"cannot read {self.ready_file} ({reason})") from error
             ca = self.ca or (Path(ready.ca) if ready.ca else None)
             target = replace(self, url=ready.url, uds=Path(ready.uds) if ready.uds else None, ca=ca)
-        return f"{target.name} is ready (Seedbed {_within(seconds, lambda: target.version(seconds))})."
+        return _Readiness(target.name, target.url or "", _within(seconds, lambda: target.version(seconds)))
 
     def version(self, seconds: float) -> str:
         """Return the version of Seedbed that the server names in its response, whatever the response is."""
@@ -171,30 +193,47 @@ def _within(seconds: float, function: Callable[[], _Result]) -> _Result:
     return result
 
 
-def health(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _Seconds = 5) -> int:
+def health(
+    url: str | None = None,
+    /,
+    *,
+    place: ServerPlace = _UNNAMED,
+    timeout: _Seconds = 5,
+    as_json: JsonFlag = False,
+) -> int:
     """Ask a server once whether it is ready.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         place: Where the server is, beside its URL.
         timeout: Seconds to wait for the response.
+        as_json: Print a JSON object.
     """
     try:
-        print(_Target.of(url, place).ask(timeout))
+        target = _Target.of(url, place)
+        target.ask(timeout).show(as_json=as_json)
     except _InvalidTargetError as error:
         return commands.fail("health", str(error))
     except _NotReadyError as error:
-        return commands.fail("health", f"the server is not ready: {error}", ExitCode.NEGATIVE, docs=_NOT_READY)
+        return _report("health", f"the server is not ready: {error}", target, error)
     return 0
 
 
-def wait(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _Seconds = 30) -> int:
+def wait(
+    url: str | None = None,
+    /,
+    *,
+    place: ServerPlace = _UNNAMED,
+    timeout: _Seconds = 30,
+    as_json: JsonFlag = False,
+) -> int:
     """Wait until a server is ready.
 
     Args:
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         place: Where the server is, beside its URL.
         timeout: Seconds to wait at most.
+        as_json: Print a JSON object.
     """
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     try:
@@ -203,16 +242,22 @@ def wait(url: str | None = None, /, *, place: ServerPlace = _UNNAMED, timeout: _
         return commands.fail("wait", str(error))
     while True:
         try:
-            print(target.ask(max(deadline - time.monotonic(), _FIRST_PAUSE)))
+            target.ask(max(deadline - time.monotonic(), _FIRST_PAUSE)).show(as_json=as_json)
         except _NotReadyError as error:
             left = deadline - time.monotonic()
             if left <= 0:
-                text = f"{target.name} is not ready after {timeout:g} s: {error}"
-                return commands.fail("wait", text, ExitCode.NEGATIVE, docs=_NOT_READY)
+                return _report("wait", f"{target.name} is not ready after {timeout:g} s: {error}", target, error)
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             return 0
+
+
+def _report(command: str, sentence: str, target: _Target, error: _NotReadyError) -> int:
+    """Print that a server is not ready, and return the exit code."""
+    if commands.is_json():
+        commands.print_json({"ready": False, "server": target.name, "reason": str(error)})
+    return commands.fail(command, sentence, ExitCode.NEGATIVE, docs=_NOT_READY)
 
 
 def _servers_to_stop(port: int | None, uds: Path | None, *, all_servers: bool) -> list[BackgroundServer]:
@@ -238,6 +283,7 @@ def stop(
     uds: _Path = None,
     all_servers: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
     timeout: _Seconds = 10,
+    as_json: JsonFlag = False,
 ) -> int:
     """Stop a server that seedbed serve --daemon has started.
 
@@ -246,14 +292,20 @@ def stop(
         uds: Unix socket of the server.
         all_servers: Stop all servers that run in the background.
         timeout: Seconds that a server may take to end before it is killed.
+        as_json: Print a JSON object.
     """
     if sum((port is not None, uds is not None, all_servers)) > 1:
         return commands.fail("stop", "pass one of --port, --uds and --all")
+    code, ended = ExitCode.DONE, []
     try:
-        servers = _servers_to_stop(port, uds, all_servers=all_servers)
-        for server in servers:
+        for server in _servers_to_stop(port, uds, all_servers=all_servers):
             has_ended = stop_server(server, timeout)
-            print(f"Stopped the server on {server.name}." if has_ended else f"Killed the server on {server.name}.")
+            ended.append({"server": server.name, "killed": not has_ended})
+            if not as_json:
+                print(f"{'Stopped' if has_ended else 'Killed'} the server on {server.name}.")
     except BackgroundError as error:
-        return commands.fail("stop", str(error), ExitCode.NEGATIVE)
-    return 0
+        code = ExitCode.NEGATIVE
+        commands.fail("stop", str(error), code)
+    if as_json:
+        commands.print_json({"stopped": ended})
+    return code

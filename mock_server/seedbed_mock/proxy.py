@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
+import msgspec
 from cyclopts import Parameter, validators
 from seedbed_schemas import Contract, commands, default_contract, local
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import printable
 
@@ -204,6 +206,7 @@ def proxy(
     options: ProxyOptions | None = None,
     log: LogOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
+    as_json: JsonFlag = False,
 ) -> int:
     """Pass requests on to the real service until Ctrl-C, and report what it does that the contract does not say.
 
@@ -211,6 +214,7 @@ def proxy(
         options: Options of the proxy.
         log: Options of the log.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
+        as_json: Print a JSON object when the proxy is ready, and another with the report when it has stopped.
     """
     from dataclasses import replace
 
@@ -230,15 +234,35 @@ def proxy(
         call_log = (log or LogOptions()).open(JournalReader(service.own_journal), sys.stderr)
 
         async def on_ready() -> None:
-            print(_banner(local_url_of([listener]), options), flush=True)
+            url = local_url_of([listener])
+            if as_json:
+                commands.print_json(_event(url, options))
+            else:
+                print(_banner(url, options), flush=True)
             if call_log:
                 call_log.start()
 
         serve_until_signal(app, [listener], on_ready)
         if call_log:
             call_log.close()
-    print(report(list(service.differences()), service.ledger.bill().describe()), flush=True)
+    differences, bill = list(service.differences()), service.ledger.bill()
+    if as_json:
+        found = msgspec.to_builtins(differences)
+        commands.print_json({"event": "stopped", "bill": bill.to_json(), "differences": found})
+    else:
+        print(report(differences, bill.describe()), flush=True)
     return 0
+
+
+def _event(url: str, options: ProxyOptions) -> dict[str, object]:
+    limit = options.limit()
+    return {
+        "event": "ready",
+        "url": url,
+        "upstream": options.upstream,
+        "recording": None if options.record is None else str(options.record),
+        "max_credits": None if limit is None else float(limit),
+    }
 
 
 def _banner(url: str, options: ProxyOptions) -> str:

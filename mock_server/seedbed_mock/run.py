@@ -21,13 +21,15 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
 from seedbed_schemas import Contract, commands, local
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import for_display
 
+from seedbed_mock.accounts import fingerprint
 from seedbed_mock.drill.program import FOLDER_VARIABLE, PipeTail
 from seedbed_mock.faults.rules import RuleError
 from seedbed_mock.interception.environment import EnvironmentFormat, environment_for, write_bundle
-from seedbed_mock.observation import ControlRun, ProgramExit, control_of_test, observe, patience_of
+from seedbed_mock.observation import ControlRun, ProgramExit, RuleFinding, control_of_test, observe, patience_of
 from seedbed_mock.options import RunOptions
 from seedbed_mock.server import start_server
 from seedbed_mock.settings import Egress, SettingsError, base_url, parse_public_url, state_folder
@@ -106,8 +108,10 @@ class VerdictOptions:
             return {}
         return {FOLDER_VARIABLE: stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))}
 
-    def lines(self, server: MockServer, options: RunOptions, ended: ProgramExit, begun: int) -> Iterator[str]:
-        """Yield the verdicts against the program, each with its evidence; nothing if none are wanted.
+    def failed(
+        self, server: MockServer, options: RunOptions, ended: ProgramExit, begun: int
+    ) -> Mapping[str, RuleFinding] | None:
+        """Return the verdicts against the program by the names of their rules; ``None`` if none are wanted.
 
         Args:
             server: The server that the program has called.
@@ -116,19 +120,14 @@ class VerdictOptions:
             begun: When it began, in Unix milliseconds of the server's clock.
         """
         if not self.is_wanted:
-            return
+            return None
         service, patience = server._service, patience_of(options)
         until = service.now()
         if ended.code is None and self.deadline:  # not now: it may have taken seconds to end
             until = begun + round(self.deadline * 1000 * (service.clock.speed or 1))
         seen = server._app.run(lambda: observe(service, ended, begun, until, patience=patience))
         control = control_of_test(seen, 0) if self.calm is None else ControlRun.parse(self.calm)
-        failed = ProgramVerdict(verdicts_on(seen, control)).failed
-        for name, finding in failed.items():
-            yield f"{name}: {finding.reason}"
-            yield from (f"  {each.describe()}" for each in finding.evidence)
-        if not failed:
-            yield "No verdict is against the program."
+        return ProgramVerdict(verdicts_on(seen, control)).failed
 
 
 def run(
@@ -137,6 +136,7 @@ def run(
     verdict: VerdictOptions | None = None,
     contract: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     config: Path | None = None,
+    as_json: JsonFlag = False,
 ) -> int:
     """Run a program whose calls to the paid service reach a mock server.
 
@@ -146,6 +146,8 @@ def run(
         verdict: Faults, and how the program is judged.
         contract: Contract of an additional model, written by seedbed derive. Repeatable.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options.
+        as_json: Print a JSON object when the program starts, for each remark, and when the program has ended. What the
+            program prints goes to standard error then.
     """
     del config  # read before the command is called: see cli._read_config
     if not command:
@@ -176,21 +178,30 @@ def run(
             sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
             return commands.fail("run", sentence)
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
-        hosts = ", ".join(f"https://{host}" for host in sorted(session.interception.rules.intercepted))
-        _say(f"{hosts} is the mock server on {url}, whose key is {server.key}.")
+        _announce(sorted(map(str, session.interception.rules.intercepted)), url, server.key)
         # With --db, there may be tasks of earlier runs.
         earlier = _tasks(server)
         begun = server._service.now()
         status = program.run(command, session.environment(url) | verdict.variables(stack), verdict)
-        _say(_summary(server, session.interception.reporter, _tasks(server) - earlier))
-        for line in verdict.lines(server, options, program.ended, begun):
-            _say(line)
+        summary = RunSummary(server, session.interception.reporter, _tasks(server) - earlier)
+        summary.show(status, verdict.failed(server, options, program.ended, begun), as_json=as_json)
     return status
 
 
+def _announce(hosts: Sequence[str], url: str, key: str) -> None:
+    if commands.is_json():
+        commands.print_json({"event": "started", "url": url, "hosts": hosts, "account": fingerprint(key)})
+        return
+    names = ", ".join(f"https://{host}" for host in hosts)
+    _say(f"{names} is the mock server on {url}, whose key is {key}.")
+
+
 def _say(sentence: str) -> None:
-    # Standard output is that of the program.
-    commands.note("run", sentence)
+    if commands.is_json():
+        commands.print_json({"event": "note", "text": sentence})
+    else:
+        # Standard output is that of the program.
+        commands.note("run", sentence)
 
 
 def _tasks(server: MockServer) -> int:
@@ -203,19 +214,70 @@ def _tasks(server: MockServer) -> int:
     return number
 
 
-def _summary(server: MockServer, reporter: Reporter, tasks: int) -> str:
-    """Return what was intercepted, what passed, and what is likely wrong."""
-    # Some programs call the address in SEEDBED_BASE_URL, which is not intercepted.
-    calls = max(reporter.calls, len(server.calls))
-    text = f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}."
-    text += f" At the real service: {server.bill.describe()}."
-    if passed := reporter.passed:
-        text += f" Connections passed to {', '.join(map(for_display, passed))}."
-    if not calls and not reporter.has_reported:
-        text += " No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
-    elif any(each["code"] == http.client.UNAUTHORIZED for each in server.calls):
-        text += f" Calls with another key than {server.key} were refused; pass the key of the program with --key."
-    return text
+class RunSummary:
+    """What came of a run.
+
+    Args:
+        server: The server that the program has called.
+        reporter: What it says about connections.
+        tasks: Number of tasks that the program has created.
+    """
+
+    def __init__(self, server: MockServer, reporter: Reporter, tasks: int) -> None:
+        self._server, self._reporter, self._tasks = server, reporter, tasks
+        # Some programs call the address in SEEDBED_BASE_URL, which is not intercepted.
+        self._calls = max(reporter.calls, len(server.calls))
+
+    def show(self, status: int, failed: Mapping[str, RuleFinding] | None, *, as_json: bool) -> None:
+        """Print it.
+
+        Args:
+            status: Exit code of the program.
+            failed: Verdicts against the program, ``None`` if none were wanted.
+            as_json: Whether to print JSON.
+        """
+        if as_json:
+            commands.print_json({"event": "ended", "exit_code": status, **self.to_json(failed)})
+            return
+        for line in self.lines(failed):
+            _say(line)
+
+    def to_json(self, failed: Mapping[str, RuleFinding] | None) -> dict[str, object]:
+        """Return it as values that JSON has, with the verdicts against the program, ``None`` if none were wanted."""
+        verdicts = [
+            {"name": name, "reason": each.reason, "evidence": [one.describe() for one in each.evidence]}
+            for name, each in (failed or {}).items()
+        ]
+        return {
+            "calls": self._calls,
+            "tasks": self._tasks,
+            "bill": self._server.bill.to_json(),
+            "passed": [*map(for_display, self._reporter.passed)],
+            "hint": self._hint("that of the server"),
+            "verdicts": None if failed is None else verdicts,
+        }
+
+    def lines(self, failed: Mapping[str, RuleFinding] | None) -> Iterator[str]:
+        """Yield it as text: what was intercepted, what passed, what is likely wrong, and the verdicts."""
+        calls, tasks = self._calls, self._tasks
+        text = f"{calls} call{'' if calls == 1 else 's'}, {tasks} task{'' if tasks == 1 else 's'}."
+        text += f" At the real service: {self._server.bill.describe()}."
+        if passed := self._reporter.passed:
+            text += f" Connections passed to {', '.join(map(for_display, passed))}."
+        yield f"{text} {self._hint(self._server.key)}".rstrip()
+        for name, finding in (failed or {}).items():
+            yield f"{name}: {finding.reason}"
+            yield from (f"  {each.describe()}" for each in finding.evidence)
+        if failed is not None and not failed:
+            yield "No verdict is against the program."
+
+    def _hint(self, key: str) -> str:
+        """Return what is likely wrong, in one sentence; empty if nothing is."""
+        if not self._calls and not self._reporter.has_reported:
+            return "No call arrived: the program made none, or takes no account of the proxy; see docs/interception.md."
+        if any(each["code"] == http.client.UNAUTHORIZED for each in self._server.calls):
+            return f"Calls with another key than {key} were refused; pass the key of the program with --key."
+        return ""
 
 
 class _Program:
@@ -265,6 +327,7 @@ class _Program:
                 process_group=None if self._is_in_terminal or os.name != "posix" else 0,
                 # The verdict that it crashed rests on what it prints.
                 stderr=subprocess.PIPE if verdict.is_wanted else None,
+                stdout=sys.stderr.fileno() if commands.is_json() else None,
             )
         except OSError as error:
             return commands.fail("run", f"cannot run {for_display(command[0])}: {error.strerror}", _NOT_EXECUTABLE)
@@ -361,6 +424,7 @@ def environment(
     form: Annotated[EnvironmentFormat, Parameter(name="--format")] = "shell",
     intercept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     egress: Egress = "allow",
+    as_json: JsonFlag = False,
 ) -> int:
     """Print the environment in which programs reach a server that runs with --tls.
 
@@ -369,10 +433,13 @@ def environment(
         form: "shell" for eval, "compose" for Docker Compose, "github" for GITHUB_ENV, or "json".
         intercept: Further host that the server stands in for. Repeatable.
         egress: What the server does with connections to other hosts.
+        as_json: The same as --format json.
     """
     from seedbed_mock.interception.authority import user_authority  # cryptography takes time to load
     from seedbed_mock.interception.hosts import HTTP, HTTPS, HostRules
 
+    if as_json and form not in {"shell", "json"}:
+        return commands.fail("env", f"--json and --format {form} name two formats; pass one of them")
     url = os.environ.get(local.BASE_URL_VARIABLE) or local.BASE_URL if url is None else url
     try:
         server = urlsplit(parse_public_url(url))
@@ -383,5 +450,9 @@ def environment(
         bundle = write_bundle(state_folder(), authority.certificate, os.environ)
     except (SettingsError, OSError) as error:
         return commands.fail("env", str(error))
-    print(environment_for(rules, proxy, bundle, os.environ, is_local=form != "compose").to_text(form))
+    changed = environment_for(rules, proxy, bundle, os.environ, is_local=form != "compose")
+    if as_json:
+        commands.print_json(dict(changed.variables), indent=2)
+    else:
+        print(changed.to_text(form))
     return 0

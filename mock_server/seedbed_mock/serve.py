@@ -8,12 +8,13 @@ import os
 import shlex
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 from cyclopts import Parameter, validators
 from seedbed_schemas import Contract, commands, default_contract, job_api, local, shipped_contracts
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.openapi import example_of
 
@@ -63,6 +64,7 @@ def serve(
     daemon: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: Annotated[int, INTEGER, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     config: Path | None = None,
+    as_json: JsonFlag = False,
 ) -> int:
     """Run the mock server until Ctrl-C.
 
@@ -78,6 +80,7 @@ def serve(
         workers: Number of processes that serve; more than one need --db redis://... to share their state.
         config: TOML file with these options, named without dashes; [[key]] tables give keys with their options. By
             default seedbed.toml, if the current folder has one.
+        as_json: Print a JSON object when the server is ready, and another when it has stopped.
     """
     # Read before the command is called: see cli._read_config. Nobody asked for a file that is found.
     if config == Path(PROJECT_CONFIG):
@@ -91,7 +94,7 @@ def serve(
         if ready_file:
             check_ready_file(ready_file)
         with contextlib.ExitStack() as stack:
-            return _serve(
+            code = _serve(
                 stack,
                 options,
                 contracts=contracts,
@@ -102,6 +105,8 @@ def serve(
                 daemon=daemon,
                 workers=workers,
             )
+        if as_json and not daemon:
+            commands.print_json({"event": "stopped"})
     except ListenError as error:
         server = BackgroundServer.of(None if uds else options.port, uds)
         advice = "Choose another --uds." if uds else "Choose another --port or --host; --port 0 picks a free port."
@@ -115,6 +120,7 @@ def serve(
     except (SettingsError, ContractError, StoreError, StoreUnavailableError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
         return commands.fail("serve", sentence)
+    return code
 
 
 def _check_workers(workers: int, options: ServerOptions, *, is_daemon: bool) -> None:
@@ -172,7 +178,9 @@ def _serve(
             accounts = service.spaces.default.accounts.values()
             balances = [await service.store.balance(each, service.now()) for each in accounts]
             watch()
-            announce(_banner(place, exposed, options, contracts, _enough_for(balances, service)))
+            credits_ = _enough_for(balances, service)
+            event = _event(place.server, exposed, options, balances)
+            announce(_announcement(event, lambda: _banner(place, exposed, options, contracts, credits_)))
             # Not opened before: a server in the background leaves the terminal with its announcement.
             if call_log := log.open(JournalReader(service.own_journal), sys.stderr):
                 logs.callback(call_log.close)
@@ -250,7 +258,10 @@ class _Place:
             except OSError as error:
                 commands.warn("serve", f"cannot write {path}: {error.strerror}")
         try:
-            print(banner, flush=True)
+            if commands.is_json():
+                commands.write_output(banner)
+            else:
+                print(banner, flush=True)
         except OSError as error:
             # The server is ready all the same.
             discard_output()
@@ -258,6 +269,21 @@ class _Place:
             print(banner, file=sys.stderr)
         if self._detachment and self.background:
             self._detachment.leave(self.background.log)
+
+
+def _event(
+    ready: ReadyServer, exposed: list[str], options: ServerOptions, balances: list[Decimal]
+) -> dict[str, object]:
+    """Return what a program needs to know of a server that is ready, without its keys."""
+    accounts = [
+        {"account": fingerprint(each.key), "credits": float(balance)}
+        for each, balance in zip(options.accounts, balances, strict=True)
+    ]
+    return {"event": "ready", **asdict(ready), "accounts": accounts, "exposed": exposed}
+
+
+def _announcement(event: dict[str, object], banner: Callable[[], str]) -> str:
+    return commands.json_text(event) if commands.is_json() else banner()
 
 
 def _replaced(contracts: dict[Path, Contract]) -> str:

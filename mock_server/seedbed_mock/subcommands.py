@@ -41,6 +41,12 @@ SUBCOMMANDS: Final = (
         "0 each file is there; 2 a file cannot be written, or the command line is invalid",
     ),
     Subcommand(
+        "--install-completion",
+        "seedbed_mock.completion:install_completion",
+        "Install the completion of this command in a shell.",
+        "0 it is installed; 2 the shell is not known, or a file cannot be written",
+    ),
+    Subcommand(
         "serve",
         "seedbed_mock.serve:serve",
         "Run the mock server until Ctrl-C.",

@@ -355,7 +355,7 @@ def test_the_command_shows_a_table_and_writes_a_report(
     monkeypatch.setattr(examiner_module, "_SLOW_SECONDS", 0.02)
     report = tmp_path / "report.json"
     url = start(AcceptsAnyAge)
-    assert run(url, "--signing-key", KEY, "--json", str(report)) == 1
+    assert run(url, "--signing-key", KEY, "--json-file", str(report)) == 1
     shown = capsys.readouterr().out
     assert "stale: a correct signature that is an hour old; expected 4xx." in shown
     assert shown.rstrip().endswith("21 passed, 2 failed, 0 not judged.")

@@ -58,7 +58,7 @@ def drill(program: str, folder: Path, *options: str, prompts: tuple[str, ...] = 
     """Drill a program, and return the verdicts against it by scenario."""
     report, key = folder / "report.json", f"seedbed-key:signing-key={SIGNING_KEY}"
     arguments = ["--key", key] if program.startswith("callbacks") else []
-    main(["drill", *arguments, "--json", str(report), *options, "--", *command_of(program), *prompts])
+    main(["drill", *arguments, "--json-file", str(report), *options, "--", *command_of(program), *prompts])
     content = json.loads(report.read_text(encoding="utf-8"))
     assert content["problem"] == ""
     return {

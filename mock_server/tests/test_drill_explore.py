@@ -320,7 +320,7 @@ def seedbed(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_printed_command_repeats_a_failure_and_a_baseline_makes_it_known(tmp_path: Path) -> None:
     command = program(Path.cwd(), "")
     options = ["--explore", "--budget", "1", "--task-seconds", "0.1", "--baseline", str(tmp_path / "known.json")]
-    done = seedbed("drill", *options, "--write-baseline", "--json", str(tmp_path / "r.json"), "--", *command)
+    done = seedbed("drill", *options, "--write-baseline", "--json-file", str(tmp_path / "r.json"), "--", *command)
     assert done.returncode == 0, done.stderr  # the failures that are written are known from then on
     (known,) = read_baseline((tmp_path / "known.json").read_bytes(), "x")
     assert (known.identity, known.clause) == ("crashed: 401; op=createTask", "crashed")
@@ -361,7 +361,10 @@ INVALID = {
     "no baseline": (["drill", "--write-baseline", "--", "true"], "--write-baseline needs a file"),
     "a missing baseline": (["drill", "--baseline", "none", "--", "true"], "none: No such file"),
     "another baseline": (["drill", "--baseline", "other", "--", "true"], "other is not a baseline"),
-    "one file for two": (["drill", "--baseline", "other", "--json", "other", "--", "true"], "Two reports go to other"),
+    "one file for two": (
+        ["drill", "--baseline", "other", "--json-file", "other", "--", "true"],
+        "Two reports go to other",
+    ),
 }
 
 

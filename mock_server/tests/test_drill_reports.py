@@ -168,9 +168,9 @@ def test_on_a_terminal_the_results_appear_in_a_table(tmp_path: Path) -> None:
 
 def test_two_reports_in_one_file_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Two reports go to"):
-        ReportFiles(json=tmp_path / "x", html=tmp_path / "x").check()
+        ReportFiles(json_file=tmp_path / "x", html=tmp_path / "x").check()
     with pytest.raises(FileNotFoundError):
-        ReportFiles(json=tmp_path / "no" / "x").check()
+        ReportFiles(json_file=tmp_path / "no" / "x").check()
 
 
 @pytest.mark.seedbed_scenario("double-charge")

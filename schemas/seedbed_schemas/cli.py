@@ -8,15 +8,16 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
 
 from cyclopts import Parameter
 
-from seedbed_schemas.commands import fail, note
+from seedbed_schemas.commands import JsonFlag, fail, note, print_json
 from seedbed_schemas.contract import Contract, ContractError, default_contract, shipped_contracts
 from seedbed_schemas.derive import MAXIMUM_CHARACTERS, PageError, derive_page
-from seedbed_schemas.drift import drift
+from seedbed_schemas.drift import Difference, drift
 from seedbed_schemas.files import write_whole
 from seedbed_schemas.openapi import HttpStatus, openapi_document
 from seedbed_schemas.validation import for_display
@@ -42,7 +43,9 @@ def _reports_errors(command: Callable[Parameters, int]) -> Callable[Parameters, 
         try:
             return command(*args, **kwargs)
         except OSError as error:
-            message = f"{error.filename or 'standard output'}: {error.strerror}."
+            if error.filename is None:
+                raise  # standard output, which all commands share
+            message = f"{error.filename}: {error.strerror}."
         except ValueError as error:
             message = str(error)
             # Messages quote the page, and a hostile page can make a quotation of any length.
@@ -61,6 +64,7 @@ def derive(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     check: Path | None = None,
     strict: bool = False,
+    as_json: JsonFlag = False,
 ) -> int:
     """Derive a contract from a page of the vendor's documentation.
 
@@ -72,6 +76,7 @@ def derive(
         output: File to write the contract to. Default: standard output.
         check: Contract to compare with. Prints the differences instead of the contract; exits with 1 if there are any.
         strict: Exit with 1 if the page contradicts itself or contains a statement that is not recognized.
+        as_json: Print one JSON object with the contract and all that is to say about it.
     """
     known = Contract.load(check) if check else None
     derivation = derive_page(_read(page))
@@ -81,19 +86,30 @@ def derive(
         note("derive", f"contradiction: {statement}")
     for statement in derivation.unrecognized:
         note("derive", f"not recognized: {statement}")
-    has_drifted = False
-    if known:
-        lines = []
-        for difference in drift(known, Contract(derivation.contract)):
-            values = " -> ".join(for_display(value) for value in (difference.old, difference.new) if value is not None)
-            impact = f"{difference.clients} for clients, {difference.servers} for servers"
-            lines.append(f"{difference.change} {difference.id} ({values}): {impact}\n")
-        _write("".join(lines), None)
-        has_drifted = bool(lines)
-    if output or not known:
+    differences = drift(known, Contract(derivation.contract)) if known else []
+    if output:
         _write(derivation.text, output)
+    if as_json:
+        found = {
+            "contract": derivation.contract,
+            "written": str(output) if output else None,
+            "limits_in_prose": [*derivation.notes],
+            "contradictions": [*derivation.contradictions],
+            "unrecognized": [*derivation.unrecognized],
+        }
+        print_json(found | {"differences": [asdict(each) for each in differences] if known else None})
+    elif known:
+        _write("".join(map(_describe, differences)), None)
+    elif not output:
+        _write(derivation.text, None)
     is_doubtful = bool(derivation.unrecognized or derivation.contradictions)
-    return int(has_drifted or (strict and is_doubtful))
+    return int(bool(differences) or (strict and is_doubtful))
+
+
+def _describe(difference: Difference) -> str:
+    values = " -> ".join(for_display(value) for value in (difference.old, difference.new) if value is not None)
+    impact = f"{difference.clients} for clients, {difference.servers} for servers"
+    return f"{difference.change} {difference.id} ({values}): {impact}\n"
 
 
 def _read(page: str) -> str:
@@ -118,9 +134,7 @@ def _read(page: str) -> str:
 
 
 @_reports_errors
-def clauses(
-    model: str | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> int:
+def clauses(model: str | None = None, /, *, as_json: JsonFlag = False) -> int:
     """List every testable statement of a contract.
 
     Args:
@@ -129,7 +143,7 @@ def clauses(
     """
     listed = _choose_contract(model).clauses()
     if as_json:
-        _write(json.dumps([clause.to_json() for clause in listed], ensure_ascii=False, indent=2) + "\n", None)
+        print_json([clause.to_json() for clause in listed], indent=2)
         return 0
     from rich import console, table, text  # the other commands do not need it
 
@@ -149,6 +163,7 @@ def openapi(
     *,
     http_status: HttpStatus = "envelope",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    as_json: JsonFlag = False,
 ) -> int:
     """Write the OpenAPI 3.1 document of a model.
 
@@ -156,9 +171,12 @@ def openapi(
         model: Name of a built-in model, or a contract file. Default: the built-in model.
         http_status: How responses carry their codes: in the body with HTTP status 200, or also as the HTTP status.
         output: File to write the document to. Default: standard output.
+        as_json: With --output, print the name of the file as JSON; the document is JSON in any case.
     """
     document = openapi_document(_choose_contract(model), http_status=http_status)
     _write(json.dumps(document, ensure_ascii=False, indent=2) + "\n", output)
+    if as_json and output:
+        print_json({"written": str(output)})
     return 0
 
 

@@ -127,18 +127,22 @@ def session(tokens: Sequence[str], groups: Iterable[str] = ()) -> Iterator[list[
     global _session  # noqa: PLW0603 (a process runs one command, whose threads print its errors, too)
     leading = next((place for place, token in enumerate(tokens) if token != JSON_OPTION), len(tokens))
     rest = [*tokens[leading:]]
-    names = [*itertools.takewhile(lambda token: not token.startswith("-"), rest)][
-        : 2 if rest[:1] and rest[0] in groups else 1
-    ]
+    most = 2 if rest[:1] and rest[0] in groups else 1
+    names = [*itertools.takewhile(lambda token: not token.startswith("-"), rest[:most])]
     before, _session = _session, _Session(" ".join(names))
     own = rest[: rest.index("--")] if "--" in rest else rest
+    has_command = len(names) == most
     use_json(wanted=bool(leading) or JSON_OPTION in own or f"{JSON_OPTION}=true" in own)
     for token, following in itertools.pairwise([*own, ""]):
         name, equals, value = token.partition("=")
         if name in SECRET_OPTIONS:
             hide(value if equals else following)
     try:
-        yield [*names, JSON_OPTION, *rest[len(names) :]] if leading and names else rest
+        if not has_command:
+            # Help pages, versions and groups of commands have no options.
+            yield [token for token in rest if token != JSON_OPTION]
+        else:
+            yield [*names, JSON_OPTION, *rest[len(names) :]] if leading else rest
     finally:
         _session = before
 
@@ -183,14 +187,19 @@ def _without_secrets(value: Any) -> Any:
     return value
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
+def json_text(value: object, *, indent: int | None = None, is_ascii: bool = False) -> str:
     """Return a value as JSON with a newline, without secrets.
+
+    Args:
+        value: The value.
+        indent: Number of spaces of each level; by default, the value is one line.
+        is_ascii: Whether to escape other characters than those of ASCII.
 
     Raises:
         ValueError: The value has a number that JSON does not have.
     """
     content = _without_secrets(value)
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(content, ensure_ascii=is_ascii, allow_nan=False, indent=indent)
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, of which JSON has only the escape
@@ -209,9 +218,27 @@ def print_json(value: object, *, indent: int | None = None) -> None:
         OSError: Standard output cannot be written.
         ValueError: The value has a number that JSON does not have.
     """
+    write_output(json_text(value, indent=indent))
+
+
+def write_output(text: str) -> None:
+    """Write a text to standard output in UTF-8, whatever its encoding is.
+
+    Raises:
+        OSError: Standard output cannot be written.
+    """
     sys.stdout.flush()
-    sys.stdout.buffer.write(json_text(value, indent=indent).encode())
+    sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
+
+
+def schema_path(command: str) -> Path:
+    """Return the path of the JSON Schema of what ``--json`` prints: of the whole output, or of each of its lines.
+
+    Args:
+        command: Name of the command, such as ``faults list``; ``error`` for standard error, ``help`` for a help page.
+    """
+    return Path(__file__).parent / "output" / f"{command.removeprefix('--').replace(' ', '-')}.json"
 
 
 def split_fix(text: str) -> tuple[str, str]:
@@ -311,7 +338,7 @@ def topic_of(command: str, text: str) -> str:
     from seedbed_schemas.documentation import entry_of, sections  # they read all pages, which only errors need
 
     entry = entry_of(text)
-    section = f"commands#seedbed-{command.partition(' ')[0]}"
+    section = f"commands#seedbed-{command.removeprefix('--').partition(' ')[0]}"
     return entry.topic if entry else section if section in sections() else "commands"
 
 

@@ -19,7 +19,7 @@ from rich.constrain import Constrain
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
-from seedbed_schemas.commands import ExitCode
+from seedbed_schemas.commands import ExitCode, is_json
 from seedbed_schemas.files import check_writable
 from seedbed_schemas.validation import printable
 
@@ -162,7 +162,8 @@ class ProgressDisplay:
         is_first, self._states[number] = not self._states.get(number), state
         prompt, place = self._prompts[number - 1], f"{number}/{self.total}"
         if not self._is_live:
-            if task_id:
+            # With --json, standard error has one JSON object for each error.
+            if task_id and not is_json():
                 place = f"{place} " if self.total > 1 else ""
                 self.print(f"{place}{task_id}: {state}", is_error=True)
             return

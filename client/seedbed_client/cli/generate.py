@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 from seedbed_schemas import Contract, Schema, commands, job_api
-from seedbed_schemas.commands import ExitCode
+from seedbed_schemas.commands import ExitCode, JsonFlag
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.profile import profile_of
 from seedbed_schemas.validation import for_display
@@ -134,7 +133,7 @@ class OutputOptions:
         as_json: Print a line of JSON for each image.
     """
 
-    as_json: Annotated[bool, Parameter(name="--json")] = False
+    as_json: JsonFlag = False
 
 
 def _lines(source: str) -> Iterator[str]:
@@ -247,8 +246,15 @@ def _report_unfinished(state: RunState, code: int) -> int:
 def _print_result(result: batch.JobResult, progress: batch.ProgressDisplay, *, as_json: bool) -> None:
     job = result.job
     if as_json:
-        values = {"index": result.number, "prompt": job.prompt, "status": job.status, "task_id": job.task_id}
-        progress.print(json.dumps({**values, "files": job.files, "error": job.error, "exit_code": result.exit_code}))
+        values: dict[str, object] = {
+            "index": result.number,
+            "prompt": job.prompt,
+            "status": job.status,
+            "task_id": job.task_id,
+        }
+        values |= {"files": job.files, "error": job.error, "exit_code": result.exit_code}
+        # The display needs text of the terminal, whose encoding may lack a character.
+        progress.print(commands.json_text(values, is_ascii=True).rstrip())
     elif result.exit_code == 0:
         for file in map(Path, job.files):
             # A resumed run also reports images of the earlier one, which may have been moved since.

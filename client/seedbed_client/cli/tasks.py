@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx2
 from cyclopts import Parameter
-from seedbed_schemas.commands import ExitCode, fail
+from seedbed_schemas.commands import ExitCode, JsonFlag, fail, print_json
 from seedbed_schemas.contract import ContractError
 from seedbed_schemas.validation import printable
 
@@ -29,7 +28,7 @@ def task(
     /,
     *,
     watch: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: JsonFlag = False,
     timeout: float | None = None,
     service: ServiceOptions | None = None,
 ) -> int:
@@ -48,7 +47,10 @@ def task(
         states = client.iter_states(task_id, timeout=timeout) if watch else iter([client.get_task(task_id)])
         latest = None
         for latest in states:
-            print_line(json.dumps(latest.record) if as_json else _summary(latest))
+            if as_json:
+                print_json(latest.record)
+            else:
+                print_line(_summary(latest))
         return ExitCode.NEGATIVE if latest and latest.failed else ExitCode.DONE
 
     return _call("task", service, show)
@@ -56,7 +58,7 @@ def task(
 
 def credits_left(
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: JsonFlag = False,
     service: ServiceOptions | None = None,
 ) -> int:
     """Show the balance of the account, in credits.
@@ -68,7 +70,10 @@ def credits_left(
 
     def show(client: SeedreamClient) -> int:
         balance = client.credits()
-        print_line(json.dumps({"credits": balance}) if as_json else f"{balance:.15g}")
+        if as_json:
+            print_json({"credits": balance})
+        else:
+            print_line(f"{balance:.15g}")
         return 0
 
     return _call("credits", service, show)

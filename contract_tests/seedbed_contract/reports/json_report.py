@@ -1,11 +1,12 @@
-"""The report as a JSON document for programs; ``report.schema.json`` describes it."""
+"""The report as a JSON document for programs; the schema of ``seedbed check --json`` describes it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from seedbed_schemas.commands import schema_path
 
 from seedbed_contract.reports import wording
 from seedbed_contract.reports.verdict import status_counts, status_of, verdict_of
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from seedbed_contract.findings import Report
 
 
-SCHEMA: Final = Path(__file__).parent / "report.schema.json"
+SCHEMA: Final = schema_path("check")
 """Path of the JSON Schema of the document."""
 
 _VERSION: Final = 1

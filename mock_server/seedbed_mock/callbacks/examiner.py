@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from seedbed_schemas import commands, job_api
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.dialect import dialects
 
 from seedbed_mock.callbacks.sender import DeliveryError, UnreachableError, send_and_leave, send_callback
@@ -151,11 +152,17 @@ async def _send(target: CallbackTarget, request: ShapedRequest, slow_seconds: fl
 
 _KeyParameter = Annotated[str, Parameter(name="--signing-key", show_default=False)]
 _IdsParameter = Annotated[tuple[str, ...], Parameter(name="--task-id", negative="", show_default=False)]
-_JsonFile = Annotated[Path | None, Parameter(name="--json", show_default=False)]
+_JsonFile = Annotated[Path | None, Parameter(name="--json-file", show_default=False)]
 
 
 def examine_receiver(
-    url: str, /, *, signing_key: _KeyParameter = "", task_id: _IdsParameter = (), json_file: _JsonFile = None
+    url: str,
+    /,
+    *,
+    signing_key: _KeyParameter = "",
+    task_id: _IdsParameter = (),
+    json_file: _JsonFile = None,
+    as_json: JsonFlag = False,
 ) -> int:
     """Send a receiver callbacks of every shape, and show which ones it handles correctly.
 
@@ -164,6 +171,7 @@ def examine_receiver(
         signing_key: Key with which the receiver verifies callbacks.
         task_id: ID of a task that the receiver knows, if it accepts no others. Repeatable.
         json_file: File to write the results to as JSON.
+        as_json: Print the results as JSON.
     """
     if not re.fullmatch(r"(?i:https?)://.*", url):
         return commands.fail(_COMMAND, f"invalid URL {url!r}; use one such as http://127.0.0.1:8000/callbacks")
@@ -171,12 +179,16 @@ def examine_receiver(
         results = asyncio.run(examine(url, signing_key=signing_key, task_ids=task_id, slow_seconds=_SLOW_SECONDS))
     except ExaminationError as error:
         return commands.fail(_COMMAND, str(error))
+    found = {"url": url, "shapes": msgspec.to_builtins(results)}
     if json_file:
         try:
-            json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"url": url, "shapes": results}), indent=2))
+            json_file.write_text(commands.json_text(found, indent=2), encoding="utf-8")
         except OSError as error:
             return commands.fail(_COMMAND, f"{json_file}: {error.strerror}")
-    show_results(results, Console(file=sys.stdout, highlight=False))
+    if as_json:
+        commands.print_json(found, indent=2)
+    else:
+        show_results(results, Console(file=sys.stdout, highlight=False))
     return int(any(each.verdict == "failed" for each in results))
 
 

@@ -14,11 +14,12 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from seedbed_schemas import commands, local
 from seedbed_schemas.baseline import BaselineError, KnownFinding, read_baseline
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.files import check_writable, write_whole
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.drill.console import RunningTable, show_report
-from seedbed_mock.drill.report import FORMATS
+from seedbed_mock.drill.report import FORMATS, to_dict
 from seedbed_mock.drill.runner import Drill, DrillReport
 from seedbed_mock.faults.scenarios import load_scenario, scenario_path, shipped_scenarios
 from seedbed_mock.options import INTEGER, DialectName, RunOptions
@@ -50,23 +51,25 @@ class ReportFiles:
     Attributes:
         junit: File for a JUnit XML report, for CI.
         html: File for an HTML report with a time line for each scenario.
-        json: File for a JSON report, for programs.
+        json_file: File for a JSON report, for programs.
         markdown: File for a Markdown report, for a pull request.
         baseline: File with known failures, which do not make the drill fail.
         write_baseline: Write the failures of this drill to the file of --baseline.
+        as_json: Print the JSON report on standard output, and nothing else.
     """
 
     junit: _File = None
     html: _File = None
-    json: _File = None
+    json_file: _File = None
     markdown: _File = None
     baseline: _File = None
     write_baseline: bool = False
+    as_json: JsonFlag = False
 
     @property
     def all_paths(self) -> list[Path]:
         """The files that are written or read."""
-        return [path for path in (self.junit, self.html, self.json, self.markdown, self.baseline) if path]
+        return [path for path in (self.junit, self.html, self.json_file, self.markdown, self.baseline) if path]
 
     def check(self) -> list[KnownFinding]:
         """Check that every file can be written, before the drill takes its time, and return the known failures.
@@ -192,7 +195,8 @@ def _drill(command: tuple[str, ...], runs: DrillOptions, options: RunOptions, re
     for name in runs.names:
         load_scenario(scenario_path(name))
     known = reports.check()
-    with RunningTable(Console(stderr=True, highlight=False), runs.names) as running:
+    console = Console(stderr=True, highlight=False, quiet=reports.as_json)
+    with RunningTable(console, runs.names) as running:
         drilled = Drill(command, options, runs.deadline, runs.jobs, running.add)
         explorer: Explore | None = None
         if runs.explore:
@@ -203,7 +207,10 @@ def _drill(command: tuple[str, ...], runs: DrillOptions, options: RunOptions, re
             explorer = Explorer(runs.budget, memory, running.add_case)
         report = _run(drilled, runs.names, explorer)
     reports.write(report, known)
-    show_report(report, options, Console(file=sys.stdout, highlight=False))
+    if reports.as_json:
+        commands.print_json(to_dict(report), indent=2)
+    else:
+        show_report(report, options, Console(file=sys.stdout, highlight=False))
     return report.interrupted or (_COULD_NOT_RUN if report.problem else int(not report.has_passed))
 
 

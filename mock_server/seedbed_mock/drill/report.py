@@ -207,9 +207,9 @@ def to_html(report: DrillReport) -> str:
 
 
 FORMATS: Final[Mapping[str, Callable[[DrillReport], str]]] = {
-    "json": to_json,
+    "json_file": to_json,
     "junit": to_junit,
     "markdown": to_markdown,
     "html": to_html,
 }
-"""The functions that render a report, by the name of their format."""
+"""The functions that render a report, by the option that names its file."""

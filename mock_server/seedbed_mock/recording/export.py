@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from seedbed_schemas import commands
-from seedbed_schemas.commands import CommandError
+from seedbed_schemas.commands import CommandError, JsonFlag
 
 from seedbed_mock.control.client import ControlledServer
 from seedbed_mock.recording.archive import HarExchange, Redactor, har_document, har_entry, result_urls
@@ -35,6 +35,7 @@ def export(
     url: Annotated[str | None, Parameter(name="--url")] = None,
     token: Annotated[str, Parameter(name="--control-token", show_default=False)] = "",
     space: Annotated[str, Parameter(name="--space", show_default=False)] = "",
+    as_json: JsonFlag = False,
 ) -> int:
     """Write the calls and callbacks that a server remembers as a HAR file.
 
@@ -44,6 +45,7 @@ def export(
         url: Base URL of the server; by default SEEDBED_BASE_URL, or the local mock server.
         token: Control token of the server.
         space: Write only the calls of this space.
+        as_json: With --output, print the name of the file as JSON; a HAR file is JSON in any case.
     """
     server = ControlledServer(url, token)
     try:
@@ -52,9 +54,13 @@ def export(
             exchanges += _images(exchanges)
         text = json.dumps(har_document([har_entry(each) for each in exchanges]), ensure_ascii=False, indent=1)
         if str(output) == "-":
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+            # In UTF-8, whatever the encoding of standard output is.
+            sys.stdout.buffer.write(f"{text}\n".encode())
         else:
             output.write_text(f"{text}\n", encoding="utf-8")
+            if as_json:
+                commands.print_json({"written": str(output)})
     except CommandError as error:
         return error.print("har")
     except OSError as error:

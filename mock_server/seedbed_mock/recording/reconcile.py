@@ -5,7 +5,6 @@ Nothing is sent and nothing is changed. Whatever is not certain counts as open, 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter, defaultdict
@@ -13,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from cyclopts import Parameter
 from seedbed_schemas import commands, default_contract, job_api
+from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.bill import plain
@@ -86,14 +85,14 @@ class Reconciliation:
         """Return the open items of a kind."""
         return [each for each in self.items if each.kind == kind]
 
-    def to_json(self) -> str:
-        """Return it as JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that JSON has."""
         content: dict[str, Any] = {"open": bool(self.items), "tasks": self.tasks, "credits": plain(self.credits)}
         for kind in KINDS:
             content[kind.replace(" ", "_")] = [
                 asdict(each) | {"credits": plain(each.credits)} for each in self.of(kind)
             ]
-        return json.dumps(content | {"notes": self.notes}, indent=2) + "\n"
+        return content | {"notes": self.notes}
 
     def lines(self) -> Iterator[str]:
         """Yield it as text."""
@@ -368,15 +367,13 @@ def _counted(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
-def reconcile(
-    *files: Path, json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
-) -> int:
+def reconcile(*files: Path, as_json: JsonFlag = False) -> int:
     """Show what was paid for and never fetched, what is in doubt, what was paid twice, and what a resume would do.
 
     Args:
         files: Journals of a server, HAR files, folders of recordings, or progress files of seedbed generate. What
             several of them show counts once.
-        json_: Print JSON.
+        as_json: Print JSON.
     """
     if not files:
         return commands.fail("reconcile", "name a journal, a recording or a progress file")
@@ -390,5 +387,8 @@ def reconcile(
     if not can_read:
         return _CANNOT_READ
     done = reconciler.result()
-    sys.stdout.write(done.to_json() if json_ else "\n".join(done.lines()) + "\n")
+    if as_json:
+        commands.print_json(done.to_json(), indent=2)
+    else:
+        sys.stdout.write("\n".join(done.lines()) + "\n")
     return int(bool(done.items))
