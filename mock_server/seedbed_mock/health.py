@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
-_NOT_READY: Final = "troubleshooting#not-ready"
 
 _Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=86_400))]
 _Path = Annotated[Path | None, Parameter(show_default=False)]
@@ -257,7 +256,7 @@ def _report(command: str, sentence: str, target: _Target, error: _NotReadyError)
     """Print that a server is not ready, and return the exit code."""
     if commands.is_json():
         commands.print_json({"ready": False, "server": target.name, "reason": str(error)})
-    return commands.fail(command, sentence, ExitCode.NEGATIVE, docs=_NOT_READY)
+    return commands.fail(command, sentence, ExitCode.NEGATIVE)
 
 
 def _servers_to_stop(port: int | None, uds: Path | None, *, all_servers: bool) -> list[BackgroundServer]:

@@ -149,6 +149,8 @@ RUNS: dict[str, tuple[list[str], int]] = {
     "har export": ([], 0),
     "env": ([], 0),
     "stop": ([], 1),
+    "init": (["--dry-run"], 0),
+    "docs": (["--search", "port"], 0),
     "callbacks test": ([f"{CLOSED}/callbacks"], 2),
     "run": (["--port", "0", "--fault", "429; nth=1", "--", sys.executable, "-c", "print('from the program')"], 0),
     "drill": (["--scenario", "broke", "--deadline", "30", "--", sys.executable, "-c", "pass"], 2),
@@ -185,6 +187,13 @@ def test_tasks_are_printed_as_their_records(run: Run) -> None:
     task_id = check_output("generate", run("generate", "a hill", "--json")[1])[0]["task_id"]
     code, output, _ = run("task", task_id, "--watch", "--json")
     assert (code, check_output("task", output)[-1]["state"]) == (0, "success")
+
+
+def test_the_pages_are_printed(run: Run) -> None:
+    topics = check_output("docs", run("docs", "--json")[1])[0]["topics"]
+    assert check_output("docs", run("docs", topics[0]["topic"], "--json")[1])[0]["markdown"]
+    code, output, errors = run("docs", "--search", "xyzzy", "--json")
+    assert (code, check_output("docs", output), len(errors)) == (ExitCode.NEGATIVE, [{"results": []}], 1)
 
 
 def test_a_written_document_is_named(run: Run) -> None:
