@@ -201,7 +201,7 @@ def test_another_kind_of_server_is_named_as_such(behaviour: Behaviour, capsys: p
     with target(behaviour) as url:
         assert main(["check", url, "--quiet"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.endswith("Is this the URL of the service?\ndocs: commands#seedbed-check\n")
+    assert printed.err.endswith("Is this the URL of the service?\ndocs: troubleshooting#no-server-to-check\n")
     assert printed.out == ""
 
 

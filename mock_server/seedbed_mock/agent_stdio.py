@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import anyio
 from anyio import to_thread
 from cyclopts import Parameter
-from seedbed_schemas.commands import ExitCode, fail
+from seedbed_schemas.commands import ExitCode, JsonFlag, fail
 from seedbed_schemas.contract import ContractError
 
 from seedbed_mock.agents.answers import ToolError, one_line
@@ -39,12 +39,18 @@ _LONGEST_MESSAGE: Final = 4 * 1024 * 1024
 _MOST_SERVERS: Final = 4
 
 
-def mcp(*, url: str | None = None, control_token: Annotated[str, Parameter(show_default=False)] = "") -> int:
+def mcp(
+    *,
+    url: str | None = None,
+    control_token: Annotated[str, Parameter(show_default=False)] = "",
+    as_json: JsonFlag = False,  # noqa: ARG001 (it acts on errors)
+) -> int:
     """Serve the tools for coding agents over standard input and output until standard input ends.
 
     Args:
         url: Base URL of a mock server on this machine that the tools use until they start one.
         control_token: Control token of that server.
+        as_json: Print errors as JSON; standard output has the messages of the protocol in any case.
     """
     if find_spec("mcp") is None:
         return fail("mcp", MISSING_AGENT_EXTRA)

