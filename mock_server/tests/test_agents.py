@@ -507,6 +507,7 @@ def test_the_endpoint_is_off_by_default(seedbed: MockServer) -> None:
     assert response.status_code == 404
 
 
+@pytest.mark.slow
 def test_a_server_imports_no_sdk_until_an_agent_calls() -> None:
     program = (
         "import sys\nfrom seedbed_mock import running\nwith running(mcp=True) as s:\n    s.bill\n"
@@ -515,6 +516,7 @@ def test_a_server_imports_no_sdk_until_an_agent_calls() -> None:
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_without_the_extra_a_sentence_says_what_to_install() -> None:
     program = "import sys\nsys.modules['mcp'] = None\nfrom seedbed_mock.__main__ import command\nsys.exit(command({}))"
     for arguments in (["mcp"], ["serve", "--mcp", "--port", "0"]):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from seedbed_schemas import Contract
-    from seedbed_schemas.clauses import Clause
 
     from seedbed_mock.faults.rules import Rule
 
@@ -51,19 +50,15 @@ def broken_clauses(entry: Mapping[str, Any], contracts: Mapping[str, Contract]) 
     found = []
     for name in entry["violations"]:
         clause = known.get(name)
-        demand = _demand_of(clause, is_own=contract in shipped_contracts()) if clause else ""
+        demand = f"{clause.kind} {one_line(msgspec.json.encode(clause.value).decode(), 120)}" if clause else ""
+        # The texts of a contract that is not of Seedbed are those of a foreign page.
+        if clause and contract not in shipped_contracts() and not isinstance(clause.value, int | float):
+            demand = f"{clause.kind}, as untrusted.reason says"
         field, _, rest = name.partition("/")
         keyword, _, missing = rest.partition("/")
         field = f"{field}.{missing}" if keyword == "required" and missing else field
         found.append(BrokenClause(one_line(name, 120), one_line(field, 80), demand))
     return found
-
-
-def _demand_of(clause: Clause, *, is_own: bool) -> str:
-    """Return what a clause demands; the texts of a contract that is not of Seedbed are those of a foreign page."""
-    if not is_own and not isinstance(clause.value, int | float):
-        return f"{clause.kind}, as untrusted.reason says"
-    return f"{clause.kind} {one_line(msgspec.json.encode(clause.value).decode(), 120)}"
 
 
 def model_of(entry: Mapping[str, Any]) -> str:

@@ -222,16 +222,19 @@ async def read_journal(call: ToolCall, wanted: inputs.ReadJournal) -> Answer:
         if not found["entries"] or found["entries"][0]["number"] != wanted.number:
             raise ToolError("The journal has no such call.", fix="Call journal without a number for the latest calls.")
         return await _explained(door, found["entries"][0])
-    if wanted.last_refused:
-        return await _last_refused(door, wanted)
     page = await door.control(
         "GET",
         "journal",
         operation=wanted.operation,
         task_id=wanted.task_id,
-        limit=wanted.limit,
+        limit=_MOST_SEARCHED if wanted.last_refused else wanted.limit,
         before=wanted.before,
     )
+    if wanted.last_refused:
+        entries = page["entries"]
+        if entry := next(filter(_is_refused, reversed(entries)), None):
+            return await _explained(door, entry)
+        return CallsAnswer(ok=True, summary=f"None of the latest {len(entries)} calls was refused or had a fault.")
     calls, before = [_line(each) for each in page["entries"]], page.get("before")
     refused = sum(map(_is_refused, page["entries"]))
     return CallsAnswer(
@@ -242,16 +245,6 @@ async def read_journal(call: ToolCall, wanted: inputs.ReadJournal) -> Answer:
         calls=calls,
         before=before,
     )
-
-
-async def _last_refused(door: Door, wanted: inputs.ReadJournal) -> Answer:
-    page = await door.control(
-        "GET", "journal", operation=wanted.operation, task_id=wanted.task_id, limit=_MOST_SEARCHED
-    )
-    for entry in reversed(page["entries"]):
-        if _is_refused(entry):
-            return await _explained(door, entry)
-    return CallsAnswer(ok=True, summary=f"None of the latest {len(page['entries'])} calls was refused or had a fault.")
 
 
 def _is_refused(entry: Mapping[str, Any]) -> bool:
