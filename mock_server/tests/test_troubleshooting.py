@@ -82,7 +82,7 @@ def test_the_commands_of_the_steps_exist() -> None:
     assert len(steps) > 40
     for step in steps:
         words = re.findall(r"[a-z-]+", step.removeprefix("seedbed ").split(" -- ")[0])
-        assert step.startswith("seedbed COMMAND") or {words[0], " ".join(words[:2])} & names, step
+        assert step.startswith(("seedbed COMMAND", "seedbed --")) or {words[0], " ".join(words[:2])} & names, step
         assert {word.partition("=")[0] for word in step.split() if word.startswith("--") and word != "--"} <= flags, (
             step
         )
