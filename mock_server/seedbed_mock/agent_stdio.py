@@ -43,7 +43,7 @@ def mcp(
     *,
     url: str | None = None,
     control_token: Annotated[str, Parameter(show_default=False)] = "",
-    as_json: JsonFlag = False,  # noqa: ARG001 (it acts on errors)
+    as_json: JsonFlag = False,
 ) -> int:
     """Serve the tools for coding agents over standard input and output until standard input ends.
 
@@ -52,6 +52,7 @@ def mcp(
         control_token: Control token of that server.
         as_json: Print errors as JSON; standard output has the messages of the protocol in any case.
     """
+    del as_json  # it acts on errors, before and after this
     if find_spec("mcp") is None:
         return fail("mcp", MISSING_AGENT_EXTRA)
     if url is not None:

@@ -323,9 +323,9 @@ class BatchRunner:
         if job.status == "submitting":
             settle = f", then add --settle {number}=TASK_ID, or --submit-again {number} if there is no task"
             job.error = f"{job.error or _INTERRUPTED}; check your account{settle if self.state.log.path else ''}"
-        return self._code_of(job, error)
+        return self.code_of(job, error)
 
-    def _code_of(self, job: LoggedJob, error: Exception | None) -> ExitCode:
+    def code_of(self, job: LoggedJob, error: Exception | None) -> ExitCode:
         """Return the exit code of a job, from its status and the error that ended it."""
         if job.status == "submitted":
             # Paid for and not saved. With a progress file, the same command resumes the task.

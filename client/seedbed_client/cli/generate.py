@@ -223,10 +223,10 @@ def _run(
         except (OSError, JobLogError) as error:
             # The progress file or standard output cannot be written. Errors of images do not end the run.
             code = commands.fail("generate", batch.describe(error))
-    return _report_unfinished(state, code)
+    return report_unfinished(state, code)
 
 
-def _report_unfinished(state: RunState, code: int) -> int:
+def report_unfinished(state: RunState, code: int) -> int:
     """Print the tasks that a run has left behind, and return the exit code of the command, which would be another."""
     for job in state.jobs:
         with contextlib.suppress(JobLogError):  # it was reported
