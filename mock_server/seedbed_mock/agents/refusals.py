@@ -96,7 +96,12 @@ def _unmet(rule: Rule, fault: Mapping[str, Any], entry: Mapping[str, Any]) -> It
         yield f"key={match.key}: the call has another key"
     if match.model not in (None, model_of(entry)):
         yield f"model={match.model}: the call names another model"
-    prompt = _prompt_of(entry)
+    request = entry["request"]
+    values = request.get(job_api().fields.input) if isinstance(request, dict) else None
+    # All texts of the input, as the conditions of rules see them.
+    prompt = "\n".join(
+        str(text) for text in (values.values() if isinstance(values, dict) else ()) if isinstance(text, str)
+    )
     if match.prompt is not None and match.prompt not in prompt:
         yield "prompt: the texts of the input do not contain it"
     if match.prompt_like is not None and not compile_pattern(match.prompt_like).is_valid(prompt):
@@ -107,11 +112,3 @@ def _counted(rule: Rule, fault: Mapping[str, Any]) -> str:
     """Return the conditions of which the journal does not show whether a call meets them."""
     named = [f"{name}={value:g}" for name in _COUNTED if (value := getattr(rule.match, name)) is not None]
     return f"{', '.join(named)}; seen {fault['seen']}, hits {fault['hits']}" if named else ""
-
-
-def _prompt_of(entry: Mapping[str, Any]) -> str:
-    """Return the texts of the input of a request, as the conditions of rules see them."""
-    request = entry["request"]
-    values = request.get(job_api().fields.input) if isinstance(request, dict) else None
-    texts = values.values() if isinstance(values, dict) else ()
-    return "\n".join(text for text in texts if isinstance(text, str))

@@ -140,13 +140,10 @@ async def _follow(call: ToolCall, door: Door, task_id: str, wanted: inputs.Creat
         await anyio.sleep(_POLL_SECONDS)
         if task["ends"] is None:
             # With --progress polls:N, only polls move it on.
-            shared = job_api().record_info
-            await _poll(door, f"{shared.path}?{shared.query}={path_part(task_id)}", wanted.key or door.key)
-
-
-async def _poll(door: Door, target: str, key: str) -> None:
-    operation = next(iter(door.contracts.values())).operation
-    await door.send(job_api().record_info.method, target, {operation.header: f"{operation.scheme} {key}".strip()})
+            shared, operation = job_api().record_info, next(iter(door.contracts.values())).operation
+            target = f"{shared.path}?{shared.query}={path_part(task_id)}"
+            key = f"{operation.scheme} {wanted.key or door.key}".strip()
+            await door.send(shared.method, target, {operation.header: key})
 
 
 def _final_states() -> tuple[str, str]:
