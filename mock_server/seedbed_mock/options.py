@@ -265,18 +265,15 @@ class ServerOptions:
             _check_choice("clock", self.clock, get_args(ClockKind))
             if self.clock != "real" and self.speed != 1:
                 raise SettingsError(f"Only a real clock has a speed; use --speed or --clock {self.clock}, not both.")
-        self._check_db()
-        self._check_replay()
-        self._check_extras()
+        self._check_needs()
         # Parsed here so that a mistake in them shows before the server starts.
         _ = self.accounts, self.task_progress, self.creation_limit, self.poll_limit, self.public_base
         _ = self.own_hosts, self.cors_origins
 
-    def _check_extras(self) -> None:
+    def _check_needs(self) -> None:
+        """Check what options need of each other, and of what is installed."""
         if self.mcp and find_spec("mcp") is None:
             raise SettingsError(MISSING_AGENT_EXTRA)
-
-    def _check_db(self) -> None:
         if not self.has_fleet:
             if self.db is not None and _ANY_URL.match(str(self.db)):
                 raise SettingsError("Invalid URL for db; use redis://, rediss:// or unix://, or the path of a file.")
@@ -284,17 +281,15 @@ class ServerOptions:
             raise SettingsError("The servers of a fleet share a clock, which is real or manual; use one of these.")
         elif self.replay is not None:
             raise SettingsError("A replay belongs to one server; omit --replay, or give --db a file.")
+        if self.replay is not None and self.callback_hosts:
+            raise SettingsError("Nothing leaves this machine while --replay runs; omit --callback-allow.")
+        if self.replay is None and (self.replay_strict or self.replay_speed != 1):
+            raise SettingsError("--replay-strict and --replay-speed need --replay DIR.")
 
     @property
     def has_fleet(self) -> bool:
         """Whether the server shares its state with others on Redis."""
         return self.db is not None and bool(_FLEET_URL.match(str(self.db)))
-
-    def _check_replay(self) -> None:
-        if self.replay is not None and self.callback_hosts:
-            raise SettingsError("Nothing leaves this machine while --replay runs; omit --callback-allow.")
-        if self.replay is None and (self.replay_strict or self.replay_speed != 1):
-            raise SettingsError("--replay-strict and --replay-speed need --replay DIR.")
 
     @cached_property
     def accounts(self) -> tuple[KeySettings, ...]:
@@ -443,7 +438,12 @@ def read_config(path: Path, app: App, commands: tuple[str, ...], arguments: Argu
     Raises:
         CycloptsError: The file cannot be read, or an option in it is unknown or invalid.
     """
-    options = _load(path)
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CycloptsError(msg=f"{path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CycloptsError(msg=f"{path} is not valid TOML: {error}.") from error
     options.pop("$schema", None)  # for editors
     if "config" in options:
         raise CycloptsError(msg=f"{path}: a config file cannot name another config file.")
@@ -453,15 +453,6 @@ def read_config(path: Path, app: App, commands: tuple[str, ...], arguments: Argu
     for command in reversed(commands):
         options = {command: options}
     Dict(options, source=str(path))(app, commands, arguments)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CycloptsError(msg=f"{path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise CycloptsError(msg=f"{path} is not valid TOML: {error}.") from error
 
 
 def _fill_keys(path: Path, keys: object, arguments: ArgumentCollection) -> None:

@@ -315,10 +315,10 @@ def _scalar_example(json_type: str, schema: Mapping[str, Any]) -> Any:
         return True if json_type == "boolean" else None
     text = _EXAMPLES_BY_FORMAT.get(schema.get("format", ""), _EXAMPLE_TEXT)
     text = text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
-    return _matching_text(text, schema) if "pattern" in schema else text
+    return matching_text(text, schema) if "pattern" in schema else text
 
 
-def _matching_text(text: str, schema: Mapping[str, Any]) -> str:
+def matching_text(text: str, schema: Mapping[str, Any]) -> str:
     """Return a text if it matches the pattern of a schema, or else the simplest one that keeps to the schema."""
     # Few contracts have patterns, and Hypothesis takes time to load.
     from hypothesis import HealthCheck, errors, find, settings, strategies

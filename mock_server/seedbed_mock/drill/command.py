@@ -151,7 +151,7 @@ def drill(
     intercept: _Words = (),
     egress: Egress = "allow",
     reports: ReportFiles | None = None,
-    config: Path | None = None,  # noqa: ARG001 (read before the command is called: see cli._read_config)
+    config: Path | None = None,
 ) -> int:
     """Run a program against scenarios, and show what it would have lost at the real service.
 
@@ -168,6 +168,7 @@ def drill(
         reports: Files to write reports to.
         config: TOML file with these options, named without dashes.
     """
+    del config  # read before the command is called: see cli._read_config
     options = RunOptions(
         task_seconds=task_seconds,
         dialect=dialect,
