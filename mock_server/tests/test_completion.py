@@ -57,7 +57,7 @@ def test_a_shell_completes_commands_flags_and_values(
         assert wanted in shown, (typed, shown)
 
 
-def test_an_unknown_shell_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_shell_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--install-completion", "--shell", "tcsh"]) == 2
     assert "bash" in capsys.readouterr().err
 
