@@ -7,7 +7,7 @@ import logging
 import socket
 import types
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import httptools
 import uvicorn
@@ -21,9 +21,21 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from seedbed_mock.asgi import OperationEndpoint, Outcome
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.responses import ApiResponse
+
+    Outcome = tuple[ApiResponse, Any]
+
+    class Operation(Protocol):
+        """What responds to a request that has arrived whole."""
+
+        def handle(self, scope: Scope, body: bytes, /) -> Coroutine[Any, Any, Outcome]:
+            """Return the response, and the fault that changes how it is sent."""
+            ...
+
+        async def send(self, response: ApiResponse, fault: Any, scope: Scope, receive: Receive, send: Send, /) -> None:
+            """Send a response with a fault."""
+            ...
 
 
 REFUSAL: Final = "seedbed.refusal"
@@ -98,7 +110,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None
     _deadline_at = 0.0
-    _direct: OperationEndpoint | None = None
+    _direct: Operation | None = None
     _direct_body = b""
     _direct_calls = 0
     _idle_since: float | None = None
@@ -281,7 +293,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if body:
                 super().on_body(body)
 
-    def _respond_directly(self, endpoint: OperationEndpoint) -> None:
+    def _respond_directly(self, endpoint: Operation) -> None:
         body, self._direct, self._direct_body = self._direct_body, None, b""
         scope: Any = self.scope
         handling = endpoint.handle(scope, body)
@@ -306,7 +318,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._start_idle_time()
 
-    def _start_sending(self, endpoint: OperationEndpoint, outcome: Awaitable[Outcome]) -> None:
+    def _start_sending(self, endpoint: Operation, outcome: Awaitable[Outcome]) -> None:
         """Send a response the usual way, which a fault needs and a response that is not ready."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -147,7 +147,7 @@ SUBCOMMANDS: Final = (
     Subcommand("openapi", "seedbed_schemas.cli:openapi", "Write a contract as an OpenAPI document."),
     Subcommand(
         "docs",
-        "seedbed_schemas.documentation:docs",
+        "seedbed_schemas.cli:docs",
         "Show the documentation, or find an error text in it.",
         "0 done; 1 nothing is found; 2 there is no such topic",
     ),

@@ -1,4 +1,4 @@
-"""The commands ``seedbed derive``, ``seedbed clauses`` and ``seedbed openapi``.
+"""The commands ``seedbed derive``, ``seedbed clauses``, ``seedbed openapi`` and ``seedbed docs``.
 
 Each returns its exit code: 0 for success, 1 for a check that failed, 2 for a mistake of the user.
 """
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
 
 from cyclopts import Parameter
 
-from seedbed_schemas.commands import JsonFlag, fail, note, print_json
+from seedbed_schemas.commands import ExitCode, JsonFlag, fail, note, print_json
 from seedbed_schemas.contract import Contract, ContractError, default_contract, shipped_contracts
 from seedbed_schemas.derive import MAXIMUM_CHARACTERS, PageError, derive_page
+from seedbed_schemas.documentation import DocsSection, UnknownTopicError, pages, search, section_named, sections
 from seedbed_schemas.drift import Difference, drift
 from seedbed_schemas.files import write_whole
 from seedbed_schemas.openapi import HttpStatus, openapi_document
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["clauses", "derive", "openapi"]
+__all__ = ["clauses", "derive", "docs", "openapi"]
 
 Parameters = ParamSpec("Parameters")
 
 _MAXIMUM_MESSAGE_CHARACTERS: Final = 400
 _MAXIMUM_UTF8_BYTES: Final = 4
 _UNLIMITED_COLUMNS: Final = 10_000
+_WIDEST: Final = 110
+
+Words = Annotated[list[str], Parameter(name=["--search", "-s"], consume_multiple=True, negative="")]
+"""The words after ``--search``."""
 
 
 def _reports_errors(command: Callable[Parameters, int]) -> Callable[Parameters, int]:
@@ -210,3 +215,53 @@ def _write(text: str, output: Path | None) -> None:
         sys.stdout.buffer.write(text.encode())
     else:
         write_whole(output, text.encode())
+
+
+def docs(topic: str | None = None, /, *, search_for: Words | None = None, as_json: JsonFlag = False) -> int:
+    """Show the documentation, which is installed with the program.
+
+    Args:
+        topic: Page or section, such as faults or faults#effects, or a code or clause. Default: a list of the pages.
+        search_for: Words to search for, or an error text as it was printed.
+        as_json: Print JSON, with the text as Markdown.
+    """
+    if search_for:
+        words = " ".join(search_for)
+        return show_results(search(words), words, as_json=as_json)
+    if topic is None and as_json:
+        print_json({"topics": [{"topic": each.topic, "title": each.title} for each in sections().values()]})
+        return ExitCode.DONE
+    if topic is None:
+        width = max(len(page.topic) for page in pages())
+        print("\n".join(f"{page.topic:<{width}}  {page.title}" for page in pages()))
+        print("\nShow one with seedbed docs TOPIC; find an error text with seedbed docs --search TEXT.")
+        return ExitCode.DONE
+    try:
+        found = section_named(topic)
+    except UnknownTopicError as error:
+        return fail("docs", str(error), ExitCode.USAGE, docs="index")
+    if as_json:
+        print_json(found.to_json())
+    elif sys.stdout.isatty():
+        from rich.console import Console  # only a terminal needs it
+        from rich.markdown import Markdown  # as above
+
+        console = Console()
+        console.print(Markdown(found.markdown, hyperlinks=False), width=min(console.width, _WIDEST))
+    else:
+        print(found.markdown, end="")
+    return ExitCode.DONE
+
+
+def show_results(found: list[DocsSection], words: str, *, as_json: bool) -> int:
+    """Print what was found for some words, one section in full, and return the exit code."""
+    if as_json:
+        print_json({"results": [each.to_json() for each in found]})
+    elif len(found) == 1:
+        return docs(found[0].topic)
+    elif found:
+        width = max(len(each.topic) for each in found)
+        print("\n".join(f"{each.topic:<{width}}  {each.title}" for each in found))
+    if not found:
+        return fail("docs", f"nothing is found for {words[:80]!r}; use fewer words", ExitCode.NEGATIVE, docs="index")
+    return ExitCode.DONE

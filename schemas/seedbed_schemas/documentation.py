@@ -8,17 +8,12 @@ has. ``…`` in one of its texts stands for a part that varies.
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter
-
-from seedbed_schemas.commands import ExitCode, JsonFlag, fail, print_json
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +23,9 @@ FIDELITY: Final = "fidelity"
 PART: Final = "…"
 """Stands for the parts of an error text that vary."""
 
-Words = Annotated[list[str], Parameter(name=["--search", "-s"], consume_multiple=True, negative="")]
-"""The words after ``--search``."""
-
 _INSTALLED: Final = Path(__file__).parent / "docs"
 _CHECKOUT: Final = Path(__file__).parents[2] / "docs"
 _LONGEST_QUESTION: Final = 4000
-_WIDEST: Final = 110
 _ENTRY_LEVEL: Final = 3
 """Level of the headings of entries on the page on troubleshooting; groups of entries are above it."""
 _HEADING: Final = re.compile(r"(#{1,6}) +(.+?) *#*$")
@@ -179,7 +170,7 @@ def explain(question: str) -> DocsSection:
     if found := entry_of(words) if " " in words and not _CODE.fullmatch(words) else None:
         return found
     try:
-        return _topic(words)
+        return section_named(words)
     except UnknownTopicError:
         if results := search(words):
             return results[0]
@@ -263,57 +254,7 @@ def occurs_in(parts: tuple[str, ...], text: str) -> bool:
     return True
 
 
-def docs(topic: str | None = None, /, *, search_for: Words | None = None, json: JsonFlag = False) -> int:
-    """Show the documentation, which is installed with the program.
-
-    Args:
-        topic: Page or section, such as faults or faults#effects, or a code or clause. Default: a list of the pages.
-        search_for: Words to search for, or an error text as it was printed.
-        json: Print JSON, with the text as Markdown.
-    """
-    if search_for:
-        words = " ".join(search_for)
-        return show_results(search(words), words, as_json=json)
-    if topic is None and json:
-        print_json({"topics": [{"topic": each.topic, "title": each.title} for each in sections().values()]})
-        return ExitCode.DONE
-    if topic is None:
-        width = max(len(page.topic) for page in pages())
-        print("\n".join(f"{page.topic:<{width}}  {page.title}" for page in pages()))
-        print("\nShow one with seedbed docs TOPIC; find an error text with seedbed docs --search TEXT.")
-        return ExitCode.DONE
-    try:
-        found = _topic(topic)
-    except UnknownTopicError as error:
-        return fail("docs", str(error), ExitCode.USAGE, docs="index")
-    if json:
-        print_json(found.to_json())
-    elif sys.stdout.isatty():
-        from rich.console import Console  # only a terminal needs it
-        from rich.markdown import Markdown  # as above
-
-        console = Console()
-        console.print(Markdown(found.markdown, hyperlinks=False), width=min(console.width, _WIDEST))
-    else:
-        print(found.markdown, end="")
-    return ExitCode.DONE
-
-
-def _topic(name: str) -> DocsSection:
+def section_named(name: str) -> DocsSection:
     """Return the section of a topic, a code or a clause; raise ``UnknownTopicError`` if there is none."""
     code = _CODE.fullmatch(name)
     return sections().get(f"{TROUBLESHOOTING}#code-{code[1]}" if code else "") or clause_section(name) or section(name)
-
-
-def show_results(found: list[DocsSection], words: str, *, as_json: bool) -> int:
-    """Print what was found for some words, one section in full, and return the exit code."""
-    if as_json:
-        print_json({"results": [each.to_json() for each in found]})
-    elif len(found) == 1:
-        return docs(found[0].topic)
-    elif found:
-        width = max(len(each.topic) for each in found)
-        print("\n".join(f"{each.topic:<{width}}  {each.title}" for each in found))
-    if not found:
-        return fail("docs", f"nothing is found for {words[:80]!r}; use fewer words", ExitCode.NEGATIVE, docs="index")
-    return ExitCode.DONE
