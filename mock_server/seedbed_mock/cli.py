@@ -375,8 +375,11 @@ def show_durations(
         commands.print_json({"deadline": deadline, "profiles": found})
         return 0
     columns = _DURATION_COLUMNS | ({} if deadline is None else {"lost": f"Lost after {deadline:g} s"})
-    rows = [each | {column: f"{each[column]:g} s" for column in _PERCENTILES} for each in found]
-    print(_table(columns, [each | {"lost": percentage(each["lost"] or 0)} for each in rows]))
+    rows = [
+        each | {column: f"{each[column]:g} s" for column in _PERCENTILES} | {"lost": percentage(each["lost"] or 0)}
+        for each in found
+    ]
+    print(_table(columns, rows))
     return 0
 
 

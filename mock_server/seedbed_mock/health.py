@@ -210,9 +210,10 @@ def health(
     """
     try:
         target = _Target.of(url, place)
-        target.ask(timeout).show(as_json=as_json)
     except _InvalidTargetError as error:
         return commands.fail("health", str(error))
+    try:
+        target.ask(timeout).show(as_json=as_json)
     except _NotReadyError as error:
         return _report("health", f"the server is not ready: {error}", target, error)
     return 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Outcome = tuple[ApiResponse, Any]
 
-    class Operation(Protocol):
+    class DirectOperation(Protocol):
         """What responds to a request that has arrived whole."""
 
         def handle(self, scope: Scope, body: bytes, /) -> Coroutine[Any, Any, Outcome]:
@@ -110,7 +110,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None
     _deadline_at = 0.0
-    _direct: Operation | None = None
+    _direct: DirectOperation | None = None
     _direct_body = b""
     _direct_calls = 0
     _idle_since: float | None = None
@@ -124,7 +124,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.logger = _logger
         self.access_log = False
         self._limits = self.config.limits
-        self._direct_app = self.app if hasattr(self.app, "endpoint_at") else None
+        app: Any = self.app
+        self._direct_app: Any = app if hasattr(app, "endpoint_at") else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Start the time in which the first request must come."""
@@ -293,7 +294,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if body:
                 super().on_body(body)
 
-    def _respond_directly(self, endpoint: Operation) -> None:
+    def _respond_directly(self, endpoint: DirectOperation) -> None:
         body, self._direct, self._direct_body = self._direct_body, None, b""
         scope: Any = self.scope
         handling = endpoint.handle(scope, body)
@@ -318,7 +319,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._start_idle_time()
 
-    def _start_sending(self, endpoint: Operation, outcome: Awaitable[Outcome]) -> None:
+    def _start_sending(self, endpoint: DirectOperation, outcome: Awaitable[Outcome]) -> None:
         """Send a response the usual way, which a fault needs and a response that is not ready."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -326,11 +326,12 @@ def matching_text(text: str, schema: Mapping[str, Any]) -> str:
     try:
         if re.search(schema["pattern"], text):
             return text
+        all_checks = list(HealthCheck.__members__.values())
         least, most = schema.get("minLength", 0), schema.get("maxLength", _LONGEST_EXAMPLE)
         match = find(
             strategies.from_regex(schema["pattern"]),
             lambda each: least <= len(each) <= most and not each.endswith("\n"),
-            settings=settings(database=None, derandomize=True, suppress_health_check=[*HealthCheck]),
+            settings=settings(database=None, derandomize=True, suppress_health_check=all_checks),
         )
     except (re.error, errors.HypothesisException):
         return text  # an example that breaks the pattern is better than none
