@@ -124,7 +124,7 @@ def _measure(connection: socket.socket, _: threading.Event) -> None:
 
 def test_reports_are_written_in_every_format(too_long: Served, tmp_path: Path) -> None:
     files = {form: tmp_path / f"report.{form}" for form in ("junit", "html", "json", "markdown")}
-    words = [word for form, path in files.items() for word in (f"--{form}", str(path))]
+    words = [word for form, path in files.items() for word in (f"--{form}{'-file' * (form == 'json')}", str(path))]
     assert check(too_long, *FAST, *words) == 1
     assert "<failure" in files["junit"].read_text()
     assert "<!doctype html>" in files["html"].read_text().lower()

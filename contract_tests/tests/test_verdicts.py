@@ -336,7 +336,7 @@ def stopped_run(served: Served, folder: Path, number: signal.Signals) -> tuple[i
     The signal is sent again while the reports are written, as a process gets it that is signalled with its group, too.
     """
     files = {form: folder / f"{form}.report" for form in ("junit", "html", "json", "markdown")}
-    words = [word for form, path in files.items() for word in (f"--{form}", str(path))]
+    words = [word for form, path in files.items() for word in (f"--{form}{'-file' * (form == 'json')}", str(path))]
     program = "from seedbed_mock.__main__ import command; raise SystemExit(command())"
     command = [sys.executable, "-c", program, "check", served.url, "--key", served.key, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -209,6 +209,7 @@ def test_the_help_lists_all_commands_and_choices(
         "har",
         "health",
         "init",
+        "mcp",
         "openapi",
         "proxy",
         "reconcile",

@@ -249,6 +249,7 @@ def test_an_editor_reports_what_the_server_refuses(text: str) -> None:
 ACCEPTED = """
 "$schema" = "./seedbed.schema.json"
 host = "::1"
+json = true
 port = 65535
 public-url = "https://seedbed.test:8443/base"
 key = "a:credits=5,signing-key=a b"

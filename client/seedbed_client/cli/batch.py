@@ -162,8 +162,8 @@ class ProgressDisplay:
         is_first, self._states[number] = not self._states.get(number), state
         prompt, place = self._prompts[number - 1], f"{number}/{self.total}"
         if not self._is_live:
-            # With --json, standard error has one JSON object for each error.
-            if task_id and not is_json():
+            # With --json, standard error has one JSON object for each error, unless a person looks at it.
+            if task_id and (not is_json() or sys.stderr.isatty()):
                 place = f"{place} " if self.total > 1 else ""
                 self.print(f"{place}{task_id}: {state}", is_error=True)
             return
