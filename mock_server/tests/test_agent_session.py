@@ -68,7 +68,6 @@ async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
     raise TimeoutError
 
 
-@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_an_agent_goes_from_an_empty_folder_to_a_green_check_and_a_drill(tmp_path: Path) -> None:
     calls = 0
@@ -116,7 +115,6 @@ async def test_an_agent_goes_from_an_empty_folder_to_a_green_check_and_a_drill(t
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the list of processes is that of Linux")
-@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_cancelled_call_ends_its_processes(tmp_path: Path) -> None:
     mark = f"SEEDBED_TEST_MARK_{os.getpid()}_CANCEL"
@@ -140,7 +138,7 @@ async def test_a_cancelled_call_ends_its_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param("close", marks=pytest.mark.slow),
+        "close",
         pytest.param("SIGKILL", marks=pytest.mark.slow),
         pytest.param("SIGINT", marks=pytest.mark.exhaustive),
         pytest.param("SIGTERM", marks=pytest.mark.exhaustive),

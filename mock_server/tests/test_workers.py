@@ -14,7 +14,6 @@ import pytest
 from tests.redis_process import RedisProcess, free_port
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="several workers need fork()"),
 ]
 
