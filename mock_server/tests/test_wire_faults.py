@@ -98,6 +98,8 @@ class FaultyApp(SwappableApp):
 
     def __post_init__(self) -> None:
         super().__init__(create_app())
+        # Other servers of the process may still have connections.
+        self._others = count_requests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith("/faulty/"):
@@ -110,12 +112,16 @@ class FaultyApp(SwappableApp):
             self.ended.release()
 
     def requests_in_memory(self) -> int:
-        """Return the number of requests in memory, past ones included."""
+        """Return the number of requests to this server in memory, past ones included."""
+
+        async def count() -> int:
+            return count_requests()
+
         assert self._loop
-        return asyncio.run_coroutine_threadsafe(count_requests(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(count(), self._loop).result() - self._others
 
 
-async def count_requests() -> int:
+def count_requests() -> int:
     gc.collect()
     return sum(isinstance(each, RequestResponseCycle) for each in gc.get_objects())
 
