@@ -100,7 +100,7 @@ def test_a_killed_run_pays_for_no_prompt_twice_and_loses_none(
     IN_DOUBT.update(["kills", *(["kills with doubts"] if doubtful else []), *(["doubts"] * len(doubtful))])
     server.clear_faults()
     known = prompts_of_tasks(server)
-    assert main(COMMAND) == (3 if doubtful else 0)
+    assert main(COMMAND) == (4 if doubtful else 0)
     errors = capsys.readouterr().err
     named = {prompt for prompt in PROMPTS if f"'{prompt}': an earlier run was interrupted" in errors}
     tasks = prompts_of_tasks(server)
