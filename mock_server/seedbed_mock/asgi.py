@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 from msgspec.structs import replace
 from starlette.requests import ClientDisconnect
 
-from seedbed_mock.access import place_of
+from seedbed_mock.access import CalledPlace, place_of
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.faults.connection import ClientConnection, ConnectionEffect, sleep_by_clock
 from seedbed_mock.faults.effects import APPLIED_HEADER, Delay, ResponseReplacedError
-from seedbed_mock.journal import LARGEST_TEXT, JournalEntry, truncated
+from seedbed_mock.journal import LARGEST_TEXT, JournalEntry, KeptHeaders, truncated
 from seedbed_mock.request_body import decode_body, read_body
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.state import RequestContext
@@ -31,6 +32,34 @@ if TYPE_CHECKING:
 
 
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
+
+_HEAD: Final = "_seedbed_head"
+
+
+class _RequestHead(msgspec.Struct, gc=False):
+    """What the head of a request says. It stays in the scope, which the protocol reuses for an equal head.
+
+    Attributes:
+        method: The method.
+        target: Path and query.
+        headers: The headers, with names in lower case.
+        kept_headers: The headers as the journal keeps them.
+        query: Query parameters.
+        path: Path parameters.
+        place: Where the request reached the server.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[bytes, bytes]
+    kept_headers: KeptHeaders
+    query: Mapping[str, str]
+    path: Mapping[str, str]
+    place: CalledPlace
+
+    # The headers hold the key, and a traceback may show what a frame holds.
+    def __repr__(self) -> str:
+        return f"_RequestHead({self.method})"
 
 
 class OperationEndpoint:
@@ -94,12 +123,13 @@ class OperationEndpoint:
         await send({"type": "http.response.body", "body": response.body})
 
     async def _handle(self, scope: Scope, body: bytes | None) -> Outcome:
-        started = real_monotonic()
-        context = self._context_of(scope, body)
+        started, service = real_monotonic(), self._service
+        head: _RequestHead = scope.get(_HEAD) or self._read_head(scope)
+        context = self._context_of(head, body)
         handle = self._handlers[0]
         try:
             for handle in self._handlers:
-                if (pending := handle(self._service, context)) is not None:
+                if (pending := handle(service, context)) is not None:
                     await pending
             response = self._writer.success(context.data, context.envelope)
         except ServiceError as error:
@@ -108,41 +138,56 @@ class OperationEndpoint:
         except ResponseReplacedError as replaced:
             response = replaced.effect.respond(self._writer)
             context.refused_by = handle.__name__
-        matched, fault = context.fault, context.settle_fault()
-        if matched and not fault and self._service.fleet:
-            await self._service.fleet.give_back(matched)
+        matched, fault = context.fault, None
+        if matched:
+            fault = context.settle_fault()
+            if not fault and service.fleet:
+                await service.fleet.give_back(matched)
         if rule := str(fault.rule) if fault else context.task_fault:
             response.headers[APPLIED_HEADER] = rule
-        self._journal(scope, context, response, (real_monotonic() - started) * 1000)
+        self._journal(head, context, response, (real_monotonic() - started) * 1000)
         return response, fault
 
-    def _context_of(self, scope: Scope, body: bytes | None) -> RequestContext:
-        query, headers = scope["query_string"], dict(scope["headers"])
-        if len(headers) < len(scope["headers"]):
-            headers |= _joined(scope["headers"], self._service.key_headers)
-        problem = ""
-        if body and (encoding := headers.get(b"content-encoding")):
+    def _read_head(self, scope: Scope) -> _RequestHead:
+        """Return what the head of a request says, and keep it in the scope."""
+        query, path, sent = scope["query_string"].decode("latin-1"), scope["path"], scope["headers"]
+        headers = dict(sent)
+        if len(headers) < len(sent):
+            headers |= _joined(sent, self._service.key_headers)
+        head = scope[_HEAD] = _RequestHead(
+            method=scope["method"],
+            target=f"{path}?{query}" if query else path,
+            headers=headers,
+            kept_headers=self._service.kept_headers(sent),
+            query=query_parameters(query) if query else _NO_PARAMETERS,
+            path=scope.get("path_params", _NO_PARAMETERS),
+            place=place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names),
+        )
+        return head
+
+    def _context_of(self, head: _RequestHead, body: bytes | None) -> RequestContext:
+        problem, place, service = "", head.place, self._service
+        if body and (encoding := head.headers.get(b"content-encoding")):
             try:
                 body = decode_body(body, encoding)
             except ValueError as error:
                 problem = str(error)
-        place = place_of(scope, headers.get(b"host", b""), self._called_names, self._own_names)
         return RequestContext(
-            headers=headers,
-            query=query_parameters(query.decode("latin-1")) if query else {},
-            path=scope.get("path_params", _NO_PARAMETERS),
+            headers=head.headers,
+            query=head.query,
+            path=head.path,
             operation=self._operation,
             body=body,
             body_problem=problem,
             base_url=place.url,
             server=place.server,
             names_server=place.is_named,
-            space=self._service.spaces.default,
-            now=self._service.now(),
+            space=service.spaces.default,
+            now=service.now(),
         )
 
-    def _journal(self, scope: Scope, context: RequestContext, response: ApiResponse, duration: float) -> None:
-        query, journal, body = scope["query_string"], context.space.journal, context.body or b""
+    def _journal(self, head: _RequestHead, context: RequestContext, response: ApiResponse, duration: float) -> None:
+        journal, body = context.space.journal, context.body or b""
         # Python makes a dictionary for a call with more than 15 keywords, which takes ten times as long.
         entry = JournalEntry(
             number=journal.next_number(),
@@ -150,9 +195,9 @@ class OperationEndpoint:
             kind="call",
             operation=self._operation,
             account=context.account.name if context.account else "",
-            method=scope["method"],
-            target=f"{scope['path']}?{query.decode('latin-1')}" if query else scope["path"],
-            headers=self._service.kept_headers(scope["headers"]),
+            method=head.method,
+            target=head.target,
+            headers=head.kept_headers,
             request=body if len(body) <= LARGEST_TEXT else truncated(body),
             code=response.code,
             status=response.status_code,

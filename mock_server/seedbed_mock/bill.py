@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 
-MOST_TASKS: Final = 20_000
+MOST_TASKS: Final = 10_000
 """Number of tasks that a ledger holds; older ones are part of its sums, and can no longer change."""
 
 _NOTHING: Final = Decimal(0)

@@ -27,7 +27,7 @@ from seedbed_mock.request_body import parse_json
 from seedbed_mock.responses import ServiceError
 from seedbed_mock.results.picture import RESULTS
 from seedbed_mock.stores.store import NameTakenError, OverdrawnError, RateExceededError
-from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt, Task, even_timeline, polled, record
+from seedbed_mock.tasks import CallbackDelivery, Task, even_timeline, polled, record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
@@ -384,10 +384,8 @@ def _made_task(service: Service, context: RequestContext, effect: Effect | None)
     callback = None
     # An empty URL means none, where the contract allows one.
     if isinstance(url := context.request.get(service.shared.fields.callback), str) and url:
-        callback = CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
-        if effect is None and (reason := service.refuses_callback(url)):
-            attempt = DeliveryAttempt(at=now, duration=0, status=None, error=reason, is_refused=True)
-            callback = callback.attempted(attempt, now)
+        callback = service.refused_callback(url, now) if effect is None else None
+        callback = callback or CallbackDelivery(url=url, due=timeline[-1] if timeline else None)
         if port := context.server[1]:
             service.ports.add(port)
     task_id = service.next_task_id(name, now)
@@ -396,12 +394,12 @@ def _made_task(service: Service, context: RequestContext, effect: Effect | None)
         space=context.space.name,
         account=context.caller.name,
         model=name,
-        request=service.dialect.kept_request(context.request, context.text, model.contract),
+        request=service.shared_text(service.dialect.kept_request(context.request, context.text, model.contract)),
         result_name=service.result_name(task_id),
         base_url=context.base_url,
         price=model.profile.credits,
         created=now,
-        visible=now + service.visible_after,
+        visible=now + service.visible_after if service.visible_after else now,
         timeline=timeline,
         callback=callback,
     )

@@ -5,37 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import types
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from seedbed_mock.direct import KnownHead, UncancelledResult, ended, whole
 from seedbed_mock.faults.connection import NO_LINGER, TRANSPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.types import Receive, Scope, Send
 
+    from seedbed_mock.direct import DirectOperation, Outcome
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.responses import ApiResponse
-
-    Outcome = tuple[ApiResponse, Any]
-
-    class DirectOperation(Protocol):
-        """What responds to a request that has arrived whole."""
-
-        def handle(self, scope: Scope, body: bytes, /) -> Coroutine[Any, Any, Outcome]:
-            """Return the response, and the fault that changes how it is sent."""
-            ...
-
-        async def send(self, response: ApiResponse, fault: Any, scope: Scope, receive: Receive, send: Send, /) -> None:
-            """Send a response with a fault."""
-            ...
 
 
 REFUSAL: Final = "seedbed.refusal"
@@ -89,6 +77,7 @@ class LimitedProtocol(HttpToolsProtocol):
       a request, and Java's HTTP client and curl make one for HTTP/2.
     - A request to an operation that arrives whole gets its response directly, without a task and ASGI messages, which
       take as long as the operation itself. Whatever else a request needs, it goes the usual way.
+    - It does not parse a head again that is equal, byte by byte, to the one of the request before it.
     """
 
     # uvicorn does not document the names used here; a test checks that they exist.
@@ -113,6 +102,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _direct: DirectOperation | None = None
     _direct_body = b""
     _direct_calls = 0
+    _responded: tuple[DirectOperation, Scope, bytes] | None = None
+    _known: KnownHead | None = None
     _idle_since: float | None = None
     has_requested = False
     """Whether a whole head of a request has come."""
@@ -167,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._unparsed:
             self._unparsed += data
-        else:
+        elif not self._respond_to_known(data):
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
@@ -180,6 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
             piece = data[position : position + _PIECE]
             position += len(piece)
+            self._responded, starts_request = None, not self._is_in_request
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as stop:
@@ -188,17 +180,20 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._leave_direct()
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
-                self._end_piece(len(piece))
+                self._end_piece(piece, starts_request=starts_request)
         if self._is_in_head:
             self._arm(self._started + self._limits.header_timeout)
         elif self._is_in_request:
             self._arm(self._started + self._limits.request_timeout)
 
-    def _end_piece(self, size: int) -> None:
+    def _end_piece(self, piece: bytes, *, starts_request: bool) -> None:
         if self._direct:
             self._leave_direct()
+        elif not self._is_in_request:
+            if self._responded and starts_request:
+                self._known = KnownHead.of(*self._responded, piece)
         elif self._is_in_head:
-            self._head_size += size
+            self._head_size += len(piece)
             if self._head_size <= self._limits.max_header_bytes:
                 return
             problem = f"the headers are larger than {self._limits.max_header_bytes} bytes"
@@ -264,12 +259,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def _find_direct(self) -> bool:
         """Find out whether the request can get its response directly."""
         path, _, query = self.url.partition(b"?")
-        parser, cycle, app = self.parser, self.cycle, self._direct_app
+        parser = self.parser
         if (
-            app is not self.app
-            or (cycle is not None and not cycle.response_complete)
+            not self._may_respond_directly()
             or self.expect_100_continue
-            or self.flow.write_paused
             or self._direct_calls >= _MOST_DIRECT
             or b"#" in query
             or parser.get_http_version() != "1.1"
@@ -278,13 +271,18 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         method = parser.get_method().decode("ascii")
         name = path.decode("latin-1")
-        self._direct = app.endpoint_at(method, name)
+        self._direct = self._direct_app.endpoint_at(method, name)
         if self._direct is None:
             return False
         scope: Any = self.scope
         scope["method"], scope["path"], scope["raw_path"], scope["query_string"] = method, name, path, query
         self._direct_calls += 1
         return True
+
+    def _may_respond_directly(self) -> bool:
+        """Whether no earlier response is missing, and the client reads them."""
+        is_free = self.cycle is None or self.cycle.response_complete
+        return is_free and not self.flow.write_paused and self.app is self._direct_app
 
     def _leave_direct(self) -> None:
         """Let a request go the usual way after all, since it is not complete yet."""
@@ -294,20 +292,74 @@ class LimitedProtocol(HttpToolsProtocol):
             if body:
                 super().on_body(body)
 
-    def _respond_directly(self, endpoint: DirectOperation) -> None:
+    def _respond_to_known(self, data: bytes) -> bool:
+        """Respond to a request whose head is known; return whether it is one, and whole."""
+        known = self._known
+        if (
+            known is None
+            or len(data) != known.size
+            or self._is_in_request
+            or not data.startswith(known.head)
+            or not self._may_respond_directly()
+            # A reset or another application may have replaced the operation.
+            or self._direct_app.endpoint_at(known.scope["method"], known.scope["path"]) is not known.operation
+        ):
+            return False
+        self._respond(known.operation, known.scope, data[known.length :])
+        return True
+
+    def _respond_directly(self, operation: DirectOperation) -> None:
         body, self._direct, self._direct_body = self._direct_body, None, b""
         scope: Any = self.scope
-        handling = endpoint.handle(scope, body)
+        self._respond(operation, scope, body)
+        self._responded = operation, scope, body
+
+    def _respond(self, operation: DirectOperation, scope: Scope, body: bytes) -> None:
+        handling = operation.handle(scope, body)
         try:
             awaited = handling.send(None)
         except StopIteration as end:
             response, fault = end.value
             if fault is None and response.has_plain_headers:
                 self._write(response)
+                self.server_state.total_requests += 1
+                self._start_idle_time()
             else:
-                self._start_sending(endpoint, _ended(end.value))
+                self._start_sending(operation, scope, ended(end.value))
         else:
-            self._start_sending(endpoint, _whole(handling, awaited))
+            self._wait(operation, scope, handling, awaited)
+
+    def _wait(
+        self, operation: DirectOperation, scope: Scope, handling: Coroutine[Any, Any, Outcome], awaited: Any
+    ) -> None:
+        """Let later requests wait until an operation has its result."""
+        if not isinstance(awaited, UncancelledResult):
+            self._start_sending(operation, scope, whole(handling, awaited))
+            return
+        # Nothing cancels such a result, and it needs no task either.
+        self.cycle = cycle = self._cycle_of(scope, self.transport, self.on_response_complete)
+
+        def resume(_: object) -> None:
+            try:
+                awaited = handling.send(None)
+            except StopIteration as end:
+                self._end_waiting(cycle, operation, end.value)
+            else:
+                self._start_asgi_task(cycle, self._sender(operation, whole(handling, awaited)))
+
+        awaited._asyncio_future_blocking = False
+        awaited.add_done_callback(resume)
+
+    def _end_waiting(self, cycle: RequestResponseCycle, operation: DirectOperation, outcome: Outcome) -> None:
+        response, fault = outcome
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        if fault is None and response.has_plain_headers and cycle.keep_alive and not self.flow.write_paused:
+            self._write(response)
+            cycle.response_started = cycle.response_complete = True
+            self.on_response_complete()
+        else:
+            self._start_asgi_task(cycle, self._sender(operation, ended(outcome)))
 
     def _write(self, response: ApiResponse) -> None:
         if self._default_headers is not self.server_state.default_headers:
@@ -316,18 +368,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(
             b"%b%b%b%b" % (STATUS_LINE[response.status_code], self._default_head, response.plain_head, response.body)
         )
-        self.server_state.total_requests += 1
-        self._start_idle_time()
 
-    def _start_sending(self, endpoint: DirectOperation, outcome: Awaitable[Outcome]) -> None:
+    def _start_sending(self, operation: DirectOperation, scope: Scope, outcome: Awaitable[Outcome]) -> None:
         """Send a response the usual way, which a fault needs and a response that is not ready."""
+        self.cycle = self._cycle_of(scope, self.transport, self.on_response_complete)
+        self._start_asgi_task(self.cycle, self._sender(operation, outcome))
+
+    @staticmethod
+    def _sender(operation: DirectOperation, outcome: Awaitable[Outcome]) -> Any:  # uvicorn has types of its own
+        """Return an application that sends a response."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await endpoint.send(*await outcome, scope, receive, send)
+            await operation.send(*await outcome, scope, receive, send)
 
-        self.cycle = self._cycle_of(self.scope, self.transport, self.on_response_complete)
-        run: Any = app  # uvicorn has types of its own for what Starlette calls a scope
-        self._start_asgi_task(self.cycle, run)
+        return app
 
     # Sending
 
@@ -452,8 +506,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _cycle_of(self, scope: Any, transport: Any, on_response: Callable[[], None]) -> RequestResponseCycle:
         """Return a request whose body is complete."""
+        # A copy, since the next request may have the same head.
+        own_scope: Any = dict(scope)
         cycle = RequestResponseCycle(
-            scope=scope,
+            scope=own_scope,
             transport=transport,
             flow=self.flow,
             logger=self.logger,
@@ -500,37 +556,6 @@ class _LingeringTransport:
         self.write = transport.write
         self.is_closing = transport.is_closing
         self.close = close
-
-
-async def _ended(outcome: Outcome) -> Outcome:
-    return outcome
-
-
-async def _whole(coroutine: Coroutine[Any, Any, Outcome], awaited: Any) -> Outcome:
-    """Go on with a coroutine that has begun without a task, and return its result.
-
-    Args:
-        coroutine: The coroutine.
-        awaited: What it awaits first.
-    """
-    outcome: Outcome = await _continued(coroutine, awaited)
-    return outcome
-
-
-@types.coroutine
-def _continued(coroutine: Coroutine[Any, Any, Outcome], awaited: Any) -> Generator[Any, Any, Any]:
-    resume: Callable[[Any], Any]
-    while True:
-        try:
-            value = yield awaited
-        except BaseException as error:  # among them the cancellation, which the coroutine must see
-            resume, value = coroutine.throw, error
-        else:
-            resume = coroutine.send
-        try:
-            awaited = resume(value)
-        except StopIteration as end:
-            return end.value
 
 
 def _is_pending(cycle: RequestResponseCycle | None) -> bool:

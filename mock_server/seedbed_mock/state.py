@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from seedbed_mock.options import ServerOptions
     from seedbed_mock.settings import Span
     from seedbed_mock.stores.store import Store
-    from seedbed_mock.tasks import Task
+    from seedbed_mock.tasks import CallbackDelivery, Task
 
 
 _log = logging.getLogger("seedbed")
@@ -280,7 +280,8 @@ class Service:
         held_callbacks: IDs of the tasks whose callbacks wait for the next one of their space, by space.
         differences: Returns what the service behind a proxy does that the contract does not say.
         callback_is_due: Called with the time at which a callback is, or will be, due; the dispatcher sets it.
-        refuses_callback: Returns why no callback need be tried for a URL, empty if it must be; the dispatcher sets it.
+        refused_callback: Returns the refused callback to a URL of a task that is created at a time, ``None`` if the
+            callback must be tried; the dispatcher sets it.
         visible_after: How long after its creation recordInfo begins to know a task, in milliseconds.
         keys_as_sent: The configured keys by the value that the first header for keys usually has.
         creation_responses: What the response to an accepted request contains, by model.
@@ -331,7 +332,8 @@ class Service:
         self.held_callbacks: dict[str, deque[str]] = {}
         self.fetches = deque[tuple[int, str]](maxlen=_MOST_FETCHES)
         self.callback_is_due: Callable[[int | None], None] = lambda _: None
-        self.refuses_callback: Callable[[str], str] = lambda _: ""
+        self.refused_callback: Callable[[str, int], CallbackDelivery | None] = lambda _url, _now: None
+        self._latest_text = ""
         self.differences: Callable[[], Iterable[Any]] = list
         self.started_at = clock.now()
         success = dialect.cases["done"].number(catalogue.codes)
@@ -524,6 +526,12 @@ class Service:
             family = model.partition("/")[0]
             return self.dialect.task_id.format(family=family, milliseconds=self._last_task, hex=number)
         return f"{around[0]}{self._last_task}{around[1]}"
+
+    def shared_text(self, text: str) -> str:
+        """Return a text, as the object of the latest call if it is equal: equal requests often follow each other."""
+        if text != self._latest_text:
+            self._latest_text = text
+        return self._latest_text
 
     def result_name(self, task_id: str) -> str:
         """Return the file name of a task's result, which cannot be guessed from the ID."""

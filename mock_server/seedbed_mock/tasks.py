@@ -259,6 +259,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         return self.timeline[reached - 1] if reached else self.created
 
 
+# Many tasks are created within one millisecond, and then share their timeline.
+@lru_cache(256)
 def even_timeline(created: int, duration: int) -> tuple[int, ...]:
     """Return a timeline on which all pending states last equally long; all times in milliseconds."""
     return tuple(map(created.__add__, _even_steps(duration)))

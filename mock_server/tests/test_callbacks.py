@@ -418,7 +418,11 @@ def test_after_many_refused_callbacks_to_a_url_the_next_are_refused_with_their_t
         create(server, url)
         server.advance(31)
     at_once, later = create(server, url), create(server, other)
-    assert callback(server, at_once)["outcome"] == "refused"
+    found = callback(server, at_once)
+    assert (found["outcome"], found["due"], found["url"]) == ("refused", None, url)
+    assert [each["error"] for each in found["attempts"]] == [
+        callback(server, create(server, url))["attempts"][0]["error"]
+    ]
     assert callback(server, later)["outcome"] == "waiting"
     reasons = {each["attempts"][0]["error"] for each in server.callbacks if each["url"] == url}
     assert len(reasons) == 1
@@ -427,6 +431,29 @@ def test_after_many_refused_callbacks_to_a_url_the_next_are_refused_with_their_t
     entries = server.control("GET", "journal", kind="callback")["entries"]
     assert [entry["target"] for entry in entries].count(url) < 7
     assert at_once not in {entry["task_id"] for entry in entries}
+
+
+def test_tasks_of_one_millisecond_share_their_refused_callback() -> None:
+    refused = RefusedUrls()
+    for url in ("http://app.test/done", "http://other.test/done"):
+        refused.add(url, "no")
+        assert refused.delivery_at_once(url, 1) is None
+        for _ in range(1000):
+            refused.reason(url)
+    first, again, later, other = (
+        refused.delivery_at_once(f"http://{name}.test/done", now)
+        for name, now in (("app", 1), ("app", 1), ("app", 2), ("other", 2))
+    )
+    assert first is not None
+    assert first is again
+    assert later is not None
+    assert other is not None
+    assert [(each.url, each.attempts[0].at) for each in (first, later, other)] == [
+        ("http://app.test/done", 1),
+        ("http://app.test/done", 2),
+        ("http://other.test/done", 2),
+    ]
+    assert {each.outcome for each in (first, later, other)} == {"refused"}
 
 
 def test_a_url_that_is_no_longer_refused_gets_its_callbacks_again(

@@ -3,12 +3,16 @@
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from seedbed_mock import MockServer, running
+from seedbed_mock.faults.connection import NO_LINGER
+from seedbed_mock.protocol import LimitedProtocol
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -152,3 +156,149 @@ def test_others_have_their_turn_before_a_client_with_many_requests(tmp_path: Pat
         with socket.create_connection((host, int(port)), timeout=SECONDS) as greedy:
             greedy.sendall(REQUESTS["a balance"] * 2000)
             assert exchange(server, REQUESTS["a balance"])
+
+
+# Heads that come again
+
+
+def converse(server: MockServer, pieces: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the responses to requests on one connection, each of which is sent when the one before is answered."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return [one_response(connection, piece) for piece in pieces]
+
+
+def one_response(connection: socket.socket, request: bytes) -> tuple[bytes, bytes]:
+    connection.sendall(request)
+    received = b""
+    while (match := re.match(rb"(.*?\r\n\r\n)", received, re.DOTALL)) is None:
+        received += connection.recv(65536)
+    length = re.search(rb"content-length: (\d+)", match[1])
+    assert length
+    while len(received) < match.end() + int(length[1]):
+        received += connection.recv(65536)
+    assert len(received) == match.end() + int(length[1])
+    return match[1], received[match.end() :]
+
+
+@pytest.fixture(name="parsed")
+def count_parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return a function that returns how often the server has parsed something."""
+    pieces: list[bytes] = []
+    usual = LimitedProtocol._parse
+
+    def parse(protocol: LimitedProtocol, data: bytes) -> None:
+        pieces.append(data)
+        usual(protocol, data)
+
+    monkeypatch.setattr(LimitedProtocol, "_parse", parse)
+    return lambda: len(pieces)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_head_is_parsed_once_if_it_comes_again(name: str, parsed: Callable[[], int]) -> None:
+    with running(rate_limit="off", credits=10**6, clock="manual") as server:
+        before = parsed()
+        found = converse(server, [REQUESTS[name]] * 4)
+        assert parsed() == before + 1
+        assert {comparable(each) for each in found} == {comparable(found[0])}
+
+
+BODIES = [json.dumps(GOOD).encode()]
+BODIES += [BODIES[0].replace(b'"', b"'", 1), b" " * len(BODIES[0]), b"\r\n\r\n" + b"x" * (len(BODIES[0]) - 4)]
+CHUNKED = head(CREATE.method, CREATE.path, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (
+    len(BODIES[0]),
+    BODIES[0],
+)
+CONVERSED = [
+    *REQUESTS.values(),
+    *[post(body=body) for body in BODIES],
+    post(body=BODIES[0][:-1]),
+    CHUNKED,
+    b"\r\n" + post(),
+    post().replace(b"Host", b"hOST"),
+    head("GET", "/unknown"),
+    head("GET", "/__seedbed/health"),
+]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.integers(0, len(CONVERSED) - 1), min_size=2, max_size=12))
+def test_responses_on_one_connection_are_those_on_fresh_ones(server: MockServer, places: list[int]) -> None:
+    server.reset()
+    found = converse(server, [CONVERSED[place] for place in places])
+    fresh = [converse(server, [CONVERSED[place]])[0] for place in places]
+    for ours, theirs in zip(found, fresh, strict=True):
+        assert varying(ours) == varying(theirs)
+
+
+def varying(response: tuple[bytes, bytes]) -> tuple[bytes, int]:
+    """Return what does not vary with the number of requests before."""
+    text, body = comparable(response)
+    return re.sub(rb"content-length: \d+\r\n", b"", text), json.loads(body).get("code", 0)
+
+
+@pytest.mark.parametrize("more", [b"\r\n", post()[:1], post()[:40], post()[:-1]], ids=["line", "1", "40", "all but 1"])
+def test_what_follows_a_known_head_is_not_lost(server: MockServer, more: bytes) -> None:
+    server.reset()
+    known, rest = post(), post()[len(more) :] if more != b"\r\n" else post()
+    found = exchange(server, known, known, known + more, rest, responses=4)
+    assert [json.loads(body)["code"] for _, body in found] == [200] * 4
+    assert len({json.loads(body)["data"]["taskId"] for _, body in found}) == 4
+
+
+@pytest.mark.parametrize("piece", range(3))
+def test_the_rest_of_another_request_is_no_part_of_a_head(server: MockServer, piece: int) -> None:
+    server.reset()
+    # The second piece has the end of one request and all of the next one. Alone, it is no request.
+    split = len(post()) - 1 - piece
+    second = post()[split:] + post()
+    found = exchange(server, post()[:split], second, responses=2)
+    assert [json.loads(body)["code"] for _, body in found] == [200, 200]
+    found = exchange(server, post()[:split], second, second, responses=3)
+    assert [line.split(b" ")[1] for line, _ in found] == [b"200", b"200", b"400"]
+
+
+def test_a_known_head_gives_no_old_response() -> None:
+    with running(rate_limit="off", credits=10, clock="manual") as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+            codes = [json.loads(one_response(connection, post())[1])["code"] for _ in range(2)]
+            server.reset()
+            codes.append(json.loads(one_response(connection, post())[1])["code"])
+            server.add_faults("503")
+            codes.append(json.loads(one_response(connection, post())[1])["code"])
+        assert codes == [200, 402, 200, 503]
+
+
+# A store that takes its time
+
+
+def test_a_response_that_waits_for_the_store_needs_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[RequestResponseCycle] = []
+    usual = LimitedProtocol._start_asgi_task
+
+    def start(protocol: LimitedProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+        started.append(cycle)
+        usual(protocol, cycle, app)
+
+    monkeypatch.setattr(LimitedProtocol, "_start_asgi_task", start)
+    with running(rate_limit="off", credits=10**6, db=tmp_path / "tasks.db") as server:
+        converse(server, [post()] * 3)
+        before = len(started)
+        found = converse(server, [post()] * 3)
+        found += exchange(server, post() * 5, responses=5)
+        assert len(started) <= before + 5
+        assert len({json.loads(body)["data"]["taskId"] for _, body in found}) == 8
+
+
+def test_a_client_that_leaves_while_the_store_is_busy_harms_nobody(tmp_path: Path) -> None:
+    with running(rate_limit="off", credits=10**6, db=tmp_path / "tasks.db") as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        for _ in range(50):
+            with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                connection.sendall(post() * 3)
+        assert json.loads(converse(server, [post()])[0][1])["code"] == 200
+        assert not server.errors

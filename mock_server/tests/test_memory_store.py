@@ -4,16 +4,19 @@ The steps of a call are the instructions of Python that it takes, in place of th
 """
 
 from collections.abc import Callable, Sized
+from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from seedbed_mock.accounts import Account
 from seedbed_mock.stores.memory import MOST_BYTES
+from seedbed_mock.stores.store import UNFINISHED_SHARE
 from seedbed_mock.tasks import CallbackDelivery, Failure, Task, ended, even_timeline
 from tests.call_steps import steps_of
-from tests.stored_tasks import memory_store
+from tests.stored_tasks import BlockingStore, file_store, memory_store
 
 START = 1_765_166_238_716
 DAY = 86_400_000
@@ -138,6 +141,51 @@ def test_a_task_whose_callback_is_sent_again_is_kept_until_it_was_sent() -> None
     store.change("task_000000", lambda each: replace(each, callback=CallbackDelivery(url=URL)))
     store.create(task(3), ONE)
     assert store.find("task_000000") is None
+
+
+def test_no_task_waits_for_the_deletion_of_many() -> None:
+    def steps(tasks: int) -> int:
+        store = memory_store(1000)
+        for number in range(tasks):
+            store.create(task(number, milliseconds=1000), ONE)
+        # All of them have ended by now.
+        return steps_of(lambda: store.create(task(tasks, at=START + DAY), ONE))
+
+    assert steps(9000) <= steps(1100) * 1.1
+
+
+@pytest.mark.parametrize("open_store", [memory_store, None], ids=["memory", "file"])
+def test_with_a_large_keep_a_task_that_ends_soon_is_waited_for(
+    open_store: Callable[[int], BlockingStore] | None, tmp_path: Path
+) -> None:
+    store = open_store(1000) if open_store else file_store(tmp_path / "tasks.db", 1000)
+    with closing(store):
+        store.create(task(0, milliseconds=3000), ONE)
+        for number in range(1, 1100):
+            store.create(task(number, milliseconds=0), ONE)
+        assert store.find("task_000000") is not None
+        assert store.find("task_000001") is not None
+        store.create(task(1100, milliseconds=0, at=START + 3000), ONE)
+        assert store.find("task_000000") is None
+        # A task whose end is far away is passed at once.
+        store.create(task(1101, milliseconds=60_000, at=START + 3000), ONE)
+        for number in range(1102, 3300):
+            store.create(task(number, milliseconds=0, at=START + 3000), ONE)
+        assert store.count() == 1000
+        assert store.find("task_001101") is not None
+
+
+@pytest.mark.parametrize("open_store", [memory_store, None], ids=["memory", "file"])
+def test_beyond_the_largest_number_finished_tasks_go_before_one_that_ends_soon(
+    open_store: Callable[[int], BlockingStore] | None, tmp_path: Path
+) -> None:
+    store = open_store(1000) if open_store else file_store(tmp_path / "tasks.db", 1000)
+    with closing(store):
+        store.create(task(0, milliseconds=3000), ONE)
+        for number in range(1, 1000 * UNFINISHED_SHARE + 100):
+            store.create(task(number, milliseconds=0), ONE)
+        assert store.count() <= 1000 * UNFINISHED_SHARE
+        assert store.find("task_000000") is not None
 
 
 def test_nothing_is_kept_of_deleted_tasks() -> None:

@@ -148,7 +148,7 @@ class CallbackDispatcher:
         self._attempts: set[asyncio.Task[None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         service.callback_is_due = self.wake
-        service.refuses_callback = self._refused.reason_at_once
+        service.refused_callback = self._refused.delivery_at_once
         if service.fleet:
             service.fleet.on_settle = self._settle
         self._unwatch = service.clock.watch(self._on_clock_advanced)

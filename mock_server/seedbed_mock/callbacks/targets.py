@@ -20,6 +20,7 @@ import msgspec
 
 from seedbed_mock.clock import real_monotonic
 from seedbed_mock.settings import SettingsError
+from seedbed_mock.tasks import CallbackDelivery, DeliveryAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -211,6 +212,7 @@ class RefusedUrls:
 
     def __init__(self) -> None:
         self._refused: dict[str, _Refusal] = {}
+        self._latest: tuple[str, str, int, CallbackDelivery] | None = None
 
     def add(self, url: str, reason: str) -> None:
         """Note that no callback may be sent to a URL, and why."""
@@ -240,6 +242,22 @@ class RefusedUrls:
         if refusal is None or refusal.count < _MANY or real_monotonic() >= refusal.until + _MANY_SECONDS:
             return ""
         return refusal.reason
+
+    def delivery_at_once(self, url: str, now: int) -> CallbackDelivery | None:
+        """Return the refused callback of a new task, ``None`` if its callback must be tried.
+
+        Args:
+            url: URL of the callback.
+            now: The time in Unix milliseconds. Tasks of one millisecond share their callback.
+        """
+        if not (reason := self.reason_at_once(url)):
+            return None
+        if self._latest is None or self._latest[:3] != (url, reason, now):
+            url = self._latest[0] if self._latest and self._latest[0] == url else url
+            attempt = DeliveryAttempt(at=now, duration=0, error=reason, is_refused=True)
+            delivery = CallbackDelivery(url=url).attempted(attempt, now)
+            self._latest = url, reason, now, delivery
+        return self._latest[3]
 
 
 async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:

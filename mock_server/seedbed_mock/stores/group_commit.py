@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from seedbed_mock.clock import real_monotonic
+from seedbed_mock.direct import UncancelledResult
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -38,14 +39,6 @@ _END_SECONDS: Final = 5.0
 
 class DatabaseUnavailableError(StoreUnavailableError, sqlite3.OperationalError):
     """The database is locked by another program, or cannot be written."""
-
-
-class _AsyncResult(asyncio.Future[Any]):
-    """The result of a call that has begun, for which a task waits although it is cancelled."""
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        del msg  # a part of the signature of asyncio
-        return False
 
 
 class _Call(NamedTuple):
@@ -94,10 +87,13 @@ class GroupCommit:
         self._database = database
         self._begin = begin
         self._finish = finish
-        self._calls = SimpleQueue[_Call | _End]()
+        self._calls = SimpleQueue[list[_Call] | _End]()
+        # Calls of one turn of an event loop, which go to the thread together: waking it takes as long as a call.
+        self._gathered: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+        self._taken = deque[_Call]()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._next: _Call | _End | None = None
+        self._end: _End | None = None
         self._waits = False
         self._set_waiting(is_on=True)
 
@@ -135,10 +131,13 @@ class GroupCommit:
         except RuntimeError:
             # Another kind of event loop, or none: there is nothing to go on with meanwhile.
             blocking = Future[_Value]()
-            self._calls.put(_Call(run, changes, blocking, None))
+            self._calls.put([_Call(run, changes, blocking, None)])
             return blocking.result()
-        result = _AsyncResult(loop=loop)
-        self._calls.put(_Call(run, changes, result, loop))
+        result = UncancelledResult(loop=loop)
+        if (gathered := self._gathered.get(loop)) is None:
+            gathered = self._gathered[loop] = []
+            loop.call_soon(self._hand_over, loop)
+        gathered.append(_Call(run, changes, result, loop))
         try:
             value = await result
         except asyncio.CancelledError:
@@ -150,6 +149,14 @@ class GroupCommit:
             task.cancel()
         return value
 
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        if gathered := self._gathered.pop(loop, None):
+            self._calls.put(gathered)
+
+    def _hand_over_all(self) -> None:
+        for loop in tuple(self._gathered):
+            self._hand_over(loop)
+
     async def close(self) -> None:
         """Run the calls that have gathered, and return when the thread has ended. It can be called again."""
         if self._thread is None or self._is_closed:
@@ -157,6 +164,7 @@ class GroupCommit:
             return
         self._is_closed = True
         loop = asyncio.get_running_loop()
+        self._hand_over_all()
         ended = loop.create_future()
         self._calls.put(_End(lambda: loop.call_soon_threadsafe(ended.set_result, None)))
         await asyncio.shield(ended)
@@ -164,6 +172,7 @@ class GroupCommit:
     def abandon(self) -> None:
         """Close the database from a thread without an event loop, or one whose loop does not use it."""
         is_first, self._is_closed = not self._is_closed, True
+        self._hand_over_all()
         if self._thread is None:
             self._database.close()
         elif is_first:
@@ -173,14 +182,27 @@ class GroupCommit:
     # The thread
 
     def _work(self) -> None:
-        while not isinstance(call := self._next or self._calls.get(), _End):
-            self._next = None
+        while call := self._next_call(waits=True):
             _tell(self._in_transaction(call) if call.changes else [_read(call)])
         # The last connection that closes writes the log back and deletes it.
         self._database.close()
         # The loop may have ended without waiting.
         with contextlib.suppress(RuntimeError):
-            call.on_ended()
+            if self._end:
+                self._end.on_ended()
+
+    def _next_call(self, *, waits: bool) -> _Call | None:
+        """Return the next call, ``None`` after the last one, and if there is none and it does not wait for one."""
+        while not self._taken and self._end is None:
+            try:
+                taken = self._calls.get(waits)
+            except Empty:
+                return None
+            if isinstance(taken, _End):
+                self._end = taken
+            else:
+                self._taken.extend(taken)
+        return self._taken.popleft() if self._taken else None
 
     def _in_transaction(self, first: _Call) -> list[_FinishedCall]:
         """Run a call and those that have gathered after it in one transaction."""
@@ -188,7 +210,7 @@ class GroupCommit:
         try:
             self._open()
             outcomes.append(_changed(first))
-            while len(calls) < _MOST_CALLS and real_monotonic() < ends and (call := self._gathered()):
+            while len(calls) < _MOST_CALLS and real_monotonic() < ends and (call := self._next_change()):
                 calls.append(call)
                 outcomes.append(_changed(call))
             self._commit()
@@ -210,14 +232,13 @@ class GroupCommit:
             return _failed(call, error)
         return outcome
 
-    def _gathered(self) -> _Call | None:
+    def _next_change(self) -> _Call | None:
         """Return the next call if it belongs in the same transaction, without waiting for it."""
-        with contextlib.suppress(Empty):
-            call = self._calls.get_nowait()
-            if not isinstance(call, _End) and call.changes:
-                return call
-            self._next = call
-        return None
+        call = self._next_call(waits=False)
+        if call and not call.changes:
+            self._taken.appendleft(call)
+            return None
+        return call
 
     def _open(self) -> None:
         # IMMEDIATE takes the write lock before the first read, so that no other process writes in between.

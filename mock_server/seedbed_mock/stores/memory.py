@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from seedbed_mock.settings import exact_credits, given_back
-from seedbed_mock.stores.store import SPARE_SHARE, UNFINISHED_SHARE, NameTakenError, OverdrawnError
+from seedbed_mock.stores.store import UNFINISHED_SHARE, NameTakenError, OverdrawnError, ends_soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,12 @@ MOST_BYTES: Final = 128 * 1024 * 1024
 
 _TASK_BYTES = 1000
 _ATTEMPT_BYTES = 300
+
+_DELETED_AT_ONCE = 8
+"""Number of tasks that may be deleted for a new one, so that no call waits for the deletion of many."""
+
+_STEPS_AT_ONCE = 16
+"""Number of tasks that each step of that deletion may look at."""
 
 _BLOCK = 512
 _SPARE_ENTRIES = 1000
@@ -123,8 +129,6 @@ class MemoryStore:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._deletion_interval = keep // SPARE_SHARE
-        self._created_since_deletion = 0
         self._notes: dict[str, bytes] = {}
         self._last_number = 0
         self._clear()
@@ -196,13 +200,10 @@ class MemoryStore:
         self._bytes += size
         if task.callback or task.failure:
             self._schedule(task, None)
-        if self._created_since_deletion >= self._deletion_interval:
+        if len(self._entries) > self._keep:
             self._delete_excess(task.created)
-            self._created_since_deletion = 0
-        else:
-            self._created_since_deletion += 1
         while self._bytes > MOST_BYTES:
-            self._delete(self._next_finished(task.created) or self._order.oldest())
+            self._delete_one(task.created)
 
     def _schedule(self, task: Task, previous: Task | None) -> None:
         """Note the times of a task that its previous version did not have."""
@@ -282,31 +283,52 @@ class MemoryStore:
     # Deletion
 
     def _delete_excess(self, now: int) -> None:
-        excess = len(self._entries) - self._keep
-        while excess > 0 and (entry := self._next_finished(now)):
+        for _ in range(min(len(self._entries) - self._keep, _DELETED_AT_ONCE)):
+            if (entry := self._next_finished(now, _STEPS_AT_ONCE, waits=True)) is None:
+                break
             self._delete(entry)
-            excess -= 1
-        while len(self._entries) > self._keep * UNFINISHED_SHARE:
-            self._delete(self._order.oldest())
+        if len(self._entries) > self._keep * UNFINISHED_SHARE:
+            self._delete_one(now)
 
-    def _next_finished(self, now: int) -> _Entry | None:
-        """Return the oldest task that has ended and whose callback is done, ``None`` if there is none."""
-        while self._ending and self._ending[0][0] <= now:
+    def _delete_one(self, now: int) -> None:
+        """Delete the oldest task that has ended, or the oldest of all if none has."""
+        self._delete(self._next_finished(now, len(self._entries), waits=False) or self._order.oldest())
+
+    def _next_finished(self, now: int, steps: int, *, waits: bool) -> _Entry | None:
+        """Return the oldest task that has ended and whose callback is done, ``None`` if there is none.
+
+        Args:
+            now: The time in Unix milliseconds.
+            steps: How many tasks are looked at in each place, at most.
+            waits: Whether tasks may be waited for that end soon.
+        """
+        for _ in range(min(len(self._ending), steps)):
+            if self._ending[0][0] > now:
+                break
             _, number, entry = heapq.heappop(self._ending)
             heapq.heappush(self._finished, (number, entry))
-        while self._finished:
+        for _ in range(min(len(self._finished), steps)):
             _, entry = heapq.heappop(self._finished)
             if _is_finished(entry.task, now):
                 return entry
             if entry.task:
                 self._note_end(entry, entry.task)
-        while self._unseen:
-            entry = self._unseen.popleft()
-            if _is_finished(entry.task, now):
-                return entry
-            if entry.task:
+        return self._search(now, min(len(self._unseen), steps), waits=waits)
+
+    def _search(self, now: int, steps: int, *, waits: bool) -> _Entry | None:
+        """Return the first finished task among those that were not searched yet, ``None`` if there is none."""
+        for _ in range(steps):
+            entry = self._unseen[0]
+            task = entry.task
+            if task and not _is_finished(task, now):
+                if waits and ends_soon(self._keep, task.ends, task.callback.due if task.callback else None, now):
+                    return None
                 entry.is_passed = True
-                self._note_end(entry, entry.task)
+                self._note_end(entry, task)
+                task = None
+            self._unseen.popleft()
+            if task:
+                return entry
         return None
 
     def _note_end(self, entry: _Entry, task: Task) -> None:

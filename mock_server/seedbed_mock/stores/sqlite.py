@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from seedbed_mock.settings import exact_credits, given_back
 from seedbed_mock.stores.group_commit import GroupCommit
 from seedbed_mock.stores.sqlite_file import open_database, open_reader
-from seedbed_mock.stores.store import LARGEST_NUMBER, UNFINISHED_SHARE, NameTakenError, OverdrawnError
+from seedbed_mock.stores.store import LARGEST_NUMBER, UNFINISHED_SHARE, NameTakenError, OverdrawnError, ends_soon
 from seedbed_mock.tasks import Task
 
 if TYPE_CHECKING:
@@ -333,35 +333,48 @@ class SqliteStore:
         most = self._created + _MOST_DELETED
         if (excess := min(tasks - self._keep, most)) <= 0:
             return
-        self._delete(self._finished(self._latest, excess))
+        surplus = tasks - self._keep * UNFINISHED_SHARE
+        self._delete(self._finished(self._latest, excess, waits=surplus <= 0))
         if (surplus := min(self._totals_now()[0] - self._keep * UNFINISHED_SHARE, most)) > 0:
             self._delete([number for (number,) in self._database.execute(_OLDEST, (surplus,))])
 
-    def _finished(self, now: int, limit: int) -> list[int]:
-        """Return the numbers of the oldest tasks that have ended and whose callbacks are done."""
+    def _finished(self, now: int, limit: int, *, waits: bool) -> list[int]:
+        """Return the numbers of the oldest tasks that have ended and whose callbacks are done.
+
+        Args:
+            now: The time in Unix milliseconds.
+            limit: Largest number of tasks.
+            waits: Whether tasks may be waited for that end soon.
+        """
         most = limit + _MOST_DELETED
         self._database.execute(_MARK_ENDED, (now, most))
-        found = self._sift(self._database.execute(_ENDED, (most,)).fetchall(), now, limit)
+        ended = self._database.execute(_ENDED, (most,)).fetchall()
+        found, _ = self._sift(ended, now, limit, waits=False)
         if len(found) < limit:
             tasks, searched = self._totals_now()
             rows = self._database.execute(_NOT_SEARCHED, (searched, most)).fetchall()
-            found += (more := self._sift(rows, now, limit - len(found)))
-            if rows:
-                seen = more[-1] if len(found) == limit and more else rows[-1][0]
-                self._totals = tasks, seen
+            more, seen = self._sift(rows, now, limit - len(found), waits=waits)
+            found += more
+            self._totals = tasks, seen or searched
         return found
 
-    def _sift(self, rows: list[tuple[int, int | None, int | None]], now: int, limit: int) -> list[int]:
-        """Return the numbers of tasks that are finished, up to a limit, and mark those before them that are not."""
+    def _sift(
+        self, rows: list[tuple[int, int | None, int | None]], now: int, limit: int, *, waits: bool
+    ) -> tuple[list[int], int]:
+        """Return the numbers of tasks that are finished, up to a limit, and the last number; mark those before it."""
         found: list[int] = []
+        last = 0
         for number, ends, callback_due in rows:
             if len(found) == limit:
                 break
             if ends is not None and ends <= now and callback_due is None:
                 found.append(number)
+            elif waits and ends_soon(self._keep, ends, callback_due, now):
+                break
             else:
                 self._database.execute(_MARK_PASSED, (number,))
-        return found
+            last = number
+        return found, last
 
     def _delete(self, numbers: list[int]) -> None:
         chosen = (str(numbers),)

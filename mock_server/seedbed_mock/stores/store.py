@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from seedbed_mock.tasks import Task
 
 
-SPARE_SHARE = 16
-"""Tasks are deleted each time a sixteenth of ``keep`` was added: one large deletion is cheaper than many small ones."""
-
 UNFINISHED_SHARE = 10
 """Tasks that have not ended are deleted only if there are more than ten times ``keep``."""
+
+PATIENT_KEEP: Final = 1000
+"""From this ``keep`` on, the search for finished tasks waits for one that ends soon, since passing it costs more."""
+
+PATIENCE_MILLISECONDS: Final = 10_000
+"""What is soon. As long as a task is waited for, the finished ones after it are kept as well."""
 
 LARGEST_NUMBER = 2**63 - 1
 """Largest number that a task can have."""
@@ -48,6 +51,19 @@ class StoreUnavailableError(Exception):
 
 class StoreError(ValueError):
     """The file of a store cannot be used; the message is one sentence that says why."""
+
+
+def ends_soon(keep: int, ends: int | None, callback_due: int | None, now: int) -> bool:
+    """Return whether the search for finished tasks waits for a task.
+
+    Args:
+        keep: Number of tasks that are kept at least.
+        ends: When the task ends, ``None`` if that is not known.
+        callback_due: When its callback is due, ``None`` if it has none that is.
+        now: The time in Unix milliseconds.
+    """
+    last = now + PATIENCE_MILLISECONDS
+    return keep >= PATIENT_KEEP and ends is not None and ends <= last and (callback_due is None or callback_due <= last)
 
 
 class Store(Protocol):
