@@ -263,9 +263,9 @@ class _MockServiceApp(Starlette):
     def endpoint_at(self, method: str, path: str) -> OperationEndpoint | None:
         """Return the operation that may respond before a task of the event loop runs.
 
-        There is none while something else must see the request, or its response needs the network.
+        There is none while something else must see the request.
         """
-        if self._front or self._auto or self._service.fleet or not self._service.is_open:
+        if self._front or self._auto or not self._service.is_open:
             return None
         return self._endpoints.get((method, path))
 

@@ -31,16 +31,8 @@ class DirectOperation(Protocol):
         ...
 
 
-class UncancelledResult(asyncio.Future[Any]):
-    """The result of a call that has begun, for which its caller waits although it is cancelled.
-
-    An operation can therefore wait for it without a task.
-    """
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Do nothing."""
-        del msg  # a part of the signature of asyncio
-        return False
+class AwaitedResult(asyncio.Future[Any]):
+    """A result for which an operation can wait without a task: what gives it needs nothing of its caller."""
 
 
 class KnownHead:

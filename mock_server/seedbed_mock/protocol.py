@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from seedbed_mock.direct import KnownHead, UncancelledResult, ended, whole
+from seedbed_mock.direct import AwaitedResult, KnownHead, ended, whole
 from seedbed_mock.faults.connection import NO_LINGER, TRANSPORT
 
 if TYPE_CHECKING:
@@ -333,10 +333,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self, operation: DirectOperation, scope: Scope, handling: Coroutine[Any, Any, Outcome], awaited: Any
     ) -> None:
         """Let later requests wait until an operation has its result."""
-        if not isinstance(awaited, UncancelledResult):
+        if not isinstance(awaited, AwaitedResult):
             self._start_sending(operation, scope, whole(handling, awaited))
             return
-        # Nothing cancels such a result, and it needs no task either.
         self.cycle = cycle = self._cycle_of(scope, self.transport, self.on_response_complete)
 
         def resume(_: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seedbed_mock import MockServer, running
@@ -15,6 +16,7 @@ from seedbed_mock.faults.connection import NO_LINGER
 from seedbed_mock.protocol import LimitedProtocol
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
+from tests.redis_process import RedisProcess
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 CREATE = default_contract().operation
@@ -23,9 +25,13 @@ GOOD = example_of(default_contract().part("request"))
 SECONDS = 20
 
 
-@pytest.fixture(name="server", scope="module", params=["memory", "file"])
+@pytest.fixture(name="server", scope="module", params=["memory", "file", "redis"])
 def make_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockServer]:
-    db = None if request.param == "memory" else tmp_path_factory.mktemp("direct") / "tasks.db"
+    db: Path | str | None = None
+    if request.param == "file":
+        db = tmp_path_factory.mktemp("direct") / "tasks.db"
+    elif request.param == "redis":
+        db = request.getfixturevalue("redis_server").url()
     with running(rate_limit="off", credits=10**6, clock="manual", db=db) as server:
         yield server
         assert not server.errors
@@ -301,4 +307,14 @@ def test_a_client_that_leaves_while_the_store_is_busy_harms_nobody(tmp_path: Pat
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 connection.sendall(post() * 3)
         assert json.loads(converse(server, [post()])[0][1])["code"] == 200
+        assert not server.errors
+
+
+def test_scripts_that_redis_has_forgotten_are_loaded_again(redis_server: RedisProcess) -> None:
+    with running(rate_limit="off", credits=10**6, db=redis_server.url("forgetful")) as server:
+        converse(server, [post()])
+        with redis.Redis.from_url(redis_server.url().partition("?")[0]) as client:
+            client.script_flush()
+        found = converse(server, [post()] * 3)
+        assert [json.loads(body)["code"] for _, body in found] == [200] * 3
         assert not server.errors

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from seedbed_mock.clock import real_monotonic
-from seedbed_mock.direct import UncancelledResult
+from seedbed_mock.direct import AwaitedResult
 from seedbed_mock.stores.store import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -39,6 +39,14 @@ _END_SECONDS: Final = 5.0
 
 class DatabaseUnavailableError(StoreUnavailableError, sqlite3.OperationalError):
     """The database is locked by another program, or cannot be written."""
+
+
+class _UncancelledResult(AwaitedResult):
+    """The result of a call that has begun, for which a task waits although it is cancelled."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        del msg  # a part of the signature of asyncio
+        return False
 
 
 class _Call(NamedTuple):
@@ -133,7 +141,7 @@ class GroupCommit:
             blocking = Future[_Value]()
             self._calls.put([_Call(run, changes, blocking, None)])
             return blocking.result()
-        result = UncancelledResult(loop=loop)
+        result = _UncancelledResult(loop=loop)
         if (gathered := self._gathered.get(loop)) is None:
             gathered = self._gathered[loop] = []
             loop.call_soon(self._hand_over, loop)

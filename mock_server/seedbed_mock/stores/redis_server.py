@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from seedbed_mock.direct import AwaitedResult
 from seedbed_mock.stores.store import StoreError, StoreUnavailableError
 
 try:
@@ -226,7 +227,8 @@ class RedisServer:
             raise StoreUnavailableError(self._sentence(error)) from error
         # Redis forgets its scripts when it restarts.
         try:
-            await client.script_load(registered.script)
+            # In a task, since redis-py limits the time, and the caller may have none.
+            await asyncio.ensure_future(client.script_load(registered.script))
             return await self._send(call)
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailableError(self._sentence(error)) from error
@@ -280,7 +282,7 @@ class RedisServer:
         Sending calls one by one would take several times as long. A caller that is cancelled leaves the others alone.
         """
         loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
+        reply = AwaitedResult(loop=loop)
         self._waiting.append((call, reply))
         if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_waiting(self.client()), name="seedbed calls of Redis")
