@@ -38,6 +38,9 @@ _PIECE = 4096
 _MOST_DIRECT = 16
 """How many requests get their responses directly before other connections have their turn."""
 
+_LARGEST_DIRECT = 16384
+"""In bytes: a larger body goes the usual way, where it is limited."""
+
 _LINGER_SECONDS = 1.0
 """How long a refused client may read the response. Closing at once would reset the connection and drop it."""
 
@@ -105,6 +108,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _responded: tuple[DirectOperation, Scope, bytes] | None = None
     _known: KnownHead | None = None
     _idle_since: float | None = None
+    remembers_heads = True
+    """Whether a head that comes again means the same again."""
     has_requested = False
     """Whether a whole head of a request has come."""
     _default_headers: list[tuple[bytes, bytes]] | None = None
@@ -136,6 +141,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._unparsed = b""
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close the connection when the request that has begun has its response."""
+        self._leave_direct()
+        super().shutdown()
 
     # Receiving
 
@@ -177,7 +187,6 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stop:
                 data, position = self._head_without_upgrade() + piece[stop.args[0] :] + data[position:], 0
             except httptools.HttpParserError:
-                self._leave_direct()
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
                 self._end_piece(piece, starts_request=starts_request)
@@ -187,10 +196,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._arm(self._started + self._limits.request_timeout)
 
     def _end_piece(self, piece: bytes, *, starts_request: bool) -> None:
-        if self._direct:
-            self._leave_direct()
-        elif not self._is_in_request:
-            if self._responded and starts_request:
+        if not self._is_in_request:
+            if self._responded and starts_request and self.remembers_heads:
                 self._known = KnownHead.of(*self._responded, piece)
         elif self._is_in_head:
             self._head_size += len(piece)
@@ -239,6 +246,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        if self._direct and len(self._direct_body) + len(body) > _LARGEST_DIRECT:
+            self._leave_direct()
         if self._direct:
             self._direct_body += body
         else:
@@ -285,7 +294,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return is_free and not self.flow.write_paused and self.app is self._direct_app
 
     def _leave_direct(self) -> None:
-        """Let a request go the usual way after all, since it is not complete yet."""
+        """Let a request go the usual way after all, before it is complete."""
         if self._direct:
             body, self._direct, self._direct_body = self._direct_body, None, b""
             self._start_request()
@@ -472,6 +481,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, problem: str) -> None:
         """Respond to a request that cannot be passed on, after the responses to earlier ones, and close."""
+        self._leave_direct()
         unfinished = self.cycle if self._is_in_request and not self._is_in_head else None
         target = self.url.decode("latin-1") if self._is_in_request else ""
         method = self.parser.get_method().decode() if target else ""

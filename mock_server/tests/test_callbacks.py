@@ -433,6 +433,19 @@ def test_after_many_refused_callbacks_to_a_url_the_next_are_refused_with_their_t
     assert at_once not in {entry["task_id"] for entry in entries}
 
 
+def test_a_url_of_many_tasks_is_looked_up_before_its_first_callback_is_due(
+    server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seedbed_mock.callbacks.targets._MANY", 5)
+    url, allowed = "http://10.1.2.3/done", "http://127.0.0.1:9/done"
+    first, *_ = [create(server, each) for each in [url, allowed] * 6]
+    # This waits for the lookup, and advances nothing.
+    server.advance(0)
+    assert callback(server, first)["outcome"] == "waiting"
+    assert callback(server, create(server, url))["outcome"] == "refused"
+    assert callback(server, create(server, allowed))["outcome"] == "waiting"
+
+
 def test_tasks_of_one_millisecond_share_their_refused_callback() -> None:
     refused = RefusedUrls()
     for url in ("http://app.test/done", "http://other.test/done"):

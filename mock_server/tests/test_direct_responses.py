@@ -3,7 +3,9 @@
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,15 @@ def post(*lines: str, body: bytes | None = None, key: str = local.KEY) -> bytes:
 def head(method: str, target: str, *lines: str, key: str = local.KEY) -> bytes:
     start = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {key}"]
     return "\r\n".join([*start, *lines, "", ""]).encode()
+
+
+BODIES = [json.dumps(GOOD).encode()]
+BODIES += [BODIES[0].replace(b'"', b"'", 1), b" " * len(BODIES[0]), b"\r\n\r\n" + b"x" * (len(BODIES[0]) - 4)]
+CHUNKED = head(CREATE.method, CREATE.path, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (
+    len(BODIES[0]),
+    BODIES[0],
+)
+LARGE = post(body=json.dumps({**GOOD, "input": {**GOOD["input"], "prompt": "x" * 20_000}}).encode())
 
 
 def exchange(server: MockServer, *pieces: bytes, responses: int = 1) -> list[tuple[bytes, bytes]]:
@@ -164,6 +175,49 @@ def test_others_have_their_turn_before_a_client_with_many_requests(tmp_path: Pat
             assert exchange(server, REQUESTS["a balance"])
 
 
+# Requests in pieces
+
+
+def in_pieces(server: MockServer, pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Return the response to a request whose pieces the server reads one after the other."""
+    *earlier, last = pieces
+    return exchange(server, *earlier, last)[0]
+
+
+SPLIT = {
+    "a head and a body": (post()[: -len(json.dumps(GOOD))], json.dumps(GOOD).encode()),
+    "a body in chunks": tuple(CHUNKED[place : place + 150] for place in range(0, len(CHUNKED), 150)),
+    "a large body": tuple(LARGE[place : place + 9000] for place in range(0, len(LARGE), 9000)),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_a_request_in_pieces_needs_no_task_unless_it_is_large(name: str, cycles: Callable[[], int]) -> None:
+    with running(rate_limit="off", clock="manual") as server:
+        before = cycles()
+        _, body = in_pieces(server, SPLIT[name])
+        assert cycles() == before + (name == "a large body")
+        assert json.loads(body)["code"] == (422 if name == "a large body" else 200)
+
+
+def test_a_request_that_has_begun_gets_its_response_before_the_server_stops() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(running(rate_limit="off"))
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+            connection.sendall(post()[:-5])
+            exchange(server, REQUESTS["a balance"])
+            stopping = threading.Thread(target=stack.close)
+            stopping.start()
+            with suppress(OSError):
+                while True:  # until the server takes no further connection
+                    socket.create_connection((host, int(port)), timeout=SECONDS).close()
+            line, body = one_response(connection, post()[-5:])
+        stopping.join(SECONDS)
+    assert json.loads(body)["code"] == 200
+    assert b"connection: close" in line
+
+
 # Heads that come again
 
 
@@ -211,12 +265,6 @@ def test_a_head_is_parsed_once_if_it_comes_again(name: str, parsed: Callable[[],
         assert {comparable(each) for each in found} == {comparable(found[0])}
 
 
-BODIES = [json.dumps(GOOD).encode()]
-BODIES += [BODIES[0].replace(b'"', b"'", 1), b" " * len(BODIES[0]), b"\r\n\r\n" + b"x" * (len(BODIES[0]) - 4)]
-CHUNKED = head(CREATE.method, CREATE.path, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (
-    len(BODIES[0]),
-    BODIES[0],
-)
 CONVERSED = [
     *REQUESTS.values(),
     *[post(body=body) for body in BODIES],

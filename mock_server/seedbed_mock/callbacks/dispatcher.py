@@ -141,7 +141,7 @@ class CallbackDispatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: asyncio.Task[None] | None = None
         self._look_up = HostLookups()
-        self._refused = RefusedUrls()
+        self._refused = RefusedUrls(self._start_finding_refusal)
         self._woken = asyncio.Event()
         self._is_closed = False
         self._wakes_at = math.inf
@@ -298,6 +298,26 @@ class CallbackDispatcher:
         self._woken.set()
         if not attempt.cancelled() and isinstance(error := attempt.exception(), Exception):
             self._service.report(error, "callbacks")
+
+    def _start_finding_refusal(self, url: str) -> None:
+        # Without a worker, no event loop runs that would do it.
+        if self._worker and not self._worker.done() and len(self._attempts) < _MAX_ATTEMPTS:
+            finding = asyncio.create_task(self._find_refusal(url))
+            self._attempts.add(finding)
+            finding.add_done_callback(self._on_attempt_done)
+
+    async def _find_refusal(self, url: str) -> None:
+        """Find out whether callbacks to a URL are refused, without sending one."""
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await resolve(url, self._allowed, getaddrinfo=self._look_up)
+        except TargetRefusedError as error:
+            self._refused.add(url, str(error), has_many=True)
+        except UnknownTargetError as error:
+            if not self._allowed.may_allow(url):
+                self._refused.add(url, str(error), has_many=True)
+        except TimeoutError:
+            pass
 
     async def _deliver(self, task: Task) -> None:
         """Make one attempt and record its outcome."""

@@ -52,7 +52,7 @@ _REMEMBERED_SECONDS = 10
 _MOST_REMEMBERED = 1000
 _LONGEST_REMEMBERED = 500
 _MANY = 1000
-"""As many refused callbacks to one URL as the journal has entries; nobody reads about more."""
+"""As many tasks with one URL, or refused callbacks to it, as the journal has entries: nobody reads about more."""
 _MANY_SECONDS = 50
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -208,21 +208,33 @@ class RefusedUrls:
 
     After many callbacks to one URL, as in a load test with the URL of an example, the next ones are refused when their
     tasks are created, which costs hardly anything.
+
+    Args:
+        find_refusal: Called with a URL that many tasks have before its first callback is due, to find out whether it is
+            refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, find_refusal: Callable[[str], None] = lambda _: None) -> None:
+        self._find_refusal = find_refusal
+        self._tasks: dict[str, int] = {}
         self._refused: dict[str, _Refusal] = {}
         self._latest: tuple[str, str, int, CallbackDelivery] | None = None
 
-    def add(self, url: str, reason: str) -> None:
-        """Note that no callback may be sent to a URL, and why."""
+    def add(self, url: str, reason: str, *, has_many: bool = False) -> None:
+        """Note that no callback may be sent to a URL, and why.
+
+        Args:
+            url: The URL.
+            reason: Why.
+            has_many: Whether many tasks have it.
+        """
         if len(url) > _LONGEST_REMEMBERED:
             return
         if len(self._refused) >= _MOST_REMEMBERED:
             self._refused.clear()
         earlier = self._refused.get(url)
         until = real_monotonic() + _REMEMBERED_SECONDS
-        self._refused[url] = _Refusal(reason, until, earlier.count if earlier else 0)
+        self._refused[url] = _Refusal(reason, until, _MANY if has_many else earlier.count if earlier else 0)
 
     def remove(self, url: str) -> None:
         """Note that a callback may be sent to a URL."""
@@ -251,6 +263,7 @@ class RefusedUrls:
             now: The time in Unix milliseconds. Tasks of one millisecond share their callback.
         """
         if not (reason := self.reason_at_once(url)):
+            self._count_task(url)
             return None
         if self._latest is None or self._latest[:3] != (url, reason, now):
             url = self._latest[0] if self._latest and self._latest[0] == url else url
@@ -258,6 +271,15 @@ class RefusedUrls:
             delivery = CallbackDelivery(url=url).attempted(attempt, now)
             self._latest = url, reason, now, delivery
         return self._latest[3]
+
+    def _count_task(self, url: str) -> None:
+        count = self._tasks.pop(url, 0) + 1
+        if count >= _MANY:
+            self._find_refusal(url)
+        elif len(url) <= _LONGEST_REMEMBERED:
+            if len(self._tasks) >= _MOST_REMEMBERED:
+                self._tasks.clear()
+            self._tasks[url] = count
 
 
 async def resolve(url: str, allowed: AllowList, *, getaddrinfo: Resolver | None = None) -> CallbackTarget:

@@ -69,6 +69,9 @@ class FrontedProtocol(LimitedProtocol):
         arguments: Arguments of uvicorn.
     """
 
+    # Each head can name another host, and each call is counted.
+    remembers_heads = False
+
     def __init__(self, front: ConnectionFront, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._front = front
