@@ -78,8 +78,8 @@ class LimitedProtocol(HttpToolsProtocol):
       with pipelined ones behind it would never end.
     - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
       a request, and Java's HTTP client and curl make one for HTTP/2.
-    - A request to an operation that arrives whole gets its response directly, without a task and ASGI messages, which
-      take as long as the operation itself. Whatever else a request needs, it goes the usual way.
+    - A request to an operation gets its response directly, without a task and ASGI messages, which take as long as the
+      operation itself. A large request, or one that needs anything else, goes the usual way.
     - It does not parse a head again that is equal, byte by byte, to the one of the request before it.
     """
 
