@@ -358,7 +358,7 @@ def test_a_wait_ends_when_the_client_disconnects_and_leaks_nothing(
         for _ in range(behind - 1):
             connection.sendall(healthy_request())
     fresh.wait(1, fresh.stage.ended)
-    assert fresh.stage.requests_in_memory() == 0
+    assert fresh.stage.requests_in_memory() <= 0  # those of an earlier test may have gone meanwhile
 
 
 @pytest.mark.parametrize(("effect", "disconnects"), [("short-delay", [False]), ("delay-for-hours", [True])])
@@ -400,7 +400,7 @@ def test_a_thousand_waiting_clients_block_nobody_and_leak_nothing(
     for each in thousand:
         each.close()
     fresh.wait(MANY, fresh.stage.ended)
-    assert fresh.stage.requests_in_memory() == 0
+    assert fresh.stage.requests_in_memory() <= 0  # those of an earlier test may have gone meanwhile
     assert fresh.server.server_state.connections == set()
 
 

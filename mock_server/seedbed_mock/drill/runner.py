@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -34,6 +34,7 @@ CALM: Final = "calm"
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells report it."""
 
+_SIGNAL_SECONDS: Final = 0.1
 _SHOWN_REPORTS: Final = 5
 
 
@@ -218,7 +219,10 @@ class Drill:
             self.on_result(result)
 
         try:
-            first = self.result(DrillCase(CALM))
+            calm = list[ScenarioResult]()
+            # In a thread, like all runs: a signal is raised in this one, at a moment when a program may be starting.
+            self.run_all([partial(self.result, DrillCase(CALM))], calm.append)
+            first = calm[0]
             control = ControlRun.of(first.seen)
             done[CALM], report.problem = first, control_problem(first.seen, control, self.deadline)
             if not report.problem:
@@ -240,10 +244,15 @@ class Drill:
             BaseException: A call or the hand-over raises it; the other calls are stopped.
         """
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures = [pool.submit(call) for call in calls]
+            futures = list[Future[_T]]()
             try:
-                for future in as_completed(futures):
-                    on_done(future.result())
+                futures += [pool.submit(call) for call in calls]
+                pending = set(futures)
+                while pending:
+                    # A signal that comes just before a wait is raised only after it.
+                    done, pending = wait(pending, _SIGNAL_SECONDS, FIRST_COMPLETED)
+                    for future in done:
+                        on_done(future.result())
             except BaseException:
                 self.stop.set()
                 for future in futures:
