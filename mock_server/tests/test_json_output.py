@@ -413,6 +413,23 @@ def test_ctrl_c_is_an_object(command: list[str]) -> None:
     assert check_errors(errors)[0]["error"] == "interrupted by Ctrl-C."
 
 
+def test_what_ctrl_c_interrupts_complains_no_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class HalfMade:
+        def __init__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __del__(self) -> None:
+            raise ValueError("it is half made")
+
+    monkeypatch.setattr("seedbed_mock.cli._call", lambda *_: HalfMade())
+    before = sys.unraisablehook
+    assert run_command(["credits", "--json"]) == ExitCode.INTERRUPTED
+    assert check_errors(capsys.readouterr().err)[0]["error"] == "interrupted by Ctrl-C."
+    assert sys.unraisablehook is before
+
+
 # Exit codes
 
 CASES: dict[ExitCode, tuple[str, list[str]]] = {

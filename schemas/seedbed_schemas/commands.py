@@ -130,6 +130,7 @@ def session(tokens: Sequence[str], groups: Iterable[str] = ()) -> Iterator[list[
     most = 2 if rest[:1] and rest[0] in groups else 1
     names = [*itertools.takewhile(lambda token: not token.startswith("-"), rest[:most])]
     before, _session = _session, _Session(" ".join(names))
+    on_unraisable = sys.unraisablehook
     own = rest[: rest.index("--")] if "--" in rest else rest
     has_command = len(names) == most
     use_json(wanted=bool(leading) or JSON_OPTION in own or f"{JSON_OPTION}=true" in own)
@@ -144,6 +145,7 @@ def session(tokens: Sequence[str], groups: Iterable[str] = ()) -> Iterator[list[
         else:
             yield [*names, JSON_OPTION, *rest[len(names) :]] if leading else rest
     finally:
+        sys.unraisablehook = on_unraisable
         _session = before
 
 
@@ -365,6 +367,8 @@ def fail_internally(error: BaseException) -> int:
 
 def interrupted() -> int:
     """Return the exit code of a command that Ctrl-C has ended. With ``--json``, print that; a person knows."""
+    # What was interrupted while it was made may complain when it is freed, as a response does since Python 3.13.
+    sys.unraisablehook = lambda _: None
     if is_json():
         _report("error", _session.command, "interrupted by Ctrl-C", docs="commands#exit-codes")
     return ExitCode.INTERRUPTED
