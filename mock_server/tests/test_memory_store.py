@@ -154,6 +154,18 @@ def test_no_task_waits_for_the_deletion_of_many() -> None:
     assert steps(9000) <= steps(1100) * 1.1
 
 
+def test_no_task_waits_for_a_search_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(tasks: int) -> int:
+        monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", 10**9)
+        store = memory_store(100_000)
+        for number in range(tasks):
+            store.create(task(number), ONE)
+        monkeypatch.setattr("seedbed_mock.stores.memory.MOST_BYTES", store._bytes)
+        return steps_of(lambda: store.create(task(tasks), ONE))
+
+    assert steps(9000) <= steps(2500) * 1.1
+
+
 @pytest.mark.parametrize("open_store", [memory_store, None], ids=["memory", "file"])
 def test_with_a_large_keep_a_task_that_ends_soon_is_waited_for(
     open_store: Callable[[int], BlockingStore] | None, tmp_path: Path

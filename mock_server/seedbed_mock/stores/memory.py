@@ -38,6 +38,9 @@ _DELETED_AT_ONCE = 8
 _STEPS_AT_ONCE = 16
 """Number of tasks that each step of that deletion may look at."""
 
+_MOST_SEARCHED = 2000
+"""Number of tasks among which a finished one is looked for before the oldest of all is deleted: some milliseconds."""
+
 _BLOCK = 512
 _SPARE_ENTRIES = 1000
 
@@ -291,8 +294,8 @@ class MemoryStore:
             self._delete_one(now)
 
     def _delete_one(self, now: int) -> None:
-        """Delete the oldest task that has ended, or the oldest of all if none has."""
-        self._delete(self._next_finished(now, len(self._entries), waits=False) or self._order.oldest())
+        """Delete the oldest task that has ended, or the oldest of all if none of many has."""
+        self._delete(self._next_finished(now, _MOST_SEARCHED, waits=False) or self._order.oldest())
 
     def _next_finished(self, now: int, steps: int, *, waits: bool) -> _Entry | None:
         """Return the oldest task that has ended and whose callback is done, ``None`` if there is none.
