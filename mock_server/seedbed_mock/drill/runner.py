@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from seedbed_schemas.baseline import KnownFinding, baseline_text
@@ -244,15 +246,13 @@ class Drill:
             BaseException: A call or the hand-over raises it; the other calls are stopped.
         """
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures = list[Future[_T]]()
+            futures, done = list[Future[_T]](), SimpleQueue[Future[_T]]()
             try:
                 futures += [pool.submit(call) for call in calls]
-                pending = set(futures)
-                while pending:
-                    # A signal that comes just before a wait is raised only after it.
-                    done, pending = wait(pending, _SIGNAL_SECONDS, FIRST_COMPLETED)
-                    for future in done:
-                        on_done(future.result())
+                for future in futures:
+                    future.add_done_callback(done.put)
+                for _ in futures:
+                    on_done(_next(done).result())
             except BaseException:
                 self.stop.set()
                 for future in futures:
@@ -294,6 +294,14 @@ class Drill:
         findings = verdicts_on(seen, control or ControlRun.of(seen))
         notes = (*result.notes(), *reports[:_SHOWN_REPORTS])
         return ScenarioResult(case.name, seen, findings, result.seconds, bill, notes, occurred)
+
+
+def _next(done: SimpleQueue[_T]) -> _T:
+    """Return what is put next. A signal that is raised in a wait for futures could leave them locked."""
+    while True:
+        # A signal that comes just before a wait is raised only after it.
+        with suppress(Empty):
+            return done.get(timeout=_SIGNAL_SECONDS)
 
 
 def control_problem(calm: Observation, control: ControlRun, deadline: float) -> str:
