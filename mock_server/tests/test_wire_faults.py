@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,8 +99,8 @@ class FaultyApp(SwappableApp):
 
     def __post_init__(self) -> None:
         super().__init__(create_app())
-        # Other servers of the process may still have connections.
-        self._others = count_requests()
+        # Other servers of the process may still have connections, which may end meanwhile.
+        self._others = weakref.WeakSet(all_requests())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith("/faulty/"):
@@ -115,15 +116,15 @@ class FaultyApp(SwappableApp):
         """Return the number of requests to this server in memory, past ones included."""
 
         async def count() -> int:
-            return count_requests()
+            return sum(each not in self._others for each in all_requests())
 
         assert self._loop
-        return asyncio.run_coroutine_threadsafe(count(), self._loop).result() - self._others
+        return asyncio.run_coroutine_threadsafe(count(), self._loop).result()
 
 
-def count_requests() -> int:
+def all_requests() -> list[RequestResponseCycle]:
     gc.collect()
-    return sum(isinstance(each, RequestResponseCycle) for each in gc.get_objects())
+    return [each for each in gc.get_objects() if isinstance(each, RequestResponseCycle)]
 
 
 @dataclass
@@ -358,7 +359,7 @@ def test_a_wait_ends_when_the_client_disconnects_and_leaks_nothing(
         for _ in range(behind - 1):
             connection.sendall(healthy_request())
     fresh.wait(1, fresh.stage.ended)
-    assert fresh.stage.requests_in_memory() <= 0  # those of an earlier test may have gone meanwhile
+    assert fresh.stage.requests_in_memory() == 0
 
 
 @pytest.mark.parametrize(("effect", "disconnects"), [("short-delay", [False]), ("delay-for-hours", [True])])
@@ -400,7 +401,7 @@ def test_a_thousand_waiting_clients_block_nobody_and_leak_nothing(
     for each in thousand:
         each.close()
     fresh.wait(MANY, fresh.stage.ended)
-    assert fresh.stage.requests_in_memory() <= 0  # those of an earlier test may have gone meanwhile
+    assert fresh.stage.requests_in_memory() == 0
     assert fresh.server.server_state.connections == set()
 
 
