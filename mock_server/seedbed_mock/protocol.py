@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from seedbed_mock.direct import AwaitedResult, KnownHead, ended, whole
 from seedbed_mock.faults.connection import NO_LINGER, TRANSPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable
 
-    from starlette.types import Receive, Scope, Send
-
-    from seedbed_mock.direct import DirectOperation, Outcome
     from seedbed_mock.options import ServerOptions
-    from seedbed_mock.responses import ApiResponse
 
 
 REFUSAL: Final = "seedbed.refusal"
@@ -34,12 +29,6 @@ Such a request has an empty method and path, so that it matches no endpoint.
 
 _PIECE = 4096
 """In bytes: how much is parsed before the limits are checked again. It can hold a hundred pipelined requests."""
-
-_MOST_DIRECT = 16
-"""How many requests get their responses directly before other connections have their turn."""
-
-_LARGEST_DIRECT = 16384
-"""In bytes: a larger body goes the usual way, where it is limited."""
 
 _LINGER_SECONDS = 1.0
 """How long a refused client may read the response. Closing at once would reset the connection and drop it."""
@@ -78,9 +67,6 @@ class LimitedProtocol(HttpToolsProtocol):
       with pipelined ones behind it would never end.
     - It ignores an offer to switch to another protocol (RFC 9110, section 7.8). The parser would drop the body of such
       a request, and Java's HTTP client and curl make one for HTTP/2.
-    - A request to an operation gets its response directly, without a task and ASGI messages, which take as long as the
-      operation itself. A large request, or one that needs anything else, goes the usual way.
-    - It does not parse a head again that is equal, byte by byte, to the one of the request before it.
     """
 
     # uvicorn does not document the names used here; a test checks that they exist.
@@ -88,6 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _earlier: tuple[RequestResponseCycle, ...] = ()
     _is_in_request = False
     _is_in_head = False
+    _piece_starts_request = False
     _is_refused = False
     _offers_upgrade = False
     _head_size = 0
@@ -102,26 +89,15 @@ class LimitedProtocol(HttpToolsProtocol):
     _refusal: tuple[HTTPStatus, str] | None = None
     _deadline: asyncio.Handle | None = None
     _deadline_at = 0.0
-    _direct: DirectOperation | None = None
-    _direct_body = b""
-    _direct_calls = 0
-    _responded: tuple[DirectOperation, Scope, bytes] | None = None
-    _known: KnownHead | None = None
     _idle_since: float | None = None
-    remembers_heads = True
-    """Whether a head that comes again means the same again."""
     has_requested = False
     """Whether a whole head of a request has come."""
-    _default_headers: list[tuple[bytes, bytes]] | None = None
-    _default_head = b""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.logger = _logger
         self.access_log = False
         self._limits = self.config.limits
-        app: Any = self.app
-        self._direct_app: Any = app if hasattr(app, "endpoint_at") else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Start the time in which the first request must come."""
@@ -142,11 +118,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = b""
         super().connection_lost(exc)
 
-    def shutdown(self) -> None:
-        """Close the connection when the request that has begun has its response."""
-        self._leave_direct()
-        super().shutdown()
-
     # Receiving
 
     def take_over(self, data: bytes, started: float) -> None:
@@ -163,12 +134,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, as far as there is room for requests."""
-        self._idle_since, self._direct_calls = None, 0
+        self._idle_since = None
         if self._is_refused:
             return
         if self._unparsed:
             self._unparsed += data
-        elif not self._respond_to_known(data):
+        else:
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
@@ -181,7 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
             piece = data[position : position + _PIECE]
             position += len(piece)
-            self._responded, starts_request = None, not self._is_in_request
+            self._piece_starts_request = not self._is_in_request
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as stop:
@@ -189,17 +160,14 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")))
             else:
-                self._end_piece(piece, starts_request=starts_request)
+                self._end_piece(piece)
         if self._is_in_head:
             self._arm(self._started + self._limits.header_timeout)
         elif self._is_in_request:
             self._arm(self._started + self._limits.request_timeout)
 
-    def _end_piece(self, piece: bytes, *, starts_request: bool) -> None:
-        if not self._is_in_request:
-            if self._responded and starts_request and self.remembers_heads:
-                self._known = KnownHead.of(*self._responded, piece)
-        elif self._is_in_head:
+    def _end_piece(self, piece: bytes) -> None:
+        if self._is_in_head:
             self._head_size += len(piece)
             if self._head_size <= self._limits.max_header_bytes:
                 return
@@ -235,8 +203,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._offers_upgrade = True
             return
         self._is_in_head, self.has_requested = False, True
-        if not self._find_direct():
-            self._start_request()
+        self._start_request()
 
     def _start_request(self) -> None:
         previous = self.cycle
@@ -244,152 +211,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if previous is not None and not previous.response_complete:
             self._earlier = (*(each for each in self._earlier if not each.response_complete), previous)
 
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        if self._direct and len(self._direct_body) + len(body) > _LARGEST_DIRECT:
-            self._leave_direct()
-        if self._direct:
-            self._direct_body += body
-        else:
-            super().on_body(body)
-
     def on_message_complete(self) -> None:
         """End the body, unless the request starts again without its offer."""
         if self._offers_upgrade:
             return
         self._is_in_request = False
-        if self._direct:
-            self._respond_directly(self._direct)
-        else:
-            super().on_message_complete()
+        self._end_request()
 
-    # Direct responses
-
-    def _find_direct(self) -> bool:
-        """Find out whether the request can get its response directly."""
-        path, _, query = self.url.partition(b"?")
-        parser = self.parser
-        if (
-            not self._may_respond_directly()
-            or self.expect_100_continue
-            or self._direct_calls >= _MOST_DIRECT
-            or b"#" in query
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-        ):
-            return False
-        method = parser.get_method().decode("ascii")
-        name = path.decode("latin-1")
-        self._direct = self._direct_app.endpoint_at(method, name)
-        if self._direct is None:
-            return False
-        scope: Any = self.scope
-        scope["method"], scope["path"], scope["raw_path"], scope["query_string"] = method, name, path, query
-        self._direct_calls += 1
-        return True
-
-    def _may_respond_directly(self) -> bool:
-        """Whether no earlier response is missing, and the client reads them."""
-        is_free = self.cycle is None or self.cycle.response_complete
-        return is_free and not self.flow.write_paused and self.app is self._direct_app
-
-    def _leave_direct(self) -> None:
-        """Let a request go the usual way after all, before it is complete."""
-        if self._direct:
-            body, self._direct, self._direct_body = self._direct_body, None, b""
-            self._start_request()
-            if body:
-                super().on_body(body)
-
-    def _respond_to_known(self, data: bytes) -> bool:
-        """Respond to a request whose head is known; return whether it is one, and whole."""
-        known = self._known
-        if (
-            known is None
-            or len(data) != known.size
-            or self._is_in_request
-            or not data.startswith(known.head)
-            or not self._may_respond_directly()
-            # A reset or another application may have replaced the operation.
-            or self._direct_app.endpoint_at(known.scope["method"], known.scope["path"]) is not known.operation
-        ):
-            return False
-        self._respond(known.operation, known.scope, data[known.length :])
-        return True
-
-    def _respond_directly(self, operation: DirectOperation) -> None:
-        body, self._direct, self._direct_body = self._direct_body, None, b""
-        scope: Any = self.scope
-        self._respond(operation, scope, body)
-        self._responded = operation, scope, body
-
-    def _respond(self, operation: DirectOperation, scope: Scope, body: bytes) -> None:
-        handling = operation.handle(scope, body)
-        try:
-            awaited = handling.send(None)
-        except StopIteration as end:
-            response, fault = end.value
-            if fault is None and response.has_plain_headers:
-                self._write(response)
-                self.server_state.total_requests += 1
-                self._start_idle_time()
-            else:
-                self._start_sending(operation, scope, ended(end.value))
-        else:
-            self._wait(operation, scope, handling, awaited)
-
-    def _wait(
-        self, operation: DirectOperation, scope: Scope, handling: Coroutine[Any, Any, Outcome], awaited: Any
-    ) -> None:
-        """Let later requests wait until an operation has its result."""
-        if not isinstance(awaited, AwaitedResult):
-            self._start_sending(operation, scope, whole(handling, awaited))
-            return
-        self.cycle = cycle = self._cycle_of(scope, self.transport, self.on_response_complete)
-
-        def resume(_: object) -> None:
-            try:
-                awaited = handling.send(None)
-            except StopIteration as end:
-                self._end_waiting(cycle, operation, end.value)
-            else:
-                self._start_asgi_task(cycle, self._sender(operation, whole(handling, awaited)))
-
-        awaited._asyncio_future_blocking = False
-        awaited.add_done_callback(resume)
-
-    def _end_waiting(self, cycle: RequestResponseCycle, operation: DirectOperation, outcome: Outcome) -> None:
-        response, fault = outcome
-        if cycle.disconnected or self.transport.is_closing():
-            return
-        if fault is None and response.has_plain_headers and cycle.keep_alive and not self.flow.write_paused:
-            self._write(response)
-            cycle.response_started = cycle.response_complete = True
-            self.on_response_complete()
-        else:
-            self._start_asgi_task(cycle, self._sender(operation, ended(outcome)))
-
-    def _write(self, response: ApiResponse) -> None:
-        if self._default_headers is not self.server_state.default_headers:
-            self._default_headers = self.server_state.default_headers
-            self._default_head = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        self.transport.write(
-            b"%b%b%b%b" % (STATUS_LINE[response.status_code], self._default_head, response.plain_head, response.body)
-        )
-
-    def _start_sending(self, operation: DirectOperation, scope: Scope, outcome: Awaitable[Outcome]) -> None:
-        """Send a response the usual way, which a fault needs and a response that is not ready."""
-        self.cycle = self._cycle_of(scope, self.transport, self.on_response_complete)
-        self._start_asgi_task(self.cycle, self._sender(operation, outcome))
-
-    @staticmethod
-    def _sender(operation: DirectOperation, outcome: Awaitable[Outcome]) -> Any:  # uvicorn has types of its own
-        """Return an application that sends a response."""
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await operation.send(*await outcome, scope, receive, send)
-
-        return app
+    def _end_request(self) -> None:
+        super().on_message_complete()
 
     # Sending
 
@@ -481,7 +311,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, problem: str) -> None:
         """Respond to a request that cannot be passed on, after the responses to earlier ones, and close."""
-        self._leave_direct()
         unfinished = self.cycle if self._is_in_request and not self._is_in_head else None
         target = self.url.decode("latin-1") if self._is_in_request else ""
         method = self.parser.get_method().decode() if target else ""

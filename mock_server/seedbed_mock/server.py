@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import uvicorn
 from seedbed_schemas import local
 
-from seedbed_mock.app import SwappableApp, build_app
+from seedbed_mock.app import build_app
+from seedbed_mock.direct_protocol import DirectProtocol
 from seedbed_mock.options import ServerOptions, keywords_of
-from seedbed_mock.protocol import LimitedConfig, LimitedProtocol
+from seedbed_mock.protocol import LimitedConfig
 from seedbed_mock.sockets import listen, ports_of, url_of
+from seedbed_mock.swappable import SwappableApp
 from seedbed_mock.testing import AsyncMockServer, MockServer
 
 if TYPE_CHECKING:
@@ -300,7 +302,7 @@ class _UvicornServer(uvicorn.Server):
         config = LimitedConfig(
             options,
             app=app,
-            http=LimitedProtocol,
+            http=DirectProtocol,
             interface="asgi3",
             loop="asyncio" if sys.platform == "win32" else "uvloop",
             ws="none",

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from respx import MockRouter
 
-    from seedbed_mock.app import SwappableApp
     from seedbed_mock.callbacks.inbox import AsyncInbox, Inbox
     from seedbed_mock.interception.setup import Intercepted, Interception
     from seedbed_mock.settings import Egress
     from seedbed_mock.state import InternalError, Service
+    from seedbed_mock.swappable import SwappableApp
     from seedbed_mock.verdicts import ProgramVerdict
 
 

@@ -247,7 +247,7 @@ def test_an_upgrade_offer_is_ignored(server: MockServer, offer: str) -> None:
 
 
 def test_uvicorn_has_the_names_that_the_server_uses() -> None:
-    """Fail first if uvicorn renames what ``seedbed_mock.protocol`` extends, since it documents none of it."""
+    """Fail first if uvicorn renames what the protocol of the mock server extends, since it documents none of it."""
     protocol = inspect.getsource(HttpToolsProtocol) + inspect.getsource(RequestResponseCycle)
     names = [
         "on_message_begin",
@@ -261,7 +261,7 @@ def test_uvicorn_has_the_names_that_the_server_uses() -> None:
     names += ["on_body", "timeout_keep_alive_handler", "self.server_state.total_requests", "self.expect_100_continue"]
     names += ["self.timeout_keep_alive_task", "self.disconnected", "self.message_event", "self.response_complete"]
     missing = [name for name in names if name not in protocol]
-    assert not missing, f"uvicorn {uvicorn.__version__} has changed: adapt seedbed_mock/protocol.py"
+    assert not missing, f"uvicorn {uvicorn.__version__} has changed: adapt protocol.py and direct_protocol.py"
 
 
 def test_a_body_that_contains_an_upgrade_header_is_not_changed(server: MockServer) -> None:

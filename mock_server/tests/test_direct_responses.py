@@ -14,8 +14,8 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seedbed_mock import MockServer, running
+from seedbed_mock.direct_protocol import DirectProtocol
 from seedbed_mock.faults.connection import NO_LINGER
-from seedbed_mock.protocol import LimitedProtocol
 from seedbed_schemas import default_contract, job_api, local
 from seedbed_schemas.openapi import example_of
 from tests.redis_process import RedisProcess
@@ -246,13 +246,13 @@ def one_response(connection: socket.socket, request: bytes) -> tuple[bytes, byte
 def count_parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Return a function that returns how often the server has parsed something."""
     pieces: list[bytes] = []
-    usual = LimitedProtocol._parse
+    usual = DirectProtocol._parse
 
-    def parse(protocol: LimitedProtocol, data: bytes) -> None:
+    def parse(protocol: DirectProtocol, data: bytes) -> None:
         pieces.append(data)
         usual(protocol, data)
 
-    monkeypatch.setattr(LimitedProtocol, "_parse", parse)
+    monkeypatch.setattr(DirectProtocol, "_parse", parse)
     return lambda: len(pieces)
 
 
@@ -331,13 +331,13 @@ def test_a_known_head_gives_no_old_response() -> None:
 
 def test_a_response_that_waits_for_the_store_needs_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RequestResponseCycle] = []
-    usual = LimitedProtocol._start_asgi_task
+    usual = DirectProtocol._start_asgi_task
 
-    def start(protocol: LimitedProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+    def start(protocol: DirectProtocol, cycle: RequestResponseCycle, app: Any) -> None:
         started.append(cycle)
         usual(protocol, cycle, app)
 
-    monkeypatch.setattr(LimitedProtocol, "_start_asgi_task", start)
+    monkeypatch.setattr(DirectProtocol, "_start_asgi_task", start)
     with running(rate_limit="off", credits=10**6, db=tmp_path / "tasks.db") as server:
         converse(server, [post()] * 3)
         before = len(started)

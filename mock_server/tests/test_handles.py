@@ -20,8 +20,7 @@ import responses
 import trio
 import uvicorn
 import vcr
-from seedbed_mock import AsyncMockServer, ControlError, MockServer, running, running_async
-from seedbed_mock import app as app_module
+from seedbed_mock import AsyncMockServer, ControlError, MockServer, running, running_async, swappable
 from seedbed_mock import server as server_module
 from seedbed_schemas import default_contract
 from seedbed_schemas.openapi import example_of
@@ -346,7 +345,7 @@ def test_a_handle_of_a_stopped_server_says_so() -> None:
 
 
 def test_a_server_that_does_not_respond_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(swappable, "_CALL_SECONDS", 0.1)
     release = threading.Event()
     with running() as server:
         assert server._app._loop

@@ -81,7 +81,7 @@ def test_a_contract_in_the_folder_of_shipped_contracts_is_used(tmp_path: Path) -
     site = tmp_path / "site"
     shutil.copytree(ROOT / "schemas" / "seedbed_schemas", site / "seedbed_schemas")
     (site / "seedbed_schemas" / "contracts" / "meadow-1-sketch.json").write_text(derive(PAGE), encoding="utf-8")
-    code = "from seedbed_mock.state import ModelCatalogue; print(*ModelCatalogue().models)"
+    code = "from seedbed_mock.catalogue import ModelCatalogue; print(*ModelCatalogue().models)"
     environment = {"PYTHONPATH": str(site), "PATH": ""}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [SHIPPED.model, MEADOW.model]

@@ -23,7 +23,7 @@ SECONDS = 20
 
 BLOCKED = """
 import sys, time
-from seedbed_mock.app import SwappableApp
+from seedbed_mock.swappable import SwappableApp
 from seedbed_mock.cli import main
 
 async def close(self):

@@ -20,7 +20,6 @@ import pytest
 import requests
 from seedbed_mock import create_app
 from seedbed_mock import server as server_module
-from seedbed_mock.app import SwappableApp
 from seedbed_mock.clock import ManualClock
 from seedbed_mock.faults.connection import (
     BrokenConnectionError,
@@ -38,6 +37,7 @@ from seedbed_mock.faults.connection import (
 from seedbed_mock.request_body import read_body
 from seedbed_mock.responses import ApiResponse
 from seedbed_mock.sockets import listen, url_of
+from seedbed_mock.swappable import SwappableApp
 from seedbed_schemas import job_api
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import anyio
 import msgspec
@@ -26,6 +26,7 @@ from seedbed_schemas import default_contract, job_api, local, shipped_contracts
 from seedbed_mock.agents.answers import ToolError
 from seedbed_mock.control.api import OPERATIONS
 from seedbed_mock.control.client import ControlError, open_connection, read_response
+from seedbed_mock.in_process import call_in_process
 from seedbed_mock.settings import CONTROL_ROOT, netloc
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from seedbed_schemas import Contract
     from starlette.applications import Starlette
-    from starlette.types import Message, Scope
+    from starlette.types import Scope
 
     from seedbed_mock.state import Service
 
@@ -280,7 +281,8 @@ class AppDoor(Door):
         models = service.catalogue.models.values()
         super().__init__(url, service.options.accounts[0].key, tuple(each.contract for each in models))
         self._app = app
-        self._scope = scope
+        kept = {"type", "asgi", "http_version", "scheme", "server", "client", "root_path"}
+        self._connection = {name: value for name, value in scope.items() if name in kept}
         self._token = service.options.control_token or ""
 
     def control_headers(self) -> dict[str, str]:
@@ -289,33 +291,13 @@ class AppDoor(Door):
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
         """Send a request to the application."""
-        path, _, query = target.partition("?")
         own = {"host": urlsplit(self.url).netloc, **headers, "content-length": str(len(body))}
-        scope = {
-            **{name: self._scope[name] for name in ("type", "asgi", "http_version", "scheme", "server", "client")},
-            "method": method,
-            "root_path": self._scope.get("root_path", ""),
-            "path": f"{self._scope.get('root_path', '')}{unquote(path)}",
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in own.items()],
-        }
-        received: list[Message] = [{"type": "http.request", "body": body}]
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            return received.pop() if received else {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        # A fault may break the connection, which is an exception where there is none.
-        with contextlib.suppress(Exception):
-            await self._app(scope, receive, send)
-        if not sent:
-            raise ToolError("The server closes the connection without a response.", fix="A fault rule may do this.")
-        found = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]}
-        return Reply(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+        try:
+            response = await call_in_process(self._app, self._connection, method, target, headers=own, body=body)
+        except ConnectionError as error:
+            raise ToolError(str(error), fix="A fault rule may do this.") from error
+        found = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+        return Reply(response.status, found, response.body)
 
 
 def path_part(text: str) -> str:

@@ -21,8 +21,8 @@ from seedbed_schemas.dialect import dialects
 from seedbed_schemas.openapi import example_of
 
 from seedbed_mock.callbacks.dispatcher import signature_headers
+from seedbed_mock.catalogue import ModelCatalogue
 from seedbed_mock.responses import ResponseWriter
-from seedbed_mock.state import ModelCatalogue
 from seedbed_mock.tasks import CallbackDelivery, CallbackFault, Failure, Task, even_timeline, record
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from seedbed_mock.catalogue import ModelCatalogue
 from seedbed_mock.drill.outcomes import CaseMemory, CaseOutcome
 from seedbed_mock.drill.runner import INTERRUPTED, DrillCase, Exploration
 from seedbed_mock.faults.effects import CallbackEffect, CodeEffect, TaskEffect
 from seedbed_mock.faults.rules import EFFECTS, Match, Rule
 from seedbed_mock.handlers import CREATE_TASK, apply_fault
 from seedbed_mock.observation import ControlRun
-from seedbed_mock.state import ModelCatalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

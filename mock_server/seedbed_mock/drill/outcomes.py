@@ -19,8 +19,8 @@ import msgspec
 from seedbed_schemas import __version__
 from seedbed_schemas.files import write_whole
 
+from seedbed_mock.catalogue import ModelCatalogue
 from seedbed_mock.settings import state_folder
-from seedbed_mock.state import ModelCatalogue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

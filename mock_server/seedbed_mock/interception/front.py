@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from seedbed_mock.access import is_loopback
+from seedbed_mock.direct_protocol import DirectProtocol
 from seedbed_mock.interception.hosts import HTTP, HTTPS, Host, RefusedError
 from seedbed_mock.interception.passage import PROXIED, Forwarder, Tunnel, open_tunnel
 from seedbed_mock.interception.setup import ASKED_FOR
-from seedbed_mock.protocol import REFUSAL, LimitedProtocol
+from seedbed_mock.protocol import REFUSAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,7 +62,7 @@ _SHUTDOWN_SECONDS = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class FrontedProtocol(LimitedProtocol):
+class FrontedProtocol(DirectProtocol):
     """The protocol of a connection that a :class:`ConnectionFront` hands over.
 
     Args:

@@ -20,10 +20,10 @@ from seedbed_schemas.commands import JsonFlag
 from seedbed_schemas.validation import for_display
 
 from seedbed_mock.bill import plain
+from seedbed_mock.catalogue import ModelCatalogue
 from seedbed_mock.recording.archive import HarExchange, RecordingError, result_urls
 from seedbed_mock.recording.evidence import JobRecord, MoneyTrail, read_trail
 from seedbed_mock.recording.script import content_of, created_id, creation_key, parsed, record_of
-from seedbed_mock.state import ModelCatalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
