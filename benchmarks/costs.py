@@ -20,7 +20,7 @@ from load import SERVER_CORE, send_load
 from seedbed_contract import requests, violations
 from seedbed_schemas import local
 from seedbed_schemas.derive import derive
-from sides import CREATE, free_port, started
+from sides import CREATE, SEEDBED, free_port, started
 from subjects import FIELDS, HEADERS, REQUEST, seedbed
 
 import client
@@ -101,12 +101,8 @@ def _check() -> tuple[float, float]:
     port = free_port()
     command = seedbed("").command(port, Path())
     with started(command, port):
-        check = [sys.executable, "-m", "seedbed_mock.__main__", "check", f"http://{local.HOST}:{port}", "--quiet"]
-        ours = _seconds([sys.executable, "-c", _COMMAND, *check[3:]])
+        ours = _seconds([*SEEDBED, "check", f"http://{local.HOST}:{port}", "--quiet"])
     return ours, _seconds([sys.executable, "-c", "import httpx2, hypothesis"])
-
-
-_COMMAND: Final = "import sys; from seedbed_mock.__main__ import command; sys.exit(command(sys.argv[1:]))"
 
 
 def _seconds(command: list[str]) -> float:

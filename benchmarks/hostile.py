@@ -1,7 +1,8 @@
 """Attack the mock server: fuzzed requests, hostile clients and signals at any moment.
 
-The script exits 1 and says why if a response has no envelope or takes too long, or if the server prints a traceback,
-grows, or does not stop within a second. Each check runs as it goes, so that an interrupted run proves what it reports.
+The script exits 1 and says why if a response has no envelope with a documented code or takes too long, or if the server
+prints a traceback, grows, fails ``seedbed check`` afterwards, or does not stop within a second. Each check runs as it
+goes, so that an interrupted run proves what it reports.
 
 Other programs on the machine slow the server down. The limits therefore apply to its own time: the time that passed
 without that in which the server, or this script, was ready to run and had no core.
@@ -29,8 +30,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostile_requests import BATCHED, MIB, create, head, unframed, with_prompt
+from seedbed_mock.options import ServerOptions
 from seedbed_schemas import job_api, local
-from sides import SERVE, SUCCESS
+from seedbed_schemas.dialect import dialects
+from sides import CONTRACT, SEEDBED, SERVE, SUCCESS
 
 BATCH = 16
 SECONDS_TO_STOP = 1.0
@@ -39,6 +42,14 @@ REPORTED_EVERY = 50_000
 ATTEMPTS = 4
 
 CREDIT = job_api().credit
+DOCUMENTED = frozenset(
+    {code.number for code in CONTRACT.codes}.union(
+        *(case.numbers(CONTRACT.codes_by_name) for case in dialects()[ServerOptions().dialect].cases.values())
+    )
+)
+"""The codes of the contract, and those that the service is known to send in their place."""
+
+SECONDS_TO_CHECK = 120
 
 MOST_PROBLEMS = 20
 HELD_CALLBACKS = 30
@@ -184,13 +195,16 @@ class Reader:
         return bool(chunk)
 
 
-def has_envelope(body: bytes) -> bool:
-    """Return whether a body is an envelope of the service."""
+def is_documented(body: bytes, request: bytes) -> bool:
+    """Return whether a body is an envelope with a documented code, or with one that a rule in the request asks for."""
     try:
         envelope = json.loads(body)
     except ValueError:
         return False
-    return isinstance(envelope, dict) and isinstance(envelope.get("code"), int) and isinstance(envelope.get("msg"), str)
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("msg"), str):
+        return False
+    code = envelope.get("code")
+    return code in DOCUMENTED or (envelope["msg"] == f"Simulated code {code}." and str(code).encode() in request)
 
 
 # Attacks
@@ -220,7 +234,7 @@ class Fuzzing:
             sender.start()
             for request in requests:
                 response = reader.response()
-                is_fine = response is not None and has_envelope(response[1])
+                is_fine = response is not None and is_documented(response[1], request)
                 self.findings.require(is_fine, f"{response!r:.200} to {request[:300]!r}")
                 if response is None:
                     raise ConnectionError
@@ -239,7 +253,9 @@ class Fuzzing:
                     connection.shutdown(socket.SHUT_WR)
                 reader = Reader(connection)
                 while response := reader.response():
-                    self.findings.require(has_envelope(response[1]), f"{response!r:.200} to {request[:300]!r}")
+                    self.findings.require(
+                        is_documented(response[1], request), f"{response!r:.200} to {request[:300]!r}"
+                    )
 
         self._measure(send, [request])
 
@@ -282,16 +298,7 @@ def fuzz(server: Server, findings: Findings, requests: int, slowest: float, seed
     """Send fuzzed requests: one in 65 is mutated as a whole and has a connection of its own."""
     source, run = random.Random(seed), Fuzzing(server, findings, slowest)
     rules = {"rules": ["429; p=0.05", "task.fail; p=0.1", '500; prompt-like="(x+x+)+y"', "callback.twice; p=0.1"]}
-    content = json.dumps(rules).encode()
-    with server.connect() as control:
-        control.sendall(
-            head("POST", "/__seedbed/faults", f"Content-Length: {len(content)}").replace(
-                b"Host: 127.0.0.1", b"Host: 127.0.0.1:%d" % server.port
-            )
-            + content
-        )
-        answered = Reader(control).response()
-        findings.require(answered is not None and answered[0] == SUCCESS, f"the rules are refused: {answered!r}")
+    control(server, "POST", "faults", rules, findings)
     started, reported = time.perf_counter(), 0
     try:
         while run.sent < requests and len(findings.problems) < MOST_PROBLEMS:
@@ -309,6 +316,29 @@ def fuzz(server: Server, findings: Findings, requests: int, slowest: float, seed
     finally:
         run.report()
         print(f"{time.perf_counter() - started:.0f} s; {run.early:.0f} MiB after a quarter of the requests")
+
+
+def control(server: Server, method: str, path: str, content: object, findings: Findings) -> None:
+    """Send a request to the control API, which must succeed."""
+    body = json.dumps(content).encode()
+    request = head(method, f"/__seedbed/{path}", f"Content-Length: {len(body)}") + body
+    with server.connect() as connection:
+        # The control API responds only to requests that name the port.
+        connection.sendall(request.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1:%d" % server.port, 1))
+        response = Reader(connection).response()
+    findings.require(response is not None and response[0] == SUCCESS, f"{method} {path} is refused: {response!r}")
+
+
+def check_conformance(server: Server, findings: Findings) -> None:
+    """Check that the server still honours the contract, without the rules of the attack."""
+    control(server, "DELETE", "faults", {}, findings)
+    command = [*SEEDBED, "check", f"http://{local.HOST}:{server.port}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_CHECK, check=False)
+    output = result.stdout + result.stderr
+    findings.require(result.returncode == 0, f"seedbed check returned {result.returncode}: {output[-2000:]}")
+    print(f"seedbed check afterwards: {output.strip().rpartition(chr(10))[2]}")
+    log = server.new_log()
+    findings.require("Traceback" not in log, f"the server printed: {log[:2000]}")
 
 
 def p99(server: Server, calls: int) -> float:
@@ -426,6 +456,7 @@ def main() -> int:
             crowd(server, chosen.idle, chosen.drips)
         if chosen.requests:
             fuzz(server, findings, chosen.requests, chosen.slowest, chosen.seed)
+            check_conformance(server, findings)
     if chosen.stops:
         stop_anywhere(findings, chosen.stops, chosen.stop_within, chosen.seed)
     print(f"{len(findings.problems)} problems")

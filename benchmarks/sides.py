@@ -22,6 +22,10 @@ REQUEST = example_of(CONTRACT.part("request"))
 
 SUCCESS = CONTRACT.code_named("success").number
 
+_COMMAND = "import sys; from seedbed_mock.__main__ import command; sys.exit(command(sys.argv[1:]))"
+SEEDBED = [sys.executable, "-c", _COMMAND]
+"""The command ``seedbed`` of this Python, wherever its scripts are."""
+
 BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
 SERVE = [sys.executable, "-m", "seedbed_mock", "--rate-limit", "off", "--credits", "1000000000"]
 

@@ -34,6 +34,7 @@ SAMPLES = {
     "docs/drill.md:$ seedbed drill": "takes a minute; test_drill_examples.py runs the examples",
     "docs/mock-server.md:21:04": "a log with times; test_call_log.py compares such lines",
     "docs/performance.md:benchmarks/": "takes fifteen minutes",
+    "docs/performance.md:python benchmarks/hostile.py": "takes twenty minutes; the slow tests run short forms",
     "docs/reconcile.md:$ seedbed reconcile": "needs a broken run; test_reconcile.py makes such runs",
     "docs/recording.md:Spent": "the end of a session with the real service; test_proxy.py compares such reports",
 }
