@@ -1,6 +1,7 @@
 """Start and stop the two sides of a comparison."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import httpx2
 from seedbed_schemas import default_contract, local
 from seedbed_schemas.openapi import example_of
+
+# Containers often set this. Each start of a checkout would then compile every module; those of an installed package are compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 CONTRACT = default_contract()
 CREATE = CONTRACT.operation.path
