@@ -325,6 +325,7 @@ def error_lines(
     text, fix = _on_one_line(text), _on_one_line(fix)
     if is_json():
         sentence, own_fix = (text, fix) if fix else split_fix(text)
+        own_fix = own_fix or f"Run seedbed docs {topic}."
         return [json.dumps({kind: _as_sentence(sentence), "fix": own_fix, "docs": topic, **more})]
     lines = [f"seedbed{command and f' {command}'}: {_as_sentence(text)}{fix and f' {fix}'}"]
     # Once: a batch reports the same problem of many images.
