@@ -13,7 +13,8 @@ import httpx2
 from seedbed_schemas import default_contract, local
 from seedbed_schemas.openapi import example_of
 
-# Containers often set this. Each start of a checkout would then compile every module; those of an installed package are compiled.
+# Containers often set this, and each start of a checkout would then compile every module. Those of an installed package
+# are compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 CONTRACT = default_contract()
