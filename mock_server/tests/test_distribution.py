@@ -56,11 +56,11 @@ def test_a_build_can_be_reproduced_from_the_checkout_and_from_the_sdist(wheel: P
     with tarfile.open(first) as archive:
         archive.extractall(tmp_path, filter="data")
     unpacked = tmp_path / first.name.removesuffix(".tar.gz")
+    names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     for path in unpacked.rglob("*"):
         os.utime(path, (0, 0))
     again = {path.name: path.read_bytes() for path in build(unpacked, tmp_path / "two", "--sdist", "--wheel")}
     assert again == {each.name: each.read_bytes() for each in (first, wheel)}
-    names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
