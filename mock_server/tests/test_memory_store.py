@@ -6,6 +6,7 @@ The steps of a call are the instructions of Python that it takes, in place of th
 from collections.abc import Callable, Sized
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,30 @@ def test_no_task_waits_for_the_deletion_of_many() -> None:
         return steps_of(lambda: store.create(task(tasks, at=START + DAY), ONE))
 
     assert steps(9000) <= steps(1100) * 1.1
+
+
+def test_no_task_waits_while_notes_of_many_are_dropped() -> None:
+    store = memory_store(800)
+
+    def call(number: int) -> None:
+        now = START + number
+        for each in store.claim(now, now + DAY, limit=10):
+            store.change(each.task_id, lambda claimed: replace(claimed, callback=None))
+        store.create(with_callback(task(number, milliseconds=1, at=now)), ONE)
+
+    for number in range(1000):
+        call(number)
+    steps = [steps_of(partial(call, number)) for number in range(1000, 3500)]
+    assert max(steps) <= 1.5 * min(steps) + 100
+
+
+def test_a_task_that_changes_often_is_noted_a_few_times() -> None:
+    store = memory_store(10)
+    for number in range(20):
+        store.create(with_callback(task(number)), ONE)
+    for due in range(START, START + 5000):
+        store.change("task_000007", partial(with_callback, due=due))
+    assert len(store._due_callbacks) <= 2000
 
 
 def test_no_task_waits_for_a_search_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,6 @@ class MemoryStore:
         self._unseen: deque[_Entry] = deque()
         self._ending: list[tuple[int, int, _Entry]] = []
         self._finished: list[tuple[int, _Entry]] = []
-        self._gone = 0
 
     async def open(self) -> None:
         pass
@@ -249,6 +248,7 @@ class MemoryStore:
         self._schedule(changed, previous)
         if entry.is_passed:
             self._note_end(entry, changed)
+        self._sweep_if_due()
 
     async def count(self) -> int:
         return len(self._entries)
@@ -359,17 +359,24 @@ class MemoryStore:
                 book.owed = [each for each in book.owed if each[1] in self._entries]
                 heapq.heapify(book.owed)
                 book.gone = 0
-        self._gone += 1
-        if self._gone > len(self._entries) + _SPARE_ENTRIES:
+        self._sweep_if_due()
+
+    def _sweep_if_due(self) -> None:
+        """Drop what is noted of deleted tasks, and what is noted twice, once that is more than half of the notes.
+
+        Usually a note goes with its task, and nothing is ever dropped here: thousands at once would delay a call.
+        """
+        most = 2 * len(self._entries) + _SPARE_ENTRIES
+        if max(len(self._due_callbacks), len(self._ending), len(self._finished), len(self._unseen)) > most:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Drop what is noted of deleted tasks. It takes as many steps as tasks were deleted since the last time."""
-        self._gone = 0
+        # At most one note of each kind stays for a task, so that the next sweep is far away.
         self._unseen = deque(entry for entry in self._unseen if entry.task)
-        self._ending = [each for each in self._ending if each[2].task]
-        self._finished = [each for each in self._finished if each[1].task]
-        self._due_callbacks = [each for each in self._due_callbacks if self._is_due(*each)]
+        ending = {number: (end, number, entry) for end, number, entry in self._ending if _ends_at(entry, end)}
+        self._ending = list(ending.values())
+        self._finished = list({number: (number, entry) for number, entry in self._finished if entry.task}.values())
+        self._due_callbacks = list({each for each in self._due_callbacks if self._is_due(*each)})
         heapq.heapify(self._ending)
         heapq.heapify(self._finished)
         heapq.heapify(self._due_callbacks)
@@ -411,6 +418,10 @@ def _size_of(task: Task) -> int:
     if callback := task.callback:
         size += getsizeof(callback.url) + _ATTEMPT_BYTES * len(callback.attempts)
     return size
+
+
+def _ends_at(entry: _Entry, end: int) -> bool:
+    return entry.task is not None and entry.task.ends == end
 
 
 def _is_finished(task: Task | None, now: int) -> bool:
