@@ -7,6 +7,7 @@ time in which the event loop did nothing else. Between the measurements, the sto
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import sys
@@ -59,6 +60,9 @@ class Server:
 
     def __init__(self, database: str | None, keep: int) -> None:
         self.app = create_app(rate_limit="off", credits=1_000_000_000, db=database, keep_tasks=keep)
+        # As the server does when it starts.
+        gc.collect()
+        gc.freeze()
         self.body = json.dumps(WITHOUT_CALLBACK).encode()
         self.scope: dict[str, Any] = {
             "type": "http",
