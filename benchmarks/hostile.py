@@ -336,7 +336,7 @@ def check_conformance(server: Server, findings: Findings) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_CHECK, check=False)
     output = result.stdout + result.stderr
     findings.require(result.returncode == 0, f"seedbed check returned {result.returncode}: {output[-2000:]}")
-    print(f"seedbed check afterwards: {output.strip().rpartition(chr(10))[2]}")
+    print(f"seedbed check afterwards: {result.stdout.strip().rpartition(chr(10))[2]}")
     log = server.new_log()
     findings.require("Traceback" not in log, f"the server printed: {log[:2000]}")
 

@@ -75,9 +75,9 @@ class ReportFiles:
         """Check that every file can be written, before the drill takes its time, and return the known failures.
 
         Raises:
-            BaselineError: The file of the baseline is no baseline.
+            BaselineError: The baseline file is not a baseline.
             OSError: A file cannot be read or written.
-            SettingsError: Two reports go to one file, or there is no file for the baseline.
+            SettingsError: Two reports have the same path, or a baseline is to be written and no file is given.
         """
         if self.write_baseline and not self.baseline:
             raise SettingsError("--write-baseline needs a file; pass it with --baseline.")

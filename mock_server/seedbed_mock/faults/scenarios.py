@@ -240,7 +240,7 @@ def _enable(rules: list[ActiveRule], *, is_enabled: bool) -> None:
 
 
 def _file_state(path: Path) -> tuple[int, int] | None:
-    """Return values that change with the content of a file; ``None`` if there is no file."""
+    """Return when a file was last changed, and its size; ``None`` if there is no file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
